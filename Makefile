@@ -1,0 +1,47 @@
+# `make` prints this help. Every target makes the environment first where it needs one.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format lock bench clean
+
+help:  ## Print this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/ready  ## Start the server on port 8080 with the embedded defaults
+	@exec $(BIN)/python -m openapi_server
+
+test: $(VENV)/ready  ## Run the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/ready  ## Format, lint, types, import rules and the spec
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/openapi-spec-validator openapi.yaml
+
+format: $(VENV)/ready  ## Format the code and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/ready  ## 1,000 streams at once against a real process; takes about half a minute
+	@$(BIN)/python -m bench.streams $(ARGS)
+
+lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
+	@$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras --allow-unsafe --no-emit-options \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+
+clean:  ## Remove the environment and what tools left behind; the data stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with PYTHON=...") if sys.version_info < (3, 11) else None'
+	@echo "Making the environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet --require-hashes --requirement requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

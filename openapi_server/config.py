@@ -1,0 +1,71 @@
+"""Settings: one field here and one line in `.env.local.example` each. A bad value stops the start and is named."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+LOCAL_ORIGINS = tuple(f"http://localhost:{port}" for port in (3000, 3001, 5173, 8000, 8080))
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
+
+
+class ConfigError(Exception):
+    """The settings cannot be used. The message names the variable."""
+
+
+class Settings(BaseSettings):
+    """Read from the environment, then from `.env.local`, else the defaults. Durations are in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env.local", env_file_encoding="utf-8", env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    environment: Literal["development", "production"] = "development"
+    host: str = Field("127.0.0.1", min_length=1)
+    port: int = Field(8080, ge=0, le=65535)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    sqlite_path: Path = Path(".data/zoochat.sqlite3")
+    provider: Literal["offline"] = "offline"
+    default_animal: str = Field("lion_001", pattern=r"^[a-z][a-z0-9_]{0,63}$")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = LOCAL_ORIGINS
+    flask_threads: int = Field(4, ge=1, le=200)
+    validate_responses: bool = False
+    max_body_bytes: int = Field(262_144, ge=1024, le=16_777_216)
+    request_timeout_s: float = Field(10, gt=0, le=300, validation_alias="REQUEST_TIMEOUT")
+    turn_deadline_s: float = Field(120, gt=0, le=300, validation_alias="TURN_DEADLINE")
+    stream_idle_timeout_s: float = Field(30, gt=0, le=300, validation_alias="STREAM_IDLE_TIMEOUT")
+    heartbeat_s: float = Field(15, gt=0, le=15, validation_alias="HEARTBEAT")
+    replay_window_s: float = Field(600, ge=0, validation_alias="REPLAY_WINDOW")
+    replay_max_turns: int = Field(10_000, ge=1)
+    offline_words_per_s: float = Field(12, ge=0, le=1000)
+    offline_seed: int = 0
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        origins = [part.strip().rstrip("/") for part in value.split(",")] if isinstance(value, str) else value
+        for origin in origins if isinstance(origins, list) else []:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is not an origin such as https://zoo.example; * is never allowed")
+        return origins
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process. `ConfigError` names each bad variable and says what is wrong with it."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # the model checks them
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{_variable(part['loc'])}: {part['msg']}" for part in error.errors())) from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return str(location[0]).upper() if location else "settings"
