@@ -1,0 +1,148 @@
+"""The error family: what can go wrong, each with a code, a status and one sentence.
+
+Raising says what happened; `problems.py` alone says how it looks on the wire (RFC 9457).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with the input; `field` is a dotted path such as `metadata.size`."""
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An RFC 9457 problem as a value: no request, no traceback, nobody else's words."""
+
+    code: str
+    status: int
+    title: str
+    detail: str
+    errors: tuple[FieldError, ...] = ()
+    turn_id: str | None = None
+    retryable: bool = False
+
+
+class ChatError(Exception):
+    """Base of everything this server refuses or fails at on purpose."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Something went wrong on our side"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        errors: tuple[FieldError, ...] = (),
+        turn_id: str | None = None,
+        retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or f"{self.title}."
+        self.errors = errors
+        self.turn_id = turn_id
+        self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
+
+    @property
+    def problem(self) -> Problem:
+        return Problem(self.code, self.status, self.title, self.detail, self.errors, self.turn_id, self.retryable)
+
+
+class InvalidInput(ChatError):
+    code, status, title = "invalid_input", 400, "The request is not valid"
+
+
+class SessionNotFound(ChatError):
+    code, status, title = "session_not_found", 404, "No such session"
+
+
+class TurnNotFound(ChatError):
+    code, status, title = "turn_not_found", 404, "No such turn"
+
+
+class AnimalNotFound(ChatError):
+    code, status, title = "animal_not_found", 404, "No such animal"
+
+
+class NotFound(ChatError):
+    code, status, title = "not_found", 404, "Nothing lives at this address"
+
+
+class MethodNotAllowed(ChatError):
+    code, status, title = "method_not_allowed", 405, "This address does not take that method"
+
+
+class NotAcceptable(ChatError):
+    code, status, title = "not_acceptable", 406, "No answer of the kind you accept"
+
+
+class TurnRunning(ChatError):
+    code, status, title = "turn_running", 409, "This session already has a turn running"
+    retryable = True
+
+
+class BodyTooLarge(ChatError):
+    code, status, title = "body_too_large", 413, "The request body is too large"
+
+
+class UnsupportedMediaType(ChatError):
+    code, status, title = "unsupported_media_type", 415, "The request body is of a kind we do not read"
+
+
+class AnimalMismatch(ChatError):
+    code, status, title = "animal_mismatch", 422, "The session belongs to another animal"
+
+
+class RequestTimeout(ChatError):
+    code, status, title = "request_timeout", 408, "The request took too long to arrive"
+    retryable = True
+
+
+class HeadersTooLarge(ChatError):
+    code, status, title = "headers_too_large", 431, "The request headers are too large"
+
+
+class StoreUnavailable(ChatError):
+    code, status, title = "store_unavailable", 503, "Our memory is away for a moment"
+    retryable = True
+
+
+class Draining(ChatError):
+    code, status, title = "draining", 503, "The server is about to restart"
+    retryable = True
+
+
+class SessionDeleted(ChatError):
+    code, status, title = "session_deleted", 410, "The session was deleted"
+
+
+class ProviderFailed(ChatError):
+    code, status, title = "provider_failed", 502, "The animal lost its voice"
+    retryable = True
+
+
+class TurnTimeout(ChatError):
+    code, status, title = "turn_timeout", 504, "The animal took too long to answer"
+    retryable = True
+
+
+class IdleTimeout(ChatError):
+    code, status, title = "IDLE_TIMEOUT", 504, "The animal fell silent"
+    retryable = True
+
+
+class Interrupted(ChatError):
+    code, status, title = "interrupted", 503, "The server stopped before the animal had finished"
+    retryable = True

@@ -1,0 +1,155 @@
+"""What we ask of the outside world. Each protocol has one contract test suite that every implementation passes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from openapi_server.animals import Animal, Exchange, Fact, Prompt
+from openapi_server.records import Outcome, Page, SessionRecord, TurnRecord
+from openapi_server.turn import (
+    AgeGroup,
+    Entry,
+    FinishReason,
+    Moderation,
+    TurnEvent,
+    Usage,
+)
+
+
+class Clock(Protocol):
+    """Both clocks: `now` to tell people the time (UTC), `monotonic` (seconds) to measure with."""
+
+    def now(self) -> datetime: ...
+
+    def monotonic(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """The provider's last word: how it ended, what it cost, which facts it used (None: all it was given)."""
+
+    finish_reason: FinishReason = FinishReason.STOP
+    usage: Usage = Usage()
+    fact_ids: tuple[str, ...] | None = None
+
+
+class Provider(Protocol):
+    """A mind that speaks for an animal.
+
+    `speak` yields non-empty pieces of text and then exactly one `Spoken`. Closing the generator cancels the
+    work behind it. It raises `ProviderFailed` and nothing else of its own.
+    """
+
+    @property
+    def model(self) -> str:
+        """The model's name, as visitors see it in `metadata.model`."""
+
+    def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]: ...
+
+
+class Knowledge(Protocol):
+    """What the keepers know, and how it is found."""
+
+    def animals(self) -> Sequence[Animal]:
+        """Every animal, in the order of their ids."""
+
+    def animal(self, animal_id: str) -> Animal | None: ...
+
+    async def retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> Sequence[Fact]:
+        """Candidate facts for the question, best first; empty when the keepers know nothing about it."""
+
+    async def rerank(
+        self, facts: Sequence[Fact], message: str, history: Sequence[Exchange], age_group: AgeGroup
+    ) -> Sequence[Fact]:
+        """The few facts to answer from, best first: suited to the age, not told a moment ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rules say of a visitor's message. `safe_words` replaces the animal's own reply when set."""
+
+    moderation: Moderation = Moderation()
+    safe_words: str | None = None
+
+
+class Moderator(Protocol):
+    """The rules that stand between a visitor and the model."""
+
+    async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict: ...
+
+
+class Tail(Protocol):
+    """One reader's place in one turn's log."""
+
+    async def read(self, wait_s: float) -> Sequence[Entry]:
+        """All entries that are new, waiting at most `wait_s` seconds for the first. Empty: none yet."""
+
+    @property
+    def is_over(self) -> bool:
+        """True once the terminal entry was read: no more data, ever."""
+
+    def close(self) -> None: ...
+
+
+class EventLog(Protocol):
+    """The logs of the turns: one writer each, any number of readers."""
+
+    async def open(self, turn_id: str) -> None:
+        """Make an empty log. One log per turn id, ever."""
+
+    async def append(self, turn_id: str, events: Sequence[TurnEvent]) -> Sequence[Entry]:
+        """Append in one step, numbered without a gap. After a terminal event every append is refused with
+        `LogClosed`; so the end of a turn happens once, whoever comes first."""
+
+    async def entries(self, turn_id: str) -> Sequence[Entry] | None:
+        """The log so far; None when it was never here or is gone."""
+
+    async def tail(self, turn_id: str, after: int = 0) -> Tail | None:
+        """A reader's place behind entry `after`; None when the log is gone."""
+
+    async def drop(self, turn_id: str) -> None:
+        """Forget the log. Readers that are still there are told that it is over."""
+
+
+class LogClosed(Exception):
+    """An append came after the terminal event. Whoever gets this was late, and must do nothing."""
+
+
+class Store(Protocol):
+    """Sessions and turns, kept for good. Every method is one atomic step; errors are `StoreUnavailable`."""
+
+    async def create_session(self, session: SessionRecord) -> None: ...
+
+    async def session(self, session_id: str) -> SessionRecord | None: ...
+
+    async def sessions_of(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
+        """The owner's sessions, latest message first."""
+
+    async def begin_turn(self, turn: TurnRecord, new_session: SessionRecord | None = None) -> None:
+        """Keep the visitor's message, together with the session that it begins, if it begins one. `TurnRunning`
+        when the session has a turn under way, `SessionNotFound` when the session is not there (any more)."""
+
+    async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
+        """Write the outcome once. False, and nothing changed, when the turn had one already or is gone."""
+
+    async def turn(self, turn_id: str) -> TurnRecord | None: ...
+
+    async def turns_of(self, session_id: str, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
+        """The session's turns, oldest first."""
+
+    async def latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
+        """The session's last turns, oldest first."""
+
+    async def delete_session(self, session_id: str) -> Sequence[str] | None:
+        """Delete it with all its turns; the turns' ids, or None when it was not there."""
+
+    async def running_turns(self) -> Sequence[str]:
+        """Ids of the turns without an outcome."""
+
+    async def ping(self) -> None:
+        """Raise `StoreUnavailable` unless the store can be written to now."""
+
+    async def close(self) -> None: ...
