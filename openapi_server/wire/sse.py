@@ -1,0 +1,115 @@
+"""Server-Sent Events as bytes: the subset of the WHATWG format on which all clients agree.
+
+Pure: values in, text or bytes out. Field order is `id`, `event`, `data`; lines end in `\\n`; JSON is compact and
+ASCII-escaped, because clients grep the raw lines; an `id` never stands alone, and CR, LF or NUL in a name raises.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from openapi_server.turn import Entry, Stage
+
+RETRY_MS = 2000
+MAX_ID_BYTES = 128
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_FORBIDDEN = re.compile(r"[\r\n\0]")
+
+# One encoder for all: `json.dumps` with these options would make a new one each time.
+_ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+
+JsonObject = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One event of a stream. `data` is a JSON object, or text that is sent as it is.
+
+    >>> Frame({"type": "chunk", "chunkId": 1, "content": "Roar"}, event="chunk", id="turn_a-3").text
+    'id: turn_a-3\\nevent: chunk\\ndata: {"type":"chunk","chunkId":1,"content":"Roar"}\\n\\n'
+    """
+
+    data: JsonObject | str
+    event: str | None = None
+    id: str | None = None
+    retry_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("id", self.id), ("event", self.event)):
+            if value is not None and (_FORBIDDEN.search(value) or not value):
+                raise ValueError(f"{name} of a frame is empty or holds CR, LF or NUL: {value!r}")
+        if self.data == "":
+            raise ValueError("data of a frame is empty: some clients drop such an event, others do not")
+        if self.id is not None and len(self.id.encode()) > MAX_ID_BYTES:
+            raise ValueError(f"id of a frame is over {MAX_ID_BYTES} bytes")
+
+    @property
+    def text(self) -> str:
+        """The frame as it stands on the wire, its blank line included."""
+        retry = f"retry: {self.retry_ms}\n" if self.retry_ms is not None else ""
+        id_ = f"id: {self.id}\n" if self.id is not None else ""
+        event = f"event: {self.event}\n" if self.event is not None else ""
+        return f"{retry}{id_}{event}data: {self._data_lines}\n\n"
+
+    @property
+    def _data_lines(self) -> str:
+        if isinstance(self.data, str):
+            return "\ndata: ".join(_LINE_END.split(self.data))
+        return compact_json(self.data)
+
+
+def compact_json(value: object) -> str:
+    """One line of JSON without spaces, every non-ASCII character escaped.
+
+    >>> compact_json({"type": "done", "content": "Löwe\\u2028"})
+    '{"type":"done","content":"L\\\\u00f6we\\\\u2028"}'
+    """
+    return _ENCODER.encode(value)
+
+
+def comment(text: str) -> str:
+    """A block that every client ignores: the heartbeat where a contract has no event for it."""
+    return f": {_LINE_END.sub(' ', text)}\n\n"
+
+
+def retry_line(retry_ms: int = RETRY_MS) -> str:
+    """First line of every stream. It belongs to the block that follows, so no block is empty."""
+    return f"retry: {retry_ms}\n"
+
+
+def sequence_of(event_id: str, turn_id: str) -> int | None:
+    """The place in the turn's log that an event id names; None when the id is not one of this turn's.
+
+    >>> sequence_of("turn_a-17", "turn_a"), sequence_of("turn_b-17", "turn_a"), sequence_of("turn_a-0x1", "turn_a")
+    (17, None, None)
+    """
+    prefix, _, digits = event_id.rpartition("-")
+    is_ours = prefix == turn_id and re.fullmatch(r"0|[1-9][0-9]{0,8}", digits, re.ASCII)
+    return int(digits) if is_ours else None
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """How one kind of client reads a turn.
+
+    `encode` is pure and stateless: the frames of one entry, of which only the last carries the entry's id. So a
+    resumed stream repeats the same bytes by construction. `heartbeat` fills a silence and carries no id.
+    """
+
+    name: str
+    encode: Callable[[Entry], Iterator[Frame]]
+    heartbeat: Callable[[Stage | None, int], str]
+
+    def bytes_of(self, entry: Entry) -> bytes:
+        """The entry's bytes, made once and kept with the entry, however many readers it has."""
+        made = entry.encoded.get(self.name)
+        if made is None:
+            made = entry.encoded[self.name] = "".join([frame.text for frame in self.encode(entry)]).encode()
+        return made
+
+    def join(self, entries: Iterable[Entry]) -> bytes:
+        """Bytes of entries that are ready together: they leave in one write."""
+        return b"".join([self.bytes_of(entry) for entry in entries])
