@@ -1,0 +1,129 @@
+"""Logs in this process's memory: the default, for one server process.
+
+The writer never waits for a reader. A reader registers first and reads from its own place in the one list, so
+history hands over to live without a gap or a repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from openapi_server.event_logs.alarm import Alarm
+from openapi_server.interfaces import Clock, LogClosed
+from openapi_server.turn import Entry, TurnEvent
+
+
+class _TurnLog:
+    """One turn's entries and the readers to wake."""
+
+    __slots__ = ("closed_at_s", "entries", "is_dropped", "wakers")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.wakers: set[asyncio.Event] = set()
+        self.closed_at_s: float | None = None
+        self.is_dropped = False
+
+    @property
+    def is_closed(self) -> bool:
+        return self.closed_at_s is not None
+
+    def wake(self) -> None:
+        for waker in self.wakers:
+            waker.set()
+
+
+class MemoryTail:
+    """A reader's place in a turn's log."""
+
+    def __init__(self, log: _TurnLog, after: int) -> None:
+        self._log = log
+        self._seen = after
+        self._news = asyncio.Event()
+        self._alarm = Alarm(self._news.set)
+        log.wakers.add(self._news)
+
+    async def read(self, wait_s: float) -> Sequence[Entry]:
+        fresh = self._take()
+        if not fresh and not self.is_over:
+            self._alarm.ring_in(wait_s)
+            await self._news.wait()
+            self._alarm.hush()
+            fresh = self._take()
+        return fresh
+
+    def _take(self) -> Sequence[Entry]:
+        self._news.clear()
+        fresh = self._log.entries[self._seen :]
+        self._seen += len(fresh)
+        return fresh
+
+    @property
+    def is_over(self) -> bool:
+        log = self._log
+        return self._seen >= len(log.entries) and (log.is_closed or log.is_dropped)
+
+    def close(self) -> None:
+        self._log.wakers.discard(self._news)
+        self._alarm.cancel()
+
+
+class MemoryEventLog:
+    """All turns of this process. A finished turn stays for `replay_window_s`, the oldest go first over `max_turns`."""
+
+    def __init__(self, clock: Clock, *, replay_window_s: float = 600, max_turns: int = 10_000) -> None:
+        self._clock = clock
+        self._replay_window_s = replay_window_s
+        self._max_turns = max_turns
+        self._logs: dict[str, _TurnLog] = {}
+        self._finished: OrderedDict[str, _TurnLog] = OrderedDict()
+
+    async def open(self, turn_id: str) -> None:
+        self._forget_old()
+        if turn_id in self._logs:
+            raise ValueError("one log per turn id, ever")
+        self._logs[turn_id] = _TurnLog()
+
+    async def append(self, turn_id: str, events: Sequence[TurnEvent]) -> Sequence[Entry]:
+        log = self._logs.get(turn_id)
+        if log is None or log.is_closed:
+            raise LogClosed(turn_id)
+        at = self._clock.now()
+        first_seq = len(log.entries) + 1
+        fresh = [Entry(turn_id, seq, at, event) for seq, event in enumerate(events, first_seq)]
+        log.entries.extend(fresh)
+        if any(event.is_terminal for event in events):
+            log.closed_at_s = self._clock.monotonic()
+            self._finished[turn_id] = log
+        log.wake()
+        return fresh
+
+    async def entries(self, turn_id: str) -> Sequence[Entry] | None:
+        self._forget_old()
+        log = self._logs.get(turn_id)
+        return None if log is None else tuple(log.entries)
+
+    async def tail(self, turn_id: str, after: int = 0) -> MemoryTail | None:
+        self._forget_old()
+        log = self._logs.get(turn_id)
+        return None if log is None else MemoryTail(log, after)
+
+    async def drop(self, turn_id: str) -> None:
+        self._finished.pop(turn_id, None)
+        log = self._logs.pop(turn_id, None)
+        if log is not None:
+            log.is_dropped = True
+            log.wake()
+
+    def _forget_old(self) -> None:
+        """Readers that are still in an old log keep their own reference to it and finish undisturbed."""
+        horizon_s = self._clock.monotonic() - self._replay_window_s
+        while self._finished:
+            turn_id, log = next(iter(self._finished.items()))
+            closed_at_s = log.closed_at_s or 0.0
+            if closed_at_s > horizon_s and len(self._finished) <= self._max_turns:
+                return
+            del self._finished[turn_id]
+            self._logs.pop(turn_id, None)
