@@ -1,0 +1,86 @@
+"""The SQLite schema as a list of named steps. A step that has shipped is never edited: add another below it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+Migration = Callable[[sqlite3.Connection], None]
+
+
+def sessions_turns_and_messages(connection: sqlite3.Connection) -> None:
+    """A turn without `ended_at` is running; the partial index is the referee of one turn at a time per session."""
+    connection.execute(
+        """
+        CREATE TABLE sessions (
+            session_id TEXT PRIMARY KEY,
+            animal_id TEXT NOT NULL,
+            owner TEXT,
+            created_at TEXT NOT NULL,
+            last_message_at TEXT NOT NULL,
+            turn_count INTEGER NOT NULL DEFAULT 0
+        ) STRICT
+        """
+    )
+    connection.execute(
+        """
+        CREATE TABLE turns (
+            turn_id TEXT PRIMARY KEY,
+            session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
+            position INTEGER NOT NULL,
+            animal_id TEXT NOT NULL,
+            age_group TEXT NOT NULL,
+            model TEXT NOT NULL,
+            metadata TEXT,
+            created_at TEXT NOT NULL,
+            ended_at TEXT,
+            outcome TEXT,
+            UNIQUE (session_id, position)
+        ) STRICT
+        """
+    )
+    connection.execute(
+        """
+        CREATE TABLE messages (
+            turn_id TEXT NOT NULL REFERENCES turns ON DELETE CASCADE,
+            role TEXT NOT NULL CHECK (role IN ('visitor', 'animal')),
+            content TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            PRIMARY KEY (turn_id, role)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    connection.execute("CREATE INDEX sessions_by_owner ON sessions (owner, last_message_at) WHERE owner IS NOT NULL")
+    connection.execute("CREATE UNIQUE INDEX one_running_turn_a_session ON turns (session_id) WHERE ended_at IS NULL")
+    connection.execute("CREATE INDEX running_turns ON turns (turn_id) WHERE ended_at IS NULL")
+
+
+MIGRATIONS: list[Migration] = [
+    sessions_turns_and_messages,
+]
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a database up to date, each step in a transaction of its own; `user_version` counts the steps taken."""
+    taken = _steps_taken(connection)
+    while taken < len(MIGRATIONS):
+        taken = _take_next_step(connection)
+    if taken > len(MIGRATIONS):
+        raise sqlite3.DatabaseError("the database was written by a newer version of this server")
+
+
+def _take_next_step(connection: sqlite3.Connection) -> int:
+    """The count is read again under the write lock: another process may have been quicker."""
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        taken = _steps_taken(connection)
+        for step in MIGRATIONS[taken : taken + 1]:
+            step(connection)
+            taken += 1
+            connection.execute(f"PRAGMA user_version = {taken}")
+    return taken
+
+
+def _steps_taken(connection: sqlite3.Connection) -> int:
+    (taken,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(taken)
