@@ -1,0 +1,153 @@
+"""Fakes that can be read: each is a small class named for what it does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, date, datetime, timedelta
+
+from openapi_server.animals import Animal, Exchange, Fact, Individual, Prompt, Voice
+from openapi_server.interfaces import Spoken, Verdict
+from openapi_server.turn import AgeGroup, Moderation, Source, Usage
+
+
+class FakeClock:
+    """Stands still until it is advanced."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 11, 21, 10, 30, 40, tzinfo=UTC)
+        self._monotonic_s = 1000.0
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic_s
+
+    def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+        self._monotonic_s += seconds
+
+
+class Says:
+    """A provider that says the given pieces, and remembers what it was asked."""
+
+    model = "fake-1"
+
+    def __init__(self, *pieces: str, spoken: Spoken | None = None) -> None:
+        self.pieces = pieces or ("Roar! ", "I am ", "a lion.")
+        self.spoken = spoken or Spoken(usage=Usage(3, len(self.pieces)))
+        self.prompts: list[Prompt] = []
+
+    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+        self.prompts.append(prompt)
+        for piece in self.pieces:
+            yield piece
+        yield self.spoken
+
+
+class Fails:
+    """A provider that says some pieces and then breaks."""
+
+    model = "fake-1"
+
+    def __init__(self, error: Exception, *before: str) -> None:
+        self.error = error
+        self.before = before
+
+    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+        for piece in self.before:
+            yield piece
+        raise self.error
+
+
+class Waits:
+    """A provider that says one piece, then waits for `go` before the rest; `was_closed` tells of a cancel."""
+
+    model = "fake-1"
+
+    def __init__(self, *after: str) -> None:
+        self.after = after or ("go.",)
+        self.go = asyncio.Event()
+        self.has_begun = asyncio.Event()
+        self.was_closed = False
+
+    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+        try:
+            yield "Ready, "
+            self.has_begun.set()
+            await self.go.wait()
+            for piece in self.after:
+                yield piece
+            yield Spoken()
+        finally:
+            self.was_closed = True
+
+
+def a_fact(name: str = "mane", *, level: AgeGroup = AgeGroup.ELEMENTARY) -> Fact:
+    return Fact(
+        fact_id=f"lion_001/{name}",
+        animal_id="lion_001",
+        topic="body",
+        level=level,
+        text=f"Lions have a {name}.",
+        say=f"I have a {name}!",
+        asks=(name,),
+        source=Source(f"lion_001/{name}", "body", "document", "Keepers' notebook"),
+    )
+
+
+def a_lion(animal_id: str = "lion_001", name: str = "Leo", *, status: str = "active") -> Animal:
+    line = ("Hello{name}!",)
+    return Animal(
+        animal_id=animal_id,
+        name=name,
+        species="African lion",
+        scientific_name="Panthera leo",
+        group="mammal",
+        status=status,
+        conservation_status="Vulnerable",
+        conservation_code="VU",
+        summary="A lion.",
+        individual=Individual("male", date(2016, 6, 14), "this zoo", "the hill", ("proud",), {}, ("I sleep.",)),
+        voice=Voice("Roar!", line, line, line, line, line, line, line, line),
+        facts=(a_fact(),),
+    )
+
+
+class TinyZoo:
+    """Knowledge of a few animals, all of whose facts answer everything."""
+
+    def __init__(self, *animals: Animal) -> None:
+        self._animals = {animal.animal_id: animal for animal in animals or (a_lion(), a_lion("tiger_001", "Bulan"))}
+
+    def animals(self) -> Sequence[Animal]:
+        return tuple(self._animals.values())
+
+    def animal(self, animal_id: str) -> Animal | None:
+        return self._animals.get(animal_id)
+
+    async def retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> Sequence[Fact]:
+        return animal.facts
+
+    async def rerank(
+        self, facts: Sequence[Fact], message: str, history: Sequence[Exchange], age_group: AgeGroup
+    ) -> Sequence[Fact]:
+        return facts
+
+
+class Lenient:
+    """A moderator that lets everything pass."""
+
+    async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        return Verdict()
+
+
+class Blocks:
+    """A moderator that lets nothing pass."""
+
+    def __init__(self, words: str = "Let us talk about something else.") -> None:
+        self.words = words
+
+    async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        return Verdict(Moderation(flagged=True, categories=("danger",)), self.words)

@@ -1,0 +1,273 @@
+"""The turn engine: turns begin once, end once, and belong to nobody's connection."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from openapi_server.engine import TurnEngine
+from openapi_server.errors import AnimalMismatch, Draining, SessionNotFound, StoreUnavailable, TurnNotFound, TurnRunning
+from openapi_server.event_logs.memory import MemoryEventLog
+from openapi_server.interfaces import Provider
+from openapi_server.pipeline import Pipeline, Question
+from openapi_server.records import Outcome, SessionRecord, TurnRecord
+from openapi_server.turn import Chunk, Completed, Entry, Failed, FinishReason, TurnStatus, fold
+from tests.fakes import Blocks, Fails, FakeClock, Lenient, Says, TinyZoo, Waits, a_lion
+
+
+class Shelf:
+    """A store in a dictionary, that can be told to be away, and counts how often outcomes were written."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, SessionRecord] = {}
+        self.turns: dict[str, TurnRecord] = {}
+        self.outcomes: dict[str, list[Outcome]] = {}
+        self.is_away = False
+
+    async def begin_turn(self, turn: TurnRecord, new_session: SessionRecord | None = None) -> None:
+        if new_session is not None:
+            self.sessions[new_session.session_id] = new_session
+        busy = [other.turn_id for other in self.turns.values() if other.turn_id not in self.outcomes]
+        if busy:
+            raise TurnRunning(turn_id=busy[0])
+        self.turns[turn.turn_id] = turn
+
+    async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
+        if self.is_away:
+            raise StoreUnavailable
+        self.outcomes.setdefault(turn_id, []).append(outcome)
+        return len(self.outcomes[turn_id]) == 1
+
+    async def session(self, session_id: str) -> SessionRecord | None:
+        return self.sessions.get(session_id)
+
+    async def latest_turns(self, session_id: str, limit: int) -> list[TurnRecord]:
+        return []
+
+    async def running_turns(self) -> list[str]:
+        return [turn_id for turn_id in self.turns if turn_id not in self.outcomes]
+
+
+class Bench:
+    """An engine over fakes, and what a test wants to look at behind it."""
+
+    def __init__(
+        self, provider: Provider, *, moderator: Lenient | Blocks | None = None, deadline_s: float = 10
+    ) -> None:
+        self.store = Shelf()
+        self.clock = FakeClock()
+        self.log = MemoryEventLog(self.clock)
+        pipeline = Pipeline(provider, TinyZoo(), moderator or Lenient(), self.store, 5)  # type: ignore[arg-type]
+        self.engine = TurnEngine(pipeline, self.store, self.log, self.clock, turn_deadline_s=deadline_s)  # type: ignore[arg-type]
+
+    async def drain(self, turn_id: str) -> list[Entry]:
+        """Every entry of the turn, from its first to its last."""
+        entries: list[Entry] = []
+        with await self.engine.read(turn_id) as reader:
+            while not reader.is_over:
+                entries += await reader.read(5)
+        return entries
+
+
+def hello(**more: str) -> Question:
+    return Question(a_lion(), "Hello!", **more)  # type: ignore[arg-type]
+
+
+async def test_a_turn_is_written_once_and_stored_before_it_is_complete() -> None:
+    """The reply that the readers get is the reply that is kept."""
+    bench = Bench(Says("Roar! ", "Hi."))
+
+    started = await bench.engine.start(hello())
+    entries = await bench.drain(started.turn_id)
+
+    ending = entries[-1].event
+    assert isinstance(ending, Completed)
+    assert ending.reply == "".join(entry.event.text for entry in entries if isinstance(entry.event, Chunk))
+    assert [outcome.reply for outcome in bench.store.outcomes[started.turn_id]] == [ending.reply]
+    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        Fails(OSError("no upstream")),
+        Fails(ValueError(), "Well, "),
+        Fails(TimeoutError()),
+        Says(""),
+        Fails(RecursionError()),
+    ],
+)
+async def test_a_broken_provider_still_ends_the_turn(provider: Provider) -> None:
+    """Readers are waiting: any crash becomes exactly one terminal event."""
+    bench = Bench(provider)
+
+    started = await bench.engine.start(hello())
+    entries = await bench.drain(started.turn_id)
+
+    assert [entry.event.is_terminal for entry in entries].count(True) == 1
+    assert isinstance(entries[-1].event, Failed)
+    assert bench.store.outcomes[started.turn_id][0].status is TurnStatus.FAILED
+
+
+async def test_many_readers_see_the_same_turn_from_wherever_they_join() -> None:
+    """Early, in the middle or late: each gets every entry after its place, once."""
+    provider = Waits("a ", "b ", "c ")
+    bench = Bench(provider)
+    started = await bench.engine.start(hello())
+    early = asyncio.create_task(bench.drain(started.turn_id))
+    await provider.has_begun.wait()
+    middle = asyncio.create_task(bench.drain(started.turn_id))
+    provider.go.set()
+    late_entries = await early
+
+    assert await middle == late_entries == await bench.drain(started.turn_id)
+    with await bench.engine.read(started.turn_id, after=4) as reader:
+        assert [entry.seq for entry in await reader.read(1)] == list(range(5, len(late_entries) + 1))
+
+
+async def test_a_reader_that_leaves_does_not_stop_the_turn() -> None:
+    """Leaving is not stopping, and the count of readers goes down."""
+    provider = Waits()
+    bench = Bench(provider)
+    started = await bench.engine.start(hello())
+    with await bench.engine.read(started.turn_id) as reader:
+        await reader.read(1)
+        assert bench.engine.reader_count == 1
+    assert bench.engine.reader_count == 0
+    provider.go.set()
+
+    assert isinstance((await bench.drain(started.turn_id))[-1].event, Completed)
+
+
+async def test_the_deadline_ends_a_turn_and_cancels_the_provider() -> None:
+    """Nothing goes on behind a turn that has ended."""
+    provider = Waits()
+    bench = Bench(provider, deadline_s=0.02)
+
+    started = await bench.engine.start(hello())
+    ending = (await bench.drain(started.turn_id))[-1].event
+
+    assert isinstance(ending, Failed)
+    assert ending.problem.code == "turn_timeout"
+    assert provider.was_closed
+
+
+async def test_what_was_said_before_a_failure_is_kept() -> None:
+    """The partial reply is stored with the failure."""
+    bench = Bench(Fails(OSError(), "Well, "))
+
+    started = await bench.engine.start(hello())
+    await bench.drain(started.turn_id)
+
+    assert bench.store.outcomes[started.turn_id][0].reply == "Well, "
+
+
+async def test_whoever_settles_second_says_nothing() -> None:
+    """When somebody else has ended the turn in the store, this engine adds no second end."""
+    provider = Waits()
+    bench = Bench(provider)
+    started = await bench.engine.start(hello())
+    await provider.has_begun.wait()
+    await bench.engine.recover()
+    before = len(await bench.log.entries(started.turn_id) or ())
+
+    provider.go.set()
+    await bench.engine.close()
+
+    entries = await bench.log.entries(started.turn_id) or ()
+    assert [entry.event.is_terminal for entry in entries[before:]].count(True) == 0
+    assert len(bench.store.outcomes[started.turn_id]) == 2
+
+
+async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "Complete" is never said of a reply that is not kept."""
+    monkeypatch.setattr("openapi_server.engine.SETTLE_AGAIN_AFTER_S", (0, 0))
+    bench = Bench(Says("Roar!"))
+    bench.store.is_away = True
+
+    started = await bench.engine.start(hello())
+    ending = (await bench.drain(started.turn_id))[-1].event
+
+    assert isinstance(ending, Failed)
+    assert ending.problem.code == "store_unavailable"
+
+
+async def test_a_store_that_comes_back_in_time_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine tries again before it gives up."""
+    monkeypatch.setattr("openapi_server.engine.SETTLE_AGAIN_AFTER_S", (0, 0, 0))
+    bench = Bench(Says("Roar!"))
+    attempts = 0
+    settle = bench.store.settle_turn
+
+    async def flaky(turn_id: str, outcome: Outcome) -> bool:
+        nonlocal attempts
+        attempts += 1
+        bench.store.is_away = attempts < 3
+        return await settle(turn_id, outcome)
+
+    monkeypatch.setattr(bench.store, "settle_turn", flaky)
+    started = await bench.engine.start(hello())
+
+    assert isinstance((await bench.drain(started.turn_id))[-1].event, Completed)
+
+
+async def test_an_unknown_session_and_a_foreign_animal_are_refused_before_anything_is_stored() -> None:
+    """Checks come first."""
+    bench = Bench(Says())
+    started = await bench.engine.start(hello())
+    await bench.drain(started.turn_id)
+
+    with pytest.raises(SessionNotFound):
+        await bench.engine.start(hello(session_id="sess_unknown"))
+    with pytest.raises(AnimalMismatch):
+        await bench.engine.start(Question(a_lion("tiger_001"), "Hi", session_id=started.session_id))
+    assert list(bench.store.turns) == [started.turn_id]
+
+
+async def test_a_blocked_message_is_answered_with_the_fixed_words() -> None:
+    """The provider is never asked."""
+    provider = Says("not this")
+    bench = Bench(provider, moderator=Blocks("Please ask a grown-up."))
+
+    started = await bench.engine.start(hello())
+    ending = (await bench.drain(started.turn_id))[-1].event
+
+    assert isinstance(ending, Completed)
+    assert (ending.reply, ending.finish_reason) == ("Please ask a grown-up.", FinishReason.BLOCKED)
+    assert provider.prompts == []
+
+
+async def test_closing_interrupts_what_runs_and_takes_nothing_new() -> None:
+    """Every turn has an end when the server has gone."""
+    provider = Waits()
+    bench = Bench(provider)
+    started = await bench.engine.start(hello())
+    await provider.has_begun.wait()
+
+    await bench.engine.close()
+
+    ending = (await bench.drain(started.turn_id))[-1].event
+    assert isinstance(ending, Failed)
+    assert ending.problem.code == "interrupted"
+    with pytest.raises(Draining):
+        await bench.engine.start(hello())
+
+
+async def test_the_folded_log_is_the_ending() -> None:
+    """What polling shows of a finished log is what its last event says."""
+    bench = Bench(Says("Roar!"))
+    started = await bench.engine.start(hello())
+    entries = await bench.drain(started.turn_id)
+
+    state = await bench.engine.state(started.turn_id)
+
+    assert state == fold(entries)
+    assert state is not None
+    assert (state.status, state.reply, state.progress) == (TurnStatus.SUCCEEDED, "Roar!", 100)
+
+
+async def test_there_is_nothing_to_read_of_an_unknown_turn() -> None:
+    """A 404, not an empty stream."""
+    with pytest.raises(TurnNotFound):
+        await Bench(Says()).engine.read("turn_unknown")
