@@ -1,0 +1,43 @@
+"""The application: `openapi.yaml` in front, Flask behind, and what stands between them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+
+from connexion import FlaskApp
+from connexion.middleware import MiddlewarePosition
+
+from openapi_server.admission import Admission
+from openapi_server.bridge import Bridge
+from openapi_server.edge import Edge
+from openapi_server.guard import Guard
+from openapi_server.problems import add_error_handlers
+from openapi_server.services import Services
+from openapi_server.spec import load_spec
+from openapi_server.validation import VALIDATOR_MAP
+
+
+def create_app(services: Services) -> FlaskApp:
+    """The ASGI application. An operation of the spec without a function in `impl/` raises before the first request.
+
+    From the outside in: edge, guard, admission, then Connexion's security and validation, the bridge, and Flask.
+    """
+    settings = services.settings
+    app = FlaskApp("openapi_server", pythonic_params=True, validator_map=VALIDATOR_MAP)
+    app.add_middleware(Edge, position=MiddlewarePosition.BEFORE_EXCEPTION, origins=settings.cors_origins)
+    app.add_middleware(
+        Guard,
+        position=MiddlewarePosition.BEFORE_EXCEPTION,
+        max_body_bytes=settings.max_body_bytes,
+        request_timeout_s=settings.request_timeout_s,
+    )
+    app.add_middleware(Admission, position=MiddlewarePosition.BEFORE_EXCEPTION, places=settings.flask_threads)
+    app.add_middleware(Bridge, position=MiddlewarePosition.BEFORE_CONTEXT, services=services)
+    app.add_api(deepcopy(load_spec()), validate_responses=settings.validate_responses)
+    add_error_handlers(app)
+    # a2wsgi's default of 10 threads cannot be set through Connexion. One more than can be taken by visitors, so that
+    # the server's own operations always find one.
+    threads = ThreadPoolExecutor(settings.flask_threads + 1, thread_name_prefix="flask")
+    app._middleware_app.asgi_app.executor = threads
+    return app

@@ -1,0 +1,55 @@
+"""Composition: which implementation stands behind each protocol, opened at the start and closed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from openapi_server.clock import SystemClock
+from openapi_server.config import ConfigError, Settings
+from openapi_server.engine import TurnEngine
+from openapi_server.event_logs.memory import MemoryEventLog
+from openapi_server.interfaces import Provider
+from openapi_server.knowledge.library import AnimalLibrary
+from openapi_server.pipeline import Pipeline
+from openapi_server.safety.moderator import RuleModerator
+from openapi_server.services import Services
+from openapi_server.stores.sqlite import SqliteStore
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, provider: Provider | None = None) -> AsyncIterator[Services]:
+    """Open every part, settle what an earlier process left behind, and close all in the opposite order.
+
+    `provider` replaces the one that the settings name.
+    """
+    clock = SystemClock()
+    library = AnimalLibrary.load()
+    if library.animal(settings.default_animal) is None:
+        raise ConfigError(f"DEFAULT_ANIMAL: no animal {settings.default_animal!r} lives in this zoo")
+    provider = provider or _provider(settings)
+    store = await SqliteStore.open(settings.sqlite_path)
+    event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s, max_turns=settings.replay_max_turns)
+    pipeline = Pipeline(provider, library, RuleModerator.load(), store, settings.stream_idle_timeout_s)
+    engine = TurnEngine(pipeline, store, event_log, clock, turn_deadline_s=settings.turn_deadline_s)
+    interrupted = await engine.recover()
+    log.info("services_open", animals=len(library.animals()), interrupted_turns=interrupted)
+    try:
+        yield Services(settings, clock, store, event_log, library, provider, engine, clock.monotonic())
+    finally:
+        await engine.close()
+        await store.close()
+        library.close()
+
+
+def _provider(settings: Settings) -> Provider:
+    """The mind that the settings name; only its own module is imported, for some bring heavy libraries along."""
+    match settings.provider:
+        case "offline":
+            from openapi_server.providers.offline import OfflineProvider
+
+            return OfflineProvider(words_per_s=settings.offline_words_per_s, seed=settings.offline_seed)

@@ -1,0 +1,197 @@
+"""Streams as Flask and Connexion handlers use them: `SSEStreamer` formats, paces and sends Server-Sent Events.
+
+Everything here is built from `wire/`: the server's own turns, other sources of text and stored histories look alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Mapping, Sequence
+from contextlib import aclosing, suppress
+
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+
+from openapi_server.clock import SystemClock
+from openapi_server.engine import new_id
+from openapi_server.errors import ChatError, ProviderFailed
+from openapi_server.interfaces import Clock
+from openapi_server.narration import Closing, Narrator
+from openapi_server.readers import TurnReader
+from openapi_server.records import SessionRecord, TurnRecord
+from openapi_server.turn import (
+    AgeGroup,
+    Entry,
+    Started,
+    TurnEvent,
+    TypingStarted,
+    TypingStopped,
+)
+from openapi_server.wire import history
+from openapi_server.wire.convo import CONVO
+from openapi_server.wire.sse import Contract, Frame, JsonObject, retry_line
+
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-store, no-transform",
+    # nginx would hold the stream back otherwise.
+    "X-Accel-Buffering": "no",
+}
+
+Pieces = AsyncGenerator[bytes | str, None] | AsyncGenerator[bytes, None] | AsyncGenerator[str, None]
+
+log = structlog.get_logger(__name__)
+
+
+class SSEStreamer:
+    """Streams in one contract, by default the zoo's own.
+
+    >>> SSEStreamer().format_sse({"content": "Hello"}, event="message", id="123")
+    'id: 123\\nevent: message\\ndata: {"content":"Hello"}\\n\\n'
+    """
+
+    def __init__(self, contract: Contract = CONVO, *, heartbeat_s: float = 15, clock: Clock | None = None) -> None:
+        self._contract = contract
+        self._heartbeat_s = heartbeat_s
+        self._clock = clock or SystemClock()
+
+    def format_sse(
+        self, data: str | JsonObject, event: str | None = None, id: str | None = None, retry: int | None = None
+    ) -> str:
+        """One event as text. Text data is sent as it is, a line a `data:` field; `retry` is in milliseconds."""
+        return Frame(data, event=event, id=id, retry_ms=retry).text
+
+    async def stream_turn(self, reader: TurnReader) -> AsyncGenerator[bytes, None]:
+        """A turn from the reader's place to its terminal event; what is ready together comes in one piece."""
+        with reader:
+            lead = retry_line().encode()
+            while not reader.is_over:
+                entries = await reader.read(self._heartbeat_s)
+                yield lead + (self._contract.join(entries) if entries else self._heartbeat(reader))
+                lead = b""
+
+    def _heartbeat(self, reader: TurnReader) -> bytes:
+        return self._contract.heartbeat(reader.stage, reader.elapsed_ms).encode()
+
+    async def stream_chat_response(
+        self, chunks: AsyncIterable[str], session_id: str, animal_id: str
+    ) -> AsyncGenerator[str, None]:
+        """Any source of text as a whole stream: metadata, typing, a chunk a piece, and complete or error.
+
+        This is for text that no turn lies behind; it is numbered here and cannot be resumed.
+        """
+        began_s = self._clock.monotonic()
+        script = _Script(self._contract, new_id("turn"), self._clock)
+        narrator = Narrator(_anonymous(script.turn_id, session_id, animal_id))
+        yield script.text(narrator.begin())
+        try:
+            async for chunk in chunks:
+                if chunk:
+                    yield script.text(narrator.say(chunk, self._ms_since(began_s)))
+        except ChatError as error:
+            yield script.text(narrator.fail(error, self._ms_since(began_s)))
+        except Exception:
+            # The reader is waiting for an end; the source's own words are for the log only.
+            log.exception("chunks_failed")
+            yield script.text(narrator.fail(ProviderFailed(), self._ms_since(began_s)))
+        else:
+            yield script.text(narrator.complete(Closing(), self._ms_since(began_s)))
+
+    async def stream_typing_indicator(self, work: Awaitable[object]) -> AsyncGenerator[str, None]:
+        """`typing` start, then, when the work is done or has failed, `typing` stop with how long it really took."""
+        began_s = self._clock.monotonic()
+        script = _Script(self._contract, new_id("turn"), self._clock)
+        yield script.text([TypingStarted()])
+        try:
+            await work
+        finally:
+            yield script.text([TypingStopped(self._ms_since(began_s))])
+
+    async def stream_conversation_history(
+        self, session: SessionRecord, turns: AsyncIterable[TurnRecord]
+    ) -> AsyncGenerator[str, None]:
+        """A stored session: `session`, one `history` a turn, `history_complete`."""
+        told = 0
+        yield retry_line() + history.session_frame(session, 2 * session.turn_count).text
+        index = 0
+        async for turn in turns:
+            yield history.turn_frame(index, turn).text
+            told += history.message_count(turn)
+            index += 1
+        yield history.complete_frame(told).text
+
+    def create_sse_response(self, stream: Pieces, headers: Mapping[str, str] | None = None) -> EventStream:
+        """The stream as an answer with the headers that every stream has."""
+        return EventStream(stream, {**STREAM_HEADERS, **(headers or {})})
+
+    def _ms_since(self, began_s: float) -> int:
+        return round((self._clock.monotonic() - began_s) * 1000)
+
+
+class EventStream:
+    """ASGI answer that sends a stream, and notices at once when the client leaves.
+
+    The first piece is pulled before the headers go out: until then an error can still become a status.
+    """
+
+    def __init__(self, stream: Pieces, headers: Mapping[str, str]) -> None:
+        self._stream = stream
+        self._headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.create_task(self._send_all(send))
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            if not sending.done():
+                sending.cancel()
+            with suppress(asyncio.CancelledError):
+                await sending
+
+    async def _send_all(self, send: Send) -> None:
+        async with aclosing(self._stream) as pieces:
+            first: bytes | str = await anext(pieces)
+            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            await send(_body(first))
+            async for piece in pieces:
+                await send(_body(piece))
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _Script:
+    """Numbers the events of a stream that has no log."""
+
+    def __init__(self, contract: Contract, turn_id: str, clock: Clock) -> None:
+        self.turn_id = turn_id
+        self._contract = contract
+        self._clock = clock
+        self._seq = 0
+
+    def text(self, events: Sequence[TurnEvent]) -> str:
+        entries = [Entry(self.turn_id, self._seq + n, self._clock.now(), event) for n, event in enumerate(events, 1)]
+        self._seq += len(entries)
+        return self._contract.join(entries).decode()
+
+
+def _anonymous(turn_id: str, session_id: str, animal_id: str) -> Started:
+    return Started(
+        turn_id=turn_id,
+        session_id=session_id,
+        animal_id=animal_id,
+        animal_name=animal_id,
+        model="external",
+        age_group=AgeGroup.ELEMENTARY,
+        disclosure="You are chatting with a computer program, not with a real animal.",
+    )
+
+
+def _body(piece: bytes | str) -> Message:
+    body = piece.encode() if isinstance(piece, str) else piece
+    return {"type": "http.response.body", "body": body, "more_body": True}
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

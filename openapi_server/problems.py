@@ -1,0 +1,94 @@
+"""The one place that says how an error looks over HTTP: RFC 9457, whoever raised it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+from connexion import FlaskApp
+from connexion.exceptions import ProblemException
+from connexion.lifecycle import ConnexionRequest, ConnexionResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from openapi_server.errors import (
+    BodyTooLarge,
+    ChatError,
+    InvalidInput,
+    MethodNotAllowed,
+    NotAcceptable,
+    NotFound,
+    Problem,
+    UnsupportedMediaType,
+)
+from openapi_server.wire.problem import PROBLEM_JSON, problem_object
+from openapi_server.wire.sse import compact_json
+
+log = structlog.get_logger(__name__)
+
+# What frameworks raise by status, in our words. Their own texts stay inside.
+BY_STATUS: dict[int, ChatError] = {
+    400: InvalidInput(),
+    404: NotFound("Nothing lives at this address. GET / shows the way."),
+    405: MethodNotAllowed(),
+    406: NotAcceptable(),
+    413: BodyTooLarge(),
+    415: UnsupportedMediaType("Send application/json in UTF-8, not compressed."),
+}
+
+
+def problem_answer(error: ChatError) -> JSONResponse:
+    """The error as an ASGI answer."""
+    return problem_json(error.problem, _headers(error))
+
+
+def problem_json(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """A problem that is only a value by now, such as a stored turn's, as an ASGI answer."""
+    return JSONResponse(problem_object(problem), problem.status, headers, PROBLEM_JSON)
+
+
+def add_error_handlers(app: FlaskApp) -> None:
+    """Give every exception that can leave Connexion our shape."""
+    app.add_error_handler(ChatError, _ours)
+    app.add_error_handler(ProblemException, _frameworks)
+    app.add_error_handler(HTTPException, _frameworks)
+    app.add_error_handler(Exception, _unexpected)
+
+
+def _ours(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
+    assert isinstance(error, ChatError)  # noqa: S101  # registered for this type only
+    return _response(error)
+
+
+def _frameworks(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
+    status: int = error.status_code if isinstance(error, HTTPException) else getattr(error, "status", 500)
+    known = BY_STATUS.get(status)
+    if known is None:
+        log.error("framework_error", status=status, error=repr(error))
+    response = _response(known or ChatError())
+    allow = (getattr(error, "headers", None) or {}).get("Allow")
+    if allow:
+        response.headers["Allow"] = allow
+    return response
+
+
+def _unexpected(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
+    log.error("unexpected_error", exc_info=error)
+    return _response(ChatError())
+
+
+def _response(error: ChatError) -> ConnexionResponse:
+    return ConnexionResponse(
+        status_code=error.status,
+        content_type=PROBLEM_JSON,
+        mimetype=PROBLEM_JSON,
+        body=compact_json(problem_object(error.problem)),
+        headers=_headers(error),
+    )
+
+
+def _headers(error: ChatError) -> dict[str, str]:
+    headers = {"Cache-Control": "no-store", **error.headers}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    return headers

@@ -1,0 +1,25 @@
+"""The welcome page: who lives here, a command to paste, and where to read on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+
+from openapi_server.animals import Animal
+
+PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+
+
+def curl_to_paste(base_url: str, animal_id: str) -> str:
+    """A command that makes an animal speak, for the terminal."""
+    body = json.dumps({"message": "Hello! How fast can you run?", "animalId": animal_id})
+    return f"curl -N {base_url}/convo_turn_stream -H 'Content-Type: application/json' -d '{body}'"
+
+
+def welcome_page(base_url: str, animals: Sequence[Animal], default_animal: str) -> str:
+    """The page as HTML; it needs no script and nothing from elsewhere."""
+    page = PAGES.get_template("welcome.html")
+    return page.render(animals=animals, command=curl_to_paste(base_url, default_animal))

@@ -1,0 +1,141 @@
+"""Errors have one shape everywhere, and the headers that every answer has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import httpx
+import pytest
+
+from openapi_server.animals import Prompt
+from openapi_server.interfaces import Spoken
+from tests.conftest import OpensClient
+from tests.fakes import TinyZoo
+
+HELLO = json.dumps({"message": "Hello!", "animalId": "lion_001"}).encode()
+JSON = {"Content-Type": "application/json"}
+
+
+class BrokenZoo(TinyZoo):
+    """Knowledge with a bug that no test of ours has found yet."""
+
+    def animal(self, animal_id: str) -> None:
+        raise ZeroDivisionError("a secret in a traceback")
+
+
+async def half_a_body() -> AsyncIterator[bytes]:
+    yield HELLO[:10]
+    yield HELLO[10:]
+
+
+CASES = [
+    ("bad JSON", "POST", "/convo_turn", b'{"message": ', JSON, 400),
+    ("no body", "POST", "/convo_turn", b"", JSON, 400),
+    ("NaN", "POST", "/convo_turn", b'{"message": "Hi", "animalId": "lion_001", "metadata": {"a": NaN}}', JSON, 400),
+    ("a key twice", "POST", "/convo_turn", b'{"message": "a", "message": "b", "animalId": "lion_001"}', JSON, 400),
+    ("UTF-16", "POST", "/convo_turn", HELLO.decode().encode("utf-16"), JSON, 400),
+    ("invalid UTF-8", "POST", "/convo_turn", b'{"message": "\xff", "animalId": "lion_001"}', JSON, 400),
+    ("deep", "POST", "/convo_turn", b"[" * 100_000 + b"]" * 100_000, JSON, 400),
+    ("long number", "POST", "/convo_turn", b'{"message": ' + b"9" * 5000 + b"}", JSON, 400),
+    ("half a surrogate", "POST", "/convo_turn", b'{"message": "\\ud83e", "animalId": "lion_001"}', JSON, 400),
+    ("NUL", "POST", "/convo_turn", b'{"message": "a\\u0000b", "animalId": "lion_001"}', JSON, 400),
+    ("nowhere", "GET", "/nowhere", b"", {}, 404),
+    ("climbing", "GET", "/animal/..%2f..%2fetc", b"", {}, 404),
+    ("wrong method", "GET", "/convo_turn_stream", b"", {}, 405),
+    ("wrong method", "DELETE", "/health", b"", {}, 405),
+    ("unacceptable", "POST", "/convo_turn_stream", HELLO, {**JSON, "Accept": "image/png"}, 406),
+    ("unacceptable", "GET", "/health", b"", {"Accept": "text/html"}, 406),
+    ("too large", "POST", "/convo_turn", b" " * 300_000, JSON, 413),
+    ("not JSON", "POST", "/convo_turn", b"<a/>", {"Content-Type": "application/xml"}, 415),
+    ("a form", "POST", "/convo_turn", b"message=Hi", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
+    ("compressed", "POST", "/convo_turn", HELLO, {**JSON, "Content-Encoding": "gzip"}, 415),
+    ("charset", "POST", "/convo_turn", HELLO, {"Content-Type": "application/json; charset=utf-7"}, 415),
+    ("headers", "GET", "/health", b"", {"X-Long": "x" * 40_000}, 431),
+    ("path", "GET", "/" + "x" * 3000, b"", {}, 400),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "path", "body", "headers", "status"), CASES)
+async def test_every_refusal_is_a_problem_of_rfc_9457(
+    client: httpx.AsyncClient, name: str, method: str, path: str, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    """One shape, one media type, the right status, and the cross-origin and request-id headers."""
+    answer = await client.request(method, path, content=body, headers=headers)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert {"type", "title", "status", "detail", "code"} <= set(problem)
+    assert problem["status"] == status
+    assert "Traceback" not in answer.text
+    assert answer.headers["access-control-allow-origin"]
+    assert answer.headers["vary"] == "Origin"
+    assert answer.headers["x-request-id"]
+
+
+async def test_a_bug_of_ours_is_500_and_tells_nothing(open_client: OpensClient) -> None:
+    """The log has the trace; the caller has an id to ask about."""
+    client = await open_client(knowledge=BrokenZoo())
+
+    answer = await client.get("/animal/lion_001")
+
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert answer.headers["access-control-allow-origin"]
+
+
+async def test_a_body_in_pieces_without_a_length_is_read_like_any_other(client: httpx.AsyncClient) -> None:
+    """Chunked uploads are bodies too."""
+    answer = await client.post("/convo_turn", content=half_a_body(), headers=JSON)
+
+    assert answer.status_code == 200
+
+
+class Rambles:
+    """A provider whose reply would break markup, logs and streams if anyone let it."""
+
+    model = "fake-1"
+
+    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+        yield "<script>alert(1)</script>\r\nevent: complete\ndata: {}\n\n\u2028\x00"
+        yield Spoken()
+
+
+async def test_a_reply_cannot_forge_events(open_client: OpensClient) -> None:
+    """Line ends inside text are escaped: the stream has one event a chunk, whatever the model says."""
+    client = await open_client(Rambles())
+
+    answer = await client.post("/convo_turn_stream", content=HELLO, headers=JSON)
+
+    assert answer.text.count("\nevent: complete") == 1
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://evil.example", None])
+async def test_only_allowed_origins_are_named_back(client: httpx.AsyncClient, origin: str | None) -> None:
+    """A stranger is told the first allowed origin, which is not its own."""
+    answer = await client.get("/health", headers={"Origin": origin} if origin else {})
+
+    assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
+    assert ("access-control-allow-credentials" in answer.headers) == (origin == "http://localhost:3000")
+
+
+async def test_a_preflight_is_answered(client: httpx.AsyncClient) -> None:
+    """Browsers ask first; the answer needs no operation."""
+    answer = await client.options(
+        "/convo_turn_stream",
+        headers={"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"},
+    )
+
+    assert answer.status_code == 204
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert "Last-Event-ID" in answer.headers["access-control-allow-headers"]
+
+
+async def test_a_plain_request_id_comes_back_and_a_forged_one_does_not(client: httpx.AsyncClient) -> None:
+    """Callers may bring their own id for the log, not their own log lines."""
+    plain = await client.get("/health", headers={"X-Request-Id": "abc-123"})
+    forged = await client.get("/health", headers={"X-Request-Id": "abc level=error"})
+
+    assert plain.headers["x-request-id"] == "abc-123"
+    assert "level" not in forged.headers["x-request-id"]

@@ -1,0 +1,73 @@
+"""The server itself, over HTTP."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from openapi_server import __version__
+from tests.conftest import OpensClient
+from tests.fakes import TinyZoo, Waits, a_lion
+
+HELLO = {"message": "Hello!", "animalId": "lion_001"}
+
+
+async def test_health_says_that_the_process_lives_and_how_much_it_has_to_do(open_client: OpensClient) -> None:
+    """active_jobs counts the turns that run now."""
+    provider = Waits()
+    client = await open_client(provider)
+    idle = (await client.get("/health")).json()
+    await client.post("/convo_turn", json=HELLO, headers={"Prefer": "respond-async"})
+    busy = (await client.get("/health")).json()
+    provider.go.set()
+
+    assert (idle["status"], idle["version"], idle["active_jobs"]) == ("healthy", __version__, 0)
+    assert busy["active_jobs"] == 1
+
+
+async def test_ready_and_system_health(client: httpx.AsyncClient) -> None:
+    """Everything is up."""
+    ready = await client.get("/ready")
+    health = (await client.get("/system_health")).json()
+
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+    assert health["status"] == "healthy"
+    assert {name: part["status"] for name, part in health["parts"].items()} == {
+        "store": "up",
+        "provider": "up",
+        "knowledge": "up",
+    }
+
+
+async def test_a_browser_gets_a_page_with_the_animals_and_a_command(client: httpx.AsyncClient) -> None:
+    """Somebody who opens the address sees at once what this is and how to try it."""
+    page = await client.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "Leo" in page.text
+    assert "curl -N http://testserver/convo_turn_stream" in page.text
+    assert 'href="/ui/"' in page.text
+
+
+async def test_a_program_gets_the_same_as_json(client: httpx.AsyncClient) -> None:
+    """`Accept: application/json`."""
+    welcome = (await client.get("/", headers={"Accept": "application/json"})).json()
+
+    assert welcome["docs"] == "http://testserver/ui/"
+    assert [animal["animalId"] for animal in welcome["animals"]] == ["lion_001", "tiger_001"]
+
+
+async def test_what_keepers_write_cannot_become_markup(open_client: OpensClient) -> None:
+    """The page executes nothing."""
+    client = await open_client(knowledge=TinyZoo(a_lion(name="<script>alert(1)</script>")))
+
+    page = await client.get("/", headers={"Accept": "text/html"})
+
+    assert "<script" not in page.text
+
+
+@pytest.mark.parametrize("path", ["/ui/", "/openapi.json", "/openapi.yaml"])
+async def test_the_documentation_is_served(client: httpx.AsyncClient, path: str) -> None:
+    """The contract can be read, fetched and tried."""
+    assert (await client.get(path)).status_code == 200

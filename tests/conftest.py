@@ -1,0 +1,120 @@
+"""Fixtures of the whole suite."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import pytest
+
+from openapi_server.app import create_app
+from openapi_server.clock import SystemClock
+from openapi_server.config import Settings
+from openapi_server.engine import TurnEngine
+from openapi_server.event_logs.memory import MemoryEventLog
+from openapi_server.interfaces import Knowledge, Moderator, Provider
+from openapi_server.pipeline import Pipeline
+from openapi_server.services import Services
+from openapi_server.stores.sqlite import SqliteStore
+from tests.fakes import Lenient, Says, TinyZoo
+from tests.streams import CHECKED, check_stream
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many streams were held against the contract; a violation is a failed test."""
+    for operation, count in sorted(CHECKED.items()):
+        terminalreporter.write_line(f"streams held against x-event-order and x-itemSchema: {count} of {operation}")
+
+
+class OpensServices(Protocol):
+    """Services over fakes and a real store; every part can be replaced by name."""
+
+    async def __call__(
+        self,
+        provider: Provider = ...,
+        knowledge: Knowledge = ...,
+        moderator: Moderator = ...,
+        **settings: object,
+    ) -> Services: ...
+
+
+class OpensClient(Protocol):
+    """A client of the real application over the given services."""
+
+    async def __call__(self, provider: Provider = ..., **parts: Any) -> httpx.AsyncClient: ...
+
+
+@asynccontextmanager
+async def services_over(
+    tmp_path: Path, provider: Provider, knowledge: Knowledge, moderator: Moderator, settings: Settings
+) -> AsyncIterator[Services]:
+    clock = SystemClock()
+    store = await SqliteStore.open(tmp_path / "zoo.sqlite3")
+    event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s)
+    pipeline = Pipeline(provider, knowledge, moderator, store, settings.stream_idle_timeout_s)
+    engine = TurnEngine(pipeline, store, event_log, clock, turn_deadline_s=settings.turn_deadline_s)
+    try:
+        yield Services(settings, clock, store, event_log, knowledge, provider, engine, clock.monotonic())
+    finally:
+        await engine.close()
+        await store.close()
+
+
+@pytest.fixture
+async def open_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpensServices]:
+    # No developer's .env.local may reach a test.
+    monkeypatch.chdir(tmp_path)
+    async with AsyncExitStack() as stack:
+
+        async def open_with(
+            provider: Provider | None = None,
+            knowledge: Knowledge | None = None,
+            moderator: Moderator | None = None,
+            **settings: Any,
+        ) -> Services:
+            parts = services_over(
+                tmp_path,
+                provider or Says(),
+                knowledge or TinyZoo(),
+                moderator or Lenient(),
+                Settings(validate_responses=True, **settings),
+            )
+            return await stack.enter_async_context(parts)
+
+        yield open_with
+
+
+@pytest.fixture
+async def open_client(open_services: OpensServices) -> AsyncIterator[OpensClient]:
+    async with AsyncExitStack() as stack:
+
+        async def open_with(provider: Provider | None = None, **parts: Any) -> httpx.AsyncClient:
+            services = await open_services(provider or Says(), **parts)
+            transport = CheckingTransport(httpx.ASGITransport(create_app(services)))
+            client = httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=10)
+            return await stack.enter_async_context(client)
+
+        yield open_with
+
+
+@pytest.fixture
+async def client(open_client: OpensClient) -> httpx.AsyncClient:
+    """A client of the application over fakes: an animal that says "Roar! I am a lion."."""
+    return await open_client()
+
+
+class CheckingTransport(httpx.AsyncBaseTransport):
+    """Reads every answer whole; what is a stream is held against the contract before the test sees it."""
+
+    def __init__(self, inner: httpx.ASGITransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        body = await response.aread()
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
+            check_stream(request.url.path, body, method=request.method.lower())
+        return response
