@@ -1,0 +1,22 @@
+"""Many at once against a real process. How fast is `make bench`'s to say; here, that nothing is lost or starved."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bench.load import percentile, run_load
+from bench.streams import metronome
+
+STREAMS = 1000
+PIECES = 100
+PER_S = 10
+
+
+def test_a_thousand_streams_at_once_all_complete_and_health_is_not_starved() -> None:
+    """Ten chunks a second each for ten seconds on one process: every chunk of every stream arrives."""
+    with metronome(PIECES, PER_S) as port:
+        load = asyncio.run(run_load(port, STREAMS, timeout_s=180))
+
+    assert load.completed == STREAMS
+    assert {stream.chunks for stream in load.streams} == {PIECES}
+    assert percentile(load.health_s, 50) < 0.1
