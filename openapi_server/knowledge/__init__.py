@@ -1,0 +1,1 @@
+"""What the keepers know, and how the right piece of it is found."""

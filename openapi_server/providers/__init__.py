@@ -1,0 +1,1 @@
+"""Minds that speak for an animal."""

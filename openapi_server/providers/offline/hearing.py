@@ -1,0 +1,154 @@
+"""What a message holds besides its question: a greeting, a name, an age. Pure text; any input is legal."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+_READ_LETTERS = 1_000
+_GREETING_WORDS = 4
+
+_GREETING = re.compile(
+    r"(?:(?:hi+|hello+|hey+|heya|hiya|hallo|howdy|yo|hola|good (?:morning|afternoon|evening|day)"
+    r"|greetings|morning)(?: there| again)?\b ?)+"
+)
+
+# Said of oneself after "I'm", but not a name.
+_NOT_NAMES = frozenset(
+    """a an the not so very really too just also still sorry hungry thirsty tired bored happy sad good fine ok
+    okay well great here back there ready done sick ill cold hot scared afraid lost sure glad excited
+    curious angry mad going gonna coming looking trying asking talking doing learning reading writing
+    watching playing eating sitting standing living from in at on with your you my his her their one two
+    three four five six seven eight nine ten eleven twelve thirteen old young big small tall short funny
+    silly smart clever boy girl man woman kid child teacher mum mom dad human people better best new
+    only alone lonely crying sleepy busy late early almost nearly about like never always visiting
+    wondering thinking serious kidding joking confused sorry yes no all both as if that this it being
+    called named pregnant vegetarian vegan german english french american british bad worried upset
+    unhappy nervous what who why how when where and but or allergic interested doctor lion tiger cute
+    pretty cool awesome amazing stupid nobody someone fan stuck""".split()
+)
+_RUDE = frozenset(
+    """poo poop poopy poopoo pee wee bum butt fart fuck shit ass arse bitch dick cock penis sex willy stupid
+    idiot hitler nazi""".split()
+)
+
+_NAME = r"([^\W\d_]{2,15}(?:-[^\W\d_]{2,15})?)"
+_TOLD_NAME = re.compile(
+    r"\b(?:my name(?:'?s| is)|i(?: am|'?m) called|(?:you can |please |just |they )*call me)[ :]+"
+    + _NAME
+    + r"(?![\w'])",
+    re.I,
+)
+_IM_NAME = re.compile(r"\b(?:i am|i'?m|this is)[ ]+" + _NAME + r"(?![\w'])", re.I)
+_NUMBERS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen".split()
+_AGE = re.compile(
+    rf"\b(?:i am|i'?m)(?: already| nearly| almost| only)? (\d{{1,2}}"
+    rf"|{'|'.join(_NUMBERS)})\b(?: and a half)?(?: years?(?: old)?| yrs?(?: old)?)?"
+    r"(?=\s*(?:$|[.,!?;]|and\b|but\b|now\b|how|what|why|do|are|can))",
+    re.I,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """`rest` is the message without greeting, name and age, in lower case without punctuation."""
+
+    rest: str
+    greets: bool = False
+    name: str | None = None
+    age: str | None = None
+    has_words: bool = True
+    has_pictures: bool = False
+    is_question: bool = False
+
+
+def plain(text: str) -> str:
+    """Lower case, no accents, no punctuation.
+
+    >>> plain("What's THAT?!")
+    'whats that'
+    """
+    letters = unicodedata.normalize("NFKD", text[:_READ_LETTERS]).lower()
+    letters = "".join(letter for letter in letters if letter not in "'’`" and not unicodedata.combining(letter))
+    return " ".join(re.findall(r"[^\W_]+", letters))
+
+
+def hear(message: str, own_names: frozenset[str] = frozenset()) -> Heard:
+    """Take a message apart. `own_names` are words that address the animal ("hi Leo!")."""
+    text = message[:_READ_LETTERS].replace("’", "'")
+    name = told_name(text)
+    age = _AGE.search(text)
+    kept = _without_introduction(text, name, age)
+    greeting = _GREETING.match(plain(kept))
+    rest = plain(kept)[greeting.end() :] if greeting else plain(kept)
+    return Heard(
+        rest=_without_address(rest, own_names),
+        greets=greeting is not None,
+        name=name,
+        age=_spelt(age.group(1)) if age else None,
+        has_words=bool(plain(text)),
+        has_pictures=any(unicodedata.category(letter) == "So" for letter in text),
+        is_question="?" in message or bool(_ASKS.match(rest)),
+    )
+
+
+_ASKS = re.compile(
+    r"(?:and |but |so |ok |then )*(?:what|whats|who|whos|where|wheres|when|why|how|hows|which|do|does"
+    r"|did|can|could|are|is|was|were|have|has|will|would|should"
+    r"|tell me|wot|wat|explain)\b"
+)
+
+
+def told_name(text: str) -> str | None:
+    """The name a visitor gives, first names only: a surname is nothing an animal should repeat."""
+    told = _TOLD_NAME.search(text)
+    if told and _is_name(told.group(1)):
+        return _as_name(told.group(1))
+    for said in _IM_NAME.finditer(text):
+        if _is_name(said.group(1)) and (said.group(1)[0].isupper() or _is_whole_clause(text, said)):
+            return _as_name(said.group(1))
+    return None
+
+
+def _spelt(number: str) -> str:
+    """A child's age in words, as one says it; other numbers stay as they are."""
+    return _NUMBERS[int(number) - 1] if number.isdigit() and 0 < int(number) <= len(_NUMBERS) else number.lower()
+
+
+def _is_name(word: str) -> bool:
+    lower = word.lower()
+    return lower not in _NOT_NAMES and lower not in _RUDE and not lower.endswith("ing")
+
+
+def _is_whole_clause(text: str, said: re.Match[str]) -> bool:
+    """True for "hi im mia" and "im mia and ...": without a capital, a name must be all that is said."""
+    before, after = text[: said.start()].strip(" ,.!"), text[said.end() :].strip()
+    opens = not before or (_GREETING.match(plain(before)) is not None and len(before.split()) <= _GREETING_WORDS)
+    return opens and bool(re.match(r"$|[,.!?]|and\b|i am\b|i'?m\b", after, re.I))
+
+
+def _as_name(word: str) -> str:
+    return word if any(letter.isupper() for letter in word[1:]) and not word.isupper() else word.title()
+
+
+def _without_introduction(text: str, name: str | None, age: re.Match[str] | None) -> str:
+    if age:
+        text = text[: age.start()] + "." + text[age.end() :]
+    if name:
+        for pattern in (_TOLD_NAME, _IM_NAME):
+            text = pattern.sub(lambda said: "" if said.group(1).lower() == name.lower() else said.group(), text)
+    return re.sub(r"^[\s,.!]*(?:and|but|so)\b", "", text, flags=re.I) if name or age else text
+
+
+def _without_address(rest: str, own_names: frozenset[str]) -> str:
+    """Drop "leo", "mr lion" from the front, "leo" from the end, and the courtesies between."""
+    words = rest.split()
+    while words and (words[0] in own_names or words[0] in _COURTESIES):
+        words.pop(0)
+    while len(words) > 1 and words[-1] in own_names and words[-2] not in ("a", "the", "an", "real"):
+        words.pop()
+    return " ".join(words)
+
+
+_COURTESIES = frozenset("mr mrs dear little big um hmm and oh so well please".split())

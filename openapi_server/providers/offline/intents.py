@@ -1,0 +1,47 @@
+"""What visitors say that no fact answers."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+
+class Intent(Enum):
+    LOST = auto()
+    SAD = auto()
+    GOODBYE = auto()
+    THANKS = auto()
+    SORRY = auto()
+    HOW_ARE_YOU = auto()
+    MY_NAME = auto()
+    REAL = auto()
+    WHO_ARE_YOU = auto()
+    BIRTHDAY = auto()
+    FAVOURITE = auto()
+    JOKE = auto()
+    STORY = auto()
+    WHAT_CAN_I_ASK = auto()
+    LOVE_ME = auto()
+    LOVE = auto()
+    INSULT = auto()
+    COMPLIMENT = auto()
+    PET = auto()
+    FEED = auto()
+    COME_HOME = auto()
+    WHERE_HERE = auto()
+    TOILET = auto()
+    VISIT_INFO = auto()
+    BOY_OR_GIRL = auto()
+    SOUND = auto()
+    PLAY = auto()
+    MY_BIRTHDAY = auto()
+    BORED = auto()
+    LAUGH = auto()
+    WHY = auto()
+    REALLY = auto()
+    AGAIN = auto()
+    YUCK = auto()
+    WOW = auto()
+    MORE = auto()
+    YES = auto()
+    NO = auto()
+    NONSENSE = auto()

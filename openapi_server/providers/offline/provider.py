@@ -1,0 +1,43 @@
+"""The provider: composes the reply at once, then speaks it word by word, as fast as a person reads."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from openapi_server.animals import Prompt
+from openapi_server.interfaces import Spoken
+from openapi_server.providers.offline.replies import compose
+from openapi_server.turn import FinishReason, Usage
+
+
+class OfflineProvider:
+    """Implements `Provider`. Same seed and same prompt, same reply. `words_per_s` 0 means: do not wait at all."""
+
+    def __init__(
+        self, *, words_per_s: float, seed: int, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._pause_s = 1 / words_per_s if words_per_s > 0 else 0.0
+        self._seed = seed
+        self._sleep = sleep
+
+    @property
+    def model(self) -> str:
+        return "offline-keeper-1"
+
+    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+        reply = compose(prompt, self._seed)
+        pieces = re.findall(r"\S+\s*", reply.text)
+        for at, piece in enumerate(pieces):
+            if at and self._pause_s:
+                await self._sleep(self._pause_s)
+            yield piece
+        usage = Usage(prompt_tokens=_words_read(prompt), completion_tokens=len(pieces))
+        yield Spoken(FinishReason.STOP, usage, reply.fact_ids)
+
+
+def _words_read(prompt: Prompt) -> int:
+    read = [prompt.message, *(fact.text for fact in prompt.facts)]
+    read += [text for exchange in prompt.history for text in (exchange.message, exchange.reply)]
+    return sum(len(text.split()) for text in read)

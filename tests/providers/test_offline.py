@@ -1,0 +1,459 @@
+"""The offline voice: true, in character, kind, and the same for the same prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openapi_server.animals import Animal, Exchange, Fact, Individual, Prompt, Voice
+from openapi_server.interfaces import Provider, Spoken
+from openapi_server.providers.offline import OfflineProvider
+from openapi_server.providers.offline.hearing import hear, told_name
+from openapi_server.turn import AgeGroup, FinishReason, Source
+
+
+def fact(name: str, topic: str, *, level: AgeGroup = AgeGroup.ELEMENTARY, **wordings: str) -> Fact:
+    fact_id = f"mole_001/{name}"
+    asks = tuple(wordings.pop("asks", name).split(","))
+    return Fact(
+        fact_id=fact_id,
+        animal_id="mole_001",
+        topic=topic,
+        level=level,
+        text=f"Moles and {name}.",
+        asks=asks,
+        source=Source(fact_id, topic, "document", "The Book of Moles"),
+        **wordings,
+    )
+
+
+DIGGING = fact(
+    "digging",
+    "speed",
+    level=AgeGroup.PRESCHOOL,
+    say="I dig four metres an hour. My hands are shovels!",
+    little="I dig fast. Look at my hands!",
+    detail="Each hand has a sixth finger, a bone called the os falciforme.",
+    why="Because the worms are down there.",
+    asks="how fast,dig",
+)
+WORMS = fact("worms", "diet", say="I eat worms, half my weight a day.", asks="eat,food")
+STORES = fact("stores", "diet", say="I keep spare worms in a larder.", asks="eat,store")
+PARTY = fact("party", "zoo_life", say="I was born on the 1st of April 2020.", asks="birthday,how old are you")
+FACTS = (DIGGING, WORMS, STORES, PARTY)
+
+MOLE = Animal(
+    animal_id="mole_001",
+    name="Manny",
+    species="European mole",
+    scientific_name="Talpa europaea",
+    group="mammal",
+    status="active",
+    conservation_status="Least Concern",
+    conservation_code="LC",
+    summary="A mole.",
+    individual=Individual(
+        sex="male",
+        born=date(2020, 4, 1),
+        birthplace="a meadow in Wales",
+        home="the Burrow behind the roses",
+        character=("busy", "shy"),
+        favourites={"food": "fat worms", "colour": "black", "friend": "Mo the toad"},
+        anecdotes=("I once dug up a shoe.", "I met a mirror and bowed to it."),
+    ),
+    voice=Voice(
+        sound="Sniff!",
+        greetings=("Sniff, hello{name}! I am Manny.", "Good digging{name}! Manny here."),
+        goodbyes=("Goodbye{name}!", "Dig well{name}!"),
+        thanks=("My pleasure!", "Any time!"),
+        how_are_you=("Busy, thank you!", "Earthy!"),
+        dont_know=("That is too deep for me. Ask my keepers!", "I dug for it in vain. A keeper may know."),
+        jokes=("What is a mole's favourite book? Any, it cannot see!", "Why do moles dig? The door is locked!"),
+        openers=("Mind the soil!", "Deep question!"),
+        closers=("Shall I tell you about my larder?", "Would you like to hear about my whiskers?"),
+    ),
+    facts=FACTS,
+)
+
+
+@dataclass
+class Naps:
+    """Stands for sleeping: remembers how long, and returns at once."""
+
+    taken_s: list[float] = field(default_factory=list)
+
+    async def __call__(self, seconds: float) -> None:
+        self.taken_s.append(seconds)
+
+
+async def speak(prompt: Prompt, seed: int = 1, provider: Provider | None = None) -> tuple[list[str], Spoken]:
+    provider = provider or OfflineProvider(words_per_s=0, seed=seed)
+    *pieces, last = [piece async for piece in provider.speak(prompt)]
+    assert isinstance(last, Spoken)
+    return [piece for piece in pieces if isinstance(piece, str)], last
+
+
+def asked(
+    message: str,
+    *facts: Fact,
+    history: Sequence[Exchange] = (),
+    age_group: AgeGroup = AgeGroup.ELEMENTARY,
+) -> Prompt:
+    return Prompt(MOLE, age_group, message, tuple(history), facts)
+
+
+async def reply(prompt: Prompt, seed: int = 1) -> str:
+    pieces, _ = await speak(prompt, seed)
+    return "".join(pieces)
+
+
+async def replies(prompt: Prompt, seeds: int = 12) -> list[str]:
+    """The same prompt under many seeds: what must hold must hold for all of them."""
+    return [await reply(prompt, seed) for seed in range(seeds)]
+
+
+def sentence_count(text: str) -> int:
+    return len(re.split(r"(?<=[.!?])\s+", text.strip()))
+
+
+# -- the provider
+
+
+async def test_pieces_are_words_and_join_to_the_reply() -> None:
+    """Each piece holds one word; joined they are a clean sentence; then comes exactly one last word."""
+    pieces, spoken = await speak(asked("how fast are you", DIGGING))
+
+    assert all(len(piece.split()) == 1 for piece in pieces)
+    assert DIGGING.say in "".join(pieces)
+    assert spoken.finish_reason is FinishReason.STOP
+    assert spoken.fact_ids == (DIGGING.fact_id,)
+    assert spoken.usage.completion_tokens == len(pieces)
+    assert spoken.usage.prompt_tokens > 0
+
+
+async def test_speech_keeps_its_pace() -> None:
+    """At 4 words a second there is a quarter of a second between two words."""
+    naps = Naps()
+
+    pieces, _ = await speak(asked("hi"), provider=OfflineProvider(words_per_s=4, seed=1, sleep=naps))
+
+    assert naps.taken_s == [0.25] * (len(pieces) - 1)
+
+
+async def test_no_pace_means_no_waiting() -> None:
+    """With 0 words a second nothing ever sleeps."""
+    naps = Naps()
+
+    await speak(asked("hi"), provider=OfflineProvider(words_per_s=0, seed=1, sleep=naps))
+
+    assert naps.taken_s == []
+
+
+async def test_same_prompt_same_reply() -> None:
+    """A prompt and a seed fix the reply; other seeds vary it."""
+    prompt = asked("how fast are you", DIGGING)
+
+    assert await reply(prompt, 7) == await reply(prompt, 7)
+    assert len(set(await replies(prompt))) > 2
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    message=st.text(max_size=300)
+    | st.sampled_from(["why", "more", "really?", "yes", "again", "what", "hi", "joke", "im 5"]),
+    age_group=st.sampled_from(AgeGroup),
+    facts=st.lists(st.sampled_from(FACTS), unique=True, max_size=3),
+    history=st.lists(
+        st.builds(Exchange, st.text(max_size=20), st.text(max_size=40), st.just((DIGGING.fact_id,))), max_size=3
+    ),
+)
+async def test_any_message_gets_a_reply(
+    message: str, age_group: AgeGroup, facts: list[Fact], history: list[Exchange]
+) -> None:
+    """Whatever is typed: words come, all non-empty, and only facts of the prompt are named."""
+    pieces, spoken = await speak(asked(message, *facts, history=history, age_group=age_group))
+
+    assert pieces
+    assert all(piece.strip() for piece in pieces)
+    assert set(spoken.fact_ids or ()) <= {fact.fact_id for fact in facts}
+
+
+# -- answers
+
+
+@pytest.mark.parametrize(
+    ("age_group", "told", "left_out"),
+    [
+        (AgeGroup.PRESCHOOL, DIGGING.little, DIGGING.say),
+        (AgeGroup.ELEMENTARY, DIGGING.say, DIGGING.detail),
+        (AgeGroup.MIDDLE, DIGGING.detail, DIGGING.little),
+        (AgeGroup.ADULT, DIGGING.detail, DIGGING.little),
+    ],
+)
+async def test_the_wording_suits_the_age(age_group: AgeGroup, told: str, left_out: str) -> None:
+    """The youngest hear `little`, school children `say`, older visitors `say` and `detail`."""
+    for text in await replies(asked("how fast are you", DIGGING, age_group=age_group)):
+        assert told in text
+        assert left_out not in text
+
+
+@pytest.mark.parametrize(
+    "message", ["how fast are you", "why do you dig", "who are you", "zzz what", "hi", "tell me a joke"]
+)
+async def test_preschoolers_hear_three_sentences_at_most(message: str) -> None:
+    """A child of four is never given more than three sentences."""
+    for text in await replies(asked(message, DIGGING, age_group=AgeGroup.PRESCHOOL)):
+        assert sentence_count(text) <= 3, text
+
+
+async def test_a_second_fact_only_where_it_answers_the_question_too() -> None:
+    """Older visitors may hear two facts of one topic; children one, and strangers to the question never."""
+    older = [
+        await speak(asked("what do you eat", WORMS, STORES, DIGGING, age_group=AgeGroup.HIGH), seed)
+        for seed in range(12)
+    ]
+    young = [await speak(asked("what do you eat", WORMS, STORES), seed) for seed in range(12)]
+
+    assert {spoken.fact_ids for _, spoken in older} == {
+        (WORMS.fact_id,),
+        (WORMS.fact_id, STORES.fact_id),
+    }
+    assert {spoken.fact_ids for _, spoken in young} == {(WORMS.fact_id,)}
+
+
+async def test_openers_and_closers_do_not_repeat() -> None:
+    """Two replies in a row never begin with the same opener nor end with the same closer."""
+    for seed in range(30):
+        history: list[Exchange] = []
+        for fact in (DIGGING, WORMS, STORES):
+            text = await reply(asked(f"tell me of {fact.topic}", fact, history=history), seed)
+            if history:
+                for line in (*MOLE.voice.openers, *MOLE.voice.closers):
+                    assert not (line in text and line in history[-1].reply)
+            history.append(Exchange("q", text, (fact.fact_id,)))
+
+
+async def test_a_question_asked_again_is_answered_as_such() -> None:
+    """The same fact twice in a row is only said openly as a repetition."""
+    first = Exchange("how fast are you", DIGGING.say, (DIGGING.fact_id,))
+
+    for text in await replies(asked("how fast are you", DIGGING, history=[first])):
+        assert re.match(r"As I said|Just as I told you|I will gladly say it again", text)
+
+
+@pytest.mark.parametrize("message", ["what is the capital of France?", "do you like Minecraft", "who won the cup"])
+async def test_without_facts_the_answer_is_honest(message: str) -> None:
+    """Nothing is invented: the animal says that it does not know and sends the child to a keeper."""
+    for text in await replies(asked(message)):
+        assert any(line in text for line in MOLE.voice.dont_know)
+
+
+async def test_not_knowing_comes_with_an_offer() -> None:
+    """After "I don't know" the animal offers something that it does know."""
+    for text in await replies(asked("what is the capital of France?")):
+        assert re.search(r"\?$|ask me", text)
+
+
+# -- follow-ups
+
+
+TOLD = Exchange("how fast are you", DIGGING.say, (DIGGING.fact_id,))
+
+
+async def test_why_gives_the_keepers_reason() -> None:
+    """ "Why?" is answered with the reason in the file."""
+    assert await reply(asked("why?", DIGGING, history=[TOLD])) == DIGGING.why
+
+
+async def test_why_without_a_reason_is_honest() -> None:
+    """Where the keepers gave no reason, or gave it already, none is made up."""
+    given = Exchange("why?", DIGGING.why or "", (DIGGING.fact_id,))
+
+    for facts in ((WORMS,), (DIGGING,)):
+        text = await reply(asked("why?", *facts, history=[TOLD, given]))
+        assert any(line in text for line in MOLE.voice.dont_know)
+
+
+async def test_really_is_confirmed_with_the_source() -> None:
+    """ "Really?" gets a yes and the place where it can be checked."""
+    for text in await replies(asked("really?", DIGGING, history=[TOLD])):
+        assert "The Book of Moles" in text
+
+
+@pytest.mark.parametrize("message", ["what?", "pardon?", "I don't understand"])
+async def test_asking_again_never_fails(message: str) -> None:
+    """The last reply is said once more; with nothing said before, the visitor is asked what they want to know."""
+    for age_group in AgeGroup:
+        said = await reply(asked(message, DIGGING, history=[TOLD], age_group=age_group))
+        assert (DIGGING.little or "") in said or DIGGING.say in said
+        assert await reply(asked(message, DIGGING, age_group=age_group))
+
+
+async def test_really_is_not_confirmed_of_nothing() -> None:
+    """Without a fact that was just told there is nothing to vouch for."""
+    for text in await replies(asked("really?", history=[Exchange("hi", "Hello!")])):
+        assert "keepers wrote" not in text
+        assert "It is true" not in text
+
+
+async def test_another_joke_is_another_joke() -> None:
+    """ "Another one" after a joke is a joke that was not told yet."""
+    first = await reply(asked("tell me a joke"))
+    second = await reply(asked("another one!", WORMS, history=[Exchange("tell me a joke", first)]))
+
+    assert {first, second} == set(MOLE.voice.jokes)
+
+
+async def test_another_story_is_another_story() -> None:
+    """Stories come from the keepers' notebook, a new one each time."""
+    first = await reply(asked("tell me a story"))
+    second = await reply(asked("one more", history=[Exchange("tell me a story", first)]))
+
+    assert {first, second} == set(MOLE.individual.anecdotes)
+
+
+# -- small talk
+
+
+@pytest.mark.parametrize(
+    ("message", "lines"),
+    [
+        ("hi", MOLE.voice.greetings),
+        ("Hello Manny!", MOLE.voice.greetings),
+        ("heyyy", MOLE.voice.greetings),
+        ("bye bye", MOLE.voice.goodbyes),
+        ("ok i have to go now", MOLE.voice.goodbyes),
+        ("thank you so much!", MOLE.voice.thanks),
+        ("thx", MOLE.voice.thanks),
+        ("how are you?", MOLE.voice.how_are_you),
+        ("hi manny how r u", MOLE.voice.how_are_you),
+        ("tell me a joke", MOLE.voice.jokes),
+        ("do you know any jokes?", MOLE.voice.jokes),
+        ("tell me a story", MOLE.individual.anecdotes),
+    ],
+)
+async def test_small_talk_is_in_the_animals_own_words(message: str, lines: tuple[str, ...]) -> None:
+    """Greetings, goodbyes, thanks, jokes and stories come from the animal's file."""
+    for text in await replies(asked(message)):
+        assert any(line.replace("{name}", "") in text for line in lines), text
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("who are you?", "Manny"),
+        ("whats your name", "Manny"),
+        ("are you a robot?", "computer program"),
+        ("are you real", "computer program"),
+        ("how can you talk?", "computer program"),
+        ("what is your favourite food?", "fat worms"),
+        ("whats ur fav colour", "black"),
+        ("who is your best friend", "Mo the toad"),
+        ("when is your birthday", "April"),
+        ("how old are you", "2020|April"),
+        ("are you a boy or a girl", "boy|he"),
+        ("where are you?", "the Burrow behind the roses"),
+        ("can i pet you", "keepers|safe"),
+        ("can I feed you?", "keepers"),
+        ("will you come to my house", "the Burrow behind the roses"),
+        ("i'm sad", "grown-up"),
+        ("nobody likes me", "grown-up"),
+        ("I lost my mum", "keeper"),
+        ("i need the toilet", "keeper"),
+        ("where is the cafe?", "keeper"),
+        ("how big is an elephant?", "elephant"),
+        ("it's my birthday today!", "birthday"),
+        ("can you make a noise", "Sniff!"),
+        ("what can i ask you", "I know|You can ask|Ask me|\\?"),
+        ("i am 6", "Six"),
+    ],
+)
+async def test_what_visitors_say_besides_questions(message: str, expected: str) -> None:
+    """Each has its own answer, whatever the dice say."""
+    for text in await replies(asked(message)):
+        assert re.search(expected, text), text
+
+
+@pytest.mark.parametrize("message", ["you are stupid", "i hate you", "shut up", "poo poo"])
+async def test_insults_are_met_calmly(message: str) -> None:
+    """No insult comes back, and no insult is repeated."""
+    for text in await replies(asked(message)):
+        assert not re.search("stupid|hate|shut", text)
+
+
+@pytest.mark.parametrize("message", ["", "?", "...", "🦁", "❤️❤️", "asdfgh", "\x00"])
+async def test_nonsense_gets_a_friendly_word(message: str) -> None:
+    """Nothing readable is no reason for silence."""
+    assert await reply(asked(message))
+
+
+async def test_a_greeting_does_not_stand_in_the_way() -> None:
+    """ "Hi! How fast are you?" is greeted shortly and answered."""
+    for text in await replies(asked("hi manny! how fast are you?", DIGGING)):
+        assert text.startswith("Hello!")
+        assert DIGGING.say in text
+
+
+# -- names
+
+
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [
+        ("my name is Mia", "Mia"),
+        ("my name is mia and i like you", "Mia"),
+        ("My name's Jean-Luc", "Jean-Luc"),
+        ("I'm Mia", "Mia"),
+        ("Hi, I'm Mia!", "Mia"),
+        ("im mia", "Mia"),
+        ("hi im mia and im 6", "Mia"),
+        ("hi leo! im mia", "Mia"),
+        ("I am called MIA", "Mia"),
+        ("you can call me Mia", "Mia"),
+        ("my name is Mia Smith", "Mia"),
+        ("I'm hungry", None),
+        ("I am 6", None),
+        ("I'm a boy", None),
+        ("Im Tired", None),
+        ("i'm scared of you", None),
+        ("i'm going home", None),
+        ("my name is poop", None),
+        ("my name is [removed]", None),
+        ("what is my name", None),
+        ("im sure you are nice", None),
+    ],
+)
+def test_names_are_heard_and_other_things_are_not(message: str, name: str | None) -> None:
+    """A first name is taken up; moods, ages, rude words and surnames are not."""
+    assert told_name(message) == name
+
+
+async def test_a_name_is_remembered() -> None:
+    """A visitor is greeted by name, and later asked-for names are known."""
+    for text in await replies(asked("my name is Mia")):
+        assert "Mia" in text
+    history = [Exchange("my name is Mia", "Nice to meet you, Mia!"), TOLD]
+    for text in await replies(asked("what's my name?", history=history)):
+        assert "Mia" in text
+
+
+async def test_an_unknown_name_is_not_guessed() -> None:
+    """Who has not said a name has none, and no line shows a gap where it would be."""
+    for text in await replies(asked("what is my name?")):
+        assert "{name}" not in text
+        assert re.search("not told me|do not know", text)
+
+
+@pytest.mark.parametrize(
+    ("message", "rest"),
+    [("Hello Manny, what do you eat?", "what do you eat"), ("im mia. how fast r u", "how fast r u"), ("hi", "")],
+)
+def test_the_question_is_what_is_left(message: str, rest: str) -> None:
+    """Greeting, name and address are taken off before the question is read."""
+    assert hear(message, frozenset({"manny", "mole"})).rest == rest
