@@ -41,7 +41,8 @@ def metronome(pieces: int, per_s: float) -> Iterator[int]:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
-            process.stdout.close()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def measure(streams: int, pieces: int, per_s: float) -> Load:

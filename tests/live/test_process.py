@@ -43,7 +43,8 @@ def test_a_client_that_leaves_is_noticed_within_a_second(start_server: StartsSer
         client.stream("POST", f"{server.url}/convo_turn_stream", json=HELLO) as answer,
     ):
         turn_id = answer.headers["x-streaming-session-id"]
-        next(answer.iter_bytes())
+        pieces = answer.iter_bytes()
+        next(pieces)
         assert readers(server) == 1
     wait_until(lambda: readers(server) == 0, within_s=1)
 
