@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from bench.health import HealthWatch
+
 REQUEST = (
     "POST /convo_turn_stream HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     "Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
@@ -47,15 +49,15 @@ class Load:
 
 
 async def run_load(port: int, count: int, timeout_s: float = 120) -> Load:
-    """`count` streams, all begun at once, while `/health` is asked ten times a second."""
+    """`count` streams, all begun at once, while another process asks for `/health` ten times a second."""
     streams = [Stream() for _ in range(count)]
-    health_s: list[float] = []
     began_s = time.perf_counter()
-    async with asyncio.timeout(timeout_s):
-        watcher = asyncio.create_task(_watch_health(port, health_s))
-        await asyncio.gather(*(_read(port, stream) for stream in streams))
-        watcher.cancel()
-    return Load(streams, health_s, time.perf_counter() - began_s)
+    with HealthWatch(port) as watch:
+        async with asyncio.timeout(timeout_s):
+            await asyncio.gather(*(_read(port, stream) for stream in streams))
+        took_s = time.perf_counter() - began_s
+        health_s = watch.stop()
+    return Load(streams, health_s, took_s)
 
 
 async def _read(port: int, stream: Stream) -> None:
@@ -76,17 +78,6 @@ async def _read(port: int, stream: Stream) -> None:
         seen = (seen + piece)[-8192:]
     stream.is_complete = b"event: complete\n" in seen
     writer.close()
-
-
-async def _watch_health(port: int, health_s: list[float]) -> None:
-    while True:
-        began_s = time.perf_counter()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-        assert b"200 OK" in await reader.read()
-        writer.close()
-        health_s.append(time.perf_counter() - began_s)
-        await asyncio.sleep(0.1)
 
 
 def percentile(values: Iterable[float], share: float) -> float:

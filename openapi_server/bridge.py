@@ -8,12 +8,13 @@ Connexion has checked, and is free again. See docs/decisions/0001-on-loop-answer
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec
 
 import flask
-from connexion.context import operation
+from connexion.utils import get_function_from_name
 from starlette.datastructures import URL, Headers
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +25,7 @@ from openapi_server.admission import give_place_back
 from openapi_server.errors import ChatError, NotAcceptable
 from openapi_server.problems import problem_answer
 from openapi_server.services import Services
+from openapi_server.spec import load_spec
 
 P = ParamSpec("P")
 EXTENSION = "zoochat.on_loop"
@@ -76,10 +78,21 @@ def on_loop(handler: OnLoopHandler[P]) -> Callable[P, OnLoopResponse]:
 
     @functools.wraps(handler)
     def bind(*args: P.args, **kwargs: P.kwargs) -> OnLoopResponse:
-        _refuse_unacceptable(flask.request.headers.get("Accept"))
         return OnLoopResponse(lambda call: handler(call, *args, **kwargs))
 
     return bind
+
+
+def needs_no_binding(operation_id: str | None) -> OnLoopHandler[[]] | None:
+    """The handler of an operation that takes nothing but the `Call`; None for all others.
+
+    >>> needs_no_binding("openapi_server.impl.system.health").__name__
+    'health'
+    """
+    function = get_function_from_name(operation_id) if operation_id else None
+    handler = getattr(function, "__wrapped__", None)
+    is_bare = handler is not None and list(inspect.signature(handler).parameters) == ["call"]
+    return handler if is_bare else None
 
 
 @dataclass(slots=True)
@@ -93,19 +106,25 @@ class Bridge:
     def __init__(self, app: ASGIApp, *, services: Services) -> None:
         self._app = app
         self._services = services
+        # Operations that take no arguments need no Flask thread to bind them: a health check never waits for one.
+        self._bare: dict[str | None, OnLoopHandler[[]] | None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        slot = _Slot()
+        operation_id = scope["extensions"]["connexion_routing"].get("operation_id")
+        if operation_id not in self._bare:
+            self._bare[operation_id] = needs_no_binding(operation_id)
+        slot = _Slot(self._bare[operation_id])
         scope = {**scope, "extensions": {**scope.get("extensions", {}), EXTENSION: slot}}
 
         async def send_unless_bridged(message: Message) -> None:
             if slot.work is None:
                 await send(message)
 
-        await self._app(scope, receive, send_unless_bridged)
+        if slot.work is None:
+            await self._app(scope, receive, send_unless_bridged)
         if slot.work is not None:
             give_place_back(scope)
             answer = await self._answer(slot.work, scope)
@@ -114,21 +133,34 @@ class Bridge:
     async def _answer(self, work: Callable[[Call], Awaitable[ASGIApp]], scope: Scope) -> ASGIApp:
         call = Call(self._services, Headers(scope=scope), str(URL(scope=scope).replace(path="", query="")))
         try:
+            _refuse_unacceptable(call.headers.get("accept"), scope)
             return await work(call)
         except ChatError as error:
             return problem_answer(error)
 
 
-def _refuse_unacceptable(accept: str | None) -> None:
+def _refuse_unacceptable(accept: str | None, scope: Scope) -> None:
     """406 when the operation has no answer of a kind that the caller accepts: the spec says which kinds it has."""
-    media_types = [
+    if accept in (None, "*/*"):
+        return
+    media_types = _media_types(scope["extensions"]["connexion_routing"]["operation_id"])
+    if media_types and _accept(accept).best_match(media_types) is None:
+        raise NotAcceptable(f"This address answers with {' or '.join(media_types)}.")
+
+
+@functools.cache
+def _media_types(operation_id: str) -> tuple[str, ...]:
+    """The kinds of answer that the spec gives the operation when all goes well."""
+    found = [
         media_type
-        for status, response in operation.responses.items()
+        for path in load_spec()["paths"].values()
+        for operation in path.values()
+        if f"{operation['x-openapi-router-controller']}.{operation['operationId']}" == operation_id
+        for status, response in operation["responses"].items()
         if status.startswith("2")
         for media_type in response.get("content", {})
     ]
-    if media_types and _accept(accept).best_match(media_types) is None:
-        raise NotAcceptable(f"This address answers with {' or '.join(dict.fromkeys(media_types))}.")
+    return tuple(dict.fromkeys(found))
 
 
 def _accept(header: str | None) -> MIMEAccept:
