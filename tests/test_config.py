@@ -1,0 +1,178 @@
+"""Settings: a bad value stops the start and is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from openapi_server.config import LOCAL_ORIGINS, ConfigError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the developer's variables nor a `.env.local` of theirs may decide a test."""
+    for name in os.environ:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+DEFAULTS: dict[str, object] = {
+    "environment": "development",
+    "host": "127.0.0.1",
+    "port": 8080,
+    "log_level": "INFO",
+    "sqlite_path": Path(".data/zoochat.sqlite3"),
+    "provider": "offline",
+    "default_animal": "lion_001",
+    "cors_origins": LOCAL_ORIGINS,
+    "validate_responses": False,
+    "max_body_bytes": 262_144,
+    "request_timeout_s": 10,
+    "turn_deadline_s": 120,
+    "stream_idle_timeout_s": 30,
+    "heartbeat_s": 15,
+    "replay_window_s": 600,
+    "replay_max_turns": 10_000,
+    "offline_words_per_s": 12,
+    "offline_seed": 0,
+}
+
+
+def test_nothing_has_to_be_set() -> None:
+    """A fresh checkout starts, for development, reachable from this machine only."""
+    assert DEFAULTS.items() <= load_settings().model_dump().items()
+
+
+GOOD: list[tuple[str, str, str, object]] = [
+    ("ENVIRONMENT", "production", "environment", "production"),
+    ("HOST", "::", "host", "::"),
+    ("PORT", "0", "port", 0),
+    ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
+    ("SQLITE_PATH", "/var/zoo.sqlite3", "sqlite_path", Path("/var/zoo.sqlite3")),
+    ("DEFAULT_ANIMAL", "tiger_001", "default_animal", "tiger_001"),
+    ("CORS_ORIGINS", "https://zoo.example", "cors_origins", ("https://zoo.example",)),
+    (
+        "CORS_ORIGINS",
+        " https://zoo.example/ , http://[::1]:8080",
+        "cors_origins",
+        ("https://zoo.example", "http://[::1]:8080"),
+    ),
+    ("FLASK_THREADS", "2", "flask_threads", 2),
+    ("VALIDATE_RESPONSES", "true", "validate_responses", True),
+    ("MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
+    ("REQUEST_TIMEOUT", "0.5", "request_timeout_s", 0.5),
+    ("TURN_DEADLINE", "300", "turn_deadline_s", 300),
+    ("STREAM_IDLE_TIMEOUT", "1", "stream_idle_timeout_s", 1),
+    ("HEARTBEAT", "0.2", "heartbeat_s", 0.2),
+    ("REPLAY_WINDOW", "0", "replay_window_s", 0),
+    ("REPLAY_MAX_TURNS", "1", "replay_max_turns", 1),
+    ("OFFLINE_WORDS_PER_S", "0", "offline_words_per_s", 0),
+    ("OFFLINE_SEED", "-7", "offline_seed", -7),
+]
+GOOD_IDS = [f"{name}={value}" for name, value, _, _ in GOOD]
+
+
+@pytest.mark.parametrize(("name", "value", "field", "expected"), GOOD, ids=GOOD_IDS)
+def test_the_environment_sets_each_field(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, field: str, expected: object
+) -> None:
+    """One variable a field."""
+    monkeypatch.setenv(name, value)
+
+    assert getattr(load_settings(), field) == expected
+
+
+@pytest.mark.parametrize(("name", "value", "field", "expected"), GOOD, ids=GOOD_IDS)
+def test_the_file_sets_each_field_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, field: str, expected: object
+) -> None:
+    """`.env.local` is for what stays; the environment is for now. An empty variable counts as not set."""
+    Path(".env.local").write_text(f"# a comment\n{name}='{value}'\n", encoding="utf-8")
+    monkeypatch.setenv(name, "")
+    assert getattr(load_settings(), field) == expected
+
+    Path(".env.local").write_text(f"{name}=!\n", encoding="utf-8")
+    monkeypatch.setenv(name, value)
+    assert getattr(load_settings(), field) == expected
+
+
+BAD = [
+    ("ENVIRONMENT", "staging"),
+    ("PORT", "65536"),
+    ("PORT", "-1"),
+    ("PORT", "eighty"),
+    ("LOG_LEVEL", "LOUD"),
+    ("PROVIDER", "parrot"),
+    ("DEFAULT_ANIMAL", "Lion"),
+    ("DEFAULT_ANIMAL", "lion_001\n"),
+    ("DEFAULT_ANIMAL", "../lion"),
+    ("CORS_ORIGINS", "*"),
+    ("CORS_ORIGINS", "https://zoo.example,*"),
+    ("CORS_ORIGINS", "null"),
+    ("CORS_ORIGINS", ","),
+    ("CORS_ORIGINS", "zoo.example"),
+    ("CORS_ORIGINS", "https://*.zoo.example"),
+    ("CORS_ORIGINS", "https://zoo.example/path"),
+    ("CORS_ORIGINS", "https://zoo.example\r\nX-Evil: 1"),
+    ("FLASK_THREADS", "0"),
+    ("VALIDATE_RESPONSES", "perhaps"),
+    ("MAX_BODY_BYTES", "10"),
+    ("REQUEST_TIMEOUT", "0"),
+    ("REQUEST_TIMEOUT", "nan"),
+    ("REQUEST_TIMEOUT", "inf"),
+    ("TURN_DEADLINE", "301"),
+    ("STREAM_IDLE_TIMEOUT", "-1"),
+    ("HEARTBEAT", "16"),
+    ("REPLAY_WINDOW", "-1"),
+    ("REPLAY_WINDOW", "nan"),
+    ("REPLAY_MAX_TURNS", "0"),
+    ("OFFLINE_WORDS_PER_S", "nan"),
+    ("OFFLINE_SEED", "lucky"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD, ids=[f"{name}={value!r}" for name, value in BAD])
+def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Whoever set it reads one line that says which variable it is and what is wrong with it."""
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigError) as refusal:
+        load_settings()
+    (line,) = str(refusal.value).splitlines()
+    assert line.startswith(f"{name}: ")
+    assert len(line) > len(f"{name}: ")
+
+
+def test_all_bad_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody should have to start the server five times to find five mistakes."""
+    monkeypatch.setenv("PORT", "eighty")
+    monkeypatch.setenv("HEARTBEAT", "90")
+
+    with pytest.raises(ConfigError) as refusal:
+        load_settings()
+    assert [line.partition(":")[0] for line in str(refusal.value).splitlines()] == ["PORT", "HEARTBEAT"]
+
+
+@pytest.mark.parametrize("name", ["PROT", "CORS_ORIGIN", "HEARTBEAT_S"])
+def test_an_unknown_key_in_the_file_is_refused(name: str) -> None:
+    """A misspelt setting that is silently ignored is found on the worst of days."""
+    Path(".env.local").write_text(f"{name}=1\n", encoding="utf-8")
+
+    with pytest.raises(ConfigError, match=f"^{name}: "):
+        load_settings()
+
+
+def test_unknown_variables_of_the_environment_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs keep theirs there."""
+    monkeypatch.setenv("PROT", "1")
+
+    assert load_settings().port == 8080
+
+
+def test_settings_do_not_change_while_the_server_runs() -> None:
+    """What was read at the start holds."""
+    with pytest.raises(ValidationError, match="frozen"):
+        load_settings().port = 1

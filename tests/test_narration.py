@@ -1,0 +1,186 @@
+"""Narration: whoever tells a turn, its events come in the one order that the contract allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openapi_server.errors import ChatError, IdleTimeout, ProviderFailed, TurnTimeout
+from openapi_server.narration import PROGRESS, Closing, Narrator
+from openapi_server.turn import (
+    Chunk,
+    Completed,
+    Failed,
+    FinishReason,
+    Moderation,
+    Stage,
+    StageChanged,
+    TurnEvent,
+    TurnStatus,
+    TypingStarted,
+    TypingStopped,
+    Usage,
+    fold,
+)
+from openapi_server.wire.convo import CONVO
+from tests.examples import NOTEBOOK, STARTED, numbered, sources, texts
+from tests.streams import check_order, events_of
+
+
+@dataclass(frozen=True)
+class Say:
+    text: str
+
+
+@dataclass(frozen=True)
+class Enter:
+    stage: Stage
+    is_complete: bool
+
+
+calls = st.lists(
+    st.builds(Say, st.sampled_from(["", " ", "\n"]) | texts) | st.builds(Enter, st.sampled_from(Stage), st.booleans()),
+    max_size=20,
+)
+closings = st.builds(
+    Closing,
+    st.sampled_from(FinishReason),
+    st.lists(sources, max_size=2).map(tuple),
+    st.builds(Usage, st.integers(0, 99), st.integers(0, 99)),
+    st.just(Moderation()),
+)
+errors = st.sampled_from([ProviderFailed(), TurnTimeout(), IdleTimeout(), ChatError()])
+
+
+def narrate(script: list[Say | Enter], ending: Closing | ChatError) -> list[TurnEvent]:
+    """All events of a turn in which each call comes 10 ms after the one before."""
+    narrator = Narrator(STARTED)
+    told = narrator.begin()
+    elapsed_ms = 0
+    for call in script:
+        elapsed_ms += 10
+        if isinstance(call, Say):
+            told += narrator.say(call.text, elapsed_ms)
+        else:
+            told += narrator.stage(call.stage, is_complete=call.is_complete, detail="...")
+    if isinstance(ending, Closing):
+        return told + narrator.complete(ending, elapsed_ms + 10)
+    return told + narrator.fail(ending, elapsed_ms + 10)
+
+
+@given(script=calls, ending=closings | errors)
+def test_any_sequence_of_calls_is_a_stream_that_the_contract_accepts(
+    script: list[Say | Enter], ending: Closing | ChatError
+) -> None:
+    """The order is held against the state machine in `openapi.yaml`, whatever was called."""
+    raw = b"retry: 2000\n" + CONVO.join(numbered(narrate(script, ending)))
+
+    check_order([event.event for event in events_of(raw)])
+
+
+@given(script=calls, ending=closings | errors)
+def test_chunks_are_numbered_from_one_and_joined_they_are_the_reply(
+    script: list[Say | Enter], ending: Closing | ChatError
+) -> None:
+    """To the character: nothing trimmed, nothing added, and an empty piece makes no event."""
+    told = narrate(script, ending)
+
+    chunks = [event for event in told if isinstance(event, Chunk)]
+    said = "".join(call.text for call in script if isinstance(call, Say))
+    assert [chunk.index for chunk in chunks] == list(range(1, len(chunks) + 1))
+    assert all(chunk.text for chunk in chunks)
+    assert "".join(chunk.text for chunk in chunks) == said == fold(numbered(told)).reply
+    if isinstance(told[-1], Completed):
+        assert (told[-1].reply, told[-1].chunk_count) == (said, len(chunks))
+
+
+@given(script=calls, ending=closings | errors)
+def test_exactly_one_event_is_terminal_and_it_is_the_last(
+    script: list[Say | Enter], ending: Closing | ChatError
+) -> None:
+    """Readers close on it, so nothing may come after it and a second one would never be read."""
+    assert [event.is_terminal for event in narrate(script, ending)].index(True) == len(narrate(script, ending)) - 1
+
+
+@given(script=calls, ending=closings | errors)
+def test_typing_stops_once_right_before_the_first_chunk_or_the_end(
+    script: list[Say | Enter], ending: Closing | ChatError
+) -> None:
+    """The animal is seen to think until it speaks, or until it is clear that it never will."""
+    told = narrate(script, ending)
+
+    assert told[:2] == [STARTED, TypingStarted()]
+    assert [isinstance(event, TypingStarted) for event in told].count(True) == 1
+    (stop,) = [place for place, event in enumerate(told) if isinstance(event, TypingStopped)]
+    spoken = next(place for place, event in enumerate(told) if isinstance(event, Chunk) or event.is_terminal)
+    assert stop == spoken - 1
+
+
+@given(pieces=st.lists(texts.filter(bool), max_size=5), ending=closings | errors)
+def test_progress_never_falls_through_the_stages(pieces: list[str], ending: Closing | ChatError) -> None:
+    """A bar that goes back tells people that something broke."""
+    script: list[Say | Enter] = [Enter(stage, is_complete) for stage in Stage for is_complete in (False, True)]
+    script[-1:-1] = [Say(piece) for piece in pieces]
+
+    progress = [event.progress for event in narrate(script, ending) if isinstance(event, StageChanged)]
+    assert progress == sorted(progress)
+    assert progress[-1] == 100
+
+
+def test_every_stage_has_its_place_on_the_way() -> None:
+    """A stage that is added without one would break the first turn that reaches it."""
+    steps = [step for stage in Stage for step in PROGRESS[stage]]
+
+    assert steps == sorted(set(steps))
+    assert 0 <= steps[0] < steps[-1] == 100
+
+
+def test_a_blocked_turn_says_what_was_found_and_when_it_first_spoke() -> None:
+    """What the pipeline knows at the end stands in the last event, untouched."""
+    narrator = Narrator(STARTED)
+    narrator.begin(5)
+    moderation = Moderation(flagged=True, categories=("danger",))
+
+    assert narrator.say("Please stay ", 30) == [TypingStopped(25), Chunk(1, "Please stay ")]
+    assert narrator.say("", 35) == []
+    assert narrator.say("outside.", 40) == [Chunk(2, "outside.")]
+    assert narrator.complete(Closing(FinishReason.BLOCKED, (NOTEBOOK,), Usage(1, 2), moderation), 50) == [
+        Completed(
+            turn_id=STARTED.turn_id,
+            session_id=STARTED.session_id,
+            reply="Please stay outside.",
+            chunk_count=2,
+            finish_reason=FinishReason.BLOCKED,
+            sources=(NOTEBOOK,),
+            usage=Usage(1, 2),
+            moderation=moderation,
+            latency_ms=50,
+            first_token_ms=30,
+        )
+    ]
+
+
+def test_a_turn_that_never_spoke_has_no_first_token() -> None:
+    """None, not zero: zero would be the best time ever measured."""
+    narrator = Narrator(STARTED)
+    narrator.begin()
+
+    stopped, completed = narrator.complete(Closing(), 12)
+    assert stopped == TypingStopped(12)
+    assert isinstance(completed, Completed)
+    assert completed.first_token_ms is None
+
+
+def test_a_failure_tells_our_problem_and_never_the_cause() -> None:
+    """The cause may be a provider's own text; the readers get the error's title and detail."""
+    narrator = Narrator(STARTED)
+    told = narrator.begin()
+    error = ProviderFailed()
+    error.__cause__ = OSError("secret-upstream:443 refused")
+    told += narrator.fail(error, 3)
+
+    assert told[-1] == Failed(ProviderFailed().problem)
+    assert "secret" not in repr(told)
+    assert fold(numbered(told)).status is TurnStatus.FAILED
