@@ -38,6 +38,7 @@ class Call:
     services: Services
     headers: Headers
     base_url: str
+    address: str
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -131,7 +132,9 @@ class Bridge:
             await answer(scope, receive, send)
 
     async def _answer(self, work: Callable[[Call], Awaitable[ASGIApp]], scope: Scope) -> ASGIApp:
-        call = Call(self._services, Headers(scope=scope), str(URL(scope=scope).replace(path="", query="")))
+        base_url = str(URL(scope=scope).replace(path="", query=""))
+        address = (scope.get("client") or ("unknown", 0))[0]
+        call = Call(self._services, Headers(scope=scope), base_url, address)
         try:
             _refuse_unacceptable(call.headers.get("accept"), scope)
             return await work(call)

@@ -9,14 +9,16 @@ import structlog
 
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, Settings
-from openapi_server.engine import TurnEngine
+from openapi_server.engine import Limits, TurnEngine
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.interfaces import Provider
 from openapi_server.knowledge.library import AnimalLibrary
+from openapi_server.leases import Leases
 from openapi_server.pipeline import Pipeline
 from openapi_server.safety.moderator import RuleModerator
 from openapi_server.services import Services
 from openapi_server.stores.sqlite import SqliteStore
+from openapi_server.workers import new_worker
 
 log = structlog.get_logger(__name__)
 
@@ -32,11 +34,18 @@ async def open_services(settings: Settings, provider: Provider | None = None) ->
     if library.animal(settings.default_animal) is None:
         raise ConfigError(f"DEFAULT_ANIMAL: no animal {settings.default_animal!r} lives in this zoo")
     provider = provider or _provider(settings)
-    store = await SqliteStore.open(settings.sqlite_path)
+    store = await SqliteStore.open(settings.sqlite_path, clock)
     event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s, max_turns=settings.replay_max_turns)
     pipeline = Pipeline(provider, library, RuleModerator.load(), store, settings.stream_idle_timeout_s)
-    engine = TurnEngine(pipeline, store, event_log, clock, turn_deadline_s=settings.turn_deadline_s)
-    interrupted = await engine.recover()
+    leases = Leases(store, clock, new_worker(), settings.lease_s)
+    limits = Limits(
+        turn_deadline_s=settings.turn_deadline_s,
+        orphan_grace_s=settings.orphan_grace_s,
+        drain_s=settings.drain_timeout_s,
+        session_ttl_s=settings.session_ttl_s,
+    )
+    engine = TurnEngine(pipeline, store, event_log, clock, leases, limits)
+    interrupted = await engine.open()
     log.info("services_open", animals=len(library.animals()), interrupted_turns=interrupted)
     try:
         yield Services(settings, clock, store, event_log, library, provider, engine, clock.monotonic())

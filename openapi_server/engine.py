@@ -1,8 +1,8 @@
 """The turn engine: starts turns, ends each of them exactly once, and lets anyone read along.
 
-A turn runs in a task of its own on the event loop, detached from any connection. Whatever ends it first (the reply,
-a failure, the deadline, the server's own end) settles it in the store; the store says who was first, and only the
-first one writes the terminal event.
+A turn runs in a task of its own on the event loop, detached from any connection. Whatever ends it first (the reply, a
+stop, a failure, a deadline, the server's own end) settles it in the store, and what the store keeps is what readers
+are told, once.
 """
 
 from __future__ import annotations
@@ -15,27 +15,31 @@ from dataclasses import dataclass
 
 import structlog
 
+from openapi_server.endings import Endings
 from openapi_server.errors import (
     AnimalMismatch,
     ChatError,
     Draining,
+    FieldError,
     Interrupted,
+    InvalidInput,
+    LogGone,
     SessionDeleted,
     SessionNotFound,
-    StoreUnavailable,
+    TurnElsewhere,
     TurnNotFound,
+    TurnRunning,
     TurnTimeout,
 )
 from openapi_server.interfaces import Clock, EventLog, LogClosed, Store
+from openapi_server.leases import Leases
 from openapi_server.narration import Closing
 from openapi_server.pipeline import Pipeline, Question
 from openapi_server.readers import TurnReader
-from openapi_server.records import Outcome, SessionRecord, TurnRecord
-from openapi_server.turn import Failed, Started, TurnState, TurnStatus, fold
+from openapi_server.records import IdempotencyKey, SessionRecord, TurnRecord
+from openapi_server.running import RunningTurn
+from openapi_server.turn import Failed, Started, TurnState, fold
 from openapi_server.writer import TurnWriter, log_id
-
-# Seconds to wait before each further try to write an outcome; after the last one the readers are told of the failure.
-SETTLE_AGAIN_AFTER_S = (0.1, 0.3, 1.0, 3.0)
 
 log = structlog.get_logger(__name__)
 
@@ -45,35 +49,42 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(16)}"
 
 
-@dataclass(slots=True)
-class _Running:
-    """A turn's task and why it is cut short, if it is. Once it is ending, nothing can end it another way."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long things may last, in seconds. `drain_s`: what running turns get to finish when the server ends."""
 
-    writer: TurnWriter
-    task: asyncio.Task[None] | None = None
-    cut_short_by: Closing | ChatError | None = None
-    is_ending: bool = False
+    turn_deadline_s: float
+    orphan_grace_s: float
+    drain_s: float
+    session_ttl_s: int
 
-    def cut_short(self, ending: Closing | ChatError) -> None:
-        if self.task is not None and self.cut_short_by is None and not self.is_ending:
-            self.cut_short_by = ending
-            self.task.cancel()
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The turn that answers a question: a new one, or the earlier one that an idempotency key stands for."""
+
+    turn_id: str
+    session_id: str
+    animal_id: str
 
 
 class TurnEngine:
     """Runs turns. All methods belong to the event loop."""
 
     def __init__(
-        self, pipeline: Pipeline, store: Store, event_log: EventLog, clock: Clock, *, turn_deadline_s: float
+        self, pipeline: Pipeline, store: Store, event_log: EventLog, clock: Clock, leases: Leases, limits: Limits
     ) -> None:
         self._pipeline = pipeline
         self._store = store
         self._log = event_log
         self._clock = clock
-        self._turn_deadline_s = turn_deadline_s
-        self._running: dict[str, _Running] = {}
+        self._leases = leases
+        self._limits = limits
+        self._endings = Endings(store, clock)
+        self._running: dict[str, RunningTurn] = {}
         self._reader_count = 0
         self._is_draining = False
+        self._lease_keeper: asyncio.Task[None] | None = None
 
     @property
     def running_count(self) -> int:
@@ -87,37 +98,78 @@ class TurnEngine:
     def is_draining(self) -> bool:
         return self._is_draining
 
-    async def start(self, question: Question) -> Started:
-        """Store the visitor's message, open the turn's log and set the turn going; returns its first event.
+    async def open(self) -> int:
+        """Settle what dead processes left running, and keep the leases from now on. Returns how many were settled."""
+        self._lease_keeper = asyncio.create_task(self._leases.keep(lambda: list(self._running), self._lost))
+        return await self._leases.recover()
 
-        Raises `Draining`, `SessionNotFound`, `AnimalMismatch`, `TurnRunning` or `StoreUnavailable`, all of them
-        before anything was sent.
+    async def start(self, question: Question, keys: Sequence[IdempotencyKey] = ()) -> Accepted:
+        """Store the visitor's message, open the turn's log and set the turn going.
+
+        Raises `Draining`, `SessionNotFound`, `AnimalMismatch`, `TurnRunning`, `KeyReused` or `StoreUnavailable`, all of
+        them before anything was sent.
         """
         if self._is_draining:
             raise Draining(retry_after_s=5)
         new_session = self._new_session(question) if question.session_id is None else None
         session = new_session or await self._known_session(question)
         started = self._introduce(question, session.session_id)
-        await self._store.begin_turn(self._record(question, started), new_session)
+        turn_id = await self._begin(self._record(question, started), new_session, keys)
+        if turn_id != started.turn_id:
+            return await self._joined(turn_id)
         writer = TurnWriter(started, self._log, self._clock)
         await writer.open()
-        running = self._running[started.turn_id] = _Running(writer)
+        grace_s = 0.0 if question.is_cancelled_on_disconnect else self._limits.orphan_grace_s
+        running = self._running[turn_id] = RunningTurn(writer, grace_s, self._orphaned)
         running.task = asyncio.create_task(self._run(question, running))
-        return started
+        return Accepted(turn_id, started.session_id, started.animal_id)
 
     async def read(self, turn_id: str, after: int = 0) -> TurnReader:
-        """A reader's place behind entry `after`. `TurnNotFound` when there is no log of that turn here."""
+        """A reader's place behind entry `after`.
+
+        Raises `TurnNotFound`, `LogGone` when the events were kept long enough, `TurnElsewhere` when another process has
+        them, `InvalidInput` when there is no such entry yet.
+        """
         entries = await self._log.entries(turn_id)
         tail = await self._log.tail(turn_id, after)
         if entries is None or tail is None:
-            raise TurnNotFound
+            raise await self._why_there_is_no_log(turn_id)
+        if after > len(entries):
+            message = "names an event that has not happened"
+            raise InvalidInput(f"Last-Event-ID {message}.", errors=(FieldError("Last-Event-ID", message),))
         reader = TurnReader(turn_id, entries[:after], tail, self._clock)
         self._reader_count += 1
+        if turn_id in self._running:
+            self._running[turn_id].joined()
         reader.on_leave(self._left)
         return reader
 
+    async def turn(self, turn_id: str) -> TurnRecord:
+        """The turn as it is kept. One whose process has died is settled by whoever looks first. Or `TurnNotFound`."""
+        turn = await self._store.turn(turn_id)
+        if turn is not None and turn.outcome is None and turn_id not in self._running:
+            await self._leases.recover()
+            turn = await self._store.turn(turn_id)
+        if turn is None:
+            raise TurnNotFound
+        return turn
+
+    async def stop(self, turn_id: str) -> TurnRecord:
+        """End the turn with what was said so far, and wait until it has ended. Nothing happens to one that has."""
+        running = self._running.get(turn_id)
+        if running is not None:
+            running.stop()
+            if running.task is not None:
+                await asyncio.wait((running.task,))
+        turn = await self.turn(turn_id)
+        if turn.outcome is None:
+            raise TurnElsewhere(retry_after_s=2)
+        return turn
+
     async def state(self, turn_id: str) -> TurnState | None:
         """What the turn's log says of it; None when there is no log of it here."""
+        if turn_id in self._running:
+            self._running[turn_id].polled()
         entries = await self._log.entries(turn_id)
         return None if entries is None else fold(entries)
 
@@ -129,17 +181,25 @@ class TurnEngine:
                 await self._log.append(turn_id, [Failed(SessionDeleted().problem)])
             await self._log.drop(turn_id)
 
-    async def recover(self) -> int:
-        """Settle what an earlier process left running: it was interrupted, and says so. Returns how many."""
-        turn_ids = await self._store.running_turns()
-        for turn_id in turn_ids:
-            await self._store.settle_turn(turn_id, self._failure(Interrupted(), "", 0))
-        return len(turn_ids)
+    def begin_draining(self) -> None:
+        """Take no more turns, from this moment on."""
+        self._is_draining = True
+
+    async def drain(self) -> None:
+        """Take no more turns, let those that run finish in the time that they get, and interrupt the rest."""
+        self.begin_draining()
+        tasks = [turn.task for turn in self._running.values() if turn.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._limits.drain_s)
+        await self._cut_short(list(self._running), Interrupted())
 
     async def close(self) -> None:
         """Take no more turns, interrupt those that run, and wait until each is settled."""
-        self._is_draining = True
+        self.begin_draining()
         await self._cut_short(list(self._running), Interrupted())
+        if self._lease_keeper is not None:
+            self._lease_keeper.cancel()
+            await asyncio.wait((self._lease_keeper,))
 
     async def _cut_short(self, turn_ids: Sequence[str], ending: ChatError) -> None:
         running = [self._running[turn_id] for turn_id in turn_ids if turn_id in self._running]
@@ -147,9 +207,25 @@ class TurnEngine:
             turn.cut_short(ending)
         await asyncio.gather(*(turn.task for turn in running if turn.task is not None), return_exceptions=True)
 
+    async def _begin(self, turn: TurnRecord, new_session: SessionRecord | None, keys: Sequence[IdempotencyKey]) -> str:
+        try:
+            return await self._store.begin_turn(turn, new_session, keys)
+        except TurnRunning:
+            # The one in the way may be a dead process's: then it is settled, and the way is free.
+            if not await self._leases.recover():
+                raise
+            return await self._store.begin_turn(turn, new_session, keys)
+
+    async def _joined(self, turn_id: str) -> Accepted:
+        turn = await self._store.turn(turn_id)
+        if turn is None:
+            raise SessionNotFound
+        return Accepted(turn_id, turn.session_id, turn.animal_id)
+
     def _new_session(self, question: Question) -> SessionRecord:
         now = self._clock.now()
-        return SessionRecord(new_id("sess"), question.animal.animal_id, question.owner, now, now)
+        ttl_s = self._limits.session_ttl_s
+        return SessionRecord(new_id("sess"), question.animal.animal_id, question.owner, now, now, ttl_s=ttl_s)
 
     async def _known_session(self, question: Question) -> SessionRecord:
         session = await self._store.session(question.session_id or "")
@@ -162,6 +238,7 @@ class TurnEngine:
         return session
 
     def _record(self, question: Question, started: Started) -> TurnRecord:
+        now = self._clock.now()
         return TurnRecord(
             turn_id=started.turn_id,
             session_id=started.session_id,
@@ -169,8 +246,10 @@ class TurnEngine:
             age_group=question.age_group,
             message=question.message,
             model=started.model,
-            created_at=self._clock.now(),
+            created_at=now,
             metadata=question.metadata,
+            worker=self._leases.worker,
+            lease_until=now + self._leases.duration,
         )
 
     def _introduce(self, question: Question, session_id: str) -> Started:
@@ -185,78 +264,54 @@ class TurnEngine:
             disclosure=animal.disclosure,
         )
 
-    async def _run(self, question: Question, running: _Running) -> None:
+    async def _why_there_is_no_log(self, turn_id: str) -> ChatError:
+        turn = await self.turn(turn_id)
+        if turn.outcome is None:
+            return TurnElsewhere(turn_id=turn_id, retry_after_s=2)
+        return LogGone(
+            "The turn has ended and its events were kept long enough. Its reply is kept: see Link.",
+            turn_id=turn_id,
+            headers={"Link": f'</convo_turn/{turn_id}>; rel="alternate"'},
+            details=(("earliestEventId", None),),
+        )
+
+    async def _run(self, question: Question, running: RunningTurn) -> None:
         """The turn's task. Readers are waiting: whatever happens here becomes exactly one terminal event."""
         try:
             ending = await self._speak(question, running)
-            running.is_ending = True
-            await self._end(running.writer, ending)
+            running.over()
+            await self._endings.write(running.writer, ending)
+        except Exception:
+            log.exception("turn_not_ended", turn=log_id(running.writer.turn_id))
+            with suppress(LogClosed):
+                await running.writer.append(running.writer.narrator.fail(ChatError(), running.writer.elapsed_ms))
         finally:
             del self._running[running.writer.turn_id]
 
-    async def _speak(self, question: Question, running: _Running) -> Closing | ChatError:
+    async def _speak(self, question: Question, running: RunningTurn) -> Closing | ChatError:
         try:
-            async with asyncio.timeout(self._turn_deadline_s):
+            async with asyncio.timeout(self._limits.turn_deadline_s):
                 return await self._pipeline.run(question, running.writer)
         except TimeoutError:
             return TurnTimeout()
         except ChatError as error:
             return error
         except (asyncio.CancelledError, LogClosed):
-            return running.cut_short_by or Interrupted()
+            return running.ending or Interrupted()
         except Exception:
             # Whatever a provider or a store throws that it should not: the readers get a problem, the log the trace.
             log.exception("turn_crashed", turn=log_id(running.writer.turn_id))
             return ChatError()
 
-    async def _end(self, writer: TurnWriter, ending: Closing | ChatError) -> None:
-        """Settle in the store, then tell the readers: "complete" is only said of a reply that is kept."""
-        outcome = self._outcome(writer, ending)
-        try:
-            is_first = await self._settle(writer.turn_id, outcome)
-        except StoreUnavailable as error:
-            ending, is_first = error, True
-        if not is_first:
-            return
-        narrator = writer.narrator
-        with suppress(LogClosed):
-            if isinstance(ending, Closing):
-                await writer.append(narrator.complete(ending, outcome.latency_ms))
-            else:
-                await writer.append(narrator.fail(ending, outcome.latency_ms))
-        log.info("turn_ended", turn=log_id(writer.turn_id), status=outcome.status.value, latency_ms=outcome.latency_ms)
-
-    async def _settle(self, turn_id: str, outcome: Outcome) -> bool:
-        for wait_s in SETTLE_AGAIN_AFTER_S:
-            try:
-                return await self._store.settle_turn(turn_id, outcome)
-            except StoreUnavailable:
-                await asyncio.sleep(wait_s)
-        return await self._store.settle_turn(turn_id, outcome)
-
-    def _outcome(self, writer: TurnWriter, ending: Closing | ChatError) -> Outcome:
-        if isinstance(ending, ChatError):
-            return self._failure(ending, writer.reply, writer.elapsed_ms)
-        return Outcome(
-            status=TurnStatus.SUCCEEDED,
-            ended_at=self._clock.now(),
-            reply=writer.reply,
-            finish_reason=ending.finish_reason,
-            sources=ending.sources,
-            usage=ending.usage,
-            moderation=ending.moderation,
-            latency_ms=writer.elapsed_ms,
-            first_token_ms=writer.narrator.first_token_ms,
-        )
-
-    def _failure(self, error: ChatError, partial_reply: str, latency_ms: int) -> Outcome:
-        return Outcome(
-            status=TurnStatus.FAILED,
-            ended_at=self._clock.now(),
-            reply=partial_reply or None,
-            latency_ms=latency_ms,
-            problem=error.problem,
-        )
-
     def _left(self, reader: TurnReader) -> None:
         self._reader_count -= 1
+        if reader.turn_id in self._running:
+            self._running[reader.turn_id].left()
+
+    def _orphaned(self, running: RunningTurn) -> None:
+        log.info("Stream cancelled by client", turn=log_id(running.writer.turn_id))
+        running.stop()
+
+    def _lost(self, turn_id: str) -> None:
+        if turn_id in self._running:
+            self._running[turn_id].cut_short(Interrupted())

@@ -20,7 +20,10 @@ class FieldError:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An RFC 9457 problem as a value: no request, no traceback, nobody else's words."""
+    """An RFC 9457 problem as a value: no request, no traceback, nobody else's words.
+
+    `details` are further members of the problem object, as (name, value).
+    """
 
     code: str
     status: int
@@ -29,6 +32,7 @@ class Problem:
     errors: tuple[FieldError, ...] = ()
     turn_id: str | None = None
     retryable: bool = False
+    details: tuple[tuple[str, str | None], ...] = ()
 
 
 class ChatError(Exception):
@@ -47,6 +51,7 @@ class ChatError(Exception):
         turn_id: str | None = None,
         retry_after_s: int | None = None,
         headers: Mapping[str, str] | None = None,
+        details: tuple[tuple[str, str | None], ...] = (),
     ) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or f"{self.title}."
@@ -54,10 +59,20 @@ class ChatError(Exception):
         self.turn_id = turn_id
         self.retry_after_s = retry_after_s
         self.headers = dict(headers or {})
+        self.details = details
 
     @property
     def problem(self) -> Problem:
-        return Problem(self.code, self.status, self.title, self.detail, self.errors, self.turn_id, self.retryable)
+        return Problem(
+            code=self.code,
+            status=self.status,
+            title=self.title,
+            detail=self.detail,
+            errors=self.errors,
+            turn_id=self.turn_id,
+            retryable=self.retryable,
+            details=self.details,
+        )
 
 
 class InvalidInput(ChatError):
@@ -91,6 +106,23 @@ class NotAcceptable(ChatError):
 class TurnRunning(ChatError):
     code, status, title = "turn_running", 409, "This session already has a turn running"
     retryable = True
+
+
+class TurnElsewhere(ChatError):
+    code, status, title = "turn_elsewhere", 409, "The turn runs in another process of this server"
+    retryable = True
+
+
+class LogGone(ChatError):
+    code, status, title = "log_gone", 410, "The turn's events are gone"
+
+
+class KeyReused(ChatError):
+    code, status, title = "key_reused", 422, "The Idempotency-Key was used for another request"
+
+
+class ResumeMismatch(ChatError):
+    code, status, title = "resume_mismatch", 422, "The request is not the one that Last-Event-ID resumes"
 
 
 class BodyTooLarge(ChatError):

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from openapi_server.animals import Animal, Exchange, Fact, Prompt
-from openapi_server.records import Outcome, Page, SessionRecord, TurnRecord
+from openapi_server.records import IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
 from openapi_server.turn import (
     AgeGroup,
     Entry,
@@ -119,7 +119,10 @@ class LogClosed(Exception):
 
 
 class Store(Protocol):
-    """Sessions and turns, kept for good. Every method is one atomic step; errors are `StoreUnavailable`."""
+    """Sessions and turns, kept until they expire. Every method is one atomic step; errors are `StoreUnavailable`.
+
+    An expired session and its turns are not there for any reader, purged or not.
+    """
 
     async def create_session(self, session: SessionRecord) -> None: ...
 
@@ -128,9 +131,18 @@ class Store(Protocol):
     async def sessions_of(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
         """The owner's sessions, latest message first."""
 
-    async def begin_turn(self, turn: TurnRecord, new_session: SessionRecord | None = None) -> None:
-        """Keep the visitor's message, together with the session that it begins, if it begins one. `TurnRunning`
-        when the session has a turn under way, `SessionNotFound` when the session is not there (any more)."""
+    async def begin_turn(
+        self,
+        turn: TurnRecord,
+        new_session: SessionRecord | None = None,
+        keys: Sequence[IdempotencyKey] = (),
+    ) -> str:
+        """Keep the visitor's message, together with the session that it begins, if it begins one.
+
+        Returns the id of the turn that runs now: this one, or the earlier one that one of the keys stands for, in
+        which case nothing was changed. Raises `KeyReused` when a key stands for a request with another body,
+        `TurnRunning` when the session has a turn under way, `SessionNotFound` when the session is not there.
+        """
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
         """Write the outcome once. False, and nothing changed, when the turn had one already or is gone."""
@@ -146,8 +158,17 @@ class Store(Protocol):
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
         """Delete it with all its turns; the turns' ids, or None when it was not there."""
 
-    async def running_turns(self) -> Sequence[str]:
-        """Ids of the turns without an outcome."""
+    async def running_turns(self) -> Sequence[Lease]:
+        """The turns without an outcome, and who runs them."""
+
+    async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> Sequence[str]:
+        """Renew the leases of those that still run, and return their ids; the others have ended or are gone."""
+
+    async def count_expired_sessions(self) -> int:
+        """Sessions that are over but not purged yet."""
+
+    async def purge_expired_sessions(self, limit: int) -> int:
+        """Delete at most `limit` of them, with their turns; how many were deleted."""
 
     async def ping(self) -> None:
         """Raise `StoreUnavailable` unless the store can be written to now."""

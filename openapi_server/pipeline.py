@@ -6,6 +6,7 @@ moderate ▸ recall ▸ retrieve ▸ rerank ▸ generate. Each stage says in the
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from openapi_server.turn import AgeGroup, FinishReason, Stage, TurnStatus
 from openapi_server.writer import TurnWriter
 
 RECALLED_TURNS = 50
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Question:
     owner: str | None = None
     context_summary: str | None = None
     metadata: str | None = None
+    is_cancelled_on_disconnect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Pipeline:
     async def _moderate(self, question: Question, turn: TurnWriter) -> Verdict:
         await turn.stage_started(Stage.MODERATION, "Reading the message")
         verdict = await self.moderator.check(question.message, question.animal, question.age_group)
+        turn.moderation = verdict.moderation
         detail = "Fixed words will answer" if verdict.safe_words else "The message may be answered"
         await turn.stage_complete(Stage.MODERATION, detail)
         return verdict
@@ -97,6 +101,9 @@ class Pipeline:
                     patience.reschedule(None)
                     if isinstance(piece, Spoken):
                         spoken = piece
+                    elif _SURROGATE.search(piece):
+                        # Half a character: no stream and no store can carry it.
+                        raise ProviderFailed
                     else:
                         await turn.say(piece)
                     patience.reschedule(now() + self.idle_timeout_s)

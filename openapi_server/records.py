@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from openapi_server.errors import Problem
@@ -21,7 +21,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A conversation with one animal. `owner` is whose it is (`cookie:...`, `user:...`), None for nobody's."""
+    """A conversation with one animal.
+
+    `owner` is whose it is (`cookie:...`, `user:...`), None for nobody's. It ends `ttl_s` seconds after its last
+    message: from then on it is not there, whether it was purged yet or not.
+    """
 
     session_id: str
     animal_id: str
@@ -29,6 +33,11 @@ class SessionRecord:
     created_at: datetime
     last_message_at: datetime
     turn_count: int = 0
+    ttl_s: int = 86_400
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.last_message_at + timedelta(seconds=self.ttl_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class TurnRecord:
-    """One turn as it is kept: the visitor's message from the start, the outcome from the end."""
+    """One turn as it is kept: the visitor's message from the start, the outcome from the end.
+
+    While it runs, `worker` is the process that runs it, and `lease_until` is when anyone may take that process for
+    dead unless it has renewed the lease.
+    """
 
     turn_id: str
     session_id: str
@@ -59,6 +72,8 @@ class TurnRecord:
     model: str
     created_at: datetime
     metadata: str | None = None
+    worker: str = ""
+    lease_until: datetime | None = None
     outcome: Outcome | None = None
 
     @property
@@ -68,6 +83,24 @@ class TurnRecord:
     @property
     def updated_at(self) -> datetime:
         return self.outcome.ended_at if self.outcome else self.created_at
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A client's promise that two requests are the same one. `key` and `body_hash` are hashes, `key` with its scope."""
+
+    key: str
+    body_hash: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Which process runs a turn, and until when it is believed."""
+
+    turn_id: str
+    worker: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)

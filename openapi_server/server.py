@@ -6,9 +6,11 @@ import asyncio
 import gc
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import click
 import uvicorn
@@ -16,22 +18,31 @@ import uvicorn
 from openapi_server.app import create_app
 from openapi_server.composition import open_services
 from openapi_server.config import Settings
+from openapi_server.connections import connection_class
 from openapi_server.interfaces import Provider
 from openapi_server.logs import configure_logs
+from openapi_server.services import Services
 from openapi_server.web.welcome import curl_to_paste
 
-GRACE_S = 10
+# What answers that are not turns get to finish, once the turns are over.
+GRACE_S = 1
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Server(uvicorn.Server):
-    """uvicorn that says where it listens, and for which a signal is an orderly end, with exit code 0."""
+    """uvicorn that says where it listens, and for which a signal is an orderly end, with exit code 0.
 
-    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+    The first signal drains: running turns may finish, nothing new is taken. The second one ends at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
         super().__init__(config)
-        self._settings = settings
+        self._settings = services.settings
+        self._engine = services.engine
+        self._draining: asyncio.Task[None] | None = None
 
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await super().startup(sockets)  # type: ignore[arg-type]
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
         if self.started:
             click.echo(_banner(self._base_url(), self._settings.default_animal))
             sys.stdout.flush()
@@ -46,13 +57,30 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """uvicorn's own raises the signal again after the shutdown, which would end us with an error code."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         try:
             yield
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 loop.remove_signal_handler(number)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._draining is None:
+            self._engine.begin_draining()
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+        else:
+            self._draining.cancel()
+            self.should_exit = True
+
+    async def _drain(self) -> None:
+        await self._engine.drain()
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Every reader hears how its turn ended before its connection is closed.
+        await self._engine.close()
+        await super().shutdown(sockets)
 
 
 def run(settings: Settings, provider: Provider | None = None) -> None:
@@ -75,10 +103,11 @@ async def _serve(settings: Settings, provider: Provider | None) -> None:
             access_log=False,
             log_config=None,
             server_header=False,
+            http=connection_class(head_timeout_s=settings.request_timeout_s, peer_timeout_s=settings.send_timeout_s),
             timeout_keep_alive=65,
             timeout_graceful_shutdown=GRACE_S,
         )
-        await Server(config, settings).serve()
+        await Server(config, services).serve()
 
 
 def _allow_many_connections() -> None:

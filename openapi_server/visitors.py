@@ -22,6 +22,10 @@ class Visitor:
     set_cookie: str | None
 
     @property
+    def is_new(self) -> bool:
+        return self.set_cookie is not None
+
+    @property
     def headers(self) -> dict[str, str]:
         """The `Set-Cookie` header, when the request brought no cookie of its own."""
         return {"Set-Cookie": self.set_cookie} if self.set_cookie else {}

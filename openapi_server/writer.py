@@ -8,7 +8,7 @@ import structlog
 
 from openapi_server.interfaces import Clock, EventLog
 from openapi_server.narration import Narrator
-from openapi_server.turn import Stage, Started, TurnEvent
+from openapi_server.turn import Moderation, Stage, Started, TurnEvent
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +25,7 @@ class TurnWriter:
         self.turn_id = started.turn_id
         self.session_id = started.session_id
         self.narrator = Narrator(started)
+        self.moderation = Moderation()
         self._log = event_log
         self._clock = clock
         self._began_s = clock.monotonic()

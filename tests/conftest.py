@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,12 +14,14 @@ import pytest
 from openapi_server.app import create_app
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
-from openapi_server.engine import TurnEngine
+from openapi_server.engine import Limits, TurnEngine
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.interfaces import Knowledge, Moderator, Provider
+from openapi_server.interfaces import Clock, Knowledge, Moderator, Provider
+from openapi_server.leases import Leases
 from openapi_server.pipeline import Pipeline
 from openapi_server.services import Services
 from openapi_server.stores.sqlite import SqliteStore
+from openapi_server.workers import new_worker
 from tests.fakes import Lenient, Says, TinyZoo
 from tests.streams import CHECKED, check_stream
 
@@ -37,6 +40,7 @@ class OpensServices(Protocol):
         provider: Provider = ...,
         knowledge: Knowledge = ...,
         moderator: Moderator = ...,
+        clock: Clock = ...,
         **settings: object,
     ) -> Services: ...
 
@@ -49,13 +53,19 @@ class OpensClient(Protocol):
 
 @asynccontextmanager
 async def services_over(
-    tmp_path: Path, provider: Provider, knowledge: Knowledge, moderator: Moderator, settings: Settings
+    tmp_path: Path,
+    provider: Provider,
+    knowledge: Knowledge,
+    moderator: Moderator,
+    settings: Settings,
+    clock: Clock,
 ) -> AsyncIterator[Services]:
-    clock = SystemClock()
-    store = await SqliteStore.open(tmp_path / "zoo.sqlite3")
+    store = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock)
     event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s)
     pipeline = Pipeline(provider, knowledge, moderator, store, settings.stream_idle_timeout_s)
-    engine = TurnEngine(pipeline, store, event_log, clock, turn_deadline_s=settings.turn_deadline_s)
+    leases = Leases(store, clock, new_worker(), settings.lease_s)
+    limits = Limits(settings.turn_deadline_s, settings.orphan_grace_s, settings.drain_timeout_s, settings.session_ttl_s)
+    engine = TurnEngine(pipeline, store, event_log, clock, leases, limits)
     try:
         yield Services(settings, clock, store, event_log, knowledge, provider, engine, clock.monotonic())
     finally:
@@ -73,6 +83,7 @@ async def open_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
             provider: Provider | None = None,
             knowledge: Knowledge | None = None,
             moderator: Moderator | None = None,
+            clock: Clock | None = None,
             **settings: Any,
         ) -> Services:
             parts = services_over(
@@ -81,6 +92,7 @@ async def open_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
                 knowledge or TinyZoo(),
                 moderator or Lenient(),
                 Settings(validate_responses=True, **settings),
+                clock or SystemClock(),
             )
             return await stack.enter_async_context(parts)
 
@@ -106,6 +118,11 @@ async def client(open_client: OpensClient) -> httpx.AsyncClient:
     return await open_client()
 
 
+def template_of(path: str) -> str:
+    """The path as the spec writes it."""
+    return re.sub(r"/turn_[0-9a-f]{32}/", "/{turnId}/", path)
+
+
 class CheckingTransport(httpx.AsyncBaseTransport):
     """Reads every answer whole; what is a stream is held against the contract before the test sees it."""
 
@@ -116,5 +133,7 @@ class CheckingTransport(httpx.AsyncBaseTransport):
         response = await self._inner.handle_async_request(request)
         body = await response.aread()
         if response.headers.get("content-type", "").startswith("text/event-stream"):
-            check_stream(request.url.path, body, method=request.method.lower())
+            is_resumed = "last-event-id" in request.headers or "after" in request.url.params
+            path = template_of(request.url.path)
+            check_stream(path, body, method=request.method.lower(), is_resumed=is_resumed)
         return response

@@ -58,14 +58,17 @@ def _event(lines: list[str]) -> Event | None:
     return Event(values.get("event", "message"), data, values.get("id"))
 
 
-def check_stream(path: str, raw: bytes, *, method: str = "post", is_whole: bool = True) -> list[Event]:
+def check_stream(
+    path: str, raw: bytes, *, method: str = "post", is_whole: bool = True, is_resumed: bool = False
+) -> list[Event]:
     """The events of a stream that `method path` answered with, after all of the contract was asserted of it."""
     media = load_spec()["paths"][path][method]["responses"]["200"]["content"]["text/event-stream"]
     events = events_of(raw, is_whole=is_whole)
     validator = _validator(media["x-itemSchema"]["$ref"])
     for event in events:
         validator.validate(_as_item(event))
-    _check_order([event.event for event in events], media["x-event-order"], is_whole=is_whole)
+    start = "resume" if is_resumed else "start"
+    _check_order([event.event for event in events], media["x-event-order"], start=start, is_whole=is_whole)
     _check_ids(events)
     CHECKED[f"{method.upper()} {path}"] += 1
     return events
@@ -74,11 +77,11 @@ def check_stream(path: str, raw: bytes, *, method: str = "post", is_whole: bool 
 def check_order(names: list[str], path: str = "/convo_turn_stream", *, is_whole: bool = True) -> None:
     """Hold a list of event names against the state machine of an operation."""
     media = load_spec()["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
-    _check_order(names, media["x-event-order"], is_whole=is_whole)
+    _check_order(names, media["x-event-order"], start="start", is_whole=is_whole)
 
 
-def _check_order(names: list[str], machine: dict[str, Any], *, is_whole: bool) -> None:
-    state = machine["start"]
+def _check_order(names: list[str], machine: dict[str, Any], *, start: str, is_whole: bool) -> None:
+    state = machine[start]
     for place, name in enumerate(names):
         moves = machine["states"].get(state, {})
         assert name in moves, f"{name} as event {place + 1} in state {state}: {names}"

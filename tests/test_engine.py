@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
-from openapi_server.engine import TurnEngine
+from openapi_server.engine import Limits, TurnEngine
 from openapi_server.errors import AnimalMismatch, Draining, SessionNotFound, StoreUnavailable, TurnNotFound, TurnRunning
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.interfaces import Provider
+from openapi_server.leases import Leases
 from openapi_server.pipeline import Pipeline, Question
-from openapi_server.records import Outcome, SessionRecord, TurnRecord
+from openapi_server.records import IdempotencyKey, Lease, Outcome, SessionRecord, TurnRecord
 from openapi_server.turn import Chunk, Completed, Entry, Failed, FinishReason, TurnStatus, fold
 from tests.fakes import Blocks, Fails, FakeClock, Lenient, Says, TinyZoo, Waits, a_lion
 
@@ -25,13 +29,20 @@ class Shelf:
         self.outcomes: dict[str, list[Outcome]] = {}
         self.is_away = False
 
-    async def begin_turn(self, turn: TurnRecord, new_session: SessionRecord | None = None) -> None:
+    async def begin_turn(
+        self, turn: TurnRecord, new_session: SessionRecord | None = None, keys: Sequence[IdempotencyKey] = ()
+    ) -> str:
         if new_session is not None:
             self.sessions[new_session.session_id] = new_session
         busy = [other.turn_id for other in self.turns.values() if other.turn_id not in self.outcomes]
         if busy:
             raise TurnRunning(turn_id=busy[0])
         self.turns[turn.turn_id] = turn
+        return turn.turn_id
+
+    async def turn(self, turn_id: str) -> TurnRecord | None:
+        turn = self.turns.get(turn_id)
+        return replace(turn, outcome=self.outcomes.get(turn_id, [None])[0]) if turn else None
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
         if self.is_away:
@@ -45,21 +56,35 @@ class Shelf:
     async def latest_turns(self, session_id: str, limit: int) -> list[TurnRecord]:
         return []
 
-    async def running_turns(self) -> list[str]:
-        return [turn_id for turn_id in self.turns if turn_id not in self.outcomes]
+    async def running_turns(self) -> list[Lease]:
+        return [
+            Lease(turn.turn_id, turn.worker, turn.lease_until or turn.created_at)
+            for turn in self.turns.values()
+            if turn.turn_id not in self.outcomes
+        ]
+
+    async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> list[str]:
+        return [turn_id for turn_id in turn_ids if turn_id not in self.outcomes]
 
 
 class Bench:
     """An engine over fakes, and what a test wants to look at behind it."""
 
     def __init__(
-        self, provider: Provider, *, moderator: Lenient | Blocks | None = None, deadline_s: float = 10
+        self,
+        provider: Provider,
+        *,
+        moderator: Lenient | Blocks | None = None,
+        deadline_s: float = 10,
+        grace_s: float = 30,
     ) -> None:
         self.store = Shelf()
         self.clock = FakeClock()
         self.log = MemoryEventLog(self.clock)
         pipeline = Pipeline(provider, TinyZoo(), moderator or Lenient(), self.store, 5)  # type: ignore[arg-type]
-        self.engine = TurnEngine(pipeline, self.store, self.log, self.clock, turn_deadline_s=deadline_s)  # type: ignore[arg-type]
+        self.leases = Leases(self.store, self.clock, "here/1/aaaa", lease_s=30)  # type: ignore[arg-type]
+        limits = Limits(deadline_s, grace_s, drain_s=5, session_ttl_s=86_400)
+        self.engine = TurnEngine(pipeline, self.store, self.log, self.clock, self.leases, limits)  # type: ignore[arg-type]
 
     async def drain(self, turn_id: str) -> list[Entry]:
         """Every entry of the turn, from its first to its last."""
@@ -163,26 +188,25 @@ async def test_what_was_said_before_a_failure_is_kept() -> None:
     assert bench.store.outcomes[started.turn_id][0].reply == "Well, "
 
 
-async def test_whoever_settles_second_says_nothing() -> None:
-    """When somebody else has ended the turn in the store, this engine adds no second end."""
+async def test_whoever_settles_second_tells_what_was_settled_first() -> None:
+    """When somebody else has ended the turn in the store, the readers here hear of that end, and of no other."""
     provider = Waits()
     bench = Bench(provider)
     started = await bench.engine.start(hello())
     await provider.has_begun.wait()
-    await bench.engine.recover()
-    before = len(await bench.log.entries(started.turn_id) or ())
+    await bench.leases.settle_orphan(started.turn_id)
 
     provider.go.set()
-    await bench.engine.close()
+    entries = await bench.drain(started.turn_id)
 
-    entries = await bench.log.entries(started.turn_id) or ()
-    assert [entry.event.is_terminal for entry in entries[before:]].count(True) == 0
-    assert len(bench.store.outcomes[started.turn_id]) == 2
+    assert [entry.event.is_terminal for entry in entries].count(True) == 1
+    assert isinstance(entries[-1].event, Failed)
+    assert entries[-1].event.problem.code == "interrupted"
 
 
 async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """ "Complete" is never said of a reply that is not kept."""
-    monkeypatch.setattr("openapi_server.engine.SETTLE_AGAIN_AFTER_S", (0, 0))
+    monkeypatch.setattr("openapi_server.endings.SETTLE_AGAIN_AFTER_S", (0, 0))
     bench = Bench(Says("Roar!"))
     bench.store.is_away = True
 
@@ -195,7 +219,7 @@ async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.Mo
 
 async def test_a_store_that_comes_back_in_time_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine tries again before it gives up."""
-    monkeypatch.setattr("openapi_server.engine.SETTLE_AGAIN_AFTER_S", (0, 0, 0))
+    monkeypatch.setattr("openapi_server.endings.SETTLE_AGAIN_AFTER_S", (0, 0, 0))
     bench = Bench(Says("Roar!"))
     attempts = 0
     settle = bench.store.settle_turn

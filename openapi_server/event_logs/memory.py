@@ -10,7 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from openapi_server.event_logs.alarm import Alarm
+from openapi_server.alarm import Alarm
 from openapi_server.interfaces import Clock, LogClosed
 from openapi_server.turn import Entry, TurnEvent
 
@@ -90,11 +90,13 @@ class MemoryEventLog:
         log = self._logs.get(turn_id)
         if log is None or log.is_closed:
             raise LogClosed(turn_id)
+        if any(event.is_terminal for event in events[:-1]):
+            raise ValueError("nothing comes after a terminal event")
         at = self._clock.now()
         first_seq = len(log.entries) + 1
         fresh = [Entry(turn_id, seq, at, event) for seq, event in enumerate(events, first_seq)]
         log.entries.extend(fresh)
-        if any(event.is_terminal for event in events):
+        if events and events[-1].is_terminal:
             log.closed_at_s = self._clock.monotonic()
             self._finished[turn_id] = log
         log.wake()

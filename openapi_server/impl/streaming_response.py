@@ -5,23 +5,24 @@ Everything here is built from `wire/`: the server's own turns, other sources of 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from openapi_server.clock import SystemClock
 from openapi_server.engine import new_id
-from openapi_server.errors import ChatError, ProviderFailed
+from openapi_server.errors import ChatError, Interrupted, ProviderFailed
 from openapi_server.interfaces import Clock
+from openapi_server.leaving import Patience, unless_left
 from openapi_server.narration import Closing, Narrator
 from openapi_server.readers import TurnReader
 from openapi_server.records import SessionRecord, TurnRecord
 from openapi_server.turn import (
     AgeGroup,
     Entry,
+    Failed,
     Started,
     TurnEvent,
     TypingStarted,
@@ -29,7 +30,7 @@ from openapi_server.turn import (
 )
 from openapi_server.wire import history
 from openapi_server.wire.convo import CONVO
-from openapi_server.wire.sse import Contract, Frame, JsonObject, retry_line
+from openapi_server.wire.sse import Contract, Frame, JsonObject, comment, retry_line
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -37,6 +38,9 @@ STREAM_HEADERS = {
     # nginx would hold the stream back otherwise.
     "X-Accel-Buffering": "no",
 }
+
+# Said before the end of a turn that the server's own end cut short: readers may return soon.
+COME_BACK = (retry_line(1000) + comment("the server restarts; come back in a moment")).encode()
 
 Pieces = AsyncGenerator[bytes | str, None] | AsyncGenerator[bytes, None] | AsyncGenerator[str, None]
 
@@ -67,6 +71,8 @@ class SSEStreamer:
             lead = retry_line().encode()
             while not reader.is_over:
                 entries = await reader.read(self._heartbeat_s)
+                if _was_interrupted(reader):
+                    lead += COME_BACK
                 yield lead + (self._contract.join(entries) if entries else self._heartbeat(reader))
                 lead = b""
 
@@ -111,18 +117,18 @@ class SSEStreamer:
         self, session: SessionRecord, turns: AsyncIterable[TurnRecord]
     ) -> AsyncGenerator[str, None]:
         """A stored session: `session`, one `history` a turn, `history_complete`."""
-        told = 0
-        yield retry_line() + history.session_frame(session, 2 * session.turn_count).text
-        index = 0
-        async for turn in turns:
+        told = [turn async for turn in turns]
+        count = sum(history.message_count(turn) for turn in told)
+        yield retry_line() + history.session_frame(session, count).text
+        for index, turn in enumerate(told):
             yield history.turn_frame(index, turn).text
-            told += history.message_count(turn)
-            index += 1
-        yield history.complete_frame(told).text
+        yield history.complete_frame(count).text
 
-    def create_sse_response(self, stream: Pieces, headers: Mapping[str, str] | None = None) -> EventStream:
+    def create_sse_response(
+        self, stream: Pieces, headers: Mapping[str, str] | None = None, *, send_timeout_s: float = 30
+    ) -> EventStream:
         """The stream as an answer with the headers that every stream has."""
-        return EventStream(stream, {**STREAM_HEADERS, **(headers or {})})
+        return EventStream(stream, {**STREAM_HEADERS, **(headers or {})}, send_timeout_s)
 
     def _ms_since(self, began_s: float) -> int:
         return round((self._clock.monotonic() - began_s) * 1000)
@@ -131,24 +137,18 @@ class SSEStreamer:
 class EventStream:
     """ASGI answer that sends a stream, and notices at once when the client leaves.
 
-    The first piece is pulled before the headers go out: until then an error can still become a status.
+    The first piece is pulled before the headers go out: until then an error can still become a status. A client that
+    takes nothing for `send_timeout_s` seconds is dropped.
     """
 
-    def __init__(self, stream: Pieces, headers: Mapping[str, str]) -> None:
+    def __init__(self, stream: Pieces, headers: Mapping[str, str], send_timeout_s: float) -> None:
         self._stream = stream
+        self._send_timeout_s = send_timeout_s
         self._headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.create_task(self._send_all(send))
-        leaving = asyncio.create_task(_left(receive))
-        try:
-            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaving.cancel()
-            if not sending.done():
-                sending.cancel()
-            with suppress(asyncio.CancelledError):
-                await sending
+        with Patience(send, scope, self._send_timeout_s) as patient_send:
+            await unless_left(receive, self._send_all(patient_send))
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._stream) as pieces:
@@ -192,6 +192,5 @@ def _body(piece: bytes | str) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": True}
 
 
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _was_interrupted(reader: TurnReader) -> bool:
+    return isinstance(reader.ending, Failed) and reader.ending.problem.code == Interrupted.code

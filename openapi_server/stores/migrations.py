@@ -55,8 +55,29 @@ def sessions_turns_and_messages(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX running_turns ON turns (turn_id) WHERE ended_at IS NULL")
 
 
+def leases_expiry_and_idempotency_keys(connection: sqlite3.Connection) -> None:
+    """Who runs a turn and until when, when a session is over, and which requests were seen before."""
+    connection.execute("ALTER TABLE turns ADD COLUMN worker TEXT NOT NULL DEFAULT ''")
+    connection.execute("ALTER TABLE turns ADD COLUMN lease_until TEXT")
+    connection.execute("ALTER TABLE sessions ADD COLUMN ttl_s INTEGER NOT NULL DEFAULT 86400")
+    connection.execute("ALTER TABLE sessions ADD COLUMN expires_at TEXT NOT NULL DEFAULT '9999'")
+    connection.execute("CREATE INDEX sessions_by_expiry ON sessions (expires_at)")
+    connection.execute(
+        """
+        CREATE TABLE idempotency_keys (
+            key TEXT PRIMARY KEY,
+            body_hash TEXT NOT NULL,
+            turn_id TEXT NOT NULL REFERENCES turns ON DELETE CASCADE,
+            expires_at TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    connection.execute("CREATE INDEX idempotency_keys_by_turn ON idempotency_keys (turn_id)")
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
+    leases_expiry_and_idempotency_keys,
 ]
 
 

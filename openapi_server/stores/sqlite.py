@@ -6,41 +6,50 @@ Every method is one short use of one connection; every write is one transaction.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import structlog
-from pydantic import TypeAdapter
 
-from openapi_server.errors import SessionNotFound, StoreUnavailable, TurnRunning
-from openapi_server.records import Outcome, Page, SessionRecord, TurnRecord
+from openapi_server.errors import KeyReused, SessionNotFound, StoreUnavailable, TurnRunning
+from openapi_server.interfaces import Clock
+from openapi_server.records import IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
 from openapi_server.stores.connections import Connections
 from openapi_server.stores.cursors import decode_cursor, encode_cursor
 from openapi_server.stores.migrations import migrate
-from openapi_server.turn import AgeGroup
-
-OUTCOME = TypeAdapter(Outcome)
+from openapi_server.stores.rows import (
+    TURNS,
+    lease,
+    outcome_json,
+    session_record,
+    session_row,
+    stamp,
+    turn_record,
+    turn_row,
+)
 
 log = structlog.get_logger(__name__)
 
-# A turn with both its messages in one row.
-TURNS = """
-    SELECT turns.*, asked.content AS message, told.content AS reply FROM turns
-    JOIN messages AS asked ON asked.turn_id = turns.turn_id AND asked.role = 'visitor'
-    LEFT JOIN messages AS told ON told.turn_id = turns.turn_id AND told.role = 'animal'
+
+# A key is as good as the session of the turn that it stands for.
+KEYS = """
+    SELECT body_hash, idempotency_keys.turn_id FROM idempotency_keys
+    JOIN turns ON turns.turn_id = idempotency_keys.turn_id
+    JOIN sessions ON sessions.session_id = turns.session_id
 """
 
 
 class SqliteStore:
     """`Store` over one SQLite file; `open` makes the folder and brings the schema up to date."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, clock: Clock) -> None:
         self._connections = connections
+        self._clock = clock
 
     @classmethod
-    async def open(cls, path: Path) -> SqliteStore:
+    async def open(cls, path: Path, clock: Clock) -> SqliteStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -52,123 +61,132 @@ class SqliteStore:
         except BaseException:
             await connections.close()
             raise
-        return cls(connections)
+        return cls(connections, clock)
+
+    @property
+    def _now(self) -> str:
+        return stamp(self._clock.now())
 
     async def create_session(self, session: SessionRecord) -> None:
-        await self._connections.write(lambda db: _insert_session(db, session))
+        await self._connections.write(lambda db: _insert(db, "sessions", session_row(session)))
 
     async def session(self, session_id: str) -> SessionRecord | None:
+        now = self._now
+
         def select(db: sqlite3.Connection) -> SessionRecord | None:
-            row = db.execute("SELECT * FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
-            return _session(row) if row else None
+            row = _session(db, session_id, now)
+            return session_record(row) if row else None
 
         return await self._connections.read(select)
 
     async def sessions_of(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
         before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
+        now = self._now
 
         def select(db: sqlite3.Connection) -> list[SessionRecord]:
             rows = db.execute(
                 """
-                SELECT * FROM sessions WHERE owner = ? AND (last_message_at, session_id) < (?, ?)
+                SELECT * FROM sessions
+                WHERE owner = ? AND expires_at > ? AND (last_message_at, session_id) < (?, ?)
                 ORDER BY last_message_at DESC, session_id DESC LIMIT ?
                 """,
-                (owner, *before, limit + 1),
+                (owner, now, *before, limit + 1),
             )
-            return [_session(row) for row in rows]
+            return [session_record(row) for row in rows]
 
         found = await self._connections.read(select)
         last = found[:limit][-1:]
-        mark = [encode_cursor(_stamp(session.last_message_at), session.session_id) for session in last]
+        mark = [encode_cursor(stamp(session.last_message_at), session.session_id) for session in last]
         return Page(tuple(found[:limit]), mark[0] if len(found) > limit else None)
 
-    async def begin_turn(self, turn: TurnRecord, new_session: SessionRecord | None = None) -> None:
-        def insert(db: sqlite3.Connection) -> None:
+    async def begin_turn(
+        self, turn: TurnRecord, new_session: SessionRecord | None = None, keys: Sequence[IdempotencyKey] = ()
+    ) -> str:
+        def insert(db: sqlite3.Connection) -> str:
+            seen = _seen_before(db, keys, stamp(turn.created_at))
+            if seen is not None:
+                _remember(db, keys, seen)
+                return seen
             if new_session is not None:
-                _insert_session(db, new_session)
-            _refuse_unless_free(db, turn.session_id)
-            created_at = _stamp(turn.created_at)
-            (position,) = db.execute(
-                """
-                UPDATE sessions SET turn_count = turn_count + 1, last_message_at = ? WHERE session_id = ?
-                RETURNING turn_count
-                """,
-                (created_at, turn.session_id),
-            ).fetchone()
-            db.execute(
-                """
-                INSERT INTO turns (turn_id, session_id, position, animal_id, age_group, model, metadata, created_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-                """,
-                (
-                    turn.turn_id,
-                    turn.session_id,
-                    position,
-                    turn.animal_id,
-                    turn.age_group,
-                    turn.model,
-                    turn.metadata,
-                    created_at,
-                ),
-            )
-            db.execute("INSERT INTO messages VALUES (?, 'visitor', ?, ?)", (turn.turn_id, turn.message, created_at))
+                _insert(db, "sessions", session_row(new_session))
+            position = _take_position(db, turn)
+            _insert(db, "turns", turn_row(turn, position))
+            _insert_message(db, turn.turn_id, "visitor", turn.message, turn.created_at)
+            _remember(db, keys, turn.turn_id)
+            return turn.turn_id
 
-        await self._connections.write(insert)
+        return await self._connections.write(insert)
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
         def update(db: sqlite3.Connection) -> bool:
-            ended_at = _stamp(outcome.ended_at)
             changed = db.execute(
                 "UPDATE turns SET ended_at = ?, outcome = ? WHERE turn_id = ? AND ended_at IS NULL",
-                (ended_at, OUTCOME.dump_json(outcome, exclude={"reply"}).decode(), turn_id),
+                (stamp(outcome.ended_at), outcome_json(outcome), turn_id),
             ).rowcount
             if changed and outcome.reply is not None:
-                db.execute("INSERT INTO messages VALUES (?, 'animal', ?, ?)", (turn_id, outcome.reply, ended_at))
+                _insert_message(db, turn_id, "animal", outcome.reply, outcome.ended_at)
             return bool(changed)
 
         return await self._connections.write(update)
 
     async def turn(self, turn_id: str) -> TurnRecord | None:
+        named = {"now": self._now, "turn_id": turn_id}
+
         def select(db: sqlite3.Connection) -> TurnRecord | None:
-            row = db.execute(f"{TURNS} WHERE turns.turn_id = ?", (turn_id,)).fetchone()
-            return _turn(row) if row else None
+            row = db.execute(f"{TURNS} WHERE turns.turn_id = :turn_id", named).fetchone()
+            return turn_record(row) if row else None
 
         return await self._connections.read(select)
 
     async def turns_of(self, session_id: str, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
         (after,) = decode_cursor(cursor, int) if cursor else (0,)
-
-        def select(db: sqlite3.Connection) -> list[sqlite3.Row]:
-            return db.execute(
-                f"{TURNS} WHERE session_id = ? AND position > ? ORDER BY position LIMIT ?",
-                (session_id, after, limit + 1),
-            ).fetchall()
-
-        rows = await self._connections.read(select)
+        named = {"now": self._now, "session_id": session_id, "after": after, "limit": limit + 1}
+        where = "WHERE turns.session_id = :session_id AND position > :after ORDER BY position LIMIT :limit"
+        rows = await self._connections.read(lambda db: db.execute(f"{TURNS} {where}", named).fetchall())
         shown = rows[:limit]
         mark = encode_cursor(shown[-1]["position"]) if len(rows) > limit else None
-        return Page(tuple(_turn(row) for row in shown), mark)
+        return Page(tuple(turn_record(row) for row in shown), mark)
 
     async def latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
-        def select(db: sqlite3.Connection) -> list[TurnRecord]:
-            rows = db.execute(f"{TURNS} WHERE session_id = ? ORDER BY position DESC LIMIT ?", (session_id, limit))
-            return [_turn(row) for row in rows][::-1]
-
-        return await self._connections.read(select)
+        named = {"now": self._now, "session_id": session_id, "limit": limit}
+        where = "WHERE turns.session_id = :session_id ORDER BY position DESC LIMIT :limit"
+        rows = await self._connections.read(lambda db: db.execute(f"{TURNS} {where}", named).fetchall())
+        return [turn_record(row) for row in reversed(rows)]
 
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
+        now = self._now
+
         def delete(db: sqlite3.Connection) -> list[str] | None:
+            if _session(db, session_id, now) is None:
+                return None
             turn_ids = [row[0] for row in db.execute("SELECT turn_id FROM turns WHERE session_id = ?", (session_id,))]
-            deleted = db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,)).rowcount
-            return turn_ids if deleted else None
+            db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
+            return turn_ids
 
         return await self._connections.write(delete)
 
-    async def running_turns(self) -> Sequence[str]:
-        def select(db: sqlite3.Connection) -> list[str]:
-            return [row[0] for row in db.execute("SELECT turn_id FROM turns WHERE ended_at IS NULL")]
+    async def running_turns(self) -> Sequence[Lease]:
+        query = "SELECT turn_id, worker, lease_until FROM turns WHERE ended_at IS NULL"
+        return await self._connections.read(lambda db: [lease(row) for row in db.execute(query)])
 
-        return await self._connections.read(select)
+    async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> Sequence[str]:
+        def update(db: sqlite3.Connection) -> list[str]:
+            query = "UPDATE turns SET lease_until = ? WHERE turn_id = ? AND ended_at IS NULL"
+            return [turn_id for turn_id in turn_ids if db.execute(query, (stamp(until), turn_id)).rowcount]
+
+        return await self._connections.write(update)
+
+    async def count_expired_sessions(self) -> int:
+        query, now = "SELECT count(*) FROM sessions WHERE expires_at <= ?", self._now
+        return int(await self._connections.read(lambda db: db.execute(query, (now,)).fetchone()[0]))
+
+    async def purge_expired_sessions(self, limit: int) -> int:
+        query = """
+            DELETE FROM sessions WHERE session_id IN
+            (SELECT session_id FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)
+        """
+        now = self._now
+        return await self._connections.write(lambda db: db.execute(query, (now, limit)).rowcount)
 
     async def ping(self) -> None:
         # A locked database answers to BEGIN IMMEDIATE; a read-only one only to a statement that could write.
@@ -178,55 +196,58 @@ class SqliteStore:
         await self._connections.close()
 
 
-def _insert_session(db: sqlite3.Connection, session: SessionRecord) -> None:
-    db.execute(
-        "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            session.session_id,
-            session.animal_id,
-            session.owner,
-            _stamp(session.created_at),
-            _stamp(session.last_message_at),
-            session.turn_count,
-        ),
-    )
+def _insert(db: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
+    """Table and column names are ours; only values come from outside."""
+    columns, places = ", ".join(row), ", ".join(f":{name}" for name in row)
+    db.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", row)  # noqa: S608
 
 
-def _refuse_unless_free(db: sqlite3.Connection, session_id: str) -> None:
-    if db.execute("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)).fetchone() is None:
+def _insert_message(db: sqlite3.Connection, turn_id: str, role: str, content: str, at: datetime) -> None:
+    _insert(db, "messages", {"turn_id": turn_id, "role": role, "content": content, "created_at": stamp(at)})
+
+
+def _session(db: sqlite3.Connection, session_id: str, now: str) -> sqlite3.Row | None:
+    query = "SELECT * FROM sessions WHERE session_id = ? AND expires_at > ?"
+    row: sqlite3.Row | None = db.execute(query, (session_id, now)).fetchone()
+    return row
+
+
+def _seen_before(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], now: str) -> str | None:
+    """The turn that one of the keys stands for already. A key whose time is over makes room for its next use."""
+    for key in keys:
+        db.execute("DELETE FROM idempotency_keys WHERE key = ? AND expires_at <= ?", (key.key, now))
+        row = db.execute(f"{KEYS} WHERE key = ? AND sessions.expires_at > ?", (key.key, now)).fetchone()
+        if row is not None and row["body_hash"] != key.body_hash:
+            raise KeyReused("Use a new Idempotency-Key for every new request.")
+        if row is not None:
+            return str(row["turn_id"])
+    return None
+
+
+def _remember(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], turn_id: str) -> None:
+    """From now on every one of the keys stands for the turn, whichever of them it was found by."""
+    for key in keys:
+        db.execute("DELETE FROM idempotency_keys WHERE key = ?", (key.key,))
+        row = {"key": key.key, "body_hash": key.body_hash, "turn_id": turn_id, "expires_at": stamp(key.expires_at)}
+        _insert(db, "idempotency_keys", row)
+
+
+def _take_position(db: sqlite3.Connection, turn: TurnRecord) -> int:
+    """The turn's place in its session, which lives on from now; refused when it is not there or busy."""
+    session = _session(db, turn.session_id, stamp(turn.created_at))
+    if session is None:
         raise SessionNotFound
-    running = db.execute(
-        "SELECT turn_id FROM turns WHERE session_id = ? AND ended_at IS NULL", (session_id,)
-    ).fetchone()
+    query = "SELECT turn_id FROM turns WHERE session_id = ? AND ended_at IS NULL"
+    running = db.execute(query, (turn.session_id,)).fetchone()
     if running is not None:
         raise TurnRunning("Wait for the running turn to end, or read along with it.", turn_id=running["turn_id"])
-
-
-def _stamp(at: datetime) -> str:
-    """UTC in a form of one length, so that text order is time order."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _session(row: sqlite3.Row) -> SessionRecord:
-    return SessionRecord(
-        session_id=row["session_id"],
-        animal_id=row["animal_id"],
-        owner=row["owner"],
-        created_at=datetime.fromisoformat(row["created_at"]),
-        last_message_at=datetime.fromisoformat(row["last_message_at"]),
-        turn_count=row["turn_count"],
+    spoken_to = session_record(session)
+    row = session_row(replace(spoken_to, last_message_at=turn.created_at, turn_count=spoken_to.turn_count + 1))
+    db.execute(
+        """
+        UPDATE sessions SET last_message_at = :last_message_at, expires_at = :expires_at, turn_count = :turn_count
+        WHERE session_id = :session_id
+        """,
+        row,
     )
-
-
-def _turn(row: sqlite3.Row) -> TurnRecord:
-    return TurnRecord(
-        turn_id=row["turn_id"],
-        session_id=row["session_id"],
-        animal_id=row["animal_id"],
-        age_group=AgeGroup(row["age_group"]),
-        message=row["message"],
-        model=row["model"],
-        created_at=datetime.fromisoformat(row["created_at"]),
-        metadata=row["metadata"],
-        outcome=replace(OUTCOME.validate_json(row["outcome"]), reply=row["reply"]) if row["outcome"] else None,
-    )
+    return spoken_to.turn_count + 1

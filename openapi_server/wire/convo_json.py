@@ -1,36 +1,50 @@
-"""The zoo's own contract as JSON: the whole answer of a turn, and the state that polling shows."""
+"""The zoo's own contract as JSON: the whole answer of a turn, its state while it is polled, and how it was stopped."""
 
 from __future__ import annotations
 
 from openapi_server.errors import Problem
-from openapi_server.records import TurnRecord
-from openapi_server.turn import Completed, Failed, Moderation, Started, TurnState
+from openapi_server.records import Outcome, TurnRecord
+from openapi_server.turn import Failed, Moderation, TurnState
 from openapi_server.wire.convo import error_object, source_object
 from openapi_server.wire.timestamps import iso_millis
 
 
-def answer_object(started: Started, completed: Completed, timestamp: str) -> dict[str, object]:
-    """The answer of `POST /convo_turn`."""
+def answer_object(turn: TurnRecord) -> dict[str, object]:
+    """The answer of `POST /convo_turn`: a turn that has ended, and not in a problem."""
+    outcome = _outcome(turn)
+    timestamp = iso_millis(outcome.ended_at)
     return {
-        "reply": completed.reply,
-        "sessionId": started.session_id,
-        "turnId": started.turn_id,
+        "reply": outcome.reply or "",
+        "sessionId": turn.session_id,
+        "turnId": turn.turn_id,
         "timestamp": timestamp,
         "turn": {
-            "convoTurnId": started.turn_id,
+            "convoTurnId": turn.turn_id,
             "timestamp": timestamp,
-            "tokensPrompt": completed.usage.prompt_tokens,
-            "tokensCompletion": completed.usage.completion_tokens,
-            "latencyMs": completed.latency_ms,
+            "tokensPrompt": outcome.usage.prompt_tokens,
+            "tokensCompletion": outcome.usage.completion_tokens,
+            "latencyMs": outcome.latency_ms,
         },
-        "moderation": moderation_object(completed.moderation),
-        "sources": [source_object(source) for source in completed.sources],
-        "metadata": {"animalId": started.animal_id},
+        "moderation": moderation_object(outcome.moderation),
+        "sources": [source_object(source) for source in outcome.sources],
+        "metadata": {"animalId": turn.animal_id},
     }
 
 
 def moderation_object(moderation: Moderation) -> dict[str, object]:
     return {"flagged": moderation.flagged, "categories": list(moderation.categories)}
+
+
+def stopped_object(turn: TurnRecord, took_ms: int) -> dict[str, object]:
+    """The answer of a stop: how the turn ended, by this stop or before it, and how long stopping took."""
+    outcome = _outcome(turn)
+    return {
+        "turnId": turn.turn_id,
+        "status": outcome.status,
+        "finishReason": outcome.finish_reason,
+        "reply": outcome.reply or "",
+        "stoppedInMs": took_ms,
+    }
 
 
 def state_object(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
@@ -55,3 +69,9 @@ def _problem(turn: TurnRecord, live: TurnState | None) -> Problem | None:
     if turn.outcome is not None:
         return turn.outcome.problem
     return live.ending.problem if live and isinstance(live.ending, Failed) else None
+
+
+def _outcome(turn: TurnRecord) -> Outcome:
+    if turn.outcome is None:
+        raise ValueError("the turn has not ended")
+    return turn.outcome

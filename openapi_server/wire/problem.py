@@ -24,4 +24,4 @@ def problem_object(problem: Problem) -> dict[str, object]:
         body["errors"] = [{"field": error.field, "message": error.message} for error in problem.errors]
     if problem.turn_id:
         body["turnId"] = problem.turn_id
-    return body
+    return body | dict(problem.details)

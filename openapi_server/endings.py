@@ -1,0 +1,80 @@
+"""Endings: a turn's outcome is settled in the store first, and then its readers are told, once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+
+from openapi_server.errors import ChatError, Interrupted, SessionDeleted, StoreUnavailable
+from openapi_server.interfaces import Clock, LogClosed, Store
+from openapi_server.narration import Closing
+from openapi_server.records import Outcome
+from openapi_server.turn import FinishReason, TurnStatus
+from openapi_server.writer import TurnWriter, log_id
+
+# Seconds to wait before each further try to write an outcome; after the last one the readers are told of the failure.
+SETTLE_AGAIN_AFTER_S = (0.1, 0.3, 1.0, 3.0)
+
+log = structlog.get_logger(__name__)
+
+
+class Endings:
+    """Writes how turns end. Whoever settles first in the store decides; everybody tells what was decided."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def write(self, writer: TurnWriter, ending: Closing | ChatError) -> None:
+        """Settle in the store, then tell the readers: "complete" is only said of a reply that is kept."""
+        outcome = self._outcome(writer, ending)
+        try:
+            if not await self._settle(writer.turn_id, outcome):
+                ending = await self._ending_of_others(writer.turn_id)
+        except StoreUnavailable as error:
+            ending = error
+        narrator = writer.narrator
+        with suppress(LogClosed):
+            if isinstance(ending, Closing):
+                await writer.append(narrator.complete(ending, outcome.latency_ms))
+            else:
+                await writer.append(narrator.fail(ending, outcome.latency_ms))
+        log.info("turn_ended", turn=log_id(writer.turn_id), status=outcome.status.value, latency_ms=outcome.latency_ms)
+
+    async def _settle(self, turn_id: str, outcome: Outcome) -> bool:
+        for wait_s in SETTLE_AGAIN_AFTER_S:
+            try:
+                return await self._store.settle_turn(turn_id, outcome)
+            except StoreUnavailable:
+                await asyncio.sleep(wait_s)
+        return await self._store.settle_turn(turn_id, outcome)
+
+    async def _ending_of_others(self, turn_id: str) -> ChatError:
+        """Somebody else was first: the session was deleted, or we were taken for dead."""
+        turn = await self._store.turn(turn_id)
+        return Interrupted() if turn is not None else SessionDeleted()
+
+    def _outcome(self, writer: TurnWriter, ending: Closing | ChatError) -> Outcome:
+        if isinstance(ending, ChatError):
+            return Outcome(
+                status=TurnStatus.FAILED,
+                ended_at=self._clock.now(),
+                reply=writer.reply or None,
+                moderation=writer.moderation,
+                latency_ms=writer.elapsed_ms,
+                problem=ending.problem,
+            )
+        stopped = ending.finish_reason is FinishReason.STOPPED
+        return Outcome(
+            status=TurnStatus.STOPPED if stopped else TurnStatus.SUCCEEDED,
+            ended_at=self._clock.now(),
+            reply=writer.reply,
+            finish_reason=ending.finish_reason,
+            sources=ending.sources,
+            usage=ending.usage,
+            moderation=ending.moderation,
+            latency_ms=writer.elapsed_ms,
+            first_token_ms=writer.narrator.first_token_ms,
+        )

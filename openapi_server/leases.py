@@ -1,0 +1,64 @@
+"""Leases: a running turn belongs to a living process, or is settled as interrupted by whoever sees it first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import structlog
+
+from openapi_server.errors import Interrupted, StoreUnavailable
+from openapi_server.interfaces import Clock, Store
+from openapi_server.records import Lease, Outcome
+from openapi_server.turn import TurnStatus
+from openapi_server.workers import is_surely_dead
+
+log = structlog.get_logger(__name__)
+
+
+class Leases:
+    """Keeps the leases of this worker's turns, and settles the orphans of others."""
+
+    def __init__(self, store: Store, clock: Clock, worker: str, lease_s: float) -> None:
+        self.worker = worker
+        self._store = store
+        self._clock = clock
+        self._lease_s = lease_s
+
+    @property
+    def duration(self) -> timedelta:
+        return timedelta(seconds=self._lease_s)
+
+    async def keep(self, own: Callable[[], Sequence[str]], lost: Callable[[str], None]) -> None:
+        """Renew and sweep three times a lease, for ever. `lost` hears of own turns that somebody else has ended."""
+        while True:
+            await asyncio.sleep(self._lease_s / 3)
+            try:
+                await self.renew(own(), lost)
+                await self.recover()
+            except StoreUnavailable:
+                log.warning("leases_not_kept")
+
+    async def renew(self, turn_ids: Sequence[str], lost: Callable[[str], None]) -> None:
+        if turn_ids:
+            running = await self._store.renew_leases(turn_ids, self._clock.now() + self.duration)
+            for turn_id in set(turn_ids) - set(running):
+                lost(turn_id)
+
+    async def recover(self) -> int:
+        """Settle what dead processes left running; how many turns that were."""
+        orphans = [lease for lease in await self._store.running_turns() if self._is_orphan(lease)]
+        return sum([await self.settle_orphan(lease.turn_id) for lease in orphans])
+
+    async def settle_orphan(self, turn_id: str) -> bool:
+        """Write that the turn was interrupted; False when somebody else was first."""
+        problem = Interrupted().problem
+        outcome = Outcome(status=TurnStatus.FAILED, ended_at=self._clock.now(), problem=problem)
+        return await self._store.settle_turn(turn_id, outcome)
+
+    def _is_orphan(self, lease: Lease) -> bool:
+        if lease.worker == self.worker:
+            # Whatever the clock on the wall says: we are alive.
+            return False
+        return lease.until <= self._clock.now() or is_surely_dead(lease.worker, self.worker)

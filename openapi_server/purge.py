@@ -1,0 +1,36 @@
+"""Purging: free the space of sessions that are over, with a bar that says how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rich.progress import Progress
+
+from openapi_server.clock import SystemClock
+from openapi_server.config import Settings
+from openapi_server.interfaces import Store
+from openapi_server.stores.sqlite import SqliteStore
+
+
+def purge_sessions(settings: Settings, batch: int) -> int:
+    """Delete every session that is over; how many there were. Servers may run meanwhile."""
+    return asyncio.run(_purge(settings, batch))
+
+
+async def _purge(settings: Settings, batch: int) -> int:
+    store = await SqliteStore.open(settings.sqlite_path, SystemClock())
+    try:
+        return await _purge_all(store, batch)
+    finally:
+        await store.close()
+
+
+async def _purge_all(store: Store, batch: int) -> int:
+    """In batches, because every transaction keeps the servers' writes waiting."""
+    done = 0
+    with Progress(transient=True) as progress:
+        task = progress.add_task("Expired sessions", total=await store.count_expired_sessions())
+        while purged := await store.purge_expired_sessions(batch):
+            done += purged
+            progress.update(task, completed=done)
+    return done

@@ -1,0 +1,503 @@
+"""What every event log promises, whatever it is kept in.
+
+A new implementation adds one line to `LOGS` and passes unchanged. `FakeClock` decides what is old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from openapi_server.event_logs.memory import MemoryEventLog
+from openapi_server.interfaces import EventLog, LogClosed, Tail
+from openapi_server.turn import Chunk, Entry, TurnEvent
+from tests.examples import COMPLETED, EVENTS, FAILED, NOON, STARTED, TURN_ID, endings, middles
+from tests.fakes import FakeClock
+
+OTHER_ID = "turn_of_somebody_else"
+WINDOW_S = 600.0
+AT_ONCE_S = 0.0
+PATIENCE_S = 2.0
+
+OpensLog = Callable[..., AbstractAsyncContextManager[EventLog]]
+
+
+@asynccontextmanager
+async def memory_log(
+    clock: FakeClock, *, replay_window_s: float = WINDOW_S, max_turns: int = 1000
+) -> AsyncIterator[EventLog]:
+    yield MemoryEventLog(clock, replay_window_s=replay_window_s, max_turns=max_turns)
+
+
+LOGS: dict[str, OpensLog] = {"memory": memory_log}
+pytestmark = pytest.mark.parametrize("open_log", LOGS.values(), ids=LOGS.keys())
+
+
+def chunks(count: int, first: int = 1) -> list[TurnEvent]:
+    return [Chunk(index, f"piece {index} ") for index in range(first, first + count)]
+
+
+async def tail_of(log: EventLog, turn_id: str = TURN_ID, after: int = 0) -> Tail:
+    tail = await log.tail(turn_id, after)
+    assert tail is not None
+    return tail
+
+
+async def drain(tail: Tail) -> list[Entry]:
+    """All that a reader gets until it is over."""
+    got: list[Entry] = []
+    async with asyncio.timeout(PATIENCE_S):
+        while not tail.is_over:
+            got += await tail.read(PATIENCE_S)
+    return got
+
+
+async def known(log: EventLog, turn_id: str = TURN_ID) -> Sequence[Entry]:
+    entries = await log.entries(turn_id)
+    assert entries is not None
+    return entries
+
+
+async def until_waiting() -> None:
+    """Let every other task run as far as it can without news."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def seqs(entries: Sequence[Entry]) -> list[int]:
+    return [entry.seq for entry in entries]
+
+
+# Writing
+
+
+async def test_entries_are_numbered_from_one_without_a_gap(open_log: OpensLog) -> None:
+    """Over however many appends, with the turn's id and the time of the append."""
+    clock = FakeClock()
+    async with open_log(clock) as log:
+        await log.open(TURN_ID)
+        first = await log.append(TURN_ID, [STARTED, *chunks(2)])
+        clock.advance(1.5)
+        second = await log.append(TURN_ID, [COMPLETED])
+
+        assert [entry.id for entry in [*first, *second]] == [f"{TURN_ID}-{seq}" for seq in (1, 2, 3, 4)]
+        assert (second[0].at - first[0].at).total_seconds() == 1.5
+        assert list(await known(log)) == [*first, *second]
+
+
+async def test_a_new_log_is_empty_and_not_missing(open_log: OpensLog) -> None:
+    """ "Nothing yet" is not "never heard of it"."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+
+        assert list(await known(log)) == []
+        assert await log.entries(OTHER_ID) is None
+        assert await log.tail(OTHER_ID) is None
+
+
+@settings(max_examples=30)
+@given(middle=st.lists(middles, max_size=5), ending=endings)
+async def test_every_kind_of_event_comes_back_as_it_was(
+    open_log: OpensLog, middle: list[TurnEvent], ending: TurnEvent
+) -> None:
+    """A log that keeps bytes must bring back equal values."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        await log.append(TURN_ID, [STARTED, *middle])
+        await log.append(TURN_ID, [ending])
+
+        assert [entry.event for entry in await drain(await tail_of(log))] == [STARTED, *middle, ending]
+        assert [entry.event for entry in await known(log)] == [STARTED, *middle, ending]
+
+
+async def test_one_turn_is_never_seen_in_another(open_log: OpensLog) -> None:
+    """Neither in its entries nor by its readers."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        await log.open(OTHER_ID)
+        reader = await tail_of(log)
+        await log.append(OTHER_ID, [STARTED, COMPLETED])
+
+        assert not await reader.read(AT_ONCE_S)
+        assert not reader.is_over
+        assert list(await known(log)) == []
+
+
+async def test_a_turn_has_one_log_ever(open_log: OpensLog) -> None:
+    """A second one would use its ids again."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        with pytest.raises(ValueError, match="one log"):
+            await log.open(TURN_ID)
+
+
+@pytest.mark.parametrize("ending", [COMPLETED, FAILED], ids=["completed", "failed"])
+@pytest.mark.parametrize(
+    "late", [chunks(1), [COMPLETED], [FAILED], []], ids=["chunk", "completed", "failed", "nothing"]
+)
+async def test_after_the_terminal_event_every_append_is_refused(
+    open_log: OpensLog, ending: TurnEvent, late: list[TurnEvent]
+) -> None:
+    """Whoever comes late leaves no trace."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        await log.append(TURN_ID, [STARTED, ending])
+
+        with pytest.raises(LogClosed):
+            await log.append(TURN_ID, late)
+        assert [entry.event for entry in await known(log)] == [STARTED, ending]
+
+
+async def test_an_append_to_no_log_is_refused(open_log: OpensLog) -> None:
+    """It was dropped, forgotten, or never opened: the writer is late all the same."""
+    async with open_log(FakeClock()) as log:
+        with pytest.raises(LogClosed):
+            await log.append(TURN_ID, [STARTED])
+        assert await log.entries(TURN_ID) is None
+
+
+async def test_of_fifty_who_end_a_turn_one_succeeds(open_log: OpensLog) -> None:
+    """The reply, the deadline and the drain may come together; the end happens once."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        results = await asyncio.gather(
+            *(log.append(TURN_ID, [COMPLETED if n % 2 else FAILED]) for n in range(50)), return_exceptions=True
+        )
+
+        assert sum(isinstance(result, LogClosed) for result in results) == 49
+        assert len(await known(log)) == 1
+
+
+async def test_what_is_appended_together_stays_together(open_log: OpensLog) -> None:
+    """One step: nobody's events come in between."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        batches = [chunks(3, first=100 * n) for n in range(1, 30)]
+        appended = await asyncio.gather(*(log.append(TURN_ID, batch) for batch in batches))
+
+        for batch, entries in zip(batches, appended, strict=True):
+            assert [entry.event for entry in entries] == batch
+            assert seqs(entries) == list(range(entries[0].seq, entries[0].seq + 3))
+        assert seqs(await known(log)) == list(range(1, 88))
+
+
+# Reading
+
+
+@dataclass(frozen=True)
+class Append:
+    count: int
+
+
+@dataclass(frozen=True)
+class Attach:
+    """A reader joins behind a share of what is there: 0 is the start, 1 the end."""
+
+    share: float
+
+
+@dataclass(frozen=True)
+class Read:
+    reader: int
+
+
+@dataclass(frozen=True)
+class Leave:
+    reader: int
+
+
+@dataclass
+class Reader:
+    """A reader, and what the model says it has to have by now."""
+
+    tail: Tail
+    after: int
+    got: list[Entry] = field(default_factory=list)
+
+
+steps = st.one_of(
+    st.builds(Append, st.integers(1, 4)),
+    st.builds(Attach, st.sampled_from([0, 0.3, 0.5, 1])),
+    st.builds(Read, st.integers(0, 5)),
+    st.builds(Leave, st.integers(0, 5)),
+)
+
+
+@given(script=st.lists(steps, max_size=30), ending=st.sampled_from([COMPLETED, FAILED]))
+async def test_no_gap_no_repeat_one_end_wherever_a_reader_joins(
+    open_log: OpensLog, script: list[Append | Attach | Read | Leave], ending: TurnEvent
+) -> None:
+    """Random appends and random readers; each gets every entry behind its place exactly once, then the end."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        written: list[Entry] = []
+        readers: list[Reader] = []
+        for step in script:
+            if isinstance(step, Append):
+                written += await log.append(TURN_ID, chunks(step.count, first=len(written) + 1))
+            elif isinstance(step, Attach):
+                after = int(step.share * len(written))
+                readers.append(Reader(await tail_of(log, after=after), after))
+            elif readers:
+                reader = readers[step.reader % len(readers)]
+                if isinstance(step, Read):
+                    await _read_all_that_is_new(reader, written)
+                else:
+                    reader.tail.close()
+                    readers.remove(reader)
+        written += await log.append(TURN_ID, [ending])
+
+        for reader in readers:
+            reader.got += await drain(reader.tail)
+            assert reader.got == written[reader.after :]
+            assert [entry.event.is_terminal for entry in reader.got].count(True) == 1
+            assert reader.tail.is_over
+            assert not await reader.tail.read(PATIENCE_S)
+
+
+async def _read_all_that_is_new(reader: Reader, written: list[Entry]) -> None:
+    expected = written[reader.after + len(reader.got) :]
+    fresh = await reader.tail.read(PATIENCE_S if expected else AT_ONCE_S)
+    assert list(fresh) == expected
+    assert not reader.tail.is_over
+    reader.got += fresh
+
+
+# Without shrinking: where the hand-over is broken, every example waits for its whole patience.
+@settings(max_examples=50, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(
+    batches=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), min_size=1, max_size=12),
+    joins=st.lists(st.tuples(st.integers(0, 25), st.sampled_from([0.0, 0.5, 1.0])), min_size=1, max_size=6),
+)
+async def test_history_hands_over_to_live_without_a_gap(
+    open_log: OpensLog, batches: list[tuple[int, int]], joins: list[tuple[int, float]]
+) -> None:
+    """Writer and readers run at once; each reader joins at a moment and a place of its own."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+
+        async def write() -> None:
+            for count, pauses in batches:
+                await log.append(TURN_ID, chunks(count))
+                for _ in range(pauses):
+                    await asyncio.sleep(0)
+            await log.append(TURN_ID, [COMPLETED])
+
+        async def read(pauses: int, share: float) -> tuple[int, list[Entry]]:
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+            after = int(share * len(await known(log)))
+            return after, await drain(await tail_of(log, after=after))
+
+        writing = asyncio.ensure_future(write())
+        read_by_each = await asyncio.gather(*(read(*join) for join in joins))
+        await writing
+
+        last = 1 + sum(count for count, _ in batches)
+        assert [seqs(got) for _, got in read_by_each] == [list(range(after + 1, last + 1)) for after, _ in read_by_each]
+
+
+async def test_no_data_yet_is_not_the_end(open_log: OpensLog) -> None:
+    """Silence is an empty answer after the wait; the end is a claim of its own, made with the last entry."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        reader = await tail_of(log)
+
+        assert (seqs(await reader.read(0.001)), reader.is_over) == ([], False)
+        await log.append(TURN_ID, [STARTED])
+        assert (seqs(await reader.read(PATIENCE_S)), reader.is_over) == ([1], False)
+        assert (seqs(await reader.read(AT_ONCE_S)), reader.is_over) == ([], False)
+        await log.append(TURN_ID, [COMPLETED])
+        assert not reader.is_over
+        assert (seqs(await reader.read(PATIENCE_S)), reader.is_over) == ([2], True)
+
+
+async def test_news_wakes_a_waiting_reader(open_log: OpensLog) -> None:
+    """All waiting readers, at once, long before their wait is over."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        waiting = [asyncio.ensure_future((await tail_of(log)).read(60)) for _ in range(20)]
+        await until_waiting()
+        assert not any(task.done() for task in waiting)
+
+        await log.append(TURN_ID, [STARTED])
+        async with asyncio.timeout(PATIENCE_S):
+            assert [seqs(entries) for entries in await asyncio.gather(*waiting)] == [[1]] * 20
+
+
+async def test_a_reader_behind_the_last_entry_of_a_finished_turn_is_over_at_once(open_log: OpensLog) -> None:
+    """It has everything already: there is nothing to wait for."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        await log.append(TURN_ID, [STARTED, COMPLETED])
+        reader = await tail_of(log, after=2)
+
+        assert reader.is_over
+        async with asyncio.timeout(PATIENCE_S):
+            assert not await reader.read(60)
+
+
+@pytest.mark.parametrize("after", range(len(EVENTS) - 1))
+async def test_a_finished_turn_is_replayed_from_any_place(open_log: OpensLog, after: int) -> None:
+    """The rest, then the end."""
+    turn = [*(event for event in EVENTS if not event.is_terminal), COMPLETED]
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        await log.append(TURN_ID, turn)
+
+        assert seqs(await drain(await tail_of(log, after=after))) == list(range(after + 1, len(turn) + 1))
+
+
+@pytest.mark.parametrize("is_news_first", [False, True], ids=["before the news", "as the news comes"])
+async def test_a_read_that_is_cancelled_loses_nothing(open_log: OpensLog, is_news_first: bool) -> None:
+    """The next read of the same reader goes on where the last one that answered ended."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        reader = await tail_of(log)
+        waiting = asyncio.ensure_future(reader.read(60))
+        await until_waiting()
+
+        if is_news_first:
+            await log.append(TURN_ID, [STARTED])
+        waiting.cancel()
+        await asyncio.wait([waiting], timeout=PATIENCE_S)
+        got = [] if waiting.cancelled() else list(waiting.result())
+        if not is_news_first:
+            await log.append(TURN_ID, [STARTED])
+        await log.append(TURN_ID, [COMPLETED])
+
+        assert seqs(got + await drain(reader)) == [1, 2]
+
+
+async def test_a_slow_reader_never_delays_the_writer(open_log: OpensLog) -> None:
+    """Five hundred that never read cost the writer nothing, and each still finds everything later."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        asleep = [await tail_of(log) for _ in range(500)]
+        quick = asyncio.ensure_future(drain(await tail_of(log)))
+        async with asyncio.timeout(PATIENCE_S):
+            for index in range(1, 1001):
+                await log.append(TURN_ID, [Chunk(index, "Ro")])
+            await log.append(TURN_ID, [COMPLETED])
+
+        assert seqs(await quick) == seqs(await drain(asleep[0])) == list(range(1, 1002))
+
+
+async def test_readers_come_and_go_without_a_trace(open_log: OpensLog) -> None:
+    """Leaving twice is harmless, and the others read on."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        stays, leaves = await tail_of(log), await tail_of(log)
+        leaves.close()
+        leaves.close()
+        await log.append(TURN_ID, [STARTED, COMPLETED])
+        leaves.close()
+
+        assert seqs(await drain(stays)) == [1, 2]
+
+
+# Forgetting
+
+
+async def test_dropping_a_log_wakes_its_readers_and_tells_them_that_it_is_over(open_log: OpensLog) -> None:
+    """The session was deleted: nobody waits for a word that will never come."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        await log.append(TURN_ID, [STARTED])
+        readers = [await tail_of(log, after=1) for _ in range(3)]
+        waiting = [asyncio.ensure_future(reader.read(60)) for reader in readers]
+        await until_waiting()
+
+        await log.drop(TURN_ID)
+        async with asyncio.timeout(PATIENCE_S):
+            assert [list(entries) for entries in await asyncio.gather(*waiting)] == [[]] * 3
+        assert all(reader.is_over for reader in readers)
+
+
+@pytest.mark.parametrize("events", [[], [STARTED], [STARTED, COMPLETED]], ids=["empty", "running", "finished"])
+async def test_a_dropped_log_is_gone(open_log: OpensLog, events: list[TurnEvent]) -> None:
+    """No entry, no reader, no further append; dropping it again is no error."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        await log.append(TURN_ID, events)
+        await log.drop(TURN_ID)
+        await log.drop(TURN_ID)
+
+        assert await log.entries(TURN_ID) is None
+        assert await log.tail(TURN_ID) is None
+        with pytest.raises(LogClosed):
+            await log.append(TURN_ID, [COMPLETED])
+
+
+async def test_a_finished_turn_is_forgotten_when_its_window_is_over(open_log: OpensLog) -> None:
+    """It can be replayed to the last second of the window, counted from its end."""
+    clock = FakeClock()
+    async with open_log(clock) as log:
+        await log.open(TURN_ID)
+        await log.append(TURN_ID, [STARTED])
+        clock.advance(WINDOW_S)
+        await log.append(TURN_ID, [COMPLETED])
+
+        clock.advance(WINDOW_S - 1)
+        assert seqs(await drain(await tail_of(log))) == [1, 2]
+        clock.advance(1)
+        assert await log.entries(TURN_ID) is None
+        assert await log.tail(TURN_ID) is None
+
+
+async def test_a_running_turn_is_never_forgotten(open_log: OpensLog) -> None:
+    """However long it takes: its writer and its readers still need it."""
+    clock = FakeClock()
+    async with open_log(clock, max_turns=1) as log:
+        await log.open(TURN_ID)
+        await log.append(TURN_ID, [STARTED])
+        for n in range(5):
+            await log.open(f"turn_{n}")
+            await log.append(f"turn_{n}", [COMPLETED])
+            clock.advance(WINDOW_S * 2)
+
+        await log.append(TURN_ID, [COMPLETED])
+        assert seqs(await drain(await tail_of(log))) == [1, 2]
+
+
+async def test_a_reader_that_is_still_there_finishes_a_forgotten_turn(open_log: OpensLog) -> None:
+    """Only newcomers find it gone."""
+    clock = FakeClock()
+    async with open_log(clock) as log:
+        await log.open(TURN_ID)
+        reader = await tail_of(log)
+        await log.append(TURN_ID, [STARTED, COMPLETED])
+        clock.advance(WINDOW_S)
+        assert await log.tail(TURN_ID) is None
+
+        assert seqs(await drain(reader)) == [1, 2]
+
+
+async def test_beyond_the_limit_the_turn_that_ended_first_goes_first(open_log: OpensLog) -> None:
+    """Memory has a bound whatever the window; turns that run do not count."""
+    async with open_log(FakeClock(), max_turns=2) as log:
+        names = ["turn_a", "turn_b", "turn_c", "turn_running"]
+        for name in names:
+            await log.open(name)
+        for name in ("turn_c", "turn_a", "turn_b"):
+            await log.append(name, [COMPLETED])
+
+        kept = [name for name in names if await log.entries(name) is not None]
+        assert kept == ["turn_a", "turn_b", "turn_running"]
+
+
+async def test_times_are_those_of_the_clock(open_log: OpensLog) -> None:
+    """In UTC, as the entries' readers expect."""
+    clock = FakeClock()
+    async with open_log(clock) as log:
+        await log.open(TURN_ID)
+        (entry,) = await log.append(TURN_ID, [STARTED])
+
+        assert entry.at == clock.now()
+        assert entry.at.utcoffset() == NOON.utcoffset()

@@ -1,0 +1,759 @@
+"""What every store promises, whatever it is kept in.
+
+A new implementation adds one line to `STORES` and passes unchanged: nothing here knows of tables, keys or files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from openapi_server.errors import InvalidInput, KeyReused, Problem, SessionNotFound, TurnRunning
+from openapi_server.interfaces import Clock, Store
+from openapi_server.records import IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
+from openapi_server.stores.sqlite import SqliteStore
+from openapi_server.turn import AgeGroup, FinishReason, Moderation, TurnStatus, Usage
+from tests.examples import (
+    DELICATE_TEXTS,
+    NOON,
+    NOTEBOOK,
+    SESSION_ID,
+    TURN_ID,
+    WEB,
+    a_failure,
+    a_session,
+    a_turn,
+    an_outcome,
+)
+from tests.fakes import FakeClock
+
+T = TypeVar("T")
+OTHER_ID = "sess_of_somebody_else"
+MIA, BEN = "cookie:mia", "cookie:ben"
+RACERS = 50
+
+OpensStore = Callable[[Path, Clock], AbstractAsyncContextManager[Store]]
+
+
+@asynccontextmanager
+async def sqlite_store(folder: Path, clock: Clock) -> AsyncIterator[Store]:
+    store = await SqliteStore.open(folder / "zoo.sqlite3", clock)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+STORES: dict[str, OpensStore] = {"sqlite": sqlite_store}
+
+
+@pytest.fixture(params=list(STORES.values()), ids=list(STORES))
+async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Store]:
+    """An empty store of each implementation."""
+    opens: OpensStore = request.param
+    async with opens(tmp_path, clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """The time by which sessions are over."""
+    return FakeClock()
+
+
+async def running(store: Store) -> list[str]:
+    return sorted(lease.turn_id for lease in await store.running_turns())
+
+
+def minutes(count: float) -> datetime:
+    return NOON + timedelta(minutes=count)
+
+
+async def talk(store: Store, *messages: str, session_id: str = SESSION_ID, owner: str | None = MIA) -> list[TurnRecord]:
+    """A session in which each message was answered, a minute apart; its turns as they should be kept."""
+    await store.create_session(a_session(session_id, owner=owner))
+    told: list[TurnRecord] = []
+    for place, message in enumerate(messages):
+        turn = a_turn(f"turn_{session_id}_{place}", session_id, message=message, at=minutes(place))
+        outcome = an_outcome(f"{message}? Roar!", at=minutes(place + 0.5))
+        await store.begin_turn(turn)
+        assert await store.settle_turn(turn.turn_id, outcome)
+        told.append(replace(turn, outcome=outcome))
+    return told
+
+
+async def all_pages(read: Callable[[str | None], Awaitable[Page[T]]], limit: int) -> list[T]:
+    """Every item, page by page; no page is longer than the limit, and only the last has no cursor."""
+    found: list[T] = []
+    cursor: str | None = None
+    seen: set[str] = set()
+    while True:
+        page = await read(cursor)
+        assert len(page.items) <= limit
+        found += page.items
+        if page.next_cursor is None:
+            return found
+        assert len(page.items) == limit
+        assert page.next_cursor not in seen, "the listing goes round in circles"
+        cursor = page.next_cursor
+        seen.add(cursor)
+
+
+# Sessions
+
+
+@pytest.mark.parametrize("owner", [MIA, "user:löwe🦁", None], ids=["cookie", "user", "nobody"])
+async def test_a_session_comes_back_as_it_was(store: Store, owner: str | None) -> None:
+    """Every field, to the microsecond."""
+    session = SessionRecord(SESSION_ID, "tiger_001", owner, NOON, minutes(3), turn_count=0, ttl_s=7200)
+    await store.create_session(session)
+
+    assert await store.session(SESSION_ID) == session
+
+
+async def test_times_come_back_in_utc(store: Store) -> None:
+    """Whatever zone they were told in; it is the same moment."""
+    in_india = NOON.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    await store.create_session(a_session(at=in_india))
+
+    kept = await store.session(SESSION_ID)
+    assert kept is not None
+    assert kept.created_at == NOON
+    assert kept.created_at.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("session_id", [OTHER_ID, "", "sess_%", "sess_" + "9" * 128, "' OR 1=1 --", SESSION_ID.upper()])
+async def test_what_is_not_there_is_none(store: Store, session_id: str) -> None:
+    """Sessions and turns alike; an id is matched whole and exactly."""
+    await talk(store, "Hello")
+
+    assert await store.session(session_id) is None
+    assert await store.turn(session_id) is None
+    assert await store.turns_of(session_id, 10) == Page(())
+    assert list(await store.latest_turns(session_id, 10)) == []
+
+
+async def test_a_turn_moves_its_session_forward(store: Store) -> None:
+    """The count and the time of the last message are the session's own, for its list."""
+    await talk(store, "one", "two", "three")
+
+    assert await store.session(SESSION_ID) == replace(a_session(), last_message_at=minutes(2), turn_count=3)
+
+
+async def test_an_owner_sees_its_sessions_latest_message_first(store: Store) -> None:
+    """By the last message, not by the beginning."""
+    for place, name in enumerate(["sess_a", "sess_b", "sess_c"]):
+        await store.create_session(a_session(name, owner=MIA, at=minutes(place)))
+    await store.begin_turn(a_turn("turn_late", "sess_a", at=minutes(10)))
+
+    page = await store.sessions_of(MIA, 10)
+    assert [session.session_id for session in page.items] == ["sess_a", "sess_c", "sess_b"]
+    assert page.items[0] == replace(a_session("sess_a"), last_message_at=minutes(10), turn_count=1)
+    assert page.next_cursor is None
+
+
+async def test_an_owner_sees_nobody_elses_sessions(store: Store) -> None:
+    """Nor does anyone see those that nobody owns."""
+    owners = {
+        "sess_mia": MIA,
+        "sess_ben": BEN,
+        "sess_nobody": None,
+        "sess_longer": MIA + "x",
+        "sess_upper": MIA.upper(),
+    }
+    for name, owner in owners.items():
+        await store.create_session(a_session(name, owner=owner))
+
+    for owner in (MIA, BEN):
+        page = await store.sessions_of(owner, 10)
+        assert [session.session_id for session in page.items] == [
+            name for name, whose in owners.items() if whose == owner
+        ]
+    assert await store.sessions_of("cookie:%", 10) == Page(())
+    assert await store.sessions_of("", 10) == Page(())
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 8])
+async def test_pages_of_sessions_have_no_gap_and_no_repeat(store: Store, limit: int) -> None:
+    """Also where several sessions had their last message in the same moment."""
+    for name, minute in {"a": 1, "b": 2, "c": 2, "d": 2, "e": 0, "f": 3, "g": 3}.items():
+        await store.create_session(a_session(f"sess_{name}", owner=MIA, at=minutes(minute)))
+        await store.create_session(a_session(f"other_{name}", owner=BEN, at=minutes(minute)))
+
+    found = await all_pages(lambda cursor: store.sessions_of(MIA, limit, cursor), limit)
+    assert sorted(session.session_id for session in found) == [f"sess_{name}" for name in "abcdefg"]
+    times = [session.last_message_at for session in found]
+    assert times == sorted(times, reverse=True)
+
+
+# Turns
+
+
+FULL = TurnRecord(
+    turn_id=TURN_ID,
+    session_id=SESSION_ID,
+    animal_id="tiger_001",
+    age_group=AgeGroup.PRESCHOOL,
+    message="Hello!",
+    model="offline-keeper-1",
+    created_at=NOON,
+    metadata='{"kiosk":"Nörd 🦁","tags":[1,2.5,null]}',
+    worker="worker_7",
+    lease_until=NOON + timedelta(seconds=30),
+)
+
+OUTCOMES = {
+    "succeeded": Outcome(
+        status=TurnStatus.SUCCEEDED,
+        ended_at=minutes(1),
+        reply="Roar! Löwe \u2028 🦁",
+        finish_reason=FinishReason.LENGTH,
+        sources=(WEB, NOTEBOOK),
+        usage=Usage(123, 2**40),
+        moderation=Moderation(flagged=True, categories=("danger", "violence")),
+        latency_ms=1730,
+        first_token_ms=0,
+    ),
+    "stopped": Outcome(TurnStatus.STOPPED, minutes(1), "Ro", FinishReason.STOPPED, first_token_ms=7),
+    "failed": a_failure(at=minutes(1)),
+    "failed in the middle": a_failure(at=minutes(1), partial_reply="Ro"),
+    "failed, said little": replace(a_failure(), problem=Problem("internal_error", 500, "Wrong", "Wrong.")),
+    "an empty reply": an_outcome(""),
+    "no reply": an_outcome(None),
+}
+
+
+@pytest.mark.parametrize("age_group", AgeGroup)
+@pytest.mark.parametrize("metadata", [None, FULL.metadata], ids=["bare", "with metadata"])
+async def test_a_running_turn_comes_back_as_it_was(store: Store, age_group: AgeGroup, metadata: str | None) -> None:
+    """The visitor's message is kept before the animal begins to think."""
+    turn = replace(FULL, age_group=age_group, metadata=metadata)
+    await store.create_session(a_session())
+    await store.begin_turn(turn)
+
+    kept = await store.turn(TURN_ID)
+    assert kept == turn
+    assert kept.status is TurnStatus.RUNNING
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES.keys())
+async def test_a_settled_turn_comes_back_as_it_was(store: Store, outcome: Outcome) -> None:
+    """Every field of every kind of outcome, however the turn is asked for."""
+    await store.create_session(a_session())
+    await store.begin_turn(FULL)
+    assert await store.settle_turn(TURN_ID, outcome)
+
+    settled = replace(FULL, outcome=outcome)
+    assert await store.turn(TURN_ID) == settled
+    assert await store.turns_of(SESSION_ID, 1) == Page((settled,))
+    assert list(await store.latest_turns(SESSION_ID, 1)) == [settled]
+
+
+@pytest.mark.parametrize("text", DELICATE_TEXTS.values(), ids=DELICATE_TEXTS.keys())
+async def test_text_is_kept_byte_for_byte(store: Store, text: str) -> None:
+    """Message, reply, metadata and the words of sources: nothing is trimmed, normalised or cut."""
+    turn = replace(FULL, message=text, metadata=json.dumps({"text": text}, ensure_ascii=False))
+    outcome = replace(OUTCOMES["succeeded"], reply=text, sources=(replace(WEB, title=text),))
+    await store.create_session(a_session())
+    await store.begin_turn(turn)
+    await store.settle_turn(TURN_ID, outcome)
+
+    assert await store.turn(TURN_ID) == replace(turn, outcome=outcome)
+
+
+async def test_any_text_is_kept_byte_for_byte(store: Store) -> None:
+    """Four thousand code points from anywhere in Unicode, the same ones each time."""
+    choose = random.Random(7)  # noqa: S311  # an example, not a secret
+    points = (choose.randrange(1, 0x110000) for _ in range(6000))
+    text = "".join(chr(point) for point in points if not 0xD800 <= point <= 0xDFFF)[:4000]
+    await store.create_session(a_session())
+    await store.begin_turn(replace(FULL, message=text))
+    await store.settle_turn(TURN_ID, an_outcome(text[::-1]))
+
+    kept = await store.turn(TURN_ID)
+    assert kept is not None
+    assert kept.outcome is not None
+    assert (len(text), kept.message, kept.outcome.reply) == (4000, text, text[::-1])
+
+
+async def test_a_turn_needs_its_session(store: Store) -> None:
+    """It was deleted a moment ago, or never was; nothing is kept of the message."""
+    with pytest.raises(SessionNotFound):
+        await store.begin_turn(a_turn())
+
+    assert await store.turn(TURN_ID) is None
+    assert await running(store) == []
+
+
+async def test_a_session_has_one_turn_at_a_time(store: Store) -> None:
+    """The second one is told which turn runs, and leaves no trace."""
+    await store.create_session(a_session())
+    await store.begin_turn(a_turn("turn_first"))
+    with pytest.raises(TurnRunning) as refusal:
+        await store.begin_turn(a_turn("turn_second", at=minutes(5)))
+
+    assert refusal.value.turn_id == "turn_first"
+    assert await store.turn("turn_second") is None
+    assert await store.session(SESSION_ID) == replace(a_session(), turn_count=1)
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES.keys())
+async def test_once_a_turn_has_ended_the_next_may_begin(store: Store, outcome: Outcome) -> None:
+    """However it ended."""
+    await store.create_session(a_session())
+    await store.begin_turn(a_turn("turn_first"))
+    await store.settle_turn("turn_first", outcome)
+    await store.begin_turn(a_turn("turn_second"))
+
+    assert await running(store) == ["turn_second"]
+
+
+async def test_of_fifty_that_begin_at_once_one_wins(store: Store) -> None:
+    """The store is the referee: the others hear which turn runs, and nothing of theirs is kept."""
+    await store.create_session(a_session())
+    turns = [a_turn(f"turn_{n}", message=f"question {n}") for n in range(RACERS)]
+    results = await asyncio.gather(*(store.begin_turn(turn) for turn in turns), return_exceptions=True)
+
+    (winner,) = [turn for turn, result in zip(turns, results, strict=True) if result == turn.turn_id]
+    losers = [result for result in results if isinstance(result, TurnRunning)]
+    assert [loser.turn_id for loser in losers] == [winner.turn_id] * (RACERS - 1)
+    assert await store.turns_of(SESSION_ID, 100) == Page((winner,))
+    assert await store.session(SESSION_ID) == replace(a_session(), turn_count=1)
+
+
+async def test_fifty_sessions_begin_at_once_and_all_win(store: Store) -> None:
+    """The rule is one turn a session, not one turn."""
+    for n in range(RACERS):
+        await store.create_session(a_session(f"sess_{n}"))
+    await asyncio.gather(*(store.begin_turn(a_turn(f"turn_{n}", f"sess_{n}")) for n in range(RACERS)))
+
+    assert await running(store) == sorted(f"turn_{n}" for n in range(RACERS))
+
+
+async def test_a_turn_is_settled_once(store: Store) -> None:
+    """The first outcome stands; whoever comes later is told so, and changes nothing."""
+    first, second = an_outcome("first", at=minutes(1)), a_failure(at=minutes(2), partial_reply="second")
+    await store.create_session(a_session())
+    await store.begin_turn(a_turn())
+
+    assert await store.settle_turn(TURN_ID, first) is True
+    assert await store.settle_turn(TURN_ID, second) is False
+    assert await store.settle_turn(TURN_ID, first) is False
+    assert await store.turn(TURN_ID) == a_turn(outcome=first)
+
+
+async def test_of_fifty_that_settle_at_once_one_is_told_that_it_was_first(store: Store) -> None:
+    """And its outcome is the one that is kept, whole."""
+    await store.create_session(a_session())
+    await store.begin_turn(a_turn())
+    outcomes = [an_outcome(f"reply {n}") if n % 2 else a_failure(partial_reply=f"reply {n}") for n in range(RACERS)]
+    results = await asyncio.gather(*(store.settle_turn(TURN_ID, outcome) for outcome in outcomes))
+
+    (winner,) = [outcome for outcome, is_first in zip(outcomes, results, strict=True) if is_first]
+    assert sorted(results) == [False] * (RACERS - 1) + [True]
+    assert await store.turn(TURN_ID) == a_turn(outcome=winner)
+
+
+async def test_a_turn_that_is_gone_cannot_be_settled(store: Store) -> None:
+    """The session was deleted while the animal spoke: the reply does not bring it back."""
+    await store.create_session(a_session())
+    await store.begin_turn(a_turn())
+    await store.delete_session(SESSION_ID)
+
+    assert await store.settle_turn(TURN_ID, an_outcome()) is False
+    assert await store.settle_turn("turn_that_never_was", an_outcome()) is False
+    assert await store.turn(TURN_ID) is None
+    assert await store.turns_of(SESSION_ID, 10) == Page(())
+
+
+async def test_turns_without_an_outcome_are_running(store: Store) -> None:
+    """A restarted server settles these, of all sessions, and no others."""
+    await talk(store, "Hello")
+    await talk(store, "Hello", session_id=OTHER_ID)
+    assert await running(store) == []
+
+    await store.begin_turn(a_turn("turn_a", SESSION_ID))
+    await store.begin_turn(a_turn("turn_b", OTHER_ID))
+    assert await running(store) == ["turn_a", "turn_b"]
+    await store.settle_turn("turn_a", a_failure())
+    assert await running(store) == ["turn_b"]
+
+
+# Listings of turns
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 8, 200])
+async def test_pages_of_turns_are_oldest_first_without_gap_or_repeat(store: Store, limit: int) -> None:
+    """The pages joined are the talk; another session's turns are in none of them."""
+    await talk(store, "not", "mine", session_id=OTHER_ID)
+    told = await talk(store, *"abcdefg")
+
+    assert await all_pages(lambda cursor: store.turns_of(SESSION_ID, limit, cursor), limit) == told
+
+
+async def test_turns_keep_their_order_when_the_clock_goes_back(store: Store) -> None:
+    """What was said first stands first, whatever the time was."""
+    await store.create_session(a_session())
+    names = [f"turn_{n}" for n in range(5)]
+    for place, name in enumerate(names):
+        await store.begin_turn(a_turn(name, at=minutes(-place)))
+        await store.settle_turn(name, an_outcome())
+
+    assert [turn.turn_id for turn in (await store.turns_of(SESSION_ID, 10)).items] == names
+    assert [turn.turn_id for turn in await store.latest_turns(SESSION_ID, 3)] == names[-3:]
+
+
+async def test_a_cursor_still_holds_when_more_was_said_meanwhile(store: Store) -> None:
+    """It marks a place, not a number of rows to skip."""
+    await talk(store, "a", "b", "c")
+    first = await store.turns_of(SESSION_ID, 2)
+    await store.begin_turn(a_turn("turn_new", message="d", at=minutes(9)))
+
+    second = await store.turns_of(SESSION_ID, 2, first.next_cursor)
+    assert [turn.message for turn in (*first.items, *second.items)] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1, "c"), (2, "bc"), (3, "abc"), (50, "abc")])
+async def test_the_latest_turns_come_oldest_first(store: Store, limit: int, expected: str) -> None:
+    """As the animal remembers the talk: the last few, in the order in which they were said."""
+    await talk(store, "not mine", session_id=OTHER_ID)
+    await talk(store, "a", "b", "c")
+
+    assert "".join(turn.message for turn in await store.latest_turns(SESSION_ID, limit)) == expected
+
+
+def forged(value: object) -> str:
+    return urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+BAD_CURSORS = {
+    "nonsense": "nonsense",
+    "not ASCII": "é🦁",
+    "punctuation": "!!!",
+    "blanks": "   ",
+    "NUL": "\0",
+    "too long": "A" * 512,
+    "not a list": forged({"a": 1}),
+    "an empty list": forged([]),
+    "null": forged([None]),
+    "a fraction": forged([1.5]),
+    "true": forged([True]),
+    "too many parts": forged([1, "a", 2, "b", 3]),
+    "a huge number": forged([10**30]),
+    "a huge number below zero": forged([-(10**30)]),
+    "deeper than anyone reads": urlsafe_b64encode(b"[" * 300).decode().rstrip("="),
+    "half a surrogate pair": forged(["\ud800", "sess_a"]),
+    "half a surrogate pair at the end": forged(["2026-11-21", "\udfff"]),
+}
+
+
+@pytest.mark.parametrize("cursor", BAD_CURSORS.values(), ids=BAD_CURSORS.keys())
+async def test_a_bad_cursor_is_invalid_input(store: Store, cursor: str) -> None:
+    """It came from outside: it is refused by name, and never an error of ours."""
+    await talk(store, "a", "b")
+
+    for read in (lambda: store.turns_of(SESSION_ID, 10, cursor), lambda: store.sessions_of(MIA, 10, cursor)):
+        with pytest.raises(InvalidInput) as refusal:
+            await read()
+        assert [error.field for error in refusal.value.errors] == ["cursor"]
+
+
+async def test_a_cursor_of_another_listing_is_invalid_input(store: Store) -> None:
+    """Sessions and turns are counted in different ways."""
+    await talk(store, "a", "b")
+    await store.create_session(a_session(OTHER_ID, owner=MIA))
+    of_turns = (await store.turns_of(SESSION_ID, 1)).next_cursor
+    of_sessions = (await store.sessions_of(MIA, 1)).next_cursor
+
+    with pytest.raises(InvalidInput):
+        await store.sessions_of(MIA, 1, of_turns)
+    with pytest.raises(InvalidInput):
+        await store.turns_of(SESSION_ID, 1, of_sessions)
+
+
+async def test_a_damaged_cursor_is_refused_or_read_and_nothing_else(store: Store) -> None:
+    """Every letter of a real one, changed: a page or a refusal, never a crash, never another owner's session."""
+    await talk(store, "a", "b")
+    for name in ("sess_a", "sess_b"):
+        await store.create_session(a_session(name, owner=BEN))
+    real = (await store.sessions_of(BEN, 1)).next_cursor
+    assert real is not None
+
+    for place in range(len(real)):
+        for letter in "A_z9%":
+            damaged = real[:place] + letter + real[place + 1 :]
+            try:
+                page = await store.sessions_of(BEN, 10, damaged)
+            except InvalidInput:
+                continue
+            assert {session.owner for session in page.items} <= {BEN}
+
+
+# Deletion
+
+
+async def test_deletion_leaves_nothing(store: Store) -> None:
+    """Session, turns, the one that runs: each way to ask finds nothing, and the ids of the turns are told."""
+    told = await talk(store, "a", "b")
+    await store.begin_turn(a_turn("turn_running", at=minutes(9)))
+
+    deleted = await store.delete_session(SESSION_ID)
+    assert sorted(deleted or ()) == sorted([*(turn.turn_id for turn in told), "turn_running"])
+    await _assert_forgotten(store, [*(turn.turn_id for turn in told), "turn_running"])
+
+
+async def _assert_forgotten(store: Store, turn_ids: Sequence[str]) -> None:
+    assert await store.session(SESSION_ID) is None
+    assert [await store.turn(turn_id) for turn_id in turn_ids] == [None] * len(turn_ids)
+    assert await store.turns_of(SESSION_ID, 10) == Page(())
+    assert list(await store.latest_turns(SESSION_ID, 10)) == []
+    assert await store.sessions_of(MIA, 10) == Page(())
+    assert await running(store) == []
+    with pytest.raises(SessionNotFound):
+        await store.begin_turn(a_turn("turn_late"))
+
+
+async def test_deletion_is_told_once(store: Store) -> None:
+    """None is "there was nothing"; an empty list is a session in which nothing was said."""
+    await store.create_session(a_session())
+
+    turn_ids = await store.delete_session(SESSION_ID)
+    assert turn_ids is not None
+    assert list(turn_ids) == []
+    assert await store.delete_session(SESSION_ID) is None
+    assert await store.delete_session(OTHER_ID) is None
+
+
+async def test_deletion_leaves_the_others_alone(store: Store) -> None:
+    """Also those of the same owner."""
+    await talk(store, "a")
+    kept = await talk(store, "b", session_id=OTHER_ID)
+    await store.delete_session(SESSION_ID)
+
+    assert (await store.turns_of(OTHER_ID, 10)).items == tuple(kept)
+    assert [session.session_id for session in (await store.sessions_of(MIA, 10)).items] == [OTHER_ID]
+
+
+async def test_a_session_deleted_amid_fifty_beginnings_stays_deleted(store: Store) -> None:
+    """Whoever came too late hears that it is gone; no turn is left without a session."""
+    await store.create_session(a_session())
+    beginnings = [store.begin_turn(a_turn(f"turn_{n}")) for n in range(RACERS)]
+    results = await asyncio.gather(*beginnings, store.delete_session(SESSION_ID), return_exceptions=True)
+
+    assert all(isinstance(result, str | TurnRunning | SessionNotFound) for result in results[:-1])
+    await _assert_forgotten(store, [f"turn_{n}" for n in range(RACERS)])
+
+
+# Expiry
+
+
+TTL_S = 3600
+
+
+def over_soon(session_id: str = SESSION_ID, *, at: datetime, owner: str | None = MIA) -> SessionRecord:
+    return replace(a_session(session_id, owner=owner, at=at), ttl_s=TTL_S)
+
+
+async def test_a_session_is_over_after_its_time_whether_purged_or_not(store: Store, clock: FakeClock) -> None:
+    """To the last moment it is there; from then on no way to ask finds it, and it takes no message."""
+    await store.create_session(over_soon(at=clock.now()))
+    await store.begin_turn(a_turn(at=clock.now()))
+    await store.settle_turn(TURN_ID, an_outcome(at=clock.now()))
+
+    clock.advance(TTL_S - 0.001)
+    assert await store.session(SESSION_ID) is not None
+    assert await store.turn(TURN_ID) is not None
+    clock.advance(0.001)
+    assert await store.session(SESSION_ID) is None
+    assert await store.sessions_of(MIA, 10) == Page(())
+    assert await store.turn(TURN_ID) is None
+    assert await store.turns_of(SESSION_ID, 10) == Page(())
+    assert list(await store.latest_turns(SESSION_ID, 10)) == []
+    assert await store.delete_session(SESSION_ID) is None
+    with pytest.raises(SessionNotFound):
+        await store.begin_turn(a_turn("turn_late", at=clock.now()))
+
+
+async def test_each_message_gives_a_session_its_whole_time_again(store: Store, clock: FakeClock) -> None:
+    """It ends so long after the last message, not after the first."""
+    await store.create_session(over_soon(at=clock.now()))
+    clock.advance(TTL_S - 1)
+    await store.begin_turn(a_turn(at=clock.now()))
+    clock.advance(TTL_S - 1)
+
+    kept = await store.session(SESSION_ID)
+    assert kept is not None
+    assert kept.expires_at == clock.now() + timedelta(seconds=1)
+
+
+async def test_a_purge_deletes_what_is_over_and_nothing_else(store: Store, clock: FakeClock) -> None:
+    """In steps of a size that the caller chooses, so that none of them holds up the turns."""
+    for n in range(5):
+        await store.create_session(over_soon(f"sess_{n}", at=clock.now()))
+        await store.begin_turn(a_turn(f"turn_{n}", f"sess_{n}", at=clock.now()))
+    clock.advance(TTL_S / 2)
+    await store.create_session(over_soon("sess_young", at=clock.now()))
+    assert (await store.count_expired_sessions(), await store.purge_expired_sessions(10)) == (0, 0)
+
+    clock.advance(TTL_S / 2)
+    assert await store.count_expired_sessions() == 5
+    assert [await store.purge_expired_sessions(2) for _ in range(4)] == [2, 2, 1, 0]
+    assert await store.count_expired_sessions() == 0
+    assert await running(store) == []
+    assert await store.settle_turn("turn_0", an_outcome()) is False
+    assert [session.session_id for session in (await store.sessions_of(MIA, 10)).items] == ["sess_young"]
+
+
+# Beginning a session with its first turn, and requests that come twice
+
+
+DAY = timedelta(days=1)
+
+
+def a_key(name: str = "key-1", body: str = "body-1", *, at: datetime = NOON) -> IdempotencyKey:
+    return IdempotencyKey(name, body, at + DAY)
+
+
+async def test_a_session_and_its_first_turn_are_kept_together(store: Store) -> None:
+    """One step: no session without a message is left behind when the second half fails."""
+    assert await store.begin_turn(a_turn(), a_session()) == TURN_ID
+
+    assert await store.session(SESSION_ID) == replace(a_session(), turn_count=1)
+    assert await store.turn(TURN_ID) == a_turn()
+
+
+@pytest.mark.parametrize("has_ended", [False, True], ids=["while it runs", "after its end"])
+async def test_the_same_request_again_is_the_same_turn(store: Store, has_ended: bool) -> None:
+    """The earlier turn's id comes back, and nothing at all has changed."""
+    assert await store.begin_turn(a_turn(), a_session(), [a_key()]) == TURN_ID
+    if has_ended:
+        await store.settle_turn(TURN_ID, an_outcome())
+    before = [await store.session(SESSION_ID), await store.turn(TURN_ID)]
+
+    again = a_turn("turn_again", OTHER_ID, at=minutes(1))
+    assert await store.begin_turn(again, a_session(OTHER_ID), [a_key()]) == TURN_ID
+    assert await store.begin_turn(a_turn("turn_third", at=minutes(2)), None, [a_key()]) == TURN_ID
+    assert [await store.session(SESSION_ID), await store.turn(TURN_ID)] == before
+    assert await store.session(OTHER_ID) is None
+    assert await store.turn("turn_again") is None
+    assert await store.turn("turn_third") is None
+
+
+async def test_any_of_several_keys_names_the_turn(store: Store) -> None:
+    """A request may be known under more than one."""
+    await store.begin_turn(a_turn(), a_session(), [a_key("one"), a_key("two")])
+
+    for keys in ([a_key("two")], [a_key("new"), a_key("one")]):
+        assert await store.begin_turn(a_turn("turn_b", OTHER_ID), a_session(OTHER_ID), keys) == TURN_ID
+
+
+async def test_a_key_with_another_body_is_refused(store: Store) -> None:
+    """And nothing of that request is kept, its session neither."""
+    await store.begin_turn(a_turn(), a_session(), [a_key()])
+    with pytest.raises(KeyReused):
+        await store.begin_turn(a_turn("turn_b", OTHER_ID), a_session(OTHER_ID), [a_key(body="body-2")])
+
+    assert await store.session(OTHER_ID) is None
+    assert await store.turn("turn_b") is None
+
+
+async def test_fifty_requests_with_one_key_are_one_turn(store: Store) -> None:
+    """All of them hear the same id."""
+    begun = await asyncio.gather(
+        *(store.begin_turn(a_turn(f"turn_{n}", f"sess_{n}"), a_session(f"sess_{n}"), [a_key()]) for n in range(RACERS))
+    )
+
+    (turn_id,) = set(begun)
+    assert await running(store) == [turn_id]
+    assert len((await store.sessions_of(MIA, 100)).items) == 1
+
+
+async def test_different_keys_are_different_requests(store: Store) -> None:
+    """As are requests without any."""
+    for n, keys in enumerate([[a_key("one")], [a_key("two")], [], []]):
+        assert await store.begin_turn(a_turn(f"turn_{n}", f"sess_{n}"), a_session(f"sess_{n}"), keys) == f"turn_{n}"
+
+
+async def test_a_refused_turn_does_not_use_up_its_key(store: Store) -> None:
+    """The client waits and sends the same request again: then it counts."""
+    await store.begin_turn(a_turn("turn_first"), a_session())
+    with pytest.raises(TurnRunning):
+        await store.begin_turn(a_turn("turn_second"), None, [a_key()])
+    await store.settle_turn("turn_first", an_outcome())
+
+    assert await store.begin_turn(a_turn("turn_second"), None, [a_key()]) == "turn_second"
+
+
+@pytest.mark.parametrize(("after", "turn_id"), [(DAY - timedelta(seconds=1), TURN_ID), (DAY, "turn_b")])
+async def test_a_key_is_forgotten_after_its_time(store: Store, after: timedelta, turn_id: str) -> None:
+    """Then the same key makes a new turn, whatever the body, and stands for that one."""
+    await store.begin_turn(a_turn(), replace(a_session(), ttl_s=10**6), [a_key()])
+
+    for name in ("b", "c"):
+        again = a_turn(f"turn_{name}", f"sess_{name}", at=NOON + after)
+        session = a_session(again.session_id, at=again.created_at)
+        assert await store.begin_turn(again, session, [a_key(at=again.created_at)]) == turn_id
+
+
+async def test_a_deleted_session_takes_its_keys_along(store: Store) -> None:
+    """The same request then begins anew: a key must not lead to what was to be forgotten."""
+    await store.begin_turn(a_turn(), a_session(), [a_key()])
+    await store.delete_session(SESSION_ID)
+
+    assert await store.begin_turn(a_turn("turn_b"), a_session(), [a_key(body="body-2")]) == "turn_b"
+
+
+# Leases
+
+
+async def test_a_running_turn_tells_who_runs_it_and_until_when_that_is_believed(store: Store) -> None:
+    """What another process needs in order to take a dead one's turns over."""
+    await store.begin_turn(FULL, a_session())
+
+    assert FULL.lease_until is not None
+    assert list(await store.running_turns()) == [Lease(TURN_ID, "worker_7", FULL.lease_until)]
+
+
+async def test_a_turn_without_a_lease_counts_as_abandoned(store: Store) -> None:
+    """Its end is in the past, whatever the time is."""
+    await store.begin_turn(a_turn(), a_session())
+
+    (lease,) = await store.running_turns()
+    assert lease.until < NOON - 365 * DAY
+
+
+async def test_leases_are_renewed_for_what_still_runs(store: Store) -> None:
+    """The ids that come back are those; the others have ended or are gone, and their process has to know."""
+    for name in ("turn_a", "turn_b", "turn_c", "turn_d"):
+        turn = replace(FULL, turn_id=name, session_id=f"sess_{name}")
+        await store.begin_turn(turn, a_session(turn.session_id))
+    await store.settle_turn("turn_b", an_outcome())
+    await store.delete_session("sess_turn_c")
+
+    renewed = await store.renew_leases(["turn_a", "turn_b", "turn_c", "turn_unknown"], minutes(5))
+    assert list(renewed) == ["turn_a"]
+    until = {lease.turn_id: lease.until for lease in await store.running_turns()}
+    assert until == {"turn_a": minutes(5), "turn_d": FULL.lease_until}
+    assert list(await store.renew_leases([], minutes(9))) == []
+
+
+# The store itself
+
+
+async def test_a_store_that_works_answers_a_ping(store: Store) -> None:
+    """`/ready` asks this; it changes nothing."""
+    told = await talk(store, "a")
+    await store.ping()
+    await store.ping()
+
+    assert (await store.turns_of(SESSION_ID, 10)).items == tuple(told)
