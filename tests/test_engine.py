@@ -94,6 +94,15 @@ class Bench:
                 entries += await reader.read(5)
         return entries
 
+    async def drain_without_reading(self, turn_id: str) -> list[Entry]:
+        """Every entry of the turn, once it has ended, without ever counting as a reader."""
+        tail = await self.log.tail(turn_id)
+        assert tail is not None
+        entries: list[Entry] = []
+        while not tail.is_over:
+            entries += await tail.read(5)
+        return entries
+
 
 def hello(**more: str) -> Question:
     return Question(a_lion(), "Hello!", **more)  # type: ignore[arg-type]
@@ -295,3 +304,150 @@ async def test_there_is_nothing_to_read_of_an_unknown_turn() -> None:
     """A 404, not an empty stream."""
     with pytest.raises(TurnNotFound):
         await Bench(Says()).engine.read("turn_unknown")
+
+
+async def test_a_turn_whose_last_reader_left_is_stopped_after_its_grace() -> None:
+    """Its partial reply is kept, flagged as stopped."""
+    provider = Waits()
+    bench = Bench(provider, grace_s=0.02)
+    started = await bench.engine.start(hello())
+    with await bench.engine.read(started.turn_id):
+        await provider.has_begun.wait()
+
+    ending = (await bench.drain_without_reading(started.turn_id))[-1].event
+
+    assert isinstance(ending, Completed)
+    assert (ending.reply, ending.finish_reason) == ("Ready, ", FinishReason.STOPPED)
+    assert bench.store.outcomes[started.turn_id][0].status is TurnStatus.STOPPED
+
+
+async def test_a_reader_that_comes_back_in_time_saves_the_turn() -> None:
+    """The grace is a grace."""
+    provider = Waits()
+    bench = Bench(provider, grace_s=0.05)
+    started = await bench.engine.start(hello())
+    with await bench.engine.read(started.turn_id):
+        await provider.has_begun.wait()
+    reading = asyncio.create_task(bench.drain(started.turn_id))
+    await asyncio.sleep(0.1)
+    provider.go.set()
+
+    ending = (await reading)[-1].event
+
+    assert isinstance(ending, Completed)
+    assert ending.finish_reason is FinishReason.STOP
+
+
+async def test_a_turn_that_nobody_ever_read_is_no_orphan() -> None:
+    """It was asked for with respond-async, and will be polled."""
+    provider = Waits()
+    bench = Bench(provider, grace_s=0)
+    started = await bench.engine.start(hello())
+    await provider.has_begun.wait()
+    provider.go.set()
+
+    assert isinstance((await bench.drain_without_reading(started.turn_id))[-1].event, Completed)
+
+
+async def test_polling_keeps_a_turn_alive_that_lost_its_reader() -> None:
+    """Somebody still wants to know."""
+    provider = Waits()
+    bench = Bench(provider, grace_s=0.1)
+    started = await bench.engine.start(hello())
+    with await bench.engine.read(started.turn_id):
+        await provider.has_begun.wait()
+    for _ in range(8):
+        await asyncio.sleep(0.03)
+        state = await bench.engine.state(started.turn_id)
+        assert state is not None
+        assert state.ending is None
+    await bench.engine.close()
+
+
+async def test_stopping_is_waited_for_and_happens_once() -> None:
+    """However many ask at the same time."""
+    provider = Waits()
+    bench = Bench(provider)
+    started = await bench.engine.start(hello())
+    await provider.has_begun.wait()
+
+    turns = await asyncio.gather(*(bench.engine.stop(started.turn_id) for _ in range(10)))
+
+    assert {turn.status for turn in turns} == {TurnStatus.STOPPED}
+    assert len(bench.store.outcomes[started.turn_id]) == 1
+    assert provider.was_closed
+
+
+async def test_a_dead_processes_turn_does_not_block_its_session() -> None:
+    """The next question settles it as interrupted, and is taken."""
+    provider = Says("Roar!")
+    bench = Bench(provider)
+    now = bench.clock.now()
+    orphan = TurnRecord(
+        "turn_orphan", "sess_1", "lion_001", hello().age_group, "Hi", "m", now, worker="here/1/older", lease_until=now
+    )
+    bench.store.sessions["sess_1"] = SessionRecord("sess_1", "lion_001", None, now, now)
+    bench.store.turns["turn_orphan"] = orphan
+
+    started = await bench.engine.start(hello(session_id="sess_1"))
+    await bench.drain(started.turn_id)
+
+    problem = bench.store.outcomes["turn_orphan"][0].problem
+    assert problem is not None
+    assert problem.code == "interrupted"
+
+
+async def test_a_living_processes_turn_is_left_alone_until_its_lease_is_over() -> None:
+    """On another host, where nobody can look whether the process lives."""
+    bench = Bench(Says())
+    now = bench.clock.now()
+    bench.store.turns["turn_far"] = TurnRecord(
+        *("turn_far", "sess_1", "lion_001", hello().age_group, "Hi", "m", now),
+        worker="elsewhere/7/aaaa",
+        lease_until=now + bench.leases.duration,
+    )
+
+    assert (await bench.engine.turn("turn_far")).status is TurnStatus.RUNNING
+    bench.clock.advance(31)
+    assert (await bench.engine.turn("turn_far")).status is TurnStatus.FAILED
+
+
+async def test_a_clock_that_jumps_does_not_end_our_own_turns() -> None:
+    """An hour forward in the middle of a turn: durations are monotonic, and our own leases are ours."""
+    provider = Waits()
+    bench = Bench(provider)
+    started = await bench.engine.start(hello())
+    await provider.has_begun.wait()
+    bench.clock.advance(3600)
+
+    await bench.leases.recover()
+    provider.go.set()
+
+    assert isinstance((await bench.drain(started.turn_id))[-1].event, Completed)
+
+
+async def test_draining_lets_turns_finish() -> None:
+    """Within the time they get."""
+    provider = Waits()
+    bench = Bench(provider)
+    started = await bench.engine.start(hello())
+    await provider.has_begun.wait()
+    draining = asyncio.create_task(bench.engine.drain())
+    await asyncio.sleep(0)
+    with pytest.raises(Draining):
+        await bench.engine.start(hello())
+    provider.go.set()
+    await draining
+
+    assert isinstance((await bench.drain(started.turn_id))[-1].event, Completed)
+
+
+async def test_half_a_character_from_a_provider_fails_the_turn() -> None:
+    """No stream and no store can carry it, and the readers still get an end."""
+    bench = Bench(Says("Roar \ud83e"))
+
+    started = await bench.engine.start(hello())
+    ending = (await bench.drain(started.turn_id))[-1].event
+
+    assert isinstance(ending, Failed)
+    assert ending.problem.code == "provider_failed"

@@ -40,7 +40,7 @@ STREAM_HEADERS = {
 }
 
 # Said before the end of a turn that the server's own end cut short: readers may return soon.
-COME_BACK = (retry_line(1000) + comment("the server restarts; come back in a moment")).encode()
+COME_BACK = (comment("the server restarts; come back in a moment") + retry_line(1000)).encode()
 
 Pieces = AsyncGenerator[bytes | str, None] | AsyncGenerator[bytes, None] | AsyncGenerator[str, None]
 
