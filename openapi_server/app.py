@@ -8,14 +8,14 @@ from copy import deepcopy
 from connexion import FlaskApp
 from connexion.middleware import MiddlewarePosition
 
-from openapi_server.admission import Admission
-from openapi_server.bridge import Bridge
-from openapi_server.edge import Edge
-from openapi_server.guard import Guard
-from openapi_server.problems import add_error_handlers
+from openapi_server.http.admission import Admission
+from openapi_server.http.bridge import Bridge
+from openapi_server.http.edge import Edge
+from openapi_server.http.guard import Guard
+from openapi_server.http.problems import add_error_handlers
+from openapi_server.http.validation import VALIDATOR_MAP
 from openapi_server.services import Services
 from openapi_server.spec import load_spec
-from openapi_server.validation import VALIDATOR_MAP
 
 
 def create_app(services: Services) -> FlaskApp:

@@ -9,16 +9,16 @@ import structlog
 
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, Settings
-from openapi_server.engine import Limits, TurnEngine
+from openapi_server.engine.leases import Leases
+from openapi_server.engine.pipeline import Pipeline
+from openapi_server.engine.turn_engine import Limits, TurnEngine
+from openapi_server.engine.workers import new_worker
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.interfaces import Provider
 from openapi_server.knowledge.library import AnimalLibrary
-from openapi_server.leases import Leases
-from openapi_server.pipeline import Pipeline
 from openapi_server.safety.moderator import RuleModerator
 from openapi_server.services import Services
 from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.workers import new_worker
 
 log = structlog.get_logger(__name__)
 

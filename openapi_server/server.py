@@ -18,7 +18,7 @@ import uvicorn
 from openapi_server.app import create_app
 from openapi_server.composition import open_services
 from openapi_server.config import Settings
-from openapi_server.connections import connection_class
+from openapi_server.http.connections import connection_class
 from openapi_server.interfaces import Provider
 from openapi_server.logs import configure_logs
 from openapi_server.services import Services

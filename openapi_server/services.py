@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openapi_server.config import Settings
-from openapi_server.engine import TurnEngine
+from openapi_server.engine.turn_engine import TurnEngine
 from openapi_server.interfaces import Clock, EventLog, Knowledge, Provider, Store
 
 

@@ -7,16 +7,16 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openapi_server.bridge import Call, on_loop
-from openapi_server.engine import Accepted
+from openapi_server.engine.readers import TurnReader
+from openapi_server.engine.turn_engine import Accepted
 from openapi_server.errors import LogGone, ResumeMismatch, SessionDeleted
+from openapi_server.http.bridge import Call, on_loop
+from openapi_server.http.leaving import unless_left
+from openapi_server.http.problems import problem_json
+from openapi_server.http.visitors import Visitor, identify
 from openapi_server.impl.questions import idempotency_keys, place_after, question_of
 from openapi_server.impl.streaming_response import SSEStreamer
-from openapi_server.leaving import unless_left
-from openapi_server.problems import problem_json
-from openapi_server.readers import TurnReader
 from openapi_server.records import TurnRecord
-from openapi_server.visitors import Visitor, identify
 from openapi_server.wire.convo_json import answer_object, state_object, stopped_object
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from openapi_server.bridge import Call, on_loop
 from openapi_server.errors import SessionNotFound
+from openapi_server.http.bridge import Call, on_loop
+from openapi_server.http.visitors import known_owner
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.interfaces import Store
 from openapi_server.records import SessionRecord, TurnRecord
 from openapi_server.summaries import Summary, summarize
-from openapi_server.visitors import known_owner
 from openapi_server.wire.history import history_object, session_object
 
 TURNS_A_PAGE = 100

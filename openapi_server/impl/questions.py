@@ -10,12 +10,12 @@ from datetime import timedelta
 from typing import Any
 
 from openapi_server.animals import Animal
-from openapi_server.bridge import Call
+from openapi_server.engine.pipeline import Question
 from openapi_server.errors import AnimalNotFound, FieldError, InvalidInput
-from openapi_server.pipeline import Question
+from openapi_server.http.bridge import Call
+from openapi_server.http.visitors import Visitor
 from openapi_server.records import IdempotencyKey
 from openapi_server.turn import AgeGroup
-from openapi_server.visitors import Visitor
 from openapi_server.wire.sse import sequence_of
 
 MAX_METADATA_BYTES = 4096

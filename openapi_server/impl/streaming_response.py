@@ -12,12 +12,12 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from openapi_server.clock import SystemClock
-from openapi_server.engine import new_id
+from openapi_server.engine.readers import TurnReader
+from openapi_server.engine.turn_engine import new_id
 from openapi_server.errors import ChatError, Interrupted, ProviderFailed
+from openapi_server.http.leaving import Patience, unless_left
 from openapi_server.interfaces import Clock
-from openapi_server.leaving import Patience, unless_left
 from openapi_server.narration import Closing, Narrator
-from openapi_server.readers import TurnReader
 from openapi_server.records import SessionRecord, TurnRecord
 from openapi_server.turn import (
     AgeGroup,

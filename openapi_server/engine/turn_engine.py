@@ -15,7 +15,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from openapi_server.endings import Endings
+from openapi_server.engine.endings import Endings
+from openapi_server.engine.leases import Leases
+from openapi_server.engine.pipeline import Pipeline, Question
+from openapi_server.engine.readers import TurnReader
+from openapi_server.engine.running import RunningTurn
+from openapi_server.engine.writer import TurnWriter, log_id
 from openapi_server.errors import (
     AnimalMismatch,
     ChatError,
@@ -32,14 +37,9 @@ from openapi_server.errors import (
     TurnTimeout,
 )
 from openapi_server.interfaces import Clock, EventLog, LogClosed, Store
-from openapi_server.leases import Leases
 from openapi_server.narration import Closing
-from openapi_server.pipeline import Pipeline, Question
-from openapi_server.readers import TurnReader
 from openapi_server.records import IdempotencyKey, SessionRecord, TurnRecord
-from openapi_server.running import RunningTurn
 from openapi_server.turn import Failed, Started, TurnState, fold
-from openapi_server.writer import TurnWriter, log_id
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from openapi_server.errors import FieldError, InvalidInput
-from openapi_server.strict_json import parse
+from openapi_server.http.strict_json import parse
 
 TYPE_NAMES = {
     "string": "a text",

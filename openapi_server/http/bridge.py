@@ -21,9 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from openapi_server.admission import give_place_back
 from openapi_server.errors import ChatError, NotAcceptable
-from openapi_server.problems import problem_answer
+from openapi_server.http.admission import give_place_back
+from openapi_server.http.problems import problem_answer
 from openapi_server.services import Services
 from openapi_server.spec import load_spec
 

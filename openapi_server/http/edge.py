@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server.errors import ChatError
-from openapi_server.problems import problem_answer
+from openapi_server.http.problems import problem_answer
 
 EXPOSED = "X-Streaming-Session-Id, Location, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id"
 METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"

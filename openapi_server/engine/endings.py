@@ -7,12 +7,12 @@ from contextlib import suppress
 
 import structlog
 
+from openapi_server.engine.writer import TurnWriter, log_id
 from openapi_server.errors import ChatError, Interrupted, SessionDeleted, StoreUnavailable
 from openapi_server.interfaces import Clock, LogClosed, Store
 from openapi_server.narration import Closing
 from openapi_server.records import Outcome
 from openapi_server.turn import FinishReason, TurnStatus
-from openapi_server.writer import TurnWriter, log_id
 
 # Seconds to wait before each further try to write an outcome; after the last one the readers are told of the failure.
 SETTLE_AGAIN_AFTER_S = (0.1, 0.3, 1.0, 3.0)

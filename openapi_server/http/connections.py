@@ -9,7 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from openapi_server.leaving import TRANSPORT
+from openapi_server.http.leaving import TRANSPORT
 
 # What the kernel may hold for one reader. By default it grows to megabytes for each that does not read.
 SEND_BUFFER_BYTES = 65_536

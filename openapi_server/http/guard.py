@@ -21,7 +21,7 @@ from openapi_server.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from openapi_server.problems import problem_answer
+from openapi_server.http.problems import problem_answer
 
 MAX_HEADER_BYTES = 32_768
 MAX_PATH_BYTES = 2_048

@@ -7,7 +7,7 @@ import re
 import secrets
 from dataclasses import dataclass
 
-from openapi_server.bridge import Call
+from openapi_server.http.bridge import Call
 
 COOKIE = "session_id"
 COOKIE_DAYS = 30

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from openapi_server.engine.writer import TurnWriter
 from openapi_server.errors import ChatError
 from openapi_server.narration import Closing
 from openapi_server.turn import FinishReason
-from openapi_server.writer import TurnWriter
 
 
 class RunningTurn:

@@ -9,12 +9,12 @@ from datetime import datetime
 
 import pytest
 
-from openapi_server.engine import Limits, TurnEngine
+from openapi_server.engine.leases import Leases
+from openapi_server.engine.pipeline import Pipeline, Question
+from openapi_server.engine.turn_engine import Limits, TurnEngine
 from openapi_server.errors import AnimalMismatch, Draining, SessionNotFound, StoreUnavailable, TurnNotFound, TurnRunning
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.interfaces import Provider
-from openapi_server.leases import Leases
-from openapi_server.pipeline import Pipeline, Question
 from openapi_server.records import IdempotencyKey, Lease, Outcome, SessionRecord, TurnRecord
 from openapi_server.turn import Chunk, Completed, Entry, Failed, FinishReason, TurnStatus, fold
 from tests.fakes import Blocks, Fails, FakeClock, Lenient, Says, TinyZoo, Waits, a_lion
@@ -215,7 +215,7 @@ async def test_whoever_settles_second_tells_what_was_settled_first() -> None:
 
 async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """ "Complete" is never said of a reply that is not kept."""
-    monkeypatch.setattr("openapi_server.endings.SETTLE_AGAIN_AFTER_S", (0, 0))
+    monkeypatch.setattr("openapi_server.engine.endings.SETTLE_AGAIN_AFTER_S", (0, 0))
     bench = Bench(Says("Roar!"))
     bench.store.is_away = True
 
@@ -228,7 +228,7 @@ async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.Mo
 
 async def test_a_store_that_comes_back_in_time_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine tries again before it gives up."""
-    monkeypatch.setattr("openapi_server.endings.SETTLE_AGAIN_AFTER_S", (0, 0, 0))
+    monkeypatch.setattr("openapi_server.engine.endings.SETTLE_AGAIN_AFTER_S", (0, 0, 0))
     bench = Bench(Says("Roar!"))
     attempts = 0
     settle = bench.store.settle_turn

@@ -12,12 +12,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from openapi_server.animals import Animal, Exchange, Fact, Prompt
+from openapi_server.engine.writer import TurnWriter
 from openapi_server.errors import IdleTimeout, ProviderFailed
 from openapi_server.interfaces import Knowledge, Moderator, Provider, Spoken, Store, Verdict
 from openapi_server.narration import Closing
 from openapi_server.records import TurnRecord
 from openapi_server.turn import AgeGroup, FinishReason, Stage, TurnStatus
-from openapi_server.writer import TurnWriter
 
 RECALLED_TURNS = 50
 _SURROGATE = re.compile("[\ud800-\udfff]")
