@@ -64,6 +64,8 @@ class Server(uvicorn.Server):
         finally:
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
+                # All that is left is to close what is open; a signal now would only turn a clean end into an unclean one.
+                signal.signal(number, signal.SIG_IGN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._draining is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -23,13 +24,44 @@ from openapi_server.interfaces import Clock, Knowledge, Moderator, Provider
 from openapi_server.services import Services
 from openapi_server.stores.sqlite import SqliteStore
 from tests.fakes import Lenient, Says, TinyZoo
+from tests.report import LINES, Report
 from tests.streams import CHECKED, check_stream
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many streams were held against the contract; a violation is a failed test."""
-    for operation, count in sorted(CHECKED.items()):
-        terminalreporter.write_line(f"streams held against x-event-order and x-itemSchema: {count} of {operation}")
+class Gathering:
+    """Brings the figures of all worker processes (pytest-xdist) together with this one's."""
+
+    def __init__(self) -> None:
+        self.streams: Counter[str] = CHECKED
+        self.lines: list[str] = LINES
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        figures = getattr(node, "workeroutput", {})
+        self.streams.update(figures.get("streams", {}))
+        self.lines.extend(figures.get("lines", []))
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        workeroutput = getattr(session.config, "workeroutput", None)
+        if workeroutput is not None:
+            workeroutput.update(streams=dict(self.streams), lines=self.lines)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say how many streams were held against the contract (a violation is a failed test), and what was measured."""
+        for operation, count in sorted(self.streams.items()):
+            terminalreporter.write_line(f"streams held against x-event-order and x-itemSchema: {count} of {operation}")
+        for line in self.lines:
+            terminalreporter.write_line(line)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Gathering())
+
+
+@pytest.fixture
+def report() -> Report:
+    """Call it with a line that is to stand at the end of the suite's output."""
+    return LINES.append
 
 
 class OpensServices(Protocol):

@@ -11,11 +11,13 @@ import yaml
 
 from openapi_server.knowledge.library import AnimalLibrary
 from openapi_server.turn import AgeGroup
+from tests.report import Report
 
 QUESTIONS = Path(__file__).with_name("questions.yaml")
-LION = "lion_001"
 
-pytestmark = pytest.mark.skipif(not QUESTIONS.exists(), reason="the questions are not written yet")
+# Written from fact ids and topics alone, by somebody who saw neither the facts nor the search. Nobody tunes on them.
+HELD_OUT = Path(__file__).with_name("paraphrases.yaml")
+LION = "lion_001"
 
 
 @dataclass
@@ -38,8 +40,8 @@ def library() -> Iterator[AnimalLibrary]:
     library.close()
 
 
-def questions() -> dict[str, list[dict[str, object]]]:
-    asked: dict[str, list[dict[str, object]]] = yaml.safe_load(QUESTIONS.read_text(encoding="utf-8"))
+def questions(file: Path) -> dict[str, list[dict[str, object]]]:
+    asked: dict[str, list[dict[str, object]]] = yaml.safe_load(file.read_text(encoding="utf-8"))
     return {animal_id: each for animal_id, each in asked.items() if animal_id != "unanswerable"}
 
 
@@ -57,12 +59,10 @@ async def top_three(library: AnimalLibrary, animal_id: str, message: str) -> lis
     return [fact.fact_id.rpartition("/")[2] for fact in ranked[:3]]
 
 
-async def test_nine_questions_in_ten_find_their_fact_among_the_first_three(
-    library: AnimalLibrary, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Recall@3 over all animals is 0.90 or better; the table shows each animal's."""
+async def tallied(library: AnimalLibrary, file: Path) -> dict[str, Tally]:
+    """Recall@3 of each animal, and over all."""
     tallies: dict[str, Tally] = {}
-    for animal_id, asked in questions().items():
+    for animal_id, asked in questions(file).items():
         tally = tallies.setdefault(animal_id, Tally())
         for question in asked:
             tally.asked += 1
@@ -70,12 +70,27 @@ async def test_nine_questions_in_ten_find_their_fact_among_the_first_three(
             assert isinstance(answers, list)
             tally.found += not set(answers).isdisjoint(await top_three(library, animal_id, str(question["ask"])))
     overall = Tally(sum(t.asked for t in tallies.values()), sum(t.found for t in tallies.values()))
-    with capsys.disabled():
-        print("\n\nrecall@3")  # noqa: T201 - the table is the point of this test
-        for name, tally in {**tallies, "overall": overall}.items():
-            print(f"  {name:16}{tally}")  # noqa: T201
+    return {**tallies, "overall": overall}
 
-    assert overall.share >= 0.90
+
+async def test_nine_questions_in_ten_find_their_fact_among_the_first_three(
+    library: AnimalLibrary, report: Report
+) -> None:
+    """Recall@3 over all animals is 0.90 or better; the report shows each animal's."""
+    tallies = await tallied(library, QUESTIONS)
+    for name, tally in tallies.items():
+        report(f"recall@3  {name:16}{tally}")
+
+    assert tallies["overall"].share >= 0.90
+
+
+async def test_questions_that_nobody_tuned_on_are_measured_too(library: AnimalLibrary, report: Report) -> None:
+    """The honest figure for paraphrases: most are found, and the report says how many."""
+    tallies = await tallied(library, HELD_OUT)
+    report(f"recall@3  {'held out':16}{tallies['overall']}")
+
+    assert tallies["overall"].asked >= 100
+    assert tallies["overall"].share >= 0.5
 
 
 async def test_questions_outside_the_facts_find_nothing(library: AnimalLibrary) -> None:

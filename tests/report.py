@@ -1,0 +1,10 @@
+"""Figures that a person wants to see at the end of the suite, whichever process measured them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Report = Callable[[str], None]
+
+# Lines of this process, in the order in which they were reported.
+LINES: list[str] = []
