@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock bench clean
+.PHONY: help run test check format lock bench trials clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ run: $(VENV)/ready  ## Start the server on port 8080 with the embedded defaults
 	@exec $(BIN)/python -m openapi_server
 
 test: $(VENV)/ready  ## Run the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 check: $(VENV)/ready  ## Format, lint, types, import rules and the spec
 	@$(BIN)/ruff format --check .
@@ -30,6 +30,9 @@ format: $(VENV)/ready  ## Format the code and mend what can be mended
 
 bench: $(VENV)/ready  ## 1,000 streams at once against a real process; takes about half a minute
 	@$(BIN)/python -m bench.streams $(ARGS)
+
+trials: $(VENV)/ready  ## The trials F1 to F14 against a real process; takes some minutes
+	@$(BIN)/python -m trials $(ARGS)
 
 lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	@$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras --allow-unsafe --no-emit-options \

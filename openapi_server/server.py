@@ -64,7 +64,7 @@ class Server(uvicorn.Server):
         finally:
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
-                # All that is left is to close what is open; a signal now would only turn a clean end into an unclean one.
+                # All that is left is to close what is open: a signal now would only make a clean end unclean.
                 signal.signal(number, signal.SIG_IGN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

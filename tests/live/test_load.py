@@ -13,7 +13,7 @@ PER_S = 10
 
 
 def test_a_thousand_streams_at_once_all_complete_and_health_is_not_starved() -> None:
-    """Ten chunks a second each, on one process: every chunk of every stream arrives. `make bench` runs it for longer."""
+    """Ten chunks a second each, on one process: every chunk of every stream arrives. `make bench` runs longer."""
     with metronome(PIECES, PER_S) as port:
         load = asyncio.run(run_load(port, STREAMS, timeout_s=180))
 
