@@ -89,8 +89,8 @@ def run(settings: Settings, provider: Provider | None = None) -> None:
     """Serve until a signal says otherwise. `provider` replaces the one that the settings name."""
     _allow_many_connections()
     configure_logs(settings.log_level, "json" if settings.environment == "production" else "logfmt")
-    config = uvicorn.Config
-    with asyncio.Runner(loop_factory=config("", loop="auto").get_loop_factory()) as runner:
+    loop_factory = uvicorn.Config("", loop="auto", log_config=None).get_loop_factory()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(_serve(settings, provider))
 
 

@@ -78,7 +78,7 @@ class Pipeline:
     async def _retrieve(self, question: Question, history: Sequence[Exchange], turn: TurnWriter) -> Sequence[Fact]:
         await turn.stage_started(Stage.RETRIEVAL, "Looking into the keepers' notes")
         found = await self.knowledge.retrieve(question.animal, question.message, history)
-        await turn.stage_complete(Stage.RETRIEVAL, f"{len(found)} facts found")
+        await turn.stage_complete(Stage.RETRIEVAL, f"{_counted(found)} found")
         return found
 
     async def _rerank(
@@ -86,7 +86,7 @@ class Pipeline:
     ) -> Sequence[Fact]:
         await turn.stage_started(Stage.RERANKING, "Choosing what fits the question and the age")
         facts = await self.knowledge.rerank(found, question.message, history, question.age_group)
-        await turn.stage_complete(Stage.RERANKING, f"{len(facts)} facts chosen")
+        await turn.stage_complete(Stage.RERANKING, f"{_counted(facts)} chosen")
         return facts
 
     async def _generate(self, prompt: Prompt, turn: TurnWriter) -> Spoken:
@@ -113,6 +113,10 @@ class Pipeline:
             raise ProviderFailed
         await turn.stage_complete(Stage.GENERATION, f"{prompt.animal.name} has spoken")
         return spoken
+
+
+def _counted(facts: Sequence[Fact]) -> str:
+    return "1 fact" if len(facts) == 1 else f"{len(facts)} facts"
 
 
 def _exchange(record: TurnRecord) -> Exchange:

@@ -49,8 +49,8 @@ class Admission:
             await send(message)
 
         try:
-            extensions = {**scope.get("extensions", {}), EXTENSION: place}
-            await self._app({**scope, "extensions": extensions}, receive, send_and_leave)
+            scope.setdefault("extensions", {})[EXTENSION] = place
+            await self._app(scope, receive, send_and_leave)
         finally:
             place.give_back()
 

@@ -100,7 +100,7 @@ class _Exchange:
         log.info(
             "request",
             method=self._scope["method"][:16],
-            operation=routing.get("operation_id") or "-",
+            operation=(routing.get("operation_id") or "-").rpartition(".")[2],
             status=self.status,
             duration_ms=round((time.monotonic() - self._began_s) * 1000),
         )
