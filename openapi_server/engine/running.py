@@ -22,6 +22,7 @@ class RunningTurn:
         self.writer = writer
         self.task: asyncio.Task[None] | None = None
         self.ending: Closing | ChatError | None = None
+        self.has_begun = False
         self.is_ending = False
         self._orphan_grace_s = orphan_grace_s
         self._on_orphaned = on_orphaned
@@ -29,9 +30,11 @@ class RunningTurn:
         self._orphan_timer: asyncio.TimerHandle | None = None
 
     def cut_short(self, ending: Closing | ChatError) -> None:
-        if self.task is not None and self.ending is None and not self.is_ending:
+        if self.ending is None and not self.is_ending:
             self.ending = ending
-            self.task.cancel()
+            # A task that is cancelled before its first step never takes it, and nobody would write the end.
+            if self.has_begun and self.task is not None:
+                self.task.cancel()
 
     def stop(self) -> None:
         """End it with what was said so far."""

@@ -289,6 +289,9 @@ class TurnEngine:
             del self._running[running.writer.turn_id]
 
     async def _speak(self, question: Question, running: RunningTurn) -> Closing | ChatError:
+        running.has_begun = True
+        if running.ending is not None:
+            return running.ending
         try:
             async with asyncio.timeout(self._limits.turn_deadline_s):
                 return await self._pipeline.run(question, running.writer)

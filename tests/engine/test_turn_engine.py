@@ -3,109 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime
 
 import pytest
 
-from openapi_server.engine.leases import Leases
-from openapi_server.engine.pipeline import Pipeline, Question
-from openapi_server.engine.turn_engine import Limits, TurnEngine
-from openapi_server.errors import AnimalMismatch, Draining, SessionNotFound, StoreUnavailable, TurnNotFound, TurnRunning
-from openapi_server.event_logs.memory import MemoryEventLog
+from openapi_server.engine.pipeline import Question
+from openapi_server.errors import AnimalMismatch, Draining, SessionNotFound, TurnNotFound
 from openapi_server.interfaces import Provider
-from openapi_server.records import IdempotencyKey, Lease, Outcome, SessionRecord, TurnRecord
-from openapi_server.turn import Chunk, Completed, Entry, Failed, FinishReason, TurnStatus, fold
-from tests.fakes import Blocks, Fails, FakeClock, Lenient, Says, TinyZoo, Waits, a_lion
-
-
-class Shelf:
-    """A store in a dictionary, that can be told to be away, and counts how often outcomes were written."""
-
-    def __init__(self) -> None:
-        self.sessions: dict[str, SessionRecord] = {}
-        self.turns: dict[str, TurnRecord] = {}
-        self.outcomes: dict[str, list[Outcome]] = {}
-        self.is_away = False
-
-    async def begin_turn(
-        self, turn: TurnRecord, new_session: SessionRecord | None = None, keys: Sequence[IdempotencyKey] = ()
-    ) -> str:
-        if new_session is not None:
-            self.sessions[new_session.session_id] = new_session
-        busy = [other.turn_id for other in self.turns.values() if other.turn_id not in self.outcomes]
-        if busy:
-            raise TurnRunning(turn_id=busy[0])
-        self.turns[turn.turn_id] = turn
-        return turn.turn_id
-
-    async def turn(self, turn_id: str) -> TurnRecord | None:
-        turn = self.turns.get(turn_id)
-        return replace(turn, outcome=self.outcomes.get(turn_id, [None])[0]) if turn else None
-
-    async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
-        if self.is_away:
-            raise StoreUnavailable
-        self.outcomes.setdefault(turn_id, []).append(outcome)
-        return len(self.outcomes[turn_id]) == 1
-
-    async def session(self, session_id: str) -> SessionRecord | None:
-        return self.sessions.get(session_id)
-
-    async def latest_turns(self, session_id: str, limit: int) -> list[TurnRecord]:
-        return []
-
-    async def running_turns(self) -> list[Lease]:
-        return [
-            Lease(turn.turn_id, turn.worker, turn.lease_until or turn.created_at)
-            for turn in self.turns.values()
-            if turn.turn_id not in self.outcomes
-        ]
-
-    async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> list[str]:
-        return [turn_id for turn_id in turn_ids if turn_id not in self.outcomes]
-
-
-class Bench:
-    """An engine over fakes, and what a test wants to look at behind it."""
-
-    def __init__(
-        self,
-        provider: Provider,
-        *,
-        moderator: Lenient | Blocks | None = None,
-        deadline_s: float = 10,
-        grace_s: float = 30,
-    ) -> None:
-        self.store = Shelf()
-        self.clock = FakeClock()
-        self.log = MemoryEventLog(self.clock)
-        pipeline = Pipeline(provider, TinyZoo(), moderator or Lenient(), self.store, 5)  # type: ignore[arg-type]
-        self.leases = Leases(self.store, self.clock, "here/1/aaaa", lease_s=30)  # type: ignore[arg-type]
-        limits = Limits(deadline_s, grace_s, drain_s=5, session_ttl_s=86_400)
-        self.engine = TurnEngine(pipeline, self.store, self.log, self.clock, self.leases, limits)  # type: ignore[arg-type]
-
-    async def drain(self, turn_id: str) -> list[Entry]:
-        """Every entry of the turn, from its first to its last."""
-        entries: list[Entry] = []
-        with await self.engine.read(turn_id) as reader:
-            while not reader.is_over:
-                entries += await reader.read(5)
-        return entries
-
-    async def drain_without_reading(self, turn_id: str) -> list[Entry]:
-        """Every entry of the turn, once it has ended, without ever counting as a reader."""
-        tail = await self.log.tail(turn_id)
-        assert tail is not None
-        entries: list[Entry] = []
-        while not tail.is_over:
-            entries += await tail.read(5)
-        return entries
-
-
-def hello(**more: str) -> Question:
-    return Question(a_lion(), "Hello!", **more)  # type: ignore[arg-type]
+from openapi_server.records import Outcome, SessionRecord, TurnRecord
+from openapi_server.turn import Chunk, Completed, Failed, FinishReason, TurnStatus, fold
+from tests.engine.support import Bench, hello
+from tests.fakes import Blocks, Fails, Says, Waits, a_lion
 
 
 async def test_a_turn_is_written_once_and_stored_before_it_is_complete() -> None:
