@@ -1,0 +1,67 @@
+"""A browser's own EventSource reads a turn, comes back where it was cut off, and stays away when nothing is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.live.conftest import StartsServer, start_server
+from tests.web.browser import Browser, Page
+
+# Listens to everything, reports the ids at the end, and whether the browser came back when the stream had ended.
+SCRIPT = """
+<!doctype html><meta charset="utf-8"><title>listening</title>
+<script>
+const stream = new URLSearchParams(location.search).get("stream");
+const heard = [];
+let opened = 0;
+const source = new EventSource(stream, { withCredentials: false });
+source.onopen = () => { opened += 1; };
+for (const name of ["metadata", "typing", "progress", "chunk", "heartbeat", "complete", "error"]) {
+  source.addEventListener(name, (event) => {
+    if (event.data) heard.push({ name, id: event.lastEventId, data: JSON.parse(event.data) });
+  });
+}
+source.onerror = () => {
+  if (source.readyState === EventSource.CLOSED) {
+    fetch("/report", { method: "POST", body: JSON.stringify({ heard, opened }) });
+  }
+};
+</script>
+"""
+
+__all__ = ["start_server"]  # a fixture of the live tests
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    listening = Page(SCRIPT)
+    yield listening
+    listening.close()
+
+
+def test_an_event_source_hears_a_turn_once_and_does_not_come_back(
+    start_server: StartsServer,
+    page: Page,
+    tmp_path: Path,
+) -> None:
+    """At the end the browser reconnects with its last id, gets 204 and closes: every event was heard exactly once."""
+    server = start_server(OFFLINE_WORDS_PER_S=30, CORS_ORIGINS=page.origin)
+    accepted = httpx.post(
+        f"{server.url}/convo_turn",
+        json={"message": "How fast can you run?", "animalId": "lion_001"},
+        headers={"Prefer": "respond-async"},
+    )
+    turn_id = accepted.json()["turnId"]
+
+    with Browser(f"{page.origin}/?stream={server.url}/convo_turn/{turn_id}/stream", tmp_path / "profile"):
+        report = page.report()
+
+    heard = report["heard"]
+    assert [event["id"] for event in heard] == [f"{turn_id}-{seq}" for seq in range(1, len(heard) + 1)]
+    assert heard[-1]["name"] == "complete"
+    chunks = "".join(event["data"]["content"] for event in heard if event["name"] == "chunk")
+    assert chunks == heard[-1]["data"]["fullResponse"]
