@@ -1,0 +1,66 @@
+"""Connections of the trials: opened with small buffers where wanted, closed in any way, none left over at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import socket
+import struct
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+_SO_ATTACH_FILTER = 26
+
+# Trials leave connections in every state; `close_all` ends those that a trial did not.
+_open: set[asyncio.StreamWriter] = set()
+
+
+async def connect(port: int, *, receive_buffer: int = 0) -> Connection:
+    """A connection to this machine; with `receive_buffer`, one that takes in little before the other side waits."""
+    plug = socket.socket()
+    plug.setblocking(False)
+    if receive_buffer:
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    try:
+        await asyncio.get_running_loop().sock_connect(plug, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=plug, limit=receive_buffer or 2**16)
+    except BaseException:
+        # A cancelled watch, too, may be about to connect.
+        plug.close()
+        raise
+    _open.add(writer)
+    return reader, writer
+
+
+def close(writer: asyncio.StreamWriter) -> None:
+    """Close as a browser tab does (FIN)."""
+    writer.close()
+    _open.discard(writer)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close as a dying client does (RST): a linger time of 0 throws away what is under way."""
+    if not writer.transport.is_closing():
+        _plug(writer).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+    _open.discard(writer)
+
+
+def vanish(writer: asyncio.StreamWriter) -> None:
+    """Be gone without a word: the kernel drops whatever comes for this connection, and acknowledges nothing."""
+    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # BPF: return 0 bytes
+    program = struct.pack("HL", 1, ctypes.addressof(drop_all))
+    _plug(writer).setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+async def close_all() -> None:
+    for writer in list(_open):
+        reset(writer)
+    # A transport lets go of its socket two rounds of the loop after it was told to close.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+def _plug(writer: asyncio.StreamWriter) -> socket.socket:
+    plug: socket.socket = writer.get_extra_info("socket")
+    return plug
