@@ -8,13 +8,13 @@ are told, once.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
+from openapi_server.engine.beginnings import Beginnings, Joined
 from openapi_server.engine.endings import Endings
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline, Question
@@ -22,7 +22,6 @@ from openapi_server.engine.readers import TurnReader
 from openapi_server.engine.running import RunningTurn
 from openapi_server.engine.writer import TurnWriter, log_id
 from openapi_server.errors import (
-    AnimalMismatch,
     ChatError,
     Draining,
     FieldError,
@@ -33,20 +32,14 @@ from openapi_server.errors import (
     SessionNotFound,
     TurnElsewhere,
     TurnNotFound,
-    TurnRunning,
     TurnTimeout,
 )
 from openapi_server.interfaces import Clock, EventLog, LogClosed, Store
 from openapi_server.narration import Closing
-from openapi_server.records import IdempotencyKey, SessionRecord, TurnRecord
-from openapi_server.turn import Failed, Started, TurnState, fold
+from openapi_server.records import IdempotencyKey, TurnRecord
+from openapi_server.turn import Failed, TurnState, fold
 
 log = structlog.get_logger(__name__)
-
-
-def new_id(prefix: str) -> str:
-    """An id that cannot be guessed (128 random bits): holding a session's or a turn's id is the right to it."""
-    return f"{prefix}_{secrets.token_hex(16)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +73,7 @@ class TurnEngine:
         self._clock = clock
         self._leases = leases
         self._limits = limits
+        self._beginnings = Beginnings(store, clock, leases, pipeline.provider.model, limits.session_ttl_s)
         self._endings = Endings(store, clock)
         self._running: dict[str, RunningTurn] = {}
         self._reader_count = 0
@@ -111,12 +105,10 @@ class TurnEngine:
         """
         if self._is_draining:
             raise Draining(retry_after_s=5)
-        new_session = self._new_session(question) if question.session_id is None else None
-        session = new_session or await self._known_session(question)
-        started = self._introduce(question, session.session_id)
-        turn_id = await self._begin(self._record(question, started), new_session, keys)
-        if turn_id != started.turn_id:
-            return await self._joined(turn_id)
+        started = await self._beginnings.begin(question, keys)
+        if isinstance(started, Joined):
+            return await self._joined(started.turn_id)
+        turn_id = started.turn_id
         writer = TurnWriter(started, self._log, self._clock)
         await writer.open()
         grace_s = 0.0 if question.is_cancelled_on_disconnect else self._limits.orphan_grace_s
@@ -207,62 +199,11 @@ class TurnEngine:
             turn.cut_short(ending)
         await asyncio.gather(*(turn.task for turn in running if turn.task is not None), return_exceptions=True)
 
-    async def _begin(self, turn: TurnRecord, new_session: SessionRecord | None, keys: Sequence[IdempotencyKey]) -> str:
-        try:
-            return await self._store.begin_turn(turn, new_session, keys)
-        except TurnRunning:
-            # The one in the way may be a dead process's: then it is settled, and the way is free.
-            if not await self._leases.recover():
-                raise
-            return await self._store.begin_turn(turn, new_session, keys)
-
     async def _joined(self, turn_id: str) -> Accepted:
         turn = await self._store.turn(turn_id)
         if turn is None:
             raise SessionNotFound
         return Accepted(turn_id, turn.session_id, turn.animal_id)
-
-    def _new_session(self, question: Question) -> SessionRecord:
-        now = self._clock.now()
-        ttl_s = self._limits.session_ttl_s
-        return SessionRecord(new_id("sess"), question.animal.animal_id, question.owner, now, now, ttl_s=ttl_s)
-
-    async def _known_session(self, question: Question) -> SessionRecord:
-        session = await self._store.session(question.session_id or "")
-        if session is None:
-            raise SessionNotFound("There is no such session. Leave sessionId out to begin a new one.")
-        if session.animal_id != question.animal.animal_id:
-            raise AnimalMismatch(
-                f"This session is a talk with {session.animal_id}. Leave sessionId out to talk with another animal."
-            )
-        return session
-
-    def _record(self, question: Question, started: Started) -> TurnRecord:
-        now = self._clock.now()
-        return TurnRecord(
-            turn_id=started.turn_id,
-            session_id=started.session_id,
-            animal_id=started.animal_id,
-            age_group=question.age_group,
-            message=question.message,
-            model=started.model,
-            created_at=now,
-            metadata=question.metadata,
-            worker=self._leases.worker,
-            lease_until=now + self._leases.duration,
-        )
-
-    def _introduce(self, question: Question, session_id: str) -> Started:
-        animal = question.animal
-        return Started(
-            turn_id=new_id("turn"),
-            session_id=session_id,
-            animal_id=animal.animal_id,
-            animal_name=animal.name,
-            model=self._pipeline.provider.model,
-            age_group=question.age_group,
-            disclosure=animal.disclosure,
-        )
 
     async def _why_there_is_no_log(self, turn_id: str) -> ChatError:
         turn = await self.turn(turn_id)

@@ -12,8 +12,8 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from openapi_server.clock import SystemClock
+from openapi_server.engine.beginnings import new_id
 from openapi_server.engine.readers import TurnReader
-from openapi_server.engine.turn_engine import new_id
 from openapi_server.errors import ChatError, Interrupted, ProviderFailed
 from openapi_server.http.leaving import Patience, unless_left
 from openapi_server.interfaces import Clock

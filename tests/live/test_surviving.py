@@ -36,6 +36,28 @@ def begin_reading(server: ServerProcess, body: dict[str, str]) -> tuple[str, str
     return events[0].data["turnId"], events[0].data["sessionId"], events[-1].seq
 
 
+class Reading:
+    """A reader in a thread of its own, that has heard the first piece of its turn."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._url = f"{server.url}/convo_turn_stream"
+        self._raw: list[bytes] = []
+        self._has_begun = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+        assert self._has_begun.wait(10)
+
+    def _read(self) -> None:
+        with httpx.stream("POST", self._url, json=LONG, timeout=30) as answer:
+            for piece in answer.iter_raw():
+                self._raw.append(piece)
+                self._has_begun.set()
+
+    def to_end(self) -> bytes:
+        self._thread.join(30)
+        return b"".join(self._raw)
+
+
 def resume(server: ServerProcess, turn_id: str, seq: int) -> list[Event]:
     answer = httpx.get(
         f"{server.url}/convo_turn/{turn_id}/stream", headers={"Last-Event-ID": f"{turn_id}-{seq}"}, timeout=30
@@ -92,50 +114,27 @@ def test_a_client_that_aborts_a_json_request_is_noticed_too(start_server: Starts
 def test_a_signal_lets_running_turns_finish(start_server: StartsServer) -> None:
     """Not ready at once, nothing new is taken, the reader hears the end of its turn, exit code 0."""
     server = start_server(OFFLINE_WORDS_PER_S=12, DRAIN_TIMEOUT=20)
-    raw: list[bytes] = []
-    has_begun = threading.Event()
-
-    def read() -> None:
-        with httpx.stream("POST", f"{server.url}/convo_turn_stream", json=LONG, timeout=30) as answer:
-            for piece in answer.iter_raw():
-                raw.append(piece)
-                has_begun.set()
-
-    reading = threading.Thread(target=read)
-    reading.start()
-    assert has_begun.wait(10)
+    reading = Reading(server)
     server.process.send_signal(signal.SIGTERM)
     wait_until(lambda: httpx.get(f"{server.url}/ready").status_code == 503, within_s=2)
     refused = httpx.post(f"{server.url}/convo_turn", json=LONG)
-    reading.join(30)
+    raw = reading.to_end()
 
     assert (refused.status_code, refused.json()["code"]) == (503, "draining")
     assert int(refused.headers["retry-after"]) > 0
-    assert check_stream("/convo_turn_stream", b"".join(raw))[-1].event == "complete"
+    assert check_stream("/convo_turn_stream", raw)[-1].event == "complete"
     assert server.stop() == 0
 
 
 def test_turns_that_do_not_finish_in_time_are_told_and_closed_whole(start_server: StartsServer) -> None:
     """Come back: a shorter retry, a comment, and the turn's end as interrupted; within the grace and a second."""
     server = start_server(OFFLINE_WORDS_PER_S=0.5, DRAIN_TIMEOUT=0.5)
-    raw: list[bytes] = []
-    has_begun = threading.Event()
-
-    def read() -> None:
-        with httpx.stream("POST", f"{server.url}/convo_turn_stream", json=LONG, timeout=30) as answer:
-            for piece in answer.iter_raw():
-                raw.append(piece)
-                has_begun.set()
-
-    reading = threading.Thread(target=read)
-    reading.start()
-    assert has_begun.wait(10)
+    reading = Reading(server)
     began_s = time.monotonic()
     assert server.stop() == 0
     took_s = time.monotonic() - began_s
-    reading.join(10)
+    text = reading.to_end()
 
-    text = b"".join(raw)
     assert b": the server restarts; come back in a moment\n\nretry: 1000\n" in text
     last = check_stream("/convo_turn_stream", text)[-1]
     assert (last.event, last.data["error"]["code"]) == ("error", "interrupted")

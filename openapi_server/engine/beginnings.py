@@ -1,0 +1,98 @@
+"""Beginnings: a question is checked, gets its ids, and is kept by the store, which says whether its session is free."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openapi_server.engine.leases import Leases
+from openapi_server.engine.pipeline import Question
+from openapi_server.errors import AnimalMismatch, SessionNotFound, TurnRunning
+from openapi_server.interfaces import Clock, Store
+from openapi_server.records import IdempotencyKey, SessionRecord, TurnRecord
+from openapi_server.turn import Started
+
+
+def new_id(prefix: str) -> str:
+    """An id that cannot be guessed (128 random bits): holding a session's or a turn's id is the right to it."""
+    return f"{prefix}_{secrets.token_hex(16)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Nothing was begun: an idempotency key of the request stands for this turn."""
+
+    turn_id: str
+
+
+class Beginnings:
+    """Begins turns in the store. All that can be refused is refused here, before anything was sent."""
+
+    def __init__(self, store: Store, clock: Clock, leases: Leases, model: str, session_ttl_s: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._leases = leases
+        self._model = model
+        self._session_ttl_s = session_ttl_s
+
+    async def begin(self, question: Question, keys: Sequence[IdempotencyKey]) -> Started | Joined:
+        """Keep the visitor's message: the first event of the new turn, or the turn that was begun with these keys."""
+        new_session = self._new_session(question) if question.session_id is None else None
+        session = new_session or await self._known_session(question)
+        started = self._introduce(question, session.session_id)
+        turn_id = await self._begin_in_store(self._record(question, started), new_session, keys)
+        return started if turn_id == started.turn_id else Joined(turn_id)
+
+    async def _begin_in_store(
+        self, turn: TurnRecord, new_session: SessionRecord | None, keys: Sequence[IdempotencyKey]
+    ) -> str:
+        try:
+            return await self._store.begin_turn(turn, new_session, keys)
+        except TurnRunning:
+            # The one in the way may be a dead process's: then it is settled, and the way is free.
+            if not await self._leases.recover():
+                raise
+            return await self._store.begin_turn(turn, new_session, keys)
+
+    def _new_session(self, question: Question) -> SessionRecord:
+        now = self._clock.now()
+        ttl_s = self._session_ttl_s
+        return SessionRecord(new_id("sess"), question.animal.animal_id, question.owner, now, now, ttl_s=ttl_s)
+
+    async def _known_session(self, question: Question) -> SessionRecord:
+        session = await self._store.session(question.session_id or "")
+        if session is None:
+            raise SessionNotFound("There is no such session. Leave sessionId out to begin a new one.")
+        if session.animal_id != question.animal.animal_id:
+            raise AnimalMismatch(
+                f"This session is a talk with {session.animal_id}. Leave sessionId out to talk with another animal."
+            )
+        return session
+
+    def _record(self, question: Question, started: Started) -> TurnRecord:
+        now = self._clock.now()
+        return TurnRecord(
+            turn_id=started.turn_id,
+            session_id=started.session_id,
+            animal_id=started.animal_id,
+            age_group=question.age_group,
+            message=question.message,
+            model=started.model,
+            created_at=now,
+            metadata=question.metadata,
+            worker=self._leases.worker,
+            lease_until=now + self._leases.duration,
+        )
+
+    def _introduce(self, question: Question, session_id: str) -> Started:
+        animal = question.animal
+        return Started(
+            turn_id=new_id("turn"),
+            session_id=session_id,
+            animal_id=animal.animal_id,
+            animal_name=animal.name,
+            model=self._model,
+            age_group=question.age_group,
+            disclosure=animal.disclosure,
+        )
