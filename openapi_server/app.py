@@ -36,8 +36,8 @@ def create_app(services: Services) -> FlaskApp:
     app.add_middleware(Bridge, position=MiddlewarePosition.BEFORE_CONTEXT, services=services)
     app.add_api(deepcopy(load_spec()), validate_responses=settings.validate_responses)
     add_error_handlers(app)
-    # a2wsgi's default of 10 threads cannot be set through Connexion. One more than can be taken by visitors, so that
-    # the server's own operations always find one.
+    # a2wsgi's default of 10 threads cannot be set through Connexion. One more than there are places, for those who do
+    # not queue for one.
     threads = ThreadPoolExecutor(settings.flask_threads + 1, thread_name_prefix="flask")
     app._middleware_app.asgi_app.executor = threads
     return app

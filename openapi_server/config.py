@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     provider: Literal["offline"] = "offline"
     default_animal: str = Field("lion_001", pattern=r"^[a-z][a-z0-9_]{0,63}$")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = LOCAL_ORIGINS
-    flask_threads: int = Field(4, ge=1, le=200)
+    flask_threads: int = Field(8, ge=1, le=200)
     validate_responses: bool = False
     max_body_bytes: int = Field(262_144, ge=1024, le=16_777_216)
     request_timeout_s: float = Field(10, gt=0, le=300, validation_alias="REQUEST_TIMEOUT")

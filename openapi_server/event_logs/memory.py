@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from openapi_server.alarm import Alarm
+from openapi_server.event_logs.waking import WakeQueue
 from openapi_server.interfaces import Clock, LogClosed
 from openapi_server.turn import Entry, TurnEvent
 
@@ -18,9 +19,10 @@ from openapi_server.turn import Entry, TurnEvent
 class _TurnLog:
     """One turn's entries and the readers to wake."""
 
-    __slots__ = ("closed_at_s", "entries", "is_dropped", "wakers")
+    __slots__ = ("_queue", "closed_at_s", "entries", "is_dropped", "wakers")
 
-    def __init__(self) -> None:
+    def __init__(self, queue: WakeQueue) -> None:
+        self._queue = queue
         self.entries: list[Entry] = []
         self.wakers: set[asyncio.Event] = set()
         self.closed_at_s: float | None = None
@@ -32,7 +34,7 @@ class _TurnLog:
 
     def wake(self) -> None:
         for waker in self.wakers:
-            waker.set()
+            self._queue.wake(waker)
 
 
 class MemoryTail:
@@ -77,6 +79,7 @@ class MemoryEventLog:
         self._clock = clock
         self._replay_window_s = replay_window_s
         self._max_turns = max_turns
+        self._queue = WakeQueue()
         self._logs: dict[str, _TurnLog] = {}
         self._finished: OrderedDict[str, _TurnLog] = OrderedDict()
 
@@ -84,7 +87,7 @@ class MemoryEventLog:
         self._forget_old()
         if turn_id in self._logs:
             raise ValueError("one log per turn id, ever")
-        self._logs[turn_id] = _TurnLog()
+        self._logs[turn_id] = _TurnLog(self._queue)
 
     async def append(self, turn_id: str, events: Sequence[TurnEvent]) -> Sequence[Entry]:
         log = self._logs.get(turn_id)
