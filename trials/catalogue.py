@@ -56,18 +56,18 @@ async def clocks(folder: Path) -> list[Figure]:
 
 TRIALS = (
     Trial("F1", "kill -9", crashes.kill_nine, {"points": crashes.FEW_POINTS}),
-    Trial("F1", "kill -9 beside a second process", crashes.survivor, {"turns": 2, "lease_s": 1}),
+    Trial("F1", "kill -9 beside a second process", crashes.survivor, {"turns": 2, "lease_s": 0.6}),
     Trial("F2", "clients leave", leaving.leaving, {"times": 30, "at_once": 15}),
     Trial("F3", "resume", resuming.resume, {"pieces": 10, "cuts": 4}),
     Trial("F4", "the same post again", resuming.same_post_again, {"pieces": 10}),
     Trial("F5", "readers that stall", stalls.stalls, {"size": SMALL_STALLS}),
     Trial("F6", "half-open connections", strays.half_open, {"count": 4, "heartbeat_s": 0.3, "send_timeout_s": 0.5}),
-    Trial("F6", "slow requests", strays.slow_requests, {"count": 4, "deadline_s": 1, "share": 50}),
+    Trial("F6", "slow requests", strays.slow_requests, {"count": 4, "deadline_s": 0.5, "share": 50}),
     Trial("F10", "racing posts", races.racing_posts, {"posts": 20, "rounds": 2}),
     Trial("F11", "one idempotency key", races.one_key, {"posts": 10}),
     Trial("F12", "clocks", clocks),
     Trial("F13", "SIGTERM", drains.sigterm, {"streams": 10, "drain_s": 1.2}),
     Trial("F13", "SIGTERM, again", drains.sigterm_again, {"streams": 6}),
-    Trial("F13", "SIGTERM during the start", drains.sigterm_at_start, {"times": 2}),
+    Trial("F13", "SIGTERM during the start", drains.sigterm_at_start, {"times": 2, "start_s": 1.2}),
     Trial("F14", "restarts under load", restarts.restarts, {"times": 3}),
 )

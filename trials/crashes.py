@@ -41,7 +41,7 @@ POINTS = (
     Point(Script(die="after settle_turn")),
     *(Point(SLOW, ids) for ids in (1, 2, 4, 9, 10, 12, 16, 1_000)),
 )
-FEW_POINTS = (POINTS[1], POINTS[11], POINTS[-1])
+FEW_POINTS = (POINTS[5], POINTS[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +177,9 @@ async def survivor(folder: Path, turns: int = 10, lease_s: float = LEASE_S) -> l
 async def _oversleep(folder: Path, sleeper: ScriptedServer, turns: int, lease_s: float) -> tuple[float, int]:
     """Stop the process in the middle of its turns until it was given up, then wake it: it must give up too.
 
-    Every second turn has all of its words due when it wakes, and would be complete in a moment.
+    Every second turn has one word left to say when it wakes, and would be complete in a moment.
     """
-    speeches = [Script(pieces=round(2 * lease_s * 20), per_s=20), Script(pieces=round(lease_s * 10), per_s=20)]
+    speeches = [Script(pieces=round(2 * lease_s * 20), per_s=20), Script(pieces=2, per_s=2)]
     streams = [await Visitor(sleeper.port).listen(speeches[number % 2]) for number in range(turns)]
     await asyncio.gather(*(stream.to(b"event: chunk") for stream in streams))
     sleeper.process.send_signal(signal.SIGSTOP)

@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 from openapi_server.turn import TurnStatus
+from tests.live.processes import launch
 from trials.exchanges import Exchange
 from trials.figures import Figure, all_of, at_most, none_of
 from trials.polling import until
-from trials.processes import ScriptedServer, launch, scripted
+from trials.processes import ScriptedServer, scripted
 from trials.scripts import Script
 from trials.stored import open_store
 from trials.visitors import Visitor
@@ -82,9 +83,9 @@ async def sigterm_again(folder: Path, streams: int = 50) -> list[Figure]:
     ]
 
 
-async def sigterm_at_start(folder: Path, times: int = 20) -> list[Figure]:
-    """At moments spread over a start, the first one before the process can have done anything."""
-    start_s = await _start_s(folder)
+async def sigterm_at_start(folder: Path, times: int = 20, start_s: float = 0) -> list[Figure]:
+    """At moments spread over a start (measured, if not given), the first before the process can have done anything."""
+    start_s = start_s or await _start_s(folder)
     ends = [await asyncio.to_thread(_end_after, folder, start_s * n / times) for n in range(times)]
     async with scripted(folder) as server:
         answered = (await Visitor(server.port).say(Script())).status
@@ -148,7 +149,7 @@ async def _start_s(folder: Path) -> float:
 def _end_after(folder: Path, delay_s: float) -> tuple[bool, float]:
     """Whether the end was a bad one, and how long it took."""
     log_path = folder / f"start-{time.monotonic_ns()}.log"
-    process = launch(folder, log_path)
+    process = launch("trials.server", folder, log_path)
     try:
         process.wait(delay_s)
     except subprocess.TimeoutExpired:

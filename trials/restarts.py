@@ -25,6 +25,7 @@ class Diary:
     session_id: str = ""
     accepted: list[str] = field(default_factory=list)
     replies: list[str] = field(default_factory=list)
+    refused: int = 0
 
     async def fill(self, port: int, spoken: asyncio.Semaphore) -> None:
         """Talk until the server is gone."""
@@ -36,6 +37,8 @@ class Diary:
             except OSError:
                 return
             if heard.status != 200:
+                # 0: hung up on. 503: it is about to end.
+                self.refused += heard.status not in (0, 503)
                 return
             self.accepted.append(script.message)
             await heard.to_end()
@@ -54,15 +57,20 @@ async def restarts(folder: Path, times: int = 100, visitors: int = 8, turns: int
         fresh = [Diary(f"restart-{number}-{name}") for name in range(visitors)]
         async with scripted(folder, LEASE=3, DRAIN_TIMEOUT=DRAIN_S, LOG_LEVEL="WARNING") as server:
             spoken = asyncio.Semaphore(0)
-            async with asyncio.TaskGroup() as talks:
-                for diary in fresh:
-                    talks.create_task(diary.fill(server.port, spoken))
-                for _ in range(turns):
-                    await spoken.acquire()
-                await server.end(signal.SIGKILL if number % 2 else signal.SIGTERM)
+            talks = asyncio.gather(*(diary.fill(server.port, spoken) for diary in fresh))
+            enough = asyncio.create_task(_count(spoken, turns))
+            await asyncio.wait((enough, talks), return_when=asyncio.FIRST_COMPLETED)
+            await server.end(signal.SIGKILL if number % 2 else signal.SIGTERM)
+            await talks
+            enough.cancel()
         diaries += fresh
     # A session whose id nobody ever heard cannot be asked for.
     return await _compare(folder, [diary for diary in diaries if diary.session_id])
+
+
+async def _count(spoken: asyncio.Semaphore, turns: int) -> None:
+    for _ in range(turns):
+        await spoken.acquire()
 
 
 async def _compare(folder: Path, diaries: list[Diary]) -> list[Figure]:
@@ -76,7 +84,9 @@ async def _compare(folder: Path, diaries: list[Diary]) -> list[Figure]:
             replies_lost += (Counter(diary.replies) - told).total()
     accepted = sum(len(diary.accepted) for diary in diaries)
     replies = sum(len(diary.replies) for diary in diaries)
+    refused = sum(diary.refused for diary in diaries)
     return [
         none_of("F14", "restarts under load: accepted messages lost or doubled", lost, accepted),
         none_of("F14", "restarts under load: replies lost after `complete`", replies_lost, replies),
+        none_of("F14", "restarts under load: posts refused, though the turn before was `complete`", refused, accepted),
     ]

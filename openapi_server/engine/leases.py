@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 import structlog
@@ -25,17 +25,22 @@ class Leases:
         self._store = store
         self._clock = clock
         self._lease_s = lease_s
+        self._own: Callable[[], Collection[str]] = tuple
+
+    def of(self, own: Callable[[], Collection[str]]) -> None:
+        """Say which turns this worker runs at any moment."""
+        self._own = own
 
     @property
     def duration(self) -> timedelta:
         return timedelta(seconds=self._lease_s)
 
-    async def keep(self, own: Callable[[], Sequence[str]], lost: Callable[[str], None]) -> None:
+    async def keep(self, lost: Callable[[str], None]) -> None:
         """Renew and sweep three times a lease, for ever. `lost` hears of own turns that somebody else has ended."""
         while True:
             await asyncio.sleep(self._lease_s / 3)
             try:
-                await self.renew(own(), lost)
+                await self.renew(list(self._own()), lost)
                 await self.recover()
             except StoreUnavailable:
                 log.warning("leases_not_kept")
@@ -58,7 +63,7 @@ class Leases:
         return await self._store.settle_turn(turn_id, outcome)
 
     def _is_orphan(self, lease: Lease) -> bool:
-        if lease.worker == self.worker:
+        if lease.turn_id in self._own():
             # Whatever the clock on the wall says: we are alive.
             return False
         return lease.until <= self._clock.now() or is_surely_dead(lease.worker, self.worker)

@@ -76,6 +76,7 @@ class TurnEngine:
         self._beginnings = Beginnings(store, clock, leases, pipeline.provider.model, limits.session_ttl_s)
         self._endings = Endings(store, clock)
         self._running: dict[str, RunningTurn] = {}
+        leases.of(lambda: self._running)
         self._reader_count = 0
         self._is_draining = False
         self._lease_keeper: asyncio.Task[None] | None = None
@@ -94,7 +95,7 @@ class TurnEngine:
 
     async def open(self) -> int:
         """Settle what dead processes left running, and keep the leases from now on. Returns how many were settled."""
-        self._lease_keeper = asyncio.create_task(self._leases.keep(lambda: list(self._running), self._lost))
+        self._lease_keeper = asyncio.create_task(self._leases.keep(self._lost))
         return await self._leases.recover()
 
     async def start(self, question: Question, keys: Sequence[IdempotencyKey] = ()) -> Accepted:

@@ -44,17 +44,26 @@ class MemoryTail:
         self._log = log
         self._seen = after
         self._news = asyncio.Event()
-        self._alarm = Alarm(self._news.set)
+        self._is_late = False
+        self._alarm = Alarm(self._give_up)
         log.wakers.add(self._news)
 
     async def read(self, wait_s: float) -> Sequence[Entry]:
         fresh = self._take()
-        if not fresh and not self.is_over:
-            self._alarm.ring_in(wait_s)
+        if fresh or self.is_over:
+            return fresh
+        self._is_late = False
+        self._alarm.ring_in(wait_s)
+        # Who is woken in turn may have found the news before: then there is nothing new yet, and the wait goes on.
+        while not (fresh or self.is_over or self._is_late):
             await self._news.wait()
-            self._alarm.hush()
             fresh = self._take()
+        self._alarm.hush()
         return fresh
+
+    def _give_up(self) -> None:
+        self._is_late = True
+        self._news.set()
 
     def _take(self) -> Sequence[Entry]:
         self._news.clear()

@@ -48,12 +48,16 @@ class Patience:
         self._send = send
         self._scope = scope
         self._timeout_s = timeout_s
+        self._is_dropped = False
         self._alarm = Alarm(self._drop)
 
     async def __call__(self, message: Message) -> None:
         self._alarm.ring_in(self._timeout_s)
         await self._send(message)
         self._alarm.hush()
+        if self._is_dropped:
+            # The server takes what is sent to a dropped connection without a word; nothing more is read for it.
+            raise asyncio.CancelledError
 
     def __enter__(self) -> Patience:
         return self
@@ -64,6 +68,7 @@ class Patience:
         self._alarm.cancel()
 
     def _drop(self) -> None:
+        self._is_dropped = True
         log.info("reader_dropped", timeout_s=self._timeout_s)
         transport = self._scope.get("extensions", {}).get(TRANSPORT)
         if transport is not None:

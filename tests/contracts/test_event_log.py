@@ -303,6 +303,22 @@ async def test_history_hands_over_to_live_without_a_gap(
         assert [seqs(got) for _, got in read_by_each] == [list(range(after + 1, last + 1)) for after, _ in read_by_each]
 
 
+async def test_who_found_the_news_before_it_was_woken_does_not_take_the_call_for_silence(open_log: OpensLog) -> None:
+    """A late wake-up is no timeout: the next read waits for what is new, and a stream sends no heartbeat too early."""
+    async with open_log(FakeClock()) as log:
+        await log.open(TURN_ID)
+        reader = await tail_of(log)
+        await log.append(TURN_ID, [STARTED])
+        assert seqs(await reader.read(PATIENCE_S)) == [1]
+
+        waiting = asyncio.ensure_future(reader.read(PATIENCE_S))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        await log.append(TURN_ID, [COMPLETED])
+        assert seqs(await waiting) == [2]
+
+
 async def test_no_data_yet_is_not_the_end(open_log: OpensLog) -> None:
     """Silence is an empty answer after the wait; the end is a claim of its own, made with the last entry."""
     async with open_log(FakeClock()) as log:

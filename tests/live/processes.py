@@ -11,38 +11,52 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
+ROOT = Path(__file__).parent.parent.parent
 START_S = 30
 STOP_S = 30
 _URL = re.compile(r"The zoo is open at\s+http://localhost:(\d+)/")
 
 
+def launch(module: str, folder: Path, log_path: Path, **settings: object) -> subprocess.Popen[str]:
+    """`python -m MODULE`, a server over the folder's database, on a port that the system chooses."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV")},
+        "PYTHONPATH": str(ROOT),
+        "PORT": "0",
+        "SQLITE_PATH": str(folder / "zoo.sqlite3"),
+        **{name: str(value) for name, value in settings.items()},
+    }
+    with log_path.open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", module],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+
+
 class ServerProcess:
-    """`python -m openapi_server` with the given settings; `url` is where it listens."""
+    """A server with the given settings, in a process of its own; `url` is where it listens."""
+
+    module: ClassVar[str] = "openapi_server"
+    defaults: ClassVar[dict[str, object]] = {"VALIDATE_RESPONSES": "true"}
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.folder = folder
         self.log_path = folder / f"server-{time.monotonic_ns()}.log"
-        environment = {
-            **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV")},
-            "PORT": "0",
-            "SQLITE_PATH": str(folder / "zoo.sqlite3"),
-            "VALIDATE_RESPONSES": "true",
-            **{name: str(value) for name, value in settings.items()},
-        }
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "openapi_server"],
-                cwd=folder,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
+        self.process = launch(self.module, folder, self.log_path, **{**self.defaults, **settings})
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._pump = threading.Thread(target=self._read, daemon=True)
         self._pump.start()
-        self.port = self._wait_for_port()
+        try:
+            self.port = self._wait_for_port()
+        except BaseException:
+            self.process.kill()
+            raise
         self.url = f"http://127.0.0.1:{self.port}"
 
     @property
