@@ -46,17 +46,16 @@ class Patience:
 
     def __init__(self, send: Send, scope: Scope, timeout_s: float) -> None:
         self._send = send
-        self._scope = scope
+        self._transport = scope.get("extensions", {}).get(TRANSPORT)
         self._timeout_s = timeout_s
-        self._is_dropped = False
         self._alarm = Alarm(self._drop)
 
     async def __call__(self, message: Message) -> None:
         self._alarm.ring_in(self._timeout_s)
         await self._send(message)
         self._alarm.hush()
-        if self._is_dropped:
-            # The server takes what is sent to a dropped connection without a word; nothing more is read for it.
+        if message.get("more_body") and self._transport is not None and self._transport.is_closing():
+            # Dropped, by us or by the kernel. uvicorn would take all the rest without a word: read nothing more for it.
             raise asyncio.CancelledError
 
     def __enter__(self) -> Patience:
@@ -68,8 +67,6 @@ class Patience:
         self._alarm.cancel()
 
     def _drop(self) -> None:
-        self._is_dropped = True
         log.info("reader_dropped", timeout_s=self._timeout_s)
-        transport = self._scope.get("extensions", {}).get(TRANSPORT)
-        if transport is not None:
-            transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
