@@ -224,6 +224,7 @@ class TurnEngine:
             running.over()
             await self._endings.write(running.writer, ending)
         except Exception:
+            # Not even the end could be written, by a bug of ours: the readers must not wait for it for ever.
             log.exception("turn_not_ended", turn=log_id(running.writer.turn_id))
             with suppress(LogClosed):
                 await running.writer.append(running.writer.narrator.fail(ChatError(), running.writer.elapsed_ms))

@@ -37,7 +37,9 @@ async def get_convo_turn(call: Call, turn_id: str) -> ASGIApp:
 
 @on_loop
 async def stream_convo_turn(call: Call, turn_id: str, after: str | None = None) -> ASGIApp:
-    return await _attached(call, turn_id, call.headers.get("last-event-id") or after)
+    # The log may outlive its session: the store says whether there is such a turn.
+    turn = await call.services.engine.turn(turn_id)
+    return await _attached(call, turn.turn_id, call.headers.get("last-event-id") or after)
 
 
 @on_loop
@@ -74,7 +76,6 @@ async def _resumed(call: Call, body: dict[str, Any], last_event_id: str) -> ASGI
 
 async def _attached(call: Call, turn_id: str, last_seen: str | None) -> ASGIApp:
     """The turn's events after the last one seen; 204 when it has ended and there are none."""
-    await call.services.engine.turn(turn_id)
     reader = await call.services.engine.read(turn_id, place_after(turn_id, last_seen))
     if reader.is_over:
         with reader:
