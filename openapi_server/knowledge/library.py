@@ -16,6 +16,7 @@ from openapi_server.knowledge.loading import read_folder
 from openapi_server.knowledge.questions import Question
 from openapi_server.knowledge.ranking import Found, best_for
 from openapi_server.knowledge.search import FactIndex
+from openapi_server.knowledge.wishes import wished
 from openapi_server.turn import AgeGroup
 
 T = TypeVar("T")
@@ -55,6 +56,9 @@ class AnimalLibrary:
 
     def animal(self, animal_id: str) -> Animal | None:
         return self._animals.get(animal_id)
+
+    def wished(self, message: str) -> Animal | None:
+        return wished(message, self.animals())
 
     async def retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> Sequence[Fact]:
         found = await self._off_the_loop(lambda: self._find(animal, message, history))

@@ -396,8 +396,100 @@ async def test_nonsense_gets_a_friendly_word(message: str) -> None:
 async def test_a_greeting_does_not_stand_in_the_way() -> None:
     """ "Hi! How fast are you?" is greeted shortly and answered."""
     for text in await replies(asked("hi manny! how fast are you?", DIGGING)):
-        assert text.startswith("Hello!")
+        assert text.startswith("Hello! I am Manny.")
         assert DIGGING.say in text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "hi",
+        "Hello there!",
+        "Hello, how fast are you?",
+        "I need help with my medical consultation",
+        "Hello, I want to schedule an appointment",
+        "I went to the park with my dad",
+        "My name is John Doe and I need help with hair transplant",
+    ],
+)
+async def test_who_meets_the_animal_hears_its_name(message: str) -> None:
+    """At the first greeting or remark of a session the animal introduces itself."""
+    for age_group in (AgeGroup.ELEMENTARY, AgeGroup.ADULT):
+        for text in await replies(asked(message, age_group=age_group)):
+            assert "Manny" in text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "may I talk to the mole?",
+        "can I please talk to Manny now?",
+        "Leo, I want to speak with Manny",
+        "I would like to meet the European mole",
+        "switch to the mole please",
+        "go back to Manny",
+        "let's chat with a mole",
+        "can the mole answer me?",
+        "is the mole there?",
+        "Manny, are you there?",
+        "the mole please",
+        "can you get Manny for me?",
+    ],
+)
+async def test_who_is_called_says_hello(message: str) -> None:
+    """A visitor who asked for this animal is welcomed by it, whatever facts the words would find."""
+    spoke_before = Exchange("hello", "Roaaar! I am Leo.")
+    for text in await replies(asked(message, DIGGING, history=[spoke_before])):
+        assert any(line.replace("{name}", "") in text for line in MOLE.voice.greetings), text
+        assert "Manny" in text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "how do you talk to a mole",
+        "who do you talk to?",
+        "what do moles want",
+        "how do you talk to another mole",
+        "I like moles",
+    ],
+)
+async def test_a_question_about_the_kind_is_no_call(message: str) -> None:
+    """Asked about moles, the mole answers."""
+    for text in await replies(asked(message, DIGGING)):
+        assert not any(line.replace("{name}", "") in text for line in MOLE.voice.greetings), text
+
+
+async def test_one_introduction_is_enough() -> None:
+    """Who has heard the name is not told it with every hello; another animal's name does not count."""
+    met = Exchange("hello", "Good digging! Manny here.")
+    met_another = Exchange("hello", "Roaaar! I am Leo.")
+
+    for text in await replies(asked("hello, how fast are you?", DIGGING, history=[met])):
+        assert "Manny" not in text
+    for text in await replies(asked("hello, how fast are you?", DIGGING, history=[met_another])):
+        assert "Manny" in text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "I need help with my medical consultation",
+        "Hello, I want to schedule an appointment",
+        "can I book an appointment?",
+    ],
+)
+async def test_errands_are_sent_to_people(message: str) -> None:
+    """An animal does nobody's business; it says kindly who can, and claims nothing."""
+    for text in await replies(asked(message, DIGGING)):
+        assert re.search("keeper|people who work here", text), text
+        assert DIGGING.say not in text
+
+
+async def test_help_with_homework_is_the_animals_business() -> None:
+    """Homework about animals is what visitors come for."""
+    for text in await replies(asked("I need help with my homework")):
+        assert re.search("what I eat|how fast I am|ask me|Would you|Shall I|Ask me", text), text
 
 
 # -- names
@@ -417,6 +509,8 @@ async def test_a_greeting_does_not_stand_in_the_way() -> None:
         ("I am called MIA", "Mia"),
         ("you can call me Mia", "Mia"),
         ("my name is Mia Smith", "Mia"),
+        ("My name is not important. My name is Mia", "Mia"),
+        ("a long story " * 200 + "and my name is Mia", "Mia"),
         ("I'm hungry", None),
         ("I am 6", None),
         ("I'm a boy", None),
@@ -443,6 +537,38 @@ async def test_a_name_is_remembered() -> None:
         assert "Mia" in text
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "My name is John Doe and I need help with hair transplant",
+        "My name is John Doe. How fast are you?",
+        "I'm John and I am sad",
+        "thanks! my name is John by the way",
+        "I need help, my name is John",
+        "why? And my name is John",
+        "asdfgh my name is John",
+    ],
+)
+async def test_a_name_is_heard_whatever_else_is_said(message: str) -> None:
+    """The name is used at once, the first name only."""
+    for age_group in AgeGroup:
+        for facts in ((), (DIGGING,)):
+            for text in await replies(asked(message, *facts, age_group=age_group), seeds=4):
+                assert "John" in text
+                assert "Doe" not in text
+
+
+@pytest.mark.parametrize("message", ["What is my name?", "do you remember my name", "who am I?", "tell me my name"])
+async def test_a_name_told_to_another_animal_is_known(message: str) -> None:
+    """The session remembers: the name was told long ago, to another animal, whose facts are none of this one's."""
+    told = Exchange("My name is John Doe and I need help", "Nice to meet you, John!")
+    between = [Exchange(f"question {count}", "An answer of the lion's.") for count in range(20)]
+
+    for text in await replies(asked(message, history=[told, *between])):
+        assert "John" in text
+        assert "Doe" not in text
+
+
 async def test_an_unknown_name_is_not_guessed() -> None:
     """Who has not said a name has none, and no line shows a gap where it would be."""
     for text in await replies(asked("what is my name?")):
@@ -452,7 +578,13 @@ async def test_an_unknown_name_is_not_guessed() -> None:
 
 @pytest.mark.parametrize(
     ("message", "rest"),
-    [("Hello Manny, what do you eat?", "what do you eat"), ("im mia. how fast r u", "how fast r u"), ("hi", "")],
+    [
+        ("Hello Manny, what do you eat?", "what do you eat"),
+        ("im mia. how fast r u", "how fast r u"),
+        ("My name is John Doe and I dig", "i dig"),
+        ("My name is John What do you eat?", "what do you eat"),
+        ("hi", ""),
+    ],
 )
 def test_the_question_is_what_is_left(message: str, rest: str) -> None:
     """Greeting, name and address are taken off before the question is read."""

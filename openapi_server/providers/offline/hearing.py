@@ -7,6 +7,8 @@ import unicodedata
 from dataclasses import dataclass
 
 _READ_LETTERS = 1_000
+_NAME_LETTERS = 4_000
+"""A name is listened for in the whole of a message: who told it at the end of a long story wants to be known, too."""
 _GREETING_WORDS = 4
 
 _GREETING = re.compile(
@@ -41,6 +43,10 @@ _TOLD_NAME = re.compile(
     re.I,
 )
 _IM_NAME = re.compile(r"\b(?:i am|i'?m|this is)[ ]+" + _NAME + r"(?![\w'])", re.I)
+_SURNAMES = re.compile(
+    r"(?: (?!(?:What|How|Why|Where|When|Who|Which|Do|Does|Are|Is|Can|Could|May|Tell|Please|Nice|Hi|Hello|And|But|So"
+    r"|I)\b)[A-Z][\w'-]+){1,2}(?![\w'])"
+)
 _NUMBERS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen".split()
 _AGE = re.compile(
     rf"\b(?:i am|i'?m)(?: already| nearly| almost| only)? (\d{{1,2}}"
@@ -77,7 +83,7 @@ def plain(text: str) -> str:
 def hear(message: str, own_names: frozenset[str] = frozenset()) -> Heard:
     """Take a message apart. `own_names` are words that address the animal ("hi Leo!")."""
     text = message[:_READ_LETTERS].replace("’", "'")
-    name = told_name(text)
+    name = told_name(message)
     age = _AGE.search(text)
     kept = _without_introduction(text, name, age)
     greeting = _GREETING.match(plain(kept))
@@ -102,9 +108,10 @@ _ASKS = re.compile(
 
 def told_name(text: str) -> str | None:
     """The name a visitor gives, first names only: a surname is nothing an animal should repeat."""
-    told = _TOLD_NAME.search(text)
-    if told and _is_name(told.group(1)):
-        return _as_name(told.group(1))
+    text = text[:_NAME_LETTERS].replace("’", "'")
+    for told in _TOLD_NAME.finditer(text):
+        if _is_name(told.group(1)):
+            return _as_name(told.group(1))
     for said in _IM_NAME.finditer(text):
         if _is_name(said.group(1)) and (said.group(1)[0].isupper() or _is_whole_clause(text, said)):
             return _as_name(said.group(1))
@@ -137,8 +144,20 @@ def _without_introduction(text: str, name: str | None, age: re.Match[str] | None
         text = text[: age.start()] + "." + text[age.end() :]
     if name:
         for pattern in (_TOLD_NAME, _IM_NAME):
-            text = pattern.sub(lambda said: "" if said.group(1).lower() == name.lower() else said.group(), text)
+            text = _without_name(text, name, pattern)
     return re.sub(r"^[\s,.!]*(?:and|but|so)\b", "", text, flags=re.I) if name or age else text
+
+
+def _without_name(text: str, name: str, pattern: re.Pattern[str]) -> str:
+    """Drop "my name is Mia", with the surname if one follows: it is neither a question nor to be repeated."""
+    kept, at = "", 0
+    for said in pattern.finditer(text):
+        if said.group(1).lower() == name.lower():
+            kept += text[at : said.start()]
+            at = said.end()
+            surnames = _SURNAMES.match(text[at:])
+            at += surnames.end() if surnames else 0
+    return kept + text[at:]
 
 
 def _without_address(rest: str, own_names: frozenset[str]) -> str:

@@ -30,6 +30,7 @@ class Intent(Enum):
     WHERE_HERE = auto()
     TOILET = auto()
     VISIT_INFO = auto()
+    ERRAND = auto()
     BOY_OR_GIRL = auto()
     SOUND = auto()
     PLAY = auto()

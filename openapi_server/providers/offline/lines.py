@@ -62,6 +62,11 @@ PLAIN: dict[Intent, tuple[str, ...]] = {
         "people at the entrance.",
         "That is a question for the people who work here{name}. Any keeper or the desk at the entrance can tell you.",
     ),
+    Intent.ERRAND: (
+        "That is a matter for people{name}, and I am only an animal. A keeper or a grown-up you trust can help you.",
+        "There I cannot help you myself{name}. Please ask a keeper or another grown-up: they know how it is done.",
+        "I wish I could{name}, but that takes a person. The people who work here will know whom to ask.",
+    ),
     Intent.MY_BIRTHDAY: (
         "Happy birthday{name}! I hope that you have a wonderful day.",
         "Hooray, happy birthday{name}! Three cheers for you from all of me.",
@@ -124,6 +129,7 @@ UNKNOWN_NAME = (
     "You have not told me yet. What shall I call you?",
     "I do not know it yet! Your first name is all I need, if you like to tell me.",
 )
+INTRODUCTION = "I am {animal}."
 AGE = (
     "{Age}! That is a very good age{name}.",
     "{Age}? Then you are just the right age for good questions{name}!",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from openapi_server.animals import Prompt
-from openapi_server.interfaces import Spoken
+from openapi_server.interfaces import Model, Spoken
 from openapi_server.providers.offline.replies import compose
 from openapi_server.turn import FinishReason, Usage
+
+# What a turn may cost at most: the prompt's words with those of a long memory, and the reply's.
+MAX_TOKENS = 1000
 
 
 class OfflineProvider:
@@ -25,6 +28,10 @@ class OfflineProvider:
     @property
     def model(self) -> str:
         return "offline-keeper-1"
+
+    def models(self) -> Sequence[Model]:
+        described = "Speaks in the keepers' own words, word by word; needs neither network nor key."
+        return (Model(self.model, "Keepers' voice", described, ("streaming", "offline"), MAX_TOKENS),)
 
     async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
         reply = compose(prompt, self._seed)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from openapi_server.animals import Prompt
 from openapi_server.providers.offline import lines
 from openapi_server.providers.offline.answers import answer, confirm, explain, is_from_last_reply, repeat
+from openapi_server.providers.offline.calling import is_called
+from openapi_server.providers.offline.hearing import plain
 from openapi_server.providers.offline.intents import Intent
 from openapi_server.providers.offline.personal import PERSONAL
 from openapi_server.providers.offline.phrasing import Reply, filled, fitted, joined, listed, maybe_offer, offer
@@ -25,6 +27,8 @@ def compose(prompt: Prompt, seed: int) -> Reply:
     welcome = _welcome(talk)
     if welcome and _only_introduces(talk):
         return Reply(welcome)
+    if is_called(plain(prompt.message), own_names(talk.animal)):
+        return Reply(_greeting(talk))
     reply = _reply(talk)
     return Reply(joined(_short_welcome(talk), reply.text), reply.fact_ids)
 
@@ -43,17 +47,44 @@ def _welcome(talk: Talk) -> str:
         return fitted(talk, joined(hello, _age(talk)), closer=offer(talk))
     if heard.age:
         return fitted(talk, _age(talk), closer=offer(talk))
-    return talk.pick(talk.animal.voice.greetings) if heard.greets or not heard.rest else ""
+    return _greeting(talk) if heard.greets or not heard.rest else ""
+
+
+def _greeting(talk: Talk) -> str:
+    """The animal's own; who has not met it yet in this session also hears its name."""
+    greetings = talk.animal.voice.greetings
+    if talk.has_introduced_itself:
+        return talk.pick(greetings)
+    with_name = [line for line in greetings if talk.animal.name in line]
+    greeting = talk.pick(with_name if with_name and talk.is_with_preschooler else greetings)
+    return greeting if talk.animal.name in greeting else joined(greeting, _introduction(talk))
+
+
+def _introduction(talk: Talk) -> str:
+    return filled(lines.INTRODUCTION, animal=talk.animal.name)
 
 
 def _short_welcome(talk: Talk) -> str:
     """Before an answer: a greeting must not stand in the question's way."""
     heard = talk.heard
+    introduction = _introduction(talk) if _should_introduce(talk) else ""
     if heard.name:
-        return f"Nice to meet you, {heard.name}!"
+        return joined(f"Nice to meet you, {heard.name}!", introduction)
     if heard.age:
-        return _age(talk)
-    return talk.named("Hello{name}!") if heard.greets else ""
+        return joined(_age(talk), introduction)
+    return joined(talk.named("Hello{name}!") if heard.greets else "", introduction)
+
+
+def _should_introduce(talk: Talk) -> bool:
+    """At the first greeting, and before the answer to a first remark or errand.
+
+    Who asks at once wants the answer, not a name; and a preschooler's three sentences are for the answer.
+    """
+    heard, intent = talk.heard, recognise(talk.heard.rest)
+    if talk.has_introduced_itself or talk.is_with_preschooler:
+        return False
+    says_something = intent is Intent.ERRAND or (intent is None and not heard.is_question and not talk.prompt.facts)
+    return heard.greets or heard.name is not None or (says_something and not talk.history)
 
 
 def _age(talk: Talk) -> str:

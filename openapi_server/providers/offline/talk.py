@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,6 +55,12 @@ class Talk:
         given = (told_name(exchange.message) for exchange in reversed(self.history))
         return next((name for name in given if name), None)
 
+    @cached_property
+    def has_introduced_itself(self) -> bool:
+        """True when a reply of this session said the animal's name. Another animal may have had the word before."""
+        own = re.compile(rf"\b{re.escape(self.animal.name)}\b")
+        return any(own.search(exchange.reply) for exchange in self.history)
+
     def named(self, line: str) -> str:
         """A line of the keepers' with the visitor's name where it belongs, or without."""
         return line.replace("{name}", f", {self.name}" if self.name else "")
@@ -79,4 +86,9 @@ def topics_told(talk: Talk) -> frozenset[str]:
 
 
 def own_names(animal: Animal) -> frozenset[str]:
-    return frozenset(f"{animal.name} {animal.species.split()[-1]}".lower().split())
+    kind = animal.species.split()[-1].lower()
+    return frozenset({*animal.name.lower().split(), kind, _ALSO_CALLED.get(kind, kind)})
+
+
+# What visitors say for what the keepers wrote.
+_ALSO_CALLED = {"cougar": "puma", "crocodile": "croc", "tortoise": "turtle"}

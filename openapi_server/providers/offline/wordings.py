@@ -79,8 +79,9 @@ _WORDINGS: tuple[tuple[Intent, tuple[str, ...]], ...] = (
     (
         Intent.MY_NAME,
         (
-            r"\b(?:whats|what is|what was|know|remember|say|guess) my name\b",
-            r"^who am i$",
+            r"\b(?:whats|what is|what was|know|remember|say|guess|tell me|forg[eo]t(?:ten)?) my (?:first )?name\b",
+            r"^(?:and |so )?what am i called$",
+            r"^(?:do you (?:know|remember) )?who (?:am i|i am)$",
             r"^(?:do you )?remember me$",
         ),
     ),
@@ -157,6 +158,7 @@ _WORDINGS: tuple[tuple[Intent, tuple[str, ...]], ...] = (
             r"^what do you know\b(?!.*about)",
             r"^what can (?:you|u) (?:do|tell|talk)\b",
             r"^help(?: me)?$",
+            r"\bhelp (?:me )?with (?:my |our )?(?:homework|(?:school )?project|report|presentation)(?: about \w+)?$",
             r"dont know what to (?:ask|say)",
             r"^what (?:now|next)$",
             r"what (?:can|do) (?:we|you) (?:want to )?talk about",
@@ -253,6 +255,15 @@ _WORDINGS: tuple[tuple[Intent, tuple[str, ...]], ...] = (
             r"\bwhere (?:is|are|can i find) (?:the |a )?(?:shop|way out)",
             r"when (?:does|do) (?:the zoo|you) (?:open|close)",
             r"what time (?:is it|does)",
+        ),
+    ),
+    (
+        Intent.ERRAND,
+        (
+            r"\bi (?:really |just |also )*(?:need|want|could use|am looking for) (?:some |your |a bit of )?"
+            r"(?:help|advice)\b(?!.*\b(?:homework|school|class|project|report|presentation|essay|quiz|drawing|animals?)\b)",
+            r"\b(?:schedule|book|make|have|get|change|cancel|arrange|want|need) (?:an? |my |the )?(?:\w+ )?"
+            r"(?:appointment|consultation|reservation|booking)s?\b",
         ),
     ),
     (
