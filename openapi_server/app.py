@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from functools import partial
 
 from connexion import FlaskApp
 from connexion.middleware import MiddlewarePosition
@@ -13,6 +14,7 @@ from openapi_server.http.bridge import Bridge
 from openapi_server.http.edge import Edge
 from openapi_server.http.guard import Guard
 from openapi_server.http.problems import add_error_handlers
+from openapi_server.http.security import Bearer, Gate
 from openapi_server.http.validation import VALIDATOR_MAP
 from openapi_server.services import Services
 from openapi_server.spec import load_spec
@@ -21,10 +23,15 @@ from openapi_server.spec import load_spec
 def create_app(services: Services) -> FlaskApp:
     """The ASGI application. An operation of the spec without a function in `impl/` raises before the first request.
 
-    From the outside in: edge, guard, admission, then Connexion's security and validation, the bridge, and Flask.
+    From the outside in: edge, guard, admission, Connexion's security, the gate, its validation, the bridge, and Flask.
     """
     settings = services.settings
-    app = FlaskApp("openapi_server", pythonic_params=True, validator_map=VALIDATOR_MAP)
+    app = FlaskApp(
+        "openapi_server",
+        pythonic_params=True,
+        validator_map=VALIDATOR_MAP,
+        security_map={"bearer": partial(Bearer, services.accounts)},
+    )
     app.add_middleware(Edge, position=MiddlewarePosition.BEFORE_EXCEPTION, origins=settings.cors_origins)
     app.add_middleware(
         Guard,
@@ -33,6 +40,7 @@ def create_app(services: Services) -> FlaskApp:
         request_timeout_s=settings.request_timeout_s,
     )
     app.add_middleware(Admission, position=MiddlewarePosition.BEFORE_EXCEPTION, places=settings.flask_threads)
+    app.add_middleware(Gate, position=MiddlewarePosition.BEFORE_VALIDATION)
     app.add_middleware(Bridge, position=MiddlewarePosition.BEFORE_CONTEXT, services=services)
     app.add_api(deepcopy(load_spec()), validate_responses=settings.validate_responses)
     add_error_handlers(app)

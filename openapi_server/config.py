@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LOCAL_ORIGINS = tuple(f"http://localhost:{port}" for port in (3000, 3001, 5173, 8000, 8080))
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
+# Everybody can read it here, so it protects nothing: production refuses it.
+DEVELOPMENT_KEY = "development-only-0123456789abcdef0123456789abcdef"
 
 
 class ConfigError(Exception):
@@ -49,11 +51,43 @@ class Settings(BaseSettings):
     replay_max_turns: int = Field(10_000, ge=1)
     offline_words_per_s: float = Field(12, ge=0, le=1000)
     offline_seed: int = 0
+    signing_key: str = Field(DEVELOPMENT_KEY, min_length=32, repr=False)
+    access_token_ttl_s: int = Field(900, ge=1, le=86_400, validation_alias="ACCESS_TOKEN_TTL")
+    refresh_token_ttl_s: int = Field(2_592_000, ge=1, le=31_536_000, validation_alias="REFRESH_TOKEN_TTL")
+    demo_users: Literal["on", "off"] = Field("on", validate_default=False)
+    simulations: Literal["on", "off"] = "on"
+    credits_per_token: int = Field(1, ge=1, le=1_000_000)
 
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @property
+    def has_demo_users(self) -> bool:
+        """Only in development: their passwords are public knowledge."""
+        return self.demo_users == "on" and self.environment == "development"
+
+    @property
+    def has_simulations(self) -> bool:
+        """Streams that go wrong on purpose: in production only where somebody says so."""
+        is_wanted = self.environment == "development" or "simulations" in self.model_fields_set
+        return self.simulations == "on" and is_wanted
+
+    @field_validator("signing_key")
+    @classmethod
+    def _own_key(cls, value: str, info: ValidationInfo) -> str:
+        if value == DEVELOPMENT_KEY and info.data.get("environment") == "production":
+            raise ValueError("production needs a secret of its own, such as `openssl rand -base64 48` prints")
+        return value
+
+    @field_validator("demo_users")
+    @classmethod
+    def _no_demo_in_production(cls, value: str, info: ValidationInfo) -> str:
+        # Only for a value that was set (`validate_default`): in production the default is off, without a word.
+        if value == "on" and info.data.get("environment") == "production":
+            raise ValueError("production must not have accounts whose passwords everybody knows")
+        return value
 
     @field_validator("cors_origins", mode="before")
     @classmethod

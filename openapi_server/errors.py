@@ -79,12 +79,49 @@ class InvalidInput(ChatError):
     code, status, title = "invalid_input", 400, "The request is not valid"
 
 
+class LoginRequired(ChatError):
+    code, status, title = "login_required", 401, "Who are you"
+
+
+class InvalidToken(ChatError):
+    code, status, title = "invalid_token", 401, "The access token is not valid"
+
+
+class BadCredentials(ChatError):
+    code, status, title = "bad_credentials", 401, "The username or the password is wrong"
+
+
+class InsufficientCredits(ChatError):
+    code, status, title = "insufficient_credits", 402, "There are no credits left"
+
+
+class Forbidden(ChatError):
+    code, status, title = "forbidden", 403, "Your role may not do this"
+
+
+class UserNotFound(ChatError):
+    code, status, title = "user_not_found", 404, "No such user"
+
+
+class SessionStreaming(ChatError):
+    code, status, title = "session_streaming", 400, "The session already streams"
+    retryable = True
+
+
+class StreamMismatch(ChatError):
+    code, status, title = "streaming_session_mismatch", 400, "Streaming session ID mismatch"
+
+
 class SessionNotFound(ChatError):
     code, status, title = "session_not_found", 404, "No such session"
 
 
 class TurnNotFound(ChatError):
     code, status, title = "turn_not_found", 404, "No such turn"
+
+
+class JobNotFound(ChatError):
+    code, status, title = "job_not_found", 404, "Job not found"
 
 
 class AnimalNotFound(ChatError):

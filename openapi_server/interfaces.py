@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Protocol
 
 from openapi_server.animals import Animal, Exchange, Fact, Prompt
-from openapi_server.records import IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
+from openapi_server.ledger import Allocation, Balance, Charge, LedgerEntry
+from openapi_server.people import Login, Person, Role, User
+from openapi_server.records import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
 from openapi_server.turn import (
     AgeGroup,
     Entry,
@@ -25,6 +27,17 @@ class Clock(Protocol):
     def now(self) -> datetime: ...
 
     def monotonic(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as it is offered to clients. `max_tokens`: the longest answer that it gives."""
+
+    model_id: str
+    name: str
+    description: str
+    capabilities: tuple[str, ...] = ("streaming",)
+    max_tokens: int = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +58,21 @@ class Provider(Protocol):
 
     @property
     def model(self) -> str:
-        """The model's name, as visitors see it in `metadata.model`."""
+        """The model's id, as visitors see it in `metadata.model`."""
+
+    def models(self) -> Sequence[Model]:
+        """The models that can be had here; `model` is the id of one of them."""
 
     def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]: ...
+
+
+class OneModel:
+    """What a provider with a single model has to say of it."""
+
+    model = ""
+
+    def models(self) -> Sequence[Model]:
+        return (Model(self.model, self.model, "The one mind of this server."),)
 
 
 class Knowledge(Protocol):
@@ -57,6 +82,9 @@ class Knowledge(Protocol):
         """Every animal, in the order of their ids."""
 
     def animal(self, animal_id: str) -> Animal | None: ...
+
+    def wished(self, message: str) -> Animal | None:
+        """The active animal that the visitor asks to talk with; None when the message asks for none."""
 
     async def retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> Sequence[Fact]:
         """Candidate facts for the question, best first; empty when the keepers know nothing about it."""
@@ -136,16 +164,22 @@ class Store(Protocol):
         turn: TurnRecord,
         new_session: SessionRecord | None = None,
         keys: Sequence[IdempotencyKey] = (),
+        charge: Charge | None = None,
     ) -> str:
-        """Keep the visitor's message, together with the session that it begins, if it begins one.
+        """Keep the visitor's message, with the session that it begins if that is not there, and hold the charge.
 
         Returns the id of the turn that runs now: this one, or the earlier one that one of the keys stands for, in
         which case nothing was changed. Raises `KeyReused` when a key stands for a request with another body,
-        `TurnRunning` when the session has a turn under way, `SessionNotFound` when the session is not there.
+        `TurnRunning` when the session has a turn under way, `SessionNotFound` when the session is not there,
+        `InsufficientCredits` when nobody can pay. The session is the turn's animal's from now on; its first turn makes
+        the `DeviceUser` of a session with a handle.
         """
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
-        """Write the outcome once. False, and nothing changed, when the turn had one already or is gone."""
+        """Write the outcome once, and give back what the turn held of credits and did not use.
+
+        False, and nothing changed, when the turn had one already or is gone.
+        """
 
     async def turn(self, turn_id: str) -> TurnRecord | None: ...
 
@@ -154,6 +188,15 @@ class Store(Protocol):
 
     async def latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
         """The session's last turns, oldest first."""
+
+    async def turns_of_owner(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
+        """The turns of all the owner's sessions, latest first; of everybody's when the owner is None."""
+
+    async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
+        """Let the session end `ttl_s` seconds after its last message; None when it is not there."""
+
+    async def device_user(self, user_id: str) -> DeviceUser | None:
+        """Whoever holds the device whose sessions have this id."""
 
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
         """Delete it with all its turns; the turns' ids, or None when it was not there."""
@@ -174,3 +217,64 @@ class Store(Protocol):
         """Raise `StoreUnavailable` unless the store can be written to now."""
 
     async def close(self) -> None: ...
+
+
+class AccountStore(Protocol):
+    """People with an account, and their logins. Every method is one atomic step; errors are `StoreUnavailable`.
+
+    Of a refresh token only the hash comes here. A login that has ended, or whose time is over, is not there.
+    """
+
+    async def add_user(self, user: User) -> bool:
+        """False, and nothing changed, when the name is taken."""
+
+    async def user(self, username: str) -> User | None: ...
+
+    async def users(self) -> Sequence[User]:
+        """Every account, by username."""
+
+    async def set_role(self, username: str, role: Role) -> bool:
+        """False when there is no such user."""
+
+    async def reset_password(self, username: str, password_hash: str) -> bool:
+        """A new password: it ends every login of the user, and a demo account is none any more. False: no such user."""
+
+    async def rehash_password(self, username: str, old_hash: str, new_hash: str) -> None:
+        """The same password, hashed anew; nothing when it was changed meanwhile."""
+
+    async def begin_login(self, login: Login, token_hash: str, password_hash: str) -> bool:
+        """Keep the login with its first refresh token; False when the password is not that one any more."""
+
+    async def refresh_login(self, old_hash: str, new_hash: str, expires_at: datetime) -> Login | None:
+        """Replace a refresh token, and let the login last until `expires_at`; None when it is not good any more.
+
+        Of any number of attempts with one token, one succeeds. Every further one ends the login: two holders of one
+        token means that one of them stole it (RFC 9700, section 4.14.2).
+        """
+
+    async def end_login(self, login_id: str) -> None: ...
+
+    async def person(self, username: str, login_id: str) -> Person | None:
+        """The user behind a login that stands, as they are now."""
+
+
+class CreditStore(Protocol):
+    """What users may spend. Every method is one atomic step; errors are `StoreUnavailable`.
+
+    A user's entries add up to their balance, once what has expired is counted as lost; no balance is below zero.
+    """
+
+    async def allocate(self, allocation: Allocation) -> LedgerEntry:
+        """`UserNotFound` when there is nobody to give them to."""
+
+    async def balance(self, username: str) -> Balance | None:
+        """None when there is no such user."""
+
+    async def entries(self, username: str, limit: int, cursor: str | None = None) -> Page[LedgerEntry]:
+        """How the balance came to be, latest change first."""
+
+    async def reserve(self, charge: Charge, turn_id: str) -> None:
+        """Hold back what a turn may cost, or all there is when that is less. `InsufficientCredits`: there is none."""
+
+    async def finish(self, turn_id: str, used: int) -> None:
+        """Give back what the turn held and did not use; nothing when it holds nothing any more."""

@@ -21,10 +21,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A conversation with one animal.
+    """A conversation with one animal at a time.
 
     `owner` is whose it is (`cookie:...`, `user:...`), None for nobody's. It ends `ttl_s` seconds after its last
-    message: from then on it is not there, whether it was purged yet or not.
+    message: from then on it is not there, whether it was purged yet or not. `title` and `opening`, the visitor's words
+    before the first turn, are what a client may give it. A device's session has a `handle`, the device's name in our
+    books, and may change its animal: `locked_at` is when it last did.
     """
 
     session_id: str
@@ -34,6 +36,10 @@ class SessionRecord:
     last_message_at: datetime
     turn_count: int = 0
     ttl_s: int = 86_400
+    title: str | None = None
+    opening: str | None = None
+    handle: str | None = None
+    locked_at: datetime | None = None
 
     @property
     def expires_at(self) -> datetime:
@@ -54,6 +60,7 @@ class Outcome:
     latency_ms: int = 0
     first_token_ms: int | None = None
     problem: Problem | None = None
+    credits_used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,8 @@ class TurnRecord:
     """One turn as it is kept: the visitor's message from the start, the outcome from the end.
 
     While it runs, `worker` is the process that runs it, and `lease_until` is when anyone may take that process for
-    dead unless it has renewed the lease.
+    dead unless it has renewed the lease. `owner` is its session's: a store fills it in, and never reads it.
+    `media_urls` came with the message; nobody here ever fetches them.
     """
 
     turn_id: str
@@ -75,6 +83,8 @@ class TurnRecord:
     worker: str = ""
     lease_until: datetime | None = None
     outcome: Outcome | None = None
+    owner: str | None = None
+    media_urls: tuple[str, ...] = ()
 
     @property
     def status(self) -> TurnStatus:
@@ -83,6 +93,15 @@ class TurnRecord:
     @property
     def updated_at(self) -> datetime:
         return self.outcome.ended_at if self.outcome else self.created_at
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUser:
+    """Whoever holds a device, from its first message on and longer than its sessions. `handle`: `chat_<device>`."""
+
+    user_id: str
+    handle: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openapi_server.accounts.accounts import Accounts
 from openapi_server.config import Settings
 from openapi_server.engine.turn_engine import TurnEngine
-from openapi_server.interfaces import Clock, EventLog, Knowledge, Provider, Store
+from openapi_server.interfaces import Clock, CreditStore, EventLog, Knowledge, Provider, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,4 +21,6 @@ class Services:
     knowledge: Knowledge
     provider: Provider
     engine: TurnEngine
+    accounts: Accounts
+    credits: CreditStore
     started_s: float

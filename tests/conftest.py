@@ -12,6 +12,10 @@ from typing import Any, Protocol
 import httpx
 import pytest
 
+from openapi_server.accounts.accounts import Accounts
+from openapi_server.accounts.demo import add_demo_users
+from openapi_server.accounts.passwords import Passwords
+from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.app import create_app
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
@@ -23,8 +27,10 @@ from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.interfaces import Clock, Knowledge, Moderator, Provider
 from openapi_server.services import Services
 from openapi_server.stores.sqlite import SqliteStore
-from tests.fakes import Lenient, Says, TinyZoo
-from tests.report import LINES, Report
+from openapi_server.stores.sqlite_accounts import SqliteAccounts
+from openapi_server.stores.sqlite_credits import SqliteCredits
+from tests.fakes import CHEAP_HASHER, Lenient, Says, TinyZoo
+from tests.report import LINES, MUTANTS_CAUGHT, Report
 from tests.streams import CHECKED, check_stream
 
 
@@ -34,22 +40,27 @@ class Gathering:
     def __init__(self) -> None:
         self.streams: Counter[str] = CHECKED
         self.lines: list[str] = LINES
+        self.mutants: dict[str, bool] = MUTANTS_CAUGHT
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         figures = getattr(node, "workeroutput", {})
         self.streams.update(figures.get("streams", {}))
         self.lines.extend(figures.get("lines", []))
+        self.mutants.update(figures.get("mutants", {}))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         workeroutput = getattr(session.config, "workeroutput", None)
         if workeroutput is not None:
-            workeroutput.update(streams=dict(self.streams), lines=self.lines)
+            workeroutput.update(streams=dict(self.streams), lines=self.lines, mutants=self.mutants)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say how many streams were held against the contract (a violation is a failed test), and what was measured."""
         for operation, count in sorted(self.streams.items()):
             terminalreporter.write_line(f"streams held against x-event-order and x-itemSchema: {count} of {operation}")
+        if self.mutants:
+            caught = sum(self.mutants.values())
+            terminalreporter.write_line(f"zoochat check: {caught} of {len(self.mutants)} mutants caught")
         for line in self.lines:
             terminalreporter.write_line(line)
 
@@ -98,10 +109,28 @@ async def services_over(
     leases = Leases(store, clock, new_worker(), settings.lease_s)
     limits = Limits(settings.turn_deadline_s, settings.orphan_grace_s, settings.drain_timeout_s, settings.session_ttl_s)
     engine = TurnEngine(pipeline, store, event_log, clock, leases, limits)
+    passwords = Passwords(CHEAP_HASHER)
+    account_store = SqliteAccounts(store.connections, clock)
+    tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s, clock)
+    accounts = Accounts(account_store, passwords, tokens, clock, settings.refresh_token_ttl_s)
     try:
-        yield Services(settings, clock, store, event_log, knowledge, provider, engine, clock.monotonic())
+        if settings.has_demo_users:
+            await add_demo_users(account_store, passwords, clock)
+        yield Services(
+            settings=settings,
+            clock=clock,
+            store=store,
+            event_log=event_log,
+            knowledge=knowledge,
+            provider=provider,
+            engine=engine,
+            accounts=accounts,
+            credits=SqliteCredits(store.connections, clock),
+            started_s=clock.monotonic(),
+        )
     finally:
         await engine.close()
+        passwords.close()
         await store.close()
 
 

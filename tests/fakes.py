@@ -6,9 +6,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
+from argon2 import PasswordHasher
+
 from openapi_server.animals import Animal, Exchange, Fact, Individual, Prompt, Voice
-from openapi_server.interfaces import Spoken, Verdict
+from openapi_server.interfaces import OneModel, Spoken, Verdict
 from openapi_server.turn import AgeGroup, Moderation, Source, Usage
+
+# Real argon2id, a thousand times cheaper than a password deserves.
+CHEAP_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 class FakeClock:
@@ -29,7 +34,7 @@ class FakeClock:
         self._monotonic_s += seconds
 
 
-class Says:
+class Says(OneModel):
     """A provider that says the given pieces, and remembers what it was asked."""
 
     model = "fake-1"
@@ -46,7 +51,7 @@ class Says:
         yield self.spoken
 
 
-class Fails:
+class Fails(OneModel):
     """A provider that says some pieces and then breaks."""
 
     model = "fake-1"
@@ -61,7 +66,7 @@ class Fails:
         raise self.error
 
 
-class Waits:
+class Waits(OneModel):
     """A provider that says one piece, then waits for `go` before the rest; `was_closed` tells of a cancel."""
 
     model = "fake-1"
@@ -126,6 +131,11 @@ class TinyZoo:
 
     def animal(self, animal_id: str) -> Animal | None:
         return self._animals.get(animal_id)
+
+    def wished(self, message: str) -> Animal | None:
+        """An animal whose id begins with the word: "the tiger" is tiger_001, and no question of grammar."""
+        kinds = {animal.animal_id.partition("_")[0]: animal for animal in self._animals.values()}
+        return next((animal for kind, animal in kinds.items() if f"the {kind}" in message.lower()), None)
 
     async def retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> Sequence[Fact]:
         return animal.facts

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from openapi_server.config import LOCAL_ORIGINS, ConfigError, load_settings
+from openapi_server.config import DEVELOPMENT_KEY, LOCAL_ORIGINS, ConfigError, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +18,8 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
+
+OWN_KEY = "0123456789abcdef0123456789abcdef"
 
 DEFAULTS: dict[str, object] = {
     "environment": "development",
@@ -38,6 +40,10 @@ DEFAULTS: dict[str, object] = {
     "replay_max_turns": 10_000,
     "offline_words_per_s": 12,
     "offline_seed": 0,
+    "access_token_ttl_s": 900,
+    "refresh_token_ttl_s": 2_592_000,
+    "demo_users": "on",
+    "credits_per_token": 1,
 }
 
 
@@ -47,7 +53,7 @@ def test_nothing_has_to_be_set() -> None:
 
 
 GOOD: list[tuple[str, str, str, object]] = [
-    ("ENVIRONMENT", "production", "environment", "production"),
+    ("ENVIRONMENT", "development", "environment", "development"),
     ("HOST", "::", "host", "::"),
     ("PORT", "0", "port", 0),
     ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
@@ -71,6 +77,11 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("REPLAY_MAX_TURNS", "1", "replay_max_turns", 1),
     ("OFFLINE_WORDS_PER_S", "0", "offline_words_per_s", 0),
     ("OFFLINE_SEED", "-7", "offline_seed", -7),
+    ("SIGNING_KEY", OWN_KEY, "signing_key", OWN_KEY),
+    ("ACCESS_TOKEN_TTL", "60", "access_token_ttl_s", 60),
+    ("REFRESH_TOKEN_TTL", "3600", "refresh_token_ttl_s", 3600),
+    ("DEMO_USERS", "off", "demo_users", "off"),
+    ("CREDITS_PER_TOKEN", "3", "credits_per_token", 3),
 ]
 GOOD_IDS = [f"{name}={value}" for name, value, _, _ in GOOD]
 
@@ -131,6 +142,11 @@ BAD = [
     ("REPLAY_MAX_TURNS", "0"),
     ("OFFLINE_WORDS_PER_S", "nan"),
     ("OFFLINE_SEED", "lucky"),
+    ("SIGNING_KEY", "short"),
+    ("ACCESS_TOKEN_TTL", "0"),
+    ("REFRESH_TOKEN_TTL", "0"),
+    ("DEMO_USERS", "perhaps"),
+    ("CREDITS_PER_TOKEN", "0"),
 ]
 
 
@@ -144,6 +160,39 @@ def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: s
     (line,) = str(refusal.value).splitlines()
     assert line.startswith(f"{name}: ")
     assert len(line) > len(f"{name}: ")
+
+
+def test_production_has_a_secret_of_its_own_and_no_demo_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With that, it starts; the demo accounts that development has are off without a word."""
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("SIGNING_KEY", OWN_KEY)
+
+    assert load_settings().environment == "production"
+    assert not load_settings().has_demo_users
+    monkeypatch.setenv("ENVIRONMENT", "development")
+    assert load_settings().has_demo_users
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SIGNING_KEY", ""), ("SIGNING_KEY", DEVELOPMENT_KEY), ("SIGNING_KEY", "x" * 31), ("DEMO_USERS", "on")],
+)
+def test_production_refuses_what_everybody_knows(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """The line names the variable, and repeats no secret."""
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("SIGNING_KEY", OWN_KEY)
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigError, match=rf"^{name}: ") as refusal:
+        load_settings()
+    assert DEVELOPMENT_KEY not in str(refusal.value)
+    assert "xxxx" not in str(refusal.value)
+
+
+def test_the_key_is_not_shown_where_settings_are() -> None:
+    """They stand in error reports and debuggers."""
+    assert "signing_key" not in repr(load_settings(signing_key=OWN_KEY))
+    assert OWN_KEY not in repr(load_settings(signing_key=OWN_KEY))
 
 
 def test_all_bad_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ from werkzeug.http import parse_accept_header
 from openapi_server.errors import ChatError, NotAcceptable
 from openapi_server.http.admission import give_place_back
 from openapi_server.http.problems import problem_answer
+from openapi_server.http.security import person_in
+from openapi_server.people import Person
 from openapi_server.services import Services
 from openapi_server.spec import load_spec
 
@@ -39,6 +41,7 @@ class Call:
     headers: Headers
     base_url: str
     address: str
+    person: Person | None = None
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -134,7 +137,7 @@ class Bridge:
     async def _answer(self, work: Callable[[Call], Awaitable[ASGIApp]], scope: Scope) -> ASGIApp:
         base_url = str(URL(scope=scope).replace(path="", query=""))
         address = (scope.get("client") or ("unknown", 0))[0]
-        call = Call(self._services, Headers(scope=scope), base_url, address)
+        call = Call(self._services, Headers(scope=scope), base_url, address, person_in(scope))
         try:
             _refuse_unacceptable(call.headers.get("accept"), scope)
             return await work(call)

@@ -15,6 +15,8 @@ from openapi_server.errors import (
     BodyTooLarge,
     ChatError,
     InvalidInput,
+    InvalidToken,
+    LoginRequired,
     MethodNotAllowed,
     NotAcceptable,
     NotFound,
@@ -29,6 +31,7 @@ log = structlog.get_logger(__name__)
 # What frameworks raise by status, in our words. Their own texts stay inside.
 BY_STATUS: dict[int, ChatError] = {
     400: InvalidInput(),
+    401: LoginRequired("Log in with POST /auth/login, and send the access token as Authorization: Bearer."),
     404: NotFound("Nothing lives at this address. GET / shows the way."),
     405: MethodNotAllowed(),
     406: NotAcceptable(),
@@ -89,6 +92,10 @@ def _response(error: ChatError) -> ConnexionResponse:
 
 def _headers(error: ChatError) -> dict[str, str]:
     headers = {"Cache-Control": "no-store", **error.headers}
+    if error.status == 401:
+        # RFC 6750, section 3: a caller who brought nothing is not told of an error.
+        said = ', error="invalid_token"' if isinstance(error, InvalidToken) else ""
+        headers["WWW-Authenticate"] = f'Bearer realm="zoochat"{said}'
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     return headers

@@ -75,9 +75,129 @@ def leases_expiry_and_idempotency_keys(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX idempotency_keys_by_turn ON idempotency_keys (turn_id)")
 
 
+def accounts_and_credits(connection: sqlite3.Connection) -> None:
+    """Who may log in, what they are given to spend, and what running turns hold back of it.
+
+    A lot that never expires has the time '9999', which sorts behind all others. Reservations and the ledger name turns
+    without referring to them: what was spent stays spent when the session is forgotten.
+    """
+    connection.execute(
+        """
+        CREATE TABLE users (
+            username TEXT PRIMARY KEY,
+            role TEXT NOT NULL CHECK (role IN ('user', 'parent', 'zookeeper', 'administrator')),
+            password_hash TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            parent TEXT REFERENCES users,
+            is_demo INTEGER NOT NULL DEFAULT 0
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    connection.execute("CREATE INDEX users_by_parent ON users (parent) WHERE parent IS NOT NULL")
+    connection.execute(
+        """
+        CREATE TABLE logins (
+            login_id TEXT PRIMARY KEY,
+            username TEXT NOT NULL REFERENCES users ON DELETE CASCADE,
+            began_at TEXT NOT NULL,
+            expires_at TEXT NOT NULL,
+            ended_at TEXT
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    connection.execute("CREATE INDEX logins_by_user ON logins (username)")
+    connection.execute("CREATE INDEX logins_by_expiry ON logins (expires_at)")
+    connection.execute(
+        """
+        CREATE TABLE refresh_tokens (
+            token_hash TEXT PRIMARY KEY,
+            login_id TEXT NOT NULL REFERENCES logins ON DELETE CASCADE,
+            used_at TEXT
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    connection.execute("CREATE INDEX refresh_tokens_by_login ON refresh_tokens (login_id)")
+    connection.execute(
+        """
+        CREATE TABLE credit_lots (
+            lot_id INTEGER PRIMARY KEY,
+            username TEXT NOT NULL REFERENCES users ON DELETE CASCADE,
+            credits INTEGER NOT NULL CHECK (credits > 0),
+            remaining INTEGER NOT NULL CHECK (remaining BETWEEN 0 AND credits),
+            expires_at TEXT NOT NULL
+        ) STRICT
+        """
+    )
+    connection.execute("CREATE INDEX credit_lots_by_user ON credit_lots (username, expires_at) WHERE remaining > 0")
+    connection.execute(
+        """
+        CREATE TABLE credit_reservations (
+            turn_id TEXT NOT NULL,
+            lot_id INTEGER NOT NULL REFERENCES credit_lots ON DELETE CASCADE,
+            credits INTEGER NOT NULL CHECK (credits > 0),
+            PRIMARY KEY (turn_id, lot_id)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    connection.execute("CREATE INDEX credit_reservations_by_lot ON credit_reservations (lot_id)")
+    connection.execute(
+        """
+        CREATE TABLE credit_ledger (
+            entry_id INTEGER PRIMARY KEY AUTOINCREMENT,
+            username TEXT NOT NULL REFERENCES users ON DELETE CASCADE,
+            kind TEXT NOT NULL CHECK (kind IN ('allocate', 'reserve', 'settle', 'refund', 'expire')),
+            credits INTEGER NOT NULL,
+            turn_id TEXT,
+            at TEXT NOT NULL,
+            notes TEXT
+        ) STRICT
+        """
+    )
+    connection.execute("CREATE INDEX credit_ledger_by_user ON credit_ledger (username, entry_id)")
+
+
+def titles_devices_and_directions(connection: sqlite3.Connection) -> None:
+    """Sessions that clients name, the users behind devices, and messages as their contract names them."""
+    for column in ("title TEXT", "opening TEXT", "handle TEXT", "locked_at TEXT"):
+        connection.execute(f"ALTER TABLE sessions ADD COLUMN {column}")
+    connection.execute(
+        """
+        CREATE TABLE device_users (
+            user_id TEXT PRIMARY KEY,
+            handle TEXT NOT NULL,
+            created_at TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    connection.execute("CREATE INDEX device_users_by_handle ON device_users (handle)")
+    connection.execute("ALTER TABLE messages RENAME TO older_messages")
+    connection.execute(
+        """
+        CREATE TABLE messages (
+            turn_id TEXT NOT NULL REFERENCES turns ON DELETE CASCADE,
+            direction TEXT NOT NULL CHECK (direction IN ('incoming', 'outgoing')),
+            body TEXT NOT NULL,
+            media_url TEXT,
+            created_at TEXT NOT NULL,
+            PRIMARY KEY (turn_id, direction)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    connection.execute(
+        """
+        INSERT INTO messages (turn_id, direction, body, created_at)
+        SELECT turn_id, iif(role = 'visitor', 'incoming', 'outgoing'), content, created_at FROM older_messages
+        """
+    )
+    connection.execute("DROP TABLE older_messages")
+    connection.execute("CREATE INDEX turns_by_time ON turns (created_at, turn_id)")
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
     leases_expiry_and_idempotency_keys,
+    accounts_and_credits,
+    titles_devices_and_directions,
 ]
 
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
 
-from openapi_server.records import Lease, Outcome, SessionRecord, TurnRecord
+from openapi_server.records import DeviceUser, Lease, Outcome, SessionRecord, TurnRecord
 from openapi_server.turn import AgeGroup
 
+Row = dict[str, object]
 OUTCOME = TypeAdapter(Outcome)
 
 # A turn of a session that is not over, with both its messages in one row. `:now` is the time to judge by.
 TURNS = """
-    SELECT turns.*, asked.content AS message, told.content AS reply FROM turns
+    SELECT turns.*, asked.body AS message, asked.media_url, told.body AS reply, sessions.owner FROM turns
     JOIN sessions ON sessions.session_id = turns.session_id AND sessions.expires_at > :now
-    JOIN messages AS asked ON asked.turn_id = turns.turn_id AND asked.role = 'visitor'
-    LEFT JOIN messages AS told ON told.turn_id = turns.turn_id AND told.role = 'animal'
+    JOIN messages AS asked ON asked.turn_id = turns.turn_id AND asked.direction = 'incoming'
+    LEFT JOIN messages AS told ON told.turn_id = turns.turn_id AND told.direction = 'outgoing'
 """
 
 
@@ -27,7 +29,7 @@ def stamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def session_row(session: SessionRecord) -> dict[str, object]:
+def session_row(session: SessionRecord) -> Row:
     return {
         "session_id": session.session_id,
         "animal_id": session.animal_id,
@@ -37,6 +39,10 @@ def session_row(session: SessionRecord) -> dict[str, object]:
         "turn_count": session.turn_count,
         "ttl_s": session.ttl_s,
         "expires_at": stamp(session.expires_at),
+        "title": session.title,
+        "opening": session.opening,
+        "handle": session.handle,
+        "locked_at": stamp(session.locked_at) if session.locked_at else None,
     }
 
 
@@ -49,10 +55,14 @@ def session_record(row: sqlite3.Row) -> SessionRecord:
         last_message_at=datetime.fromisoformat(row["last_message_at"]),
         turn_count=row["turn_count"],
         ttl_s=row["ttl_s"],
+        title=row["title"],
+        opening=row["opening"],
+        handle=row["handle"],
+        locked_at=_moment(row["locked_at"]),
     )
 
 
-def turn_row(turn: TurnRecord, position: int) -> dict[str, object]:
+def turn_row(turn: TurnRecord, position: int) -> Row:
     return {
         "turn_id": turn.turn_id,
         "session_id": turn.session_id,
@@ -78,15 +88,36 @@ def turn_record(row: sqlite3.Row) -> TurnRecord:
         created_at=datetime.fromisoformat(row["created_at"]),
         metadata=row["metadata"],
         worker=row["worker"],
-        lease_until=datetime.fromisoformat(row["lease_until"]) if row["lease_until"] else None,
+        lease_until=_moment(row["lease_until"]),
+        owner=row["owner"],
+        media_urls=tuple(row["media_url"].split("\n")) if row["media_url"] else (),
         outcome=replace(OUTCOME.validate_json(row["outcome"]), reply=row["reply"]) if row["outcome"] else None,
     )
 
 
+def message_row(turn_id: str, direction: str, body: str, at: datetime, media_urls: Sequence[str] = ()) -> Row:
+    """One of a turn's two messages. Its addresses, which hold no line feed, are one column."""
+    return {
+        "turn_id": turn_id,
+        "direction": direction,
+        "body": body,
+        "media_url": "\n".join(media_urls) or None,
+        "created_at": stamp(at),
+    }
+
+
+def device_user(row: sqlite3.Row) -> DeviceUser:
+    return DeviceUser(row["user_id"], row["handle"], datetime.fromisoformat(row["created_at"]))
+
+
 def lease(row: sqlite3.Row) -> Lease:
     """A turn that an older version of the server began has no lease: it is over."""
-    until = datetime.fromisoformat(row["lease_until"]) if row["lease_until"] else datetime.min.replace(tzinfo=UTC)
+    until = _moment(row["lease_until"]) or datetime.min.replace(tzinfo=UTC)
     return Lease(row["turn_id"], row["worker"], until)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def outcome_json(outcome: Outcome) -> str:

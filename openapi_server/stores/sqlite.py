@@ -6,39 +6,31 @@ Every method is one short use of one connection; every write is one transaction.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 import structlog
 
-from openapi_server.errors import KeyReused, SessionNotFound, StoreUnavailable, TurnRunning
+from openapi_server.errors import StoreUnavailable
 from openapi_server.interfaces import Clock
-from openapi_server.records import IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
+from openapi_server.ledger import Charge
+from openapi_server.records import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
 from openapi_server.stores.connections import Connections
 from openapi_server.stores.cursors import decode_cursor, encode_cursor
 from openapi_server.stores.migrations import migrate
 from openapi_server.stores.rows import (
     TURNS,
+    device_user,
     lease,
-    outcome_json,
     session_record,
     session_row,
     stamp,
     turn_record,
-    turn_row,
 )
+from openapi_server.stores.steps import begin, insert, remove_session, session_now, set_ttl, settle
 
 log = structlog.get_logger(__name__)
-
-
-# A key is as good as the session of the turn that it stands for.
-KEYS = """
-    SELECT body_hash, idempotency_keys.turn_id FROM idempotency_keys
-    JOIN turns ON turns.turn_id = idempotency_keys.turn_id
-    JOIN sessions ON sessions.session_id = turns.session_id
-"""
 
 
 class SqliteStore:
@@ -64,18 +56,22 @@ class SqliteStore:
         return cls(connections, clock)
 
     @property
+    def connections(self) -> Connections:
+        """For the other stores that are kept in the same file, and in the same transactions."""
+        return self._connections
+
+    @property
     def _now(self) -> str:
         return stamp(self._clock.now())
 
     async def create_session(self, session: SessionRecord) -> None:
-        await self._connections.write(lambda db: _insert(db, "sessions", session_row(session)))
+        await self._connections.write(lambda db: insert(db, "sessions", session_row(session)))
 
     async def session(self, session_id: str) -> SessionRecord | None:
         now = self._now
 
         def select(db: sqlite3.Connection) -> SessionRecord | None:
-            row = _session(db, session_id, now)
-            return session_record(row) if row else None
+            return session_now(db, session_id, now)
 
         return await self._connections.read(select)
 
@@ -100,34 +96,16 @@ class SqliteStore:
         return Page(tuple(found[:limit]), mark[0] if len(found) > limit else None)
 
     async def begin_turn(
-        self, turn: TurnRecord, new_session: SessionRecord | None = None, keys: Sequence[IdempotencyKey] = ()
+        self,
+        turn: TurnRecord,
+        new_session: SessionRecord | None = None,
+        keys: Sequence[IdempotencyKey] = (),
+        charge: Charge | None = None,
     ) -> str:
-        def insert(db: sqlite3.Connection) -> str:
-            seen = _seen_before(db, keys, stamp(turn.created_at))
-            if seen is not None:
-                _remember(db, keys, seen)
-                return seen
-            if new_session is not None:
-                _insert(db, "sessions", session_row(new_session))
-            position = _take_position(db, turn)
-            _insert(db, "turns", turn_row(turn, position))
-            _insert_message(db, turn.turn_id, "visitor", turn.message, turn.created_at)
-            _remember(db, keys, turn.turn_id)
-            return turn.turn_id
-
-        return await self._connections.write(insert)
+        return await self._connections.write(lambda db: begin(db, turn, new_session, keys, charge))
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
-        def update(db: sqlite3.Connection) -> bool:
-            changed = db.execute(
-                "UPDATE turns SET ended_at = ?, outcome = ? WHERE turn_id = ? AND ended_at IS NULL",
-                (stamp(outcome.ended_at), outcome_json(outcome), turn_id),
-            ).rowcount
-            if changed and outcome.reply is not None:
-                _insert_message(db, turn_id, "animal", outcome.reply, outcome.ended_at)
-            return bool(changed)
-
-        return await self._connections.write(update)
+        return await self._connections.write(lambda db: settle(db, turn_id, outcome))
 
     async def turn(self, turn_id: str) -> TurnRecord | None:
         named = {"now": self._now, "turn_id": turn_id}
@@ -153,15 +131,34 @@ class SqliteStore:
         rows = await self._connections.read(lambda db: db.execute(f"{TURNS} {where}", named).fetchall())
         return [turn_record(row) for row in reversed(rows)]
 
+    async def turns_of_owner(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
+        before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
+        named = {"now": self._now, "owner": owner, "at": before[0], "turn_id": before[1], "limit": limit + 1}
+        # Said in two ways, so that an owner's few turns are found by the index of owners.
+        whose = "" if owner is None else "sessions.owner = :owner AND"
+        where = f"""
+            WHERE {whose} (turns.created_at, turns.turn_id) < (:at, :turn_id)
+            ORDER BY turns.created_at DESC, turns.turn_id DESC LIMIT :limit
+        """
+        rows = await self._connections.read(lambda db: db.execute(f"{TURNS} {where}", named).fetchall())
+        shown = rows[:limit]
+        mark = encode_cursor(shown[-1]["created_at"], shown[-1]["turn_id"]) if len(rows) > limit else None
+        return Page(tuple(turn_record(row) for row in shown), mark)
+
+    async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
+        now = self._now
+        return await self._connections.write(lambda db: set_ttl(db, session_id, ttl_s, now))
+
+    async def device_user(self, user_id: str) -> DeviceUser | None:
+        query = "SELECT * FROM device_users WHERE user_id = ?"
+        row = await self._connections.read(lambda db: db.execute(query, (user_id,)).fetchone())
+        return device_user(row) if row else None
+
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
         now = self._now
 
-        def delete(db: sqlite3.Connection) -> list[str] | None:
-            if _session(db, session_id, now) is None:
-                return None
-            turn_ids = [row[0] for row in db.execute("SELECT turn_id FROM turns WHERE session_id = ?", (session_id,))]
-            db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
-            return turn_ids
+        def delete(db: sqlite3.Connection) -> Sequence[str] | None:
+            return remove_session(db, session_id, now) if session_now(db, session_id, now) else None
 
         return await self._connections.write(delete)
 
@@ -181,12 +178,16 @@ class SqliteStore:
         return int(await self._connections.read(lambda db: db.execute(query, (now,)).fetchone()[0]))
 
     async def purge_expired_sessions(self, limit: int) -> int:
-        query = """
-            DELETE FROM sessions WHERE session_id IN
-            (SELECT session_id FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)
-        """
+        query = "SELECT session_id FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
         now = self._now
-        return await self._connections.write(lambda db: db.execute(query, (now, limit)).rowcount)
+
+        def purge(db: sqlite3.Connection) -> int:
+            over = db.execute(query, (now, limit)).fetchall()
+            for row in over:
+                remove_session(db, row["session_id"], now)
+            return len(over)
+
+        return await self._connections.write(purge)
 
     async def ping(self) -> None:
         # A locked database answers to BEGIN IMMEDIATE; a read-only one only to a statement that could write.
@@ -194,60 +195,3 @@ class SqliteStore:
 
     async def close(self) -> None:
         await self._connections.close()
-
-
-def _insert(db: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
-    """Table and column names are ours; only values come from outside."""
-    columns, places = ", ".join(row), ", ".join(f":{name}" for name in row)
-    db.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", row)  # noqa: S608
-
-
-def _insert_message(db: sqlite3.Connection, turn_id: str, role: str, content: str, at: datetime) -> None:
-    _insert(db, "messages", {"turn_id": turn_id, "role": role, "content": content, "created_at": stamp(at)})
-
-
-def _session(db: sqlite3.Connection, session_id: str, now: str) -> sqlite3.Row | None:
-    query = "SELECT * FROM sessions WHERE session_id = ? AND expires_at > ?"
-    row: sqlite3.Row | None = db.execute(query, (session_id, now)).fetchone()
-    return row
-
-
-def _seen_before(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], now: str) -> str | None:
-    """The turn that one of the keys stands for already. A key whose time is over makes room for its next use."""
-    for key in keys:
-        db.execute("DELETE FROM idempotency_keys WHERE key = ? AND expires_at <= ?", (key.key, now))
-        row = db.execute(f"{KEYS} WHERE key = ? AND sessions.expires_at > ?", (key.key, now)).fetchone()
-        if row is not None and row["body_hash"] != key.body_hash:
-            raise KeyReused("Use a new Idempotency-Key for every new request.")
-        if row is not None:
-            return str(row["turn_id"])
-    return None
-
-
-def _remember(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], turn_id: str) -> None:
-    """From now on every one of the keys stands for the turn, whichever of them it was found by."""
-    for key in keys:
-        db.execute("DELETE FROM idempotency_keys WHERE key = ?", (key.key,))
-        row = {"key": key.key, "body_hash": key.body_hash, "turn_id": turn_id, "expires_at": stamp(key.expires_at)}
-        _insert(db, "idempotency_keys", row)
-
-
-def _take_position(db: sqlite3.Connection, turn: TurnRecord) -> int:
-    """The turn's place in its session, which lives on from now; refused when it is not there or busy."""
-    session = _session(db, turn.session_id, stamp(turn.created_at))
-    if session is None:
-        raise SessionNotFound
-    query = "SELECT turn_id FROM turns WHERE session_id = ? AND ended_at IS NULL"
-    running = db.execute(query, (turn.session_id,)).fetchone()
-    if running is not None:
-        raise TurnRunning("Wait for the running turn to end, or read along with it.", turn_id=running["turn_id"])
-    spoken_to = session_record(session)
-    row = session_row(replace(spoken_to, last_message_at=turn.created_at, turn_count=spoken_to.turn_count + 1))
-    db.execute(
-        """
-        UPDATE sessions SET last_message_at = :last_message_at, expires_at = :expires_at, turn_count = :turn_count
-        WHERE session_id = :session_id
-        """,
-        row,
-    )
-    return spoken_to.turn_count + 1

@@ -8,7 +8,11 @@ import sys
 import click
 
 from openapi_server import __version__
-from openapi_server.config import ConfigError, Settings, load_settings
+from openapi_server.cli import tools
+from openapi_server.cli.accounts import credits, users
+from openapi_server.cli.check import check
+from openapi_server.cli.settings import read_settings
+from openapi_server.config import ConfigError
 from openapi_server.errors import StoreUnavailable
 
 
@@ -21,6 +25,11 @@ def main(context: click.Context) -> None:
         context.invoke(serve)
 
 
+main.add_command(tools.client)
+main.add_command(tools.mock)
+main.add_command(check)
+
+
 @main.command()
 def serve() -> None:
     """Serve on HOST and PORT until Ctrl-C. Settings come from the environment and `.env.local`."""
@@ -29,7 +38,7 @@ def serve() -> None:
     from openapi_server.server import run  # imports the whole server: the other commands are quicker without
 
     try:
-        run(_settings())
+        run(read_settings())
     except ConfigError as error:
         click.echo(f"The settings cannot be used:\n{error}", err=True)
         sys.exit(2)
@@ -49,13 +58,8 @@ def purge(batch: int) -> None:
     """Delete the sessions that are over. Readers do not see them anyway; this frees the space."""
     from openapi_server.purge import purge_sessions
 
-    click.echo(f"Cleaned up {purge_sessions(_settings(), batch)} expired sessions")
+    click.echo(f"Cleaned up {purge_sessions(read_settings(), batch)} expired sessions")
 
 
-def _settings() -> Settings:
-    """The settings, or a plain word about what is wrong with them and exit code 2."""
-    try:
-        return load_settings()
-    except ConfigError as error:
-        click.echo(f"The settings cannot be used:\n{error}", err=True)
-        sys.exit(2)
+main.add_command(users)
+main.add_command(credits)

@@ -1,0 +1,1 @@
+"""Who people are: their passwords, their tokens, and what they do with both."""

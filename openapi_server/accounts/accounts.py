@@ -1,0 +1,84 @@
+"""Logging in, staying logged in, logging out, and who somebody is."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from openapi_server.accounts.passwords import Passwords
+from openapi_server.accounts.tokens import AccessTokens, hash_of, new_refresh_token
+from openapi_server.errors import BadCredentials, InvalidToken
+from openapi_server.interfaces import AccountStore, Clock
+from openapi_server.people import Login, Person, Role, User
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What a login or a refresh gives: two tokens, and how long (in seconds) the first of them is good."""
+
+    access_token: str
+    refresh_token: str
+    expires_in_s: int
+    username: str
+    role: Role
+
+
+class Accounts:
+    """What people do with their accounts. `refresh_ttl_s`: how long a login lasts after its last refresh."""
+
+    def __init__(
+        self, store: AccountStore, passwords: Passwords, tokens: AccessTokens, clock: Clock, refresh_ttl_s: int
+    ) -> None:
+        self._store = store
+        self._passwords = passwords
+        self._tokens = tokens
+        self._clock = clock
+        self._refresh_ttl_s = refresh_ttl_s
+
+    async def login(self, username: str, password: str) -> Granted:
+        """`BadCredentials` for an unknown name and for a wrong password alike, and after the same time."""
+        user = await self._store.user(username)
+        checked = await self._passwords.check(user.password_hash if user else None, password)
+        if user is None or not checked.is_right:
+            log.info("login_refused")
+            raise BadCredentials
+        login = Login(f"login_{secrets.token_hex(16)}", username, self._clock.now(), self._login_ends)
+        refresh_token = new_refresh_token()
+        if not await self._store.begin_login(login, hash_of(refresh_token), user.password_hash):
+            raise BadCredentials
+        if checked.new_hash is not None:
+            await self._store.rehash_password(username, user.password_hash, checked.new_hash)
+        return self._granted(login, refresh_token, user)
+
+    async def refresh(self, refresh_token: str) -> Granted:
+        """New tokens for a refresh token, which is used up by that. `InvalidToken` when it is not good (any more)."""
+        new_token = new_refresh_token()
+        login = await self._store.refresh_login(hash_of(refresh_token), hash_of(new_token), self._login_ends)
+        user = await self._store.user(login.username) if login else None
+        if login is None or user is None:
+            raise InvalidToken("The refresh token is not valid. Log in again.")
+        return self._granted(login, new_token, user)
+
+    async def logout(self, person: Person) -> None:
+        """End the login that the person came with; its tokens are void from now on."""
+        await self._store.end_login(person.login_id)
+
+    async def who(self, access_token: str) -> Person:
+        """Whose the token is. `InvalidToken` also when its login was ended: logging out works at once."""
+        claims = self._tokens.read(access_token)
+        person = await self._store.person(claims.username, claims.login_id)
+        if person is None:
+            raise InvalidToken
+        return person
+
+    @property
+    def _login_ends(self) -> datetime:
+        return self._clock.now() + timedelta(seconds=self._refresh_ttl_s)
+
+    def _granted(self, login: Login, refresh_token: str, user: User) -> Granted:
+        return Granted(self._tokens.issue(login), refresh_token, self._tokens.ttl_s, user.username, user.role)

@@ -1,0 +1,28 @@
+"""Accounts to try things with. Their passwords stand in the documentation, so they belong to development alone."""
+
+from __future__ import annotations
+
+from openapi_server.accounts.passwords import Passwords
+from openapi_server.interfaces import AccountStore, Clock
+from openapi_server.people import Role, User
+
+# Username, role, parent: parents come before their children.
+DEMO_USERS = (
+    ("parent1", Role.PARENT, None),
+    ("user1", Role.USER, "parent1"),
+    ("keeper1", Role.ZOOKEEPER, None),
+    ("admin", Role.ADMINISTRATOR, None),
+)
+
+
+async def add_demo_users(store: AccountStore, passwords: Passwords, clock: Clock) -> None:
+    """Add those that are missing; the password is the name and `-demo`."""
+    for username, role, parent in DEMO_USERS:
+        if await store.user(username) is None:
+            password_hash = await passwords.hash(f"{username}-demo")
+            await store.add_user(User(username, role, password_hash, clock.now(), parent, is_demo=True))
+
+
+async def demo_users_in(store: AccountStore) -> list[str]:
+    """The accounts of the store whose passwords everybody knows."""
+    return [user.username for user in await store.users() if user.is_demo]

@@ -1,0 +1,155 @@
+"""`zoochat users` and `zoochat credits`: who may log in, and what they may spend."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from openapi_server.cli.settings import read_settings
+from openapi_server.errors import ChatError
+from openapi_server.ledger import Allocation
+from openapi_server.people import USERNAME, Role, User
+
+if TYPE_CHECKING:
+    # The password hasher and the store are loaded by the commands that need them.
+    from openapi_server.office import Office
+
+T = TypeVar("T")
+MAX_CREDITS, MAX_DAYS = 1_000_000_000, 3650
+ROLES = click.Choice([role.value for role in Role])
+
+
+def _username(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not USERNAME.fullmatch(value):
+        raise click.BadParameter("1 to 64 of a-z, 0-9, _, . and -, beginning with a letter or a digit")
+    return value
+
+
+name = click.argument("name", callback=_username)
+password_stdin = click.option("--password-stdin", is_flag=True, help="Read the password from standard input, one line.")
+
+
+@click.group()
+def users() -> None:
+    """Look after the accounts. Servers may run meanwhile."""
+
+
+@users.command()
+@name
+@click.option("--role", type=ROLES, default=Role.USER.value, show_default=True)
+@click.option("--parent", callback=_username, help="The username of the parent who may read along.")
+@password_stdin
+def add(name: str, role: str, parent: str | None, password_stdin: bool) -> None:
+    """Add an account. Asks for the password twice."""
+
+    async def work(office: Office) -> None:
+        await _require_parent(office, parent)
+        password_hash = await office.passwords.hash(password)
+        user = User(name, Role(role), password_hash, office.clock.now(), parent)
+        if not await office.accounts.add_user(user):
+            raise click.ClickException(f"the name {name} is taken")
+
+    password = _password(from_stdin=password_stdin)
+    _in_office(work)
+    click.echo(f"Added {name} with the role {role}")
+
+
+@users.command("list")
+def list_users() -> None:
+    """Show every account."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("username", "role", "parent", "since", "demo")
+    for user in _in_office(lambda office: office.accounts.users()):
+        since, is_demo = f"{user.created_at:%Y-%m-%d}", "demo" if user.is_demo else ""
+        table.add_row(user.username, user.role, user.parent or "", since, is_demo)
+    Console().print(table)
+
+
+@users.command("set-role")
+@name
+@click.argument("role", type=ROLES)
+def set_role(name: str, role: str) -> None:
+    """Change what somebody may do. It counts from their next request on."""
+    _require(name, is_known=_in_office(lambda office: office.accounts.set_role(name, Role(role))))
+    click.echo(f"{name} has the role {role} now")
+
+
+@users.command("reset-password")
+@name
+@password_stdin
+def reset_password(name: str, password_stdin: bool) -> None:
+    """Give somebody a new password. Ends all their logins; a demo account is none any more."""
+
+    async def work(office: Office) -> bool:
+        return await office.accounts.reset_password(name, await office.passwords.hash(password))
+
+    password = _password(from_stdin=password_stdin)
+    _require(name, is_known=_in_office(work))
+    click.echo(f"{name} has a new password, and is logged out everywhere")
+
+
+@click.group()
+def credits() -> None:
+    """Look after what users may spend."""
+
+
+@credits.command()
+@name
+@click.argument("amount", metavar="CREDITS", type=click.IntRange(1, MAX_CREDITS))
+@click.option("--expiry-days", type=click.IntRange(1, MAX_DAYS), help="How long they last; without it for good.")
+@click.option("--notes", help="What they are for; stands in the ledger.")
+def grant(name: str, amount: int, expiry_days: int | None, notes: str | None) -> None:
+    """Give somebody credits."""
+
+    async def work(office: Office) -> int:
+        _require(name, is_known=await office.accounts.user(name) is not None)
+        at = office.clock.now()
+        expires_at = at + timedelta(days=expiry_days) if expiry_days else None
+        await office.credits.allocate(Allocation(name, amount, at, expires_at, notes))
+        balance = await office.credits.balance(name)
+        return balance.credits if balance else 0
+
+    click.echo(f"{name} has {_in_office(work):,} credits now")
+
+
+def _in_office(work: Callable[[Office], Awaitable[T]]) -> T:
+    """Do the work with the store open; what it refuses is said in one line, with exit code 1."""
+    from openapi_server.accounts.passwords import WeakPassword
+    from openapi_server.office import open_office
+
+    async def run() -> T:
+        async with open_office(settings) as office:
+            return await work(office)
+
+    settings = read_settings()
+    try:
+        return asyncio.run(run())
+    except WeakPassword as error:
+        raise click.ClickException(str(error)) from None
+    except ChatError as error:
+        raise click.ClickException(error.detail) from None
+
+
+def _password(*, from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return password
+
+
+async def _require_parent(office: Office, username: str | None) -> None:
+    parent = await office.accounts.user(username) if username else None
+    if username and (parent is None or parent.role.rank < Role.PARENT.rank):
+        raise click.ClickException(f"there is no parent {username}")
+
+
+def _require(name: str, *, is_known: bool) -> None:
+    if not is_known:
+        raise click.ClickException(f"there is no user {name}")

@@ -1,0 +1,53 @@
+"""Accounts: logging in and out, and who one is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from openapi_server.accounts.accounts import Granted
+from openapi_server.http.bridge import Call, on_loop
+from openapi_server.people import Person
+
+
+@on_loop
+async def login(call: Call, body: dict[str, Any]) -> ASGIApp:
+    return _granted(await call.services.accounts.login(body["username"], body["password"]))
+
+
+@on_loop
+async def refresh_login(call: Call, body: dict[str, Any]) -> ASGIApp:
+    return _granted(await call.services.accounts.refresh(body["refreshToken"]))
+
+
+@on_loop
+async def logout(call: Call) -> ASGIApp:
+    await call.services.accounts.logout(caller(call))
+    return Response(status_code=204)
+
+
+@on_loop
+async def me(call: Call) -> ASGIApp:
+    person = caller(call)
+    body = {"username": person.username, "role": person.role, "children": list(person.children)}
+    return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+
+def caller(call: Call) -> Person:
+    """Who is calling an operation that requires a login: the gate has let nobody else through."""
+    assert call.person is not None  # noqa: S101  # see `security` of the operation in openapi.yaml
+    return call.person
+
+
+def _granted(granted: Granted) -> ASGIApp:
+    body = {
+        "accessToken": granted.access_token,
+        "refreshToken": granted.refresh_token,
+        "tokenType": "Bearer",
+        "expiresIn": granted.expires_in_s,
+        "user": {"username": granted.username, "role": granted.role},
+    }
+    # RFC 6749, section 5.1: no cache may keep a token.
+    return JSONResponse(body, headers={"Cache-Control": "no-store"})

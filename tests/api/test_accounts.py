@@ -1,0 +1,302 @@
+"""Logging in, and what a token opens: the real application over a real store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from openapi_server.app import create_app
+from openapi_server.http.security import Bearer
+from openapi_server.people import Login, Role
+from openapi_server.spec import load_spec
+from openapi_server.stores.sqlite import SqliteStore
+from openapi_server.stores.sqlite_accounts import SqliteAccounts
+from tests.accounts.forgery import attacks
+from tests.asgi import Request, ask
+from tests.conftest import OpensClient, OpensServices
+from tests.fakes import FakeClock
+
+Tokens = dict[str, Any]
+OPTIONAL_LOGIN = "/conversations/sessions"
+
+
+async def log_in(client: httpx.AsyncClient, username: str) -> Tokens:
+    """The tokens of a demo user."""
+    answer = await client.post("/auth/login", json={"username": username, "password": f"{username}-demo"})
+    assert answer.status_code == 200
+    tokens: Tokens = answer.json()
+    return tokens
+
+
+def bearer(tokens: Tokens) -> dict[str, str]:
+    return {"Authorization": f"Bearer {tokens['accessToken']}"}
+
+
+async def refresh(client: httpx.AsyncClient, token: str) -> httpx.Response:
+    return await client.post("/auth/refresh", json={"refreshToken": token})
+
+
+def assert_unauthorized(answer: httpx.Response, code: str, challenge: str) -> None:
+    """A problem of ours with the challenge that RFC 9110 wants on every 401."""
+    assert (answer.status_code, answer.json()["code"]) == (401, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["www-authenticate"] == challenge
+    assert answer.headers["cache-control"] == "no-store"
+
+
+REALM = 'Bearer realm="zoochat"'
+INVALID = f'{REALM}, error="invalid_token"'
+
+
+async def test_a_login_gives_two_tokens_and_says_whose(client: httpx.AsyncClient) -> None:
+    """Nobody may keep them on the way."""
+    answer = await client.post("/auth/login", json={"username": "keeper1", "password": "keeper1-demo"})
+
+    assert answer.headers["cache-control"] == "no-store"
+    told = answer.json()
+    assert told["user"] == {"username": "keeper1", "role": "zookeeper"}
+    assert (told["tokenType"], told["expiresIn"]) == ("Bearer", 900)
+    assert told["accessToken"].count(".") == 2
+    assert len(told["refreshToken"]) == 43
+
+
+@pytest.mark.parametrize(("username", "password"), [("user1", "wrong one"), ("nobody", "user1-demo"), ("USER1", "x")])
+async def test_a_wrong_name_and_a_wrong_password_look_the_same(
+    client: httpx.AsyncClient, username: str, password: str
+) -> None:
+    """To the letter: nobody learns who has an account."""
+    answer = await client.post("/auth/login", json={"username": username, "password": password})
+
+    assert_unauthorized(answer, "bad_credentials", REALM)
+    assert answer.json()["detail"] == "The username or the password is wrong."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"username": "user1"}, {"username": "user1", "password": "x" * 129}, {"username": "", "password": "x"}],
+)
+async def test_a_login_of_the_wrong_form_is_400(client: httpx.AsyncClient, body: dict[str, str]) -> None:
+    """And what was typed is not repeated."""
+    answer = await client.post("/auth/login", json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input")
+    assert "xxx" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("username", "role", "children"),
+    [("user1", "user", []), ("parent1", "parent", ["user1"]), ("admin", "administrator", [])],
+)
+async def test_me_says_who_is_calling(client: httpx.AsyncClient, username: str, role: str, children: list[str]) -> None:
+    """The name, the role, and whom a parent may read along with."""
+    answer = await client.get("/me", headers=bearer(await log_in(client, username)))
+
+    assert answer.json() == {"username": username, "role": role, "children": children}
+
+
+async def test_whoever_brings_nothing_is_asked_to_log_in(client: httpx.AsyncClient) -> None:
+    """Our problem, not the framework's; and no error in the challenge, for there was none."""
+    assert_unauthorized(await client.get("/me"), "login_required", REALM)
+    assert_unauthorized(await client.post("/auth/logout"), "login_required", REALM)
+
+
+async def test_a_visitor_needs_no_login_where_it_is_optional(client: httpx.AsyncClient) -> None:
+    """Anonymous callers are what the zoo is for."""
+    assert (await client.get(OPTIONAL_LOGIN)).status_code == 200
+
+
+ATTACKS = list(attacks(Login("", "", datetime.now(UTC), datetime.now(UTC)), datetime.now(UTC)))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("path", ["/me", OPTIONAL_LOGIN])
+async def test_a_forged_token_opens_nothing(open_services: OpensServices, name: str, path: str) -> None:
+    """Not even as an anonymous visitor, where a login is optional; all else about the token is right."""
+    services = await open_services(clock=FakeClock())
+    granted = await services.accounts.login("user1", "user1-demo")
+    person = await services.accounts.who(granted.access_token)
+    now = services.clock.now()
+    forged = attacks(Login(person.login_id, "user1", now, now + timedelta(days=1)), now)[name]
+
+    answer = await ask(create_app(services), Request("GET", path, headers=(("Authorization", f"Bearer {forged}"),)))
+
+    assert (answer.status, answer.problem["code"]) == (401, "invalid_token")
+
+
+HEADERS: dict[str, Callable[[str], list[str]]] = {
+    "two headers": lambda token: [f"Bearer {token}", f"Bearer {token}"],
+    "two headers, one good": lambda token: [f"Bearer {token}", "Bearer x"],
+    "two in one header": lambda token: [f"Bearer {token}, Bearer {token}"],
+    "Basic": lambda token: ["Basic dXNlcjE6dXNlcjEtZGVtbw=="],
+    "Basic with a good token": lambda token: [f"Basic {token}"],
+    "no scheme": lambda token: [token],
+    "only the scheme": lambda token: ["Bearer"],
+    "only the scheme and a blank": lambda token: ["Bearer "],
+    "empty": lambda token: [""],
+    "quoted": lambda token: [f'Bearer "{token}"'],
+    "something behind it": lambda token: [f"Bearer {token} x"],
+    "not ASCII": lambda token: [f"Bearer {token}é"],
+    "very long": lambda token: ["Bearer " + "x" * 20_000],
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("path", ["/me", OPTIONAL_LOGIN])
+async def test_an_authorization_that_is_not_one_token_is_refused(
+    open_services: OpensServices, name: str, path: str
+) -> None:
+    """Of two nobody can say which is meant, and what we cannot read is no reason to let somebody in."""
+    services = await open_services()
+    token = (await services.accounts.login("user1", "user1-demo")).access_token
+    headers = tuple(("Authorization", value) for value in HEADERS[name](token))
+
+    answer = await ask(create_app(services), Request("GET", path, headers=headers))
+
+    assert (answer.status, answer.problem["code"]) == (401, "invalid_token")
+
+
+async def test_the_scheme_is_read_in_any_case(client: httpx.AsyncClient) -> None:
+    """RFC 9110, section 11.1."""
+    token = (await log_in(client, "user1"))["accessToken"]
+
+    assert (await client.get("/me", headers={"Authorization": f"bEARER {token}"})).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["access_token", "token", "authorization", "Authorization"])
+async def test_a_token_in_the_query_or_a_cookie_is_no_token(client: httpx.AsyncClient, name: str) -> None:
+    """Addresses stand in logs and histories; cookies come with forged requests."""
+    token = (await log_in(client, "user1"))["accessToken"]
+
+    assert (await client.get("/me", params={name: token})).status_code == 401
+    assert (await client.get("/me", headers={"Cookie": f"{name}={token}"})).status_code == 401
+
+
+async def test_a_bad_token_is_refused_before_the_body_is_read(client: httpx.AsyncClient) -> None:
+    """401, not 400: a stranger learns nothing of what would be valid."""
+    answer = await client.post("/credits/allocate", json={"nonsense": 1}, headers={"Authorization": "Bearer x"})
+
+    assert answer.status_code == 401
+
+
+async def test_a_refresh_gives_the_next_two_tokens(client: httpx.AsyncClient) -> None:
+    """Both work; the old access token does until its time is over."""
+    first = await log_in(client, "user1")
+    second = (await refresh(client, first["refreshToken"])).json()
+
+    assert second["refreshToken"] != first["refreshToken"]
+    assert second["user"] == {"username": "user1", "role": "user"}
+    assert (await client.get("/me", headers=bearer(second))).status_code == 200
+    assert (await refresh(client, second["refreshToken"])).status_code == 200
+
+
+async def test_a_refresh_token_that_comes_twice_ends_the_login(client: httpx.AsyncClient) -> None:
+    """Every token of the login is void at once, the thief's and the owner's."""
+    first = await log_in(client, "user1")
+    second = (await refresh(client, first["refreshToken"])).json()
+
+    assert_unauthorized(await refresh(client, first["refreshToken"]), "invalid_token", INVALID)
+
+    assert (await refresh(client, second["refreshToken"])).status_code == 401
+    assert (await client.get("/me", headers=bearer(second))).status_code == 401
+
+
+@pytest.mark.parametrize("token", ["x", "q5v3hG1n0kT7w2Zb9xY4cR8sL6mJ1pD3fA0eU5iO7gE", "🦁"])
+async def test_a_refresh_token_of_nobody_is_refused(client: httpx.AsyncClient, token: str) -> None:
+    """And an access token is none."""
+    assert (await refresh(client, token)).status_code == 401
+    access = (await log_in(client, "user1"))["accessToken"]
+    assert (await refresh(client, access[:512])).status_code == 401
+
+
+async def test_logging_out_works_at_once_and_for_this_login_only(client: httpx.AsyncClient) -> None:
+    """Both tokens are void; another device stays logged in."""
+    here, there = await log_in(client, "user1"), await log_in(client, "user1")
+
+    assert (await client.post("/auth/logout", headers=bearer(here))).status_code == 204
+
+    assert (await client.get("/me", headers=bearer(here))).status_code == 401
+    assert (await refresh(client, here["refreshToken"])).status_code == 401
+    assert (await client.get("/me", headers=bearer(there))).status_code == 200
+
+
+async def test_an_access_token_ends_on_time(open_client: OpensClient) -> None:
+    """To the second; the refresh token goes on, for thirty days from its last use."""
+    clock = FakeClock()
+    client = await open_client(clock=clock)
+    tokens = await log_in(client, "user1")
+
+    clock.advance(899)
+    assert (await client.get("/me", headers=bearer(tokens))).status_code == 200
+    clock.advance(1)
+    assert_unauthorized(await client.get("/me", headers=bearer(tokens)), "invalid_token", INVALID)
+    clock.advance(29 * 86_400)
+    tokens = (await refresh(client, tokens["refreshToken"])).json()
+    clock.advance(30 * 86_400)
+    assert (await refresh(client, tokens["refreshToken"])).status_code == 401
+
+
+async def test_a_new_role_counts_from_the_next_request_on(open_services: OpensServices) -> None:
+    """The token says who somebody is, the store what they may do."""
+    services = await open_services()
+    assert isinstance(services.store, SqliteStore)
+    app = create_app(services)
+    token = (await services.accounts.login("user1", "user1-demo")).access_token
+    allocates = Request(
+        "POST", "/credits/allocate", headers=(("Authorization", f"Bearer {token}"), ("Content-Type", "text/plain"))
+    )
+
+    assert (await ask(app, allocates)).status == 403
+    await SqliteAccounts(services.store.connections, services.clock).set_role("user1", Role.ADMINISTRATOR)
+    # Past the gate: now it is the body that is wrong.
+    assert (await ask(app, allocates)).status == 415
+
+
+class Broken:
+    """Accounts with a bug that no test of ours has found yet."""
+
+    async def who(self, access_token: str) -> None:
+        raise ZeroDivisionError("a secret in a traceback")
+
+
+async def test_a_bug_behind_the_token_lets_nobody_in(
+    open_services: OpensServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a login is optional, an error must not make an anonymous visitor of somebody."""
+    services = await open_services()
+    monkeypatch.setattr(Bearer, "__init__", lambda self, accounts: setattr(self, "_accounts", Broken()))
+
+    answer = await ask(create_app(services), Request("GET", OPTIONAL_LOGIN, headers=(("Authorization", "Bearer x"),)))
+
+    assert (answer.status, answer.problem["code"]) == (500, "internal_error")
+    assert b"secret" not in answer.body
+
+
+def test_every_operation_says_whom_it_lets_in() -> None:
+    """A minimum role needs a login; whoever may be refused for a token is told so in the contract."""
+    for path, operations in load_spec()["paths"].items():
+        for method, operation in operations.items():
+            where, security = f"{method} {path}", operation.get("security", [])
+            assert security in ([], [{"bearerAuth": []}], [{"bearerAuth": []}, {}]), where
+            assert "x-minimum-role" not in operation or security == [{"bearerAuth": []}], where
+            assert not security or "401" in operation["responses"], where
+            assert "x-minimum-role" not in operation or "403" in operation["responses"], where
+
+
+async def test_no_token_and_no_password_is_logged(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor a name, of somebody who mistyped it or typed the password there."""
+    tokens = await log_in(client, "user1")
+    await client.post("/auth/login", json={"username": "user1-demo", "password": "wrong one"})
+    await client.get("/me", headers=bearer(tokens))
+    await refresh(client, tokens["refreshToken"])
+
+    logged = caplog.text + "".join(capsys.readouterr())
+    assert "login_refused" in logged
+    for secret in ("user1", "wrong one", tokens["accessToken"], tokens["refreshToken"], json.dumps(tokens)):
+        assert secret not in logged

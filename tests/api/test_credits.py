@@ -1,0 +1,122 @@
+"""Credits over HTTP: who may give them, and who may see what is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.test_accounts import bearer, log_in
+from tests.conftest import OpensClient
+from tests.fakes import FakeClock
+
+
+async def allocate(client: httpx.AsyncClient, username: str = "admin", **body: Any) -> httpx.Response:
+    headers = bearer(await log_in(client, username))
+    return await client.post("/credits/allocate", json={"userId": "user1", "credits": 5000, **body}, headers=headers)
+
+
+async def balance(client: httpx.AsyncClient, username: str, **params: str) -> httpx.Response:
+    return await client.get("/credits/balance", params=params, headers=bearer(await log_in(client, username)))
+
+
+async def test_an_administrator_gives_credits(open_client: OpensClient) -> None:
+    """201 with what was given; and the user has them, until they are lost."""
+    client = await open_client(clock=FakeClock())
+
+    answer = await allocate(client, expiryDays=30, notes="open day 🦁")
+
+    assert answer.status_code == 201
+    assert answer.json() == {
+        "allocationId": "1",
+        "userId": "user1",
+        "credits": 5000,
+        "createdAt": "2026-11-21T10:30:40.000Z",
+        "expiresAt": "2026-12-21T10:30:40.000Z",
+        "notes": "open day 🦁",
+    }
+    told = (await balance(client, "user1")).json()
+    assert told == {"userId": "user1", "credits": 5000, "expiresAt": "2026-12-21T10:30:40.000Z"}
+
+
+async def test_credits_without_an_expiry_stay(client: httpx.AsyncClient) -> None:
+    """The balance says so."""
+    assert (await allocate(client)).json()["expiresAt"] is None
+    assert (await balance(client, "user1")).json() == {"userId": "user1", "credits": 5000, "expiresAt": None}
+
+
+@pytest.mark.parametrize("username", ["user1", "parent1", "keeper1"])
+async def test_nobody_else_gives_credits(client: httpx.AsyncClient, username: str) -> None:
+    """Not to themselves, not to a child."""
+    answer = await allocate(client, username)
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert (await balance(client, "user1")).json()["credits"] == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"credits": 0},
+        {"credits": -5},
+        {"credits": 1_000_000_001},
+        {"credits": 10**30},
+        {"credits": 1.5},
+        {"credits": "5000"},
+        {"credits": True},
+        {"expiryDays": 0},
+        {"expiryDays": 3651},
+        {"notes": "x" * 501},
+        {"userId": "../user1"},
+        {"userId": "user1\n"},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+async def test_an_allocation_of_the_wrong_form_is_400(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    """It names the field, and gives nothing."""
+    answer = await allocate(client, **body)
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == next(iter(body))
+    assert (await balance(client, "user1")).json()["credits"] == 0
+
+
+async def test_nobody_cannot_be_given_credits(client: httpx.AsyncClient) -> None:
+    """404, with a code of its own."""
+    answer = await allocate(client, userId="nobody")
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "user_not_found")
+
+
+@pytest.mark.parametrize(
+    ("username", "user_id", "status"),
+    [
+        ("user1", "user1", 200),
+        ("parent1", "user1", 200),
+        ("admin", "user1", 200),
+        ("admin", "keeper1", 200),
+        ("user1", "parent1", 404),
+        ("user1", "admin", 404),
+        ("parent1", "keeper1", 404),
+        ("keeper1", "user1", 404),
+        ("user1", "nobody", 404),
+        ("admin", "nobody", 404),
+    ],
+)
+async def test_a_balance_is_seen_by_whom_it_concerns(
+    client: httpx.AsyncClient, username: str, user_id: str, status: int
+) -> None:
+    """One's own, a child's, anybody's for an administrator; somebody else's looks like nobody's."""
+    answer = await balance(client, username, userId=user_id)
+
+    assert answer.status_code == status
+    if status == 404:
+        assert answer.json()["code"] == "user_not_found"
+        assert user_id not in answer.text
+
+
+async def test_a_balance_needs_a_login(client: httpx.AsyncClient) -> None:
+    """Visitors have none."""
+    assert (await client.get("/credits/balance")).status_code == 401
