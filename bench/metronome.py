@@ -11,11 +11,11 @@ from collections.abc import AsyncGenerator
 
 from openapi_server.animals import Prompt
 from openapi_server.config import load_settings
-from openapi_server.interfaces import Spoken
+from openapi_server.interfaces import OneModel, Spoken
 from openapi_server.server import run
 
 
-class Metronome:
+class Metronome(OneModel):
     """Says `pieces` short pieces, `per_s` a second."""
 
     model = "metronome"

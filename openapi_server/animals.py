@@ -96,7 +96,10 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """All that a provider may speak from. `history` is oldest first; `facts` best first, possibly empty."""
+    """All that a provider may speak from. `history` is oldest first; `facts` best first, possibly empty.
+
+    `media_urls` is for minds that can see and hear; nobody else ever opens them.
+    """
 
     animal: Animal
     age_group: AgeGroup
@@ -104,3 +107,4 @@ class Prompt:
     history: tuple[Exchange, ...] = ()
     facts: tuple[Fact, ...] = ()
     context_summary: str | None = None
+    media_urls: tuple[str, ...] = ()

@@ -65,8 +65,8 @@ class Narrator:
         self._typing_since_ms = elapsed_ms
         return [self.started, TypingStarted()]
 
-    def stage(self, stage: Stage, *, is_complete: bool, detail: str) -> list[TurnEvent]:
-        return [StageChanged(stage, is_complete, PROGRESS[stage][is_complete], detail)]
+    def stage(self, stage: Stage, *, is_complete: bool, detail: str, found: int | None = None) -> list[TurnEvent]:
+        return [StageChanged(stage, is_complete, PROGRESS[stage][is_complete], detail, found)]
 
     def say(self, text: str, elapsed_ms: int) -> list[TurnEvent]:
         """A piece of the reply. An empty piece says nothing and makes no event."""

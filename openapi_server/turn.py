@@ -126,12 +126,13 @@ class TypingStopped(TurnEvent):
 
 @dataclass(frozen=True, slots=True)
 class StageChanged(TurnEvent):
-    """A stage of the engine began or ended. `progress` is 0 to 100 and never falls."""
+    """A stage of the engine began or ended. `progress` is 0 to 100 and never falls; `found` counts facts."""
 
     stage: Stage
     is_complete: bool
     progress: int
     detail: str
+    found: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,18 @@ def a_turn(
     at: datetime = NOON,
     outcome: Outcome | None = None,
 ) -> TurnRecord:
-    return TurnRecord(turn_id, session_id, "lion_001", AgeGroup.ELEMENTARY, message, "fake-1", at, outcome=outcome)
+    """A turn of `a_session`, and so of its owner."""
+    return TurnRecord(
+        turn_id=turn_id,
+        session_id=session_id,
+        animal_id="lion_001",
+        age_group=AgeGroup.ELEMENTARY,
+        message=message,
+        model="fake-1",
+        created_at=at,
+        outcome=outcome,
+        owner="cookie:mia",
+    )
 
 
 def an_outcome(reply: str | None = "Roar!", *, at: datetime = NOON, sources: tuple[Source, ...] = ()) -> Outcome:

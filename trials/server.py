@@ -16,7 +16,7 @@ from typing import Any
 from openapi_server.animals import Prompt
 from openapi_server.config import load_settings
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.interfaces import Spoken
+from openapi_server.interfaces import OneModel, Spoken
 from openapi_server.records import TurnRecord
 from openapi_server.server import run
 from openapi_server.stores.sqlite import SqliteStore
@@ -25,7 +25,7 @@ from trials.scripts import Script
 CALLS = "calls"
 
 
-class Scripted:
+class Scripted(OneModel):
     """A mind that follows the script in the visitor's message."""
 
     model = "scripted"

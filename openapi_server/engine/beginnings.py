@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openapi_server.engine.leases import Leases
-from openapi_server.engine.pipeline import Question
+from openapi_server.engine.question import Question
 from openapi_server.errors import AnimalMismatch, SessionNotFound, TurnRunning
 from openapi_server.interfaces import Clock, Store
+from openapi_server.ledger import Charge
 from openapi_server.records import IdempotencyKey, SessionRecord, TurnRecord
 from openapi_server.turn import Started
 
@@ -38,33 +39,64 @@ class Beginnings:
 
     async def begin(self, question: Question, keys: Sequence[IdempotencyKey]) -> Started | Joined:
         """Keep the visitor's message: the first event of the new turn, or the turn that was begun with these keys."""
-        new_session = self._new_session(question) if question.session_id is None else None
-        session = new_session or await self._known_session(question)
-        started = self._introduce(question, session.session_id)
-        turn_id = await self._begin_in_store(self._record(question, started), new_session, keys)
+        known = await self._known_session(question)
+        new_session = None if known else self._new_session(question)
+        session_id = new_session.session_id if new_session else question.place.session_id
+        started = self.introduce(question, session_id or "")
+        turn = self._record(question, started)
+        turn_id = await self._begin_in_store(turn, new_session, keys, question.charge)
         return started if turn_id == started.turn_id else Joined(turn_id)
 
+    def introduce(self, question: Question, session_id: str | None = None) -> Started:
+        """The first event of a new turn."""
+        animal = question.animal
+        return Started(
+            turn_id=new_id("turn"),
+            session_id=session_id or new_id("sess"),
+            animal_id=animal.animal_id,
+            animal_name=animal.name,
+            model=self._model,
+            age_group=question.age_group,
+            disclosure=animal.disclosure,
+        )
+
     async def _begin_in_store(
-        self, turn: TurnRecord, new_session: SessionRecord | None, keys: Sequence[IdempotencyKey]
+        self,
+        turn: TurnRecord,
+        new_session: SessionRecord | None,
+        keys: Sequence[IdempotencyKey],
+        charge: Charge | None,
     ) -> str:
         try:
-            return await self._store.begin_turn(turn, new_session, keys)
+            return await self._store.begin_turn(turn, new_session, keys, charge)
         except TurnRunning:
             # The one in the way may be a dead process's: then it is settled, and the way is free.
             if not await self._leases.recover():
                 raise
-            return await self._store.begin_turn(turn, new_session, keys)
+            return await self._store.begin_turn(turn, new_session, keys, charge)
 
     def _new_session(self, question: Question) -> SessionRecord:
-        now = self._clock.now()
-        ttl_s = self._session_ttl_s
-        return SessionRecord(new_id("sess"), question.animal.animal_id, question.owner, now, now, ttl_s=ttl_s)
+        now, place = self._clock.now(), question.place
+        return SessionRecord(
+            session_id=place.session_id or new_id("sess"),
+            animal_id=question.animal.animal_id,
+            owner=place.owner,
+            created_at=now,
+            last_message_at=now,
+            ttl_s=self._session_ttl_s,
+            handle=place.handle,
+            locked_at=now if place.handle else None,
+        )
 
-    async def _known_session(self, question: Question) -> SessionRecord:
-        session = await self._store.session(question.session_id or "")
-        if session is None:
+    async def _known_session(self, question: Question) -> SessionRecord | None:
+        """The session that the question names; None when it begins one."""
+        place = question.place
+        if place.session_id is None:
+            return None
+        session = await self._store.session(place.session_id)
+        if session is None and not place.is_chosen:
             raise SessionNotFound("There is no such session. Leave sessionId out to begin a new one.")
-        if session.animal_id != question.animal.animal_id:
+        if session is not None and place.handle is None and session.animal_id != question.animal.animal_id:
             raise AnimalMismatch(
                 f"This session is a talk with {session.animal_id}. Leave sessionId out to talk with another animal."
             )
@@ -83,16 +115,5 @@ class Beginnings:
             metadata=question.metadata,
             worker=self._leases.worker,
             lease_until=now + self._leases.duration,
-        )
-
-    def _introduce(self, question: Question, session_id: str) -> Started:
-        animal = question.animal
-        return Started(
-            turn_id=new_id("turn"),
-            session_id=session_id,
-            animal_id=animal.animal_id,
-            animal_name=animal.name,
-            model=self._model,
-            age_group=question.age_group,
-            disclosure=animal.disclosure,
+            media_urls=question.media_urls,
         )

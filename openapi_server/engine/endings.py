@@ -7,9 +7,11 @@ from contextlib import suppress
 
 import structlog
 
+from openapi_server.engine.question import Question
 from openapi_server.engine.writer import TurnWriter, log_id
 from openapi_server.errors import ChatError, Interrupted, SessionDeleted, StoreUnavailable
 from openapi_server.interfaces import Clock, LogClosed, Store
+from openapi_server.ledger import Charge
 from openapi_server.narration import Closing
 from openapi_server.records import Outcome
 from openapi_server.turn import FinishReason, TurnStatus
@@ -27,14 +29,26 @@ class Endings:
         self._store = store
         self._clock = clock
 
-    async def write(self, writer: TurnWriter, ending: Closing | ChatError) -> None:
-        """Settle in the store, then tell the readers: "complete" is only said of a reply that is kept."""
-        outcome = self._outcome(writer, ending)
+    async def write(self, writer: TurnWriter, ending: Closing | ChatError, question: Question) -> None:
+        """Settle in the store, then tell the readers: "complete" is only said of a reply that is kept.
+
+        Unless the question would rather have an answer without memory than none.
+        """
+        outcome = self._outcome(writer, ending, question.charge)
         try:
             if not await self._settle(writer.turn_id, outcome):
                 ending = await self._ending_of_others(writer.turn_id)
         except StoreUnavailable as error:
-            ending = error
+            log.warning("The store is away: the reply is not kept", turn=log_id(writer.turn_id))
+            if not question.may_go_unstored:
+                ending = error
+        await self._tell(writer, ending, outcome)
+
+    async def write_unstored(self, writer: TurnWriter, ending: Closing | ChatError) -> None:
+        """The end of a turn that the store never heard of: there is nothing to settle."""
+        await self._tell(writer, ending, self._outcome(writer, ending, None))
+
+    async def _tell(self, writer: TurnWriter, ending: Closing | ChatError, outcome: Outcome) -> None:
         narrator = writer.narrator
         with suppress(LogClosed):
             if isinstance(ending, Closing):
@@ -56,7 +70,7 @@ class Endings:
         turn = await self._store.turn(turn_id)
         return Interrupted() if turn is not None else SessionDeleted()
 
-    def _outcome(self, writer: TurnWriter, ending: Closing | ChatError) -> Outcome:
+    def _outcome(self, writer: TurnWriter, ending: Closing | ChatError, charge: Charge | None) -> Outcome:
         if isinstance(ending, ChatError):
             return Outcome(
                 status=TurnStatus.FAILED,
@@ -77,4 +91,5 @@ class Endings:
             moderation=ending.moderation,
             latency_ms=writer.elapsed_ms,
             first_token_ms=writer.narrator.first_token_ms,
+            credits_used=ending.usage.total * charge.credits_per_token if charge else 0,
         )

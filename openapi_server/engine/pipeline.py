@@ -11,30 +11,21 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+import structlog
+
 from openapi_server.animals import Animal, Exchange, Fact, Prompt
+from openapi_server.engine.question import Question
 from openapi_server.engine.writer import TurnWriter
-from openapi_server.errors import IdleTimeout, ProviderFailed
+from openapi_server.errors import IdleTimeout, ProviderFailed, StoreUnavailable
 from openapi_server.interfaces import Knowledge, Moderator, Provider, Spoken, Store, Verdict
 from openapi_server.narration import Closing
 from openapi_server.records import TurnRecord
-from openapi_server.turn import AgeGroup, FinishReason, Stage, TurnStatus
+from openapi_server.turn import FinishReason, Stage, TurnStatus
 
 RECALLED_TURNS = 50
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a visitor asks: who is asked, what, and by whom. `session_id` None begins a new session."""
-
-    animal: Animal
-    message: str
-    age_group: AgeGroup = AgeGroup.ELEMENTARY
-    session_id: str | None = None
-    owner: str | None = None
-    context_summary: str | None = None
-    metadata: str | None = None
-    is_cancelled_on_disconnect: bool = False
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +47,7 @@ class Pipeline:
         history = await self._recall(question)
         found = await self._retrieve(question, history, turn)
         facts = await self._rerank(question, history, found, turn)
-        spoken = await self._generate(_prompt(question, history, facts), turn)
+        spoken = await self._generate(question.prompt(history, facts), turn)
         used = facts if spoken.fact_ids is None else [fact for fact in facts if fact.fact_id in spoken.fact_ids]
         sources = tuple(fact.source for fact in used)
         return Closing(spoken.finish_reason, sources, spoken.usage, verdict.moderation)
@@ -70,15 +61,38 @@ class Pipeline:
         return verdict
 
     async def _recall(self, question: Question) -> tuple[Exchange, ...]:
-        if question.session_id is None:
+        """What was said before: as the client tells it, where it does, else as the store has it."""
+        opening = (Exchange(question.opening, ""),) if question.opening else ()
+        told = await self._harmless(question, opening + (question.told or ())[-RECALLED_TURNS:])
+        if question.told is not None or question.recalled_session_id is None:
+            return told
+        return told + await self._remembered(question, question.recalled_session_id)
+
+    async def _remembered(self, question: Question, session_id: str) -> tuple[Exchange, ...]:
+        try:
+            earlier = await self.store.latest_turns(session_id, RECALLED_TURNS)
+        except StoreUnavailable:
+            if not question.may_go_unstored:
+                raise
+            log.warning("The store is away: answering without memory")
             return ()
-        earlier = await self.store.latest_turns(question.session_id, RECALLED_TURNS)
-        return tuple(_exchange(record) for record in earlier if record.status is not TurnStatus.RUNNING)
+        animal = question.animal
+        return tuple(_exchange(record, animal) for record in earlier if record.status is not TurnStatus.RUNNING)
+
+    async def _harmless(self, question: Question, told: Sequence[Exchange]) -> tuple[Exchange, ...]:
+        """Nobody has checked what a client says was said before: what the rules would stop is left out."""
+        return tuple([exchange for exchange in told if await self._is_harmless(question, exchange)])
+
+    async def _is_harmless(self, question: Question, exchange: Exchange) -> bool:
+        verdict = await self.moderator.check(exchange.message, question.animal, question.age_group)
+        return verdict.safe_words is None
 
     async def _retrieve(self, question: Question, history: Sequence[Exchange], turn: TurnWriter) -> Sequence[Fact]:
         await turn.stage_started(Stage.RETRIEVAL, "Looking into the keepers' notes")
-        found = await self.knowledge.retrieve(question.animal, question.message, history)
-        await turn.stage_complete(Stage.RETRIEVAL, f"{_counted(found)} found")
+        found: Sequence[Fact] = ()
+        if question.may_look_up:
+            found = await self.knowledge.retrieve(question.animal, question.message, history)
+        await turn.stage_complete(Stage.RETRIEVAL, f"{_counted(found)} found", len(found))
         return found
 
     async def _rerank(
@@ -86,7 +100,7 @@ class Pipeline:
     ) -> Sequence[Fact]:
         await turn.stage_started(Stage.RERANKING, "Choosing what fits the question and the age")
         facts = await self.knowledge.rerank(found, question.message, history, question.age_group)
-        await turn.stage_complete(Stage.RERANKING, f"{_counted(facts)} chosen")
+        await turn.stage_complete(Stage.RERANKING, f"{_counted(facts)} chosen", len(facts))
         return facts
 
     async def _generate(self, prompt: Prompt, turn: TurnWriter) -> Spoken:
@@ -119,19 +133,10 @@ def _counted(facts: Sequence[Fact]) -> str:
     return "1 fact" if len(facts) == 1 else f"{len(facts)} facts"
 
 
-def _exchange(record: TurnRecord) -> Exchange:
+def _exchange(record: TurnRecord, animal: Animal) -> Exchange:
+    """Facts are only this animal's to refer to: another one that the session was with told its own."""
     outcome = record.outcome
     reply = (outcome.reply if outcome else None) or ""
-    fact_ids = tuple(source.fact_id for source in outcome.sources) if outcome else ()
+    is_same = record.animal_id == animal.animal_id
+    fact_ids = tuple(source.fact_id for source in outcome.sources) if outcome and is_same else ()
     return Exchange(record.message, reply, fact_ids)
-
-
-def _prompt(question: Question, history: tuple[Exchange, ...], facts: Sequence[Fact]) -> Prompt:
-    return Prompt(
-        animal=question.animal,
-        age_group=question.age_group,
-        message=question.message,
-        history=history,
-        facts=tuple(facts),
-        context_summary=question.context_summary,
-    )

@@ -18,8 +18,16 @@ class RunningTurn:
     is nobody's orphan.
     """
 
-    def __init__(self, writer: TurnWriter, orphan_grace_s: float, on_orphaned: Callable[[RunningTurn], None]) -> None:
+    def __init__(
+        self,
+        writer: TurnWriter,
+        orphan_grace_s: float,
+        on_orphaned: Callable[[RunningTurn], None],
+        *,
+        is_stored: bool = True,
+    ) -> None:
         self.writer = writer
+        self.is_stored = is_stored
         self.task: asyncio.Task[None] | None = None
         self.ending: Closing | ChatError | None = None
         self.has_begun = False
@@ -38,7 +46,13 @@ class RunningTurn:
 
     def stop(self) -> None:
         """End it with what was said so far."""
-        self.cut_short(Closing(FinishReason.STOPPED, moderation=self.writer.moderation))
+        writer = self.writer
+        self.cut_short(Closing(FinishReason.STOPPED, usage=writer.usage_so_far, moderation=writer.moderation))
+
+    @property
+    def is_soon_over(self) -> bool:
+        """Somebody has ended it, or will as soon as it is seen that its reader has left."""
+        return self.is_ending or self.ending is not None or self._orphan_grace_s == 0
 
     def joined(self) -> None:
         self._readers += 1

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from openapi_server.engine.beginnings import Beginnings, Joined
 from openapi_server.engine.endings import Endings
 from openapi_server.engine.leases import Leases
-from openapi_server.engine.pipeline import Pipeline, Question
+from openapi_server.engine.pipeline import Pipeline
+from openapi_server.engine.question import Place, Question
 from openapi_server.engine.readers import TurnReader
 from openapi_server.engine.running import RunningTurn
 from openapi_server.engine.writer import TurnWriter, log_id
@@ -30,14 +31,19 @@ from openapi_server.errors import (
     LogGone,
     SessionDeleted,
     SessionNotFound,
+    StoreUnavailable,
     TurnElsewhere,
     TurnNotFound,
+    TurnRunning,
     TurnTimeout,
 )
 from openapi_server.interfaces import Clock, EventLog, LogClosed, Store
 from openapi_server.narration import Closing
 from openapi_server.records import IdempotencyKey, TurnRecord
-from openapi_server.turn import Failed, TurnState, fold
+from openapi_server.turn import Failed, Started, TurnState, fold
+
+# How long a new question waits for a turn that is as good as over, in seconds.
+OVER_SOON_S = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -101,21 +107,48 @@ class TurnEngine:
     async def start(self, question: Question, keys: Sequence[IdempotencyKey] = ()) -> Accepted:
         """Store the visitor's message, open the turn's log and set the turn going.
 
-        Raises `Draining`, `SessionNotFound`, `AnimalMismatch`, `TurnRunning`, `KeyReused` or `StoreUnavailable`, all of
-        them before anything was sent.
+        Raises `Draining`, `SessionNotFound`, `AnimalMismatch`, `TurnRunning`, `KeyReused`, `InsufficientCredits` or
+        `StoreUnavailable`, all of them before anything was sent.
         """
         if self._is_draining:
             raise Draining(retry_after_s=5)
-        started = await self._beginnings.begin(question, keys)
+        try:
+            started = await self._begin(question, keys)
+        except StoreUnavailable:
+            if not question.may_go_unstored:
+                raise
+            log.warning("The store is away: answering without memory")
+            return await self._set_going(replace(question, place=Place(), remembers=None), None)
         if isinstance(started, Joined):
             return await self._joined(started.turn_id)
-        turn_id = started.turn_id
+        return await self._set_going(question, started)
+
+    async def _begin(self, question: Question, keys: Sequence[IdempotencyKey]) -> Started | Joined:
+        try:
+            return await self._beginnings.begin(question, keys)
+        except TurnRunning as busy:
+            # Clients abort and ask anew in one breath: a turn that is as good as over is not in the way.
+            if not await self._is_over_soon(busy.turn_id or ""):
+                raise
+            return await self._beginnings.begin(question, keys)
+
+    async def _is_over_soon(self, turn_id: str) -> bool:
+        running = self._running.get(turn_id)
+        if running is None or running.task is None or not running.is_soon_over:
+            return False
+        done, _ = await asyncio.wait((running.task,), timeout=OVER_SOON_S)
+        return bool(done)
+
+    async def _set_going(self, question: Question, started: Started | None) -> Accepted:
+        """Run the turn; without a `started` that the store knows, it will not be kept."""
+        is_stored = started is not None
+        started = started or self._beginnings.introduce(question)
         writer = TurnWriter(started, self._log, self._clock)
         await writer.open()
         grace_s = 0.0 if question.is_cancelled_on_disconnect else self._limits.orphan_grace_s
-        running = self._running[turn_id] = RunningTurn(writer, grace_s, self._orphaned)
+        running = self._running[started.turn_id] = RunningTurn(writer, grace_s, self._orphaned, is_stored=is_stored)
         running.task = asyncio.create_task(self._run(question, running))
-        return Accepted(turn_id, started.session_id, started.animal_id)
+        return Accepted(started.turn_id, started.session_id, started.animal_id)
 
     async def read(self, turn_id: str, after: int = 0) -> TurnReader:
         """A reader's place behind entry `after`.
@@ -222,7 +255,10 @@ class TurnEngine:
         try:
             ending = await self._speak(question, running)
             running.over()
-            await self._endings.write(running.writer, ending)
+            if running.is_stored:
+                await self._endings.write(running.writer, ending, question)
+            else:
+                await self._endings.write_unstored(running.writer, ending)
         except Exception:
             # Not even the end could be written, by a bug of ours: the readers must not wait for it for ever.
             log.exception("turn_not_ended", turn=log_id(running.writer.turn_id))

@@ -8,7 +8,7 @@ import structlog
 
 from openapi_server.interfaces import Clock, EventLog
 from openapi_server.narration import Narrator
-from openapi_server.turn import Moderation, Stage, Started, TurnEvent
+from openapi_server.turn import Moderation, Stage, Started, TurnEvent, Usage
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +35,11 @@ class TurnWriter:
         return self.narrator.reply
 
     @property
+    def usage_so_far(self) -> Usage:
+        """What a turn that is cut short has cost: no provider says, so its words are counted."""
+        return Usage(completion_tokens=len(self.reply.split()))
+
+    @property
     def elapsed_ms(self) -> int:
         return round((self._clock.monotonic() - self._began_s) * 1000)
 
@@ -46,9 +51,9 @@ class TurnWriter:
         log.debug("stage_started", turn=log_id(self.turn_id), stage=stage.value, elapsed_ms=self.elapsed_ms)
         await self.append(self.narrator.stage(stage, is_complete=False, detail=detail))
 
-    async def stage_complete(self, stage: Stage, detail: str) -> None:
+    async def stage_complete(self, stage: Stage, detail: str, found: int | None = None) -> None:
         log.info("stage_complete", turn=log_id(self.turn_id), stage=stage.value, elapsed_ms=self.elapsed_ms)
-        await self.append(self.narrator.stage(stage, is_complete=True, detail=detail))
+        await self.append(self.narrator.stage(stage, is_complete=True, detail=detail, found=found))
 
     async def say(self, text: str) -> None:
         is_first = self.narrator.first_token_ms is None

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import Any
 
-from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp
 
-from openapi_server.engine.readers import TurnReader
+from openapi_server.engine.question import Place, Question
 from openapi_server.engine.turn_engine import Accepted
-from openapi_server.errors import LogGone, ResumeMismatch, SessionDeleted
+from openapi_server.errors import FieldError, InvalidInput
 from openapi_server.http.bridge import Call, on_loop
-from openapi_server.http.leaving import unless_left
-from openapi_server.http.problems import problem_json
+from openapi_server.http.ownership import Doing, session_for, turn_for
 from openapi_server.http.visitors import Visitor, identify
-from openapi_server.impl.questions import idempotency_keys, place_after, question_of
-from openapi_server.impl.streaming_response import SSEStreamer
+from openapi_server.impl.questions import animal_named, idempotency_keys
+from openapi_server.impl.reading import WholeAnswer, attached, resumed, streamed
 from openapi_server.records import TurnRecord
+from openapi_server.turn import AgeGroup
+from openapi_server.wire.convo import CONVO
 from openapi_server.wire.convo_json import answer_object, state_object, stopped_object
+
+MAX_METADATA_BYTES = 4096
+NO_SESSION = "There is no such session. Leave sessionId out to begin a new one."
 
 
 @on_loop
@@ -32,19 +38,20 @@ async def convo_turn(call: Call, body: dict[str, Any]) -> ASGIApp:
 
 @on_loop
 async def get_convo_turn(call: Call, turn_id: str) -> ASGIApp:
-    return JSONResponse(await _state(call, turn_id))
+    return JSONResponse(await _state(call, await turn_for(call, turn_id, Doing.READ)))
 
 
 @on_loop
 async def stream_convo_turn(call: Call, turn_id: str, after: str | None = None) -> ASGIApp:
     # The log may outlive its session: the store says whether there is such a turn.
-    turn = await call.services.engine.turn(turn_id)
-    return await _attached(call, turn.turn_id, call.headers.get("last-event-id") or after)
+    turn = await turn_for(call, turn_id, Doing.READ)
+    return await attached(call, CONVO, turn.turn_id, call.headers.get("last-event-id") or after)
 
 
 @on_loop
 async def stop_convo_turn(call: Call, turn_id: str) -> ASGIApp:
     began_s = call.services.clock.monotonic()
+    await turn_for(call, turn_id, Doing.CHANGE)
     turn = await call.services.engine.stop(turn_id)
     took_ms = round((call.services.clock.monotonic() - began_s) * 1000)
     return JSONResponse(stopped_object(turn, took_ms))
@@ -53,84 +60,58 @@ async def stop_convo_turn(call: Call, turn_id: str) -> ASGIApp:
 async def _converse(call: Call, body: dict[str, Any], *, is_stream: bool) -> ASGIApp:
     last_event_id = call.headers.get("last-event-id")
     if is_stream and last_event_id:
-        return await _resumed(call, body, last_event_id)
+        return await resumed(call, CONVO, last_event_id, partial(_is_same, body))
     visitor = identify(call)
-    keys = idempotency_keys(call, body, visitor)
-    accepted = await call.services.engine.start(question_of(call, body, visitor), keys)
+    question = await _question(call, body, visitor)
+    accepted = await call.services.engine.start(question, idempotency_keys(call, body, visitor))
     if "respond-async" in call.preferences:
         return await _accepted(call, accepted, visitor)
     if is_stream:
-        return _streamed(call, await call.services.engine.read(accepted.turn_id), visitor.headers)
-    return WholeAnswer(call, accepted, visitor)
+        return await streamed(call, CONVO, accepted, visitor.headers)
+    shape = partial(_answer, headers=visitor.headers)
+    return WholeAnswer(call, accepted, shape, visitor.headers)
 
 
-async def _resumed(call: Call, body: dict[str, Any], last_event_id: str) -> ASGIApp:
-    """The same POST again, with the last event that came through: it never starts a second turn."""
-    turn_id = last_event_id.rpartition("-")[0]
-    turn = await call.services.engine.turn(turn_id)
-    is_same = (turn.message, turn.animal_id) == (body["message"], body["animalId"])
-    if not is_same or body.get("sessionId", turn.session_id) != turn.session_id:
-        raise ResumeMismatch("Repeat the request as it was, or leave Last-Event-ID out to ask anew.")
-    return await _attached(call, turn_id, last_event_id)
+async def _question(call: Call, body: dict[str, Any], visitor: Visitor) -> Question:
+    session_id = body.get("sessionId")
+    if session_id is not None:
+        await session_for(call, session_id, Doing.CHANGE, NO_SESSION)
+    return Question(
+        animal=animal_named(call, body["animalId"]),
+        message=body["message"],
+        age_group=AgeGroup(body.get("ageGroup", AgeGroup.ELEMENTARY)),
+        place=Place(session_id, visitor.owner),
+        context_summary=body.get("contextSummary"),
+        metadata=_metadata(body.get("metadata")),
+        is_cancelled_on_disconnect=body.get("onDisconnect") == "cancel",
+    )
 
 
-async def _attached(call: Call, turn_id: str, last_seen: str | None) -> ASGIApp:
-    """The turn's events after the last one seen; 204 when it has ended and there are none."""
-    reader = await call.services.engine.read(turn_id, place_after(turn_id, last_seen))
-    if reader.is_over:
-        with reader:
-            return Response(status_code=204)
-    return _streamed(call, reader, {})
+def _is_same(body: dict[str, Any], turn: TurnRecord) -> bool:
+    asked = (body["message"], body["animalId"], body.get("sessionId", turn.session_id))
+    return asked == (turn.message, turn.animal_id, turn.session_id)
 
 
 async def _accepted(call: Call, accepted: Accepted, visitor: Visitor) -> ASGIApp:
     location = f"/convo_turn/{accepted.turn_id}"
     headers = {"Location": location, "Preference-Applied": "respond-async", **visitor.headers}
-    return JSONResponse(await _state(call, accepted.turn_id), 202, headers)
+    turn = await call.services.engine.turn(accepted.turn_id)
+    return JSONResponse(await _state(call, turn), 202, headers)
 
 
-def _streamed(call: Call, reader: TurnReader, headers: dict[str, str]) -> ASGIApp:
-    settings = call.services.settings
-    streamer = SSEStreamer(heartbeat_s=settings.heartbeat_s, clock=call.services.clock)
-    return streamer.create_sse_response(
-        streamer.stream_turn(reader),
-        {"X-Streaming-Session-Id": reader.turn_id, **headers},
-        send_timeout_s=settings.send_timeout_s,
-    )
+def _answer(turn: TurnRecord, headers: dict[str, str]) -> ASGIApp:
+    return JSONResponse(answer_object(turn), headers=headers)
 
 
-class WholeAnswer:
-    """ASGI answer that waits for the end of the turn, as one of its readers: a client that leaves is noticed."""
-
-    def __init__(self, call: Call, accepted: Accepted, visitor: Visitor) -> None:
-        self._call = call
-        self._accepted = accepted
-        self._headers = visitor.headers
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        turn = await unless_left(receive, self._ended())
-        if turn is not None:
-            await self._shaped(turn)(scope, receive, send)
-
-    async def _ended(self) -> TurnRecord | SessionDeleted:
-        try:
-            with await self._call.services.engine.read(self._accepted.turn_id) as reader:
-                await reader.to_end()
-        except LogGone:
-            # An idempotency key of long ago: the stored turn is all there is, and all that is needed.
-            pass
-        return await self._call.services.store.turn(self._accepted.turn_id) or SessionDeleted()
-
-    def _shaped(self, turn: TurnRecord | SessionDeleted) -> ASGIApp:
-        if isinstance(turn, SessionDeleted):
-            return problem_json(turn.problem)
-        problem = turn.outcome.problem if turn.outcome else None
-        if problem is None:
-            return JSONResponse(answer_object(turn), headers=self._headers)
-        retry = {"Retry-After": "2"} if problem.retryable else {}
-        return problem_json(problem, {**retry, **self._headers})
+async def _state(call: Call, turn: TurnRecord) -> dict[str, object]:
+    return state_object(turn, await call.services.engine.state(turn.turn_id))
 
 
-async def _state(call: Call, turn_id: str) -> dict[str, object]:
-    turn = await call.services.engine.turn(turn_id)
-    return state_object(turn, await call.services.engine.state(turn_id))
+def _metadata(given: dict[str, Any] | None) -> str | None:
+    if given is None:
+        return None
+    text = json.dumps(given, ensure_ascii=False, separators=(",", ":"))
+    if len(text.encode()) > MAX_METADATA_BYTES:
+        message = f"must be at most {MAX_METADATA_BYTES} bytes of JSON"
+        raise InvalidInput(f"metadata: {message}", errors=(FieldError("metadata", message),))
+    return text

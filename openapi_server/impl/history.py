@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from openapi_server.errors import SessionNotFound
 from openapi_server.http.bridge import Call, on_loop
+from openapi_server.http.ownership import Doing, session_for
 from openapi_server.http.visitors import known_owner
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.interfaces import Store
@@ -25,7 +26,7 @@ LISTED_SUMMARY_LENGTH = 160
 
 @on_loop
 async def get_convo_history(call: Call, session_id: str, limit: int = 50, cursor: str | None = None) -> ASGIApp:
-    session = await _session(call, session_id)
+    session = await session_for(call, session_id, Doing.READ)
     if call.best_of("application/json", "text/event-stream") == "text/event-stream":
         streamer = SSEStreamer()
         turns = _all_turns(call.services.store, session_id)
@@ -36,11 +37,17 @@ async def get_convo_history(call: Call, session_id: str, limit: int = 50, cursor
 
 @on_loop
 async def delete_convo_history(call: Call, session_id: str) -> ASGIApp:
+    session = await session_for(call, session_id, Doing.CHANGE)
+    await delete_session(call, session.session_id)
+    return Response(status_code=204)
+
+
+async def delete_session(call: Call, session_id: str) -> None:
+    """Forget it with all its turns, those included that still run."""
     turn_ids = await call.services.store.delete_session(session_id)
     if turn_ids is None:
         raise SessionNotFound
     await call.services.engine.forget(turn_ids)
-    return Response(status_code=204)
 
 
 @on_loop
@@ -55,12 +62,12 @@ async def list_sessions(call: Call, limit: int = 50, cursor: str | None = None) 
 
 @on_loop
 async def get_session(call: Call, session_id: str) -> ASGIApp:
-    return JSONResponse(await _described(call, await _session(call, session_id)))
+    return JSONResponse(await _described(call, await session_for(call, session_id, Doing.READ)))
 
 
 @on_loop
 async def summarize_convo(call: Call, body: dict[str, Any]) -> ASGIApp:
-    session = await _session(call, body["sessionId"])
+    session = await session_for(call, body["sessionId"], Doing.READ)
     summary = await _summary(call, session, body.get("maxLength", DEFAULT_SUMMARY_LENGTH))
     return JSONResponse(
         {
@@ -70,13 +77,6 @@ async def summarize_convo(call: Call, body: dict[str, Any]) -> ASGIApp:
             "messageCount": summary.message_count,
         }
     )
-
-
-async def _session(call: Call, session_id: str) -> SessionRecord:
-    session = await call.services.store.session(session_id)
-    if session is None:
-        raise SessionNotFound
-    return session
 
 
 async def _described(call: Call, session: SessionRecord) -> dict[str, object]:

@@ -30,14 +30,7 @@ from openapi_server.turn import (
 )
 from openapi_server.wire import history
 from openapi_server.wire.convo import CONVO
-from openapi_server.wire.sse import Contract, Frame, JsonObject, comment, retry_line
-
-STREAM_HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-store, no-transform",
-    # nginx would hold the stream back otherwise.
-    "X-Accel-Buffering": "no",
-}
+from openapi_server.wire.sse import STREAM_HEADERS, Contract, Frame, JsonObject, comment, retry_line
 
 # Said before the end of a turn that the server's own end cut short: readers may return soon.
 COME_BACK = (comment("the server restarts; come back in a moment") + retry_line(1000)).encode()
@@ -66,15 +59,23 @@ class SSEStreamer:
         return Frame(data, event=event, id=id, retry_ms=retry).text
 
     async def stream_turn(self, reader: TurnReader) -> AsyncGenerator[bytes, None]:
-        """A turn from the reader's place to its terminal event; what is ready together comes in one piece."""
+        """A turn from the reader's place to its terminal event; what is ready together comes in one piece.
+
+        A contract has no word for some entries: it is silence on the wire that the heartbeat fills, not in the log.
+        """
         with reader:
             lead = retry_line().encode()
+            silent_since_s = self._clock.monotonic()
             while not reader.is_over:
-                entries = await reader.read(self._heartbeat_s)
+                silent_s = self._clock.monotonic() - silent_since_s
+                entries = await reader.read(max(0.0, self._heartbeat_s - silent_s))
                 if _was_interrupted(reader):
                     lead += COME_BACK
-                yield lead + (self._contract.join(entries) if entries else self._heartbeat(reader))
-                lead = b""
+                piece = self._contract.join(entries) if entries else self._heartbeat(reader)
+                if lead or piece:
+                    # The first line goes out at once, and the headers with it, however long the first word takes.
+                    yield lead + piece
+                    lead, silent_since_s = b"", self._clock.monotonic()
 
     def _heartbeat(self, reader: TurnReader) -> bytes:
         return self._contract.heartbeat(reader.stage, reader.elapsed_ms).encode()
@@ -102,6 +103,16 @@ class SSEStreamer:
             yield script.text(narrator.fail(ProviderFailed(), self._ms_since(began_s)))
         else:
             yield script.text(narrator.complete(Closing(), self._ms_since(began_s)))
+
+    async def stream_script(
+        self, turn_id: str, steps: AsyncIterable[Sequence[TurnEvent] | str]
+    ) -> AsyncGenerator[str, None]:
+        """Events that no turn lies behind, as a stream that looks like one; text, a heartbeat, goes out as it is."""
+        script = _Script(self._contract, turn_id, self._clock)
+        lead = retry_line()
+        async for step in steps:
+            yield lead + (step if isinstance(step, str) else script.text(step))
+            lead = ""
 
     async def stream_typing_indicator(self, work: Awaitable[object]) -> AsyncGenerator[str, None]:
         """`typing` start, then, when the work is done or has failed, `typing` stop with how long it really took."""

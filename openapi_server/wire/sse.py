@@ -15,6 +15,12 @@ from openapi_server.turn import Entry, Stage
 
 RETRY_MS = 2000
 MAX_ID_BYTES = 128
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-store, no-transform",
+    # nginx would hold the stream back otherwise.
+    "X-Accel-Buffering": "no",
+}
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _FORBIDDEN = re.compile(r"[\r\n\0]")
 
@@ -73,6 +79,11 @@ def compact_json(value: object) -> str:
 def comment(text: str) -> str:
     """A block that every client ignores: the heartbeat where a contract has no event for it."""
     return f": {_LINE_END.sub(' ', text)}\n\n"
+
+
+def quiet_heartbeat(stage: Stage | None, elapsed_ms: int) -> str:
+    """The heartbeat of contracts that have no event for it."""
+    return comment("heartbeat")
 
 
 def retry_line(retry_ms: int = RETRY_MS) -> str:

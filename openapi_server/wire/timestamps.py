@@ -1,4 +1,4 @@
-"""Times on the wire: RFC 3339, UTC, milliseconds, `Z`."""
+"""Times on the wire: RFC 3339, UTC, milliseconds, `Z`; and the one form that a client knows from elsewhere."""
 
 from __future__ import annotations
 
@@ -11,3 +11,12 @@ def iso_millis(at: datetime) -> str:
     '2025-11-06T10:30:40.001Z'
     """
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def naive_micros(at: datetime) -> str:
+    """UTC without saying so, in microseconds: what the devices' clients have always been sent.
+
+    >>> naive_micros(datetime(2025, 10, 1, 14, 24, 19, 941641, tzinfo=UTC))
+    '2025-10-01T14:24:19.941641'
+    """
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")

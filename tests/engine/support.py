@@ -7,11 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from openapi_server.engine.leases import Leases
-from openapi_server.engine.pipeline import Pipeline, Question
+from openapi_server.engine.pipeline import Pipeline
+from openapi_server.engine.question import Place, Question
 from openapi_server.engine.turn_engine import Limits, TurnEngine
 from openapi_server.errors import StoreUnavailable, TurnRunning
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.interfaces import Provider
+from openapi_server.ledger import Charge
 from openapi_server.records import IdempotencyKey, Lease, Outcome, SessionRecord, TurnRecord
 from openapi_server.turn import Entry
 from tests.fakes import Blocks, FakeClock, Lenient, TinyZoo, a_lion
@@ -27,7 +29,11 @@ class Shelf:
         self.is_away = False
 
     async def begin_turn(
-        self, turn: TurnRecord, new_session: SessionRecord | None = None, keys: Sequence[IdempotencyKey] = ()
+        self,
+        turn: TurnRecord,
+        new_session: SessionRecord | None = None,
+        keys: Sequence[IdempotencyKey] = (),
+        charge: Charge | None = None,
     ) -> str:
         if new_session is not None:
             self.sessions[new_session.session_id] = new_session
@@ -101,5 +107,5 @@ class Bench:
         return entries
 
 
-def hello(**more: str) -> Question:
-    return Question(a_lion(), "Hello!", **more)  # type: ignore[arg-type]
+def hello(session_id: str | None = None) -> Question:
+    return Question(a_lion(), "Hello!", place=Place(session_id))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from openapi_server.animals import Prompt
 from openapi_server.engine import endings
-from openapi_server.engine.pipeline import Question
-from openapi_server.interfaces import Spoken
+from openapi_server.engine.question import Question
+from openapi_server.interfaces import OneModel, Spoken
 from openapi_server.turn import Chunk, Completed, Entry, Failed, TurnStatus
 from tests.engine.support import Bench, hello
 from tests.fakes import a_lion
@@ -30,7 +30,7 @@ HAPPENINGS = st.lists(
 )
 
 
-class Puppet:
+class Puppet(OneModel):
     """A provider that says what it is told, when it is told."""
 
     model = "puppet"

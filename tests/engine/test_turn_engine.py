@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from openapi_server.engine.pipeline import Question
+from openapi_server.engine.question import Place, Question
 from openapi_server.errors import AnimalMismatch, Draining, SessionNotFound, TurnNotFound
 from openapi_server.interfaces import Provider
 from openapi_server.records import Outcome, SessionRecord, TurnRecord
@@ -161,7 +161,7 @@ async def test_an_unknown_session_and_a_foreign_animal_are_refused_before_anythi
     with pytest.raises(SessionNotFound):
         await bench.engine.start(hello(session_id="sess_unknown"))
     with pytest.raises(AnimalMismatch):
-        await bench.engine.start(Question(a_lion("tiger_001"), "Hi", session_id=started.session_id))
+        await bench.engine.start(Question(a_lion("tiger_001"), "Hi", place=Place(started.session_id)))
     assert list(bench.store.turns) == [started.turn_id]
 
 

@@ -1,0 +1,136 @@
+"""The chat sessions' contract: sessions of logged-in users, streams that cost credits, and their confirmation."""
+
+from __future__ import annotations
+
+import hmac
+from functools import partial
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp
+
+from openapi_server.engine.beginnings import new_id
+from openapi_server.engine.question import Place, Question
+from openapi_server.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
+from openapi_server.http.bridge import Call, on_loop
+from openapi_server.http.ownership import Doing, session_for
+from openapi_server.http.visitors import identify
+from openapi_server.impl.history import delete_session
+from openapi_server.impl.questions import animal_named, idempotency_keys
+from openapi_server.impl.reading import resumed, streamed
+from openapi_server.interfaces import Model
+from openapi_server.ledger import Charge
+from openapi_server.records import SessionRecord, TurnRecord
+from openapi_server.wire.sessions import (
+    SESSIONS,
+    confirmed_object,
+    created_object,
+    details_object,
+    model_object,
+    session_object,
+)
+
+TITLE_LENGTH = 60
+
+
+@on_loop
+async def list_models(call: Call) -> ASGIApp:
+    models, price = call.services.provider.models(), call.services.settings.credits_per_token
+    return JSONResponse({"models": [model_object(model, price) for model in models]})
+
+
+@on_loop
+async def create_chat_session(call: Call, body: dict[str, Any]) -> ASGIApp:
+    _model(call, body)
+    animal = animal_named(call, body.get("animalId", call.services.settings.default_animal))
+    opening = body.get("initialMessage")
+    now = call.services.clock.now()
+    session = SessionRecord(
+        session_id=new_id("sess"),
+        animal_id=animal.animal_id,
+        owner=identify(call).owner,
+        created_at=now,
+        last_message_at=now,
+        ttl_s=call.services.settings.session_ttl_s,
+        title=body.get("title") or (opening or "").strip()[:TITLE_LENGTH] or f"Talk with {animal.name}",
+        opening=opening,
+    )
+    await call.services.store.create_session(session)
+    location = {"Location": f"/chat/sessions/{session.session_id}"}
+    return JSONResponse(created_object(session), 201, location)
+
+
+@on_loop
+async def list_chat_sessions(call: Call, limit: int = 50, cursor: str | None = None) -> ASGIApp:
+    page = await call.services.store.sessions_of(identify(call).owner, limit, cursor)
+    sessions = [session_object(session) for session in page.items]
+    return JSONResponse({"sessions": sessions, "nextCursor": page.next_cursor})
+
+
+@on_loop
+async def get_chat_session(call: Call, session_id: str, limit: int = 50, cursor: str | None = None) -> ASGIApp:
+    session = await session_for(call, session_id, Doing.READ)
+    page = await call.services.store.turns_of(session.session_id, limit, cursor)
+    return JSONResponse(details_object(session, page, is_first=cursor is None))
+
+
+@on_loop
+async def delete_chat_session(call: Call, session_id: str) -> ASGIApp:
+    session = await session_for(call, session_id, Doing.CHANGE)
+    await delete_session(call, session.session_id)
+    return JSONResponse({"message": "The session was deleted.", "sessionId": session.session_id})
+
+
+@on_loop
+async def stream_chat_session(call: Call, session_id: str, body: dict[str, Any]) -> ASGIApp:
+    session = await session_for(call, session_id, Doing.CHANGE)
+    model = _model(call, body)
+    last_event_id = call.headers.get("last-event-id")
+    if last_event_id:
+        return await resumed(call, SESSIONS, last_event_id, partial(_is_same, session, body))
+    keys = idempotency_keys(call, {**body, "sessionId": session_id}, identify(call))
+    try:
+        accepted = await call.services.engine.start(_question(call, session, body, model), keys)
+    except TurnRunning as busy:
+        raise SessionStreaming("Confirm the running stream, or wait for its end.", turn_id=busy.turn_id) from None
+    return await streamed(call, SESSIONS, accepted)
+
+
+@on_loop
+async def update_stream(call: Call, session_id: str, body: dict[str, Any]) -> ASGIApp:
+    session = await session_for(call, session_id, Doing.CHANGE)
+    latest = await call.services.store.latest_turns(session.session_id, 1)
+    given = body["streamingSessionId"].encode()
+    # Constant time, and the same answer for every wrong id: the right one cannot be felt out.
+    if not latest or not hmac.compare_digest(latest[0].turn_id.encode(), given):
+        message = "Streaming session ID mismatch: this is not the session's last stream."
+        raise StreamMismatch(message, errors=(FieldError("streamingSessionId", "mismatch"),))
+    # A client that confirms is done, whether the animal is or not.
+    turn = await call.services.engine.stop(latest[0].turn_id)
+    return JSONResponse(confirmed_object(turn))
+
+
+def _question(call: Call, session: SessionRecord, body: dict[str, Any], model: Model) -> Question:
+    price = call.services.settings.credits_per_token
+    person = call.person
+    return Question(
+        animal=animal_named(call, session.animal_id),
+        message=body["message"],
+        place=Place(session.session_id, session.owner),
+        opening=session.opening,
+        charge=Charge(person.username, model.max_tokens * price, price) if person else None,
+    )
+
+
+def _is_same(session: SessionRecord, body: dict[str, Any], turn: TurnRecord) -> bool:
+    return (turn.message, turn.session_id) == (body["message"], session.session_id)
+
+
+def _model(call: Call, body: dict[str, Any]) -> Model:
+    """The model that the body asks for, else the one that speaks here."""
+    wanted = body.get("modelId", call.services.provider.model)
+    for model in call.services.provider.models():
+        if model.model_id == wanted:
+            return model
+    message = "must be the id of an available model: GET /models lists them"
+    raise InvalidInput(f"modelId: {message}", errors=(FieldError("modelId", message),))

@@ -1,0 +1,29 @@
+"""Every contract, and the operation that streams it. A new one is a line here: then the suite of encoders runs for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from openapi_server.wire.convo import CONVO
+from openapi_server.wire.devices import DEVICES
+from openapi_server.wire.platform import PLATFORM
+from openapi_server.wire.sessions import SESSIONS
+from openapi_server.wire.sse import Contract
+from openapi_server.wire.tokens import TOKENS
+
+
+class Operation(NamedTuple):
+    """An operation by the keys that it has in `openapi.yaml`."""
+
+    method: str
+    path: str
+
+
+CONTRACTS: Mapping[Contract, Operation] = {
+    CONVO: Operation("post", "/convo_turn_stream"),
+    PLATFORM: Operation("post", "/api/v1/stream"),
+    SESSIONS: Operation("post", "/chat/sessions/{sessionId}/stream"),
+    TOKENS: Operation("post", "/chat"),
+    DEVICES: Operation("post", "/chat/stream"),
+}

@@ -1,0 +1,176 @@
+"""The analytics platform's contract: `progress` as the engine reaches its stages, `result` and `complete`; or a job.
+
+Chunks are not shown: this client waits for the whole answer and likes to know how far it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from openapi_server.errors import Problem
+from openapi_server.records import TurnRecord
+from openapi_server.turn import (
+    Completed,
+    Entry,
+    Failed,
+    FinishReason,
+    Source,
+    Stage,
+    StageChanged,
+    Started,
+    TurnState,
+    TurnStatus,
+    Usage,
+)
+from openapi_server.wire.problem import problem_object
+from openapi_server.wire.sse import Contract, Frame, JsonObject
+from openapi_server.wire.timestamps import iso_millis
+
+
+class Step(NamedTuple):
+    """How far a turn is, as this contract says it: `progress` in percent, never falling."""
+
+    name: str
+    message: str
+    progress: int
+
+
+INITIALIZING = Step("initializing", "Waking the animal up", 10)
+LOADING = Step("loading_documents", "Reading the keepers' notes", 25)
+ANALYZING = Step("analyzing", "Choosing what fits the question", 50)
+GENERATING = Step("generating_response", "The animal is answering", 75)
+COMPLETE = Step("complete", "The animal has answered", 100)
+FAILED = Step("failed", "The animal could not answer", 100)
+
+# What the engine has really done when this contract speaks of a step: (stage, is_complete).
+REACHED = {
+    (Stage.RETRIEVAL, True): LOADING,
+    (Stage.RERANKING, True): ANALYZING,
+    (Stage.GENERATION, False): GENERATING,
+}
+
+JOB_STATUS = {
+    TurnStatus.QUEUED: "pending",
+    TurnStatus.RUNNING: "running",
+    TurnStatus.SUCCEEDED: "succeeded",
+    TurnStatus.STOPPED: "succeeded",
+    TurnStatus.FAILED: "failed",
+}
+
+
+def encode(entry: Entry) -> Iterator[Frame]:
+    """Frames for one log entry. Pure and stateless, so a resumed stream repeats the same bytes."""
+    match entry.event:
+        case Started():
+            yield Frame(_progress(INITIALIZING), event="progress", id=entry.id)
+        case StageChanged(stage=stage, is_complete=is_complete, found=found) if (stage, is_complete) in REACHED:
+            step = REACHED[stage, is_complete]
+            yield Frame(_progress(step) | _details(found), event="progress", id=entry.id)
+        case Completed() as completed:
+            yield Frame(_result_of(completed), event="result")
+            body = {"progress": COMPLETE.progress, "message": COMPLETE.message, "step": COMPLETE.name}
+            yield Frame(body, event="complete", id=entry.id)
+        case Failed(problem=problem):
+            yield Frame(error_object(problem), event="error", id=entry.id)
+
+
+def heartbeat(stage: Stage | None, elapsed_ms: int) -> str:
+    return Frame({}, event="heartbeat").text
+
+
+def job_id_of(turn_id: str) -> str:
+    """The name under which a turn is polled here.
+
+    >>> job_id_of("turn_3b1f"), turn_id_of("job_3b1f")
+    ('job_3b1f', 'turn_3b1f')
+    """
+    return "job_" + turn_id.removeprefix("turn_")
+
+
+def turn_id_of(job_id: str) -> str:
+    return "turn_" + job_id.removeprefix("job_")
+
+
+def accepted_object(turn_id: str) -> dict[str, object]:
+    """The answer of `?mode=job`."""
+    job_id = job_id_of(turn_id)
+    return {"job_id": job_id, "status": "pending", "polling_url": f"/jobs/{job_id}"}
+
+
+def job_object(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
+    """A turn as a job: the stored outcome once there is one, else what its log says so far."""
+    outcome = turn.outcome
+    problem = outcome.problem if outcome else None
+    job: dict[str, object] = {
+        "job_id": job_id_of(turn.turn_id),
+        "status": JOB_STATUS[turn.status],
+        "latest_progress": _progress(_step_of(turn, live)),
+        "result": None,
+        "error": None,
+        "created_at": iso_millis(turn.created_at),
+        "updated_at": iso_millis(turn.updated_at),
+    }
+    if problem is not None:
+        return job | error_object(problem)
+    if outcome is not None:
+        about = _metadata(turn.turn_id, turn.session_id, outcome.finish_reason, outcome.usage, outcome.latency_ms)
+        job["result"] = _result(outcome.reply or "", outcome.sources, about)
+    return job
+
+
+def _step_of(turn: TurnRecord, live: TurnState | None) -> Step:
+    if turn.outcome is not None:
+        return FAILED if turn.status is TurnStatus.FAILED else COMPLETE
+    reached = live.progress if live else 0
+    return next((step for step in (GENERATING, ANALYZING, LOADING) if reached >= step.progress), INITIALIZING)
+
+
+def _progress(step: Step) -> dict[str, object]:
+    return {"step": step.name, "message": step.message, "progress": step.progress}
+
+
+def _details(found: int | None) -> dict[str, object]:
+    return {} if found is None else {"details": {"documents_found": found}}
+
+
+def _result_of(completed: Completed) -> JsonObject:
+    about = _metadata(
+        completed.turn_id, completed.session_id, completed.finish_reason, completed.usage, completed.latency_ms
+    )
+    return _result(completed.reply, completed.sources, about)
+
+
+def _result(response: str, sources: tuple[Source, ...], metadata: dict[str, object]) -> dict[str, object]:
+    return {"response": response, "sources": [_source(source) for source in sources], "metadata": metadata}
+
+
+def _metadata(
+    turn_id: str, session_id: str, finish_reason: FinishReason | None, usage: Usage, latency_ms: int
+) -> dict[str, object]:
+    return {
+        "job_id": job_id_of(turn_id),
+        "session_id": session_id,
+        "finish_reason": finish_reason or FinishReason.STOP,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "latency_ms": latency_ms,
+    }
+
+
+def _source(source: Source) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "type": source.type,
+        "title": source.title,
+        "document_id": source.fact_id,
+        "detail": source.topic,
+    }
+    return shown | ({"url": source.url} if source.url else {})
+
+
+def error_object(problem: Problem) -> dict[str, object]:
+    """One sentence under this contract's own key, and the problem object beside it."""
+    return {"error": problem.detail, "problem": problem_object(problem)}
+
+
+PLATFORM = Contract("platform", encode, heartbeat)
