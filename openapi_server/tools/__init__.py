@@ -1,0 +1,1 @@
+"""Programs beside the server, for people who build clients or servers of its contracts."""

@@ -1,0 +1,84 @@
+"""A chatbot that answers from a can, and keeps what it was sent: for answers that no good server gives."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+STREAM = "text/event-stream; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Canned:
+    """One answer. With `breaks_off` the connection ends before the answer does."""
+
+    body: str = ""
+    status: int = 200
+    media_type: str = STREAM
+    headers: dict[str, str] = field(default_factory=dict)
+    breaks_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One request, its header names in lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: object
+
+
+@dataclass(slots=True)
+class Chatbot:
+    """The server at `url`; `received` are its requests so far."""
+
+    url: str
+    received: list[Received]
+
+
+def as_json(body: object, status: int = 200, **headers: str) -> Canned:
+    return Canned(json.dumps(body), status, "application/json", headers)
+
+
+@contextmanager
+def chatbot(*answers: Canned) -> Iterator[Chatbot]:
+    """Gives the answers in their order, one a request, and the last one again and again."""
+    received: list[Received] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answers, received))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield Chatbot(f"http://127.0.0.1:{server.server_port}", received)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _handler(answers: Sequence[Canned], received: list[Received]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            answer = answers[min(len(received), len(answers) - 1)]
+            raw = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            received.append(Received(self.command, self.path, headers, json.loads(raw) if raw else None))
+            body = answer.body.encode()
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.media_type)
+            self.send_header("Content-Length", str(len(body) + answer.breaks_off))
+            for name, value in answer.headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST  # noqa: N815  # the name that http.server looks for
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return Handler
