@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from openapi_server.engine.workers import new_worker
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.interfaces import Clock, Knowledge, Moderator, Provider
 from openapi_server.services import Services
+from openapi_server.spec import load_spec
 from openapi_server.stores.sqlite import SqliteStore
 from openapi_server.stores.sqlite_accounts import SqliteAccounts
 from openapi_server.stores.sqlite_credits import SqliteCredits
@@ -69,6 +71,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Gathering())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def spec_is_judged_once() -> Iterator[None]:
+    """Connexion holds the whole spec against OpenAPI's schema for every application. It is the same one each time."""
+    # Not at the top: our package excuses Connexion's own warnings, and isort would put it first.
+    from connexion.spec import OpenAPISpecification
+
+    judge = OpenAPISpecification._validate_spec
+    judge_once = cache(lambda: judge(load_spec()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OpenAPISpecification, "_validate_spec", staticmethod(lambda spec: judge_once()))
+        yield
+
+
 @pytest.fixture
 def report() -> Report:
     """Call it with a line that is to stand at the end of the suite's output."""
@@ -86,6 +101,26 @@ class OpensServices(Protocol):
         clock: Clock = ...,
         **settings: object,
     ) -> Services: ...
+
+
+class Zoo:
+    """One application over its services, and as many callers as a test wants, each with cookies of its own."""
+
+    def __init__(self, services: Services, callers: AsyncExitStack) -> None:
+        self.services = services
+        self.app = create_app(services)
+        self._callers = callers
+
+    async def caller(self, address: str = "127.0.0.1", **headers: str) -> httpx.AsyncClient:
+        transport = CheckingTransport(httpx.ASGITransport(self.app, client=(address, 40_000)))
+        client = httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=10, headers=headers)
+        return await self._callers.enter_async_context(client)
+
+
+class OpensZoo(Protocol):
+    """The real application over the given services."""
+
+    async def __call__(self, provider: Provider = ..., **parts: Any) -> Zoo: ...
 
 
 class OpensClient(Protocol):
@@ -161,16 +196,22 @@ async def open_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
 
 
 @pytest.fixture
-async def open_client(open_services: OpensServices) -> AsyncIterator[OpensClient]:
-    async with AsyncExitStack() as stack:
+async def open_zoo(open_services: OpensServices) -> AsyncIterator[OpensZoo]:
+    async with AsyncExitStack() as callers:
 
-        async def open_with(provider: Provider | None = None, **parts: Any) -> httpx.AsyncClient:
-            services = await open_services(provider or Says(), **parts)
-            transport = CheckingTransport(httpx.ASGITransport(create_app(services)))
-            client = httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=10)
-            return await stack.enter_async_context(client)
+        async def open_with(provider: Provider | None = None, **parts: Any) -> Zoo:
+            return Zoo(await open_services(provider or Says(), **parts), callers)
 
         yield open_with
+
+
+@pytest.fixture
+async def open_client(open_zoo: OpensZoo) -> OpensClient:
+    async def open_with(provider: Provider | None = None, **parts: Any) -> httpx.AsyncClient:
+        zoo = await open_zoo(provider or Says(), **parts)
+        return await zoo.caller()
+
+    return open_with
 
 
 @pytest.fixture
@@ -180,8 +221,17 @@ async def client(open_client: OpensClient) -> httpx.AsyncClient:
 
 
 def template_of(path: str) -> str:
-    """The path as the spec writes it."""
-    return re.sub(r"/turn_[0-9a-f]{32}/", "/{turnId}/", path)
+    """The path as the spec writes it.
+
+    >>> template_of("/chat/sessions/sess_9c8b/stream"), template_of("/chat/stream")
+    ('/chat/sessions/{sessionId}/stream', '/chat/stream')
+    """
+    return next(template for template, pattern in _patterns() if pattern.fullmatch(path))
+
+
+@cache
+def _patterns() -> list[tuple[str, re.Pattern[str]]]:
+    return [(template, re.compile(re.sub(r"{\w+}", "[^/]+", template))) for template in load_spec()["paths"]]
 
 
 class CheckingTransport(httpx.AsyncBaseTransport):

@@ -8,3 +8,6 @@ Report = Callable[[str], None]
 
 # Lines of this process, in the order in which they were reported.
 LINES: list[str] = []
+
+# Which of the broken servers `zoochat check` saw through.
+MUTANTS_CAUGHT: dict[str, bool] = {}

@@ -18,6 +18,7 @@ from openapi_server.errors import (
     StoreUnavailable,
     TurnTimeout,
 )
+from openapi_server.tools.check.findings import Violation
 from openapi_server.turn import (
     Chunk,
     Entry,
@@ -189,7 +190,7 @@ def test_heartbeats_fit_anywhere_between_the_first_and_the_last_event(stage: Sta
     )
 
     check_order([event.event for event in events_of(raw)])
-    with pytest.raises(AssertionError):
+    with pytest.raises(Violation):
         check_order(["heartbeat", "metadata", "complete"])
 
 

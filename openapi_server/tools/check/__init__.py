@@ -1,0 +1,1 @@
+"""`zoochat check`: whether a server keeps the five contracts, with the evidence."""

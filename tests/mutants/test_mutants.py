@@ -1,0 +1,54 @@
+"""`zoochat check` is judged: it finds nothing wrong with the server, and each of twenty faults in a broken one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from openapi_server.tools.check.checker import CONTRACTS, Order, check
+from openapi_server.tools.check.findings import Finding, Verdict
+from openapi_server.tools.check.site import Accounts, Login
+from tests.live.processes import ServerProcess
+from tests.mutants.catalogue import MUTANTS, Mutant
+from tests.report import MUTANTS_CAUGHT
+
+# Much later than the server sends one: what is measured on a busy machine is the server's faults, not the machine's.
+HEARTBEAT_S = 3.0
+
+
+class WardProcess(ServerProcess):
+    """All mutants in one process. Turns last long enough to be caught running."""
+
+    module = "tests.mutants"
+    defaults = {"OFFLINE_WORDS_PER_S": 15, "HEARTBEAT": 1}  # noqa: RUF012  # a class variable in the class above
+
+
+@pytest.fixture(scope="module")
+def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    process = WardProcess(tmp_path_factory.mktemp("ward"))
+    yield process
+    process.stop()
+
+
+async def findings_of(url: str, *contracts: str, username: str = "user1") -> list[Finding]:
+    accounts = Accounts(*(Login(name, f"{name}-demo") for name in (username, "admin", "keeper1")))
+    return await check(Order(url, contracts, HEARTBEAT_S, accounts), lambda count: None, lambda finding: None)
+
+
+async def test_the_server_keeps_all_five_contracts(ward: ServerProcess) -> None:
+    """Nothing fails, and nothing has to be skipped; the account has no credits yet."""
+    findings = await findings_of(f"{ward.url}/healthy", username="parent1")
+
+    assert [finding for finding in findings if finding.verdict is not Verdict.PASS] == []
+    assert {finding.contract for finding in findings} == set(CONTRACTS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+async def test_a_broken_server_is_caught(mutant: Mutant, ward: ServerProcess) -> None:
+    """By the check that is there for this fault."""
+    findings = await findings_of(ward.url + mutant.address, mutant.contract)
+
+    failed = [finding.check for finding in findings if finding.verdict is Verdict.FAIL]
+    MUTANTS_CAUGHT[mutant.name] = mutant.check in failed
+    assert mutant.check in failed
