@@ -68,12 +68,12 @@ class SSEStreamer:
             silent_since_s = self._clock.monotonic()
             while not reader.is_over:
                 silent_s = self._clock.monotonic() - silent_since_s
-                entries = await reader.read(max(0.0, self._heartbeat_s - silent_s))
+                # The first line goes out at once, and the headers with it, however long the first word takes.
+                entries = await reader.read(0.0 if lead else max(0.0, self._heartbeat_s - silent_s))
                 if _was_interrupted(reader):
                     lead += COME_BACK
-                piece = self._contract.join(entries) if entries else self._heartbeat(reader)
+                piece = self._contract.join(entries) if entries or lead else self._heartbeat(reader)
                 if lead or piece:
-                    # The first line goes out at once, and the headers with it, however long the first word takes.
                     yield lead + piece
                     lead, silent_since_s = b"", self._clock.monotonic()
 

@@ -1,4 +1,4 @@
-"""Every contract, and the operation that streams it. A new one is a line here: then the suite of encoders runs for it."""
+"""Every contract, and the operation that streams it. A new one is a line here, and the encoder suite runs for it."""
 
 from __future__ import annotations
 

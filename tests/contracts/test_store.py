@@ -20,7 +20,7 @@ import pytest
 
 from openapi_server.errors import InvalidInput, KeyReused, Problem, SessionNotFound, TurnRunning
 from openapi_server.interfaces import Clock, Store
-from openapi_server.records import IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
+from openapi_server.records import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
 from openapi_server.stores.sqlite import SqliteStore
 from openapi_server.turn import AgeGroup, FinishReason, Moderation, TurnStatus, Usage
 from tests.examples import (
@@ -85,6 +85,7 @@ async def talk(store: Store, *messages: str, session_id: str = SESSION_ID, owner
     told: list[TurnRecord] = []
     for place, message in enumerate(messages):
         turn = a_turn(f"turn_{session_id}_{place}", session_id, message=message, at=minutes(place))
+        turn = replace(turn, owner=owner)
         outcome = an_outcome(f"{message}? Roar!", at=minutes(place + 0.5))
         await store.begin_turn(turn)
         assert await store.settle_turn(turn.turn_id, outcome)
@@ -210,6 +211,8 @@ FULL = TurnRecord(
     metadata='{"kiosk":"Nörd 🦁","tags":[1,2.5,null]}',
     worker="worker_7",
     lease_until=NOON + timedelta(seconds=30),
+    owner="cookie:mia",
+    media_urls=("https://zoo.example/a.jpg", "https://zoo.example/b.mp3"),
 )
 
 OUTCOMES = {
@@ -462,7 +465,11 @@ async def test_a_bad_cursor_is_invalid_input(store: Store, cursor: str) -> None:
     """It came from outside: it is refused by name, and never an error of ours."""
     await talk(store, "a", "b")
 
-    for read in (lambda: store.turns_of(SESSION_ID, 10, cursor), lambda: store.sessions_of(MIA, 10, cursor)):
+    for read in (
+        lambda: store.turns_of(SESSION_ID, 10, cursor),
+        lambda: store.sessions_of(MIA, 10, cursor),
+        lambda: store.turns_of_owner(MIA, 10, cursor),
+    ):
         with pytest.raises(InvalidInput) as refusal:
             await read()
         assert [error.field for error in refusal.value.errors] == ["cursor"]
@@ -711,6 +718,260 @@ async def test_a_deleted_session_takes_its_keys_along(store: Store) -> None:
     await store.delete_session(SESSION_ID)
 
     assert await store.begin_turn(a_turn("turn_b"), a_session(), [a_key(body="body-2")]) == "turn_b"
+
+
+# Sessions that clients name
+
+
+NAMED = SessionRecord(
+    session_id=SESSION_ID,
+    animal_id="lion_001",
+    owner="user:ben",
+    created_at=NOON,
+    last_message_at=NOON,
+    title="Löwen \u2028 🦁",
+    opening="My name is Ben.\nHello!",
+    handle="chat_kiosk 7 ☂",
+    locked_at=NOON - timedelta(microseconds=1),
+)
+
+
+async def test_what_a_client_gave_its_session_comes_back(store: Store) -> None:
+    """Title, the words it was begun with and the device's name, whether it was made empty or with its first turn."""
+    other = replace(NAMED, session_id=OTHER_ID)
+    await store.create_session(NAMED)
+    await store.begin_turn(a_turn("turn_other", OTHER_ID), other)
+
+    assert await store.session(SESSION_ID) == NAMED
+    assert await store.session(OTHER_ID) == replace(other, turn_count=1)
+
+
+async def test_a_session_that_is_there_already_is_joined(store: Store) -> None:
+    """Somebody was quicker: it stays what it was, and goes on with this turn."""
+    await store.begin_turn(a_turn("turn_first"), a_session())
+    await store.settle_turn("turn_first", an_outcome())
+    again = replace(a_session(owner=BEN, at=minutes(1)), title="another", ttl_s=5)
+    assert await store.begin_turn(a_turn("turn_second", at=minutes(1)), again) == "turn_second"
+
+    assert await store.session(SESSION_ID) == replace(a_session(), last_message_at=minutes(1), turn_count=2)
+    assert [turn.turn_id for turn in (await store.turns_of(SESSION_ID, 10)).items] == ["turn_first", "turn_second"]
+
+
+async def test_fifty_first_questions_in_a_session_are_one_session_and_one_turn(store: Store) -> None:
+    """All of them would begin it; one does, and the others hear which turn runs."""
+    begun = await asyncio.gather(
+        *(store.begin_turn(a_turn(f"turn_{n}"), a_session()) for n in range(RACERS)), return_exceptions=True
+    )
+
+    (winner,) = [result for result in begun if isinstance(result, str)]
+    assert [result.turn_id for result in begun if isinstance(result, TurnRunning)] == [winner] * (RACERS - 1)
+    assert await store.session(SESSION_ID) == replace(a_session(), turn_count=1)
+
+
+async def test_a_session_that_is_over_makes_room_for_one_of_its_name(store: Store, clock: FakeClock) -> None:
+    """The new one has none of its turns, the one that still ran neither, and none of its keys."""
+    await store.begin_turn(a_turn("turn_old", at=clock.now()), over_soon(at=clock.now()), [a_key(at=clock.now())])
+    await store.settle_turn("turn_old", an_outcome(at=clock.now()))
+    await store.begin_turn(a_turn("turn_lost", at=clock.now()))
+    clock.advance(TTL_S)
+    fresh = over_soon(at=clock.now(), owner=BEN)
+    # The same key leads to a new turn, and not to the one that it stood for.
+    again = [a_key(body="body-2", at=clock.now())]
+    assert await store.begin_turn(a_turn("turn_new", at=clock.now()), fresh, again) == "turn_new"
+
+    assert await store.session(SESSION_ID) == replace(fresh, turn_count=1)
+    assert [turn.turn_id for turn in await store.latest_turns(SESSION_ID, 10)] == ["turn_new"]
+    assert await running(store) == ["turn_new"]
+    assert await store.turn("turn_old") is None
+    assert await store.settle_turn("turn_lost", an_outcome()) is False
+
+
+async def test_to_its_last_moment_a_session_is_joined(store: Store, clock: FakeClock) -> None:
+    """It does not make room before its time."""
+    await store.create_session(over_soon(at=clock.now()))
+    clock.advance(TTL_S - 0.001)
+    await store.begin_turn(a_turn(at=clock.now()), over_soon(at=clock.now(), owner=BEN))
+
+    kept = await store.session(SESSION_ID)
+    assert kept is not None
+    assert kept.owner == MIA
+
+
+# Devices
+
+
+KIOSK = "chat_kiosk-7"
+
+
+def of_the_kiosk(*, at: datetime = NOON, animal_id: str = "lion_001") -> SessionRecord:
+    return replace(over_soon(at=at), animal_id=animal_id, handle=KIOSK, locked_at=at)
+
+
+async def test_a_device_has_a_user_from_its_first_message_on(store: Store) -> None:
+    """Sessions that are no device's have none."""
+    assert await store.device_user(SESSION_ID) is None
+    await store.begin_turn(a_turn(at=minutes(1)), of_the_kiosk())
+    await store.begin_turn(a_turn("turn_other", OTHER_ID), a_session(OTHER_ID))
+
+    assert await store.device_user(SESSION_ID) == DeviceUser(SESSION_ID, KIOSK, minutes(1))
+    assert await store.device_user(OTHER_ID) is None
+
+
+async def test_a_devices_user_stays_when_its_sessions_go(store: Store, clock: FakeClock) -> None:
+    """Deleted or over: the user is the one of the first message, and is made once."""
+    first_seen = clock.now()
+    await store.begin_turn(a_turn(at=first_seen), of_the_kiosk(at=first_seen))
+    clock.advance(TTL_S)
+    await store.begin_turn(a_turn("turn_b", at=clock.now()), of_the_kiosk(at=clock.now()))
+    await store.delete_session(SESSION_ID)
+
+    assert await store.device_user(SESSION_ID) == DeviceUser(SESSION_ID, KIOSK, first_seen)
+
+
+async def test_a_refused_first_message_makes_no_user(store: Store) -> None:
+    """Nothing of a refused turn is kept."""
+    await store.begin_turn(a_turn(), a_session(), [a_key()])
+    other = replace(of_the_kiosk(), session_id=OTHER_ID)
+    with pytest.raises(KeyReused):
+        await store.begin_turn(a_turn("turn_b", OTHER_ID), other, [a_key(body="body-2")])
+
+    assert await store.device_user(OTHER_ID) is None
+
+
+async def test_a_session_is_with_the_animal_that_was_asked_last(store: Store) -> None:
+    """And knows since when; asking the same one again changes nothing, and each turn keeps its own animal."""
+    asked = ["lion_001", "tiger_001", "tiger_001", "lion_001"]
+    known: list[tuple[str, datetime | None]] = []
+    for place, animal_id in enumerate(asked, 1):
+        turn = replace(a_turn(f"turn_{place}", at=minutes(place)), animal_id=animal_id)
+        await store.begin_turn(turn, replace(of_the_kiosk(), ttl_s=86_400))
+        await store.settle_turn(turn.turn_id, an_outcome())
+        session = await store.session(SESSION_ID)
+        assert session is not None
+        known.append((session.animal_id, session.locked_at))
+
+    assert known == [("lion_001", NOON), ("tiger_001", minutes(2)), ("tiger_001", minutes(2)), ("lion_001", minutes(4))]
+    assert [turn.animal_id for turn in (await store.turns_of(SESSION_ID, 10)).items] == asked
+
+
+@pytest.mark.parametrize(
+    "media_urls",
+    [(), ("https://zoo.example/ä?x=1&y=🦁",), tuple(f"https://zoo.example/{n}.jpg" for n in range(10))],
+    ids=["none", "one", "ten"],
+)
+async def test_the_addresses_that_came_with_a_message_are_kept(store: Store, media_urls: tuple[str, ...]) -> None:
+    """All of them, in their order, however the turn is asked for."""
+    turn = replace(a_turn(), media_urls=media_urls)
+    await store.begin_turn(turn, a_session())
+
+    assert await store.turn(TURN_ID) == turn
+    assert list(await store.latest_turns(SESSION_ID, 1)) == [turn]
+    assert (await store.turns_of_owner(MIA, 1)).items == (turn,)
+
+
+# The turns of an owner
+
+
+async def names_of(store: Store, owner: str | None, limit: int = 50) -> list[str]:
+    turns = await all_pages(lambda cursor: store.turns_of_owner(owner, limit, cursor), limit)
+    return [turn.message for turn in turns]
+
+
+async def test_an_owners_turns_come_latest_first_from_all_its_sessions(store: Store) -> None:
+    """Each as it is kept; somebody else's, and nobody's, are not among them."""
+    told = await talk(store, "a", "b", "c")
+    await talk(store, "not mine", session_id=OTHER_ID, owner=BEN)
+    await talk(store, "nobody's", session_id="sess_of_nobody", owner=None)
+    await store.begin_turn(a_turn("turn_now", "sess_2", message="d", at=minutes(1.5)), a_session("sess_2"))
+
+    assert await names_of(store, MIA) == ["c", "d", "b", "a"]
+    assert (await store.turns_of_owner(MIA, 1)).items == (told[-1],)
+    assert await names_of(store, BEN) == ["not mine"]
+    for nobody in ("", "cookie:%", MIA.upper()):
+        assert await names_of(store, nobody) == []
+
+
+async def test_without_an_owner_everybodys_turns_are_listed(store: Store) -> None:
+    """Those that nobody owns, too."""
+    await talk(store, "a", "b")
+    await talk(store, "c", session_id=OTHER_ID, owner=BEN)
+    await talk(store, "d", session_id="sess_of_nobody", owner=None)
+
+    assert sorted(await names_of(store, None)) == ["a", "b", "c", "d"]
+    everybodys = (await store.turns_of_owner(None, 10)).items
+    assert {turn.message: turn.owner for turn in everybodys} == {"a": MIA, "b": MIA, "c": BEN, "d": None}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 8])
+@pytest.mark.parametrize("owner", [MIA, None])
+async def test_pages_of_an_owners_turns_have_no_gap_and_no_repeat(store: Store, owner: str | None, limit: int) -> None:
+    """Also where several were asked in the same moment."""
+    for name, minute in {"a": 1, "b": 2, "c": 2, "d": 2, "e": 0, "f": 3, "g": 3}.items():
+        turn = a_turn(f"turn_{name}", f"sess_{name}", message=name, at=minutes(minute))
+        await store.begin_turn(turn, a_session(turn.session_id, at=turn.created_at))
+
+    found = await names_of(store, owner, limit)
+    assert sorted(found) == list("abcdefg")
+    assert [set(found[:2]), set(found[2:5]), found[5:]] == [set("fg"), set("bcd"), ["a", "e"]]
+
+
+async def test_turns_of_a_session_that_is_over_are_not_listed(store: Store, clock: FakeClock) -> None:
+    """Neither to their owner nor to whoever sees everything; purged or not."""
+    await store.begin_turn(a_turn(at=clock.now()), over_soon(at=clock.now()))
+    assert await names_of(store, MIA) == await names_of(store, None) == ["Hello!"]
+    clock.advance(TTL_S)
+
+    assert await names_of(store, MIA) == await names_of(store, None) == []
+
+
+# A session's time
+
+
+@pytest.mark.parametrize("ttl_s", [1, TTL_S // 2, 10 * TTL_S])
+async def test_a_session_ends_when_it_is_told_to(store: Store, clock: FakeClock, ttl_s: int) -> None:
+    """So long after its last message, sooner or later than it would have; nothing else of it changes."""
+    session = over_soon(at=clock.now())
+    await store.create_session(session)
+    assert await store.set_session_ttl(SESSION_ID, ttl_s) == replace(session, ttl_s=ttl_s)
+
+    clock.advance(ttl_s - 0.001)
+    assert await store.session(SESSION_ID) == replace(session, ttl_s=ttl_s)
+    clock.advance(0.001)
+    assert await store.session(SESSION_ID) is None
+    assert await store.count_expired_sessions() == 1
+
+
+async def test_a_shorter_time_may_be_over_already(store: Store, clock: FakeClock) -> None:
+    """It counts from the last message, not from now; the next message begins a new session."""
+    await store.create_session(over_soon(at=clock.now()))
+    clock.advance(TTL_S / 2)
+    assert await store.set_session_ttl(SESSION_ID, TTL_S // 4) is not None
+
+    assert await store.session(SESSION_ID) is None
+    with pytest.raises(SessionNotFound):
+        await store.begin_turn(a_turn(at=clock.now()))
+
+
+async def test_each_message_gives_a_session_the_time_that_it_was_told(store: Store, clock: FakeClock) -> None:
+    """It is the session's own from then on."""
+    await store.create_session(over_soon(at=clock.now()))
+    await store.set_session_ttl(SESSION_ID, 2 * TTL_S)
+    clock.advance(TTL_S)
+    await store.begin_turn(a_turn(at=clock.now()))
+
+    kept = await store.session(SESSION_ID)
+    assert kept is not None
+    assert kept.expires_at == clock.now() + timedelta(seconds=2 * TTL_S)
+
+
+async def test_a_session_that_is_not_there_is_told_nothing(store: Store, clock: FakeClock) -> None:
+    """Unknown or over; a longer time does not bring it back."""
+    await store.create_session(over_soon(at=clock.now()))
+    clock.advance(TTL_S)
+
+    assert await store.set_session_ttl(SESSION_ID, 100 * TTL_S) is None
+    assert await store.set_session_ttl(OTHER_ID, TTL_S) is None
+    assert await store.session(SESSION_ID) is None
 
 
 # Leases

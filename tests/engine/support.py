@@ -12,21 +12,25 @@ from openapi_server.engine.question import Place, Question
 from openapi_server.engine.turn_engine import Limits, TurnEngine
 from openapi_server.errors import StoreUnavailable, TurnRunning
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.interfaces import Provider
+from openapi_server.interfaces import Moderator, Provider
 from openapi_server.ledger import Charge
 from openapi_server.records import IdempotencyKey, Lease, Outcome, SessionRecord, TurnRecord
 from openapi_server.turn import Entry
-from tests.fakes import Blocks, FakeClock, Lenient, TinyZoo, a_lion
+from tests.fakes import FakeClock, Lenient, TinyZoo, a_lion
 
 
 class Shelf:
-    """A store in a dictionary, that can be told to be away, and counts how often outcomes were written."""
+    """A store in a dictionary, that can be told to be away, and counts how often outcomes were written.
+
+    `is_away` is for outcomes only; `away_for` has the names of the methods that raise.
+    """
 
     def __init__(self) -> None:
         self.sessions: dict[str, SessionRecord] = {}
         self.turns: dict[str, TurnRecord] = {}
         self.outcomes: dict[str, list[Outcome]] = {}
         self.is_away = False
+        self.away_for: frozenset[str] = frozenset()
 
     async def begin_turn(
         self,
@@ -35,9 +39,11 @@ class Shelf:
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
     ) -> str:
+        self._reach("begin_turn")
         if new_session is not None:
             self.sessions[new_session.session_id] = new_session
-        busy = [other.turn_id for other in self.turns.values() if other.turn_id not in self.outcomes]
+        running = [other for other in self.turns.values() if other.turn_id not in self.outcomes]
+        busy = [other.turn_id for other in running if other.session_id == turn.session_id]
         if busy:
             raise TurnRunning(turn_id=busy[0])
         self.turns[turn.turn_id] = turn
@@ -48,16 +54,20 @@ class Shelf:
         return replace(turn, outcome=self.outcomes.get(turn_id, [None])[0]) if turn else None
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
+        self._reach("settle_turn")
         if self.is_away:
             raise StoreUnavailable
         self.outcomes.setdefault(turn_id, []).append(outcome)
         return len(self.outcomes[turn_id]) == 1
 
     async def session(self, session_id: str) -> SessionRecord | None:
+        self._reach("session")
         return self.sessions.get(session_id)
 
     async def latest_turns(self, session_id: str, limit: int) -> list[TurnRecord]:
-        return []
+        self._reach("latest_turns")
+        theirs = [turn for turn in self.turns.values() if turn.session_id == session_id]
+        return [replace(turn, outcome=self.outcomes.get(turn.turn_id, [None])[0]) for turn in theirs[-limit:]]
 
     async def running_turns(self) -> list[Lease]:
         return [
@@ -69,6 +79,10 @@ class Shelf:
     async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> list[str]:
         return [turn_id for turn_id in turn_ids if turn_id not in self.outcomes]
 
+    def _reach(self, method: str) -> None:
+        if method in self.away_for:
+            raise StoreUnavailable
+
 
 class Bench:
     """An engine over fakes, and what a test wants to look at behind it."""
@@ -77,11 +91,13 @@ class Bench:
         self,
         provider: Provider,
         *,
-        moderator: Lenient | Blocks | None = None,
+        moderator: Moderator | None = None,
+        store: Shelf | None = None,
         deadline_s: float = 10,
         grace_s: float = 30,
     ) -> None:
-        self.store = Shelf()
+        self.provider = provider
+        self.store = store or Shelf()
         self.clock = FakeClock()
         self.log = MemoryEventLog(self.clock)
         pipeline = Pipeline(provider, TinyZoo(), moderator or Lenient(), self.store, 5)  # type: ignore[arg-type]

@@ -1,41 +1,29 @@
-"""`SSEStreamer`: the unit test of the first front end, and what else it promises."""
+"""`SSEStreamer`: what it promises beyond the unit test of the first front end, which is in `tests/seeds/`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from starlette.types import Message
 
+from openapi_server.engine.readers import TurnReader
 from openapi_server.errors import ProviderFailed
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.records import Outcome, SessionRecord, TurnRecord
-from openapi_server.turn import AgeGroup, TurnStatus
+from openapi_server.turn import AgeGroup, Chunk, Entry, TurnEvent, TurnStatus
+from openapi_server.wire.contracts import CONTRACTS
+from openapi_server.wire.convo import CONVO
+from openapi_server.wire.platform import PLATFORM
+from openapi_server.wire.sse import Contract
+from tests.examples import COMPLETED, STARTED, TURN_ID, numbered
+from tests.fakes import FakeClock
 from tests.streams import check_order, events_of
 
 NOW = datetime(2026, 11, 21, 10, 30, 40, tzinfo=UTC)
-
-
-async def test_the_unit_test_of_the_ticket() -> None:
-    """As it was written there."""
-    streamer = SSEStreamer()
-    formatted = streamer.format_sse(data='{"content": "Hello"}', event="message", id="123")
-    assert "event: message\n" in formatted
-    assert 'data: {"content": "Hello"}\n' in formatted
-    assert formatted.endswith("\n\n")
-
-    async def mock_generator() -> AsyncIterator[str]:
-        yield "Hello "
-        yield "World!"
-
-    result = []
-    async for event in streamer.stream_chat_response(mock_generator(), "session123", "lion_001"):
-        result.append(event)  # noqa: PERF401  # as it was written there
-
-    assert any("metadata" in e for e in result)
-    assert any("complete" in e for e in result)
 
 
 async def collect(stream: AsyncGenerator[str, None]) -> str:
@@ -158,3 +146,85 @@ async def test_an_error_before_the_first_piece_comes_before_the_headers() -> Non
         await SSEStreamer().create_sse_response(broken())({}, wire.receive, wire.send)
 
     assert wire.sent == []
+
+
+# Silence
+
+
+class Rehearsed:
+    """A place in a log that fills at rehearsed times: (seconds since the beginning, event). Waiting takes no time."""
+
+    def __init__(self, clock: FakeClock, script: Sequence[tuple[float, TurnEvent]]) -> None:
+        self._clock = clock
+        self._began_s = clock.monotonic()
+        self._coming = [(at_s, entry) for (at_s, _), entry in zip(script, numbered(e for _, e in script), strict=True)]
+
+    async def read(self, wait_s: float) -> Sequence[Entry]:
+        now_s = self._clock.monotonic() - self._began_s
+        self._clock.advance(max(0.0, min(wait_s, self._coming[0][0] - now_s)))
+        now_s = self._clock.monotonic() - self._began_s
+        ready = [entry for at_s, entry in self._coming if at_s <= now_s]
+        self._coming = self._coming[len(ready) :]
+        return ready
+
+    @property
+    def is_over(self) -> bool:
+        return not self._coming
+
+    def close(self) -> None:
+        pass
+
+
+async def timed(contract: Contract, script: Sequence[tuple[float, TurnEvent]]) -> list[tuple[float, bytes]]:
+    """Every piece of the stream, and after how many seconds it was sent."""
+    clock = FakeClock()
+    reader = TurnReader(TURN_ID, [], Rehearsed(clock, script), clock)
+    began_s, pieces = clock.monotonic(), SSEStreamer(contract, heartbeat_s=15, clock=clock).stream_turn(reader)
+    return [(clock.monotonic() - began_s, piece) async for piece in pieces]
+
+
+# A chunk every four seconds for a minute: one contract shows them, the other is silent until the end.
+TALKATIVE = [(0, STARTED), *((4.0 * n, Chunk(n, "Roar! ")) for n in range(1, 16)), (62, COMPLETED)]
+# Nothing at all for a minute, then everything.
+SILENT = [(0, STARTED), (60, Chunk(1, "Roar!")), (61, COMPLETED)]
+
+
+@pytest.mark.parametrize("script", [TALKATIVE, SILENT], ids=["while chunks flow", "while nothing happens"])
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+async def test_a_stream_is_never_silent_for_longer_than_its_heartbeat(
+    contract: Contract, script: Sequence[tuple[float, TurnEvent]]
+) -> None:
+    """What a contract has no word for is silence on the wire: entries that nobody sees do not put the heartbeat off."""
+    sent = await timed(contract, script)
+
+    times = [at_s for at_s, _ in sent]
+    assert max(after - before for before, after in pairwise([0.0, *times])) <= 15
+    events = events_of(b"".join(piece for _, piece in sent))
+    assert [event.id for event in events if event.id][-1] == f"{TURN_ID}-{len(script)}"
+
+
+async def test_heartbeats_come_only_into_silence() -> None:
+    """A contract that shows every chunk needs none; one that shows none gets one every fifteen seconds."""
+    convo, platform = await timed(CONVO, TALKATIVE), await timed(PLATFORM, TALKATIVE)
+    beat = b"event: heartbeat\ndata: {}\n\n"
+
+    assert b"heartbeat" not in b"".join(piece for _, piece in convo)
+    assert [at_s for at_s, piece in platform if piece == beat] == [15, 30, 45, 60]
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+async def test_the_retry_line_goes_out_at_once(contract: Contract) -> None:
+    """And the headers with it, also where the first word that the contract has is a minute away."""
+    (at_s, first), *rest = await timed(contract, SILENT)
+
+    assert at_s == 0
+    assert first == b"retry: 2000\n" + contract.join(numbered([STARTED]))
+    assert not any(b"retry:" in piece for _, piece in rest)
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+async def test_a_resumed_stream_begins_at_once_too(contract: Contract) -> None:
+    """Where there is nothing new yet, its reader still learns at once that it is connected."""
+    (at_s, first), *_ = await timed(contract, SILENT[1:])
+
+    assert (at_s, first) == (0, b"retry: 2000\n")

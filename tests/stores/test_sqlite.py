@@ -7,17 +7,31 @@ import os
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from openapi_server.errors import StoreUnavailable, TurnRunning
+from openapi_server.records import IdempotencyKey
 from openapi_server.stores import connections, migrations
 from openapi_server.stores.migrations import MIGRATIONS
 from openapi_server.stores.sqlite import SqliteStore
-from tests.examples import SESSION_ID, TURN_ID, a_session, a_turn, an_outcome
+from openapi_server.turn import AgeGroup, Moderation
+from tests.examples import (
+    NOON,
+    NOTEBOOK,
+    SESSION_ID,
+    TURN_ID,
+    WEB,
+    a_failure,
+    a_session,
+    a_turn,
+    an_outcome,
+)
 from tests.fakes import FakeClock
 
 NOBODY = 65534
@@ -162,6 +176,75 @@ async def test_a_store_that_cannot_open_leaves_no_thread_and_no_file_behind(tmp_
 
     assert store_threads() == before
     assert files_in(tmp_path) == ["corrupt.sqlite3"]
+
+
+# Written by older versions
+
+
+COUNTS = ("SELECT count(*) FROM turns", "SELECT count(*) FROM messages")
+VERSION_2 = Path(__file__).with_name("version_2.sql").read_text()
+LONG_AGO = replace(a_session(), last_message_at=NOON + timedelta(seconds=8), turn_count=4)
+
+
+def seconds(count: int) -> datetime:
+    return NOON + timedelta(seconds=count)
+
+
+@pytest.fixture
+async def migrated(path: Path) -> AsyncIterator[SqliteStore]:
+    """A store over what version 2 had written, after one start of this version."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(VERSION_2)
+    store = await reopen(path)
+    yield store
+    await store.close()
+
+
+async def test_an_older_database_reads_the_same_after_its_migration(migrated: SqliteStore, path: Path) -> None:
+    """Every message, outcome, session and lease that was written when messages had roles."""
+    answer = an_outcome("Roar! Löwe \u2028 🦁", at=seconds(2), sources=(WEB, NOTEBOOK))
+    flagged = replace(answer, moderation=Moderation(True, ("danger",)), latency_ms=1730, first_token_ms=210)
+    first = replace(a_turn(message="Löwe?\n🦁", outcome=flagged), age_group=AgeGroup.PRESCHOOL, metadata='{"kiosk":7}')
+    told = (
+        replace(first, worker="host/1/aaaa", lease_until=seconds(30)),
+        a_turn(
+            "turn_failed", message="turn_failed", at=seconds(3), outcome=a_failure(at=seconds(4), partial_reply="Ro")
+        ),
+        a_turn("turn_silent", message="turn_silent", at=seconds(5), outcome=a_failure(at=seconds(6))),
+        a_turn("turn_running", message="Still there?", at=seconds(8)),
+    )
+
+    assert version_of(path) == len(MIGRATIONS)
+    assert (await migrated.turns_of(SESSION_ID, 10)).items == told
+    assert (await migrated.sessions_of("cookie:mia", 10)).items == (LONG_AGO,)
+    nobodys = replace(a_session("sess_nobodys", owner=None, animal_id="tiger_001"), ttl_s=172_800)
+    assert await migrated.session("sess_nobodys") == nobodys
+    assert [lease.turn_id for lease in await migrated.running_turns()] == ["turn_running"]
+
+
+async def test_an_older_talk_goes_on(migrated: SqliteStore) -> None:
+    """Its running turn is settled, its keys still stand for its turns, and the next question finds its place."""
+    key = IdempotencyKey("hash of key-1", "hash of body-1", seconds(99_999))
+    assert await migrated.settle_turn("turn_running", an_outcome("Yes.", at=seconds(9)))
+    assert await migrated.begin_turn(a_turn("turn_again", at=seconds(10)), None, [key]) == TURN_ID
+    assert await migrated.begin_turn(a_turn("turn_new", at=seconds(10))) == "turn_new"
+
+    replies = [turn.outcome.reply for turn in await migrated.latest_turns(SESSION_ID, 10) if turn.outcome]
+    assert replies == ["Roar! Löwe \u2028 🦁", "Ro", None, "Yes."]
+    assert await migrated.session(SESSION_ID) == replace(LONG_AGO, last_message_at=seconds(10), turn_count=5)
+
+
+async def test_nothing_of_an_older_session_stays_when_it_is_deleted(migrated: SqliteStore, path: Path) -> None:
+    """Also the copies of its messages that the migration made."""
+    await migrated.delete_session(SESSION_ID)
+    await migrated.close()
+
+    with closing(sqlite3.connect(path)) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        assert "older_messages" not in tables
+        left = [db.execute(query).fetchone()[0] for query in COUNTS]
+    assert left == [0, 0]
+    assert b"Still there?" not in bytes_of(path)
 
 
 # A file that is no good

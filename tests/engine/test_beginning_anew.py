@@ -1,0 +1,179 @@
+"""A question that finds its session's turn as good as over: clients abort and ask anew in one breath."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+import pytest
+
+from openapi_server.animals import Prompt
+from openapi_server.engine import turn_engine
+from openapi_server.engine.question import Question
+from openapi_server.engine.turn_engine import Accepted
+from openapi_server.errors import TurnRunning
+from openapi_server.interfaces import OneModel, Spoken
+from openapi_server.ledger import Charge
+from openapi_server.records import Outcome
+from openapi_server.turn import Completed, FinishReason, TurnStatus, Usage
+from tests.engine.support import Bench, Shelf, hello
+from tests.fakes import Fails, Says, Waits
+
+
+class SlowShelf(Shelf):
+    """A store that takes its time to keep an outcome: until `may_settle` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_settle = asyncio.Event()
+        self.is_settling = asyncio.Event()
+
+    async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
+        self.is_settling.set()
+        await self.may_settle.wait()
+        return await super().settle_turn(turn_id, outcome)
+
+
+class WaitsOnce(OneModel):
+    """Its first reply never ends by itself; the next ones are there at once."""
+
+    model = "fake-1"
+
+    def __init__(self) -> None:
+        self.first: Waits | None = Waits()
+        self.has_begun = self.first.has_begun
+
+    def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+        provider = self.first or Says()
+        self.first = None
+        return provider.speak(prompt)
+
+
+async def begun(bench: Bench, question: Question | None = None) -> Accepted:
+    """A turn in the middle of its reply."""
+    started = await bench.engine.start(question or hello())
+    assert isinstance(bench.provider, WaitsOnce)
+    await bench.provider.has_begun.wait()
+    return started
+
+
+def impatient() -> Question:
+    """A question whose client stops by leaving."""
+    return replace(hello(), is_cancelled_on_disconnect=True)
+
+
+async def test_a_question_waits_for_a_turn_that_is_being_stopped() -> None:
+    """It is accepted once the stop is settled, not before, and both turns are kept."""
+    store = SlowShelf()
+    bench = Bench(WaitsOnce(), store=store)
+    first = await begun(bench)
+    stopping = asyncio.create_task(bench.engine.stop(first.turn_id))
+    await store.is_settling.wait()
+    asking = asyncio.create_task(bench.engine.start(hello(first.session_id)))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not asking.done()
+
+    store.may_settle.set()
+    second = await asyncio.wait_for(asking, 5)
+    await bench.drain(second.turn_id)
+    assert (await stopping).status is TurnStatus.STOPPED
+    assert [store.outcomes[turn.turn_id][0].status for turn in (first, second)] == [
+        TurnStatus.STOPPED,
+        TurnStatus.SUCCEEDED,
+    ]
+
+
+async def test_a_question_waits_for_a_turn_whose_only_reader_left_for_good() -> None:
+    """In the very moment in which the reader has left: nobody has seen it yet."""
+    bench = Bench(WaitsOnce())
+    first = await begun(bench, impatient())
+    with await bench.engine.read(first.turn_id):
+        pass
+    second = await bench.engine.start(hello(first.session_id))
+
+    ending = (await bench.drain(second.turn_id))[-1].event
+    assert isinstance(ending, Completed)
+    assert bench.store.outcomes[first.turn_id][0].status is TurnStatus.STOPPED
+
+
+async def test_a_question_is_refused_while_a_turn_goes_on_without_its_reader() -> None:
+    """Its reader may come back: leaving is not stopping. The refusal names the turn."""
+    bench = Bench(WaitsOnce(), grace_s=30)
+    first = await begun(bench)
+    with await bench.engine.read(first.turn_id):
+        pass
+    with pytest.raises(TurnRunning) as refusal:
+        await asyncio.wait_for(bench.engine.start(hello(first.session_id)), turn_engine.OVER_SOON_S / 2)
+
+    assert refusal.value.turn_id == first.turn_id
+    assert first.turn_id not in bench.store.outcomes
+    await bench.engine.close()
+
+
+async def test_a_question_is_refused_while_somebody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where leaving would stop the turn: nobody has left."""
+    monkeypatch.setattr(turn_engine, "OVER_SOON_S", 0.01)
+    bench = Bench(WaitsOnce())
+    first = await begun(bench, impatient())
+    with await bench.engine.read(first.turn_id):
+        with pytest.raises(TurnRunning):
+            await bench.engine.start(hello(first.session_id))
+        assert first.turn_id not in bench.store.outcomes
+
+
+async def test_a_stop_that_takes_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client hears 409 and tries again; the stop goes on."""
+    monkeypatch.setattr(turn_engine, "OVER_SOON_S", 0.01)
+    store = SlowShelf()
+    bench = Bench(WaitsOnce(), store=store)
+    first = await begun(bench)
+    stopping = asyncio.create_task(bench.engine.stop(first.turn_id))
+    await store.is_settling.wait()
+    with pytest.raises(TurnRunning):
+        await bench.engine.start(hello(first.session_id))
+
+    store.may_settle.set()
+    assert (await stopping).status is TurnStatus.STOPPED
+
+
+async def test_of_many_questions_after_an_abort_one_is_accepted() -> None:
+    """All of them have waited for the same turn; the store is the referee."""
+    bench = Bench(WaitsOnce())
+    first = await begun(bench, impatient())
+    with await bench.engine.read(first.turn_id):
+        pass
+    questions = [bench.engine.start(hello(first.session_id)) for _ in range(10)]
+    results = await asyncio.gather(*questions, return_exceptions=True)
+
+    assert sum(isinstance(result, Accepted) for result in results) == 1
+    assert sum(isinstance(result, TurnRunning) for result in results) == 9
+    await bench.engine.close()
+
+
+@pytest.mark.parametrize(("price", "credits_used"), [(None, 0), (1, 1), (7, 7)])
+async def test_a_stopped_turn_has_used_what_was_said(price: int | None, credits_used: int) -> None:
+    """No provider says what a reply cost that it did not end: its words are counted, and paid for."""
+    bench = Bench(WaitsOnce())
+    charge = Charge("ben", 500, price) if price else None
+    started = await begun(bench, replace(hello(), charge=charge))
+    await bench.engine.stop(started.turn_id)
+
+    ending = (await bench.drain(started.turn_id))[-1].event
+    assert isinstance(ending, Completed)
+    assert (ending.reply, ending.finish_reason) == ("Ready, ", FinishReason.STOPPED)
+    outcome = bench.store.outcomes[started.turn_id][0]
+    assert ending.usage == outcome.usage == Usage(0, 1)
+    assert outcome.credits_used == credits_used
+
+
+@pytest.mark.parametrize("provider", [Says(), Fails(OSError(), "Well, ")], ids=["answers", "fails"])
+async def test_a_turn_is_charged_for_its_tokens_and_a_failed_one_is_free(provider: Says | Fails) -> None:
+    """As many credits as tokens were read and written, each at its price."""
+    bench = Bench(provider)
+    started = await bench.engine.start(replace(hello(), charge=Charge("ben", 500, 2)))
+    await bench.drain(started.turn_id)
+
+    used = bench.store.outcomes[started.turn_id][0].credits_used
+    assert used == (12 if isinstance(provider, Says) else 0)

@@ -1,0 +1,92 @@
+"""Turns as the engine tells them: every legal order of events, whole or cut short anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from hypothesis import strategies as st
+
+from openapi_server.errors import ChatError, IdleTimeout, Interrupted, ProviderFailed, StoreUnavailable, TurnTimeout
+from openapi_server.narration import Closing, Narrator
+from openapi_server.turn import FinishReason, Moderation, Source, Stage, TurnEvent, Usage
+from tests.examples import DELICATE_TEXTS, STARTED, pieces, sources
+
+Step = Callable[[Narrator, int], list[TurnEvent]]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """What happens in one turn. After `cut_after` steps, where that is set, it is stopped, or fails by `cut_by`."""
+
+    pieces: tuple[str, ...] = ("Roar! ", "I am ", "a lion.")
+    sources: tuple[Source, ...] = ()
+    finish_reason: FinishReason = FinishReason.STOP
+    usage: Usage = Usage(3, 5)
+    cut_after: int | None = None
+    cut_by: ChatError | None = None
+
+    def events(self) -> list[TurnEvent]:
+        """The turn's whole log, a millisecond a step."""
+        narrator = Narrator(STARTED)
+        told = narrator.begin()
+        steps = self._steps()[: self.cut_after]
+        for elapsed_ms, step in enumerate(steps, 1):
+            told += step(narrator, elapsed_ms)
+        return told + self._ending(narrator, len(steps) + 1)
+
+    def _steps(self) -> list[Step]:
+        """The stages as the pipeline goes through them; fixed words need only the first."""
+        says = [_say(piece) for piece in self.pieces]
+        if self.finish_reason is FinishReason.BLOCKED:
+            return [*_stage(Stage.MODERATION), *says]
+        generation, spoken = _stage(Stage.GENERATION)
+        looked_up = [*_stage(Stage.RETRIEVAL, len(self.sources)), *_stage(Stage.RERANKING, len(self.sources))]
+        return [*_stage(Stage.MODERATION), *looked_up, generation, *says, spoken]
+
+    def _ending(self, narrator: Narrator, elapsed_ms: int) -> list[TurnEvent]:
+        if self.cut_by is not None:
+            return narrator.fail(self.cut_by, elapsed_ms)
+        if self.cut_after is not None:
+            return narrator.complete(Closing(FinishReason.STOPPED, usage=self.usage), elapsed_ms)
+        if not narrator.reply.strip():
+            return narrator.fail(ProviderFailed(), elapsed_ms)
+        moderation = Moderation(self.finish_reason is FinishReason.BLOCKED)
+        return narrator.complete(Closing(self.finish_reason, self.sources, self.usage, moderation), elapsed_ms)
+
+
+def _stage(stage: Stage, found: int | None = None) -> tuple[Step, Step]:
+    begins = partial(Narrator.stage, stage=stage, is_complete=False, detail="Löwe, where are you?")
+    ends = partial(Narrator.stage, stage=stage, is_complete=True, detail="Here.", found=found)
+    return (lambda narrator, elapsed_ms: begins(narrator)), (lambda narrator, elapsed_ms: ends(narrator))
+
+
+def _say(piece: str) -> Step:
+    return lambda narrator, elapsed_ms: narrator.say(piece, elapsed_ms)
+
+
+NARRATIONS: dict[str, Telling] = {
+    "answered": Telling(),
+    "cut off at its length": Telling(finish_reason=FinishReason.LENGTH),
+    "blocked": Telling(("Let us talk about something else.",), finish_reason=FinishReason.BLOCKED),
+    "stopped at once": Telling(cut_after=0),
+    "stopped while looking things up": Telling(cut_after=3),
+    "stopped in the middle": Telling(cut_after=9),
+    "stopped after its last word": Telling(cut_after=11),
+    "failed at once": Telling(cut_after=0, cut_by=StoreUnavailable()),
+    "failed before the first word": Telling(cut_after=7, cut_by=IdleTimeout()),
+    "failed in the middle": Telling(cut_after=9, cut_by=ProviderFailed()),
+    "said nothing": Telling(("", " ", "\n")),
+    **{text: Telling(("Roar! ", delicate, delicate)) for text, delicate in DELICATE_TEXTS.items()},
+}
+
+tellings = st.builds(
+    Telling,
+    pieces=st.lists(pieces | st.just(""), max_size=6).map(tuple),
+    sources=st.lists(sources, max_size=2).map(tuple),
+    finish_reason=st.sampled_from([FinishReason.STOP, FinishReason.LENGTH, FinishReason.BLOCKED]),
+    usage=st.builds(Usage, st.integers(0, 10**6), st.integers(0, 10**6)),
+    cut_after=st.none() | st.integers(0, 14),
+    cut_by=st.none() | st.sampled_from([ProviderFailed(), TurnTimeout(), IdleTimeout(), Interrupted(), ChatError()]),
+)

@@ -1,0 +1,21 @@
+"""How the example values look on the wire, written out by hand: what the tables of exact bytes are made of."""
+
+from __future__ import annotations
+
+from openapi_server.turn import Entry, TurnEvent
+from openapi_server.wire.sse import Contract
+from tests.examples import NOON, TURN_ID
+
+AT = "2026-11-21T12:00:00.123Z"
+AT_NAIVE = "2026-11-21T12:00:00.123456"
+ID = f"id: {TURN_ID}-7\n"
+PROBLEM_BYTES = (
+    '{"type":"urn:problem:zoochat:provider_failed","title":"The animal lost its voice","status":502,'
+    '"detail":"The animal lost its voice.","code":"provider_failed",'
+    f'"errors":[{{"field":"metadata.size","message":"must be a number"}}],"turnId":"{TURN_ID}"}}'
+)
+
+
+def told(contract: Contract, event: TurnEvent) -> str:
+    """What the contract makes of the event, as the seventh entry of its turn."""
+    return contract.bytes_of(Entry(TURN_ID, 7, NOON, event)).decode()

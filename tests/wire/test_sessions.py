@@ -1,0 +1,171 @@
+"""The chat sessions' contract: exact bytes for every event, and its JSON answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from openapi_server.interfaces import Model
+from openapi_server.records import Page, SessionRecord, TurnRecord
+from openapi_server.turn import Chunk, FinishReason, Stage, StageChanged, TurnEvent, TypingStarted, TypingStopped, Usage
+from openapi_server.wire.sessions import (
+    SESSIONS,
+    confirmed_object,
+    created_object,
+    details_object,
+    model_object,
+    session_object,
+)
+from openapi_server.wire.sse import compact_json
+from tests.examples import (
+    BLOCKED,
+    COMPLETED,
+    FAILED,
+    NOON,
+    SESSION_ID,
+    STARTED,
+    TURN_ID,
+    a_failure,
+    a_session,
+    a_turn,
+    an_outcome,
+)
+from tests.schemas import assert_conforms
+from tests.wire.literals import AT, ID, PROBLEM_BYTES, told
+
+LATER = NOON + timedelta(seconds=2)
+AT_LATER = "2026-11-21T12:00:02.123Z"
+
+BYTES: list[tuple[TurnEvent, str, str]] = [
+    (Chunk(1, "Roar! "), "chunk", '{"text":"Roar! "}'),
+    (Chunk(2, "\n🦁\u2028"), "chunk", '{"text":"\\n\\ud83e\\udd81\\u2028"}'),
+    (
+        COMPLETED,
+        "done",
+        f'{{"message":"Roar! L\\u00f6we.","tokensUsed":8,"streamingSessionId":"{TURN_ID}"}}',
+    ),
+    (
+        BLOCKED,
+        "done",
+        f'{{"message":"Let us talk about something else.","tokensUsed":0,"streamingSessionId":"{TURN_ID}"}}',
+    ),
+    (
+        replace(COMPLETED, reply="", finish_reason=FinishReason.STOPPED, usage=Usage()),
+        "done",
+        f'{{"message":"","tokensUsed":0,"streamingSessionId":"{TURN_ID}"}}',
+    ),
+    (
+        FAILED,
+        "error",
+        f'{{"error":"provider_failed","message":"The animal lost its voice.","problem":{PROBLEM_BYTES}}}',
+    ),
+]
+SILENT: list[TurnEvent] = [
+    STARTED,
+    TypingStarted(),
+    TypingStopped(180),
+    *(StageChanged(stage, is_complete, 50, "...", 3) for stage in Stage for is_complete in (False, True)),
+]
+
+
+@pytest.mark.parametrize(("event", "name", "data"), BYTES, ids=[f"{type(row[0]).__name__}-{row[1]}" for row in BYTES])
+def test_each_event_is_these_bytes(event: TurnEvent, name: str, data: str) -> None:
+    """Clients grep the raw lines: the order of the keys and the missing blanks are part of the contract."""
+    assert told(SESSIONS, event) == f"{ID}event: {name}\ndata: {data}\n\n"
+
+
+@pytest.mark.parametrize("event", SILENT)
+def test_what_the_contract_has_no_word_for_is_silence(event: TurnEvent) -> None:
+    """A gap in the ids, and no byte on the wire."""
+    assert told(SESSIONS, event) == ""
+
+
+def test_the_heartbeat_is_a_comment() -> None:
+    """Its clients read `data: ` lines, and would show them."""
+    assert SESSIONS.heartbeat(Stage.GENERATION, 15_000) == ": heartbeat\n\n"
+
+
+def test_a_model_is_offered_with_its_price() -> None:
+    """In credits for a token."""
+    model = Model("offline-keeper-1", "Keeper", "Answers from the keepers' notes.", max_tokens=512)
+
+    assert compact_json({"models": [model_object(model, 2)]}) == (
+        '{"models":[{"id":"offline-keeper-1","name":"Keeper","description":"Answers from the keepers\' notes.",'
+        '"capabilities":["streaming"],"creditCost":2,"maxTokens":512,"available":true}]}'
+    )
+    assert_conforms({"models": [model_object(model, 2)]}, "ModelList")
+
+
+def test_a_session_has_the_title_that_its_client_gave_it() -> None:
+    """One that was begun elsewhere is called for its animal."""
+    named = replace(a_session(), title="Löwen")
+
+    assert compact_json(created_object(named)) == (
+        f'{{"sessionId":"{SESSION_ID}","title":"L\\u00f6wen","createdAt":"{AT}"}}'
+    )
+    assert created_object(a_session())["title"] == "Talk with lion_001"
+    assert_conforms(created_object(named), "CreatedChatSession")
+
+
+def test_a_listed_session_counts_what_the_visitor_said() -> None:
+    """The words it was begun with are a message, too."""
+    session = replace(a_session(), title="Lions", opening="Hello!", turn_count=2, last_message_at=LATER)
+
+    assert compact_json(session_object(session)) == (
+        f'{{"sessionId":"{SESSION_ID}","title":"Lions","createdAt":"{AT}","updatedAt":"{AT_LATER}",'
+        '"animalId":"lion_001","messageCount":3}'
+    )
+    assert session_object(replace(session, opening=None))["messageCount"] == 2
+    assert_conforms(session_object(session), "ChatSession")
+
+
+def messages_of(session: SessionRecord, page: Page[TurnRecord], *, is_first: bool) -> list[tuple[str, str]]:
+    shown = details_object(session, page, is_first=is_first)
+    assert_conforms(json.loads(compact_json(shown)), "ChatSessionDetails")
+    messages = shown["messages"]
+    assert isinstance(messages, list)
+    return [(message["role"], message["content"]) for message in messages]
+
+
+def test_a_sessions_messages_are_in_the_order_in_which_they_were_said() -> None:
+    """First the words it was begun with, on the first page only; a turn without a reply is a message without one."""
+    session = replace(a_session(), opening="I like cats.", turn_count=4)
+    turns = (
+        a_turn(outcome=an_outcome("Roar!")),
+        a_turn(message="And?", outcome=a_failure(partial_reply="We")),
+        a_turn(message="Hm?", outcome=a_failure()),
+        a_turn(message="Well?"),
+    )
+    said = [("user", "Hello!"), ("assistant", "Roar!"), ("user", "And?"), ("assistant", "We")]
+    said += [("user", "Hm?"), ("user", "Well?")]
+
+    assert messages_of(session, Page(turns, "next"), is_first=True) == [("user", "I like cats."), *said]
+    assert messages_of(session, Page(turns), is_first=False) == said
+
+
+def test_each_message_of_a_turn_names_its_stream() -> None:
+    """With the time at which it was said; the words that a session was begun with were no stream."""
+    session = replace(a_session(), opening="I like cats.")
+    page = Page((a_turn(outcome=an_outcome("Roar!", at=LATER)),), "next")
+
+    assert compact_json(
+        {key: details_object(session, page, is_first=True)[key] for key in ("messages", "nextCursor")}
+    ) == (
+        f'{{"messages":[{{"role":"user","content":"I like cats.","timestamp":"{AT}"}},'
+        f'{{"role":"user","content":"Hello!","timestamp":"{AT}","streamingSessionId":"{TURN_ID}"}},'
+        f'{{"role":"assistant","content":"Roar!","timestamp":"{AT_LATER}","streamingSessionId":"{TURN_ID}"}}],'
+        '"nextCursor":"next"}'
+    )
+
+
+def test_a_confirmation_says_what_the_stream_cost() -> None:
+    """What the server counted, whatever the client thinks."""
+    confirmed = confirmed_object(a_turn(outcome=an_outcome()))
+
+    assert compact_json(confirmed) == (
+        f'{{"message":"The stream was confirmed.","sessionId":"{SESSION_ID}","tokensUsed":4}}'
+    )
+    assert_conforms(confirmed, "ConfirmedStream")
