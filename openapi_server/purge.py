@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from rich.console import Console
 from rich.progress import Progress
 
 from openapi_server.clock import SystemClock
@@ -28,7 +29,9 @@ async def _purge(settings: Settings, batch: int) -> int:
 async def _purge_all(store: Store, batch: int) -> int:
     """In batches, because every transaction keeps the servers' writes waiting."""
     done = 0
-    with Progress(transient=True) as progress:
+    # The bar is for a person who watches; what is piped on is the result alone.
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Expired sessions", total=await store.count_expired_sessions())
         while purged := await store.purge_expired_sessions(batch):
             done += purged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import pytest
@@ -147,10 +147,11 @@ async def test_speech_keeps_its_pace() -> None:
 
 
 async def test_no_pace_means_no_waiting() -> None:
-    """With 0 words a second nothing ever sleeps."""
+    """With 0 words a second nothing ever sleeps, nor where nobody watches the words come."""
     naps = Naps()
 
     await speak(asked("hi"), provider=OfflineProvider(words_per_s=0, seed=1, sleep=naps))
+    await speak(replace(asked("hi"), is_read_whole=True), provider=OfflineProvider(words_per_s=4, seed=1, sleep=naps))
 
     assert naps.taken_s == []
 

@@ -11,7 +11,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -31,32 +31,37 @@ def chromium() -> str:
     return found
 
 
+class PageHandler(BaseHTTPRequestHandler):
+    """Answers with the page, and keeps what is posted."""
+
+    html: ClassVar[str]
+    reports: ClassVar[queue.Queue[Any]]
+
+    def do_GET(self) -> None:
+        self._answer(self.html.encode())
+
+    def do_POST(self) -> None:
+        self.reports.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self._answer(b"")
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 class Page:
     """Serves one page on a free port, and gives what its script posts to `/report`, one JSON value after the other."""
 
-    def __init__(self, html: str) -> None:
-        reports: queue.Queue[Any] = queue.Queue()
-        self._reports = reports
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self._answer(html.encode())
-
-            def do_POST(self) -> None:
-                reports.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self._answer(b"")
-
-            def _answer(self, body: bytes) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", "text/html; charset=utf-8")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    def __init__(self, html: str, handler: type[PageHandler] = PageHandler) -> None:
+        self._reports: queue.Queue[Any] = queue.Queue()
+        ours = type("Handler", (handler,), {"html": html, "reports": self._reports})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), ours)
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 

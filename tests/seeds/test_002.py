@@ -1,0 +1,76 @@
+"""The streaming session test: its script's phases in its order, and what it could only hope for: no wait, no retry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import requests
+from requests.structures import CaseInsensitiveDict
+
+from tests.live.processes import ServerProcess
+from tests.seeds.streaming_tester import HEADER, Services, StreamingTester, streaming_id_of
+from tests.streams import check_stream
+
+
+@pytest.fixture(params=[2, 0], ids=["with the wait", "without"])
+def tester(server: ServerProcess, request: pytest.FixtureRequest) -> Iterator[StreamingTester]:
+    """The script, logged in, with credits and a session; with its wait of two seconds, and without."""
+    script = StreamingTester(Services(server.url, server.url, server.url), wait_s=request.param)
+    script.check_services_health()
+    script.authenticate("user1", "user1-demo")
+    script.authenticate_admin("admin", "admin-demo")
+    script.allocate_credits("user1", 5000)
+    script.create_chat_session()
+    yield script
+    script.close()
+
+
+def test_the_whole_script(tester: StreamingTester) -> None:
+    """Health to deletion; the right id is accepted at the first attempt, a wrong one is refused as a mismatch."""
+    model_id = tester.get_available_models()[0]["id"]
+
+    assert tester.test_stream_with_correct_session_id(model_id) == 1
+    refusal = tester.test_stream_with_incorrect_session_id(model_id)
+    deletion = tester.delete_chat_session()
+
+    assert refusal.status_code == 400
+    assert "mismatch" in refusal.text
+    assert tester.streaming_session_id not in refusal.text
+    assert deletion["sessionId"] == tester.session_id
+    assert [level for level, _ in tester.log.lines] == ["success", "success"]
+
+
+@pytest.mark.parametrize("tester", [0], indirect=True)
+def test_the_right_id_counts_from_the_first_byte_on(tester: StreamingTester, server: ServerProcess) -> None:
+    """The race of the document: confirmed right after the header, while the stream still runs."""
+    url = f"{server.url}/chat/sessions/{tester.session_id}"
+    with httpx.Client(headers=tester.headers) as client:
+        with client.stream("POST", f"{url}/stream", json={"message": "Tell me about your pride."}) as answer:
+            confirmation = {"completeResponse": "", "streamingSessionId": answer.headers[HEADER], "tokensUsed": 0}
+            confirmed = client.post(f"{url}/update-stream", json=confirmation)
+        again = client.post(f"{url}/stream", json={"message": "Hello!"})
+
+    assert confirmed.status_code == 200, confirmed.text
+    assert again.status_code == 200, "a confirmed stream is over, and the session free"
+    assert check_stream("/chat/sessions/{sessionId}/stream", again.content)[-1].event == "done"
+
+
+@pytest.mark.parametrize("tester", [0], indirect=True)
+def test_a_wrong_id_hurts_nobody(tester: StreamingTester) -> None:
+    """After the refusal the right id is still good: the stream that the session made last."""
+    refusal = tester.test_stream_with_incorrect_session_id("offline-keeper-1")
+    assert refusal.status_code == 400
+
+    confirmation = {"completeResponse": "", "streamingSessionId": tester.streaming_session_id, "tokensUsed": 5}
+    url = refusal.url
+    accepted = requests.post(url or "", json=confirmation, headers=tester.headers, timeout=30)
+
+    assert accepted.status_code == 200, accepted.text
+
+
+@pytest.mark.parametrize("name", [HEADER, HEADER.lower(), HEADER.upper(), "X-Streaming-Session-ID"])
+def test_the_header_is_found_however_it_is_written(name: str) -> None:
+    """Both ways of the script to look it up."""
+    assert streaming_id_of(CaseInsensitiveDict({name: "turn_1"})) == "turn_1"

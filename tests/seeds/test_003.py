@@ -1,0 +1,241 @@
+"""The token streaming guide: its commands, scripts and tests, and its times as limits.
+
+Its `ASGITransport(app=app)` is a real process here; the rest of each script is as it stands there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from httpx import AsyncClient
+
+from openapi_server import __version__
+from tests.live.processes import ServerProcess
+from tests.live.test_process import wait_until
+from tests.seeds.commands import run
+from tests.streams import check_stream
+
+QUESTION = {
+    "message": "What are the side effects of aripiprazole?",
+    "session_id": "550e8400-e29b-41d4-a716-446655440000",
+}
+STAGES = ["retrieval_start", "retrieval_complete", "reranking_start", "reranking_complete"]
+FIRST_TOKEN_S, TOKEN_S, STAGE_S = 1.0, 0.1, 0.2  # SC-001, SC-002, SC-003
+
+HEALTH = "curl http://localhost:8000/health"
+
+CURL = """
+curl -N -X POST http://localhost:8000/chat \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "message": "What are the side effects of aripiprazole?",
+    "session_id": "550e8400-e29b-41d4-a716-446655440000"
+  }'
+"""
+
+CURL_OF_THE_TROUBLESHOOTING = """
+   curl -X POST http://localhost:8000/chat \\
+     -H "Content-Type: application/json" \\
+     -d '{"message":"test","session_id":"test-123"}'
+"""
+
+
+def test_the_health_command(server: ServerProcess) -> None:
+    """`status` and `version` as the guide shows them, and more beside."""
+    health = json.loads(run(server, HEALTH))
+
+    assert health.items() >= {"status": "healthy", "version": __version__}.items()
+
+
+@pytest.mark.parametrize("command", [CURL, CURL_OF_THE_TROUBLESHOOTING], ids=["quick test", "troubleshooting"])
+def test_the_curl_commands(server: ServerProcess, command: str) -> None:
+    """No `Accept` beyond curl's own: a stream of the four stages, tokens, and done."""
+    printed = run(server, command)
+
+    events = check_stream("/chat", printed)
+    types = [event.data["type"] for event in events]
+    assert types[:4] == STAGES
+    assert set(types[4:-1]) == {"token"}
+    assert events[-1].data["content"] == {}
+    assert (
+        b'data: {"type":"retrieval_start","content":{"stage":"retrieval","status":"started"},"timestamp":"' in printed
+    )
+
+
+async def test_streaming(server: ServerProcess) -> None:
+    """Option 2, the httpx script: what it would print."""
+    printed: list[str] = []
+    async with (
+        AsyncClient(base_url=server.url) as client,
+        client.stream("POST", "/chat", json=QUESTION, timeout=30.0) as response,
+    ):
+        printed.append(f"Status: {response.status_code}\n")
+        async for line in response.aiter_lines():
+            if line.startswith("data: "):
+                data = json.loads(line[6:])  # Remove "data: " prefix
+                event_type = data["type"]
+
+                if event_type == "token":
+                    printed.append(data["content"])
+                elif event_type == "done":
+                    printed.append("\n\n✅ Stream completed")
+                    break
+                elif event_type == "error":
+                    printed.append(f"\n\n❌ Error: {data['content']['message']}")
+                    break
+                else:
+                    printed.append(f"\n📊 Stage: {data['content']['stage']} - {data['content']['status']}")
+
+    assert printed[0] == "Status: 200\n"
+    assert printed[1:5] == [
+        f"\n📊 Stage: {stage} - {status}" for stage in ("retrieval", "reranking") for status in ("started", "complete")
+    ]
+    assert printed[-1] == "\n\n✅ Stream completed"
+
+
+async def test_token_streaming(server: ServerProcess) -> None:
+    """Test that tokens are streamed progressively."""
+    async with AsyncClient(base_url=server.url) as client:
+        tokens = []
+
+        async with client.stream(
+            "POST", "/chat", json={"message": "test query", "session_id": "test-session-123"}
+        ) as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data: "):
+                    data = json.loads(line[6:])
+
+                    if data["type"] == "token":
+                        tokens.append(data["content"])
+                    elif data["type"] == "done":
+                        break
+
+        assert len(tokens) > 0, "No tokens received"
+        assert "".join(tokens), "Response is empty"
+
+
+async def test_stage_indicators(server: ServerProcess) -> None:
+    """Test that processing stages are emitted."""
+    async with AsyncClient(base_url=server.url) as client:
+        stages_seen = set()
+
+        async with client.stream(
+            "POST", "/chat", json={"message": "test query", "session_id": "test-session-456"}
+        ) as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data: "):
+                    data = json.loads(line[6:])
+
+                    if data["type"] in STAGES:
+                        stages_seen.add(data["type"])
+                    elif data["type"] == "done":
+                        break
+
+        assert "retrieval_start" in stages_seen
+        assert "retrieval_complete" in stages_seen
+
+
+def test_error_handling(server: ServerProcess) -> None:
+    """Empty in the guide: here what the client did wrong is a plain answer that names the field."""
+    answer = httpx.post(f"{server.url}/chat", json={"message": "", "session_id": "test-session-789"})
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == "message"
+
+
+async def said(client: AsyncClient, session_id: str, message: str, *, stop_after: int | None = None) -> str:
+    """The reply's text; with `stop_after`, the request is aborted when so many tokens came."""
+    tokens: list[str] = []
+    async with client.stream("POST", "/chat", json={"message": message, "session_id": session_id}) as response:
+        assert response.status_code == 200
+        async for line in response.aiter_lines():
+            data = json.loads(line[6:]) if line.startswith("data: ") else {}
+            if data.get("type") == "token":
+                tokens.append(data["content"])
+            if data.get("type") == "done" or len(tokens) == stop_after:
+                break
+    return "".join(tokens)
+
+
+def stopped(server: ServerProcess) -> int:
+    return server.log.count("Stream cancelled by client")
+
+
+async def test_the_stop_button(server: ServerProcess) -> None:
+    """FR-018, FR-019, FR-021: the log says so at once, and the next message works and knows what was said before."""
+    session_id = "f2f5bb7b-6f0c-4d27-8a10-6c2e7c0f0d57"
+    before = stopped(server)
+    async with AsyncClient(base_url=server.url) as client:
+        await said(client, session_id, "My name is Mia.")
+
+        await said(client, session_id, "Tell me all about your pride.", stop_after=3)
+        await asyncio.to_thread(wait_until, lambda: stopped(server) > before, within_s=2)
+
+        assert "Mia" in await said(client, session_id, "What is my name?")
+
+
+async def test_the_next_message_may_come_at_once(server: ServerProcess) -> None:
+    """Nobody has to wait for the server to notice the stop."""
+    async with AsyncClient(base_url=server.url) as client:
+        for n in range(5):
+            await said(client, "eager-visitor", f"Tell me all about your pride, {n}.", stop_after=2)
+            assert await said(client, "eager-visitor", "Hello!")
+
+
+def test_the_log_filtered_for_streams(server: ServerProcess) -> None:
+    """`grep "Stream"` shows the streams that were stopped."""
+    before = stopped(server)
+    with httpx.stream("POST", f"{server.url}/chat", json={"message": "Hello!", "session_id": "log-reader"}) as answer:
+        assert next(answer.iter_lines()) == "retry: 2000"
+    wait_until(lambda: stopped(server) > before, within_s=2)
+
+    found = subprocess.run(["grep", "Stream", server.log_path], capture_output=True, text=True, check=True)
+    assert 'event="Stream cancelled by client" turn=turn_' in found.stdout
+
+
+async def stream_message(client: AsyncClient, session_id: str, message: str) -> bool:
+    """Single streaming request."""
+    async with client.stream("POST", "/chat", json={"message": message, "session_id": session_id}) as response:
+        async for line in response.aiter_lines():
+            if '"type":"done"' in line:
+                return True
+    return False
+
+
+async def test_concurrent_streams(server: ServerProcess) -> None:
+    """SC-006: ten sessions at once, each to its end."""
+    async with AsyncClient(base_url=server.url, timeout=30) as client:
+        ends = await asyncio.gather(*(stream_message(client, f"session-{i}", f"Query {i}") for i in range(10)))
+
+    assert ends == [True] * 10
+
+
+async def arrivals(server: ServerProcess, message: str) -> tuple[datetime, list[tuple[datetime, dict[str, Any]]]]:
+    """When the request went out, and when each event arrived."""
+    body = {"message": message, "session_id": "stop-watch"}
+    async with AsyncClient(base_url=server.url) as client:
+        began = datetime.now(UTC)
+        async with client.stream("POST", "/chat", json=body) as response:
+            lines = [(datetime.now(UTC), line) async for line in response.aiter_lines()]
+    return began, [(at, json.loads(line[6:])) for at, line in lines if line.startswith("data: ")]
+
+
+async def test_the_times_of_the_success_criteria(server: ServerProcess) -> None:
+    """SC-001 to SC-003: the first token within 1 s; a token on the way for 100 ms at most, a stage for 200 ms."""
+    began, events = await arrivals(server, "How fast can you run?")
+
+    first = next(at for at, data in events if data["type"] == "token")
+    assert (first - began).total_seconds() < FIRST_TOKEN_S
+    for at, data in events:
+        on_its_way_s = (at - datetime.fromisoformat(data["timestamp"])).total_seconds()
+        assert on_its_way_s < (TOKEN_S if data["type"] == "token" else STAGE_S), data
+    logged = re.findall(r"First token latency: ([0-9.]+)s", server.log)
+    assert logged
+    assert max(map(float, logged)) < FIRST_TOKEN_S
