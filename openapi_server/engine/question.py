@@ -45,6 +45,7 @@ class Question:
     metadata: str | None = None
     charge: Charge | None = None
     is_cancelled_on_disconnect: bool = False
+    is_read_whole: bool = False
     may_look_up: bool = True
     may_go_unstored: bool = False
 
@@ -62,4 +63,5 @@ class Question:
             facts=tuple(facts),
             context_summary=self.context_summary,
             media_urls=self.media_urls,
+            is_read_whole=self.is_read_whole,
         )

@@ -62,9 +62,10 @@ async def _converse(call: Call, body: dict[str, Any], *, is_stream: bool) -> ASG
     if is_stream and last_event_id:
         return await resumed(call, CONVO, last_event_id, partial(_is_same, body))
     visitor = identify(call)
-    question = await _question(call, body, visitor)
+    is_async = "respond-async" in call.preferences
+    question = await _question(call, body, visitor, is_read_whole=not is_stream and not is_async)
     accepted = await call.services.engine.start(question, idempotency_keys(call, body, visitor))
-    if "respond-async" in call.preferences:
+    if is_async:
         return await _accepted(call, accepted, visitor)
     if is_stream:
         return await streamed(call, CONVO, accepted, visitor.headers)
@@ -72,7 +73,7 @@ async def _converse(call: Call, body: dict[str, Any], *, is_stream: bool) -> ASG
     return WholeAnswer(call, accepted, shape, visitor.headers)
 
 
-async def _question(call: Call, body: dict[str, Any], visitor: Visitor) -> Question:
+async def _question(call: Call, body: dict[str, Any], visitor: Visitor, *, is_read_whole: bool) -> Question:
     session_id = body.get("sessionId")
     if session_id is not None:
         await session_for(call, session_id, Doing.CHANGE, NO_SESSION)
@@ -84,6 +85,7 @@ async def _question(call: Call, body: dict[str, Any], visitor: Visitor) -> Quest
         context_summary=body.get("contextSummary"),
         metadata=_metadata(body.get("metadata")),
         is_cancelled_on_disconnect=body.get("onDisconnect") == "cancel",
+        is_read_whole=is_read_whole,
     )
 
 

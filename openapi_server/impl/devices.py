@@ -18,7 +18,7 @@ from openapi_server.errors import FieldError, InvalidInput, SessionDeleted, Sess
 from openapi_server.http.bridge import Call, on_loop
 from openapi_server.http.leaving import unless_left
 from openapi_server.http.problems import problem_json
-from openapi_server.http.visitors import Device, device_of, known_owner
+from openapi_server.http.visitors import Device, Visitor, device_of, known_owner
 from openapi_server.impl.questions import idempotency_keys
 from openapi_server.impl.reading import attached, resumed, streamed
 from openapi_server.records import SessionRecord, TurnRecord
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 @on_loop
 async def device_chat(call: Call, body: dict[str, Any]) -> ASGIApp:
     device = device_of(call)
-    accepted = await _begun(call, body, device)
+    accepted = await _begun(call, body, device, is_read_whole=True)
     return SpokenAnswer(await call.services.engine.read(accepted.turn_id), device.headers)
 
 
@@ -41,7 +41,7 @@ async def device_chat_stream(call: Call, body: dict[str, Any]) -> ASGIApp:
     last_event_id = call.headers.get("last-event-id")
     if last_event_id:
         return await resumed(call, DEVICES, last_event_id, partial(_is_same, device, body))
-    accepted = await _begun(call, body, device)
+    accepted = await _begun(call, body, device, is_read_whole=False)
     return await streamed(call, DEVICES, accepted, device.headers)
 
 
@@ -91,7 +91,7 @@ class SpokenAnswer:
         return problem_json(ending.problem, {**retry, **self._headers})
 
 
-async def _begun(call: Call, body: dict[str, Any], device: Device) -> Accepted:
+async def _begun(call: Call, body: dict[str, Any], device: Device, *, is_read_whole: bool) -> Accepted:
     if not body["content"].strip():
         message = "Content cannot be empty"
         raise InvalidInput(message, errors=(FieldError("content", "cannot be empty"),))
@@ -100,9 +100,12 @@ async def _begun(call: Call, body: dict[str, Any], device: Device) -> Accepted:
         message=body["content"],
         place=Place(device.session_id, known_owner(call), is_chosen=True, handle=device.handle),
         media_urls=(*body.get("media_urls", ()), *body.get("audio_urls", ())),
+        is_read_whole=is_read_whole,
         may_go_unstored=True,
     )
-    return await call.services.engine.start(question, idempotency_keys(call, body))
+    # A device's keys are its own: two of them behind one address must not hear each other's answers.
+    keys = idempotency_keys(call, body, Visitor(device.session_id, device.set_cookie))
+    return await call.services.engine.start(question, keys)
 
 
 async def _animal(call: Call, content: str, device: Device) -> Animal:

@@ -92,7 +92,8 @@ async def stream_chat_session(call: Call, session_id: str, body: dict[str, Any])
     try:
         accepted = await call.services.engine.start(_question(call, session, body, model), keys)
     except TurnRunning as busy:
-        raise SessionStreaming("Confirm the running stream, or wait for its end.", turn_id=busy.turn_id) from None
+        message = "The session already streams: confirm the running stream, or wait for its end."
+        raise SessionStreaming(message, turn_id=busy.turn_id, details=(("message", message),)) from None
     return await streamed(call, SESSIONS, accepted)
 
 
@@ -104,7 +105,9 @@ async def update_stream(call: Call, session_id: str, body: dict[str, Any]) -> AS
     # Constant time, and the same answer for every wrong id: the right one cannot be felt out.
     if not latest or not hmac.compare_digest(latest[0].turn_id.encode(), given):
         message = "Streaming session ID mismatch: this is not the session's last stream."
-        raise StreamMismatch(message, errors=(FieldError("streamingSessionId", "mismatch"),))
+        # Clients of this contract have always looked for the sentence under `message`.
+        errors = (FieldError("streamingSessionId", "mismatch"),)
+        raise StreamMismatch(message, errors=errors, details=(("message", message),))
     # A client that confirms is done, whether the animal is or not.
     turn = await call.services.engine.stop(latest[0].turn_id)
     return JSONResponse(confirmed_object(turn))

@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from openapi_server.clock import SystemClock
 from openapi_server.engine.beginnings import new_id
 from openapi_server.engine.readers import TurnReader
+from openapi_server.engine.writer import log_id
 from openapi_server.errors import ChatError, Interrupted, ProviderFailed
 from openapi_server.http.leaving import Patience, unless_left
 from openapi_server.interfaces import Clock
@@ -76,6 +77,7 @@ class SSEStreamer:
                 if lead or piece:
                     yield lead + piece
                     lead, silent_since_s = b"", self._clock.monotonic()
+            log.info("Stream completed", turn=log_id(reader.turn_id), contract=self._contract.name)
 
     def _heartbeat(self, reader: TurnReader) -> bytes:
         return self._contract.heartbeat(reader.stage, reader.elapsed_ms).encode()

@@ -31,6 +31,7 @@ async def chat(call: Call, body: dict[str, Any]) -> ASGIApp:
         message=body["message"],
         place=Place(session_id, known_owner(call), is_chosen=True),
         is_cancelled_on_disconnect=body.get("onDisconnect", "cancel") == "cancel",
+        is_read_whole=not is_stream,
     )
     accepted = await call.services.engine.start(question, idempotency_keys(call, body))
     if is_stream:

@@ -37,7 +37,7 @@ class OfflineProvider:
         reply = compose(prompt, self._seed)
         pieces = re.findall(r"\S+\s*", reply.text)
         for at, piece in enumerate(pieces):
-            if at and self._pause_s:
+            if at and self._pause_s and not prompt.is_read_whole:
                 await self._sleep(self._pause_s)
             yield piece
         usage = Usage(prompt_tokens=_words_read(prompt), completion_tokens=len(pieces))
