@@ -98,7 +98,8 @@ class Exchange:
 class Prompt:
     """All that a provider may speak from. `history` is oldest first; `facts` best first, possibly empty.
 
-    `media_urls` is for minds that can see and hear; nobody else ever opens them.
+    `media_urls` is for minds that can see and hear; nobody else ever opens them. `is_read_whole`: nobody watches the
+    words come, so there is no need to speak at a reader's pace.
     """
 
     animal: Animal
@@ -108,3 +109,4 @@ class Prompt:
     facts: tuple[Fact, ...] = ()
     context_summary: str | None = None
     media_urls: tuple[str, ...] = ()
+    is_read_whole: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import Limits, TurnEngine
 from openapi_server.engine.workers import new_worker
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.interfaces import Clock, Knowledge, Moderator, Provider
+from openapi_server.interfaces import Clock, Knowledge, Moderator, Provider, Store
 from openapi_server.services import Services
 from openapi_server.spec import load_spec
 from openapi_server.stores.sqlite import SqliteStore
@@ -90,6 +90,14 @@ def report() -> Report:
     return LINES.append
 
 
+# Puts something between the server and its store.
+WrapsStore = Callable[[Store], Store]
+
+
+def as_it_is(store: Store) -> Store:
+    return store
+
+
 class OpensServices(Protocol):
     """Services over fakes and a real store; every part can be replaced by name."""
 
@@ -99,6 +107,7 @@ class OpensServices(Protocol):
         knowledge: Knowledge = ...,
         moderator: Moderator = ...,
         clock: Clock = ...,
+        wrap: WrapsStore = ...,
         **settings: object,
     ) -> Services: ...
 
@@ -137,15 +146,17 @@ async def services_over(
     moderator: Moderator,
     settings: Settings,
     clock: Clock,
+    wrap: WrapsStore = as_it_is,
 ) -> AsyncIterator[Services]:
-    store = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock)
+    kept = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock)
+    store: Store = wrap(kept)
     event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s)
     pipeline = Pipeline(provider, knowledge, moderator, store, settings.stream_idle_timeout_s)
     leases = Leases(store, clock, new_worker(), settings.lease_s)
     limits = Limits(settings.turn_deadline_s, settings.orphan_grace_s, settings.drain_timeout_s, settings.session_ttl_s)
     engine = TurnEngine(pipeline, store, event_log, clock, leases, limits)
     passwords = Passwords(CHEAP_HASHER)
-    account_store = SqliteAccounts(store.connections, clock)
+    account_store = SqliteAccounts(kept.connections, clock)
     tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s, clock)
     accounts = Accounts(account_store, passwords, tokens, clock, settings.refresh_token_ttl_s)
     try:
@@ -160,13 +171,13 @@ async def services_over(
             provider=provider,
             engine=engine,
             accounts=accounts,
-            credits=SqliteCredits(store.connections, clock),
+            credits=SqliteCredits(kept.connections, clock),
             started_s=clock.monotonic(),
         )
     finally:
         await engine.close()
         passwords.close()
-        await store.close()
+        await kept.close()
 
 
 @pytest.fixture
@@ -180,6 +191,7 @@ async def open_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
             knowledge: Knowledge | None = None,
             moderator: Moderator | None = None,
             clock: Clock | None = None,
+            wrap: WrapsStore = as_it_is,
             **settings: Any,
         ) -> Services:
             parts = services_over(
@@ -189,6 +201,7 @@ async def open_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
                 moderator or Lenient(),
                 Settings(validate_responses=True, **settings),
                 clock or SystemClock(),
+                wrap,
             )
             return await stack.enter_async_context(parts)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from argon2 import PasswordHasher
 
 from openapi_server.animals import Animal, Exchange, Fact, Individual, Prompt, Voice
-from openapi_server.interfaces import OneModel, Spoken, Verdict
+from openapi_server.errors import StoreUnavailable
+from openapi_server.interfaces import OneModel, Spoken, Store, Verdict
 from openapi_server.turn import AgeGroup, Moderation, Source, Usage
 
 # Real argon2id, a thousand times cheaper than a password deserves.
@@ -76,8 +78,10 @@ class Waits(OneModel):
         self.go = asyncio.Event()
         self.has_begun = asyncio.Event()
         self.was_closed = False
+        self.prompts: list[Prompt] = []
 
     async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+        self.prompts.append(prompt)
         try:
             yield "Ready, "
             self.has_begun.set()
@@ -144,6 +148,24 @@ class TinyZoo:
         self, facts: Sequence[Fact], message: str, history: Sequence[Exchange], age_group: AgeGroup
     ) -> Sequence[Fact]:
         return facts
+
+
+class MayBeAway:
+    """A store that can be told to be away: then every method raises `StoreUnavailable`, as a real one's do."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.is_away = False
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self._store, name)
+
+        async def unless_away(*args: Any, **kwargs: Any) -> Any:
+            if self.is_away and name != "close":
+                raise StoreUnavailable(retry_after_s=2)
+            return await method(*args, **kwargs)
+
+        return unless_away
 
 
 class Lenient:

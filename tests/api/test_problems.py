@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from openapi_server.animals import Prompt
-from openapi_server.interfaces import Spoken
+from openapi_server.interfaces import OneModel, Spoken
 from tests.conftest import OpensClient
 from tests.fakes import TinyZoo
 
@@ -92,7 +92,7 @@ async def test_a_body_in_pieces_without_a_length_is_read_like_any_other(client: 
     assert answer.status_code == 200
 
 
-class Rambles:
+class Rambles(OneModel):
     """A provider whose reply would break markup, logs and streams if anyone let it."""
 
     model = "fake-1"

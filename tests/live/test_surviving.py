@@ -17,6 +17,8 @@ from tests.live.conftest import StartsServer
 from tests.live.processes import ServerProcess
 from tests.live.test_process import wait_until
 from tests.streams import Event, check_stream, events_of
+from trials.processes import ScriptedServer
+from trials.scripts import Script
 
 LONG = {"message": "Tell me a story about yourself", "animalId": "lion_001"}
 
@@ -102,13 +104,17 @@ def test_on_disconnect_cancel_stops_at_once(start_server: StartsServer) -> None:
     wait_until(lambda: state_of(server, turn_id)["status"] == "stopped", within_s=1)
 
 
-def test_a_client_that_aborts_a_json_request_is_noticed_too(start_server: StartsServer) -> None:
+def test_a_client_that_aborts_a_json_request_is_noticed_too(tmp_path: Path) -> None:
     """Waiting for the whole answer is reading."""
-    server = start_server(OFFLINE_WORDS_PER_S=1)
-    with httpx.Client(timeout=0.5) as client, pytest.raises(httpx.ReadTimeout):
-        client.post(f"{server.url}/convo_turn", json={**LONG, "onDisconnect": "cancel"})
+    server = ScriptedServer(tmp_path)
+    try:
+        silent = {**LONG, "message": Script(hang_after=1).message, "onDisconnect": "cancel"}
+        with httpx.Client(timeout=0.5) as client, pytest.raises(httpx.ReadTimeout):
+            client.post(f"{server.url}/convo_turn", json=silent)
 
-    wait_until(lambda: httpx.get(f"{server.url}/health").json()["active_jobs"] == 0, within_s=2)
+        wait_until(lambda: httpx.get(f"{server.url}/health").json()["active_jobs"] == 0, within_s=2)
+    finally:
+        server.stop()
 
 
 def test_a_signal_lets_running_turns_finish(start_server: StartsServer) -> None:

@@ -21,7 +21,7 @@ class WardProcess(ServerProcess):
     """All mutants in one process. Turns last long enough to be caught running."""
 
     module = "tests.mutants"
-    defaults = {"OFFLINE_WORDS_PER_S": 15, "HEARTBEAT": 1}  # noqa: RUF012  # a class variable in the class above
+    defaults = {"OFFLINE_WORDS_PER_S": 8, "HEARTBEAT": 1}  # noqa: RUF012  # a class variable in the class above
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,172 @@
+"""Everybody who may call, with their cookies, tokens and addresses, and things that belong to some of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+
+from openapi_server.config import Settings
+from openapi_server.engine.beginnings import new_id
+from openapi_server.ledger import Allocation
+from openapi_server.people import Role, User
+from openapi_server.records import SessionRecord
+from openapi_server.services import Services
+from openapi_server.stores.sqlite import SqliteStore
+from openapi_server.stores.sqlite_accounts import SqliteAccounts
+from tests.api.doors import DOORS
+from tests.conftest import Zoo, services_over
+from tests.fakes import CHEAP_HASHER, FakeClock, Lenient, Says, TinyZoo
+
+PASSWORD = "correct horse battery staple"
+ACCOUNTS = {
+    "anna": (Role.USER, None),
+    "parent": (Role.PARENT, None),
+    "child": (Role.USER, "parent"),
+    "other_parent": (Role.PARENT, None),
+    "other_child": (Role.USER, "other_parent"),
+    "keeper": (Role.ZOOKEEPER, None),
+    "admin": (Role.ADMINISTRATOR, None),
+}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody: a cookie, an account or neither, and where they call from."""
+
+    address: str
+    cookie: str | None = None
+    username: str | None = None
+
+
+CALLERS = {
+    "nobody": Caller("10.0.0.1"),
+    "neighbour": Caller("10.0.0.1"),
+    "elsewhere": Caller("10.0.0.2"),
+    "cookie": Caller("10.0.0.1", cookie="c" * 22),
+    "other_cookie": Caller("10.0.0.1", cookie="o" * 22),
+    **{name: Caller("10.0.0.1", username=name) for name in ACCOUNTS if name != "other_child"},
+    "expired": Caller("10.0.0.1", username="anna"),
+    "logged_out": Caller("10.0.0.1", username="anna"),
+}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A turn with its session, under every id that it has. `name` is the client's own for the session."""
+
+    session_id: str
+    turn_id: str
+    job_id: str
+    name: str = "my-own-name"
+    username: str = ""
+    session: SessionRecord | None = None
+
+
+class Callers:
+    """The callers of one application. Nobody keeps a cookie that is not theirs from the start."""
+
+    def __init__(self, services: Services, clock: FakeClock, clients: dict[str, httpx.AsyncClient]) -> None:
+        self.services = services
+        self._clock = clock
+        # What a caller was shown once, for tests that look at it often.
+        self.remembered: dict[str, tuple[int, str]] = {}
+        self._clients = clients
+        self._made = 0
+
+    async def request(self, name: str, method: str, path: str, **parts: Any) -> httpx.Response:
+        client = self._clients[name]
+        client.cookies.clear()
+        if cookie := CALLERS[name].cookie:
+            client.cookies.set("session_id", cookie)
+        return await client.request(method, path, **parts)
+
+    async def log_in_again(self) -> None:
+        """Everybody with an account that may."""
+        for name, caller in CALLERS.items():
+            if caller.username and name not in ("expired", "logged_out"):
+                await _log_in(self.services, self._clients[name], caller.username)
+
+    async def make(self, owner: str, door_name: str, name: str | None = None, key: str | None = None) -> Thing:
+        """A new turn in a new session of the owner's; with a key, perhaps one that is there already."""
+        self._made += 1
+        self._clock.advance(0.001)
+        door, name = DOORS[door_name], name or f"talk-{key or self._made}"
+        own_path, own_body, headers = await self._own_part(owner, door_name, name)
+        body = {**door.body, door.message_field: "Hello!", **own_body}
+        if key:
+            headers["Idempotency-Key"] = key
+        answer = await self.request(owner, "POST", own_path or door.path, json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return await self._thing(answer.headers["x-streaming-session-id"], name)
+
+    async def _own_part(self, owner: str, door_name: str, name: str) -> tuple[str, dict[str, Any], dict[str, str]]:
+        """What each door wants for a session of its own: another path, body or headers."""
+        match door_name:
+            case "sessions":
+                session = (await self.request(owner, "POST", "/chat/sessions", json={})).json()
+                return DOORS[door_name].path.format(**session), {}, {}
+            case "platform":
+                return "", {"memory_enabled": False}, {}
+            case "tokens":
+                return "", {"session_id": name}, {}
+            case "devices":
+                return "", {}, {"X-Device-ID": name}
+            case _:
+                return "", {}, {}
+
+    async def _thing(self, turn_id: str, name: str) -> Thing:
+        turn = await self.services.store.turn(turn_id)
+        assert turn is not None
+        session = await self.services.store.session(turn.session_id)
+        return Thing(turn.session_id, turn_id, turn_id.replace("turn", "job"), name, session=session)
+
+    def missing(self) -> Thing:
+        """Ids and a name such as things have, of which there is none."""
+        self._made += 1
+        turn_id = new_id("turn")
+        return Thing(new_id("sess"), turn_id, turn_id.replace("turn", "job"), f"none-{self._made}")
+
+    def user(self, username: str) -> Thing:
+        return Thing("", "", "", "", username)
+
+    async def messages_in(self, thing: Thing) -> int:
+        session = await self.services.store.session(thing.session_id)
+        return session.turn_count if session else 0
+
+
+@asynccontextmanager
+async def open_callers(folder: Path) -> AsyncIterator[Callers]:
+    clock = FakeClock()
+    settings = Settings(_env_file=None, validate_responses=True, demo_users="off")  # type: ignore[call-arg]
+    async with (
+        services_over(folder, Says(), TinyZoo(), Lenient(), settings, clock) as services,
+        AsyncExitStack() as stack,
+    ):
+        await _add_accounts(services)
+        zoo = Zoo(services, stack)
+        clients = {name: await zoo.caller(caller.address) for name, caller in CALLERS.items()}
+        await _log_in(services, clients["expired"], "anna")
+        clock.advance(settings.access_token_ttl_s)
+        for name, caller in CALLERS.items():
+            if caller.username and name != "expired":
+                await _log_in(services, clients[name], caller.username)
+        assert (await clients["logged_out"].post("/auth/logout")).status_code == 204
+        yield Callers(services, clock, clients)
+
+
+async def _add_accounts(services: Services) -> None:
+    accounts = SqliteAccounts(cast(SqliteStore, services.store).connections, services.clock)
+    password_hash = CHEAP_HASHER.hash(PASSWORD)
+    for username, (role, parent) in ACCOUNTS.items():
+        assert await accounts.add_user(User(username, role, password_hash, services.clock.now(), parent))
+        await services.credits.allocate(Allocation(username, 1_000_000, services.clock.now()))
+
+
+async def _log_in(services: Services, client: httpx.AsyncClient, username: str) -> None:
+    granted = await services.accounts.login(username, PASSWORD)
+    client.headers["Authorization"] = f"Bearer {granted.access_token}"
