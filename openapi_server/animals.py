@@ -63,8 +63,21 @@ class Voice:
 
 
 @dataclass(frozen=True, slots=True)
+class Mind:
+    """Where an animal's language model differs from the settings; None: it does not."""
+
+    model: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Animal:
-    """One animal of the zoo, with everything that its keepers wrote down."""
+    """One animal of the zoo, with everything that its keepers wrote down.
+
+    `prompt_additions` are sentences for its language model alone. `version` is that of the document that it was read
+    from, 0 for one that no store keeps.
+    """
 
     animal_id: str
     name: str
@@ -78,6 +91,9 @@ class Animal:
     individual: Individual
     voice: Voice
     facts: tuple[Fact, ...]
+    mind: Mind = Mind()
+    prompt_additions: tuple[str, ...] = ()
+    version: int = 0
 
     @property
     def disclosure(self) -> str:
@@ -98,8 +114,10 @@ class Exchange:
 class Prompt:
     """All that a provider may speak from. `history` is oldest first; `facts` best first, possibly empty.
 
-    `media_urls` is for minds that can see and hear; nobody else ever opens them. `is_read_whole`: nobody watches the
-    words come, so there is no need to speak at a reader's pace.
+    `media_urls` is for minds that can see and hear; nobody else ever opens them. `rules` are sentences that hold for
+    this animal and this age, beside those that hold for all. `canary` is a word that stands in the mind's instructions
+    and must not come out again. `is_read_whole`: nobody watches the words come, so there is no need to speak at a
+    reader's pace.
     """
 
     animal: Animal
@@ -109,4 +127,6 @@ class Prompt:
     facts: tuple[Fact, ...] = ()
     context_summary: str | None = None
     media_urls: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    canary: str = ""
     is_read_whole: bool = False

@@ -9,7 +9,10 @@ from typing import Literal
 import structlog
 
 # Libraries that tell at INFO what we tell better ourselves.
-QUIET = ("uvicorn", "connexion", "httpx", "botocore", "asyncio")
+SERVING = ("uvicorn", "connexion", "httpx", "httpcore", "boto3", "botocore", "urllib3", "asyncio")
+# At DEBUG these tell what was said, too: to the model, and by it.
+TELLING = ("anthropic", "httpcore2", "httpx2", "openai")
+QUIET = SERVING + TELLING
 
 
 def configure_logs(level: str, style: Literal["logfmt", "json"]) -> None:

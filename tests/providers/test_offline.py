@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openapi_server.animals import Animal, Exchange, Fact, Individual, Prompt, Voice
-from openapi_server.interfaces import Provider, Spoken
+from openapi_server.interfaces import Composed, Provider, Spoken
 from openapi_server.providers.offline import OfflineProvider
 from openapi_server.providers.offline.hearing import hear, told_name
 from openapi_server.turn import AgeGroup, FinishReason, Source
@@ -94,7 +94,8 @@ class Naps:
 
 async def speak(prompt: Prompt, seed: int = 1, provider: Provider | None = None) -> tuple[list[str], Spoken]:
     provider = provider or OfflineProvider(words_per_s=0, seed=seed)
-    *pieces, last = [piece async for piece in provider.speak(prompt)]
+    composed, *pieces, last = [piece async for piece in provider.speak(prompt)]
+    assert composed == Composed("".join(map(str, pieces)))
     assert isinstance(last, Spoken)
     return [piece for piece in pieces if isinstance(piece, str)], last
 

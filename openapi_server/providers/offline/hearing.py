@@ -44,7 +44,8 @@ _TOLD_NAME = re.compile(
 )
 _IM_NAME = re.compile(r"\b(?:i am|i'?m|this is)[ ]+" + _NAME + r"(?![\w'])", re.I)
 _SURNAMES = re.compile(
-    r"(?: (?!(?:What|How|Why|Where|When|Who|Which|Do|Does|Are|Is|Can|Could|May|Tell|Please|Nice|Hi|Hello|And|But|So"
+    r"(?: \[surname\]"
+    r"| (?!(?:What|How|Why|Where|When|Who|Which|Do|Does|Are|Is|Can|Could|May|Tell|Please|Nice|Hi|Hello|And|But|So"
     r"|I)\b)[A-Z][\w'-]+){1,2}(?![\w'])"
 )
 _NUMBERS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen".split()

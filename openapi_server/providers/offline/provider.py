@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from openapi_server.animals import Prompt
-from openapi_server.interfaces import Model, Spoken
+from openapi_server.interfaces import Composed, Model, Spoken
 from openapi_server.providers.offline.replies import compose
 from openapi_server.turn import FinishReason, Usage
 
@@ -33,9 +33,10 @@ class OfflineProvider:
         described = "Speaks in the keepers' own words, word by word; needs neither network nor key."
         return (Model(self.model, "Keepers' voice", described, ("streaming", "offline"), MAX_TOKENS),)
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
         reply = compose(prompt, self._seed)
         pieces = re.findall(r"\S+\s*", reply.text)
+        yield Composed("".join(pieces))
         for at, piece in enumerate(pieces):
             if at and self._pause_s and not prompt.is_read_whole:
                 await self._sleep(self._pause_s)

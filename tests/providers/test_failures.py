@@ -1,0 +1,51 @@
+"""What a failure says of the next attempt, and how long an upstream asks us to wait."""
+
+from __future__ import annotations
+
+from email.utils import format_datetime
+
+import pytest
+
+from openapi_server.providers.failures import Cause, MindFailed, failed
+from tests.fakes import FakeClock
+
+CLOCK = FakeClock()
+
+
+@pytest.mark.parametrize(
+    ("cause", "statuses"),
+    [
+        (Cause.PASSING, [None, 200, 408, 409, 425, 429, 500, 502, 503, 504, 529]),
+        (Cause.LASTING, [401, 402, 403, 404, 405, 451]),
+        (Cause.REQUEST, [400, 413, 422]),
+    ],
+    ids=lambda value: str(value),
+)
+def test_the_status_says_what_the_next_attempt_is_worth(cause: Cause, statuses: list[int | None]) -> None:
+    """Busy or broken: try again. A wrong key: do not. A refused prompt: that one only."""
+    assert {failed("fake", "SomeError", status).cause for status in statuses} == {cause}
+
+
+@pytest.mark.parametrize(
+    ("told", "wait_s"),
+    [
+        ("0", 0),
+        ("7", 7),
+        (" 120 ", 120),
+        ("9" * 5_000, 999_999_999),
+        (format_datetime(CLOCK.now().replace(second=45), usegmt=True), 5),
+        (format_datetime(CLOCK.now().replace(second=5), usegmt=True), 0),
+        ("Sat, 21 Nov 2026 10:30:45 +0000", 5),
+        ("Sat, 21 Nov 2026 10:30:45", None),
+        (None, None),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+        ("٣", None),
+        ("Sat, 99 Nov 2026", None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date(told: str | None, wait_s: float | None) -> None:
+    """RFC 9110, section 10.2.3; what cannot be read is as if it were not there."""
+    assert MindFailed(retry_after=told).wait_s(CLOCK) == wait_s
