@@ -36,12 +36,19 @@ PROGRESS: dict[Stage, tuple[int, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """What is known only at the end of a turn."""
+    """What is known only at the end of a turn. `model`: the one that spoke, None for the one that was announced.
+
+    `fact_ids`: the facts that it spoke from, None for all that it was given. `held_back_ms`: the longest that a word
+    of the reply waited to be checked.
+    """
 
     finish_reason: FinishReason = FinishReason.STOP
     sources: tuple[Source, ...] = ()
     usage: Usage = Usage()
     moderation: Moderation = Moderation()
+    model: str | None = None
+    fact_ids: tuple[str, ...] | None = None
+    held_back_ms: int = 0
 
 
 class Narrator:
@@ -91,6 +98,8 @@ class Narrator:
             moderation=closing.moderation,
             latency_ms=elapsed_ms,
             first_token_ms=self.first_token_ms,
+            model=closing.model or self.started.model,
+            held_back_ms=closing.held_back_ms,
         )
         return [*stopped, completed]
 

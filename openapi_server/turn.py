@@ -145,7 +145,11 @@ class Chunk(TurnEvent):
 
 @dataclass(frozen=True, slots=True)
 class Completed(TurnEvent):
-    """The animal finished and the reply is stored. Carries the whole reply, so late readers need no folding."""
+    """The animal finished and the reply is stored. Carries the whole reply, so late readers need no folding.
+
+    `model` is the one that spoke, which is another than the announced one where that has failed. `held_back_ms`: the
+    longest that a word of the reply waited to be checked.
+    """
 
     is_terminal: ClassVar[bool] = True
 
@@ -159,6 +163,8 @@ class Completed(TurnEvent):
     moderation: Moderation
     latency_ms: int
     first_token_ms: int | None
+    model: str = ""
+    held_back_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

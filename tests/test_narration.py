@@ -158,6 +158,7 @@ def test_a_blocked_turn_says_what_was_found_and_when_it_first_spoke() -> None:
             moderation=moderation,
             latency_ms=50,
             first_token_ms=30,
+            model=STARTED.model,
         )
     ]
 

@@ -16,7 +16,7 @@ from typing import Any
 from openapi_server.animals import Prompt
 from openapi_server.config import load_settings
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.interfaces import OneModel, Spoken
+from openapi_server.interfaces import Composed, OneModel, Spoken
 from openapi_server.records import TurnRecord
 from openapi_server.server import run
 from openapi_server.stores.sqlite import SqliteStore
@@ -35,13 +35,14 @@ class Scripted(OneModel):
         # Appended to by every server process that shares the folder: one short write a line is atomic.
         self._calls = os.open(folder / CALLS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
         script = Script.of(prompt.message)
         os.write(self._calls, f"{script.mark}\n".encode())
         if script.tells_tasks:
             yield f"{len(asyncio.all_tasks())} tasks."
             yield Spoken()
             return
+        yield Composed(script.said)
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         for number, text in enumerate(script.texts):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.question import Question
 from openapi_server.errors import AnimalMismatch, SessionNotFound, TurnRunning
-from openapi_server.interfaces import Clock, Store
+from openapi_server.interfaces import Clock, Provider, Store
 from openapi_server.ledger import Charge
 from openapi_server.records import IdempotencyKey, SessionRecord, TurnRecord
 from openapi_server.turn import Started
@@ -30,11 +30,11 @@ class Joined:
 class Beginnings:
     """Begins turns in the store. All that can be refused is refused here, before anything was sent."""
 
-    def __init__(self, store: Store, clock: Clock, leases: Leases, model: str, session_ttl_s: int) -> None:
+    def __init__(self, store: Store, clock: Clock, leases: Leases, provider: Provider, session_ttl_s: int) -> None:
         self._store = store
         self._clock = clock
         self._leases = leases
-        self._model = model
+        self._provider = provider
         self._session_ttl_s = session_ttl_s
 
     async def begin(self, question: Question, keys: Sequence[IdempotencyKey]) -> Started | Joined:
@@ -55,7 +55,8 @@ class Beginnings:
             session_id=session_id or new_id("sess"),
             animal_id=animal.animal_id,
             animal_name=animal.name,
-            model=self._model,
+            # Asked anew each time: one that is away for a while has another speak in its place.
+            model=self._provider.model,
             age_group=question.age_group,
             disclosure=animal.disclosure,
         )

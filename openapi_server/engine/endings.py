@@ -29,20 +29,24 @@ class Endings:
         self._store = store
         self._clock = clock
 
-    async def write(self, writer: TurnWriter, ending: Closing | ChatError, question: Question) -> None:
+    async def write(self, writer: TurnWriter, ending: Closing | ChatError, question: Question) -> bool:
         """Settle in the store, then tell the readers: "complete" is only said of a reply that is kept.
 
-        Unless the question would rather have an answer without memory than none.
+        Unless the question would rather have an answer without memory than none. False: the store was away for so long
+        that the turn is not settled.
         """
+        is_settled = True
         outcome = self._outcome(writer, ending, question.charge)
         try:
             if not await self._settle(writer.turn_id, outcome):
                 ending = await self._ending_of_others(writer.turn_id)
         except StoreUnavailable as error:
+            is_settled = False
             log.warning("The store is away: the reply is not kept", turn=log_id(writer.turn_id))
             if not question.may_go_unstored:
                 ending = error
         await self._tell(writer, ending, outcome)
+        return is_settled
 
     async def write_unstored(self, writer: TurnWriter, ending: Closing | ChatError) -> None:
         """The end of a turn that the store never heard of: there is nothing to settle."""

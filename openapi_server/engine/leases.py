@@ -26,10 +26,15 @@ class Leases:
         self._clock = clock
         self._lease_s = lease_s
         self._own: Callable[[], Collection[str]] = tuple
+        self._abandoned: set[str] = set()
 
     def of(self, own: Callable[[], Collection[str]]) -> None:
         """Say which turns this worker runs at any moment."""
         self._own = own
+
+    def abandon(self, turn_id: str) -> None:
+        """A turn of ours is over, but the store was away and does not know: whoever sees it next may settle it."""
+        self._abandoned.add(turn_id)
 
     @property
     def duration(self) -> timedelta:
@@ -60,10 +65,14 @@ class Leases:
         """Write that the turn was interrupted; False when somebody else was first."""
         problem = Interrupted().problem
         outcome = Outcome(status=TurnStatus.FAILED, ended_at=self._clock.now(), problem=problem)
-        return await self._store.settle_turn(turn_id, outcome)
+        is_first = await self._store.settle_turn(turn_id, outcome)
+        self._abandoned.discard(turn_id)
+        return is_first
 
     def _is_orphan(self, lease: Lease) -> bool:
         if lease.turn_id in self._own():
             # Whatever the clock on the wall says: we are alive.
             return False
+        if lease.turn_id in self._abandoned:
+            return True
         return lease.until <= self._clock.now() or is_surely_dead(lease.worker, self.worker)

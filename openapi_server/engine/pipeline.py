@@ -5,22 +5,25 @@ moderate ▸ recall ▸ retrieve ▸ rerank ▸ generate. Each stage says in the
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from openapi_server.animals import Animal, Exchange, Fact, Prompt
 from openapi_server.engine.question import Question
-from openapi_server.engine.writer import TurnWriter
-from openapi_server.errors import IdleTimeout, ProviderFailed, StoreUnavailable
-from openapi_server.interfaces import Knowledge, Moderator, Provider, Spoken, Store, Verdict
+from openapi_server.engine.writer import TurnWriter, log_id
+from openapi_server.errors import ProviderFailed, StoreUnavailable
+from openapi_server.interfaces import Knowledge, Moderator, Provider, ReplyModerator, Spoken, Store, Verdict
 from openapi_server.narration import Closing
 from openapi_server.records import TurnRecord
-from openapi_server.turn import FinishReason, Stage, TurnStatus
+from openapi_server.safety.canary import new_canary
+from openapi_server.safety.hold_back import Blocked, HoldBack
+from openapi_server.safety.personal import without_masks
+from openapi_server.safety.speech import checked
+from openapi_server.turn import FinishReason, Moderation, Stage, TurnStatus
 
 RECALLED_TURNS = 50
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -35,6 +38,7 @@ class Pipeline:
     provider: Provider
     knowledge: Knowledge
     moderator: Moderator
+    reply_moderator: ReplyModerator
     store: Store
     idle_timeout_s: float
 
@@ -47,10 +51,10 @@ class Pipeline:
         history = await self._recall(question)
         found = await self._retrieve(question, history, turn)
         facts = await self._rerank(question, history, found, turn)
-        spoken = await self._generate(question.prompt(history, facts), turn)
-        used = facts if spoken.fact_ids is None else [fact for fact in facts if fact.fact_id in spoken.fact_ids]
-        sources = tuple(fact.source for fact in used)
-        return Closing(spoken.finish_reason, sources, spoken.usage, verdict.moderation)
+        rules = self.moderator.guidance(question.animal, question.age_group, question.message)
+        closing = await self._generate(question, question.prompt(history, facts, rules, new_canary()), turn)
+        used = [fact.source for fact in facts if closing.fact_ids is None or fact.fact_id in closing.fact_ids]
+        return replace(closing, sources=tuple(used), moderation=turn.moderation)
 
     async def _moderate(self, question: Question, turn: TurnWriter) -> Verdict:
         await turn.stage_started(Stage.MODERATION, "Reading the message")
@@ -84,14 +88,14 @@ class Pipeline:
         return tuple([exchange for exchange in told if await self._is_harmless(question, exchange)])
 
     async def _is_harmless(self, question: Question, exchange: Exchange) -> bool:
-        verdict = await self.moderator.check(exchange.message, question.animal, question.age_group)
+        verdict = await self.moderator.check_earlier(exchange.message, question.animal, question.age_group)
         return verdict.safe_words is None
 
     async def _retrieve(self, question: Question, history: Sequence[Exchange], turn: TurnWriter) -> Sequence[Fact]:
         await turn.stage_started(Stage.RETRIEVAL, "Looking into the keepers' notes")
         found: Sequence[Fact] = ()
         if question.may_look_up:
-            found = await self.knowledge.retrieve(question.animal, question.message, history)
+            found = await self.knowledge.retrieve(question.animal, without_masks(question.message), history)
         await turn.stage_complete(Stage.RETRIEVAL, f"{_counted(found)} found", len(found))
         return found
 
@@ -99,34 +103,38 @@ class Pipeline:
         self, question: Question, history: Sequence[Exchange], found: Sequence[Fact], turn: TurnWriter
     ) -> Sequence[Fact]:
         await turn.stage_started(Stage.RERANKING, "Choosing what fits the question and the age")
-        facts = await self.knowledge.rerank(found, question.message, history, question.age_group)
+        facts = await self.knowledge.rerank(found, without_masks(question.message), history, question.age_group)
         await turn.stage_complete(Stage.RERANKING, f"{_counted(facts)} chosen", len(facts))
         return facts
 
-    async def _generate(self, prompt: Prompt, turn: TurnWriter) -> Spoken:
+    async def _generate(self, question: Question, prompt: Prompt, turn: TurnWriter) -> Closing:
+        """What the mind says, once it was checked; what must not be said ends it with the animal's safe words."""
         await turn.stage_started(Stage.GENERATION, f"{prompt.animal.name} is thinking")
-        spoken: Spoken | None = None
-        now = asyncio.get_running_loop().time
-        try:
-            # One timeout, pushed back with every piece: it only runs while the provider keeps us waiting.
-            async with asyncio.timeout(None) as patience, aclosing(self.provider.speak(prompt)) as pieces:
-                patience.reschedule(now() + self.idle_timeout_s)
-                async for piece in pieces:
-                    patience.reschedule(None)
-                    if isinstance(piece, Spoken):
-                        spoken = piece
-                    elif _SURROGATE.search(piece):
-                        # Half a character: no stream and no store can carry it.
-                        raise ProviderFailed
-                    else:
-                        await turn.say(piece)
-                    patience.reschedule(now() + self.idle_timeout_s)
-        except TimeoutError:
-            raise IdleTimeout from None
-        if spoken is None or not turn.reply.strip():
+        gate = HoldBack(self.reply_moderator.checking(prompt))
+        closing: Closing | None = None
+        async with aclosing(checked(self.provider.speak(prompt), gate, self.idle_timeout_s)) as words:
+            async for word in words:
+                if isinstance(word, Spoken):
+                    closing = Closing(word.finish_reason, (), word.usage, model=word.model, fact_ids=word.fact_ids)
+                elif isinstance(word, Blocked):
+                    closing = await self._withhold(question, word, turn)
+                elif _SURROGATE.search(word):
+                    # Half a character: no stream and no store can carry it.
+                    raise ProviderFailed
+                else:
+                    await turn.say(word)
+        if closing is None or not turn.reply.strip():
             raise ProviderFailed
         await turn.stage_complete(Stage.GENERATION, f"{prompt.animal.name} has spoken")
-        return spoken
+        return replace(closing, held_back_ms=round(gate.held_back_ms))
+
+    async def _withhold(self, question: Question, blocked: Blocked, turn: TurnWriter) -> Closing:
+        """The rest of a reply that must not be said is never said; the animal's own words end it."""
+        log.warning("reply_withheld", turn=log_id(turn.turn_id), category=blocked.category)
+        words = self.reply_moderator.words(question.animal, question.age_group)
+        await turn.say(f" {words}" if turn.reply.strip() else words)
+        turn.moderation = Moderation(flagged=True, categories=(blocked.category,))
+        return Closing(FinishReason.BLOCKED, usage=turn.usage_so_far, fact_ids=())
 
 
 def _counted(facts: Sequence[Fact]) -> str:

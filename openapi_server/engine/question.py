@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from openapi_server.animals import Animal, Exchange, Fact, Prompt
 from openapi_server.ledger import Charge
@@ -53,7 +53,20 @@ class Question:
     def recalled_session_id(self) -> str | None:
         return self.remembers or self.place.session_id
 
-    def prompt(self, history: tuple[Exchange, ...], facts: Sequence[Fact]) -> Prompt:
+    def masked(self, mask: Callable[[str], str]) -> Question:
+        """The same question without what the mask takes out, wherever a visitor's or a client's words stand in it."""
+        told = self.told and tuple(replace(one, message=mask(one.message), reply=mask(one.reply)) for one in self.told)
+        return replace(
+            self,
+            message=mask(self.message),
+            told=told,
+            opening=self.opening and mask(self.opening),
+            context_summary=self.context_summary and mask(self.context_summary),
+        )
+
+    def prompt(
+        self, history: tuple[Exchange, ...], facts: Sequence[Fact], rules: tuple[str, ...] = (), canary: str = ""
+    ) -> Prompt:
         """All that the animal may speak from."""
         return Prompt(
             animal=self.animal,
@@ -63,5 +76,7 @@ class Question:
             facts=tuple(facts),
             context_summary=self.context_summary,
             media_urls=self.media_urls,
+            rules=rules,
+            canary=canary,
             is_read_whole=self.is_read_whole,
         )

@@ -79,7 +79,7 @@ class TurnEngine:
         self._clock = clock
         self._leases = leases
         self._limits = limits
-        self._beginnings = Beginnings(store, clock, leases, pipeline.provider.model, limits.session_ttl_s)
+        self._beginnings = Beginnings(store, clock, leases, pipeline.provider, limits.session_ttl_s)
         self._endings = Endings(store, clock)
         self._running: dict[str, RunningTurn] = {}
         leases.of(lambda: self._running)
@@ -112,6 +112,8 @@ class TurnEngine:
         """
         if self._is_draining:
             raise Draining(retry_after_s=5)
+        # Here, before anything is kept, logged or asked of anyone, and once for all contracts.
+        question = question.masked(self._pipeline.moderator.masked)
         try:
             started = await self._begin(question, keys)
         except StoreUnavailable:
@@ -256,7 +258,8 @@ class TurnEngine:
             ending = await self._speak(question, running)
             running.over()
             if running.is_stored:
-                await self._endings.write(running.writer, ending, question)
+                if not await self._endings.write(running.writer, ending, question):
+                    self._leases.abandon(running.writer.turn_id)
             else:
                 await self._endings.write_unstored(running.writer, ending)
         except Exception:

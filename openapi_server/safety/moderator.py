@@ -1,82 +1,81 @@
-"""The rules that a visitor's message is held against, before the animal thinks about it."""
+"""The moderator: holds a visitor's message against the rules before the animal thinks about it, and guides the mind."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
 
 from openapi_server.animals import Animal
 from openapi_server.interfaces import Verdict
+from openapi_server.safety.letters import as_read
+from openapi_server.safety.personal import Masked, Pattern, mask
+from openapi_server.safety.reading import readings
+from openapi_server.safety.rule_files import read_rules
+from openapi_server.safety.rules import Action, Rule, RuleBook
+from openapi_server.safety.spelling import Speller
 from openapi_server.turn import AgeGroup, Moderation
 
+__all__ = ["GUIDANCE_FILE", "RULES_FILE", "RuleModerator", "as_read"]
+
 RULES_FILE = Path(__file__).with_name("rules.yaml")
-
-# Phones write curly quotes.
-_STRAIGHTEN = str.maketrans(dict.fromkeys("’‘´`", "'"))
-_TERM = re.compile(r"<(\w+)>")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One thing to look for, and what the animal says instead of an answer when it is found."""
-
-    category: str
-    is_blocking: bool
-    pattern: re.Pattern[str]
-    words: str
+GUIDANCE_FILE = Path(__file__).with_name("guidance.yaml")
+# 4,000 letters take twenty milliseconds: too long for the event loop, to which fifty earlier messages may come at once.
+_LONG_LETTERS = 500
 
 
 class RuleModerator:
-    """First matching rule wins; the file lists the gravest first."""
+    """The first matching rule wins; a rule book has the most urgent first."""
 
-    def __init__(self, rules: tuple[Rule, ...]) -> None:
-        self._rules = rules
+    def __init__(self, book: RuleBook, guidance: RuleBook | None = None) -> None:
+        self._stops = book.of(Action.WORDS, Action.FLAG)
+        self._wordings = book.wordings
+        self._speller = Speller(book.strong_words, book.small_words)
+        self._guidance = (guidance or book).of(Action.GUIDANCE)
+        self._masks = tuple(
+            Pattern(rule.category, re.compile(rule.pattern.pattern, re.IGNORECASE | re.MULTILINE), rule.replacement)
+            for rule in book.of(Action.MASK)
+            if rule.pattern
+        )
 
     @classmethod
-    def load(cls, path: Path = RULES_FILE) -> RuleModerator:
-        file = yaml.safe_load(path.read_text(encoding="utf-8"))
-        terms = file.get("terms", {})
-        return cls(tuple(_rule(entry, terms) for entry in file["rules"]))
+    def load(cls, rules: Path = RULES_FILE, guidance: Path = GUIDANCE_FILE) -> RuleModerator:
+        return cls(read_rules(rules), read_rules(guidance))
 
     async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        text = as_read(message)
-        for rule in self._rules:
-            if rule.pattern.search(text):
-                words = rule.words.format(animal=animal.name) if rule.is_blocking else None
-                return Verdict(Moderation(flagged=True, categories=(rule.category,)), words)
-        return Verdict()
+        if len(message) > _LONG_LETTERS:
+            rule = await asyncio.to_thread(self._matching, message, animal, age_group)
+        else:
+            rule = self._matching(message, animal, age_group)
+        if rule is None:
+            return Verdict()
+        words = rule.wording.text(age_group, animal) if rule.wording else None
+        return Verdict(Moderation(flagged=True, categories=(rule.category,)), words)
 
+    async def check_earlier(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        return await self.check(message, animal, age_group)
 
-def as_read(message: str) -> str:
-    """The message as a person reads it: lower case, plain letters, single blanks, nothing invisible.
+    def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+        """What the mind is to be told for this animal, this visitor's age and this message, most urgent first."""
+        texts = readings(message, self._speller)
+        rules = (rule for rule in self._guidance if rule.audience.includes(animal, age_group) and rule.matches(texts))
+        return tuple(f"{rule.strength.value}: {rule.guidance.format(animal=animal.name)}" for rule in rules)
 
-    >>> as_read("I’m \\u200blost,  ＬＥＯ")
-    "i'm lost, leo"
-    """
-    plain = unicodedata.normalize("NFKC", message.translate(_STRAIGHTEN))
-    # Cf: zero width, soft hyphens, marks of direction. Children hide words between them.
-    visible = "".join(letter for letter in plain if unicodedata.category(letter) != "Cf")
-    return " ".join(visible.casefold().split())
+    def mask(self, text: str) -> Masked:
+        """The text as it may be stored, logged and told to a mind: without personal data."""
+        return mask(text, others=self._masks)
 
+    def masked(self, text: str) -> str:
+        return self.mask(text).text
 
-def _rule(entry: Mapping[str, object], terms: Mapping[str, str]) -> Rule:
-    patterns = entry["patterns"]
-    if not isinstance(patterns, list) or entry["action"] not in ("block", "flag"):
-        raise ValueError(f"rule {entry.get('category')!r}: `patterns` is a list, `action` is block or flag")
-    either = "|".join(f"(?:{_spelled_out(pattern, terms)})" for pattern in patterns)
-    return Rule(
-        category=str(entry["category"]),
-        is_blocking=entry["action"] == "block",
-        pattern=re.compile(rf"(?<!\w)(?:{either})(?!\w)"),
-        words=str(entry.get("words", "")),
-    )
+    def words(self, category: str, animal: Animal, age_group: AgeGroup) -> str | None:
+        """The fixed words of a category's most urgent rule; None when no rule has it."""
+        rule = next((rule for rule in self._stops if rule.category == category and rule.wording), None)
+        return rule.wording.text(age_group, animal) if rule and rule.wording else None
 
-
-def _spelled_out(pattern: str, terms: Mapping[str, str]) -> str:
-    """The pattern with its terms, and theirs, put in."""
-    return _TERM.sub(lambda name: f"(?:{_spelled_out(terms[name[1]], terms)})", pattern)
+    def _matching(self, message: str, animal: Animal, age_group: AgeGroup) -> Rule | None:
+        texts = readings(message, self._speller)
+        for rule in self._stops:
+            if rule.audience.includes(animal, age_group) and rule.matches(texts):
+                return rule
+        return None

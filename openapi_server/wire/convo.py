@@ -86,6 +86,8 @@ def _complete(completed: Completed) -> dict[str, object]:
         },
         "latencyMs": completed.latency_ms,
         "firstTokenMs": completed.first_token_ms,
+        "heldBackMs": completed.held_back_ms,
+        "model": completed.model,
     }
 
 

@@ -15,8 +15,12 @@ from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.interfaces import Moderator, Provider
 from openapi_server.ledger import Charge
 from openapi_server.records import IdempotencyKey, Lease, Outcome, SessionRecord, TurnRecord
+from openapi_server.safety.replies import ReplyRules
 from openapi_server.turn import Entry
 from tests.fakes import FakeClock, Lenient, TinyZoo, a_lion
+
+# The real rules for replies: what a provider says passes through them in the engine.
+REPLIES = ReplyRules.load()
 
 
 class Shelf:
@@ -100,7 +104,7 @@ class Bench:
         self.store = store or Shelf()
         self.clock = FakeClock()
         self.log = MemoryEventLog(self.clock)
-        pipeline = Pipeline(provider, TinyZoo(), moderator or Lenient(), self.store, 5)  # type: ignore[arg-type]
+        pipeline = Pipeline(provider, TinyZoo(), moderator or Lenient(), REPLIES, self.store, 5)  # type: ignore[arg-type]
         self.leases = Leases(self.store, self.clock, "here/1/aaaa", lease_s=30)  # type: ignore[arg-type]
         limits = Limits(deadline_s, grace_s, drain_s=5, session_ttl_s=86_400)
         self.engine = TurnEngine(pipeline, self.store, self.log, self.clock, self.leases, limits)  # type: ignore[arg-type]

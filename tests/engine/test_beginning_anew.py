@@ -13,7 +13,7 @@ from openapi_server.engine import turn_engine
 from openapi_server.engine.question import Question
 from openapi_server.engine.turn_engine import Accepted
 from openapi_server.errors import TurnRunning
-from openapi_server.interfaces import OneModel, Spoken
+from openapi_server.interfaces import Composed, OneModel, Spoken
 from openapi_server.ledger import Charge
 from openapi_server.records import Outcome
 from openapi_server.turn import Completed, FinishReason, TurnStatus, Usage
@@ -44,7 +44,7 @@ class WaitsOnce(OneModel):
         self.first: Waits | None = Waits()
         self.has_begun = self.first.has_begun
 
-    def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
         provider = self.first or Says()
         self.first = None
         return provider.speak(prompt)

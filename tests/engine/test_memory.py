@@ -12,13 +12,13 @@ from openapi_server.interfaces import Verdict
 from openapi_server.records import Outcome, SessionRecord, TurnRecord
 from openapi_server.turn import AgeGroup, FinishReason, Moderation, Source, Stage, StageChanged, TurnStatus
 from tests.engine.support import Bench, hello
-from tests.fakes import Says, a_lion
+from tests.fakes import Says, Unmoved, a_lion
 
 MANE = Source("lion_001/mane", "body", "document", "Keepers' notebook")
 STRIPES = Source("tiger_001/stripes", "body", "document", "Keepers' notebook")
 
 
-class Dislikes:
+class Dislikes(Unmoved):
     """A moderator that stops every message with the word in it."""
 
     def __init__(self, word: str) -> None:

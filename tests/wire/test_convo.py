@@ -92,14 +92,14 @@ BYTES: list[tuple[TurnEvent, str, str]] = [
         '{"factId":"lion_001/top_speed","topic":"speed","type":"web","title":"Panthera leo",'
         '"url":"https://zoo.example/lion?a=1&b=2"},'
         '{"factId":"lion_001/mane","topic":"body","type":"document","title":"Keepers\' notebook"}],'
-        f'"usage":{{"promptTokens":3,"completionTokens":5}},"latencyMs":1730,"firstTokenMs":210,"timestamp":"{AT}"}}',
+        f'"usage":{{"promptTokens":3,"completionTokens":5}},"latencyMs":1730,"firstTokenMs":210,"heldBackMs":0,"model":"","timestamp":"{AT}"}}',
     ),
     (
         BLOCKED,
         "complete",
         f'{{"type":"complete","turnId":"{TURN_ID}","sessionId":"{SESSION_ID}",'
         '"fullResponse":"Let us talk about something else.","chunkCount":1,"finishReason":"blocked","sources":[],'
-        f'"usage":{{"promptTokens":0,"completionTokens":0}},"latencyMs":4,"firstTokenMs":null,"timestamp":"{AT}"}}',
+        f'"usage":{{"promptTokens":0,"completionTokens":0}},"latencyMs":4,"firstTokenMs":null,"heldBackMs":0,"model":"","timestamp":"{AT}"}}',
     ),
     (
         FAILED,

@@ -1,0 +1,53 @@
+"""What an animal says, held against the rules for replies, sentence by sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from openapi_server.animals import Animal, Prompt
+from openapi_server.safety.canary import Confidential
+from openapi_server.safety.personal import found_kinds
+from openapi_server.safety.reading import readings
+from openapi_server.safety.rule_files import read_rules
+from openapi_server.safety.rules import Action, RuleBook
+from openapi_server.safety.spelling import Speller
+from openapi_server.turn import AgeGroup
+
+REPLIES_FILE = Path(__file__).with_name("replies.yaml")
+
+_WITHHELD = "withheld"
+
+
+class ReplyRules:
+    """Finds what must not be said: by rule, by personal data, by the prompt's secrets."""
+
+    def __init__(self, book: RuleBook) -> None:
+        if _WITHHELD not in book.wordings:
+            raise ValueError(
+                f"the rules for replies need the wordings {_WITHHELD!r}: they are said when a reply is cut"
+            )
+        self._rules = book.of(Action.WITHHOLD)
+        self._wording = book.wordings[_WITHHELD]
+        self._speller = Speller(book.strong_words, book.small_words)
+
+    @classmethod
+    def load(cls, path: Path = REPLIES_FILE) -> ReplyRules:
+        return cls(read_rules(path))
+
+    def check(self, text: str, confidential: Confidential | None = None) -> str | None:
+        """The category of the gravest thing that is wrong with the text; None when it may be said."""
+        if confidential is not None and confidential.leaks(text):
+            return "prompt_injection"
+        texts = readings(text, self._speller)
+        category = next((rule.category for rule in self._rules if rule.matches(texts)), None)
+        return category or ("personal_data" if found_kinds(text) else None)
+
+    def checking(self, prompt: Prompt) -> Callable[[str], str | None]:
+        """The check of one reply, as `HoldBack` wants it: what the mind was told in confidence must not come out."""
+        confidential = Confidential(prompt.canary, prompt.rules)
+        return lambda text: self.check(text, confidential)
+
+    def words(self, animal: Animal, age_group: AgeGroup) -> str:
+        """What the animal says in place of what was withheld."""
+        return self._wording.text(age_group, animal)
