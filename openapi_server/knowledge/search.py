@@ -47,6 +47,15 @@ class _Match:
 _Matches = dict[int, _Match]
 
 
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What a question's words found. `coverage`: how much of it the best fact covers, 0 to 1, also if too little."""
+
+    question: Question
+    found: list[Found]
+    coverage: float = 0.0
+
+
 class FactIndex:
     """One animal's facts. An index per animal, so that a word's rarity is its rarity among these facts."""
 
@@ -67,17 +76,19 @@ class FactIndex:
     def read(self, text: str) -> Question:
         return self._lexicon.read(text, self._own_words)
 
-    def search(self, question: Question) -> list[Found]:
+    def search(self, question: Question) -> Matched:
         """Facts that answer the question, best first; none when no fact covers enough of it."""
         matches = [self._matches(term) for term in question.terms]
         weights = [self._weight(*pair) for pair in zip(question.terms, matches, strict=True)]
         rows = set().union(*matches) if question.says_what else set()
         enough = _ENOUGH_COVERED_IF_ABOUT_IT if question.is_about_it else _ENOUGH_COVERED
-        if not any(_coverage(row, matches, weights) >= enough for row in rows):
-            return []
+        coverage = max((_coverage(row, matches, weights) for row in rows), default=0.0)
+        if coverage < enough:
+            return Matched(question, [], coverage)
         found = [Found(self._facts[row], self._score(row, question, matches, weights)) for row in rows]
         found.sort(key=lambda each: (-each.score, each.fact.fact_id))
-        return [each for each in found if each.score >= _NEAR_THE_BEST * found[0].score]
+        near = [each for each in found if each.score >= _NEAR_THE_BEST * found[0].score]
+        return Matched(question, near, coverage)
 
     def _score(self, row: int, question: Question, matches: Sequence[_Matches], weights: Sequence[float]) -> float:
         met = ((term, found.get(row, _Match())) for term, found in zip(question.terms, matches, strict=True))

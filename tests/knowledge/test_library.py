@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,11 +14,11 @@ from openapi_server.knowledge.library import AnimalLibrary
 from openapi_server.turn import AgeGroup
 
 
-@pytest.fixture(scope="module")
-def library() -> Iterator[AnimalLibrary]:
-    library = AnimalLibrary.load()
-    yield library
-    library.close()
+@pytest.fixture(scope="module", params=["by words", "by meaning"])
+def library(request: pytest.FixtureRequest) -> AnimalLibrary:
+    """Follow-ups and ages are the same however facts are found."""
+    library: AnimalLibrary = request.getfixturevalue(request.param.replace(" ", "_"))
+    return library
 
 
 @pytest.fixture
@@ -121,6 +121,17 @@ async def test_a_question_of_its_own_is_answered_on_its_own(library: AnimalLibra
     history = [Exchange("what is the capital of france", "Hm, I do not know."), Exchange("do you like fortnite", "Hm.")]
 
     assert (await found(library, lion, "how fast are you", history))[0].topic == "speed"
+
+
+async def test_a_wish_before_the_question_does_not_answer_it(library: AnimalLibrary) -> None:
+    """ "I want to talk to the giraffe. How tall is she?" tells her height, not how giraffes talk."""
+    giraffe = library.animal("giraffe_001")
+    assert giraffe is not None
+
+    facts = await found(library, giraffe, "I want to talk to the giraffe. How tall is she?")
+
+    assert facts[0].fact_id == "giraffe_001/height"
+    assert "giraffe_001/myth_silent" not in [fact.fact_id for fact in facts]
 
 
 async def test_what_was_just_told_steps_back(library: AnimalLibrary, lion: Animal) -> None:

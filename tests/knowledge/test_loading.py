@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from openapi_server.animals import Mind
 from openapi_server.knowledge.library import PACKAGED_ANIMALS
 from openapi_server.knowledge.loading import AnimalFileError, read_animal, read_folder
 from openapi_server.turn import AgeGroup
@@ -103,6 +104,20 @@ def test_a_file_becomes_an_animal(tmp_path: Path) -> None:
         ("individual.home", None, "individual.home"),
         ("individual.favourites.food", 7, "individual.favourites.food"),
         ("voice.jokes", [], "voice.jokes"),
+        ("voice.jokes", ["a \0 joke"], "voice.jokes[0]"),
+        ("status", "asleep", "status"),
+        ("animal_id", "Mole", "animal_id"),
+        ("individual.favourites", {7: "worms"}, "individual.favourites.7"),
+        ("mind", {"temperature": 2.5}, "mind.temperature"),
+        ("mind", {"temperature": "hot"}, "mind.temperature"),
+        ("mind", {"temperature": float("nan")}, "mind.temperature"),
+        ("mind", {"max_tokens": 0}, "mind.max_tokens"),
+        ("mind", {"max_tokens": 1.5}, "mind.max_tokens"),
+        ("mind", {"max_tokens": True}, "mind.max_tokens"),
+        ("mind", {"mood": "bad"}, "mind.mood"),
+        ("prompt_additions", [], "prompt_additions"),
+        ("sources.keepers.url", "javascript:alert(1)", "sources.keepers.url"),
+        ("facts.0.id", "top/speed", "facts[0].id"),
         ("voice.jokes", [True], "voice.jokes[0]"),
         ("sources.keepers.type", "rumour", "sources.keepers.type"),
         ("sources.keepers.title", None, "sources.keepers.title"),
@@ -126,6 +141,17 @@ def test_a_wrong_field_is_named(tmp_path: Path, path: str, value: object, field:
 
     assert (caught.value.file, caught.value.field) == (file, field)
     assert str(file) in str(caught.value)
+
+
+def test_settings_of_its_own_are_read(tmp_path: Path) -> None:
+    """Which model speaks for it, how, and what it alone is told; without them the server's settings hold."""
+    mind = {"model": "small-1", "temperature": 0.3, "max_tokens": 99}
+
+    animal = read_animal(written(tmp_path, {**MOLE, "mind": mind, "prompt_additions": ["Never hurry."]}))
+
+    assert animal.mind == Mind("small-1", 0.3, 99)
+    assert animal.prompt_additions == ("Never hurry.",)
+    assert read_animal(written(tmp_path, MOLE)).mind == Mind()
 
 
 @pytest.mark.parametrize("text", ["a: [", "- just\n- a list", "", "a: \x00"])

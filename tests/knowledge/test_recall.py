@@ -1,8 +1,8 @@
-"""How often the right fact is found: questions by somebody who did not read the synonyms."""
+"""How often the right fact is found, by words and by meaning: questions by people who did not read the synonyms."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,89 +13,135 @@ from openapi_server.knowledge.library import AnimalLibrary
 from openapi_server.turn import AgeGroup
 from tests.report import Report
 
-QUESTIONS = Path(__file__).with_name("questions.yaml")
+FOLDER = Path(__file__).parent
 
-# Written from fact ids and topics alone, by somebody who saw neither the facts nor the search. Nobody tunes on them.
-HELD_OUT = Path(__file__).with_name("paraphrases.yaml")
+# The search by words was tuned on the first, the search by meaning on the first two, and nothing on the third. The
+# second and the third were written from fact ids and topics alone.
+QUESTIONS = FOLDER / "questions.yaml"
+PARAPHRASES = FOLDER / "paraphrases.yaml"
+HELD_OUT = FOLDER / "more_paraphrases.yaml"
+
 LION = "lion_001"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question to one animal. `answers`: ids, without the animal's, of the facts that would satisfy; maybe none."""
+
+    animal_id: str
+    message: str
+    answers: frozenset[str] = frozenset()
 
 
 @dataclass
 class Tally:
+    """How many questions were asked, and how many had a right fact first, or among the first three."""
+
     asked: int = 0
-    found: int = 0
+    first: int = 0
+    in_three: int = 0
+
+    def add(self, top: Sequence[str], answers: frozenset[str]) -> None:
+        self.asked += 1
+        self.first += not answers.isdisjoint(top[:1])
+        self.in_three += not answers.isdisjoint(top)
 
     @property
     def share(self) -> float:
-        return self.found / self.asked if self.asked else 1.0
+        return self.in_three / self.asked
 
     def __str__(self) -> str:
-        return f"{self.found:4} of {self.asked:4}  {self.share:6.1%}"
+        return f"@1 {self.first / self.asked:6.1%}  @3 {self.share:6.1%}  of {self.asked:4}"
 
 
-@pytest.fixture(scope="module")
-def library() -> Iterator[AnimalLibrary]:
-    library = AnimalLibrary.load()
-    yield library
-    library.close()
+def questions(file: Path) -> list[Asked]:
+    listed = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return [
+        Asked(animal_id, each["ask"], frozenset(each["facts"]))
+        for animal_id, asked in listed.items()
+        if animal_id != "unanswerable"
+        for each in asked
+    ]
 
 
-def questions(file: Path) -> dict[str, list[dict[str, object]]]:
-    asked: dict[str, list[dict[str, object]]] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return {animal_id: each for animal_id, each in asked.items() if animal_id != "unanswerable"}
+def unanswerable(file: Path) -> list[Asked]:
+    """A plain sentence is asked of the lion."""
+    listed = yaml.safe_load(file.read_text(encoding="utf-8"))["unanswerable"]
+    return [Asked(LION, each) if isinstance(each, str) else Asked(each["animal"], each["ask"]) for each in listed]
 
 
-def unanswerable() -> list[str]:
-    listed: list[str] = yaml.safe_load(QUESTIONS.read_text(encoding="utf-8"))["unanswerable"]
-    return listed
-
-
-async def top_three(library: AnimalLibrary, animal_id: str, message: str) -> list[str]:
+async def top_three(library: AnimalLibrary, asked: Asked) -> list[str]:
     """Fact ids without the animal's; asked as an adult, so that no fact is above the visitor's age."""
-    animal = library.animal(animal_id)
+    animal = library.animal(asked.animal_id)
     assert animal is not None
-    facts = await library.retrieve(animal, message, [])
-    ranked = await library.rerank(facts, message, [], AgeGroup.ADULT)
+    facts = await library.retrieve(animal, asked.message, [])
+    ranked = await library.rerank(facts, asked.message, [], AgeGroup.ADULT)
     return [fact.fact_id.rpartition("/")[2] for fact in ranked[:3]]
 
 
-async def tallied(library: AnimalLibrary, file: Path) -> dict[str, Tally]:
-    """Recall@3 of each animal, and over all."""
+async def tallied(library: AnimalLibrary, asked: Iterable[Asked]) -> tuple[Tally, dict[str, Tally]]:
+    """Overall, and of each animal."""
+    overall = Tally()
     tallies: dict[str, Tally] = {}
-    for animal_id, asked in questions(file).items():
-        tally = tallies.setdefault(animal_id, Tally())
-        for question in asked:
-            tally.asked += 1
-            answers = question["facts"]
-            assert isinstance(answers, list)
-            tally.found += not set(answers).isdisjoint(await top_three(library, animal_id, str(question["ask"])))
-    overall = Tally(sum(t.asked for t in tallies.values()), sum(t.found for t in tallies.values()))
-    return {**tallies, "overall": overall}
+    for each in asked:
+        top = await top_three(library, each)
+        for tally in (tallies.setdefault(each.animal_id, Tally()), overall):
+            tally.add(top, each.answers)
+    return overall, tallies
 
 
-async def test_nine_questions_in_ten_find_their_fact_among_the_first_three(
-    library: AnimalLibrary, report: Report
+async def found_wrongly(library: AnimalLibrary, asked: Iterable[Asked]) -> dict[str, list[str]]:
+    found = {each.message: await top_three(library, each) for each in asked}
+    return {message: facts for message, facts in found.items() if facts}
+
+
+@pytest.fixture(params=["by words", "by meaning"])
+def way(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def library(request: pytest.FixtureRequest, way: str) -> AnimalLibrary:
+    library: AnimalLibrary = request.getfixturevalue(way.replace(" ", "_"))
+    return library
+
+
+@pytest.mark.parametrize(
+    ("file", "least"),
+    [
+        (QUESTIONS, {"by words": 0.90, "by meaning": 0.94}),
+        (PARAPHRASES, {"by words": 0.60, "by meaning": 0.88}),
+        (HELD_OUT, {"by words": 0.50, "by meaning": 0.75}),
+    ],
+    ids=lambda value: value.stem if isinstance(value, Path) else "",
+)
+async def test_questions_find_their_facts_among_the_first_three(
+    library: AnimalLibrary, way: str, report: Report, file: Path, least: dict[str, float]
 ) -> None:
-    """Recall@3 over all animals is 0.90 or better; the report shows each animal's."""
-    tallies = await tallied(library, QUESTIONS)
-    for name, tally in tallies.items():
-        report(f"recall@3  {name:16}{tally}")
+    """Recall@3 over all animals is as good as it was measured to be; the report shows each animal's."""
+    overall, by_animal = await tallied(library, questions(file))
+    each = ", ".join(f"{animal_id.removesuffix('_001')} {tally.share:.0%}" for animal_id, tally in by_animal.items())
+    report(f"recall {way:10} {file.stem:16} {overall}  @3 of each: {each}")
 
-    assert tallies["overall"].share >= 0.90
-
-
-async def test_questions_that_nobody_tuned_on_are_measured_too(library: AnimalLibrary, report: Report) -> None:
-    """The honest figure for paraphrases: most are found, and the report says how many."""
-    tallies = await tallied(library, HELD_OUT)
-    report(f"recall@3  {'held out':16}{tallies['overall']}")
-
-    assert tallies["overall"].asked >= 100
-    assert tallies["overall"].share >= 0.5
+    assert overall.asked >= 100
+    assert overall.share >= least[way]
 
 
 async def test_questions_outside_the_facts_find_nothing(library: AnimalLibrary) -> None:
     """Nine in ten questions that the keepers' facts do not answer come back empty, so the lion can say so."""
-    found = {question: await top_three(library, LION, question) for question in unanswerable()}
-    wrongly = {question: facts for question, facts in found.items() if facts}
+    asked = unanswerable(QUESTIONS)
 
-    assert len(wrongly) <= 0.10 * len(found), wrongly
+    wrongly = await found_wrongly(library, asked)
+
+    assert len(wrongly) <= 0.10 * len(asked), wrongly
+
+
+async def test_honesty_that_nobody_tuned_on_is_measured_too(library: AnimalLibrary, way: str, report: Report) -> None:
+    """The same for questions that were written before the search by meaning was, to every animal."""
+    asked = unanswerable(HELD_OUT)
+
+    wrongly = await found_wrongly(library, asked)
+
+    report(f"unanswerable {way:10} {HELD_OUT.stem}: {len(wrongly)} of {len(asked)} find something")
+    assert len(wrongly) <= 0.20 * len(asked), wrongly

@@ -24,7 +24,7 @@ def lion() -> Iterator[FactIndex]:
 
 
 def topics(index: FactIndex, message: str) -> list[str]:
-    return [found.fact.topic for found in index.search(index.read(message))]
+    return [found.fact.topic for found in index.search(index.read(message)).found]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openapi_server.animals import Animal
 from openapi_server.knowledge.library import PACKAGED_ANIMALS
 from openapi_server.knowledge.loading import read_folder
-from openapi_server.knowledge.wishes import wished
+from openapi_server.knowledge.wishes import beyond_wish, wished
 from tests.fakes import a_lion
 
 ZOO = read_folder(PACKAGED_ANIMALS)
@@ -250,6 +250,42 @@ def test_comparing_with_any_animal_asks_for_nobody(animal: Animal, other: Animal
 def test_any_text_is_legal(message: str) -> None:
     """Nothing that is typed breaks it, and what is found is an animal of the zoo."""
     assert wished(message, ZOO) in (None, *ZOO)
+    assert bool(beyond_wish(message, ZOO[0])) == bool(message)
+
+
+@pytest.mark.parametrize(
+    ("message", "asked"),
+    [
+        ("I want to talk to the giraffe. How tall is she?", "How tall is she"),
+        ("Can I talk to the giraffe? how tall is he", "how tall is he"),
+        ("can i talk to the giraffe, how tall is she", "how tall is she"),
+        ("How tall are you? May I speak with Asha please!", "How tall are you"),
+        ("can i ask the giraffe why her tongue is blue", "why her tongue is blue"),
+        ("Hi! Let me talk to Asha. Do you sleep? Do you eat meat?", "Hi. Do you sleep. Do you eat meat"),
+    ],
+)
+def test_the_question_beside_a_wish_is_what_is_asked(message: str, asked: str) -> None:
+    """The animal is named before it, so that "she" is about the animal; the wish itself asks for no fact."""
+    giraffe = next(animal for animal in ZOO if animal.animal_id == "giraffe_001")
+
+    assert [part.strip() for part in beyond_wish(message, giraffe).split(":")] == ["Reticulated giraffe", asked]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "may I talk to the giraffe?",
+        "let me talk to the giraffe now, please!",
+        "How tall are you?  And how heavy?",
+        "Can I talk to the tiger? How tall is she?",
+        "",
+    ],
+)
+def test_other_messages_are_asked_as_they_are(message: str) -> None:
+    """A wish and nothing else, no wish, or the wish for another animal."""
+    giraffe = next(animal for animal in ZOO if animal.animal_id == "giraffe_001")
+
+    assert beyond_wish(message, giraffe) == message
 
 
 def test_who_is_not_on_show_cannot_be_asked_for() -> None:

@@ -1,0 +1,47 @@
+"""Libraries that find by words alone, and by meaning too where the extra `semantic` is installed."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openapi_server.knowledge.library import AnimalLibrary
+from tests.extras import need_semantic_extra
+
+LEARNED_WITHIN_S = 300
+
+
+@pytest.fixture(scope="session")
+def semantic_extra() -> None:
+    need_semantic_extra()
+
+
+@pytest.fixture(scope="session")
+def vectors_folder(pytestconfig: pytest.Config) -> Path:
+    """Kept between runs: computing the vectors of all facts takes half a minute of the processor."""
+    assert pytestconfig.cache is not None
+    return pytestconfig.cache.mkdir("sentence-vectors")
+
+
+@pytest.fixture(scope="session")
+def by_words() -> Iterator[AnimalLibrary]:
+    library = AnimalLibrary.load()
+    yield library
+    library.close()
+
+
+@pytest.fixture(scope="session")
+def by_meaning(semantic_extra: None, vectors_folder: Path) -> Iterator[AnimalLibrary]:
+    """Ready to be asked. The lock lets one worker process of the suite compute, and the others read what it wrote."""
+    from openapi_server.knowledge.meanings import SentenceMeanings
+
+    with (vectors_folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        meanings = SentenceMeanings(vectors_folder / "fact_vectors.npz")
+        library = AnimalLibrary.load(meanings=meanings)
+        meanings.wait(LEARNED_WITHIN_S)
+    yield library
+    library.close()

@@ -1,0 +1,173 @@
+"""Learning facts in the background: nobody waits, nothing is computed twice, and what fails is told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+
+from openapi_server.knowledge.library import AnimalLibrary
+from tests.fakes import a_fact, a_lion
+from tests.report import Report
+
+if TYPE_CHECKING:
+    from openapi_server.knowledge.meanings import SentenceMeanings
+    from openapi_server.knowledge.minilm import Vectors
+
+SOON_S = 10
+LION = a_lion()
+
+pytestmark = pytest.mark.usefixtures("semantic_extra")
+
+
+class Counts:
+    """A model for which all texts mean the same. Counts them; waits before each while `may_go_on` is not set."""
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.has_begun = threading.Event()
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        import numpy as np
+
+        self.has_begun.set()
+        assert self.may_go_on.wait(SOON_S)
+        self.read += len(texts)
+        rows = np.zeros((len(texts), 384), np.float32)
+        rows[:, 0] = 1
+        return rows
+
+
+Opens = Callable[..., "SentenceMeanings"]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opens]:
+    """Meanings over a file that stays, and a model of the test's choice."""
+    from openapi_server.knowledge.meanings import SentenceMeanings
+
+    all_opened: list[SentenceMeanings] = []
+
+    def open_meanings(load_model: Callable[[], Counts]) -> SentenceMeanings:
+        all_opened.append(SentenceMeanings(tmp_path / "deep" / "vectors.npz", load_model))
+        return all_opened[-1]
+
+    yield open_meanings
+    for meanings in all_opened:
+        meanings.close()
+
+
+def test_until_the_facts_are_learned_nobody_waits(opened: Opens) -> None:
+    """While the model reads, there is no nearness; afterwards there is one for every fact."""
+    model = Counts()
+    model.may_go_on.clear()
+    meanings = opened(lambda: model)
+    meanings.learn(LION)
+    assert model.has_begun.wait(SOON_S)
+    assert meanings.nearness(LION.animal_id, "how fast are you") is None
+
+    model.may_go_on.set()
+    meanings.wait(SOON_S)
+
+    nearness = meanings.nearness(LION.animal_id, "how fast are you")
+    assert nearness is not None
+    assert nearness.by_fact_id == {fact.fact_id: 1.0 for fact in LION.facts}
+
+
+def test_the_next_start_reads_the_file_instead(opened: Opens) -> None:
+    """A second server over the same file computes nothing, and gives the same."""
+    first, second = Counts(), Counts()
+    for model in (first, second):
+        meanings = opened(lambda model=model: model)
+        meanings.learn(LION)
+        meanings.wait(SOON_S)
+        assert meanings.nearness(LION.animal_id, "hello") is not None
+
+    assert first.read > 3 * len(LION.facts)
+    assert second.read == 1  # the question
+
+
+def test_only_a_changed_fact_is_learned_again(opened: Opens) -> None:
+    """Keepers change one fact: its three wordings are read, the others are known, and a fact that went is forgotten."""
+    model = Counts()
+    meanings = opened(lambda: model)
+    meanings.learn(replace(LION, facts=(a_fact("mane"), a_fact("roar"))))
+    meanings.wait(SOON_S)
+    known = model.read
+
+    meanings.learn(replace(LION, facts=(a_fact("mane"), replace(a_fact("paws"), text="Lions have big paws."))))
+    meanings.wait(SOON_S)
+
+    assert model.read - known == 3
+    nearness = meanings.nearness(LION.animal_id, "hello")
+    assert nearness is not None
+    assert {fact_id.rpartition("/")[2] for fact_id in nearness.by_fact_id} == {"mane", "paws"}
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"not vectors", b"PK\x03\x04 half a file"])
+def test_a_spoilt_file_is_made_anew(opened: Opens, tmp_path: Path, rubbish: bytes) -> None:
+    """The file is only a cache: whatever is in it, the server starts, and the next one reads a good file."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "vectors.npz").write_bytes(rubbish)
+    for _ in range(2):
+        model = Counts()
+        meanings = opened(lambda model=model: model)
+        meanings.learn(LION)
+        meanings.wait(SOON_S)
+
+    assert model.read == 0
+
+
+def test_a_model_that_cannot_be_loaded_is_told(opened: Opens) -> None:
+    """The animals go on finding by words, and the log says why."""
+
+    def broken() -> Counts:
+        raise OSError("no weights")
+
+    with capture_logs() as lines:
+        meanings = opened(broken)
+        meanings.learn(LION)
+        meanings.wait(SOON_S)
+
+    assert meanings.nearness(LION.animal_id, "how fast are you") is None
+    assert [line["event"] for line in lines] == ["Sentence vectors cannot be used: facts are found by words alone"]
+
+
+def test_closing_does_not_wait_for_the_rest(opened: Opens) -> None:
+    """A server that stops in its first half minute ends after the text that is being read, not after all of them."""
+    model = Counts()
+    model.may_go_on.clear()
+    meanings = opened(lambda: model)
+    meanings.learn(LION)
+    assert model.has_begun.wait(SOON_S)
+
+    closing = threading.Thread(target=meanings.close)
+    closing.start()
+    while not meanings.is_closing:
+        time.sleep(0.001)
+    model.may_go_on.set()
+    closing.join(SOON_S)
+
+    assert not closing.is_alive()
+    assert model.read <= 1
+
+
+async def test_a_question_takes_milliseconds(by_meaning: AnimalLibrary, report: Report) -> None:
+    """A new question each time, and still nobody notices; the report says how long it takes."""
+    lion = by_meaning.animal("lion_001")
+    assert lion is not None
+    started = time.process_time()
+    for age in range(50):
+        await by_meaning.retrieve(lion, f"what were you up to when you were {age} years old?", [])
+    took_ms = (time.process_time() - started) / 50 * 1_000
+    report(f"retrieval by meaning: {took_ms:.1f} ms of the processor for a question")
+
+    assert took_ms < 100

