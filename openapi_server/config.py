@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LOCAL_ORIGINS = tuple(f"http://localhost:{port}" for port in (3000, 3001, 5173, 8000, 8080))
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
+_URL = r"^https?://[^\s/@?#]+(/[^\s?#]*)?$"
+_KEY = r"^[!-~]*$"
+OPENAI_URL = "https://api.openai.com/v1"
+# What a provider cannot do without.
+_NEEDED_BY = {
+    "openai_api_key": "openai",
+    "openai_model": "openai",
+    "anthropic_api_key": "anthropic",
+    "anthropic_model": "anthropic",
+    "aws_region": "bedrock",
+    "bedrock_model": "bedrock",
+}
 # Everybody can read it here, so it protects nothing: production refuses it.
 DEVELOPMENT_KEY = "development-only-0123456789abcdef0123456789abcdef"
 
@@ -31,7 +45,23 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     sqlite_path: Path = Path(".data/zoochat.sqlite3")
-    provider: Literal["offline"] = "offline"
+    provider: Literal["offline", "openai", "anthropic", "bedrock"] = "offline"
+    moderation_url: str = Field("", pattern=rf"^$|{_URL}")
+    moderation_api_key: str = Field("", pattern=_KEY, repr=False)
+    moderation_model: str = "omni-moderation-latest"
+    moderation_timeout_s: float = Field(2, gt=0, le=30, validation_alias="MODERATION_TIMEOUT")
+    openai_base_url: str = Field(OPENAI_URL, pattern=_URL)
+    openai_api_key: str = Field("", pattern=_KEY, repr=False, validate_default=True)
+    openai_model: str = Field("", pattern=_KEY, validate_default=True)
+    anthropic_base_url: str = Field("https://api.anthropic.com", pattern=_URL)
+    anthropic_api_key: str = Field("", pattern=_KEY, repr=False, validate_default=True)
+    anthropic_model: str = Field("", pattern=_KEY, validate_default=True)
+    aws_region: str = Field("", pattern=r"^[a-z0-9-]*$", validate_default=True)
+    bedrock_endpoint: str = Field("", pattern=f"{_URL}|^$")
+    bedrock_model: str = Field("", pattern=_KEY, validate_default=True)
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int = Field(512, ge=16, le=8192)
+    semantic: Literal["auto", "on", "off"] = "auto"
     default_animal: str = Field("lion_001", pattern=r"^[a-z][a-z0-9_]{0,63}$")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = LOCAL_ORIGINS
     flask_threads: int = Field(8, ge=1, le=200)
@@ -40,12 +70,19 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(10, gt=0, le=300, validation_alias="REQUEST_TIMEOUT")
     turn_deadline_s: float = Field(120, gt=0, le=300, validation_alias="TURN_DEADLINE")
     stream_idle_timeout_s: float = Field(30, gt=0, le=300, validation_alias="STREAM_IDLE_TIMEOUT")
+    connect_timeout_s: float = Field(3, gt=0, le=60, validation_alias="CONNECT_TIMEOUT")
+    first_token_timeout_s: float = Field(8, gt=0, le=120, validation_alias="FIRST_TOKEN_TIMEOUT", validate_default=True)
+    provider_retries: int = Field(2, ge=0, le=10)
+    breaker_failures: int = Field(5, ge=1, le=1000)
+    breaker_pause_s: float = Field(30, gt=0, le=3600, validation_alias="BREAKER_PAUSE")
     heartbeat_s: float = Field(15, gt=0, le=15, validation_alias="HEARTBEAT")
     orphan_grace_s: float = Field(30, ge=0, le=3600, validation_alias="ORPHAN_GRACE")
     send_timeout_s: float = Field(30, gt=0, le=300, validation_alias="SEND_TIMEOUT")
     lease_s: float = Field(30, ge=0.3, le=300, validation_alias="LEASE")
     drain_timeout_s: float = Field(20, ge=0, le=300, validation_alias="DRAIN_TIMEOUT")
     session_ttl_s: int = Field(86_400, ge=1, validation_alias="SESSION_TTL")
+    retention_days: int = Field(0, ge=0, le=3650)
+    audit_days: int = Field(365, ge=1, le=3650)
     idempotency_ttl_s: int = Field(86_400, ge=1, validation_alias="IDEMPOTENCY_TTL")
     replay_window_s: float = Field(600, ge=0, validation_alias="REPLAY_WINDOW")
     replay_max_turns: int = Field(10_000, ge=1)
@@ -64,6 +101,15 @@ class Settings(BaseSettings):
         return value.upper() if isinstance(value, str) else value
 
     @property
+    def retention(self) -> timedelta | None:
+        """How long what was said is kept; None: as long as its session."""
+        return timedelta(days=self.retention_days) if self.retention_days else None
+
+    @property
+    def audit_kept(self) -> timedelta:
+        return timedelta(days=self.audit_days)
+
+    @property
     def has_demo_users(self) -> bool:
         """Only in development: their passwords are public knowledge."""
         return self.demo_users == "on" and self.environment == "development"
@@ -79,6 +125,24 @@ class Settings(BaseSettings):
     def _own_key(cls, value: str, info: ValidationInfo) -> str:
         if value == DEVELOPMENT_KEY and info.data.get("environment") == "production":
             raise ValueError("production needs a secret of its own, such as `openssl rand -base64 48` prints")
+        return value
+
+    @field_validator(*_NEEDED_BY)
+    @classmethod
+    def _needed_by_its_provider(cls, value: str, info: ValidationInfo) -> str:
+        provider = _NEEDED_BY[info.field_name or ""]
+        # A server of one's own, behind another address, asks for no key.
+        may_be_empty = info.field_name == "openai_api_key" and info.data.get("openai_base_url") != OPENAI_URL
+        if not value and info.data.get("provider") == provider and not may_be_empty:
+            raise ValueError(f"PROVIDER={provider} cannot do without it")
+        return value
+
+    @field_validator("first_token_timeout_s")
+    @classmethod
+    def _before_the_turn_ends(cls, value: float, info: ValidationInfo) -> float:
+        idle_s = info.data.get("stream_idle_timeout_s", value + 1)
+        if value >= idle_s and info.data.get("provider", "offline") != "offline":
+            raise ValueError("must be less than STREAM_IDLE_TIMEOUT, or turns end before the fallback can speak")
         return value
 
     @field_validator("demo_users")
@@ -104,8 +168,11 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # the model checks them
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{_variable(part['loc'])}: {part['msg']}" for part in error.errors())) from None
+        raise ConfigError("\n".join(f"{_variable(part)}: {part['msg']}" for part in error.errors())) from None
 
 
-def _variable(location: tuple[int | str, ...]) -> str:
-    return str(location[0]).upper() if location else "settings"
+def _variable(part: ErrorDetails) -> str:
+    """A default that was found wrong goes by its field's own name; so does nothing else, but what is not ours."""
+    name = str(part["loc"][0]) if part["loc"] else "settings"
+    field = None if part["type"] == "extra_forbidden" else Settings.model_fields.get(name)
+    return str(field.validation_alias if field and field.validation_alias else name).upper()

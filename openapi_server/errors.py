@@ -128,6 +128,14 @@ class AnimalNotFound(ChatError):
     code, status, title = "animal_not_found", 404, "No such animal"
 
 
+class FactNotFound(ChatError):
+    code, status, title = "fact_not_found", 404, "No such fact"
+
+
+class DraftNotFound(ChatError):
+    code, status, title = "draft_not_found", 404, "No draft of this animal"
+
+
 class NotFound(ChatError):
     code, status, title = "not_found", 404, "Nothing lives at this address"
 
@@ -148,6 +156,22 @@ class TurnRunning(ChatError):
 class TurnElsewhere(ChatError):
     code, status, title = "turn_elsewhere", 409, "The turn runs in another process of this server"
     retryable = True
+
+
+class AnimalExists(ChatError):
+    code, status, title = "animal_exists", 409, "An animal with this id is here already"
+
+
+class AnimalNeeded(ChatError):
+    code, status, title = "animal_needed", 409, "The zoo cannot do without this animal"
+
+
+class VersionMismatch(ChatError):
+    code, status, title = "version_mismatch", 412, "Somebody else has changed it meanwhile"
+
+
+class VersionRequired(ChatError):
+    code, status, title = "version_required", 428, "Say which version you have seen"
 
 
 class LogGone(ChatError):

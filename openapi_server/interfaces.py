@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from openapi_server.animals import Animal, Exchange, Fact, Prompt
+from openapi_server.audit import AuditEntry
+from openapi_server.dossiers import Dossier, Erased, Subject
+from openapi_server.keeping import Change, Document, Draft, KeptAnimal, News
 from openapi_server.ledger import Allocation, Balance, Charge, LedgerEntry
 from openapi_server.people import Login, Person, Role, User
 from openapi_server.records import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
@@ -42,18 +45,30 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """The provider's last word: how it ended, what it cost, which facts it used (None: all it was given)."""
+    """The provider's last word: how it ended, what it cost, which facts it used (None: all it was given).
+
+    `model` is the one that really spoke; None: the provider's `model`.
+    """
 
     finish_reason: FinishReason = FinishReason.STOP
     usage: Usage = Usage()
     fact_ids: tuple[str, ...] | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """All that will be said, known before its first word: it can be checked as a whole, and nothing has to wait."""
+
+    text: str
 
 
 class Provider(Protocol):
     """A mind that speaks for an animal.
 
-    `speak` yields non-empty pieces of text and then exactly one `Spoken`. Closing the generator cancels the
-    work behind it. It raises `ProviderFailed` and nothing else of its own.
+    `speak` yields non-empty pieces of text and then exactly one `Spoken`; a mind that knows its whole reply yields it
+    as `Composed` before. Closing the generator cancels the work behind it. It raises `ProviderFailed` and nothing else
+    of its own.
     """
 
     @property
@@ -63,7 +78,7 @@ class Provider(Protocol):
     def models(self) -> Sequence[Model]:
         """The models that can be had here; `model` is the id of one of them."""
 
-    def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]: ...
+    def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]: ...
 
 
 class OneModel:
@@ -82,6 +97,9 @@ class Knowledge(Protocol):
         """Every animal, in the order of their ids."""
 
     def animal(self, animal_id: str) -> Animal | None: ...
+
+    async def refresh(self) -> None:
+        """Take in what keepers have changed, in whichever process. Never fails: then what was known stays known."""
 
     def wished(self, message: str) -> Animal | None:
         """The active animal that the visitor asks to talk with; None when the message asks for none."""
@@ -107,6 +125,25 @@ class Moderator(Protocol):
     """The rules that stand between a visitor and the model."""
 
     async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict: ...
+
+    async def check_earlier(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        """The same of what a client says was said before: there may be fifty of these, and nobody outside is asked."""
+
+    def masked(self, text: str) -> str:
+        """The text as it may be stored, logged and told to a mind: without personal data."""
+
+    def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+        """Sentences for the mind, most urgent first."""
+
+
+class ReplyModerator(Protocol):
+    """The rules that stand between the mind and the visitor."""
+
+    def checking(self, prompt: Prompt) -> Callable[[str], str | None]:
+        """The check of one reply: the category of what is wrong with a text, or None."""
+
+    def words(self, animal: Animal, age_group: AgeGroup) -> str:
+        """What the animal says in place of what was withheld."""
 
 
 class Tail(Protocol):
@@ -149,7 +186,8 @@ class LogClosed(Exception):
 class Store(Protocol):
     """Sessions and turns, kept until they expire. Every method is one atomic step; errors are `StoreUnavailable`.
 
-    An expired session and its turns are not there for any reader, purged or not.
+    An expired session and its turns are not there for any reader, purged or not; nor is a turn, or a session's title
+    and opening, that is older than the store keeps what was said.
     """
 
     async def create_session(self, session: SessionRecord) -> None: ...
@@ -211,7 +249,20 @@ class Store(Protocol):
         """Sessions that are over but not purged yet."""
 
     async def purge_expired_sessions(self, limit: int) -> int:
-        """Delete at most `limit` of them, with their turns; how many were deleted."""
+        """Delete at most `limit` of them, with their turns; how many were deleted.
+
+        One in which a turn still runs, and whose lease is good, waits for its end.
+        """
+
+    async def forget_old_turns(self, limit: int) -> int:
+        """Delete at most `limit` turns that are older than things are kept, and with the last of them all other words
+        of that age; how many turns were deleted. Their sessions go on."""
+
+    async def tidy(self, at_most_bytes: int | None = None) -> bool:
+        """Leave no copy of what was deleted in the store's files.
+
+        False: later. Somebody reads just now, or the store is larger than `at_most_bytes` and would be busy too long.
+        """
 
     async def ping(self) -> None:
         """Raise `StoreUnavailable` unless the store can be written to now."""
@@ -278,3 +329,70 @@ class CreditStore(Protocol):
 
     async def finish(self, turn_id: str, used: int) -> None:
         """Give back what the turn held and did not use; nothing when it holds nothing any more."""
+
+
+class AnimalStore(Protocol):
+    """What the keepers wrote. Every method is one atomic step; errors are `StoreUnavailable`.
+
+    Each change is an entry of the animal's history, and its number is the animal's version from then on.
+    """
+
+    async def fill(self, documents: Sequence[Document], by: str, at: datetime) -> bool:
+        """Keep them all; False, and nothing changed, when there is an animal already."""
+
+    async def news(self, since: int) -> News:
+        """What has changed after that version; since 0 it is everything. Cheap when there is nothing."""
+
+    async def animal(self, animal_id: str) -> KeptAnimal | None: ...
+
+    async def add(self, change: Change, document: Document) -> KeptAnimal | None:
+        """None, and nothing changed, when the id is taken."""
+
+    async def replace(self, change: Change, version: int, document: Document) -> KeptAnimal | None:
+        """None, and nothing changed, when the animal is not at that version any more."""
+
+    async def remove(self, change: Change, version: int) -> bool:
+        """Its draft goes with it, its history stays. False when the animal is not at that version any more."""
+
+    async def history(self, animal_id: str, limit: int, cursor: str | None = None) -> Page[Change]:
+        """Latest change first; also of an animal that is gone."""
+
+    async def draft(self, animal_id: str) -> Draft | None: ...
+
+    async def keep_draft(self, draft: Draft) -> bool:
+        """In place of an earlier one. False, and nothing changed, when there is no such animal."""
+
+    async def drop_draft(self, animal_id: str) -> bool:
+        """False when there was none."""
+
+    async def promote(self, change: Change, version: int, draft: Draft) -> KeptAnimal | None:
+        """Replace the animal by its draft, which is no draft any more.
+
+        None, and nothing changed, when the animal is not at that version, or the draft not this one, any more.
+        """
+
+
+class AuditTrail(Protocol):
+    """Who did what with whose things, for as long as it is kept. Errors are `StoreUnavailable`."""
+
+    async def note(self, entry: AuditEntry) -> None: ...
+
+    async def entries(self, limit: int, since: datetime | None = None, cursor: str | None = None) -> Page[AuditEntry]:
+        """Latest first; none from before `since`."""
+
+    async def drop_before(self, at: datetime, limit: int) -> int:
+        """Delete at most `limit` entries from before that time; how many were deleted."""
+
+
+class PrivacyStore(Protocol):
+    """What is kept of one person. Every method is one atomic step; errors are `StoreUnavailable`."""
+
+    async def dossier(self, subject: Subject) -> Dossier:
+        """All of it. What is over, or too old, is deleted at this occasion rather than shown."""
+
+    async def erase(self, subject: Subject, *, with_account: bool = False) -> Erased:
+        """Delete all of it, also what no reader sees any more.
+
+        The ledger stays as amounts and times. An account stays, unless it is meant, too: then its ledger, its logins
+        and its name wherever it stands go with it. `Store.tidy` leaves no copies in the files.
+        """

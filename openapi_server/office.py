@@ -1,18 +1,26 @@
-"""The office: accounts and credits as they are looked after from the command line, while servers may run."""
+"""The office: accounts, credits, animals and privacy, looked after from the command line while servers may run."""
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from openapi_server.accounts.passwords import Passwords
+from openapi_server.audit import Actor, AuditEntry, Deed
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
-from openapi_server.interfaces import AccountStore, Clock, CreditStore
+from openapi_server.interfaces import AccountStore, AuditTrail, Clock, CreditStore, PrivacyStore, Store
+from openapi_server.knowledge.keepers import Keepers
 from openapi_server.stores.sqlite import SqliteStore
 from openapi_server.stores.sqlite_accounts import SqliteAccounts
+from openapi_server.stores.sqlite_animals import SqliteAnimals
+from openapi_server.stores.sqlite_audit import SqliteAudit
 from openapi_server.stores.sqlite_credits import SqliteCredits
+from openapi_server.stores.sqlite_privacy import SqlitePrivacy
+
+OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +29,16 @@ class Office:
 
     accounts: AccountStore
     credits: CreditStore
+    keepers: Keepers
+    privacy: PrivacyStore
+    audit: AuditTrail
+    store: Store
     passwords: Passwords
     clock: Clock
+
+    async def noted(self, deed: Deed, about: str | None) -> None:
+        """Keep in the audit trail what whoever sits at this terminal has done."""
+        await self.audit.note(AuditEntry(self.clock.now(), deed, Actor(OPERATOR, _operator()), about))
 
 
 @asynccontextmanager
@@ -30,9 +46,25 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
     """Open the store that the settings name, and close it again."""
     clock = SystemClock()
     async with AsyncExitStack() as parts:
-        store = await SqliteStore.open(settings.sqlite_path, clock)
+        store = await SqliteStore.open(settings.sqlite_path, clock, settings.retention)
         parts.push_async_callback(store.close)
         passwords = Passwords()
         parts.callback(passwords.close)
-        accounts, credits = SqliteAccounts(store.connections, clock), SqliteCredits(store.connections, clock)
-        yield Office(accounts, credits, passwords, clock)
+        yield Office(
+            accounts=SqliteAccounts(store.connections, clock),
+            credits=SqliteCredits(store.connections, clock),
+            keepers=Keepers(SqliteAnimals(store.connections), clock, settings.default_animal),
+            privacy=SqlitePrivacy(store.connections, clock, settings.retention),
+            audit=SqliteAudit(store.connections),
+            store=store,
+            passwords=passwords,
+            clock=clock,
+        )
+
+
+def _operator() -> str | None:
+    """The name that the system knows them by; containers often know none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None

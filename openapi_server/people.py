@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,8 @@ from enum import StrEnum
 
 # What a username looks like. It is the user's id, too, and stands in addresses and on command lines.
 USERNAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+# Owners: whose sessions are, in one word. A visitor's is a hash, so that no row or backup holds a cookie that works.
+USER_PREFIX, COOKIE_PREFIX = "user:", "cookie:"
 
 
 class Role(StrEnum):
@@ -65,7 +68,12 @@ class Person:
     @property
     def owner(self) -> str:
         """Whose the sessions are that this person begins."""
-        return f"user:{self.username}"
+        return f"{USER_PREFIX}{self.username}"
 
     def may_act_as(self, role: Role) -> bool:
         return self.role.rank >= role.rank
+
+
+def owner_behind(cookie: str) -> str:
+    """Whose the sessions are that came with a visitor's cookie."""
+    return COOKIE_PREFIX + hashlib.sha256(cookie.encode()).hexdigest()[:40]

@@ -1,8 +1,9 @@
-"""Purging: free the space of sessions that are over, with a bar that says how far it is."""
+"""Purging: delete what is over or too old, and its copies in the files, with a bar that says how far it is."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import Progress
@@ -13,15 +14,28 @@ from openapi_server.interfaces import Store
 from openapi_server.stores.sqlite import SqliteStore
 
 
-def purge_sessions(settings: Settings, batch: int) -> int:
-    """Delete every session that is over; how many there were. Servers may run meanwhile."""
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """How much was deleted. `is_tidy`: no copy of it is left in the database's files."""
+
+    sessions: int
+    turns: int
+    is_tidy: bool
+
+
+def purge_sessions(settings: Settings, batch: int) -> Purged:
+    """Delete every session that is over, and every turn that is too old. Servers may run meanwhile."""
     return asyncio.run(_purge(settings, batch))
 
 
-async def _purge(settings: Settings, batch: int) -> int:
-    store = await SqliteStore.open(settings.sqlite_path, SystemClock())
+async def _purge(settings: Settings, batch: int) -> Purged:
+    store = await SqliteStore.open(settings.sqlite_path, SystemClock(), settings.retention)
     try:
-        return await _purge_all(store, batch)
+        sessions = await _purge_all(store, batch)
+        turns = 0
+        while forgotten := await store.forget_old_turns(batch):
+            turns += forgotten
+        return Purged(sessions, turns, await store.tidy())
     finally:
         await store.close()
 

@@ -26,11 +26,18 @@ from openapi_server.engine.turn_engine import Limits, TurnEngine
 from openapi_server.engine.workers import new_worker
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.interfaces import Clock, Knowledge, Moderator, Provider, Store
+from openapi_server.knowledge.drafts import Drafts
+from openapi_server.knowledge.keepers import Keepers
+from openapi_server.providers.offline import OfflineProvider
+from openapi_server.safety.replies import ReplyRules
 from openapi_server.services import Services
 from openapi_server.spec import load_spec
 from openapi_server.stores.sqlite import SqliteStore
 from openapi_server.stores.sqlite_accounts import SqliteAccounts
+from openapi_server.stores.sqlite_animals import SqliteAnimals
+from openapi_server.stores.sqlite_audit import SqliteAudit
 from openapi_server.stores.sqlite_credits import SqliteCredits
+from openapi_server.stores.sqlite_privacy import SqlitePrivacy
 from tests.fakes import CHEAP_HASHER, Lenient, Says, TinyZoo
 from tests.report import LINES, MUTANTS_CAUGHT, Report
 from tests.streams import CHECKED, check_stream
@@ -148,10 +155,11 @@ async def services_over(
     clock: Clock,
     wrap: WrapsStore = as_it_is,
 ) -> AsyncIterator[Services]:
-    kept = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock)
+    kept = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock, settings.retention)
     store: Store = wrap(kept)
     event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s)
-    pipeline = Pipeline(provider, knowledge, moderator, store, settings.stream_idle_timeout_s)
+    reply_rules = ReplyRules.load()
+    pipeline = Pipeline(provider, knowledge, moderator, reply_rules, store, settings.stream_idle_timeout_s)
     leases = Leases(store, clock, new_worker(), settings.lease_s)
     limits = Limits(settings.turn_deadline_s, settings.orphan_grace_s, settings.drain_timeout_s, settings.session_ttl_s)
     engine = TurnEngine(pipeline, store, event_log, clock, leases, limits)
@@ -159,6 +167,7 @@ async def services_over(
     account_store = SqliteAccounts(kept.connections, clock)
     tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s, clock)
     accounts = Accounts(account_store, passwords, tokens, clock, settings.refresh_token_ttl_s)
+    keepers = Keepers(SqliteAnimals(kept.connections), clock, settings.default_animal)
     try:
         if settings.has_demo_users:
             await add_demo_users(account_store, passwords, clock)
@@ -168,10 +177,17 @@ async def services_over(
             store=store,
             event_log=event_log,
             knowledge=knowledge,
+            keepers=keepers,
+            drafts=Drafts(keepers),
+            keepers_voice=OfflineProvider(words_per_s=0, seed=0),
+            moderator=moderator,
+            reply_moderator=reply_rules,
             provider=provider,
             engine=engine,
             accounts=accounts,
             credits=SqliteCredits(kept.connections, clock),
+            privacy=SqlitePrivacy(kept.connections, clock, settings.retention),
+            audit=SqliteAudit(kept.connections),
             started_s=clock.monotonic(),
         )
     finally:

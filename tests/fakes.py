@@ -11,7 +11,7 @@ from argon2 import PasswordHasher
 
 from openapi_server.animals import Animal, Exchange, Fact, Individual, Prompt, Voice
 from openapi_server.errors import StoreUnavailable
-from openapi_server.interfaces import OneModel, Spoken, Store, Verdict
+from openapi_server.interfaces import Composed, OneModel, Spoken, Store, Verdict
 from openapi_server.turn import AgeGroup, Moderation, Source, Usage
 
 # Real argon2id, a thousand times cheaper than a password deserves.
@@ -46,8 +46,10 @@ class Says(OneModel):
         self.spoken = spoken or Spoken(usage=Usage(3, len(self.pieces)))
         self.prompts: list[Prompt] = []
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
         self.prompts.append(prompt)
+        # It knows what it will say, so nothing is held back for the end of a sentence.
+        yield Composed("".join(self.pieces))
         for piece in self.pieces:
             yield piece
         yield self.spoken
@@ -62,7 +64,8 @@ class Fails(OneModel):
         self.error = error
         self.before = before
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
+        yield Composed("".join(self.before))
         for piece in self.before:
             yield piece
         raise self.error
@@ -80,9 +83,10 @@ class Waits(OneModel):
         self.was_closed = False
         self.prompts: list[Prompt] = []
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
         self.prompts.append(prompt)
         try:
+            yield Composed("".join(("Ready, ", *self.after)))
             yield "Ready, "
             self.has_begun.set()
             await self.go.wait()
@@ -136,6 +140,9 @@ class TinyZoo:
     def animal(self, animal_id: str) -> Animal | None:
         return self._animals.get(animal_id)
 
+    async def refresh(self) -> None:
+        """Nobody changes these."""
+
     def wished(self, message: str) -> Animal | None:
         """An animal whose id begins with the word: "the tiger" is tiger_001, and no question of grammar."""
         kinds = {animal.animal_id.partition("_")[0]: animal for animal in self._animals.values()}
@@ -168,14 +175,27 @@ class MayBeAway:
         return unless_away
 
 
-class Lenient:
-    """A moderator that lets everything pass."""
+class Unmoved:
+    """A moderator that masks nothing, has no advice, and checks everything alike."""
 
     async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
         return Verdict()
 
+    async def check_earlier(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        return await self.check(message, animal, age_group)
 
-class Blocks:
+    def masked(self, text: str) -> str:
+        return text
+
+    def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+        return ()
+
+
+class Lenient(Unmoved):
+    """A moderator that lets everything pass."""
+
+
+class Blocks(Unmoved):
     """A moderator that lets nothing pass."""
 
     def __init__(self, words: str = "Let us talk about something else.") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,16 @@ DEFAULTS: dict[str, object] = {
     "log_level": "INFO",
     "sqlite_path": Path(".data/zoochat.sqlite3"),
     "provider": "offline",
+    "openai_base_url": "https://api.openai.com/v1",
+    "anthropic_base_url": "https://api.anthropic.com",
+    "temperature": None,
+    "max_tokens": 512,
+    "connect_timeout_s": 3,
+    "first_token_timeout_s": 8,
+    "provider_retries": 2,
+    "breaker_failures": 5,
+    "breaker_pause_s": 30,
+    "semantic": "auto",
     "default_animal": "lion_001",
     "cors_origins": LOCAL_ORIGINS,
     "validate_responses": False,
@@ -66,6 +77,22 @@ GOOD: list[tuple[str, str, str, object]] = [
         "cors_origins",
         ("https://zoo.example", "http://[::1]:8080"),
     ),
+    ("OPENAI_BASE_URL", "http://localhost:11434/v1", "openai_base_url", "http://localhost:11434/v1"),
+    ("OPENAI_API_KEY", "sk-1", "openai_api_key", "sk-1"),
+    ("OPENAI_MODEL", "llama3:8b", "openai_model", "llama3:8b"),
+    ("ANTHROPIC_BASE_URL", "https://proxy.example", "anthropic_base_url", "https://proxy.example"),
+    ("ANTHROPIC_API_KEY", "sk-1", "anthropic_api_key", "sk-1"),
+    ("ANTHROPIC_MODEL", "claude-1", "anthropic_model", "claude-1"),
+    ("AWS_REGION", "eu-west-1", "aws_region", "eu-west-1"),
+    ("BEDROCK_ENDPOINT", "https://vpce.example", "bedrock_endpoint", "https://vpce.example"),
+    ("BEDROCK_MODEL", "arn:aws:bedrock:eu-west-1::m/a-1", "bedrock_model", "arn:aws:bedrock:eu-west-1::m/a-1"),
+    ("TEMPERATURE", "0", "temperature", 0),
+    ("MAX_TOKENS", "64", "max_tokens", 64),
+    ("CONNECT_TIMEOUT", "0.5", "connect_timeout_s", 0.5),
+    ("FIRST_TOKEN_TIMEOUT", "1.5", "first_token_timeout_s", 1.5),
+    ("PROVIDER_RETRIES", "0", "provider_retries", 0),
+    ("BREAKER_FAILURES", "1", "breaker_failures", 1),
+    ("BREAKER_PAUSE", "5", "breaker_pause_s", 5),
     ("FLASK_THREADS", "2", "flask_threads", 2),
     ("VALIDATE_RESPONSES", "true", "validate_responses", True),
     ("MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
@@ -82,6 +109,9 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("REFRESH_TOKEN_TTL", "3600", "refresh_token_ttl_s", 3600),
     ("DEMO_USERS", "off", "demo_users", "off"),
     ("CREDITS_PER_TOKEN", "3", "credits_per_token", 3),
+    ("RETENTION_DAYS", "30", "retention", timedelta(days=30)),
+    ("RETENTION_DAYS", "0", "retention", None),
+    ("AUDIT_DAYS", "90", "audit_kept", timedelta(days=90)),
 ]
 GOOD_IDS = [f"{name}={value}" for name, value, _, _ in GOOD]
 
@@ -128,6 +158,22 @@ BAD = [
     ("CORS_ORIGINS", "https://*.zoo.example"),
     ("CORS_ORIGINS", "https://zoo.example/path"),
     ("CORS_ORIGINS", "https://zoo.example\r\nX-Evil: 1"),
+    ("OPENAI_BASE_URL", "localhost:11434"),
+    ("OPENAI_BASE_URL", "https://user:password@proxy.example"),
+    ("ANTHROPIC_BASE_URL", "https://proxy.example/?key=1"),
+    ("BEDROCK_ENDPOINT", "ftp://vpce.example"),
+    ("OPENAI_API_KEY", "sk 1"),
+    ("ANTHROPIC_API_KEY", "schlüssel"),
+    ("OPENAI_MODEL", "gpt\n1"),
+    ("AWS_REGION", "EU West"),
+    ("TEMPERATURE", "2.1"),
+    ("TEMPERATURE", "nan"),
+    ("MAX_TOKENS", "0"),
+    ("CONNECT_TIMEOUT", "0"),
+    ("FIRST_TOKEN_TIMEOUT", "inf"),
+    ("PROVIDER_RETRIES", "-1"),
+    ("BREAKER_FAILURES", "0"),
+    ("BREAKER_PAUSE", "0"),
     ("FLASK_THREADS", "0"),
     ("VALIDATE_RESPONSES", "perhaps"),
     ("MAX_BODY_BYTES", "10"),
@@ -147,6 +193,9 @@ BAD = [
     ("REFRESH_TOKEN_TTL", "0"),
     ("DEMO_USERS", "perhaps"),
     ("CREDITS_PER_TOKEN", "0"),
+    ("RETENTION_DAYS", "-1"),
+    ("RETENTION_DAYS", "3651"),
+    ("AUDIT_DAYS", "0"),
 ]
 
 
@@ -189,10 +238,58 @@ def test_production_refuses_what_everybody_knows(monkeypatch: pytest.MonkeyPatch
     assert "xxxx" not in str(refusal.value)
 
 
-def test_the_key_is_not_shown_where_settings_are() -> None:
+@pytest.mark.parametrize("name", ["signing_key", "openai_api_key", "anthropic_api_key"])
+def test_keys_are_not_shown_where_settings_are(name: str) -> None:
     """They stand in error reports and debuggers."""
-    assert "signing_key" not in repr(load_settings(signing_key=OWN_KEY))
-    assert OWN_KEY not in repr(load_settings(signing_key=OWN_KEY))
+    settings = load_settings(**{name: OWN_KEY})
+
+    assert name not in repr(settings)
+    assert OWN_KEY not in repr(settings)
+    assert OWN_KEY not in str(settings)
+
+
+NEEDED = {
+    "openai": ("OPENAI_API_KEY", "OPENAI_MODEL"),
+    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_MODEL"),
+    "bedrock": ("AWS_REGION", "BEDROCK_MODEL"),
+}
+
+
+@pytest.mark.parametrize("provider", NEEDED)
+def test_a_chosen_mind_names_what_it_cannot_do_without(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
+    """All of it at once; with that, it starts."""
+    monkeypatch.setenv("PROVIDER", provider)
+
+    with pytest.raises(ConfigError) as refusal:
+        load_settings()
+    lines = str(refusal.value).splitlines()
+    assert tuple(line.partition(":")[0] for line in lines) == NEEDED[provider]
+    for name in NEEDED[provider]:
+        monkeypatch.setenv(name, "any-1")
+    assert load_settings().provider == provider
+
+
+def test_a_server_of_ones_own_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only OpenAI's own does."""
+    monkeypatch.setenv("PROVIDER", "openai")
+    monkeypatch.setenv("OPENAI_MODEL", "llama3")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:11434/v1")
+
+    assert load_settings().openai_api_key == ""
+
+
+def test_the_fallback_gets_to_speak_before_the_turn_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience with the mind must be shorter than patience with the turn; the offline voice needs none."""
+    monkeypatch.setenv("STREAM_IDLE_TIMEOUT", "8")
+    assert load_settings().provider == "offline"
+    monkeypatch.setenv("PROVIDER", "openai")
+    monkeypatch.setenv("OPENAI_MODEL", "gpt-1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+
+    with pytest.raises(ConfigError, match=r"^FIRST_TOKEN_TIMEOUT: .*STREAM_IDLE_TIMEOUT"):
+        load_settings()
+    monkeypatch.setenv("FIRST_TOKEN_TIMEOUT", "7.9")
+    assert load_settings().first_token_timeout_s == 7.9
 
 
 def test_all_bad_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,9 @@ def variables() -> dict[str, str]:
     shown: dict[str, str] = {}
     for name, field in Settings.model_fields.items():
         default = field.default
-        if isinstance(default, tuple):
+        if default is None:
+            text = ""
+        elif isinstance(default, tuple):
             text = ",".join(default)
         elif isinstance(default, bool):
             text = str(default).lower()

@@ -76,6 +76,9 @@ class Accounts:
             raise InvalidToken
         return person
 
+    async def is_known(self, username: str) -> bool:
+        return await self._store.user(username) is not None
+
     @property
     def _login_ends(self) -> datetime:
         return self._clock.now() + timedelta(seconds=self._refresh_ttl_s)

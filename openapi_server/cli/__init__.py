@@ -10,7 +10,10 @@ import click
 from openapi_server import __version__
 from openapi_server.cli import tools
 from openapi_server.cli.accounts import credits, users
+from openapi_server.cli.animals import animals
+from openapi_server.cli.audit import audit
 from openapi_server.cli.check import check
+from openapi_server.cli.privacy import privacy
 from openapi_server.cli.settings import read_settings
 from openapi_server.config import ConfigError
 from openapi_server.errors import StoreUnavailable
@@ -55,11 +58,23 @@ def sessions() -> None:
 @sessions.command()
 @click.option("--batch", default=500, show_default=True, help="How many to delete in one transaction.")
 def purge(batch: int) -> None:
-    """Delete the sessions that are over. Readers do not see them anyway; this frees the space."""
+    """Delete what is over or older than RETENTION_DAYS. Readers do not see it anyway; this frees the space.
+
+    The server does it by itself every hour, but tidies a large database's files only here: nobody can write meanwhile.
+    """
     from openapi_server.purge import purge_sessions
 
-    click.echo(f"Cleaned up {purge_sessions(read_settings(), batch)} expired sessions")
+    settings = read_settings()
+    purged = purge_sessions(settings, batch)
+    click.echo(f"Cleaned up {purged.sessions} expired sessions")
+    if settings.retention:
+        click.echo(f"Forgot {purged.turns} turns older than {settings.retention_days} days")
+    if not purged.is_tidy:
+        click.echo("A reader was in the way: copies of it stay in the files until the next time", err=True)
 
 
 main.add_command(users)
 main.add_command(credits)
+main.add_command(animals)
+main.add_command(privacy)
+main.add_command(audit)

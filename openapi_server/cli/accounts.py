@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.cli.settings import read_settings
-from openapi_server.errors import ChatError
+from openapi_server.audit import Deed
+from openapi_server.cli.offices import in_office
 from openapi_server.ledger import Allocation
 from openapi_server.people import USERNAME, Role, User
 
 if TYPE_CHECKING:
-    # The password hasher and the store are loaded by the commands that need them.
+    # The password hasher and the store are loaded by the commands that need them: see `in_office`.
     from openapi_server.office import Office
 
-T = TypeVar("T")
 MAX_CREDITS, MAX_DAYS = 1_000_000_000, 3650
 ROLES = click.Choice([role.value for role in Role])
 
@@ -53,9 +50,10 @@ def add(name: str, role: str, parent: str | None, password_stdin: bool) -> None:
         user = User(name, Role(role), password_hash, office.clock.now(), parent)
         if not await office.accounts.add_user(user):
             raise click.ClickException(f"the name {name} is taken")
+        await office.noted(Deed.ACCOUNT_ADDED, name)
 
     password = _password(from_stdin=password_stdin)
-    _in_office(work)
+    in_office(work)
     click.echo(f"Added {name} with the role {role}")
 
 
@@ -66,7 +64,7 @@ def list_users() -> None:
     from rich.table import Table
 
     table = Table("username", "role", "parent", "since", "demo")
-    for user in _in_office(lambda office: office.accounts.users()):
+    for user in in_office(lambda office: office.accounts.users()):
         since, is_demo = f"{user.created_at:%Y-%m-%d}", "demo" if user.is_demo else ""
         table.add_row(user.username, user.role, user.parent or "", since, is_demo)
     Console().print(table)
@@ -77,7 +75,12 @@ def list_users() -> None:
 @click.argument("role", type=ROLES)
 def set_role(name: str, role: str) -> None:
     """Change what somebody may do. It counts from their next request on."""
-    _require(name, is_known=_in_office(lambda office: office.accounts.set_role(name, Role(role))))
+
+    async def work(office: Office) -> None:
+        _require(name, is_known=await office.accounts.set_role(name, Role(role)))
+        await office.noted(Deed.ROLE_CHANGED, name)
+
+    in_office(work)
     click.echo(f"{name} has the role {role} now")
 
 
@@ -87,11 +90,13 @@ def set_role(name: str, role: str) -> None:
 def reset_password(name: str, password_stdin: bool) -> None:
     """Give somebody a new password. Ends all their logins; a demo account is none any more."""
 
-    async def work(office: Office) -> bool:
-        return await office.accounts.reset_password(name, await office.passwords.hash(password))
+    async def work(office: Office) -> None:
+        password_hash = await office.passwords.hash(password)
+        _require(name, is_known=await office.accounts.reset_password(name, password_hash))
+        await office.noted(Deed.PASSWORD_RESET, name)
 
     password = _password(from_stdin=password_stdin)
-    _require(name, is_known=_in_office(work))
+    in_office(work)
     click.echo(f"{name} has a new password, and is logged out everywhere")
 
 
@@ -113,28 +118,11 @@ def grant(name: str, amount: int, expiry_days: int | None, notes: str | None) ->
         at = office.clock.now()
         expires_at = at + timedelta(days=expiry_days) if expiry_days else None
         await office.credits.allocate(Allocation(name, amount, at, expires_at, notes))
+        await office.noted(Deed.CREDITS_GRANTED, name)
         balance = await office.credits.balance(name)
         return balance.credits if balance else 0
 
-    click.echo(f"{name} has {_in_office(work):,} credits now")
-
-
-def _in_office(work: Callable[[Office], Awaitable[T]]) -> T:
-    """Do the work with the store open; what it refuses is said in one line, with exit code 1."""
-    from openapi_server.accounts.passwords import WeakPassword
-    from openapi_server.office import open_office
-
-    async def run() -> T:
-        async with open_office(settings) as office:
-            return await work(office)
-
-    settings = read_settings()
-    try:
-        return asyncio.run(run())
-    except WeakPassword as error:
-        raise click.ClickException(str(error)) from None
-    except ChatError as error:
-        raise click.ClickException(error.detail) from None
+    click.echo(f"{name} has {in_office(work):,} credits now")
 
 
 def _password(*, from_stdin: bool) -> str:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from openapi_server.errors import ChatError
 from openapi_server.http.problems import problem_answer
 
-EXPOSED = "X-Streaming-Session-Id, Location, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id"
+EXPOSED = "X-Streaming-Session-Id, Location, Retry-After, RateLimit, RateLimit-Policy, ETag, X-Request-Id"
 METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 REQUEST_HEADERS = (
     "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, Prefer, X-Device-ID, X-Request-Id"

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from openapi_server.errors import SessionNotFound, TurnNotFound
+from openapi_server.errors import SessionNotFound, TurnNotFound, UserNotFound
 from openapi_server.http.bridge import Call
 from openapi_server.http.visitors import known_owner
-from openapi_server.people import Person, Role
+from openapi_server.people import USER_PREFIX, Person, Role
 from openapi_server.records import SessionRecord, TurnRecord
-
-USER = "user:"
 
 
 class Doing(Enum):
@@ -29,12 +27,12 @@ def may(person: Person | None, owner: str | None, doing: Doing) -> bool:
     >>> may(None, "cookie:1f", Doing.CHANGE), may(None, "user:mia", Doing.READ)
     (True, False)
     """
-    if owner is None or not owner.startswith(USER):
+    if owner is None or not owner.startswith(USER_PREFIX):
         # The server issued the id, and it cannot be guessed.
         return True
     if person is None:
         return False
-    username = owner.removeprefix(USER)
+    username = owner.removeprefix(USER_PREFIX)
     is_child = person.may_act_as(Role.PARENT) and username in person.children
     if username == person.username or is_child or person.role is Role.ADMINISTRATOR:
         return True
@@ -45,9 +43,16 @@ def is_callers(call: Call, owner: str | None) -> bool:
     """The stricter rule, of jobs: what belongs to a cookie needs that cookie."""
     if call.person is not None and call.person.role is Role.ADMINISTRATOR:
         return True
-    if owner is not None and owner.startswith(USER):
+    if owner is not None and owner.startswith(USER_PREFIX):
         return may(call.person, owner, Doing.READ)
     return owner is not None and owner == known_owner(call)
+
+
+def account_named(call: Call, username: str) -> str:
+    """The username, if it is the caller's own, a child's, or anybody's for an administrator; else `UserNotFound`."""
+    if not may(call.person, USER_PREFIX + username, Doing.CHANGE):
+        raise UserNotFound
+    return username
 
 
 async def session_for(call: Call, session_id: str, doing: Doing, advice: str | None = None) -> SessionRecord:

@@ -10,11 +10,12 @@ import uuid
 from dataclasses import dataclass
 
 from openapi_server.http.bridge import Call
+from openapi_server.people import owner_behind
 
 COOKIE = "session_id"
 DEVICE_COOKIE = "device_id"
 COOKIE_DAYS = 30
-_OURS = re.compile(r"[A-Za-z0-9_-]{22,128}")
+OUR_COOKIE = re.compile(r"[A-Za-z0-9_-]{22,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def identify(call: Call) -> Visitor:
     if known is not None:
         return Visitor(known)
     value = secrets.token_urlsafe(16)
-    return Visitor(_owner(value), _cookie(call, COOKIE, value))
+    return Visitor(owner_behind(value), _cookie(call, COOKIE, value))
 
 
 def known_owner(call: Call) -> str | None:
@@ -48,7 +49,7 @@ def known_owner(call: Call) -> str | None:
     if call.person is not None:
         return call.person.owner
     value = call.cookies.get(COOKIE, "")
-    return _owner(value) if _OURS.fullmatch(value) else None
+    return owner_behind(value) if OUR_COOKIE.fullmatch(value) else None
 
 
 def scope_of(call: Call, chosen: str) -> str:
@@ -95,7 +96,7 @@ def device_of(call: Call) -> Device:
     if named is not None:
         return Device(named, session_named(call, "device", scope_of(call, named), named))
     known = call.cookies.get(DEVICE_COOKIE, "")
-    value = known if _OURS.fullmatch(known) else secrets.token_urlsafe(16)
+    value = known if OUR_COOKIE.fullmatch(known) else secrets.token_urlsafe(16)
     set_cookie = None if value == known else _cookie(call, DEVICE_COOKIE, value)
     # The cookie is a secret, and counts by itself; the name stands in logs and answers.
     name = hashlib.sha256(value.encode()).hexdigest()[:16]
@@ -105,7 +106,3 @@ def device_of(call: Call) -> Device:
 def _cookie(call: Call, name: str, value: str) -> str:
     secure = "; Secure" if call.services.settings.environment == "production" else ""
     return f"{name}={value}; HttpOnly; Max-Age={COOKIE_DAYS * 86_400}; Path=/; SameSite=Lax{secure}"
-
-
-def _owner(cookie: str) -> str:
-    return "cookie:" + hashlib.sha256(cookie.encode()).hexdigest()[:40]

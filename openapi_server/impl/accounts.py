@@ -8,13 +8,22 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from openapi_server.accounts.accounts import Granted
+from openapi_server.audit import Actor, Deed
+from openapi_server.errors import BadCredentials
+from openapi_server.http.auditing import noted
 from openapi_server.http.bridge import Call, on_loop
 from openapi_server.people import Person
 
 
 @on_loop
 async def login(call: Call, body: dict[str, Any]) -> ASGIApp:
-    return _granted(await call.services.accounts.login(body["username"], body["password"]))
+    try:
+        granted = await call.services.accounts.login(body["username"], body["password"])
+    except BadCredentials:
+        await noted(call, Deed.LOGIN_REFUSED, await _known_name(call, body["username"]))
+        raise
+    await noted(call, Deed.LOGIN, granted.username, Actor(granted.role, granted.username))
+    return _granted(granted)
 
 
 @on_loop
@@ -39,6 +48,11 @@ def caller(call: Call) -> Person:
     """Who is calling an operation that requires a login: the gate has let nobody else through."""
     assert call.person is not None  # noqa: S101  # see `security` of the operation in openapi.yaml
     return call.person
+
+
+async def _known_name(call: Call, username: str) -> str | None:
+    """Only a name that somebody has is noted: people type their passwords into the wrong field."""
+    return username if await call.services.accounts.is_known(username) else None
 
 
 def _granted(granted: Granted) -> ASGIApp:

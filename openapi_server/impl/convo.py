@@ -60,7 +60,7 @@ async def stop_convo_turn(call: Call, turn_id: str) -> ASGIApp:
 async def _converse(call: Call, body: dict[str, Any], *, is_stream: bool) -> ASGIApp:
     last_event_id = call.headers.get("last-event-id")
     if is_stream and last_event_id:
-        return await resumed(call, CONVO, last_event_id, partial(_is_same, body))
+        return await resumed(call, CONVO, last_event_id, body["message"], partial(_is_same, body))
     visitor = identify(call)
     is_async = "respond-async" in call.preferences
     question = await _question(call, body, visitor, is_read_whole=not is_stream and not is_async)
@@ -78,7 +78,7 @@ async def _question(call: Call, body: dict[str, Any], visitor: Visitor, *, is_re
     if session_id is not None:
         await session_for(call, session_id, Doing.CHANGE, NO_SESSION)
     return Question(
-        animal=animal_named(call, body["animalId"]),
+        animal=await animal_named(call, body["animalId"]),
         message=body["message"],
         age_group=AgeGroup(body.get("ageGroup", AgeGroup.ELEMENTARY)),
         place=Place(session_id, visitor.owner),
@@ -90,8 +90,7 @@ async def _question(call: Call, body: dict[str, Any], visitor: Visitor, *, is_re
 
 
 def _is_same(body: dict[str, Any], turn: TurnRecord) -> bool:
-    asked = (body["message"], body["animalId"], body.get("sessionId", turn.session_id))
-    return asked == (turn.message, turn.animal_id, turn.session_id)
+    return (body["animalId"], body.get("sessionId", turn.session_id)) == (turn.animal_id, turn.session_id)
 
 
 async def _accepted(call: Call, accepted: Accepted, visitor: Visitor) -> ASGIApp:

@@ -8,7 +8,9 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
+from openapi_server.audit import Deed
 from openapi_server.errors import UserNotFound
+from openapi_server.http.auditing import noted
 from openapi_server.http.bridge import Call, on_loop
 from openapi_server.impl.accounts import caller
 from openapi_server.ledger import Allocation
@@ -22,6 +24,7 @@ async def allocate_credits(call: Call, body: dict[str, Any]) -> ASGIApp:
     expires_at = at + timedelta(days=body["expiryDays"]) if "expiryDays" in body else None
     allocation = Allocation(body["userId"], body["credits"], at, expires_at, body.get("notes"))
     entry = await call.services.credits.allocate(allocation)
+    await noted(call, Deed.CREDITS_GRANTED, entry.username)
     allocated = {
         "allocationId": entry.entry_id,
         "userId": entry.username,

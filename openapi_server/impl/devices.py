@@ -20,8 +20,8 @@ from openapi_server.http.leaving import unless_left
 from openapi_server.http.problems import problem_json
 from openapi_server.http.visitors import Device, Visitor, device_of, known_owner
 from openapi_server.impl.questions import idempotency_keys
-from openapi_server.impl.reading import attached, resumed, streamed
-from openapi_server.records import SessionRecord, TurnRecord
+from openapi_server.impl.reading import attached, is_in, resumed, streamed
+from openapi_server.records import SessionRecord
 from openapi_server.turn import Completed, Failed
 from openapi_server.wire.devices import DEVICES, session_object
 
@@ -40,7 +40,7 @@ async def device_chat_stream(call: Call, body: dict[str, Any]) -> ASGIApp:
     device = device_of(call)
     last_event_id = call.headers.get("last-event-id")
     if last_event_id:
-        return await resumed(call, DEVICES, last_event_id, partial(_is_same, device, body))
+        return await resumed(call, DEVICES, last_event_id, body["content"], partial(is_in, device.session_id))
     accepted = await _begun(call, body, device, is_read_whole=False)
     return await streamed(call, DEVICES, accepted, device.headers)
 
@@ -111,6 +111,7 @@ async def _begun(call: Call, body: dict[str, Any], device: Device, *, is_read_wh
 async def _animal(call: Call, content: str, device: Device) -> Animal:
     """Who answers: the animal that the visitor asks for, else the one the device talks with, else the zoo's default."""
     knowledge = call.services.knowledge
+    await knowledge.refresh()
     session = await _session(call, device)
     known = knowledge.animal(session.animal_id) if session else None
     kept = known if known is not None and known.status == "active" else None
@@ -129,10 +130,6 @@ async def _session(call: Call, device: Device) -> SessionRecord | None:
     except StoreUnavailable:
         # The turn itself will say that it goes on without memory.
         return None
-
-
-def _is_same(device: Device, body: dict[str, Any], turn: TurnRecord) -> bool:
-    return (turn.message, turn.session_id) == (body["content"], device.session_id)
 
 
 def _shown(session: SessionRecord | None) -> ASGIApp:

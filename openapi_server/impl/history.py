@@ -8,7 +8,9 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
+from openapi_server.audit import Deed, short_id
 from openapi_server.errors import SessionNotFound
+from openapi_server.http.auditing import noted
 from openapi_server.http.bridge import Call, on_loop
 from openapi_server.http.ownership import Doing, session_for
 from openapi_server.http.visitors import known_owner
@@ -48,6 +50,7 @@ async def delete_session(call: Call, session_id: str) -> None:
     if turn_ids is None:
         raise SessionNotFound
     await call.services.engine.forget(turn_ids)
+    await noted(call, Deed.SESSION_DELETED, short_id(session_id))
 
 
 @on_loop

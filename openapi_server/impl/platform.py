@@ -29,7 +29,7 @@ NO_TURNS: Page[TurnRecord] = Page(())
 async def stream(call: Call, body: dict[str, Any], mode: str = "stream") -> ASGIApp:
     last_event_id = call.headers.get("last-event-id")
     if mode == "stream" and last_event_id:
-        return await resumed(call, PLATFORM, last_event_id, partial(_is_same, call, body))
+        return await resumed(call, PLATFORM, last_event_id, body["query"], partial(_is_same, call, body))
     visitor = identify(call)
     accepted = await _begun(call, body, visitor)
     if mode == "job":
@@ -60,7 +60,7 @@ async def list_jobs(call: Call, limit: int = 50, cursor: str | None = None) -> A
 
 async def _begun(call: Call, body: dict[str, Any], visitor: Visitor) -> Accepted:
     """Begin the turn in the talk of this caller with the animal, or beside it when that is busy."""
-    question = _question(call, body, visitor)
+    question = await _question(call, body, visitor)
     keys = idempotency_keys(call, body, visitor)
     try:
         return await call.services.engine.start(question, keys)
@@ -69,8 +69,8 @@ async def _begun(call: Call, body: dict[str, Any], visitor: Visitor) -> Accepted
         return await call.services.engine.start(beside, keys)
 
 
-def _question(call: Call, body: dict[str, Any], visitor: Visitor) -> Question:
-    animal = animal_named(call, body.get("animal_id", call.services.settings.default_animal))
+async def _question(call: Call, body: dict[str, Any], visitor: Visitor) -> Question:
+    animal = await animal_named(call, body.get("animal_id", call.services.settings.default_animal))
     told = _told(body["conversation_history"]) if body.get("conversation_history") else None
     is_talk = body.get("memory_enabled", True) and told is None
     talk = session_named(call, "platform", visitor.owner, animal.animal_id)
@@ -96,8 +96,7 @@ def _told(messages: list[dict[str, str]]) -> tuple[Exchange, ...]:
 
 
 def _is_same(call: Call, body: dict[str, Any], turn: TurnRecord) -> bool:
-    animal_id = body.get("animal_id", call.services.settings.default_animal)
-    return (turn.message, turn.animal_id) == (body["query"], animal_id)
+    return bool(turn.animal_id == body.get("animal_id", call.services.settings.default_animal))
 
 
 async def _job(call: Call, job_id: str) -> dict[str, object]:

@@ -14,8 +14,9 @@ from openapi_server.http.visitors import Visitor, scope_of, scope_without_owner
 from openapi_server.records import IdempotencyKey
 
 
-def animal_named(call: Call, animal_id: str) -> Animal:
-    """An animal that lives here and may be asked, else `AnimalNotFound`."""
+async def animal_named(call: Call, animal_id: str) -> Animal:
+    """An animal that lives here and may be asked, as its keepers last wrote it, else `AnimalNotFound`."""
+    await call.services.knowledge.refresh()
     animal = call.services.knowledge.animal(animal_id)
     if animal is None or animal.status != "active":
         raise AnimalNotFound("No animal with this id lives in our zoo. GET /animal_list shows who does.")

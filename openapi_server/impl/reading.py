@@ -30,12 +30,22 @@ async def streamed(
     return stream_of(call, contract, await call.services.engine.read(accepted.turn_id), headers)
 
 
-async def resumed(call: Call, contract: Contract, last_event_id: str, is_same: Callable[[TurnRecord], bool]) -> ASGIApp:
-    """The same POST again, with the last event that came through: it never starts a second turn."""
+async def resumed(
+    call: Call, contract: Contract, last_event_id: str, message: str, is_same: Callable[[TurnRecord], bool]
+) -> ASGIApp:
+    """The same POST again, with the last event that came through: it never starts a second turn.
+
+    `is_same` says whether what the request names beside its message is the turn's.
+    """
     turn = await turn_for(call, last_event_id.rpartition("-")[0], Doing.READ)
-    if not is_same(turn):
+    # The turn's own message is kept without what was personal in it.
+    if turn.message != call.services.moderator.masked(message) or not is_same(turn):
         raise ResumeMismatch("Repeat the request as it was, or leave Last-Event-ID out to ask anew.")
     return await attached(call, contract, turn.turn_id, last_event_id)
+
+
+def is_in(session_id: str, turn: TurnRecord) -> bool:
+    return turn.session_id == session_id
 
 
 async def attached(call: Call, contract: Contract, turn_id: str, last_seen: str | None) -> ASGIApp:

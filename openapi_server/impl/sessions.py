@@ -17,10 +17,10 @@ from openapi_server.http.ownership import Doing, session_for
 from openapi_server.http.visitors import identify
 from openapi_server.impl.history import delete_session
 from openapi_server.impl.questions import animal_named, idempotency_keys
-from openapi_server.impl.reading import resumed, streamed
+from openapi_server.impl.reading import is_in, resumed, streamed
 from openapi_server.interfaces import Model
 from openapi_server.ledger import Charge
-from openapi_server.records import SessionRecord, TurnRecord
+from openapi_server.records import SessionRecord
 from openapi_server.wire.sessions import (
     SESSIONS,
     confirmed_object,
@@ -42,8 +42,9 @@ async def list_models(call: Call) -> ASGIApp:
 @on_loop
 async def create_chat_session(call: Call, body: dict[str, Any]) -> ASGIApp:
     _model(call, body)
-    animal = animal_named(call, body.get("animalId", call.services.settings.default_animal))
-    opening = body.get("initialMessage")
+    animal = await animal_named(call, body.get("animalId", call.services.settings.default_animal))
+    masked = call.services.moderator.masked
+    opening = masked(body["initialMessage"]) if "initialMessage" in body else None
     now = call.services.clock.now()
     session = SessionRecord(
         session_id=new_id("sess"),
@@ -52,7 +53,7 @@ async def create_chat_session(call: Call, body: dict[str, Any]) -> ASGIApp:
         created_at=now,
         last_message_at=now,
         ttl_s=call.services.settings.session_ttl_s,
-        title=body.get("title") or (opening or "").strip()[:TITLE_LENGTH] or f"Talk with {animal.name}",
+        title=masked(body.get("title", "")) or (opening or "").strip()[:TITLE_LENGTH] or f"Talk with {animal.name}",
         opening=opening,
     )
     await call.services.store.create_session(session)
@@ -87,10 +88,11 @@ async def stream_chat_session(call: Call, session_id: str, body: dict[str, Any])
     model = _model(call, body)
     last_event_id = call.headers.get("last-event-id")
     if last_event_id:
-        return await resumed(call, SESSIONS, last_event_id, partial(_is_same, session, body))
+        return await resumed(call, SESSIONS, last_event_id, body["message"], partial(is_in, session_id))
     keys = idempotency_keys(call, {**body, "sessionId": session_id}, identify(call))
+    question = await _question(call, session, body, model)
     try:
-        accepted = await call.services.engine.start(_question(call, session, body, model), keys)
+        accepted = await call.services.engine.start(question, keys)
     except TurnRunning as busy:
         message = "The session already streams: confirm the running stream, or wait for its end."
         raise SessionStreaming(message, turn_id=busy.turn_id, details=(("message", message),)) from None
@@ -113,20 +115,16 @@ async def update_stream(call: Call, session_id: str, body: dict[str, Any]) -> AS
     return JSONResponse(confirmed_object(turn))
 
 
-def _question(call: Call, session: SessionRecord, body: dict[str, Any], model: Model) -> Question:
+async def _question(call: Call, session: SessionRecord, body: dict[str, Any], model: Model) -> Question:
     price = call.services.settings.credits_per_token
     person = call.person
     return Question(
-        animal=animal_named(call, session.animal_id),
+        animal=await animal_named(call, session.animal_id),
         message=body["message"],
         place=Place(session.session_id, session.owner),
         opening=session.opening,
         charge=Charge(person.username, model.max_tokens * price, price) if person else None,
     )
-
-
-def _is_same(session: SessionRecord, body: dict[str, Any], turn: TurnRecord) -> bool:
-    return (turn.message, turn.session_id) == (body["message"], session.session_id)
 
 
 def _model(call: Call, body: dict[str, Any]) -> Model:

@@ -25,19 +25,19 @@ LONGEST_S = 300
 
 @on_loop
 async def stream_error(call: Call, body: dict[str, Any]) -> ASGIApp:
-    return _simulated(call, body, ProviderFailed("This failure is a simulation."), 0)
+    return await _simulated(call, body, ProviderFailed("This failure is a simulation."), 0)
 
 
 @on_loop
 async def stream_timeout(call: Call, body: dict[str, Any]) -> ASGIApp:
-    return _simulated(call, body, TurnTimeout("This timeout is a simulation."), LONGEST_S)
+    return await _simulated(call, body, TurnTimeout("This timeout is a simulation."), LONGEST_S)
 
 
-def _simulated(call: Call, body: dict[str, Any], ending: ChatError, silent_s: float) -> ASGIApp:
+async def _simulated(call: Call, body: dict[str, Any], ending: ChatError, silent_s: float) -> ASGIApp:
     settings = call.services.settings
     if not settings.has_simulations:
         raise NotFound("Simulations are off on this server.")
-    animal = animal_named(call, body.get("animal_id", settings.default_animal))
+    animal = await animal_named(call, body.get("animal_id", settings.default_animal))
     streamer = SSEStreamer(PLATFORM, heartbeat_s=settings.heartbeat_s, clock=call.services.clock)
     started = _started(animal)
     headers = {"X-Streaming-Session-Id": started.turn_id, **identify(call).headers}

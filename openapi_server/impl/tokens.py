@@ -13,7 +13,7 @@ from openapi_server.engine.question import Place, Question
 from openapi_server.http.bridge import Call, on_loop
 from openapi_server.http.visitors import known_owner, scope_of, session_named
 from openapi_server.impl.questions import animal_named, idempotency_keys
-from openapi_server.impl.reading import WholeAnswer, resumed, streamed
+from openapi_server.impl.reading import WholeAnswer, is_in, resumed, streamed
 from openapi_server.records import TurnRecord
 from openapi_server.wire.tokens import TOKENS, answer_object
 
@@ -25,7 +25,7 @@ async def chat(call: Call, body: dict[str, Any]) -> ASGIApp:
     is_stream = body.get("streaming", _prefers_stream(call))
     last_event_id = call.headers.get("last-event-id")
     if is_stream and last_event_id:
-        return await resumed(call, TOKENS, last_event_id, partial(_is_same, session_id, body))
+        return await resumed(call, TOKENS, last_event_id, body["message"], partial(is_in, session_id))
     question = Question(
         animal=await _animal(call, body, session_id),
         message=body["message"],
@@ -46,13 +46,9 @@ def _prefers_stream(call: Call) -> bool:
 async def _animal(call: Call, body: dict[str, Any], session_id: str) -> Animal:
     """Who is asked: the animal that is named, else the session's, else the zoo's default."""
     if "animal_id" in body:
-        return animal_named(call, body["animal_id"])
+        return await animal_named(call, body["animal_id"])
     session = await call.services.store.session(session_id)
-    return animal_named(call, session.animal_id if session else call.services.settings.default_animal)
-
-
-def _is_same(session_id: str, body: dict[str, Any], turn: TurnRecord) -> bool:
-    return (turn.message, turn.session_id) == (body["message"], session_id)
+    return await animal_named(call, session.animal_id if session else call.services.settings.default_animal)
 
 
 def _answer(chosen: str, turn: TurnRecord) -> ASGIApp:

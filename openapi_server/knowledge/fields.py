@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+# No store, stream or terminal can carry these.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class AnimalFileError(ValueError):
@@ -15,6 +19,7 @@ class AnimalFileError(ValueError):
         super().__init__(f"{file}: {field}: {complaint}")
         self.file = file
         self.field = field
+        self.complaint = complaint
 
 
 class Fields:
@@ -30,7 +35,7 @@ class Fields:
         return AnimalFileError(self._file, self._place(key) or "(the whole file)", complaint)
 
     def names(self) -> tuple[str, ...]:
-        return tuple(str(key) for key in self._values)
+        return tuple(self._checked_text(str(key), key) for key in self._values)
 
     def text(self, key: str, allowed: Collection[str] = ()) -> str:
         value = self._checked_text(key, self._take(key))
@@ -40,6 +45,24 @@ class Fields:
 
     def maybe_text(self, key: str) -> str | None:
         return self.text(key) if key in self._values else None
+
+    def name(self, key: str) -> str:
+        """What stands in addresses and on the wire."""
+        value = self.text(key)
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", value):
+            raise self.error(key, "must be 1 to 64 of a-z, 0-9 and _, beginning with a letter")
+        return value
+
+    def maybe_number(self, key: str, least: float, most: float) -> float | None:
+        if key not in self._values:
+            return None
+        value = self._take(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise self.error(key, f"must be a number from {least:g} to {most:g}, is {value!r}")
+        return value
+
+    def maybe_texts(self, key: str) -> tuple[str, ...]:
+        return self.texts(key) if key in self._values else ()
 
     def texts(self, key: str) -> tuple[str, ...]:
         return tuple(self._checked_text(f"{key}[{at}]", item) for at, item in enumerate(self._list(key)))
@@ -53,6 +76,9 @@ class Fields:
 
     def section(self, key: str) -> Fields:
         return Fields(self._file, self._place(key), self._take(key))
+
+    def maybe_section(self, key: str) -> Fields:
+        return self.section(key) if key in self._values else Fields(self._file, self._place(key), {})
 
     def sections(self, key: str) -> list[Fields]:
         place = self._place(key)
@@ -79,4 +105,6 @@ class Fields:
     def _checked_text(self, key: str, value: object) -> str:
         if not isinstance(value, str) or not value.strip():
             raise self.error(key, f"must be a text that is not empty, is {value!r}")
+        if _UNSTORABLE.search(value):
+            raise self.error(key, "must not hold NUL or half a surrogate pair")
         return value.strip()

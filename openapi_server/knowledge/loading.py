@@ -1,11 +1,12 @@
-"""Read the keepers' YAML files into `Animal` values, strictly.
+"""Read what the keepers wrote, as files or as documents, into `Animal` values, strictly.
 
-A file that is wrong in any way stops the server's start: the alternative is an animal that tells children
-something its keepers did not mean. The format's rules live here; search and ranking do not.
+What is wrong in any way is refused as a whole: the alternative is an animal that tells children something its keepers
+did not mean. The format's rules live here; search and ranking do not.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import Any
 
 import yaml
 
-from openapi_server.animals import Animal, Fact, Individual, Voice
+from openapi_server.animals import Animal, Fact, Individual, Mind, Voice
+from openapi_server.keeping import Document
 from openapi_server.knowledge.fields import AnimalFileError, Fields
 from openapi_server.turn import AgeGroup, Source
 
-__all__ = ["AnimalFileError", "read_animal", "read_folder"]
+__all__ = ["AnimalFileError", "animal_files", "animal_of", "parsed", "read_animal", "read_document", "read_folder"]
 
 TOPICS = frozenset(
     """diet hunting speed movement size weight lifespan habitat range conservation threats family babies mating
@@ -27,23 +29,44 @@ TOPICS = frozenset(
 )
 GROUPS = ("mammal", "bird", "reptile", "amphibian", "fish", "invertebrate")
 SOURCE_TYPES = ("web", "document", "dataset")
+STATUSES = ("active", "retired")
+HOTTEST, LONGEST_TOKENS = 2.0, 100_000
 
 # libyaml reads the fourteen files in a quarter of a second; the pure Python loader takes three.
 _YAML_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_folder(folder: Path) -> tuple[Animal, ...]:
-    """Every animal of a folder, in the order of their ids. An empty folder is an error: a zoo has animals."""
-    files = sorted(folder.glob("*.yaml"))
+    """Every animal of a folder, in the order of their ids."""
+    return tuple(map(read_animal, animal_files(folder)))
+
+
+def animal_files(folder: Path) -> list[Path]:
+    """In the order of the animals' ids. An empty folder is an error: a zoo has animals."""
+    files = sorted(folder.glob("*.yaml"), key=lambda file: file.stem)
     if not files:
         raise AnimalFileError(folder, "(the folder)", "holds no animal files")
-    return tuple(sorted(map(read_animal, files), key=lambda animal: animal.animal_id))
+    return files
 
 
 def read_animal(file: Path) -> Animal:
     """One animal. The file is named after it, so no two files can claim the same id."""
-    top = Fields(file, "", _parsed(file))
-    animal_id = top.text("animal_id", allowed=[file.stem])
+    return animal_of(parsed(file), file)
+
+
+def read_document(file: Path) -> Document:
+    """The same as it was written, once it is known to be right."""
+    document = parsed(file)
+    animal_of(document, file)
+    return document  # type: ignore[return-value]  # or it would not be right
+
+
+def animal_of(document: object, file: Path, version: int = 0) -> Animal:
+    """The animal that a document describes. `file` is where it stands, named after the animal's id."""
+    top = Fields(file, "", document)
+    animal_id = top.name("animal_id")
+    if animal_id != file.stem:
+        raise top.error("animal_id", f"{animal_id!r} is not one of: {file.stem}")
     sources = _sources(top.section("sources"))
     status, code = _conservation(top.section("conservation"))
     animal = Animal(
@@ -52,19 +75,23 @@ def read_animal(file: Path) -> Animal:
         species=top.text("species"),
         scientific_name=top.text("scientific_name"),
         group=top.text("group", allowed=GROUPS),
-        status=top.text("status"),
+        status=top.text("status", allowed=STATUSES),
         conservation_status=status,
         conservation_code=code,
         summary=top.text("summary"),
         individual=_individual(top.section("individual")),
         voice=_voice(top.section("voice")),
         facts=_facts(top.sections("facts"), animal_id, sources),
+        mind=_mind(top.maybe_section("mind")),
+        prompt_additions=top.maybe_texts("prompt_additions"),
+        version=version,
     )
     top.finish()
     return animal
 
 
-def _parsed(file: Path) -> object:
+def parsed(file: Path) -> object:
+    """What stands in the file, right or not. Raises `AnimalFileError` for what is not even YAML."""
     try:
         text = file.read_text(encoding="utf-8")
         return yaml.load(text, Loader=_YAML_LOADER)  # noqa: S506 - both loaders are the safe ones
@@ -109,6 +136,19 @@ def _voice(fields: Fields) -> Voice:
     return voice
 
 
+def _mind(fields: Fields) -> Mind:
+    max_tokens = fields.maybe_number("max_tokens", 1, LONGEST_TOKENS)
+    if max_tokens is not None and max_tokens != int(max_tokens):
+        raise fields.error("max_tokens", f"must be a whole number, is {max_tokens!r}")
+    mind = Mind(
+        model=fields.maybe_text("model"),
+        temperature=fields.maybe_number("temperature", 0, HOTTEST),
+        max_tokens=None if max_tokens is None else int(max_tokens),
+    )
+    fields.finish()
+    return mind
+
+
 def _sources(fields: Fields) -> Mapping[str, Source]:
     """Sources by key. Each becomes whole when a fact that names it adds its id and topic."""
     return {key: _source(fields.section(key)) for key in fields.names()}
@@ -117,6 +157,8 @@ def _sources(fields: Fields) -> Mapping[str, Source]:
 def _source(fields: Fields) -> Source:
     kind = fields.text("type", allowed=SOURCE_TYPES)
     source = Source("", "", kind, fields.text("title"), fields.maybe_text("url"))
+    if source.url is not None and not re.fullmatch(r"https?://\S+", source.url):
+        raise fields.error("url", f"must be an address such as https://zoo.example, is {source.url!r}")
     fields.finish()
     return source
 
@@ -132,7 +174,7 @@ def _facts(all_fields: list[Fields], animal_id: str, sources: Mapping[str, Sourc
 
 
 def _fact(fields: Fields, animal_id: str, sources: Mapping[str, Source]) -> Fact:
-    fact_id = f"{animal_id}/{fields.text('id')}"
+    fact_id = f"{animal_id}/{fields.name('id')}"
     topic = fields.text("topic", allowed=TOPICS)
     fact = Fact(
         fact_id=fact_id,

@@ -42,6 +42,10 @@ class Connections:
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._guarded, self._query, work)
 
+    async def alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """For what cannot be done in a transaction, while nobody else in this process writes."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._guarded, self._query, work)
+
     async def close(self) -> None:
         """Let work in hand finish, then close every connection; the last one to close folds the WAL back in."""
         await asyncio.to_thread(self._shut)
@@ -89,12 +93,14 @@ def open_database(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode with the settings that every connection needs.
 
     `synchronous=NORMAL`: in WAL mode a killed process loses nothing, a power cut may lose the last moments.
+    `secure_delete`: what is deleted is overwritten, up to the few copies that `tidying` finds.
     """
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")
     return connection
 
 

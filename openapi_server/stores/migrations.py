@@ -193,11 +193,74 @@ def titles_devices_and_directions(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX turns_by_time ON turns (created_at, turn_id)")
 
 
+def animals_their_history_and_drafts(connection: sqlite3.Connection) -> None:
+    """What the keepers wrote. The number of a change is the animal's version: AUTOINCREMENT never gives one twice."""
+    connection.execute(
+        """
+        CREATE TABLE animals (
+            animal_id TEXT PRIMARY KEY,
+            version INTEGER NOT NULL,
+            document TEXT NOT NULL
+        ) STRICT
+        """
+    )
+    connection.execute(
+        """
+        CREATE TABLE animal_changes (
+            version INTEGER PRIMARY KEY AUTOINCREMENT,
+            animal_id TEXT NOT NULL,
+            operation TEXT NOT NULL,
+            changed_by TEXT NOT NULL,
+            changed_at TEXT NOT NULL,
+            fields TEXT NOT NULL
+        ) STRICT
+        """
+    )
+    connection.execute("CREATE INDEX animal_changes_by_animal ON animal_changes (animal_id, version)")
+    connection.execute(
+        """
+        CREATE TABLE animal_drafts (
+            animal_id TEXT PRIMARY KEY REFERENCES animals ON DELETE CASCADE,
+            document TEXT NOT NULL,
+            based_on INTEGER NOT NULL,
+            made_by TEXT NOT NULL,
+            made_at TEXT NOT NULL
+        ) STRICT
+        """
+    )
+
+
+def retention_and_audit(connection: sqlite3.Connection) -> None:
+    """What is too old is found by its age; and who did what with whose things is noted, without what was said."""
+    connection.execute("CREATE INDEX sessions_by_last_message ON sessions (last_message_at)")
+    connection.execute(
+        """
+        CREATE INDEX sessions_with_words ON sessions (created_at) WHERE opening IS NOT NULL OR title IS NOT NULL
+        """
+    )
+    connection.execute(
+        """
+        CREATE TABLE audit (
+            entry_id INTEGER PRIMARY KEY AUTOINCREMENT,
+            at TEXT NOT NULL,
+            deed TEXT NOT NULL,
+            role TEXT NOT NULL,
+            name TEXT,
+            about TEXT,
+            request_id TEXT
+        ) STRICT
+        """
+    )
+    connection.execute("CREATE INDEX audit_by_time ON audit (at)")
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
     leases_expiry_and_idempotency_keys,
     accounts_and_credits,
     titles_devices_and_directions,
+    animals_their_history_and_drafts,
+    retention_and_audit,
 ]
 
 

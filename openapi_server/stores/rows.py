@@ -15,10 +15,11 @@ from openapi_server.turn import AgeGroup
 Row = dict[str, object]
 OUTCOME = TypeAdapter(Outcome)
 
-# A turn of a session that is not over, with both its messages in one row. `:now` is the time to judge by.
+# A turn that is within the horizon (`:now`, `:since`), as its session is, with both its messages in one row.
 TURNS = """
     SELECT turns.*, asked.body AS message, asked.media_url, told.body AS reply, sessions.owner FROM turns
-    JOIN sessions ON sessions.session_id = turns.session_id AND sessions.expires_at > :now
+    JOIN sessions ON sessions.session_id = turns.session_id
+        AND sessions.expires_at > :now AND turns.created_at > :since
     JOIN messages AS asked ON asked.turn_id = turns.turn_id AND asked.direction = 'incoming'
     LEFT JOIN messages AS told ON told.turn_id = turns.turn_id AND told.direction = 'outgoing'
 """
@@ -46,7 +47,9 @@ def session_row(session: SessionRecord) -> Row:
     }
 
 
-def session_record(row: sqlite3.Row) -> SessionRecord:
+def session_record(row: sqlite3.Row, since: str = "") -> SessionRecord:
+    """The record; without the words that the session was begun with when that was at `since` or before."""
+    has_words = row["created_at"] > since
     return SessionRecord(
         session_id=row["session_id"],
         animal_id=row["animal_id"],
@@ -55,8 +58,8 @@ def session_record(row: sqlite3.Row) -> SessionRecord:
         last_message_at=datetime.fromisoformat(row["last_message_at"]),
         turn_count=row["turn_count"],
         ttl_s=row["ttl_s"],
-        title=row["title"],
-        opening=row["opening"],
+        title=row["title"] if has_words else None,
+        opening=row["opening"] if has_words else None,
         handle=row["handle"],
         locked_at=_moment(row["locked_at"]),
     )

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -18,6 +19,8 @@ from openapi_server.ledger import Charge
 from openapi_server.records import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
 from openapi_server.stores.connections import Connections
 from openapi_server.stores.cursors import decode_cursor, encode_cursor
+from openapi_server.stores.forgetting import count_over, forget_old, remove_over
+from openapi_server.stores.horizon import Horizon
 from openapi_server.stores.migrations import migrate
 from openapi_server.stores.rows import (
     TURNS,
@@ -29,19 +32,25 @@ from openapi_server.stores.rows import (
     turn_record,
 )
 from openapi_server.stores.steps import begin, insert, remove_session, session_now, set_ttl, settle
+from openapi_server.stores.tidying import tidy
 
 log = structlog.get_logger(__name__)
 
 
 class SqliteStore:
-    """`Store` over one SQLite file; `open` makes the folder and brings the schema up to date."""
+    """`Store` over one SQLite file; `open` makes the folder and brings the schema up to date.
 
-    def __init__(self, connections: Connections, clock: Clock) -> None:
+    `retention`: how long what was said is kept; None: as long as its session.
+    """
+
+    def __init__(self, connections: Connections, clock: Clock, retention: timedelta | None = None) -> None:
         self._connections = connections
         self._clock = clock
+        self._retention = retention
+        self._was_tidied = False
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock) -> SqliteStore:
+    async def open(cls, path: Path, clock: Clock, retention: timedelta | None = None) -> SqliteStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -53,7 +62,7 @@ class SqliteStore:
         except BaseException:
             await connections.close()
             raise
-        return cls(connections, clock)
+        return cls(connections, clock, retention)
 
     @property
     def connections(self) -> Connections:
@@ -61,34 +70,34 @@ class SqliteStore:
         return self._connections
 
     @property
-    def _now(self) -> str:
-        return stamp(self._clock.now())
+    def _horizon(self) -> Horizon:
+        return Horizon.at(self._clock.now(), self._retention)
 
     async def create_session(self, session: SessionRecord) -> None:
         await self._connections.write(lambda db: insert(db, "sessions", session_row(session)))
 
     async def session(self, session_id: str) -> SessionRecord | None:
-        now = self._now
+        horizon = self._horizon
 
         def select(db: sqlite3.Connection) -> SessionRecord | None:
-            return session_now(db, session_id, now)
+            return session_now(db, session_id, horizon)
 
         return await self._connections.read(select)
 
     async def sessions_of(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
         before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
-        now = self._now
+        horizon = self._horizon
 
         def select(db: sqlite3.Connection) -> list[SessionRecord]:
             rows = db.execute(
                 """
                 SELECT * FROM sessions
-                WHERE owner = ? AND expires_at > ? AND (last_message_at, session_id) < (?, ?)
+                WHERE owner = ? AND expires_at > ? AND last_message_at > ? AND (last_message_at, session_id) < (?, ?)
                 ORDER BY last_message_at DESC, session_id DESC LIMIT ?
                 """,
-                (owner, now, *before, limit + 1),
+                (owner, horizon.now, horizon.since, *before, limit + 1),
             )
-            return [session_record(row) for row in rows]
+            return [session_record(row, horizon.since) for row in rows]
 
         found = await self._connections.read(select)
         last = found[:limit][-1:]
@@ -102,13 +111,14 @@ class SqliteStore:
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
     ) -> str:
-        return await self._connections.write(lambda db: begin(db, turn, new_session, keys, charge))
+        horizon = Horizon.at(turn.created_at, self._retention)
+        return await self._connections.write(lambda db: begin(db, turn, new_session, keys, charge, horizon))
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
         return await self._connections.write(lambda db: settle(db, turn_id, outcome))
 
     async def turn(self, turn_id: str) -> TurnRecord | None:
-        named = {"now": self._now, "turn_id": turn_id}
+        named = {**self._horizon.named, "turn_id": turn_id}
 
         def select(db: sqlite3.Connection) -> TurnRecord | None:
             row = db.execute(f"{TURNS} WHERE turns.turn_id = :turn_id", named).fetchone()
@@ -118,7 +128,7 @@ class SqliteStore:
 
     async def turns_of(self, session_id: str, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
         (after,) = decode_cursor(cursor, int) if cursor else (0,)
-        named = {"now": self._now, "session_id": session_id, "after": after, "limit": limit + 1}
+        named = {**self._horizon.named, "session_id": session_id, "after": after, "limit": limit + 1}
         where = "WHERE turns.session_id = :session_id AND position > :after ORDER BY position LIMIT :limit"
         rows = await self._connections.read(lambda db: db.execute(f"{TURNS} {where}", named).fetchall())
         shown = rows[:limit]
@@ -126,14 +136,14 @@ class SqliteStore:
         return Page(tuple(turn_record(row) for row in shown), mark)
 
     async def latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
-        named = {"now": self._now, "session_id": session_id, "limit": limit}
+        named = {**self._horizon.named, "session_id": session_id, "limit": limit}
         where = "WHERE turns.session_id = :session_id ORDER BY position DESC LIMIT :limit"
         rows = await self._connections.read(lambda db: db.execute(f"{TURNS} {where}", named).fetchall())
         return [turn_record(row) for row in reversed(rows)]
 
     async def turns_of_owner(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
         before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
-        named = {"now": self._now, "owner": owner, "at": before[0], "turn_id": before[1], "limit": limit + 1}
+        named = {**self._horizon.named, "owner": owner, "at": before[0], "turn_id": before[1], "limit": limit + 1}
         # Said in two ways, so that an owner's few turns are found by the index of owners.
         whose = "" if owner is None else "sessions.owner = :owner AND"
         where = f"""
@@ -146,8 +156,8 @@ class SqliteStore:
         return Page(tuple(turn_record(row) for row in shown), mark)
 
     async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
-        now = self._now
-        return await self._connections.write(lambda db: set_ttl(db, session_id, ttl_s, now))
+        horizon = self._horizon
+        return await self._connections.write(lambda db: set_ttl(db, session_id, ttl_s, horizon))
 
     async def device_user(self, user_id: str) -> DeviceUser | None:
         query = "SELECT * FROM device_users WHERE user_id = ?"
@@ -155,10 +165,11 @@ class SqliteStore:
         return device_user(row) if row else None
 
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
-        now = self._now
+        horizon = self._horizon
 
         def delete(db: sqlite3.Connection) -> Sequence[str] | None:
-            return remove_session(db, session_id, now) if session_now(db, session_id, now) else None
+            is_there = session_now(db, session_id, horizon) is not None
+            return remove_session(db, session_id, horizon.now) if is_there else None
 
         return await self._connections.write(delete)
 
@@ -174,20 +185,23 @@ class SqliteStore:
         return await self._connections.write(update)
 
     async def count_expired_sessions(self) -> int:
-        query, now = "SELECT count(*) FROM sessions WHERE expires_at <= ?", self._now
-        return int(await self._connections.read(lambda db: db.execute(query, (now,)).fetchone()[0]))
+        horizon = self._horizon
+        return await self._connections.read(lambda db: count_over(db, horizon))
 
     async def purge_expired_sessions(self, limit: int) -> int:
-        query = "SELECT session_id FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
-        now = self._now
+        horizon = self._horizon
+        return await self._connections.write(lambda db: remove_over(db, horizon, limit))
 
-        def purge(db: sqlite3.Connection) -> int:
-            over = db.execute(query, (now, limit)).fetchall()
-            for row in over:
-                remove_session(db, row["session_id"], now)
-            return len(over)
+    async def forget_old_turns(self, limit: int) -> int:
+        horizon = self._horizon
+        return await self._connections.write(lambda db: forget_old(db, horizon, limit))
 
-        return await self._connections.write(purge)
+    async def tidy(self, at_most_bytes: int | None = None) -> bool:
+        is_tidy = await self._connections.alone(
+            partial(tidy, at_most_bytes=at_most_bytes, is_forced=not self._was_tidied)
+        )
+        self._was_tidied = self._was_tidied or is_tidy
+        return is_tidy
 
     async def ping(self) -> None:
         # A locked database answers to BEGIN IMMEDIATE; a read-only one only to a statement that could write.

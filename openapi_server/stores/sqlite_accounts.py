@@ -31,13 +31,13 @@ class SqliteAccounts:
     async def user(self, username: str) -> User | None:
         def select(db: sqlite3.Connection) -> User | None:
             row = db.execute("SELECT * FROM users WHERE username = ?", (username,)).fetchone()
-            return _user(row) if row else None
+            return user_record(row) if row else None
 
         return await self._connections.read(select)
 
     async def users(self) -> Sequence[User]:
         query = "SELECT * FROM users ORDER BY username"
-        return await self._connections.read(lambda db: [_user(row) for row in db.execute(query)])
+        return await self._connections.read(lambda db: [user_record(row) for row in db.execute(query)])
 
     async def set_role(self, username: str, role: Role) -> bool:
         return await self._changes("UPDATE users SET role = ? WHERE username = ?", (role, username))
@@ -88,7 +88,7 @@ class SqliteAccounts:
                 return None
             _keep_token(db, new_hash, login_id)
             db.execute("UPDATE logins SET expires_at = ? WHERE login_id = ?", (stamp(expires_at), login_id))
-            return _login(db.execute("SELECT * FROM logins WHERE login_id = ?", (login_id,)).fetchone())
+            return login_record(db.execute("SELECT * FROM logins WHERE login_id = ?", (login_id,)).fetchone())
 
         return await self._connections.write(rotate)
 
@@ -140,7 +140,7 @@ def _end(db: sqlite3.Connection, login_id: str, now: str) -> None:
     db.execute("UPDATE logins SET ended_at = ? WHERE login_id = ? AND ended_at IS NULL", (now, login_id))
 
 
-def _user(row: sqlite3.Row) -> User:
+def user_record(row: sqlite3.Row) -> User:
     return User(
         username=row["username"],
         role=Role(row["role"]),
@@ -151,6 +151,6 @@ def _user(row: sqlite3.Row) -> User:
     )
 
 
-def _login(row: sqlite3.Row) -> Login:
+def login_record(row: sqlite3.Row) -> Login:
     began_at, expires_at = datetime.fromisoformat(row["began_at"]), datetime.fromisoformat(row["expires_at"])
     return Login(row["login_id"], row["username"], began_at, expires_at)

@@ -39,7 +39,7 @@ class SqliteCredits:
             db.execute("INSERT INTO credit_lots (username, credits, remaining, expires_at) VALUES (?, ?, ?, ?)", lot)
             kind, amount, notes = EntryKind.ALLOCATE, allocation.credits, allocation.notes
             entry_id = ledger_rows.enter(db, allocation.username, kind, amount, at, notes=notes)
-            return _entry(db.execute("SELECT * FROM credit_ledger WHERE entry_id = ?", (entry_id,)).fetchone())
+            return ledger_entry(db.execute("SELECT * FROM credit_ledger WHERE entry_id = ?", (entry_id,)).fetchone())
 
         return await self._connections.write(insert)
 
@@ -47,15 +47,7 @@ class SqliteCredits:
         now = self._now
 
         def select(db: sqlite3.Connection) -> Balance | None:
-            if not _is_known(db, username):
-                return None
-            query = """
-                SELECT coalesce(sum(remaining), 0) AS credits, min(expires_at) AS next FROM credit_lots
-                WHERE username = ? AND expires_at > ? AND remaining > 0
-            """
-            row = db.execute(query, (username, now)).fetchone()
-            is_lasting = row["next"] in (None, NEVER)
-            return Balance(username, row["credits"], None if is_lasting else datetime.fromisoformat(row["next"]))
+            return balance_now(db, username, now) if _is_known(db, username) else None
 
         return await self._connections.read(select)
 
@@ -65,7 +57,7 @@ class SqliteCredits:
         rows = await self._connections.read(lambda db: db.execute(query, (username, before, limit + 1)).fetchall())
         shown = rows[:limit]
         mark = encode_cursor(shown[-1]["entry_id"]) if len(rows) > limit else None
-        return Page(tuple(_entry(row) for row in shown), mark)
+        return Page(tuple(ledger_entry(row) for row in shown), mark)
 
     async def reserve(self, charge: Charge, turn_id: str) -> None:
         now = self._now
@@ -74,6 +66,16 @@ class SqliteCredits:
     async def finish(self, turn_id: str, used: int) -> None:
         now = self._now
         await self._connections.write(lambda db: ledger_rows.finish(db, turn_id, used, now))
+
+
+def balance_now(db: sqlite3.Connection, username: str, now: str) -> Balance:
+    query = """
+        SELECT coalesce(sum(remaining), 0) AS credits, min(expires_at) AS next FROM credit_lots
+        WHERE username = ? AND expires_at > ? AND remaining > 0
+    """
+    row = db.execute(query, (username, now)).fetchone()
+    is_lasting = row["next"] in (None, NEVER)
+    return Balance(username, row["credits"], None if is_lasting else datetime.fromisoformat(row["next"]))
 
 
 def _is_known(db: sqlite3.Connection, username: str) -> bool:
@@ -85,7 +87,7 @@ def _require(db: sqlite3.Connection, username: str) -> None:
         raise UserNotFound
 
 
-def _entry(row: sqlite3.Row) -> LedgerEntry:
+def ledger_entry(row: sqlite3.Row) -> LedgerEntry:
     return LedgerEntry(
         entry_id=str(row["entry_id"]),
         username=row["username"],

@@ -13,13 +13,15 @@ from openapi_server.errors import KeyReused, SessionNotFound, TurnRunning
 from openapi_server.ledger import Charge
 from openapi_server.records import IdempotencyKey, Outcome, SessionRecord, TurnRecord
 from openapi_server.stores import ledger_rows
+from openapi_server.stores.horizon import Horizon
 from openapi_server.stores.rows import message_row, outcome_json, session_record, session_row, stamp, turn_row
 
-# A key is as good as the session of the turn that it stands for.
+# A key is as good as the turn that it stands for.
 KEYS = """
     SELECT body_hash, idempotency_keys.turn_id FROM idempotency_keys
     JOIN turns ON turns.turn_id = idempotency_keys.turn_id
     JOIN sessions ON sessions.session_id = turns.session_id
+    WHERE key = :key AND sessions.expires_at > :now AND turns.created_at > :since
 """
 
 
@@ -29,18 +31,18 @@ def begin(
     new_session: SessionRecord | None,
     keys: Sequence[IdempotencyKey],
     charge: Charge | None,
+    horizon: Horizon,
 ) -> str:
-    """`Store.begin_turn`."""
-    now = stamp(turn.created_at)
-    seen = _seen_before(db, keys, now)
+    """`Store.begin_turn`. The horizon is the turn's own."""
+    seen = _seen_before(db, keys, horizon)
     if seen is not None:
         _remember(db, keys, seen)
         return seen
     if new_session is not None:
-        _begin_session(db, new_session, now)
-    position = _take_position(db, turn)
+        _begin_session(db, new_session, horizon)
+    position = _take_position(db, turn, horizon)
     if charge is not None:
-        ledger_rows.reserve(db, charge, turn.turn_id, now)
+        ledger_rows.reserve(db, charge, turn.turn_id, horizon.now)
     insert(db, "turns", turn_row(turn, position))
     insert(db, "messages", message_row(turn.turn_id, "incoming", turn.message, turn.created_at, turn.media_urls))
     _remember(db, keys, turn.turn_id)
@@ -68,16 +70,16 @@ def remove_session(db: sqlite3.Connection, session_id: str, now: str) -> Sequenc
     return turn_ids
 
 
-def session_now(db: sqlite3.Connection, session_id: str, now: str) -> SessionRecord | None:
-    """The session, unless it is over."""
-    query = "SELECT * FROM sessions WHERE session_id = ? AND expires_at > ?"
-    row = db.execute(query, (session_id, now)).fetchone()
-    return session_record(row) if row else None
+def session_now(db: sqlite3.Connection, session_id: str, horizon: Horizon) -> SessionRecord | None:
+    """The session, unless it is over, or all that was said in it is too old."""
+    query = "SELECT * FROM sessions WHERE session_id = ? AND expires_at > ? AND last_message_at > ?"
+    row = db.execute(query, (session_id, horizon.now, horizon.since)).fetchone()
+    return session_record(row, horizon.since) if row else None
 
 
-def set_ttl(db: sqlite3.Connection, session_id: str, ttl_s: int, now: str) -> SessionRecord | None:
+def set_ttl(db: sqlite3.Connection, session_id: str, ttl_s: int, horizon: Horizon) -> SessionRecord | None:
     """`Store.set_session_ttl`."""
-    session = session_now(db, session_id, now)
+    session = session_now(db, session_id, horizon)
     if session is None:
         return None
     changed = replace(session, ttl_s=ttl_s)
@@ -91,22 +93,22 @@ def insert(db: sqlite3.Connection, table: str, row: Mapping[str, object]) -> Non
     db.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", row)  # noqa: S608
 
 
-def _begin_session(db: sqlite3.Connection, session: SessionRecord, now: str) -> None:
+def _begin_session(db: sqlite3.Connection, session: SessionRecord, horizon: Horizon) -> None:
     """Unless it is there already: somebody was quicker. One of the same name that is over makes room for it."""
-    if session_now(db, session.session_id, now) is not None:
+    if session_now(db, session.session_id, horizon) is not None:
         return
-    remove_session(db, session.session_id, now)
+    remove_session(db, session.session_id, horizon.now)
     insert(db, "sessions", session_row(session))
     if session.handle is not None:
         query = "INSERT OR IGNORE INTO device_users (user_id, handle, created_at) VALUES (?, ?, ?)"
-        db.execute(query, (session.session_id, session.handle, now))
+        db.execute(query, (session.session_id, session.handle, horizon.now))
 
 
-def _seen_before(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], now: str) -> str | None:
+def _seen_before(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], horizon: Horizon) -> str | None:
     """The turn that one of the keys stands for already. A key whose time is over makes room for its next use."""
     for key in keys:
-        db.execute("DELETE FROM idempotency_keys WHERE key = ? AND expires_at <= ?", (key.key, now))
-        row = db.execute(f"{KEYS} WHERE key = ? AND sessions.expires_at > ?", (key.key, now)).fetchone()
+        db.execute("DELETE FROM idempotency_keys WHERE key = ? AND expires_at <= ?", (key.key, horizon.now))
+        row = db.execute(KEYS, {"key": key.key, **horizon.named}).fetchone()
         if row is not None and row["body_hash"] != key.body_hash:
             raise KeyReused("Use a new Idempotency-Key for every new request.")
         if row is not None:
@@ -122,9 +124,9 @@ def _remember(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], turn_id: s
         insert(db, "idempotency_keys", row)
 
 
-def _take_position(db: sqlite3.Connection, turn: TurnRecord) -> int:
+def _take_position(db: sqlite3.Connection, turn: TurnRecord, horizon: Horizon) -> int:
     """The turn's place in its session, which lives on from now; refused when it is not there or busy."""
-    session = session_now(db, turn.session_id, stamp(turn.created_at))
+    session = session_now(db, turn.session_id, horizon)
     if session is None:
         raise SessionNotFound
     query = "SELECT turn_id FROM turns WHERE session_id = ? AND ended_at IS NULL"
@@ -135,7 +137,9 @@ def _take_position(db: sqlite3.Connection, turn: TurnRecord) -> int:
     if session.animal_id != turn.animal_id:
         continued = replace(continued, animal_id=turn.animal_id, locked_at=turn.created_at)
     _update_session(db, continued)
-    return continued.turn_count
+    # Not the count: earlier turns may be forgotten, and places are never given twice.
+    (last,) = db.execute("SELECT max(position) FROM turns WHERE session_id = ?", (turn.session_id,)).fetchone()
+    return (last or 0) + 1
 
 
 def _update_session(db: sqlite3.Connection, session: SessionRecord) -> None:

@@ -105,6 +105,8 @@ BY_ID = [
 OF_USERS = [
     Route("GET /credits/balance", "account", query={"userId": "{username}"}, needs_login=True),
     Route("POST /credits/allocate", "allocate", body={"userId": "{username}", "credits": 1}, needs_login=True),
+    Route("GET /privacy/export", "account", query={"userId": "{username}"}),
+    Route("DELETE /privacy", "account", query={"userId": "{username}"}),
 ]
 # By the client's own name: the token stream's `session_id`, the device's `X-Device-ID`.
 BY_NAME = [
@@ -116,6 +118,10 @@ BY_NAME = [
     Route("GET /chat/stream", "look", headers={"X-Device-ID": "{name}"}),
     Route("GET /chat/session", "look", headers={"X-Device-ID": "{name}"}),
     Route("PATCH /chat/session", "look", body={"session_ttl": 86_400}, headers={"X-Device-ID": "{name}"}),
+    Route("GET /privacy/export", "export", headers={"X-Device-ID": "{name}"}),
+    Route("GET /privacy/export", "export", query={"session_id": "{name}"}),
+    Route("DELETE /privacy", "erase", headers={"X-Device-ID": "{name}"}),
+    Route("DELETE /privacy", "erase", query={"session_id": "{name}"}),
 ]
 # Whose, and by which door it came: what a door makes is no different when it is looked at through another one.
 THINGS = [
@@ -266,6 +272,22 @@ async def test_somebody_elses_name_for_a_session_shows_nothing(callers: Callers,
         else:
             assert answer.status_code == 404, (name, answer.text)
             assert shown(answer, thing) == await shown_of_missing(callers, name, route), name
+
+
+@pytest.mark.parametrize("whose", REACH)
+@pytest.mark.parametrize("route", [route for route in BY_NAME if route.doing in ("export", "erase")], ids=str)
+async def test_somebody_elses_name_neither_exports_nor_erases(callers: Callers, whose: str, route: Route) -> None:
+    """All of one's own comes along, and nothing of theirs."""
+    for name, is_yes in REACH[whose].items():
+        thing = await named_thing(callers, whose, route)
+
+        answer = await ask(callers, name, route, thing)
+        is_there = await callers.services.store.session(thing.session_id) is not None
+        await callers.log_in_again()
+
+        assert answer.status_code == 200, (name, answer.text)
+        assert is_there is not (is_yes and route.doing == "erase"), name
+        assert (thing.session_id in answer.text) is (is_yes and route.doing == "export"), name
 
 
 async def named_thing(callers: Callers, whose: str, route: Route) -> Thing:

@@ -1,0 +1,147 @@
+"""`zoochat animals`, as a keeper at a terminal uses it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from openapi_server.cli import main
+from openapi_server.clock import SystemClock
+from openapi_server.keeping import COMMAND_LINE, Change, KeptAnimal
+from openapi_server.knowledge.library import PACKAGED_ANIMALS
+from openapi_server.knowledge.loading import animal_files
+from openapi_server.stores.sqlite import SqliteStore
+from openapi_server.stores.sqlite_animals import SqliteAnimals
+from tests.knowledge.test_loading import MOLE, spoilt, written
+
+PACKAGED = [file.stem for file in animal_files(PACKAGED_ANIMALS)]
+
+
+@pytest.fixture(autouse=True)
+def _zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of its own for each test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SQLITE_PATH", "zoo.sqlite3")
+
+
+def zoochat(*words: str) -> Result:
+    return CliRunner().invoke(main, ["animals", *words])
+
+
+async def _kept(animal_id: str) -> tuple[Mapping[str, KeptAnimal | None], tuple[Change, ...]]:
+    store = await SqliteStore.open(Path("zoo.sqlite3"), SystemClock())
+    try:
+        animals = SqliteAnimals(store.connections)
+        return (await animals.news(0)).animals, (await animals.history(animal_id, 10)).items
+    finally:
+        await store.close()
+
+
+def kept() -> Mapping[str, KeptAnimal | None]:
+    return asyncio.run(_kept("lion_001"))[0]
+
+
+def history(animal_id: str) -> tuple[Change, ...]:
+    return asyncio.run(_kept(animal_id))[1]
+
+
+def test_export_then_import_changes_nothing() -> None:
+    """No animal, no version, no history; and a second export is the same to the byte."""
+    assert zoochat("export", "out").output == f"Wrote {len(PACKAGED)} animals to out\n"
+    before, files = kept(), {file.name: file.read_bytes() for file in Path("out").iterdir()}
+
+    imported = zoochat("import", "out")
+
+    assert imported.exit_code == 0
+    assert imported.output.splitlines() == [f"{animal_id}: unchanged" for animal_id in PACKAGED]
+    assert kept() == before
+    assert zoochat("export", "out").exit_code == 0
+    assert {file.name: file.read_bytes() for file in Path("out").iterdir()} == files
+
+
+def test_an_export_is_what_the_packaged_files_say() -> None:
+    """All of them, as documents: what the keepers wrote came into the store and out again without loss."""
+    zoochat("export", "out")
+
+    for file in animal_files(PACKAGED_ANIMALS):
+        exported = (Path("out") / file.name).read_text(encoding="utf-8")
+        assert yaml.safe_load(exported) == yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def test_a_file_is_imported_beside_the_animals_that_are_there(tmp_path: Path) -> None:
+    """Also into an empty store: its animal comes to those that the server brings."""
+    assert zoochat("import", str(written(tmp_path, MOLE))).output == "mole_001: added\n"
+
+    assert sorted(kept()) == sorted([*PACKAGED, "mole_001"])
+    [entry] = history("mole_001")
+    assert (entry.by, entry.operation.value) == (COMMAND_LINE, "import")
+
+
+def test_an_import_says_what_it_changed(tmp_path: Path) -> None:
+    """By fields, and so does the history."""
+    zoochat("import", str(written(tmp_path, MOLE)))
+
+    changed = zoochat("import", str(written(tmp_path, spoilt("facts.0.say", "I dig!"))))
+
+    assert changed.output == "mole_001: changed: facts.top_speed.say\n"
+    assert history("mole_001")[0].fields == ("facts.top_speed.say",)
+
+
+def test_nothing_is_imported_from_a_folder_with_a_wrong_file(tmp_path: Path) -> None:
+    """Exit code 1, and each complaint names file, fact and field."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    written(folder, MOLE)
+    written(folder, {**spoilt("facts.0.topic", "gossip"), "animal_id": "wasp_001"}, "wasp_001.yaml")
+
+    refused = zoochat("import", "files")
+
+    assert refused.exit_code == 1
+    assert "files/wasp_001.yaml: fact top_speed: topic: 'gossip' is not one of" in refused.output
+    assert not Path("zoo.sqlite3").exists()
+
+
+def test_the_animal_that_is_needed_does_not_retire(tmp_path: Path) -> None:
+    """One line says why, and the exit code is 1."""
+    zoochat("export", "out")
+    file = Path("out/lion_001.yaml")
+    file.write_text(file.read_text(encoding="utf-8").replace("status: active", "status: retired"), encoding="utf-8")
+
+    refused = zoochat("import", str(file))
+
+    assert refused.exit_code == 1
+    assert "DEFAULT_ANIMAL" in refused.output
+    assert len(history("lion_001")) == 1
+
+
+def test_lint_finds_nothing_in_what_is_shipped() -> None:
+    """Without a path it looks at the server's own files."""
+    assert zoochat("lint").output == f"{len(PACKAGED)} animals, nothing to complain about\n"
+
+
+def test_lint_says_file_fact_and_field(tmp_path: Path) -> None:
+    """Exit code 1 for a wrong file, 2 for one that is not there."""
+    file = written(tmp_path, spoilt("facts.0.level", "toddler"))
+
+    found = zoochat("lint", str(file))
+
+    assert found.exit_code == 1
+    assert found.output.startswith(f"{file}: fact top_speed: level: 'toddler' is not one of")
+    assert zoochat("lint", "nowhere.yaml").exit_code == 2
+    Path("empty").mkdir()
+    empty = zoochat("lint", "empty")
+    assert (empty.exit_code, "holds no animal files" in empty.output) == (1, True)
+
+
+def test_a_folder_that_cannot_be_written_is_said() -> None:
+    """In one line, with exit code 1."""
+    Path("taken").write_text("", encoding="utf-8")
+
+    assert zoochat("export", "taken").exit_code == 2
+    refused = zoochat("export", "taken/out")
+    assert (refused.exit_code, "cannot be written" in refused.output) == (1, True)
