@@ -31,7 +31,7 @@ format: $(VENV)/ready  ## Format the code and mend what can be mended
 bench: $(VENV)/ready  ## 1,000 streams at once against a real process; takes about half a minute
 	@$(BIN)/python -m bench.streams $(ARGS)
 
-trials: $(VENV)/ready  ## The trials F1 to F14 against a real process; takes some minutes
+trials: $(VENV)/ready  ## The trials (faults, a bad mind, children) against a real process; takes some minutes
 	@$(BIN)/python -m trials $(ARGS)
 
 lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows

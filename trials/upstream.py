@@ -104,6 +104,9 @@ class Upstream:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def answer_to(self, asked: Asked) -> Answer:
+        return self.answers[min(len(self.asked), len(self.answers)) - 1]
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
@@ -111,8 +114,9 @@ class Upstream:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            self.asked.append(await _read(reader))
-            answer = self.answers[min(len(self.asked), len(self.answers)) - 1]
+            asked = await _read(reader)
+            self.asked.append(asked)
+            answer = self.answer_to(asked)
             if not await Reply(self.dialect, answer, reader, writer, self.is_hanging).give():
                 self.has_left.set()
         except (OSError, asyncio.IncompleteReadError):

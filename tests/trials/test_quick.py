@@ -82,3 +82,23 @@ def test_sigterm_during_the_start_does_no_harm() -> None:
 def test_restarts_under_load_lose_nothing() -> None:
     """Every message that was accepted and every reply that was complete is stored once."""
     assert_met("restarts under load")
+
+
+def test_whatever_a_mind_does_ends_once_and_in_our_own_words() -> None:
+    """Refused, hung, reset, cut, nonsense: one terminal event, and before the first word the animal's own answer."""
+    assert_met("a mind that fails")
+
+
+def test_a_mind_that_says_the_worst_is_not_heard() -> None:
+    """Wherever its words are cut in two."""
+    assert_met("a mind that says the worst")
+
+
+def test_harmless_questions_are_answered() -> None:
+    """Death, mating, hunting and poo included."""
+    assert_met("harmless questions")
+
+
+def test_a_mind_that_obeys_everybody_tells_no_secret() -> None:
+    """Plain, backwards, spelled out, or all of its instructions."""
+    assert_met("a mind that obeys everybody")
