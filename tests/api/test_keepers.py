@@ -437,7 +437,7 @@ async def test_what_is_not_there_is_404(zoo: Process) -> None:
     sent = {**SENT_MOLE, "animalId": "unicorn_001"}
     bodies = {"PUT": sent, "PATCH": {"status": "active"}, "facts": SPEED, "draft": sent, "compare": {}}
     for method, path, _ in keepers_operations():
-        if path == "/animal":
+        if path in ("/animal", "/api/v1/guardrails/validate"):
             continue
         body = bodies.get(path.rpartition("/")[2], bodies.get(method))
         answer = await zoo.admin.request(
