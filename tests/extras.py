@@ -11,11 +11,7 @@ from openapi_server.composition import SEMANTIC_EXTRA
 
 
 def need_semantic_extra() -> None:
-    """Without its packages the test is skipped, or fails where services are required.
-
-    As in a server, numpy must not share a question between threads, and asks that once, when it is imported.
-    """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    """Without its packages the test is skipped, or fails where services are required."""
     missing = [name for name in SEMANTIC_EXTRA if find_spec(name) is None]
     if missing and os.environ.get("REQUIRE_SERVICES") == "1":
         pytest.fail(f"The extra `semantic` is required here, and is not installed: no {', '.join(missing)}")

@@ -46,15 +46,21 @@ class SentenceModel(Protocol):
 class SentenceMeanings:
     """Implements `Meanings`. One thread reads facts; questions are read in whichever thread asks."""
 
-    def __init__(self, file: Path, load_model: Callable[[], SentenceModel] = MiniLM.load) -> None:
-        """`file` keeps the vectors for the next start; it is made when it is missing."""
+    def __init__(
+        self, file: Path, load_model: Callable[[], SentenceModel] = MiniLM.load, *, niceness: int = _POLITE
+    ) -> None:
+        """`file` keeps the vectors for the next start; it is made when it is missing.
+
+        `niceness`: how readily the facts' thread steps back. They can wait, visitors cannot.
+        """
         self._file = file
         self._load_model = load_model
         self._learned: dict[str, _Learned] = {}
         self._has_begun = False
         self._is_open = False
         self._is_closing = threading.Event()
-        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="meanings", initializer=_be_polite)
+        be_polite = partial(_step_back, niceness)
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="meanings", initializer=be_polite)
         # Questions come twice, from `retrieve` and from `rerank`.
         self._vector = lru_cache(maxsize=_RECENT_QUESTIONS)(lambda text: self._model.vectors([text])[0])
 
@@ -132,7 +138,7 @@ def _outside() -> list[str]:
     return listed
 
 
-def _be_polite() -> None:
-    """The facts can wait, visitors cannot. Only Linux has a niceness for each thread."""
+def _step_back(niceness: int) -> None:
+    """Only Linux has a niceness for each thread."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _POLITE)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

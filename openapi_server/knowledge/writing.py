@@ -41,10 +41,13 @@ class _Writer(yaml.SafeDumper):
 
 
 def _text(writer: _Writer, value: str) -> yaml.Node:
-    """Folding is for plain sentences. With odd blanks, such as U+0085, a text comes back whole only from escapes."""
+    """Folding is for plain sentences. With odd blanks, such as U+0085, a text comes back whole only from escapes.
+
+    No use of `represent_scalar`: once Connexion has served the spec as YAML, every one of them ignores its style.
+    """
     is_folded = len(value) > _LONGEST_ON_A_LINE and _FOLDS_WELL.fullmatch(value)
     style = ">" if is_folded else None if value.isprintable() else '"'
-    return writer.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+    return yaml.ScalarNode("tag:yaml.org,2002:str", value, style=style)
 
 
 def _list(writer: _Writer, values: list[Any]) -> yaml.Node:

@@ -40,7 +40,8 @@ def by_meaning(semantic_extra: None, vectors_folder: Path) -> Iterator[AnimalLib
 
     with (vectors_folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        meanings = SentenceMeanings(vectors_folder / "fact_vectors.npz")
+        # The other worker processes would leave a polite one next to nothing.
+        meanings = SentenceMeanings(vectors_folder / "fact_vectors.npz", niceness=0)
         library = AnimalLibrary.load(meanings=meanings)
         meanings.wait(LEARNED_WITHIN_S)
     yield library

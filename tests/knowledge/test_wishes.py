@@ -312,7 +312,8 @@ def test_of_two_of_a_kind_the_name_tells_them_apart() -> None:
 def test_reading_a_long_message_takes_milliseconds(words: str) -> None:
     """Every message passes here on the event loop: none may hold it up."""
     wished("hi", ZOO)
-    started = time.process_time()
-    wished(words * 4000, ZOO)
+    started = time.thread_time()
+    for _ in range(5):
+        wished(words * 4000, ZOO)
 
-    assert time.process_time() - started < 0.030
+    assert (time.thread_time() - started) / 5 < 0.030, "seconds"

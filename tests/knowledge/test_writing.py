@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from connexion.utils import yamldumper
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from yaml.representer import SafeRepresenter
 
 from openapi_server.knowledge.library import PACKAGED_ANIMALS
 from openapi_server.knowledge.linting import Complaint, complaints
@@ -33,6 +35,17 @@ def test_a_packaged_animal_comes_back_whole(file: Path, tmp_path: Path) -> None:
     assert yaml.safe_dump(again, sort_keys=False) == yaml.safe_dump(document, sort_keys=False)
     assert read_animal(copy) == read_animal(file)
     assert text_of(again) == text_of(document)
+
+
+def test_serving_the_spec_as_yaml_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connexion puts a function of its own into the YAML library then, for the whole process."""
+    monkeypatch.setattr(SafeRepresenter, "represent_scalar", SafeRepresenter.represent_scalar)
+    document = {"say": "one\x85two", "why": "It is warm there. " * 9}
+    before = text_of(document)
+
+    yamldumper({"openapi": "3.0.3"})
+
+    assert text_of(document) == before
 
 
 words = st.sampled_from(

@@ -256,6 +256,6 @@ def test_rules_can_mask_what_is_the_zoos_own() -> None:
 )
 def test_the_longest_text_is_masked_at_once(text: str) -> None:
     """No pattern may try its ways through a long text one after another: the event loop waits for it."""
-    began_s = time.process_time()
+    began_s = time.thread_time()
     mask(text)
-    assert time.process_time() - began_s < 0.15, "seconds"
+    assert time.thread_time() - began_s < 0.15, "seconds"

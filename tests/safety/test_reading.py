@@ -111,7 +111,7 @@ def test_any_text_has_a_few_readings(message: str) -> None:
 )
 def test_the_longest_message_is_read_at_once(message: str) -> None:
     """No reading may be quadratic."""
-    began_s = time.process_time()
+    began_s = time.thread_time()
     for _ in range(3):
         readings(message, SPELLER)
-    assert (time.process_time() - began_s) / 3 < 0.1, "seconds"
+    assert (time.thread_time() - began_s) / 3 < 0.1, "seconds"
