@@ -530,8 +530,8 @@ async def test_a_long_message_does_not_keep_the_event_loop() -> None:
         *(MODERATOR.check("how tall are you and what " * 150, LEO, AgeGroup.ADULT) for _ in range(8))
     )
     while not checks.done():
-        began_s = time.process_time()
+        began_s = time.thread_time()
         await asyncio.sleep(0)
-        longest_s = max(longest_s, time.process_time() - began_s)
+        longest_s = max(longest_s, time.thread_time() - began_s)
 
     assert longest_s < 0.01, "seconds"
