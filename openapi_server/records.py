@@ -48,7 +48,10 @@ class SessionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a turn ended. Written once, before the readers hear of it."""
+    """How a turn ended. Written once, before the readers hear of it.
+
+    `model` is the one that spoke; None in a turn that failed, and in those of older versions of the server.
+    """
 
     status: TurnStatus
     ended_at: datetime
@@ -61,6 +64,7 @@ class Outcome:
     first_token_ms: int | None = None
     problem: Problem | None = None
     credits_used: int = 0
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

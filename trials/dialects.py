@@ -25,7 +25,8 @@ class Dialect(Protocol):
     def piece(self, text: object) -> bytes:
         """`text` of a wrong type is written as what it is."""
 
-    def ending(self, finish: FinishReason, usage: Usage | None) -> bytes: ...
+    def ending(self, finish: object, usage: Usage | None) -> bytes:
+        """Nor is a `finish` of a wrong type changed."""
 
     def broken(self) -> bytes:
         """A frame whose JSON is none."""
@@ -50,12 +51,12 @@ class OpenAIDialect:
     def piece(self, text: object) -> bytes:
         return self._choice({"content": text})
 
-    def ending(self, finish: FinishReason, usage: Usage | None) -> bytes:
+    def ending(self, finish: object, usage: Usage | None) -> bytes:
         counted = b""
         if usage:
             counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
             counted = self._chunk(choices=[], usage={**counts, "total_tokens": usage.total})
-        return self._choice({}, self._finishes[finish]) + counted + b"data: [DONE]\n\n"
+        return self._choice({}, _finish(self._finishes, finish)) + counted + b"data: [DONE]\n\n"
 
     def broken(self) -> bytes:
         return b'data: {"choices": [{\n\n'
@@ -63,7 +64,7 @@ class OpenAIDialect:
     def error(self) -> bytes:
         return _sse({"error": {"message": OWN_WORDS, "type": "server_error"}})
 
-    def _choice(self, delta: Mapping[str, object], finish: str | None = None) -> bytes:
+    def _choice(self, delta: Mapping[str, object], finish: object = None) -> bytes:
         return self._chunk(choices=[{"index": 0, "delta": delta, "finish_reason": finish}])
 
     def _chunk(self, **members: object) -> bytes:
@@ -96,8 +97,8 @@ class AnthropicDialect:
     def piece(self, text: object) -> bytes:
         return self._event("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
 
-    def ending(self, finish: FinishReason, usage: Usage | None) -> bytes:
-        delta = {"stop_reason": self._finishes[finish], "stop_sequence": None}
+    def ending(self, finish: object, usage: Usage | None) -> bytes:
+        delta = {"stop_reason": _finish(self._finishes, finish), "stop_sequence": None}
         said = {"output_tokens": usage.completion_tokens if usage else 0}
         return (
             self._event("content_block_stop", index=0)
@@ -132,14 +133,14 @@ class BedrockDialect:
     def piece(self, text: object) -> bytes:
         return self._event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": text}})
 
-    def ending(self, finish: FinishReason, usage: Usage | None) -> bytes:
+    def ending(self, finish: object, usage: Usage | None) -> bytes:
         counted = b""
         if usage:
             counts = {"inputTokens": usage.prompt_tokens, "outputTokens": usage.completion_tokens}
             counted = self._event(
                 "metadata", {"usage": {**counts, "totalTokens": usage.total}, "metrics": {"latencyMs": 1}}
             )
-        stopped = self._event("messageStop", {"stopReason": self._finishes[finish]})
+        stopped = self._event("messageStop", {"stopReason": _finish(self._finishes, finish)})
         return self._event("contentBlockStop", {"contentBlockIndex": 0}) + stopped + counted
 
     def broken(self) -> bytes:
@@ -161,6 +162,10 @@ class BedrockDialect:
         lengths = struct.pack("!II", 16 + len(written) + len(payload), len(written))
         message = lengths + struct.pack("!I", zlib.crc32(lengths)) + written + payload
         return message + struct.pack("!I", zlib.crc32(message))
+
+
+def _finish(known: Mapping[FinishReason, str], finish: object) -> object:
+    return known[finish] if isinstance(finish, FinishReason) else finish
 
 
 def _sse(data: Mapping[str, object]) -> bytes:

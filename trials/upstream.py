@@ -47,10 +47,13 @@ class At(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One reply, and what goes wrong in it. `status` and `retry_after` are those of `Fault.STATUS`."""
+    """One reply, and what goes wrong in it. `status` and `retry_after` are those of `Fault.STATUS`.
+
+    A `finish` that is no `FinishReason` is written as what it is.
+    """
 
     pieces: Sequence[object] = PIECES
-    finish: FinishReason = FinishReason.STOP
+    finish: object = FinishReason.STOP
     usage: Usage | None = Usage(12, 3)
     fault: Fault | None = None
     at: At = At.CONNECT

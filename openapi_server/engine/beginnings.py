@@ -56,7 +56,7 @@ class Beginnings:
             animal_id=animal.animal_id,
             animal_name=animal.name,
             # Asked anew each time: one that is away for a while has another speak in its place.
-            model=self._provider.model,
+            model=self._provider.model_for(animal).model_id,
             age_group=question.age_group,
             disclosure=animal.disclosure,
         )

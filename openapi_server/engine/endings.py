@@ -96,4 +96,5 @@ class Endings:
             latency_ms=writer.elapsed_ms,
             first_token_ms=writer.narrator.first_token_ms,
             credits_used=ending.usage.total * charge.credits_per_token if charge else 0,
+            model=ending.model or writer.narrator.started.model,
         )

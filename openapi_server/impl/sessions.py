@@ -18,7 +18,6 @@ from openapi_server.http.visitors import identify
 from openapi_server.impl.history import delete_session
 from openapi_server.impl.questions import animal_named, idempotency_keys
 from openapi_server.impl.reading import is_in, resumed, streamed
-from openapi_server.interfaces import Model
 from openapi_server.ledger import Charge
 from openapi_server.records import SessionRecord
 from openapi_server.wire.sessions import (
@@ -41,7 +40,7 @@ async def list_models(call: Call) -> ASGIApp:
 
 @on_loop
 async def create_chat_session(call: Call, body: dict[str, Any]) -> ASGIApp:
-    _model(call, body)
+    _require_known_model(call, body)
     animal = await animal_named(call, body.get("animalId", call.services.settings.default_animal))
     masked = call.services.moderator.masked
     opening = masked(body["initialMessage"]) if "initialMessage" in body else None
@@ -85,12 +84,12 @@ async def delete_chat_session(call: Call, session_id: str) -> ASGIApp:
 @on_loop
 async def stream_chat_session(call: Call, session_id: str, body: dict[str, Any]) -> ASGIApp:
     session = await session_for(call, session_id, Doing.CHANGE)
-    model = _model(call, body)
+    _require_known_model(call, body)
     last_event_id = call.headers.get("last-event-id")
     if last_event_id:
         return await resumed(call, SESSIONS, last_event_id, body["message"], partial(is_in, session_id))
     keys = idempotency_keys(call, {**body, "sessionId": session_id}, identify(call))
-    question = await _question(call, session, body, model)
+    question = await _question(call, session, body)
     try:
         accepted = await call.services.engine.start(question, keys)
     except TurnRunning as busy:
@@ -115,23 +114,22 @@ async def update_stream(call: Call, session_id: str, body: dict[str, Any]) -> AS
     return JSONResponse(confirmed_object(turn))
 
 
-async def _question(call: Call, session: SessionRecord, body: dict[str, Any], model: Model) -> Question:
-    price = call.services.settings.credits_per_token
-    person = call.person
+async def _question(call: Call, session: SessionRecord, body: dict[str, Any]) -> Question:
+    animal = await animal_named(call, session.animal_id)
+    price, person = call.services.settings.credits_per_token, call.person
+    at_most = call.services.provider.model_for(animal).turn_tokens * price
     return Question(
-        animal=await animal_named(call, session.animal_id),
+        animal=animal,
         message=body["message"],
         place=Place(session.session_id, session.owner),
         opening=session.opening,
-        charge=Charge(person.username, model.max_tokens * price, price) if person else None,
+        charge=Charge(person.username, at_most, price) if person else None,
     )
 
 
-def _model(call: Call, body: dict[str, Any]) -> Model:
-    """The model that the body asks for, else the one that speaks here."""
-    wanted = body.get("modelId", call.services.provider.model)
-    for model in call.services.provider.models():
-        if model.model_id == wanted:
-            return model
-    message = "must be the id of an available model: GET /models lists them"
-    raise InvalidInput(f"modelId: {message}", errors=(FieldError("modelId", message),))
+def _require_known_model(call: Call, body: dict[str, Any]) -> None:
+    """`InvalidInput` when the body asks for a model that is not to be had here."""
+    known = [model.model_id for model in call.services.provider.models()]
+    if body.get("modelId", known[0]) not in known:
+        message = "must be the id of an available model: GET /models lists them"
+        raise InvalidInput(f"modelId: {message}", errors=(FieldError("modelId", message),))

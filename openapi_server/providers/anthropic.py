@@ -9,10 +9,10 @@ from anthropic.types import MessageParam, RawMessageStreamEvent
 from anthropic.types import Usage as AnthropicUsage
 
 from openapi_server.animals import Prompt
-from openapi_server.interfaces import Model, Spoken
+from openapi_server.interfaces import Spoken
 from openapi_server.prompting import ChatMessage, Speaker, messages, system_prompt
 from openapi_server.providers.failures import failed, failed_with
-from openapi_server.providers.speech import LONGEST_SILENCE_S, Speech, count_of, text_of
+from openapi_server.providers.speech import LONGEST_SILENCE_S, OneSpeech, Speech, count_of, finish_of, text_of
 from openapi_server.turn import FinishReason, Usage
 
 _FINISHED = {
@@ -22,10 +22,11 @@ _FINISHED = {
 }
 
 
-class AnthropicProvider:
+class AnthropicProvider(OneSpeech):
     """Implements `Provider`."""
 
     def __init__(self, base_url: str, api_key: str, speech: Speech, *, connect_timeout_s: float) -> None:
+        super().__init__(speech)
         # Trying again is `resilience`'s business.
         self._client = AsyncAnthropic(
             base_url=base_url,
@@ -33,14 +34,6 @@ class AnthropicProvider:
             max_retries=0,
             timeout=Timeout(LONGEST_SILENCE_S, connect=connect_timeout_s),
         )
-        self._speech = speech
-
-    @property
-    def model(self) -> str:
-        return self._speech.model
-
-    def models(self) -> Sequence[Model]:
-        return self._speech.models()
 
     async def close(self) -> None:
         await self._client.close()
@@ -58,7 +51,7 @@ class AnthropicProvider:
                             if text := text_of(event.delta.text):
                                 yield text
                         case "message_delta":
-                            finished = event.delta.stop_reason or finished
+                            finished = finish_of(event.delta.stop_reason, _FINISHED) or finished
                             said_tokens = count_of(event.usage.output_tokens)
                         case "message_stop":
                             has_ended = True
@@ -67,7 +60,7 @@ class AnthropicProvider:
             raise failed_with("anthropic", error) from None
         if finished is None or not has_ended:
             raise failed("anthropic", "no end mark")
-        yield Spoken(_FINISHED.get(finished, FinishReason.STOP), Usage(read_tokens, said_tokens), model=speech.model)
+        yield Spoken(finished, Usage(read_tokens, said_tokens), model=speech.model)
 
     async def _ask(
         self, speech: Speech, system: str, read: Sequence[ChatMessage]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 
 from openapi_server.animals import Prompt
-from openapi_server.interfaces import Model, Spoken
+from openapi_server.interfaces import Spoken
 from openapi_server.prompting import messages, system_prompt
 from openapi_server.providers.failures import MindFailed, failed
 from openapi_server.providers.listening import Listening
-from openapi_server.providers.speech import Speech, count_of, text_of
+from openapi_server.providers.speech import OneSpeech, Speech, count_of, finish_of, text_of
 from openapi_server.turn import FinishReason, Usage
 
 # Each turn that is spoken has a connection of its own; beyond these, one that is not kept.
@@ -29,12 +29,13 @@ _FINISHED = {
 }
 
 
-class BedrockProvider:
+class BedrockProvider(OneSpeech):
     """Implements `Provider`. Credentials are found as everywhere in AWS: variables, profile, role."""
 
     def __init__(
         self, region: str, endpoint: str | None, speech: Speech, *, connect_timeout_s: float, read_timeout_s: float
     ) -> None:
+        super().__init__(speech)
         # Trying again is `resilience`'s business.
         config = Config(
             connect_timeout=connect_timeout_s,
@@ -43,14 +44,6 @@ class BedrockProvider:
             max_pool_connections=CONNECTIONS,
         )
         self._client: Any = boto3.client("bedrock-runtime", region_name=region, endpoint_url=endpoint, config=config)
-        self._speech = speech
-
-    @property
-    def model(self) -> str:
-        return self._speech.model
-
-    def models(self) -> Sequence[Model]:
-        return self._speech.models()
 
     async def close(self) -> None:
         self._client.close()
@@ -66,8 +59,8 @@ class BedrockProvider:
                         # One that could not be read comes without its delta: a KeyError, and the end of the reply.
                         if text := text_of(block["delta"].get("text")):
                             yield text
-                    case {"messageStop": {"stopReason": finished}}:
-                        pass
+                    case {"messageStop": {"stopReason": reason}}:
+                        finished = finish_of(reason, _FINISHED)
                     case {"metadata": {"usage": {"inputTokens": read, "outputTokens": said}}}:
                         usage = Usage(count_of(read), count_of(said))
         except Exception as error:
@@ -77,7 +70,7 @@ class BedrockProvider:
             listening.close()
         if finished is None:
             raise failed("bedrock", "no end mark")
-        yield Spoken(_FINISHED.get(finished, FinishReason.STOP), usage, model=speech.model)
+        yield Spoken(finished, usage, model=speech.model)
 
     def _ask(self, speech: Speech, prompt: Prompt) -> Any:
         """The stream of events. Blocks until its head is there."""

@@ -8,19 +8,28 @@ from openai import AsyncOpenAI, AsyncStream, Timeout, omit
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from openapi_server.animals import Prompt
-from openapi_server.interfaces import Model, Spoken
+from openapi_server.interfaces import Spoken
 from openapi_server.prompting import ChatMessage, Speaker, messages, system_prompt
 from openapi_server.providers.failures import failed, failed_with
-from openapi_server.providers.speech import LONGEST_SILENCE_S, Speech, count_of, estimated_usage, text_of
+from openapi_server.providers.speech import (
+    LONGEST_SILENCE_S,
+    OneSpeech,
+    Speech,
+    count_of,
+    estimated_usage,
+    finish_of,
+    text_of,
+)
 from openapi_server.turn import FinishReason, Usage
 
 _FINISHED = {"length": FinishReason.LENGTH, "content_filter": FinishReason.BLOCKED}
 
 
-class OpenAIProvider:
+class OpenAIProvider(OneSpeech):
     """Implements `Provider`."""
 
     def __init__(self, base_url: str, api_key: str, speech: Speech, *, connect_timeout_s: float) -> None:
+        super().__init__(speech)
         # Servers of one's own need no key, but the library does. Trying again is `resilience`'s business.
         self._client = AsyncOpenAI(
             base_url=base_url,
@@ -30,17 +39,9 @@ class OpenAIProvider:
         )
         # Imported when first touched, which takes 50 ms: better at the start than in the first visitor's turn.
         self._completions = self._client.chat.completions
-        self._speech = speech
         # OpenAI and Azure refuse the old name for newer models; others do not all know the new one.
         host = self._client.base_url.host
         self._knows_new_names = host.endswith((".openai.com", ".azure.com"))
-
-    @property
-    def model(self) -> str:
-        return self._speech.model
-
-    def models(self) -> Sequence[Model]:
-        return self._speech.models()
 
     async def close(self) -> None:
         await self._client.close()
@@ -53,7 +54,7 @@ class OpenAIProvider:
                 async for chunk in stream:
                     usage = _usage(chunk) or usage
                     for choice in chunk.choices[:1]:
-                        finished = choice.finish_reason or finished
+                        finished = finish_of(choice.finish_reason, _FINISHED) or finished
                         if text := text_of(choice.delta.content):
                             pieces += 1
                             yield text
@@ -63,7 +64,7 @@ class OpenAIProvider:
         if finished is None:
             raise failed("openai", "no end mark")
         usage = usage or estimated_usage(system, read, pieces)
-        yield Spoken(_FINISHED.get(finished, FinishReason.STOP), usage, model=speech.model)
+        yield Spoken(finished, usage, model=speech.model)
 
     async def _ask(self, speech: Speech, system: str, read: Sequence[ChatMessage]) -> AsyncStream[ChatCompletionChunk]:
         return await self._completions.create(

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from openapi_server.animals import Prompt
+from openapi_server.animals import Animal, Prompt
 from openapi_server.errors import ProviderFailed
 from openapi_server.interfaces import Clock, Composed, Model, Provider, Spoken
 from openapi_server.providers.breaker import Attempt, Breaker
@@ -76,10 +76,13 @@ class ResilientProvider:
 
     @property
     def model(self) -> str:
-        return self._fallback.model if self._breaker.is_open else self._upstream.model
+        return self._speaking.model
 
     def models(self) -> Sequence[Model]:
         return self._upstream.models()
+
+    def model_for(self, animal: Animal) -> Model:
+        return self._speaking.model_for(animal)
 
     async def close(self) -> None:
         await self._upstream.close()
@@ -90,6 +93,11 @@ class ResilientProvider:
         async with aclosing(speech):
             async for piece in speech:
                 yield piece
+
+    @property
+    def _speaking(self) -> Provider:
+        """Who would speak now."""
+        return self._fallback if self._breaker.is_open else self._upstream
 
     async def _open(self, prompt: Prompt) -> Opened | None:
         """The first word, after as many attempts as patience allows; None: let the fallback speak."""
@@ -187,7 +195,8 @@ class ResilientProvider:
         attempt.abandoned()
 
     async def _speak_instead(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
-        log.warning("fallback_speaks", instead_of=self._upstream.model)
+        log.warning("fallback_speaks", instead_of=self._upstream.model_for(prompt.animal).model_id)
+        model = self._fallback.model_for(prompt.animal).model_id
         async with aclosing(self._fallback.speak(prompt)) as pieces:
             async for piece in pieces:
-                yield replace(piece, model=self._fallback.model) if isinstance(piece, Spoken) else piece
+                yield replace(piece, model=model) if isinstance(piece, Spoken) else piece

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from openapi_server.animals import Animal
 from openapi_server.interfaces import Model
 from openapi_server.prompting import HISTORY_TOKENS, ChatMessage, estimated_tokens
-from openapi_server.turn import Usage
+from openapi_server.turn import FinishReason, Usage
 
 # A turn also costs what the model reads: the talk so far, and about as much again for the system text and the message.
 PROMPT_TOKENS = 2 * HISTORY_TOKENS
@@ -35,10 +35,27 @@ class Speech:
             mind.max_tokens or self.max_tokens,
         )
 
-    def models(self) -> Sequence[Model]:
-        """The one model that clients are offered; its `max_tokens` are what a turn may cost."""
+    def as_model(self) -> Model:
+        """The model as clients are offered it."""
         described = "A language model that speaks from the keepers' notes."
-        return (Model(self.model, self.model, described, max_tokens=self.max_tokens + PROMPT_TOKENS),)
+        return Model(self.model, self.model, described, max_tokens=self.max_tokens, prompt_tokens=PROMPT_TOKENS)
+
+
+class OneSpeech:
+    """What a provider that speaks in one way, but for what keepers say of their animals, has to say of its models."""
+
+    def __init__(self, speech: Speech) -> None:
+        self._speech = speech
+
+    @property
+    def model(self) -> str:
+        return self._speech.model
+
+    def models(self) -> Sequence[Model]:
+        return (self._speech.as_model(),)
+
+    def model_for(self, animal: Animal) -> Model:
+        return self._speech.of(animal).as_model()
 
 
 def text_of(value: object) -> str:
@@ -46,6 +63,12 @@ def text_of(value: object) -> str:
     if value is not None and not isinstance(value, str):
         raise TypeError(type(value).__name__)
     return value or ""
+
+
+def finish_of(value: object, known: Mapping[str, FinishReason]) -> FinishReason | None:
+    """How a reply ended, from a server's own word for it; None for none. Of an unknown word only that it has ended."""
+    word = text_of(value)
+    return known.get(word, FinishReason.STOP) if word else None
 
 
 def count_of(value: object) -> int:

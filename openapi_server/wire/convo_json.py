@@ -27,7 +27,7 @@ def answer_object(turn: TurnRecord) -> dict[str, object]:
         },
         "moderation": moderation_object(outcome.moderation),
         "sources": [source_object(source) for source in outcome.sources],
-        "metadata": {"animalId": turn.animal_id},
+        "metadata": {"animalId": turn.animal_id, "model": outcome.model or turn.model},
     }
 
 

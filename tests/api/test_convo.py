@@ -71,7 +71,7 @@ async def test_the_json_answer_has_everything_the_stream_had(open_client: OpensC
 
     assert answer["reply"] == "Roar!"
     assert answer["moderation"] == {"flagged": False, "categories": []}
-    assert answer["metadata"] == {"animalId": "lion_001"}
+    assert answer["metadata"] == {"animalId": "lion_001", "model": "fake-1"}
     assert isinstance(answer["turn"], dict)
     assert (answer["turn"]["tokensPrompt"], answer["turn"]["tokensCompletion"]) == (7, 1)
     assert answer["turn"]["convoTurnId"] == answer["turnId"]

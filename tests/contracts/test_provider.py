@@ -131,8 +131,9 @@ async def test_it_says_pieces_and_then_one_last_word(provider: Provider) -> None
 
 
 async def test_it_offers_the_model_that_speaks(provider: Provider) -> None:
-    """Clients choose from the list; `model` is one of it."""
-    assert provider.model in [model.model_id for model in provider.models()]
+    """Clients choose from the list; the first of it speaks where neither they nor keepers name another."""
+    assert provider.model == provider.models()[0].model_id
+    assert provider.model_for(a_lion()) == provider.models()[0]
     assert last_word(await spoken_by(provider)).model in (None, provider.model)
 
 
@@ -218,7 +219,7 @@ async def test_the_upstream_is_asked_with_the_prompt_and_the_settings(kind: Kind
 
 
 async def test_an_animal_may_have_a_mind_of_its_own(kind: Kind) -> None:
-    """The keepers' file wins over the settings, in each point that it names."""
+    """The keepers' file wins over the settings, in each point that it names, and is announced beforehand."""
     lion = replace(a_lion(), mind=Mind("lion-1", 0.0, 33))
     async with talking(kind) as (provider, upstream):
         spoken = last_word(await spoken_by(provider, a_prompt(animal=lion)))
@@ -227,6 +228,9 @@ async def test_an_animal_may_have_a_mind_of_its_own(kind: Kind) -> None:
     told = kind.told(asked.path, asked.body)
     assert (told.model, told.temperature, told.max_tokens) == ("lion-1", 0.0, 33)
     assert spoken.model == "lion-1"
+    announced = provider.model_for(lion)
+    assert (announced.model_id, announced.max_tokens) == ("lion-1", 33)
+    assert (provider.model, provider.models()[0].max_tokens) == ("scripted-1", 77)
 
 
 async def test_without_a_temperature_the_models_maker_decides(kind: Kind) -> None:
@@ -267,6 +271,18 @@ async def test_the_upstream_sees_that_the_visitor_left(kind: Kind, at: At) -> No
     assert listener.cancelled()
 
 
+async def test_an_upstream_that_was_faster_sees_it_too(kind: Kind) -> None:
+    """What it sent ahead is waiting to be taken; nobody will."""
+    many = Answer(pieces=["Roar! "] * 500, fault=Fault.HANG, at=At.LAST)
+    async with talking(kind, many) as (provider, upstream):
+        speech = provider.speak(a_prompt())
+        await anext(speech)
+        await upstream.is_hanging.wait()
+        await speech.aclose()
+        async with asyncio.timeout(READ_TIMEOUT_S / 2):
+            await upstream.has_left.wait()
+
+
 async def test_who_leaves_before_the_upstream_answers_is_free_at_once(kind: Kind) -> None:
     """And soon so is the upstream: boto3 cannot be woken before the answer's head, but it does not wait for ever."""
     async with talking(kind, Answer(fault=Fault.HANG, at=At.CONNECT)) as (provider, upstream):
@@ -305,13 +321,14 @@ WRONG = [
         for fault in (Fault.BAD_JSON, Fault.WRONG_TYPE, Fault.ERROR, Fault.NO_END)
         for at in (At.FIRST, At.MIDDLE, At.LAST)
     ),
+    Answer(finish=["stop"], at=At.LAST),
 ]
 
 
 def told_as(answer: Answer) -> str:
-    return (
-        f"{answer.fault} {answer.status} at {answer.at}" if answer.status != 200 else f"{answer.fault} at {answer.at}"
-    )
+    if answer.fault is None:
+        return f"finish {answer.finish}"
+    return f"{answer.fault} {answer.status}" if answer.status != 200 else f"{answer.fault} at {answer.at}"
 
 
 @pytest.mark.parametrize("answer", WRONG, ids=told_as)

