@@ -29,8 +29,8 @@ from openapi_server.knowledge.library import AnimalLibrary
 from openapi_server.knowledge.seeding import seed
 from openapi_server.minds import open_mind
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.safety.moderator import RuleModerator
-from openapi_server.safety.replies import ReplyRules
+from openapi_server.safety.live_rules import LiveModerator, LiveReplyRules, LiveRules
+from openapi_server.safety.rule_keeping import RuleKeeping
 from openapi_server.safety.second_opinion import CarefulModerator, SecondOpinion
 from openapi_server.services import Services
 from openapi_server.stores.sqlite import SqliteStore
@@ -39,6 +39,7 @@ from openapi_server.stores.sqlite_animals import SqliteAnimals
 from openapi_server.stores.sqlite_audit import SqliteAudit
 from openapi_server.stores.sqlite_credits import SqliteCredits
 from openapi_server.stores.sqlite_privacy import SqlitePrivacy
+from openapi_server.stores.sqlite_rules import SqliteRules
 from openapi_server.sweeping import Sweeper
 
 # Modules and packages have the same names here, but for the dashes, which are one to pip.
@@ -67,8 +68,11 @@ async def open_services(settings: Settings, provider: Provider | None = None) ->
         accounts = await _open_accounts(SqliteAccounts(store.connections, clock), passwords, clock, settings)
         credit_store = SqliteCredits(store.connections, clock)
         event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s, max_turns=settings.replay_max_turns)
-        moderator = await _open_moderator(settings, clock, parts)
-        reply_rules = ReplyRules.load()
+        rule_store = SqliteRules(store.connections)
+        rules = LiveRules(rule_store)
+        await rules.refresh()
+        moderator = await _open_moderator(LiveModerator(rules), settings, clock, parts)
+        reply_rules = LiveReplyRules(rules)
         pipeline = Pipeline(mind, library, moderator, reply_rules, store, settings.stream_idle_timeout_s)
         leases = Leases(store, clock, new_worker(), settings.lease_s)
         limits = Limits(
@@ -96,6 +100,7 @@ async def open_services(settings: Settings, provider: Provider | None = None) ->
             keepers_voice=OfflineProvider(words_per_s=0, seed=settings.offline_seed),
             moderator=moderator,
             reply_moderator=reply_rules,
+            rules=RuleKeeping(rule_store, clock, rules),
             provider=mind,
             engine=engine,
             accounts=accounts,
@@ -106,9 +111,8 @@ async def open_services(settings: Settings, provider: Provider | None = None) ->
         )
 
 
-async def _open_moderator(settings: Settings, clock: Clock, parts: AsyncExitStack) -> Moderator:
+async def _open_moderator(rules: LiveModerator, settings: Settings, clock: Clock, parts: AsyncExitStack) -> Moderator:
     """Our own rules, and a second opinion beside them where one is named."""
-    rules = RuleModerator.load()
     if not settings.moderation_url:
         return rules
     key = settings.moderation_api_key

@@ -136,6 +136,10 @@ class DraftNotFound(ChatError):
     code, status, title = "draft_not_found", 404, "No draft of this animal"
 
 
+class RuleNotFound(ChatError):
+    code, status, title = "rule_not_found", 404, "No such rule"
+
+
 class NotFound(ChatError):
     code, status, title = "not_found", 404, "Nothing lives at this address"
 
@@ -162,8 +166,20 @@ class AnimalExists(ChatError):
     code, status, title = "animal_exists", 409, "An animal with this id is here already"
 
 
+class DraftExists(ChatError):
+    code, status, title = "draft_exists", 409, "Another keeper has a draft of this animal"
+
+
 class AnimalNeeded(ChatError):
     code, status, title = "animal_needed", 409, "The zoo cannot do without this animal"
+
+
+class RulePackaged(ChatError):
+    code, status, title = "rule_packaged", 409, "The rule comes with the server"
+
+
+class TooManyRules(ChatError):
+    code, status, title = "too_many_rules", 409, "There is no room for another rule"
 
 
 class VersionMismatch(ChatError):

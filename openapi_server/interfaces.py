@@ -14,6 +14,7 @@ from openapi_server.keeping import Change, Document, Draft, KeptAnimal, News
 from openapi_server.ledger import Allocation, Balance, Charge, LedgerEntry
 from openapi_server.people import Login, Person, Role, User
 from openapi_server.records import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
+from openapi_server.ruling import KeptRule, KeptRules, RuleChange, RuleDocument
 from openapi_server.turn import (
     AgeGroup,
     Entry,
@@ -34,20 +35,29 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as it is offered to clients. `max_tokens`: the longest answer that it gives."""
+    """A model as it is offered to clients.
+
+    `max_tokens`: the longest answer that it gives; `prompt_tokens`: the most that it reads before, where that counts.
+    """
 
     model_id: str
     name: str
     description: str
     capabilities: tuple[str, ...] = ("streaming",)
     max_tokens: int = 1024
+    prompt_tokens: int = 0
+
+    @property
+    def turn_tokens(self) -> int:
+        """What a turn costs at most."""
+        return self.prompt_tokens + self.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
     """The provider's last word: how it ended, what it cost, which facts it used (None: all it was given).
 
-    `model` is the one that really spoke; None: the provider's `model`.
+    `model` is the one that really spoke; None: the one that `model_for` named.
     """
 
     finish_reason: FinishReason = FinishReason.STOP
@@ -73,10 +83,13 @@ class Provider(Protocol):
 
     @property
     def model(self) -> str:
-        """The model's id, as visitors see it in `metadata.model`."""
+        """The id of the model that speaks now, for animals whose keepers name no other."""
 
     def models(self) -> Sequence[Model]:
-        """The models that can be had here; `model` is the id of one of them."""
+        """The models that can be had here; the first is the one that speaks where nobody asks for another."""
+
+    def model_for(self, animal: Animal) -> Model:
+        """The one that would speak for this animal now: visitors see its id in `metadata.model`."""
 
     def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]: ...
 
@@ -88,6 +101,9 @@ class OneModel:
 
     def models(self) -> Sequence[Model]:
         return (Model(self.model, self.model, "The one mind of this server."),)
+
+    def model_for(self, animal: Animal) -> Model:
+        return self.models()[0]
 
 
 class Knowledge(Protocol):
@@ -237,7 +253,7 @@ class Store(Protocol):
         """Whoever holds the device whose sessions have this id."""
 
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
-        """Delete it with all its turns; the turns' ids, or None when it was not there."""
+        """Delete it with all its turns, and its device's user; the turns' ids, or None when it was not there."""
 
     async def running_turns(self) -> Sequence[Lease]:
         """The turns without an outcome, and who runs them."""
@@ -360,7 +376,8 @@ class AnimalStore(Protocol):
     async def draft(self, animal_id: str) -> Draft | None: ...
 
     async def keep_draft(self, draft: Draft) -> bool:
-        """In place of an earlier one. False, and nothing changed, when there is no such animal."""
+        """In place of the same keeper's earlier one. False, and nothing changed, when there is no such animal, or when
+        another keeper has a draft of it."""
 
     async def drop_draft(self, animal_id: str) -> bool:
         """False when there was none."""
@@ -370,6 +387,25 @@ class AnimalStore(Protocol):
 
         None, and nothing changed, when the animal is not at that version, or the draft not this one, any more.
         """
+
+
+class RuleStore(Protocol):
+    """The rules that keepers wrote. Every method is one atomic step; errors are `StoreUnavailable`.
+
+    The number of a change is the rule's version from then on.
+    """
+
+    async def news(self, since: int) -> KeptRules | None:
+        """All rules as they are now; None when nothing has changed after that version. Cheap then."""
+
+    async def rule(self, name: str) -> KeptRule | None: ...
+
+    async def put(self, change: RuleChange, version: int | None, document: RuleDocument) -> KeptRule | None:
+        """Write it over the one at that version; None: where there is none. None, and nothing changed, when it is not
+        so any more."""
+
+    async def remove(self, change: RuleChange, version: int) -> bool:
+        """False when the rule is not at that version any more."""
 
 
 class AuditTrail(Protocol):

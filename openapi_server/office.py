@@ -11,7 +11,7 @@ from openapi_server.accounts.passwords import Passwords
 from openapi_server.audit import Actor, AuditEntry, Deed
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
-from openapi_server.interfaces import AccountStore, AuditTrail, Clock, CreditStore, PrivacyStore, Store
+from openapi_server.interfaces import AccountStore, AuditTrail, Clock, CreditStore, PrivacyStore, RuleStore, Store
 from openapi_server.knowledge.keepers import Keepers
 from openapi_server.stores.sqlite import SqliteStore
 from openapi_server.stores.sqlite_accounts import SqliteAccounts
@@ -19,6 +19,7 @@ from openapi_server.stores.sqlite_animals import SqliteAnimals
 from openapi_server.stores.sqlite_audit import SqliteAudit
 from openapi_server.stores.sqlite_credits import SqliteCredits
 from openapi_server.stores.sqlite_privacy import SqlitePrivacy
+from openapi_server.stores.sqlite_rules import SqliteRules
 
 OPERATOR = "operator"
 
@@ -30,6 +31,7 @@ class Office:
     accounts: AccountStore
     credits: CreditStore
     keepers: Keepers
+    rules: RuleStore
     privacy: PrivacyStore
     audit: AuditTrail
     store: Store
@@ -54,6 +56,7 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
             accounts=SqliteAccounts(store.connections, clock),
             credits=SqliteCredits(store.connections, clock),
             keepers=Keepers(SqliteAnimals(store.connections), clock, settings.default_animal),
+            rules=SqliteRules(store.connections),
             privacy=SqlitePrivacy(store.connections, clock, settings.retention),
             audit=SqliteAudit(store.connections),
             store=store,

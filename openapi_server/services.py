@@ -21,6 +21,7 @@ from openapi_server.interfaces import (
 )
 from openapi_server.knowledge.drafts import Drafts
 from openapi_server.knowledge.keepers import Keepers
+from openapi_server.safety.rule_keeping import RuleKeeping
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Services:
     keepers_voice: Provider
     moderator: Moderator
     reply_moderator: ReplyModerator
+    rules: RuleKeeping
     provider: Provider
     engine: TurnEngine
     accounts: Accounts

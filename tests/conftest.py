@@ -29,7 +29,8 @@ from openapi_server.interfaces import Clock, Knowledge, Moderator, Provider, Sto
 from openapi_server.knowledge.drafts import Drafts
 from openapi_server.knowledge.keepers import Keepers
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.safety.replies import ReplyRules
+from openapi_server.safety.live_rules import LiveModerator, LiveReplyRules, LiveRules
+from openapi_server.safety.rule_keeping import RuleKeeping
 from openapi_server.services import Services
 from openapi_server.spec import load_spec
 from openapi_server.stores.sqlite import SqliteStore
@@ -38,6 +39,7 @@ from openapi_server.stores.sqlite_animals import SqliteAnimals
 from openapi_server.stores.sqlite_audit import SqliteAudit
 from openapi_server.stores.sqlite_credits import SqliteCredits
 from openapi_server.stores.sqlite_privacy import SqlitePrivacy
+from openapi_server.stores.sqlite_rules import SqliteRules
 from tests.fakes import CHEAP_HASHER, Lenient, Says, TinyZoo
 from tests.report import LINES, MUTANTS_CAUGHT, Report
 from tests.streams import CHECKED, check_stream
@@ -150,15 +152,19 @@ async def services_over(
     tmp_path: Path,
     provider: Provider,
     knowledge: Knowledge,
-    moderator: Moderator,
+    moderator: Moderator | None,
     settings: Settings,
     clock: Clock,
     wrap: WrapsStore = as_it_is,
 ) -> AsyncIterator[Services]:
+    """Without a moderator: with the rules of the package and of the keepers."""
     kept = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock, settings.retention)
     store: Store = wrap(kept)
     event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s)
-    reply_rules = ReplyRules.load()
+    rule_store = SqliteRules(kept.connections)
+    rules = LiveRules(rule_store)
+    reply_rules = LiveReplyRules(rules)
+    moderator = moderator or LiveModerator(rules)
     pipeline = Pipeline(provider, knowledge, moderator, reply_rules, store, settings.stream_idle_timeout_s)
     leases = Leases(store, clock, new_worker(), settings.lease_s)
     limits = Limits(settings.turn_deadline_s, settings.orphan_grace_s, settings.drain_timeout_s, settings.session_ttl_s)
@@ -182,6 +188,7 @@ async def services_over(
             keepers_voice=OfflineProvider(words_per_s=0, seed=0),
             moderator=moderator,
             reply_moderator=reply_rules,
+            rules=RuleKeeping(rule_store, clock, rules),
             provider=provider,
             engine=engine,
             accounts=accounts,

@@ -14,6 +14,7 @@ from openapi_server.cli.animals import animals
 from openapi_server.cli.audit import audit
 from openapi_server.cli.check import check
 from openapi_server.cli.privacy import privacy
+from openapi_server.cli.rules import rules
 from openapi_server.cli.settings import read_settings
 from openapi_server.config import ConfigError
 from openapi_server.errors import StoreUnavailable
@@ -76,5 +77,6 @@ def purge(batch: int) -> None:
 main.add_command(users)
 main.add_command(credits)
 main.add_command(animals)
+main.add_command(rules)
 main.add_command(privacy)
 main.add_command(audit)

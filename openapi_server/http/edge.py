@@ -22,7 +22,8 @@ from openapi_server.http.problems import problem_answer
 EXPOSED = "X-Streaming-Session-Id, Location, Retry-After, RateLimit, RateLimit-Policy, ETag, X-Request-Id"
 METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 REQUEST_HEADERS = (
-    "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, Prefer, X-Device-ID, X-Request-Id"
+    "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer, "
+    "X-Device-ID, X-Request-Id"
 )
 PREFLIGHT_MAX_AGE_S = 600
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

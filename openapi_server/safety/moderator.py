@@ -29,13 +29,14 @@ class RuleModerator:
 
     def __init__(self, book: RuleBook, guidance: RuleBook | None = None) -> None:
         self._stops = book.of(Action.WORDS, Action.FLAG)
-        self._wordings = book.wordings
+        # What keepers write may take milliseconds, in which RE2 lets other threads run.
+        self._is_slow = any(rule.is_kept for rule in self._stops)
         self._speller = Speller(book.strong_words, book.small_words)
         self._guidance = (guidance or book).of(Action.GUIDANCE)
         self._masks = tuple(
             Pattern(rule.category, re.compile(rule.pattern.pattern, re.IGNORECASE | re.MULTILINE), rule.replacement)
             for rule in book.of(Action.MASK)
-            if rule.pattern
+            if isinstance(rule.pattern, re.Pattern)
         )
 
     @classmethod
@@ -43,7 +44,7 @@ class RuleModerator:
         return cls(read_rules(rules), read_rules(guidance))
 
     async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        if len(message) > _LONG_LETTERS:
+        if len(message) > _LONG_LETTERS or self._is_slow:
             rule = await asyncio.to_thread(self._matching, message, animal, age_group)
         else:
             rule = self._matching(message, animal, age_group)
@@ -60,6 +61,13 @@ class RuleModerator:
         texts = readings(message, self._speller)
         rules = (rule for rule in self._guidance if rule.audience.includes(animal, age_group) and rule.matches(texts))
         return tuple(f"{rule.strength.value}: {rule.guidance.format(animal=animal.name)}" for rule in rules)
+
+    def matching(self, message: str, animal: Animal, age_group: AgeGroup) -> tuple[str, ...]:
+        """The names of all rules that find something in it: those that stop or mark a turn, then those that guide."""
+        texts = readings(message, self._speller)
+        rules = (rule for rule in (*self._stops, *self._guidance) if rule.pattern is not None)
+        fitting = (rule for rule in rules if rule.audience.includes(animal, age_group))
+        return tuple(rule.name for rule in fitting if rule.matches(texts))
 
     def mask(self, text: str) -> Masked:
         """The text as it may be stored, logged and told to a mind: without personal data."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from openapi_server.animals import Animal, Prompt
 from openapi_server.safety.canary import Confidential
+from openapi_server.safety.hold_back import sentences
 from openapi_server.safety.personal import found_kinds
 from openapi_server.safety.reading import readings
 from openapi_server.safety.rule_files import read_rules
-from openapi_server.safety.rules import Action, RuleBook
+from openapi_server.safety.rules import Action, Rule, RuleBook
 from openapi_server.safety.spelling import Speller
 from openapi_server.turn import AgeGroup
 
@@ -35,19 +36,39 @@ class ReplyRules:
     def load(cls, path: Path = REPLIES_FILE) -> ReplyRules:
         return cls(read_rules(path))
 
-    def check(self, text: str, confidential: Confidential | None = None) -> str | None:
-        """The category of the gravest thing that is wrong with the text; None when it may be said."""
+    def check(self, text: str, confidential: Confidential | None = None, prompt: Prompt | None = None) -> str | None:
+        """The category of the gravest thing that is wrong with the text; None when it may be said.
+
+        Without a prompt: to anybody, by any animal.
+        """
         if confidential is not None and confidential.leaks(text):
             return "prompt_injection"
-        texts = readings(text, self._speller)
-        category = next((rule.category for rule in self._rules if rule.matches(texts)), None)
-        return category or ("personal_data" if found_kinds(text) else None)
+        category = next((rule.category for rule in self._matching(text, prompt)), None)
+        # As on a screen, where the end of a line is a blank.
+        return category or ("personal_data" if found_kinds(" ".join(text.split())) else None)
 
     def checking(self, prompt: Prompt) -> Callable[[str], str | None]:
         """The check of one reply, as `HoldBack` wants it: what the mind was told in confidence must not come out."""
         confidential = Confidential(prompt.canary, prompt.rules)
-        return lambda text: self.check(text, confidential)
+        return lambda text: self.check(text, confidential, prompt)
+
+    def matching(self, text: str, prompt: Prompt) -> tuple[str, ...]:
+        """The names of all rules that find something in it."""
+        return tuple(rule.name for rule in self._matching(text, prompt))
 
     def words(self, animal: Animal, age_group: AgeGroup) -> str:
         """What the animal says in place of what was withheld."""
         return self._wording.text(age_group, animal)
+
+    def _matching(self, text: str, prompt: Prompt | None) -> Iterator[Rule]:
+        """Keepers' rules are held against each sentence alone: the first of two would have left before the second."""
+        rules = [rule for rule in self._rules if prompt is None or _is_for(rule, prompt)]
+        whole = readings(text, self._speller)
+        yield from (rule for rule in rules if not rule.is_kept and rule.matches(whole))
+        kept = [rule for rule in rules if rule.is_kept]
+        said = [readings(sentence, self._speller) for sentence in sentences(text)] if kept else []
+        yield from (rule for rule in kept if any(rule.matches(texts) for texts in said))
+
+
+def _is_for(rule: Rule, prompt: Prompt) -> bool:
+    return rule.audience.includes(prompt.animal, prompt.age_group)

@@ -14,22 +14,32 @@ class RuleFileError(ValueError):
         super().__init__(f"{file.name}: {rule}: {field}: {complaint}")
         self.rule = rule
         self.field = field
+        self.complaint = complaint
 
 
 class Fields:
-    """Each reading takes its key away, so that `finish` can complain of keys that nobody asked for."""
+    """Each reading takes its key away, so that `finish` can complain of keys that nobody asked for.
 
-    def __init__(self, file: Path, rule: str, value: object) -> None:
-        self._file, self._rule = file, rule
+    `within`: the key of the rule that this mapping is the value of, and a dot.
+    """
+
+    def __init__(self, file: Path, rule: str, value: object, within: str = "") -> None:
+        self._file, self._rule, self._within = file, rule, within
         if not isinstance(value, dict):
             raise self.error("(all of it)", "must be a mapping")
         self._values: dict[Any, object] = dict(value)
 
     def error(self, key: str, complaint: str) -> RuleFileError:
-        return RuleFileError(self._file, self._rule, key, complaint)
+        return RuleFileError(self._file, self._rule, f"{self._within}{key}", complaint)
+
+    def section(self, key: str) -> Fields:
+        return Fields(self._file, self._rule, self.value(key), f"{key}.")
 
     def has(self, key: str) -> bool:
         return key in self._values
+
+    def is_mapping(self, key: str) -> bool:
+        return isinstance(self._values.get(key), dict)
 
     def names(self) -> tuple[str, ...]:
         return tuple(str(key) for key in self._values)
@@ -47,6 +57,12 @@ class Fields:
         value = self.value(key, default)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self.error(key, f"must be a whole number, is {value!r}")
+        return value
+
+    def truth(self, key: str, default: bool) -> bool:
+        value = self.value(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, f"must be true or false, is {value!r}")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,10 +12,19 @@ from typing import Any, TypeVar
 import yaml
 
 from openapi_server.safety.rule_fields import Fields, RuleFileError
-from openapi_server.safety.rules import Action, Audience, Rule, RuleBook, Strength, Wording
+from openapi_server.safety.rules import Action, Audience, Rule, RuleBook, Searches, Strength, Wording
 from openapi_server.turn import AgeGroup
 
-__all__ = ["RuleFileError", "read_rules"]
+__all__ = [
+    "Grammar",
+    "RuleFileError",
+    "in_order",
+    "name_of",
+    "packaged_pattern",
+    "read_rule",
+    "read_rules",
+    "spelled_out",
+]
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -25,6 +35,19 @@ _PLACEHOLDER = re.compile(r"{(?!animal})|}(?<!{animal})")
 _NOBODY = "(the whole file)"
 
 
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What a rule may refer to, and how what it looks for is read: `pattern` takes the keys that are about it.
+
+    `longest`: the most characters that a text for people may have; None: as many as it likes.
+    """
+
+    terms: Mapping[str, str]
+    wordings: Mapping[str, Wording]
+    pattern: Callable[[Fields, Mapping[str, str]], Searches | None]
+    longest: int | None = None
+
+
 def read_rules(file: Path) -> RuleBook:
     """The rules of one file, highest priority first; of equals, the stronger, then the one that stands first."""
     top = Fields(file, _NOBODY, _parsed(file))
@@ -33,16 +56,24 @@ def read_rules(file: Path) -> RuleBook:
     entries = top.value("rules")
     if not isinstance(entries, list) or not entries:
         raise top.error("rules", "must be a list that is not empty")
-    rules = [_rule(Fields(file, _name_of(entry, at), entry), terms, wordings) for at, entry in enumerate(entries)]
+    grammar = Grammar(terms, wordings, _pattern)
+    rules = [read_rule(Fields(file, name_of(entry, at), entry), grammar) for at, entry in enumerate(entries)]
     book = RuleBook(
-        rules=tuple(sorted(rules, key=lambda rule: (-rule.priority, rule.strength.rank))),
+        rules=in_order(rules),
         wordings=wordings,
+        terms=terms,
+        documents=tuple(entries),
         strong_words=_words(top, "strong_words"),
         small_words=_words(top, "small_words"),
     )
     _check_names(top, rules)
     top.finish()
     return book
+
+
+def in_order(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The most urgent first. Keepers' own come last, for the first that matches is the one that counts."""
+    return tuple(sorted(rules, key=lambda rule: (rule.is_own, -rule.priority, rule.strength.rank)))
 
 
 def _parsed(file: Path) -> object:
@@ -53,7 +84,7 @@ def _parsed(file: Path) -> object:
         raise RuleFileError(file, _NOBODY, "(all of it)", f"cannot be read: {error}") from error
 
 
-def _name_of(entry: object, at: int) -> str:
+def name_of(entry: object, at: int) -> str:
     name = entry.get("name") if isinstance(entry, dict) else None
     return f"rule {name!r}" if name else f"rule {at + 1}"
 
@@ -66,7 +97,8 @@ def _check_names(top: Fields, rules: list[Rule]) -> None:
         seen.add(rule.name)
 
 
-def _rule(fields: Fields, terms: Mapping[str, str], wordings: Mapping[str, Wording]) -> Rule:
+def read_rule(fields: Fields, grammar: Grammar) -> Rule:
+    """One rule, whoever wrote it. `RuleFileError` names the field that is wrong."""
     action = _choice(fields, "then", Action)
     rule = Rule(
         name=fields.text("name"),
@@ -74,10 +106,10 @@ def _rule(fields: Fields, terms: Mapping[str, str], wordings: Mapping[str, Wordi
         category=fields.text("category"),
         action=action,
         priority=fields.number("priority"),
-        pattern=_pattern(fields, terms),
+        pattern=grammar.pattern(fields, grammar.terms),
         audience=_audience(fields),
-        wording=_wording(fields, wordings) if action is Action.WORDS else None,
-        guidance=_line(fields, "guidance") if action is Action.GUIDANCE else "",
+        wording=_wording(fields, grammar) if action is Action.WORDS else None,
+        guidance=_line(fields, "guidance", grammar.longest) if action is Action.GUIDANCE else "",
         replacement=_line(fields, "replacement") if action is Action.MASK else "",
     )
     if rule.pattern is None and action is not Action.GUIDANCE:
@@ -98,19 +130,20 @@ def _choice(fields: Fields, key: str, choices: type[_Choice]) -> _Choice:
 def _pattern(fields: Fields, terms: Mapping[str, str]) -> re.Pattern[str] | None:
     """One expression of all keywords (texts) and patterns (expressions), on word borders unless `anywhere`."""
     whole = [re.escape(word.casefold()) for word in fields.texts("keywords")]
-    whole += _expressions(fields, "patterns", terms)
-    either = [rf"(?<!\w)(?:{'|'.join(whole)})(?!\w)"] if whole else []
-    either += _expressions(fields, "anywhere", terms)
-    return fields.compiled("patterns", "|".join(either)) if either else None
+    whole += [spelled_out(fields, pattern, terms) for pattern in fields.texts("patterns")]
+    inside = [spelled_out(fields, pattern, terms) for pattern in fields.texts("anywhere")]
+    return packaged_pattern(fields, whole, inside) if whole or inside else None
 
 
-def _expressions(fields: Fields, key: str, terms: Mapping[str, str]) -> list[str]:
-    """Each is compiled alone first: a bracket that one leaves open, the next could close."""
-    sources = [_spelled_out(fields, pattern, terms) for pattern in fields.texts(key)]
-    return [f"(?:{fields.compiled(key, source).pattern})" for source in sources]
+def packaged_pattern(fields: Fields, whole: Sequence[str], inside: Sequence[str]) -> re.Pattern[str]:
+    """One expression of several, each compiled alone first: a bracket that one leaves open, the next could close."""
+    words = "|".join(f"(?:{fields.compiled('patterns', source).pattern})" for source in whole)
+    either = [rf"(?<!\w)(?:{words})(?!\w)"] if whole else []
+    either += [f"(?:{fields.compiled('anywhere', source).pattern})" for source in inside]
+    return fields.compiled("patterns", "|".join(either))
 
 
-def _spelled_out(fields: Fields, pattern: str, terms: Mapping[str, str]) -> str:
+def spelled_out(fields: Fields, pattern: str, terms: Mapping[str, str]) -> str:
     """The pattern with its terms, and theirs, put in."""
 
     def term(name: re.Match[str]) -> str:
@@ -118,7 +151,7 @@ def _spelled_out(fields: Fields, pattern: str, terms: Mapping[str, str]) -> str:
             raise fields.error("patterns", f"there is no term <{name[1]}>")
         # Without it, terms that name each other would be put in for ever.
         rest = {key: value for key, value in terms.items() if key != name[1]}
-        return f"(?:{_spelled_out(fields, terms[name[1]], rest)})"
+        return f"(?:{spelled_out(fields, terms[name[1]], rest)})"
 
     return _TERM.sub(term, pattern)
 
@@ -135,8 +168,11 @@ def _age(fields: Fields, key: str, default: AgeGroup) -> AgeGroup:
     return _choice(fields, key, AgeGroup) if fields.has(key) else default
 
 
-def _wording(fields: Fields, wordings: Mapping[str, Wording]) -> Wording:
-    name = fields.text("words")
+def _wording(fields: Fields, grammar: Grammar) -> Wording:
+    """Texts by age, or the name of such as the file has."""
+    if fields.is_mapping("words"):
+        return _by_age(fields.section("words"), grammar.longest)
+    name, wordings = fields.text("words"), grammar.wordings
     if name not in wordings:
         raise fields.error("words", f"there are no wordings {name!r}; there are: {', '.join(sorted(wordings))}")
     return wordings[name]
@@ -147,19 +183,22 @@ def _wordings(file: Path, entries: object) -> dict[str, Wording]:
     return {name: _by_age(Fields(file, f"wordings {name!r}", named.value(name))) for name in named.names()}
 
 
-def _by_age(fields: Fields) -> Wording:
-    texts = {age_group: _line(fields, age_group.value) for age_group in AgeGroup if fields.has(age_group.value)}
+def _by_age(fields: Fields, longest: int | None = None) -> Wording:
+    given = [age_group for age_group in AgeGroup if fields.has(age_group.value)]
+    texts = {age_group: _line(fields, age_group.value, longest) for age_group in given}
     if AgeGroup.PRESCHOOL not in texts:
         raise fields.error("preschool", "is missing: the youngest need words, and they hold until others do")
     fields.finish()
     return Wording(texts)
 
 
-def _line(fields: Fields, key: str) -> str:
+def _line(fields: Fields, key: str, longest: int | None = None) -> str:
     """A text for people. {animal} in it is the animal's name; any other brace would be a gap."""
     text = fields.text(key)
     if _PLACEHOLDER.search(text):
         raise fields.error(key, "the only placeholder is {animal}")
+    if longest is not None and len(text) > longest:
+        raise fields.error(key, f"must be at most {longest} characters long")
     return text
 
 

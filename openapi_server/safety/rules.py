@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from openapi_server.animals import Animal
+from openapi_server.ruling import RuleDocument
 from openapi_server.turn import AgeGroup
 
 
@@ -66,20 +67,32 @@ class Wording:
         return (fitting[-1] if fitting else next(iter(self.texts.values()))).format(animal=animal.name)
 
 
+class Searches(Protocol):
+    """What finds something in a text: one of Python's expressions, or one that keepers wrote."""
+
+    def search(self, text: str, /) -> object | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `pattern` None: it holds for every text. `replacement`: what a mask puts in place of what it found."""
+    """One rule. `pattern` None: it holds for every text. `replacement`: what a mask puts in place of what it found.
+
+    `is_kept`: keepers wrote it. `is_own`: and in no packaged rule's place. So it may add to what those do, which were
+    held against thousands of texts, and never keep one of them from doing it.
+    """
 
     name: str
     strength: Strength
     category: str
     action: Action
     priority: int = 0
-    pattern: re.Pattern[str] | None = None
+    pattern: Searches | None = None
     audience: Audience = Audience()
     wording: Wording | None = None
     guidance: str = ""
     replacement: str = ""
+    is_kept: bool = False
+    is_own: bool = False
 
     def matches(self, readings: Sequence[str]) -> bool:
         return self.pattern is None or any(self.pattern.search(text) for text in readings)
@@ -87,12 +100,17 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleBook:
-    """All rules of a file, the most urgent first, and the words that are worth a disguise."""
+    """All rules of a file, the most urgent first, and the words that are worth a disguise.
+
+    `documents` are the rules as they stand in the file; `terms` what their patterns share.
+    """
 
     rules: tuple[Rule, ...]
     wordings: Mapping[str, Wording] = field(default_factory=dict)
     strong_words: tuple[str, ...] = ()
     small_words: tuple[str, ...] = ()
+    terms: Mapping[str, str] = field(default_factory=dict)
+    documents: tuple[RuleDocument, ...] = ()
 
     def of(self, *actions: Action) -> tuple[Rule, ...]:
         return tuple(rule for rule in self.rules if rule.action in actions)

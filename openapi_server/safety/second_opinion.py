@@ -14,6 +14,7 @@ import structlog
 
 from openapi_server.animals import Animal
 from openapi_server.interfaces import Clock, Verdict
+from openapi_server.safety.live_rules import LiveModerator
 from openapi_server.safety.moderator import RuleModerator
 from openapi_server.safety.personal import Masked, mask
 from openapi_server.turn import AgeGroup, Moderation
@@ -80,7 +81,7 @@ class SecondOpinion:
 class CarefulModerator:
     """`Moderator`: the local rules, then, about what they let pass, the second opinion."""
 
-    def __init__(self, rules: RuleModerator, second: SecondOpinion) -> None:
+    def __init__(self, rules: RuleModerator | LiveModerator, second: SecondOpinion) -> None:
         self._rules = rules
         self._second = second
 

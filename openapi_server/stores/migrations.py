@@ -254,6 +254,24 @@ def retention_and_audit(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX audit_by_time ON audit (at)")
 
 
+def rules_of_keepers(connection: sqlite3.Connection) -> None:
+    """Rules over those of the package, and who changed them; the number of a change is the rule's version."""
+    connection.execute(
+        "CREATE TABLE rules (name TEXT PRIMARY KEY, version INTEGER NOT NULL, document TEXT NOT NULL) STRICT"
+    )
+    connection.execute(
+        """
+        CREATE TABLE rule_changes (
+            version INTEGER PRIMARY KEY AUTOINCREMENT,
+            name TEXT NOT NULL,
+            operation TEXT NOT NULL,
+            changed_by TEXT NOT NULL,
+            changed_at TEXT NOT NULL
+        ) STRICT
+        """
+    )
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
     leases_expiry_and_idempotency_keys,
@@ -261,6 +279,7 @@ MIGRATIONS: list[Migration] = [
     titles_devices_and_directions,
     animals_their_history_and_drafts,
     retention_and_audit,
+    rules_of_keepers,
 ]
 
 

@@ -1,0 +1,120 @@
+"""`zoochat rules`: the keepers' rules, between files and the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from openapi_server.audit import Deed
+from openapi_server.cli.offices import in_office
+from openapi_server.keeping import COMMAND_LINE
+from openapi_server.ruling import ListedRule, RuleDocument, RuleOperation
+
+if TYPE_CHECKING:
+    from openapi_server.office import Office
+    from openapi_server.safety.rule_keeping import RuleKeeping
+
+rule_path = click.Path(exists=True, path_type=Path, dir_okay=False, readable=True)
+TOLD = {RuleOperation.CREATE: "added", RuleOperation.REPLACE: "changed", None: "unchanged"}
+
+
+@click.group()
+def rules() -> None:
+    """Look after the rules. Servers may run meanwhile: the next turn obeys what was imported."""
+
+
+@rules.command("list")
+def list_rules() -> None:
+    """Every rule, the most urgent first: who wrote it, what it does, and whether it is switched off."""
+
+    async def work(office: Office) -> tuple[ListedRule, ...]:
+        return await _keeping(office).listed()
+
+    for rule in in_office(work):
+        click.echo(_line(rule))
+
+
+@rules.command("export")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), default="-")
+def export_rules(file: Path) -> None:
+    """Write the keepers' rules to FILE, over what is there, or to the screen. Importing them changes nothing."""
+    from openapi_server.knowledge.writing import text_of
+
+    async def work(office: Office) -> list[RuleDocument]:
+        kept = await office.rules.news(0)
+        return [dict(rule.document) for rule in kept.rules] if kept else []
+
+    documents = in_office(work)
+    text = text_of({"rules": documents})
+    if str(file) == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{file}: cannot be written: {error.strerror}") from None
+    click.echo(f"Wrote {len(documents)} rules to {file}")
+
+
+@rules.command("import")
+@click.argument("file", metavar="FILE", type=rule_path)
+def import_rules(file: Path) -> None:
+    """Let the rules in FILE be what stands there. Others stay as they are.
+
+    Nothing is imported unless all of it is right. Exit code 0: done; 1: something is wrong, and said.
+    """
+    documents = _right_rules(file)
+
+    async def work(office: Office) -> list[tuple[str, RuleOperation | None]]:
+        taken = await _keeping(office).take(documents, COMMAND_LINE)
+        for name, operation in taken:
+            if operation is not None:
+                await office.noted(Deed.RULE_CHANGED, name)
+        return taken
+
+    for name, operation in in_office(work):
+        click.echo(f"{name}: {TOLD[operation]}")
+
+
+@rules.command()
+@click.argument("file", metavar="[FILE]", type=rule_path, required=False)
+def lint(file: Path | None) -> None:
+    """Say what is wrong with a file: which line, which rule, which field. Without a file: with those of the server.
+
+    Exit code 0: nothing is; 1: something is.
+    """
+    from openapi_server.safety.keepers_rules import packaged_rules
+
+    count = len(_right_rules(file)) if file else len(packaged_rules().rules)
+    click.echo(f"{count} rules, nothing to complain about")
+
+
+def _right_rules(file: Path) -> list[RuleDocument]:
+    from openapi_server.safety.keepers_rules import packaged_rules
+    from openapi_server.safety.rule_fields import RuleFileError
+    from openapi_server.safety.rule_lists import read_rule_list
+
+    try:
+        return read_rule_list(file, packaged_rules())
+    except RuleFileError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _keeping(office: Office) -> RuleKeeping:
+    """Made here, for the packaged rules take a moment to read, and most commands need none."""
+    from openapi_server.safety.live_rules import LiveRules
+    from openapi_server.safety.rule_keeping import RuleKeeping
+
+    return RuleKeeping(office.rules, office.clock, LiveRules(office.rules))
+
+
+def _line(rule: ListedRule) -> str:
+    document = rule.document
+    origin = "packaged" if rule.kept is None else "keepers (over a packaged one)" if rule.is_replacing else "keepers"
+    state = "" if document.get("enabled", True) else ", switched off"
+    priority = document.get("priority", 0)
+    return (
+        f"{rule.name}: {document['strength']} {document['then']} ({document['category']}, {priority}), {origin}{state}"
+    )

@@ -1,0 +1,49 @@
+"""Rules on the wire: a document is a rule of the rules files as JSON, named in this contract's style. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from openapi_server.ruling import ListedRule, RuleDocument
+from openapi_server.wire.timestamps import iso_millis
+
+_WIRE_NAMES = {"from_age": "fromAge", "to_age": "toAge"}
+_OUR_NAMES = {wire: ours for ours, wire in _WIRE_NAMES.items()}
+
+
+def rule_object(document: RuleDocument) -> dict[str, Any]:
+    """
+    >>> rule_object({"name": "tickets", "from_age": "middle"})
+    {'name': 'tickets', 'fromAge': 'middle'}
+    """
+    return {_WIRE_NAMES.get(name, name): value for name, value in document.items()}
+
+
+def rule_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The document that a client sent.
+
+    >>> rule_of({"name": "tickets", "fromAge": "middle"})
+    {'name': 'tickets', 'from_age': 'middle'}
+    """
+    return {_OUR_NAMES.get(name, name): value for name, value in body.items()}
+
+
+def listed_object(rule: ListedRule) -> dict[str, Any]:
+    kept = rule.kept
+    return {
+        "rule": rule_object(rule.document),
+        "origin": "keepers" if kept else "packaged",
+        "replaces": rule.is_replacing,
+        "version": rule.version,
+        "changedBy": kept.by if kept else None,
+        "changedAt": iso_millis(kept.at) if kept else None,
+    }
+
+
+def rule_field(path: str) -> str:
+    """
+    >>> rule_field("from_age"), rule_field("patterns[2]")
+    ('fromAge', 'patterns[2]')
+    """
+    return _WIRE_NAMES.get(path, path)

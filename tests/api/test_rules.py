@@ -1,0 +1,449 @@
+"""How keepers change the rules, over HTTP: the package's own rules, in a real store that two processes share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from openapi_server.audit import Deed
+from openapi_server.clock import SystemClock
+from openapi_server.config import Settings
+from openapi_server.errors import StoreUnavailable
+from openapi_server.interfaces import Provider
+from openapi_server.ruling import MOST_RULES, RuleChange, RuleOperation
+from openapi_server.safety.rules import Action, Strength
+from openapi_server.services import Services
+from openapi_server.spec import load_spec
+from openapi_server.stores.sqlite_rules import SqliteRules
+from tests.api.test_accounts import bearer, log_in
+from tests.conftest import Zoo, services_over
+from tests.examples import NOON
+from tests.fakes import Says, TinyZoo
+
+RULES = "/api/v1/guardrails/rules"
+VALIDATE = "/api/v1/guardrails/validate"
+PARTY: dict[str, Any] = {
+    "name": "party",
+    "strength": "NEVER",
+    "category": "events",
+    "then": "words",
+    "keywords": ["birthday party"],
+    "words": {"preschool": "Ask at the desk! says {animal}.", "middle": "The info desk knows about parties."},
+}
+ADVICE: dict[str, Any] = {
+    "name": "new-barn",
+    "strength": "ENCOURAGE",
+    "category": "events",
+    "then": "guidance",
+    "guidance": "a word about the new barn.",
+}
+EVIL = "(a+)+$"
+
+
+@dataclass
+class Process:
+    """One server process, and who calls it."""
+
+    services: Services
+    keeper: httpx.AsyncClient
+    admin: httpx.AsyncClient
+    visitor: httpx.AsyncClient
+    user: httpx.AsyncClient
+    mind: Says
+
+    async def ask(self, message: str, age_group: str = "elementary") -> str:
+        body = {"message": message, "animalId": "lion_001", "ageGroup": age_group}
+        answer = await self.visitor.post("/convo_turn", json=body)
+        assert answer.status_code == 200, answer.text
+        reply: str = answer.json()["reply"]
+        return reply
+
+    async def put(self, rule: dict[str, Any], **headers: str) -> httpx.Response:
+        return await self.keeper.put(f"{RULES}/{rule['name']}", json=rule, headers=headers)
+
+    async def change(self, name: str, **members: Any) -> httpx.Response:
+        """As an administrator who has just looked."""
+        seen = await self.admin.get(f"{RULES}/{name}")
+        headers = {"If-Match": seen.headers["etag"]}
+        return await self.admin.put(f"{RULES}/{name}", json={**seen.json(), **members}, headers=headers)
+
+
+class Opens:
+    """Opens processes over one database, with the rules of the package and of the keepers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.parts = AsyncExitStack()
+
+    async def __call__(self, mind: Says | None = None, **settings: Any) -> Process:
+        mind = mind or Says("I sleep a lot. ", "And I roar.")
+        own = Settings(validate_responses=True, **settings)
+        opened = services_over(self._folder, cast(Provider, mind), TinyZoo(), None, own, SystemClock())
+        zoo = Zoo(await self.parts.enter_async_context(opened), self.parts)
+        callers = {}
+        for username in ("keeper1", "admin", "user1"):
+            callers[username] = await zoo.caller()
+            callers[username].headers.update(bearer(await log_in(callers[username], username)))
+        visitor = await zoo.caller()
+        return Process(zoo.services, callers["keeper1"], callers["admin"], visitor, callers["user1"], mind)
+
+
+@pytest.fixture
+async def opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opens]:
+    # No developer's .env.local may reach a test.
+    monkeypatch.chdir(tmp_path)
+    opener = Opens(tmp_path)
+    try:
+        yield opener
+    finally:
+        await opener.parts.aclose()
+
+
+@pytest.fixture
+async def zoo(opens: Opens) -> Process:
+    """One process with the rules of the package."""
+    return await opens()
+
+
+async def test_a_new_rule_holds_from_the_next_turn_on(opens: Opens) -> None:
+    """In the process that wrote it, and in another one; its words are those of the visitor's age."""
+    here, there = await opens(), await opens()
+    assert await there.ask("Can I have my birthday party here?") == "I sleep a lot. And I roar."
+
+    answer = await here.put(PARTY)
+
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["location"] == f"{RULES}/party"
+    assert answer.json() == PARTY
+    for process in (here, there):
+        assert await process.ask("Can I have my birthday party here?") == "Ask at the desk! says Leo."
+        assert await process.ask("A b1rthday   PARTY?", "high") == "The info desk knows about parties."
+    assert await there.ask("How long do you sleep?") == "I sleep a lot. And I roar."
+
+
+async def test_a_changed_rule_and_a_deleted_one(opens: Opens) -> None:
+    """Each holds for the next turn of every process."""
+    here, there = await opens(), await opens()
+    etag = (await here.put(PARTY)).headers["etag"]
+
+    changed = await here.put({**PARTY, "words": {"preschool": "No parties."}}, **{"If-Match": etag})
+    assert (changed.status_code, await there.ask("A birthday party!")) == (200, "No parties.")
+    off = await here.put({**PARTY, "enabled": False}, **{"If-Match": changed.headers["etag"]})
+    assert (off.status_code, await there.ask("A birthday party!")) == (200, "I sleep a lot. And I roar.")
+    gone = await here.keeper.delete(f"{RULES}/party", headers={"If-Match": off.headers["etag"]})
+
+    assert gone.status_code == 204
+    assert (await here.keeper.get(f"{RULES}/party")).json()["code"] == "rule_not_found"
+
+
+async def test_a_packaged_rule_is_read_changed_and_written_back(opens: Opens) -> None:
+    """Whole, with patterns that only the package may have; and deleting the change restores what was."""
+    here, there = await opens(), await opens()
+    assert "any zoo" not in await there.ask("I am lost")
+    before = await here.admin.get(f"{RULES}/lost")
+    assert before.headers["etag"] == '"0"'
+    assert any("(?!" in pattern for pattern in before.json()["patterns"])
+
+    changed = await here.change("lost", words={"preschool": "Go to any zoo person."})
+
+    assert changed.status_code == 200, changed.text
+    assert await there.ask("I am lost") == "Go to any zoo person."
+    restored = await here.keeper.delete(f"{RULES}/lost", headers={"If-Match": changed.headers["etag"]})
+    assert restored.status_code == 204
+    assert (await there.keeper.get(f"{RULES}/lost")).json() == before.json()
+    assert "any zoo person" not in await there.ask("I am lost")
+
+
+async def test_every_packaged_rule_but_masks_can_be_written_back(zoo: Process) -> None:
+    """What is read is what is written: unchanged it changes nothing, changed it is accepted."""
+    for entry in (await zoo.admin.get(RULES)).json()["rules"]:
+        rule, priority = entry["rule"], entry["rule"].get("priority", 0)
+        answer = await zoo.change(rule["name"], priority=priority + 1)
+        if rule["then"] == "mask":
+            assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "then")
+        else:
+            assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("rule", ["distress", "draws-near", "nothing-dangerous"])
+async def test_only_an_administrator_unbinds(zoo: Process, rule: str) -> None:
+    """403 names the field, and the rule holds; advice is every keeper's to change."""
+    read = await zoo.keeper.get(f"{RULES}/{rule}")
+    for members, field in (({"enabled": False}, "enabled"), ({"priority": 1}, "name")):
+        answer = await zoo.put({**read.json(), **members}, **{"If-Match": read.headers["etag"]})
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+        assert answer.json()["errors"][0]["field"] == field
+    assert (await zoo.keeper.get(f"{RULES}/{rule}")).json() == read.json()
+
+    assert (await zoo.change(rule, enabled=False)).status_code == 200
+    advice = await zoo.keeper.get(f"{RULES}/hunting")
+    taken = await zoo.put({**advice.json(), "enabled": False}, **{"If-Match": advice.headers["etag"]})
+    assert taken.status_code == 200, taken.text
+
+
+async def test_a_keepers_rule_never_speaks_before_a_packaged_one(zoo: Process) -> None:
+    """A cry for help is answered as it was, whatever a keeper writes, however urgent, in whichever rule's place."""
+    cry = "I want to die"
+    before = await zoo.ask(cry)
+    loud = {**PARTY, "priority": 1000, "keywords": ["want to die"]}
+    assert (await zoo.put(loud)).status_code == 201
+    assert (await zoo.put({**loud, "name": "mark", "then": "flag", "words": "distress"})).status_code == 400
+    flag = {name: value for name, value in loud.items() if name != "words"}
+    assert (await zoo.put({**flag, "name": "mark", "then": "flag"})).status_code == 201
+    hunting = {**flag, "name": "hunting", "then": "flag"}
+    assert (await zoo.put(hunting, **{"If-Match": "*"})).status_code == 200
+
+    assert await zoo.ask(cry) == before
+    tried = await zoo.keeper.post(VALIDATE, json={"text": cry})
+    assert tried.json()["rules"][0] == "distress"
+    assert {"party", "mark", "hunting"} <= set(tried.json()["rules"])
+
+
+async def test_versions(zoo: Process) -> None:
+    """428 without one, 412 for another one, `*` for whichever is there; a new rule needs none."""
+    assert (await zoo.put(PARTY, **{"If-Match": '"1"'})).status_code == 412
+    assert (await zoo.put(PARTY, **{"If-Match": "*"})).status_code == 412
+    etag = (await zoo.put(PARTY, **{"If-None-Match": "*"})).headers["etag"]
+
+    changed = {**PARTY, "priority": 5}
+    assert (await zoo.put(changed)).json()["code"] == "version_required"
+    assert (await zoo.put(changed, **{"If-None-Match": "*"})).json()["code"] == "version_mismatch"
+    for wrong in ('"999"', f"W/{etag}", '"not ours"', "rubbish", ""):
+        assert (await zoo.put(changed, **{"If-Match": wrong})).json()["code"] == "version_mismatch"
+        stale = await zoo.keeper.delete(f"{RULES}/party", headers={"If-Match": wrong})
+        assert stale.json()["code"] == "version_mismatch"
+    assert (await zoo.keeper.delete(f"{RULES}/party")).json()["code"] == "version_required"
+    unchanged = await zoo.put(PARTY, **{"If-Match": etag})
+    assert (unchanged.status_code, unchanged.headers["etag"]) == (200, etag)
+    assert (await zoo.put(changed, **{"If-Match": "*"})).status_code == 200
+
+
+async def test_of_two_keepers_who_change_at_once_one_is_told(opens: Opens) -> None:
+    """At two processes: nobody's work is lost without a word."""
+    here, there = await opens(), await opens()
+    answers = await asyncio.gather(*(each.put({**PARTY, "priority": at}) for at, each in enumerate((here, there))))
+
+    assert sorted(answer.status_code for answer in answers) in ([201, 412], [201, 428])
+
+
+async def test_what_cannot_be_deleted(zoo: Process) -> None:
+    """A packaged rule: 409; none: 404."""
+    packaged = await zoo.admin.delete(f"{RULES}/lost", headers={"If-Match": "*"})
+    assert (packaged.status_code, packaged.json()["code"]) == (409, "rule_packaged")
+    missing = await zoo.admin.delete(f"{RULES}/party", headers={"If-Match": "*"})
+    assert (missing.status_code, missing.json()["code"]) == (404, "rule_not_found")
+
+
+async def test_there_is_room_for_so_many_rules(zoo: Process) -> None:
+    """Every one of them is held against every message: then 409, also with what they cost together in mind."""
+    store = cast(SqliteRules, zoo.services.rules.store)
+    for number in range(MOST_RULES):
+        name = f"rule-{number}"
+        change = RuleChange(name, RuleOperation.CREATE, "keeper1", NOON)
+        document = {**PARTY, "name": name, "keywords": [], "patterns": [rf"(very )*old w?{number}(a|b)*"]}
+        assert await store.put(change, None, document)
+
+    full = await zoo.put(PARTY)
+
+    assert (full.status_code, full.json()["code"]) == (409, "too_many_rules")
+    assert (await zoo.put({**PARTY, "name": "rule-7"}, **{"If-Match": "*"})).status_code == 200
+    assert await zoo.ask("the very very old w199aba") == "Ask at the desk! says Leo."
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"patterns": ["(a"]}, "patterns[0]"),
+    ({"patterns": ["party", "(?<=my )party"]}, "patterns[1]"),
+    ({"patterns": [r"(a)\1"]}, "patterns[0]"),
+    ({"patterns": ["x*"]}, "patterns[0]"),
+    ({"patterns": [r"\pL+"]}, "patterns[0]"),
+    ({"patterns": [r"\s+"]}, "patterns[0]"),
+    ({"patterns": ["((a{0,90}){0,90}){0,90}b"]}, "patterns[0]"),
+    ({"patterns": ["<nobody>"]}, "patterns"),
+    ({"patterns": ["a" * 201]}, "patterns[0]"),
+    ({"patterns": [f"word {number}" for number in range(21)]}, "patterns"),
+    ({"patterns": ["(a", "b)"]}, "patterns[0]"),
+    ({"anywhere": ["e"]}, "anywhere[0]"),
+    ({"keywords": ["e"]}, "keywords[0]"),
+    ({"keywords": ["\u200b"]}, "keywords[0]"),
+    ({"keywords": ["a" * 201]}, "keywords[0]"),
+    ({"keywords": [f"word {number}" for number in range(51)]}, "keywords"),
+    ({"keywords": []}, "patterns"),
+    ({"keywords": "party"}, "keywords"),
+    ({"keywords": [7]}, "keywords.0"),
+    ({"keywords": [" "]}, "keywords.0"),
+    ({"then": "mask", "replacement": "[party]"}, "then"),
+    ({"then": "shout"}, "then"),
+    ({"then": "guidance"}, "guidance"),
+    ({"strength": "ENCOURAGE"}, "then"),
+    ({"words": "nothing_such"}, "words"),
+    ({"words": {"middle": "No."}}, "words"),
+    ({"words": {"preschool": "No, {name}."}}, "words.preschool"),
+    ({"words": {"preschool": "No, {animal.name}."}}, "words.preschool"),
+    ({"words": {"preschool": "No, {animal"}}, "words.preschool"),
+    ({"words": {"preschool": "x" * 601}}, "words"),
+    ({"fromAge": "adult", "toAge": "middle"}, "fromAge"),
+    ({"fromAge": "toddler"}, "fromAge"),
+    ({"from_age": "adult"}, "from_age"),
+    ({"priority": 1001}, "priority"),
+    ({"priority": "high"}, "priority"),
+    ({"category": "My events"}, "category"),
+    ({"name": "other"}, "name"),
+    ({"colour": "red"}, "colour"),
+    ({"enabled": "no"}, "enabled"),
+    ({"guidance": "Be kind."}, "guidance"),
+    ({"then": "withhold", "patterns": ["the .* party"]}, "patterns[0]"),
+    ({"then": "withhold", "patterns": [r"party( \w{1,20}){0,9}"]}, "patterns[0]"),
+    ({"then": "withhold", "keywords": ["party " * 11 + "party"]}, "keywords[0]"),
+]
+
+
+@pytest.mark.parametrize(("members", "field"), WRONG, ids=lambda part: str(part)[:60])
+async def test_a_wrong_field_is_named(zoo: Process, members: dict[str, Any], field: str) -> None:
+    """As it was sent, in a rule that is written and in one that is tried; and nothing is kept."""
+    rule = {**PARTY, **members}
+    if rule["then"] == "withhold":
+        del rule["words"]
+
+    answer = await zoo.keeper.put(f"{RULES}/party", json=rule)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input"), answer.text
+    assert answer.json()["errors"][0]["field"] == field
+    assert (await zoo.keeper.get(f"{RULES}/party")).status_code == 404
+    if field != "name":
+        tried = await zoo.keeper.post(VALIDATE, json={"text": "Hello!", "rule": rule})
+        assert (tried.status_code, tried.json()["errors"][0]["field"]) == (400, f"rule.{field}"), tried.text
+
+
+async def test_an_evil_pattern_costs_a_visitor_nothing(zoo: Process) -> None:
+    """Python's own expressions take more steps for such a text than there are atoms."""
+    assert (await zoo.put({**PARTY, "patterns": [f"b{EVIL}", "((very )*)*party!"]})).status_code == 201
+    started_s = time.perf_counter()
+
+    await zoo.ask("b" + "a" * 2_000 + "!")
+    await zoo.ask("very " * 700 + "!")
+
+    assert time.perf_counter() - started_s < 2
+
+
+async def test_a_rule_for_replies(opens: Opens) -> None:
+    """The sentence that it finds is never said, for those whom it is for."""
+    zoo = await opens(Says("I like meat. ", "The secret dr", "agon sleeps below us.", " Bye."))
+    rule = {name: PARTY[name] for name in ("name", "strength", "category")}
+    rule |= {"then": "withhold", "patterns": ["secret dragons?"], "toAge": "middle"}
+    assert (await zoo.put(rule)).status_code == 201
+
+    told = await zoo.ask("Tell me!")
+
+    assert "I stopped myself" in told
+    assert "dragon" not in told
+    assert "secret dragon" in await zoo.ask("Tell me!", "adult")
+
+
+async def test_a_rule_for_the_mind(zoo: Process) -> None:
+    """It is told from the next turn on, with the packaged rules."""
+    await zoo.ask("Hello!")
+    before = zoo.mind.prompts[-1].rules
+
+    assert (await zoo.put(ADVICE)).status_code == 201
+    await zoo.ask("Hello!")
+
+    assert set(zoo.mind.prompts[-1].rules) == {*before, "ENCOURAGE: a word about the new barn."}
+
+
+async def test_a_rule_is_tried_before_it_is_written(zoo: Process) -> None:
+    """The verdict is as if it were in force, with the names of what was found; nothing is kept."""
+    text = "A birthday party?"
+    plain = (await zoo.keeper.post(VALIDATE, json={"text": text})).json()
+    tried = (await zoo.keeper.post(VALIDATE, json={"text": text, "rule": PARTY})).json()
+    advised = (await zoo.keeper.post(VALIDATE, json={"text": text, "rule": ADVICE})).json()
+
+    assert (plain["action"], plain["rules"]) == ("allow", [])
+    assert (tried["action"], tried["safeWords"]) == ("replace", "Ask at the desk! says Leo.")
+    assert (tried["categories"], tried["rules"]) == (["events"], ["party"])
+    assert "ENCOURAGE: a word about the new barn." in advised["guidance"]
+    assert await zoo.ask(text) == "I sleep a lot. And I roar."
+    reply = {"text": "Hitler was right.", "direction": "reply"}
+    assert (await zoo.keeper.post(VALIDATE, json=reply)).json()["rules"] == ["hate-in-replies"]
+
+
+async def test_the_list(zoo: Process) -> None:
+    """All rules with where they come from, the most urgent first, those that are switched off too; and some of them."""
+    await zoo.put({**PARTY, "enabled": False})
+    await zoo.change("hunting", priority=41)
+
+    listed = (await zoo.keeper.get(RULES)).json()["rules"]
+
+    by_name = {entry["rule"]["name"]: entry for entry in listed}
+    assert len(by_name) == len(listed) > 50
+    party, hunting, lost = by_name["party"], by_name["hunting"], by_name["lost"]
+    assert (party["origin"], party["replaces"], party["changedBy"]) == ("keepers", False, "keeper1")
+    assert (hunting["origin"], hunting["replaces"], hunting["version"]) == ("keepers", True, party["version"] + 1)
+    assert (lost["origin"], lost["replaces"], lost["version"], lost["changedAt"]) == ("packaged", False, 0, None)
+    priorities = [entry["rule"].get("priority", 0) for entry in listed if entry["origin"] != "keepers"]
+    assert priorities == sorted(priorities, reverse=True)
+    some = (await zoo.keeper.get(RULES, params={"then": "words", "category": "events"})).json()["rules"]
+    assert [entry["rule"]["name"] for entry in some] == ["party"]
+    assert (await zoo.keeper.get(RULES, params={"then": "shout"})).status_code == 400
+
+
+async def test_who_changed_what_is_in_the_audit_trail(zoo: Process) -> None:
+    """With the rule's name, and nothing of what it says."""
+    etag = (await zoo.put(PARTY)).headers["etag"]
+    await zoo.keeper.delete(f"{RULES}/party", headers={"If-Match": etag})
+
+    entries = (await zoo.services.audit.entries(10)).items
+    noted = [(entry.actor.name, entry.about) for entry in entries if entry.deed is Deed.RULE_CHANGED]
+    assert noted == [("keeper1", "party")] * 2
+
+
+@pytest.mark.parametrize("document", [{"name": "party", "then": "sing"}, {"then": "words"}, {**PARTY, "moods": ["x"]}])
+async def test_a_rule_of_a_newer_server_is_left_out(opens: Opens, document: dict[str, Any]) -> None:
+    """It takes neither the other rules nor the server with it, and can be deleted."""
+    zoo = await opens()
+    store = cast(SqliteRules, zoo.services.rules.store)
+    for name in ("party", "lost"):
+        await store.put(RuleChange(name, RuleOperation.CREATE, "keeper9", NOON), None, {**document, "name": name})
+    assert (await zoo.put({**PARTY, "name": "other"})).status_code == 201
+
+    assert await zoo.ask("My birthday party!") == "Ask at the desk! says Leo."
+    assert "zoo uniform" in await zoo.ask("I am lost")
+    assert (await zoo.keeper.get(RULES)).status_code == 200
+    assert (await zoo.keeper.delete(f"{RULES}/lost", headers={"If-Match": "*"})).status_code == 204
+
+
+async def test_a_store_that_is_away_leaves_the_rules_as_they_were(
+    zoo: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn never fails for want of news."""
+    await zoo.put(PARTY)
+    assert await zoo.ask("A birthday party!") == "Ask at the desk! says Leo."
+
+    async def away(since: int) -> None:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(zoo.services.rules.store, "news", away)
+
+    assert await zoo.ask("A birthday party!") == "Ask at the desk! says Leo."
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", RULES), ("GET", f"{RULES}/lost"), ("PUT", f"{RULES}/party")])
+async def test_the_rules_are_for_keepers(zoo: Process, method: str, path: str) -> None:
+    """401 for visitors, 403 for users."""
+    assert (await zoo.visitor.request(method, path, json=PARTY)).status_code == 401
+    assert (await zoo.user.request(method, path, json=PARTY)).status_code == 403
+
+
+def test_the_contract_and_the_files_have_the_same_words() -> None:
+    """An action that the one learns the other knows."""
+    schemas = load_spec()["components"]["schemas"]
+
+    assert schemas["RuleAction"]["enum"] == [action.value for action in Action]
+    assert schemas["GuardrailRule"]["properties"]["strength"]["enum"] == [strength.value for strength in Strength]
