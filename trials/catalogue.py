@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trials import crashes, drains, leaving, minds, races, restarts, resuming, stalls, strays
+from trials import children, crashes, drains, failing, leaving, minds, races, restarts, resuming, stalls, strays
 from trials.connections import close_all
 from trials.figures import Figure
 
@@ -63,7 +63,7 @@ TRIALS = (
     Trial("F5", "readers that stall", stalls.stalls, {"size": SMALL_STALLS}),
     Trial("F6", "half-open connections", strays.half_open, {"count": 4, "heartbeat_s": 0.3, "send_timeout_s": 0.5}),
     Trial("F6", "slow requests", strays.slow_requests, {"count": 4, "deadline_s": 0.5, "share": 50}),
-    Trial("F7", "a mind that fails", minds.faults, {"answers": minds.FAULTS[:6]}),
+    Trial("F7", "a mind that fails", failing.faults, {"answers": failing.FEW_ANSWERS}),
     Trial("F10", "racing posts", races.racing_posts, {"posts": 20, "rounds": 2}),
     Trial("F11", "one idempotency key", races.one_key, {"posts": 10}),
     Trial("F12", "clocks", clocks),
@@ -72,6 +72,9 @@ TRIALS = (
     Trial("F13", "SIGTERM during the start", drains.sigterm_at_start, {"times": 2, "start_s": 1.2}),
     Trial("F14", "restarts under load", restarts.restarts, {"times": 3}),
     Trial("K", "a mind that says the worst", minds.unsafe_words, {"phrases": minds.UNSAFE[:1], "step": 9}),
+    Trial("K", "a mind that hides its words", minds.stretched_words, {"share": 8}),
+    Trial("K", "what children tell", children.children, {"share": 20}),
+    Trial("K", "sessions that are over", children.expired),
     Trial("K", "harmless questions", minds.harmless_questions, {"share": 20}),
     Trial("S", "a mind that obeys everybody", minds.canaries, {"share": 20}),
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from openapi_server.animals import Animal, Exchange, Fact, Prompt
 from openapi_server.ledger import Charge
+from openapi_server.safety.objects import masked_object
 from openapi_server.turn import AgeGroup
 
 
@@ -62,6 +63,7 @@ class Question:
             told=told,
             opening=self.opening and mask(self.opening),
             context_summary=self.context_summary and mask(self.context_summary),
+            metadata=self.metadata and masked_object(self.metadata, mask),
         )
 
     def prompt(

@@ -3,7 +3,9 @@
 The one promise: no character leaves that was not checked in its sentence, and nothing leaves once a check has failed.
 
 A sentence that is longer than the bounds leaves in parts. Its last `margin_chars` stay behind then, for whatever
-unsafe phrase is shorter than that cannot have begun in what leaves: it would have to end in what was checked.
+unsafe phrase is shorter than that cannot have begun in what leaves: it would have to end in what was checked. Blanks
+and signs that only stretch a phrase do not count (`padding`). Where more of them come than the bounds can hold, its
+first words may leave; its last never do, for what was said is looked at again with what follows it.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from openapi_server.safety.padding import without_padding
+
 Check = Callable[[str], str | None]
 """What is wrong with a text: a category, or None. It is asked about whole words only."""
 
 # A stop ends a sentence when two letters stand before it ("K. i. l. l." does not end four) and a blank behind it, which
-# must have come: "3." may become "3.5". Chinese and Japanese stops need no blank.
-_SENTENCE_END = re.compile(r"(?<=\w\w)[.!?…]+[\"'”’»)\]*_]*(?=\s)|[。！？]")
+# must have come. A number's stop ends none: "555. 12" may be the same number. Chinese and Japanese ones need no blank.
+_SENTENCE_END = re.compile(r"(?<=[^\W\d_]{2})[.!?…]+[\"'”’»)\]*_]*(?=\s)|[。！？]")
 _BLANK = re.compile(r"\s")
+_MOST_SAID_CHARS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,11 @@ class Bounds:
     def __post_init__(self) -> None:
         if not 0 < self.margin_chars < self.max_chars:
             raise ValueError("margin_chars must be above 0 and below max_chars")
+
+    @property
+    def look_back_chars(self) -> int:
+        """How much of what was said is looked at again. A phrase in a code takes nine signs a letter, as bits do."""
+        return 3 * self.margin_chars
 
 
 class HoldBack:
@@ -97,7 +107,7 @@ class HoldBack:
             return self._blocked
         if text and not self._held and self._vouched.startswith(text):
             self._vouched = self._vouched[len(text) :]
-            self._said = _tail(self._said + text, self._bounds.margin_chars)
+            self._remember(text)
             return Released((text,))
         self._vouched = ""
         if text:
@@ -130,16 +140,25 @@ class HoldBack:
     def _release_all_but_margin(self, now_ms: float) -> Released | Blocked:
         """Check up to the last whole word, and cut at a blank that is a margin before it."""
         checked = _last_blank(self._held, len(self._held))
-        cut = _last_blank(self._held, checked - self._bounds.margin_chars)
+        cut = _last_blank(self._held, self._margin_before(checked))
         if cut == 0 and len(self._held) > self._bounds.max_chars:
             # A word without end: nothing but a cut inside it keeps the bound.
             checked = len(self._held)
             cut = checked - self._bounds.margin_chars
         return self._release(cut, checked, now_ms)
 
+    def _margin_before(self, checked: int) -> int:
+        """Where the last `margin_chars` before `checked` begin, padding not counted; 0 when there are not so many."""
+        margin = self._bounds.margin_chars
+        start = checked - margin
+        while start > 0 and (missing := margin - len(without_padding(self._held[start:checked]))) > 0:
+            start -= missing
+        return max(start, 0)
+
     def _release(self, cut: int, checked: int, now_ms: float) -> Released | Blocked:
         if cut == 0:
             return Released()
+        self._shorten_memory()
         category = self._check(self._said + self._held[:checked])
         if category is not None:
             self._blocked = Blocked(category)
@@ -149,14 +168,23 @@ class HoldBack:
         return self._let_go(cut, now_ms)
 
     def _let_go(self, cut: int, now_ms: float) -> Released:
-        # What was said is looked at again with what follows it, as far back as a phrase can reach.
-        self._said = _tail(self._said + self._held[:cut], self._bounds.margin_chars)
+        self._remember(self._held[:cut])
         self._stuck_chars = 0
         held_ms = now_ms - self._pieces[0][1]
         self.held_back_ms = max(self.held_back_ms, held_ms)
         pieces = tuple(self._taken(cut))
         self._held = self._held[cut:]
         return Released(pieces, held_ms)
+
+    def _remember(self, text: str) -> None:
+        """What was said is looked at again with what follows it, further back than a phrase can reach."""
+        self._said += text
+        # Shortened before each check; a reply that is known whole has none after the first.
+        if len(self._said) > _MOST_SAID_CHARS:
+            self._shorten_memory()
+
+    def _shorten_memory(self) -> None:
+        self._said = _tail(without_padding(self._said), self._bounds.look_back_chars)
 
     def _taken(self, count: int) -> Iterator[str]:
         """The first `count` characters in their pieces; of one that is cut, the rest keeps its time."""
@@ -169,14 +197,27 @@ class HoldBack:
             yield text
 
 
+def sentences(text: str) -> Iterator[str]:
+    """The text in the parts in which the gate releases it, when no bound is in its way.
+
+    >>> list(sentences("I run. You? Well"))
+    ['I run.', ' You?', ' Well']
+    """
+    start = 0
+    for found in _SENTENCE_END.finditer(text):
+        yield text[start : found.end()]
+        start = found.end()
+    yield text[start:]
+
+
 def _last_blank(text: str, before: int) -> int:
     """The place behind the last blank that ends before `before`; 0 when there is none."""
     return next((at for at in range(before, 0, -1) if _BLANK.match(text, at - 1)), 0)
 
 
 def _tail(text: str, most: int) -> str:
-    """The last whole words of the text: half of one could be a word that nobody said."""
+    """The last whole words of the text, for half of one could be a word that nobody said; of one without end, half."""
     if len(text) <= most:
         return text
     first_blank = _BLANK.search(text, len(text) - most)
-    return text[first_blank.end() :] if first_blank else ""
+    return text[first_blank.end() :] if first_blank else text[-most:]

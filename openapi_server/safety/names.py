@@ -21,7 +21,11 @@ _TELLS_NAME = re.compile(
     re.I,
 )
 # "I'm" also goes before everything else that one can be; there, a name is two words with capitals.
-_SAYS_WHO = re.compile(r"\b(?:[Ii] am|[Ii]['’]?m|[Tt]his is|[Ii]t['’]s),? (?:called )?")
+_SAYS_WHO = re.compile(
+    r"\b(?:[Ii] am|[Ii]['’]?m|[Tt]his is|[Ii]t['’]s|[Ii]ch bin),? (?:called )?"
+    # How a letter ends.
+    r"|\b(?:[Ll]ove|[Gg]reetings|[Rr]egards|[Yy]ours|[Cc]heers|[Gg]rüße)(?:,| from| von)+ "
+)
 _NAMES_ONE = re.compile(rf"\b(?:[Mm]y|[Oo]ur) (?:\w+ )?{_PEOPLE}(?: is|,)? ")
 _TITLE = re.compile(
     r"\b(?:my|our)(?: \w+)? (?:teacher|headteacher|principal|coach|doctor|neighbou?r)(?:'s name)?(?: is|,)?"
@@ -29,7 +33,8 @@ _TITLE = re.compile(
     re.I,
 )
 _TELLS_SURNAME = re.compile(
-    r"\b(?:my|our|his|her) (?:sur|last|family|second) ?name(?:'?s| is|:)[ ]+|\bmein nachname ist |\bmit nachnamen ",
+    r"\b(?:my|our|his|her) (?:\w+(?:'s)? )?(?:sur|last|family|second) ?name(?:'?s| is|:)[ ]+"
+    r"|\b(?=[^\W\d_]+ is my (?:sur|last|family) ?name\b)|\bmein nachname ist |\bmit nachnamen ",
     re.I,
 )
 

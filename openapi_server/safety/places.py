@@ -45,14 +45,14 @@ ADDRESS = re.compile(
             r"(?i:\bP\.? ?O\.? ?box \d+)",
             # Postcodes that stand alone: British ones, and a five-digit one with its town.
             rf"\b{_BRITISH}",
-            r"(?i:(?<=zip code is )|(?<=postcode is )|(?<=plz ist ))\w{2,4} ?\w{0,4}",
+            r"(?i:(?<=zip code is )|(?<=my zip is )|(?<=postcode is )|(?<=plz ist ))\w{2,4} ?\w{0,4}",
             rf"(?<![\d.,])\d{{5}} {_NAME}(?=[.,!?]|$)",
         )
     )
 )
 TOLD_ADDRESS = re.compile(
     r"(?i:\b(?:my|our) (?:home )?address(?: is|:)(?! (?:a|the|not|so|very|secret|in|near|my)\b)"
-    r"|\bi live (?:at|in)(?: number| no\.?)?(?= (?:\d|flat|apartment)))"
+    r"|\b(?:i|we) live (?:at|in)(?: number| no\.?)?(?= (?:\d|flat|apartment)))"
     r"(?P<it> [^.!?\n]{3,80}?)(?=[.!?\n]|$| (?:and|but|what|how|do|can|please)\b)"
 )
 

@@ -168,8 +168,11 @@ class SqliteStore:
         horizon = self._horizon
 
         def delete(db: sqlite3.Connection) -> Sequence[str] | None:
-            is_there = session_now(db, session_id, horizon) is not None
-            return remove_session(db, session_id, horizon.now) if is_there else None
+            if session_now(db, session_id, horizon) is None:
+                return None
+            # Its id is the device's user, too: whoever wants it gone wants no trace of it.
+            db.execute("DELETE FROM device_users WHERE user_id = ?", (session_id,))
+            return remove_session(db, session_id, horizon.now)
 
         return await self._connections.write(delete)
 

@@ -62,8 +62,10 @@ JOB_STATUS = {
 def encode(entry: Entry) -> Iterator[Frame]:
     """Frames for one log entry. Pure and stateless, so a resumed stream repeats the same bytes."""
     match entry.event:
-        case Started():
-            yield Frame(_progress(INITIALIZING), event="progress", id=entry.id)
+        case Started() as started:
+            # The first event is the place to say who is speaking, and to whom they think they speak.
+            details = {"age_group": started.age_group, "disclosure": started.disclosure}
+            yield Frame(_progress(INITIALIZING) | {"details": details}, event="progress", id=entry.id)
         case StageChanged(stage=stage, is_complete=is_complete, found=found) if (stage, is_complete) in REACHED:
             step = REACHED[stage, is_complete]
             yield Frame(_progress(step) | _details(found), event="progress", id=entry.id)

@@ -530,6 +530,14 @@ async def _assert_forgotten(store: Store, turn_ids: Sequence[str]) -> None:
         await store.begin_turn(a_turn("turn_late"))
 
 
+async def test_deletion_forgets_the_device(store: Store) -> None:
+    """Its session's id stays in no table; the next message makes both anew."""
+    await store.begin_turn(a_turn(), replace(a_session(), handle=KIOSK))
+    await store.delete_session(SESSION_ID)
+
+    assert await store.device_user(SESSION_ID) is None
+
+
 async def test_deletion_is_told_once(store: Store) -> None:
     """None is "there was nothing"; an empty list is a session in which nothing was said."""
     await store.create_session(a_session())
@@ -817,13 +825,12 @@ async def test_a_device_has_a_user_from_its_first_message_on(store: Store) -> No
     assert await store.device_user(OTHER_ID) is None
 
 
-async def test_a_devices_user_stays_when_its_sessions_go(store: Store, clock: FakeClock) -> None:
-    """Deleted or over: the user is the one of the first message, and is made once."""
+async def test_a_devices_user_stays_when_its_sessions_are_over(store: Store, clock: FakeClock) -> None:
+    """The user is the one of the first message, and is made once."""
     first_seen = clock.now()
     await store.begin_turn(a_turn(at=first_seen), of_the_kiosk(at=first_seen))
     clock.advance(TTL_S)
     await store.begin_turn(a_turn("turn_b", at=clock.now()), of_the_kiosk(at=clock.now()))
-    await store.delete_session(SESSION_ID)
 
     assert await store.device_user(SESSION_ID) == DeviceUser(SESSION_ID, KIOSK, first_seen)
 

@@ -94,6 +94,21 @@ def test_a_mind_that_says_the_worst_is_not_heard() -> None:
     assert_met("a mind that says the worst")
 
 
+def test_a_mind_that_hides_its_words_is_not_heard_either() -> None:
+    """Letter by letter, with blanks, marks and codes between them."""
+    assert_met("a mind that hides its words")
+
+
+def test_what_children_tell_is_kept_nowhere_and_whoever_needs_help_is_sent_to_a_grown_up() -> None:
+    """Through all five contracts; and a talk that is deleted leaves no trace."""
+    assert_met("what children tell")
+
+
+def test_sessions_that_are_over_cannot_be_read() -> None:
+    """From that second on, though nothing has been cleaned up yet."""
+    assert_met("sessions that are over")
+
+
 def test_harmless_questions_are_answered() -> None:
     """Death, mating, hunting and poo included."""
     assert_met("harmless questions")

@@ -31,6 +31,7 @@ from openapi_server.wire.sse import compact_json
 from tests.examples import (
     BLOCKED,
     COMPLETED,
+    DISCLOSURE,
     FAILED,
     NOON,
     NOTEBOOK,
@@ -52,7 +53,12 @@ LATER = NOON + timedelta(seconds=2)
 RANKS = ["pending", "running", "succeeded", "failed"]
 
 BYTES: list[tuple[TurnEvent, str, str]] = [
-    (STARTED, "progress", '{"step":"initializing","message":"Waking the animal up","progress":10}'),
+    (
+        STARTED,
+        "progress",
+        '{"step":"initializing","message":"Waking the animal up","progress":10,'
+        f'"details":{{"age_group":"elementary","disclosure":"{DISCLOSURE}"}}}}',
+    ),
     (
         StageChanged(Stage.RETRIEVAL, True, 25, "3 facts found", 3),
         "progress",
