@@ -27,6 +27,11 @@ class Deed(StrEnum):
     EXPORTED = "exported"
     ERASED = "erased"
     ANIMAL_CHANGED = "animal_changed"
+    RULE_CHANGED = "rule_changed"
+
+
+# Of these `about` is no person, though it may be spelled like one: `lion_001` is a good username.
+DONE_TO_THINGS = (Deed.ANIMAL_CHANGED, Deed.RULE_CHANGED)
 
 
 @dataclass(frozen=True, slots=True)

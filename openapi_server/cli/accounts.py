@@ -60,14 +60,10 @@ def add(name: str, role: str, parent: str | None, password_stdin: bool) -> None:
 @users.command("list")
 def list_users() -> None:
     """Show every account."""
-    from rich.console import Console
-    from rich.table import Table
+    from openapi_server.cli.tables import show_table
 
-    table = Table("username", "role", "parent", "since", "demo")
-    for user in in_office(lambda office: office.accounts.users()):
-        since, is_demo = f"{user.created_at:%Y-%m-%d}", "demo" if user.is_demo else ""
-        table.add_row(user.username, user.role, user.parent or "", since, is_demo)
-    Console().print(table)
+    found = in_office(lambda office: office.accounts.users())
+    show_table(("username", "role", "parent", "since", "demo"), map(_row, found))
 
 
 @users.command("set-role")
@@ -123,6 +119,11 @@ def grant(name: str, amount: int, expiry_days: int | None, notes: str | None) ->
         return balance.credits if balance else 0
 
     click.echo(f"{name} has {in_office(work):,} credits now")
+
+
+def _row(user: User) -> tuple[str, ...]:
+    since, is_demo = f"{user.created_at:%Y-%m-%d}", "demo" if user.is_demo else ""
+    return user.username, user.role, user.parent or "", since, is_demo
 
 
 def _password(*, from_stdin: bool) -> str:

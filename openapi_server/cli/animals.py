@@ -35,8 +35,11 @@ def import_animals(source: Path) -> None:
     files = _right_files(source)
 
     async def work(office: Office) -> list[tuple[str, Change | None]]:
+        documents = [read_document(file) for file in files]
+        for document in documents:
+            office.keepers.require_allowed(document["animal_id"], document)
         await _seeded(office)
-        return [await _taken(office, read_document(file)) for file in files]
+        return [await _taken(office, document) for document in documents]
 
     for animal_id, change in in_office(work):
         click.echo(f"{animal_id}: {_told(change)}")
@@ -45,7 +48,10 @@ def import_animals(source: Path) -> None:
 @animals.command("export")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 def export_animals(folder: Path) -> None:
-    """Write every animal of the store into a file of DIR, over what is there. Importing them changes nothing."""
+    """Write every animal of the store into a file of DIR, over what is there. Importing them changes nothing.
+
+    Other files stay, also those of animals that are gone: an import would bring them back.
+    """
     from openapi_server.knowledge.writing import text_of
 
     async def work(office: Office) -> list[Document]:

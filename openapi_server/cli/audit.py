@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -30,16 +29,11 @@ def audit(since: datetime | None, limit: int, is_json: bool) -> None:
 
         click.echo(json.dumps([audit_object(entry) for entry in entries], indent=2))
     else:
-        _print(entries)
+        from openapi_server.cli.tables import show_table
+
+        show_table(("when (UTC)", "deed", "role", "who", "about", "request"), map(_row, entries))
 
 
-def _print(entries: Sequence[AuditEntry]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("when (UTC)", "deed", "role", "who", "about", "request")
-    for entry in entries:
-        actor = entry.actor
-        values = (entry.deed, actor.role, actor.name or "", entry.about or "", entry.request_id or "")
-        table.add_row(f"{entry.at:%Y-%m-%d %H:%M:%S}", *values)
-    Console().print(table)
+def _row(entry: AuditEntry) -> tuple[str, ...]:
+    actor, at = entry.actor, f"{entry.at:%Y-%m-%d %H:%M:%S}"
+    return at, entry.deed, actor.role, actor.name or "", entry.about or "", entry.request_id or ""

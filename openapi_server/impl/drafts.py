@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from openapi_server.audit import Deed
+from openapi_server.errors import FieldError, InvalidInput
 from openapi_server.http.auditing import noted
 from openapi_server.http.bridge import Call, on_loop
 from openapi_server.impl.keepers import PRIVATE, edit_of, sent_document, shown
 from openapi_server.keeping import Draft, KeptAnimal, changed_fields
-from openapi_server.knowledge.comparing import Answer, Asked, answers, changed_facts, question_set, recall
+from openapi_server.knowledge.comparing import Answer, Asked, answers, changed_facts, name_of, question_set, recall
 from openapi_server.knowledge.keepers import checked
 from openapi_server.turn import AgeGroup
 from openapi_server.wire.keepers import document_object, draft_object, field_name
@@ -58,6 +59,7 @@ async def _compared(
     call: Call, live: KeptAnimal, draft: Draft, asked: Sequence[Asked], age_group: AgeGroup
 ) -> dict[str, object]:
     both = [checked(document, live.animal_id) for document in (live.document, draft.document)]
+    _require_facts(asked, {name_of(fact) for animal in both for fact in animal.facts})
     questions = asked or question_set(*both)
     voice = call.services.keepers_voice
     now, then = await asyncio.gather(*(answers(animal, questions, age_group, voice) for animal in both))
@@ -70,9 +72,18 @@ async def _compared(
         "changedFields": [field_name(field) for field in changed_fields(live.document, draft.document)],
         "changedFacts": changed_facts(*both),
         "asked": len(questions),
+        "differing": sum(not pair["isSame"] for pair in pairs),
         "recall": {"expected": sum(each.fact is not None for each in questions), **recalls},
         "answers": pairs if asked else [pair for pair in pairs if not pair["isSame"]][:MOST_ANSWERS],
     }
+
+
+def _require_facts(asked: Sequence[Asked], known: Set[str]) -> None:
+    """A name that is none would be counted as never found, in the live animal and in the draft."""
+    for place, each in enumerate(asked):
+        if each.fact is not None and each.fact not in known:
+            error = FieldError(f"questions.{place}.factId", "must be a fact of the animal or of its draft")
+            raise InvalidInput(f"{error.field}: {error.message}", errors=(error,))
 
 
 def _pair(asked: Asked, live: Answer, draft: Answer) -> dict[str, object]:

@@ -18,8 +18,10 @@ async def animal_named(call: Call, animal_id: str) -> Animal:
     """An animal that lives here and may be asked, as its keepers last wrote it, else `AnimalNotFound`."""
     await call.services.knowledge.refresh()
     animal = call.services.knowledge.animal(animal_id)
-    if animal is None or animal.status != "active":
+    if animal is None:
         raise AnimalNotFound("No animal with this id lives in our zoo. GET /animal_list shows who does.")
+    if animal.status != "active":
+        raise AnimalNotFound(f"{animal.name} has retired. GET /animal_list?status=active shows who talks.")
     return animal
 
 

@@ -15,6 +15,7 @@ from openapi_server.wire.timestamps import iso_millis
 
 @on_loop
 async def welcome(call: Call) -> ASGIApp:
+    await call.services.knowledge.refresh()
     animals = [animal for animal in call.services.knowledge.animals() if animal.status == "active"]
     if call.best_of("text/html", "application/json") == "text/html":
         return HTMLResponse(welcome_page(call.base_url, animals, call.services.settings.default_animal))

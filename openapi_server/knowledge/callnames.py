@@ -67,11 +67,13 @@ class CallNames:
         self._called: dict[_Phrase, Called] = {}
         for place, (name, _) in enumerate(titles):
             self._called.setdefault(tokens(name), Called(place, by_name=True))
+        # Of "ライオン" we know no word: whoever is called so is found by id alone.
+        species = [(place, words) for place, (_, kind) in enumerate(titles) if (words := tokens(kind))]
         for kinds in (_whole_kinds, _short_kinds, _other_kinds):
-            for place, (_, species) in enumerate(titles):
-                self._add(place, kinds(tokens(species)))
-        words = (word for phrase, called in self._called.items() if not called.by_name for word in phrase)
-        self._speller = Speller(word for word in words if len(word) >= _SHORTEST_MISSPELT)
+            for place, words in species:
+                self._add(place, kinds(words))
+        spelled = (word for phrase, called in self._called.items() if not called.by_name for word in phrase)
+        self._speller = Speller(word for word in spelled if len(word) >= _SHORTEST_MISSPELT)
         self._longest = max(map(len, (*self._called, *_NAMESAKES)))
 
     def _add(self, place: int, kinds: Iterable[_Phrase]) -> None:

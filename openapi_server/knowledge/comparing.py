@@ -22,6 +22,24 @@ class Asked:
     fact: str | None = None
 
 
+# What the lines of a voice answer, the last one with "I do not know": no fact would show that they were changed.
+SMALL_TALK = tuple(
+    map(
+        Asked,
+        (
+            "Hello!",
+            "How are you?",
+            "Who are you?",
+            "Tell me a joke!",
+            "Thank you!",
+            "Goodbye!",
+            "Roar!",
+            "What is the capital of France?",
+        ),
+    )
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What was said, and the names of the facts that were chosen for it, best first."""
@@ -56,8 +74,8 @@ def recall(questions: Sequence[Asked], given: Sequence[Answer]) -> Recall:
 
 
 def question_set(*animals: Animal) -> list[Asked]:
-    """All that visitors ask, as the facts of the animals say; each once."""
-    return list(dict.fromkeys(asked for animal in animals for asked in _asks(animal)))
+    """Small talk, and all that visitors ask, as the facts of the animals say; each once."""
+    return list(dict.fromkeys([*SMALL_TALK, *(asked for animal in animals for asked in _asks(animal))]))
 
 
 def changed_facts(before: Animal, after: Animal) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openapi_server.errors import AnimalNotFound, DraftNotFound, VersionMismatch
+from openapi_server.errors import DraftExists, DraftNotFound, VersionMismatch
 from openapi_server.keeping import Document, Draft, KeptAnimal, Operation, changed_fields
 from openapi_server.knowledge.keepers import Edit, Keepers, checked
 
@@ -22,12 +22,16 @@ class Drafts:
         return draft
 
     async def make(self, edit: Edit, document: Document) -> Draft:
-        """From the version that the keeper has seen, which must be the one that is there."""
+        """From the version that the keeper has seen, which must be the one that is there.
+
+        `DraftExists` when another keeper has one: a promotion would say their words, or none of them would be left.
+        """
         live = await self._keepers.seen(edit)
         checked(document, edit.animal_id)
         draft = Draft(edit.animal_id, document, live.version, edit.by, self._keepers.clock.now())
         if not await self._store.keep_draft(draft):
-            raise AnimalNotFound
+            other = await self.read(edit.animal_id)
+            raise DraftExists(f"{other.by} made one: promote or delete it first. GET /animal/{edit.animal_id}/draft")
         return draft
 
     async def drop(self, animal_id: str) -> None:

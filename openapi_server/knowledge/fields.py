@@ -8,6 +8,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+# As in the contract: what comes in as a file can be sent back as a request.
+LONGEST_TEXT, MOST_TEXTS = 2_000, 100
+
 # No store, stream or terminal can carry these.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -65,7 +68,8 @@ class Fields:
         return self.texts(key) if key in self._values else ()
 
     def texts(self, key: str) -> tuple[str, ...]:
-        return tuple(self._checked_text(f"{key}[{at}]", item) for at, item in enumerate(self._list(key)))
+        items = self._list(key, most=MOST_TEXTS)
+        return tuple(self._checked_text(f"{key}[{at}]", item) for at, item in enumerate(items))
 
     def day(self, key: str) -> date:
         value = self.text(key)
@@ -80,9 +84,9 @@ class Fields:
     def maybe_section(self, key: str) -> Fields:
         return self.section(key) if key in self._values else Fields(self._file, self._place(key), {})
 
-    def sections(self, key: str) -> list[Fields]:
+    def sections(self, key: str, most: int) -> list[Fields]:
         place = self._place(key)
-        return [Fields(self._file, f"{place}[{at}]", item) for at, item in enumerate(self._list(key))]
+        return [Fields(self._file, f"{place}[{at}]", item) for at, item in enumerate(self._list(key, most))]
 
     def finish(self) -> None:
         for key in self._values:
@@ -96,15 +100,19 @@ class Fields:
             raise self.error(key, "is missing")
         return self._values.pop(key)
 
-    def _list(self, key: str) -> list[object]:
+    def _list(self, key: str, most: int) -> list[object]:
         value = self._take(key)
         if not isinstance(value, list) or not value:
             raise self.error(key, "must be a list that is not empty")
+        if len(value) > most:
+            raise self.error(key, f"must hold at most {most}, holds {len(value)}")
         return value
 
     def _checked_text(self, key: str, value: object) -> str:
         if not isinstance(value, str) or not value.strip():
             raise self.error(key, f"must be a text that is not empty, is {value!r}")
+        if len(value) > LONGEST_TEXT:
+            raise self.error(key, f"must be at most {LONGEST_TEXT} characters long, is {len(value)}")
         if _UNSTORABLE.search(value):
             raise self.error(key, "must not hold NUL or half a surrogate pair")
         return value.strip()

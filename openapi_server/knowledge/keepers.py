@@ -5,6 +5,7 @@ Nobody is told of it here: a turn asks for news when it begins (`Knowledge.refre
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,8 @@ class Keepers:
         return await self._write(edit, Operation.REPLACE, await self.seen(edit), document)
 
     async def configure(self, edit: Edit, settings: Mapping[str, Any]) -> KeptAnimal:
-        """Change some members of the document; of those that are mappings, some of theirs. None takes one away."""
+        """Change some members of the document; of those that are mappings, some of theirs, and so on down. None takes
+        one away."""
         before = await self.seen(edit)
         return await self._write(edit, Operation.CONFIGURE, before, _configured(before.document, settings))
 
@@ -144,25 +146,21 @@ def checked(document: Document, animal_id: str, within: str = "") -> Animal:
     try:
         return animal_of(document, Path(animal_id))
     except AnimalFileError as error:
-        field = error.field.removeprefix(within)
+        # Dotted, as everywhere on the wire: `facts.0.source`, where a file's reader says `facts[0].source`.
+        field = re.sub(r"\[(\d+)\]", r".\1", error.field.removeprefix(within))
         raise InvalidInput(f"{field}: {error.complaint}", errors=(FieldError(field, error.complaint),)) from None
 
 
-def _configured(document: Document, settings: Mapping[str, Any]) -> Document:
-    merged = {
-        key: {**document.get(key, {}), **value} if isinstance(value, Mapping) else value
-        for key, value in settings.items()
-    }
-    return _without_nothing({**document, **merged}, document)
-
-
-def _without_nothing(merged: Mapping[str, Any], document: Document) -> dict[str, Any]:
-    """Without what is None, and without a new mapping that nothing but that was in."""
-    kept = {
-        key: {name: part for name, part in value.items() if part is not None} if isinstance(value, Mapping) else value
-        for key, value in merged.items()
-    }
-    return {key: value for key, value in kept.items() if value is not None and (value != {} or key in document)}
+def _configured(document: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A merge patch (RFC 7396), but that a mapping with nothing in it is not added."""
+    merged = dict(document)
+    for key, value in settings.items():
+        part = _configured(document.get(key, {}), value) if isinstance(value, Mapping) else value
+        if part is None:
+            merged.pop(key, None)
+        elif part != {} or key in document:
+            merged[key] = part
+    return merged
 
 
 def _place(document: Document, fact_id: str) -> int:

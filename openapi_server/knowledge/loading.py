@@ -7,7 +7,7 @@ did not mean. The format's rules live here; search and ranking do not.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -30,10 +30,12 @@ TOPICS = frozenset(
 GROUPS = ("mammal", "bird", "reptile", "amphibian", "fish", "invertebrate")
 SOURCE_TYPES = ("web", "document", "dataset")
 STATUSES = ("active", "retired")
-HOTTEST, LONGEST_TOKENS = 2.0, 100_000
+HOTTEST, LONGEST_TOKENS, MOST_FACTS = 2.0, 100_000, 1_000
+# As in the settings: whatever stands in it, the models' servers read.
+MODEL = re.compile(r"[!-~]{1,200}")
 
 # libyaml reads the fourteen files in a quarter of a second; the pure Python loader takes three.
-_YAML_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_YAML_LOADER: type[Any] = type("_Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
 
 
 def read_folder(folder: Path) -> tuple[Animal, ...]:
@@ -81,7 +83,7 @@ def animal_of(document: object, file: Path, version: int = 0) -> Animal:
         summary=top.text("summary"),
         individual=_individual(top.section("individual")),
         voice=_voice(top.section("voice")),
-        facts=_facts(top.sections("facts"), animal_id, sources),
+        facts=_facts(top.sections("facts", MOST_FACTS), animal_id, sources),
         mind=_mind(top.maybe_section("mind")),
         prompt_additions=top.maybe_texts("prompt_additions"),
         version=version,
@@ -97,6 +99,19 @@ def parsed(file: Path) -> object:
         return yaml.load(text, Loader=_YAML_LOADER)  # noqa: S506 - both loaders are the safe ones
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise AnimalFileError(file, "(the whole file)", f"cannot be read: {error}") from error
+
+
+def _mapping(loader: Any, node: yaml.MappingNode) -> Iterator[dict[Any, object]]:
+    """A key that comes twice is refused: YAML's own rule would drop the first one, and all that stands in it."""
+    seen: set[str] = set()
+    for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        if key.value in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+        seen.add(key.value)
+    yield from loader.construct_yaml_map(node)
+
+
+_YAML_LOADER.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
 def _conservation(fields: Fields) -> tuple[str, str]:
@@ -137,11 +152,14 @@ def _voice(fields: Fields) -> Voice:
 
 
 def _mind(fields: Fields) -> Mind:
+    model = fields.maybe_text("model")
+    if model is not None and not MODEL.fullmatch(model):
+        raise fields.error("model", f"must be 1 to 200 characters without blanks, is {model!r}")
     max_tokens = fields.maybe_number("max_tokens", 1, LONGEST_TOKENS)
     if max_tokens is not None and max_tokens != int(max_tokens):
         raise fields.error("max_tokens", f"must be a whole number, is {max_tokens!r}")
     mind = Mind(
-        model=fields.maybe_text("model"),
+        model=model,
         temperature=fields.maybe_number("temperature", 0, HOTTEST),
         max_tokens=None if max_tokens is None else int(max_tokens),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 
-from openapi_server.audit import NOBODY
+from openapi_server.audit import DONE_TO_THINGS, NOBODY
 from openapi_server.dossiers import Account, Subject, Talk
 from openapi_server.records import DeviceUser
 from openapi_server.stores.horizon import Horizon
@@ -21,10 +21,11 @@ DEVICES = "SELECT * FROM device_users WHERE handle = ? ORDER BY created_at, user
 NAMES = (
     ("users", "parent", None),
     ("audit", "name", NOBODY),
-    ("audit", "about", NOBODY),
     ("animal_changes", "changed_by", NOBODY),
     ("animal_drafts", "made_by", NOBODY),
+    ("rule_changes", "changed_by", NOBODY),
 )
+ABOUT_SOMEBODY = f"about = :somebody AND deed NOT IN ({', '.join(repr(deed.value) for deed in DONE_TO_THINGS)})"
 
 
 def session_ids_of(db: sqlite3.Connection, subject: Subject) -> list[str]:
@@ -84,6 +85,8 @@ def remove_account(db: sqlite3.Connection, username: str) -> int:
     """The account with its logins, lots and ledger, and its name wherever else it stands; how many accounts."""
     for table, column, instead in NAMES:
         db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (instead, username))  # noqa: S608
+    about = {"somebody": username, "nobody": NOBODY}
+    db.execute(f"UPDATE audit SET about = :nobody WHERE {ABOUT_SOMEBODY}", about)  # noqa: S608
     return db.execute("DELETE FROM users WHERE username = ?", (username,)).rowcount
 
 

@@ -89,8 +89,11 @@ class SqliteAnimals:
 
         def insert(db: sqlite3.Connection) -> bool:
             query = """
-                INSERT OR REPLACE INTO animal_drafts (document, based_on, made_by, made_at, animal_id)
+                INSERT INTO animal_drafts (document, based_on, made_by, made_at, animal_id)
                 SELECT ?, ?, ?, ?, animal_id FROM animals WHERE animal_id = ?
+                ON CONFLICT (animal_id) DO UPDATE SET
+                document = excluded.document, based_on = excluded.based_on, made_at = excluded.made_at
+                WHERE made_by = excluded.made_by
             """
             return db.execute(query, values).rowcount > 0
 

@@ -11,6 +11,7 @@ from openapi_server.interfaces import Clock
 from openapi_server.people import USER_PREFIX
 from openapi_server.stores.connections import Connections
 from openapi_server.stores.dossier_rows import (
+    ABOUT_SOMEBODY,
     account_of,
     count_messages,
     devices_of,
@@ -86,5 +87,5 @@ def _erase_user(db: sqlite3.Connection, username: str | None, with_account: bool
 
 
 def _deeds(db: sqlite3.Connection, subject: Subject) -> tuple[AuditEntry, ...]:
-    query = "SELECT * FROM audit WHERE name = :mark OR about = :mark ORDER BY entry_id"
-    return tuple(audit_entry(row) for row in db.execute(query, {"mark": subject.mark}))
+    query = f"SELECT * FROM audit WHERE name = :somebody OR ({ABOUT_SOMEBODY}) ORDER BY entry_id"  # noqa: S608
+    return tuple(audit_entry(row) for row in db.execute(query, {"somebody": subject.mark}))

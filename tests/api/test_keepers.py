@@ -17,8 +17,10 @@ from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.interfaces import Provider
 from openapi_server.keeping import PACKAGE, Document
+from openapi_server.knowledge.comparing import SMALL_TALK
+from openapi_server.knowledge.fields import LONGEST_TEXT, MOST_TEXTS
 from openapi_server.knowledge.library import AnimalLibrary
-from openapi_server.knowledge.loading import GROUPS, LONGEST_TOKENS, SOURCE_TYPES, STATUSES, TOPICS
+from openapi_server.knowledge.loading import GROUPS, LONGEST_TOKENS, MODEL, MOST_FACTS, SOURCE_TYPES, STATUSES, TOPICS
 from openapi_server.providers.offline import OfflineProvider
 from openapi_server.services import Services
 from openapi_server.spec import load_spec
@@ -26,6 +28,7 @@ from openapi_server.stores.sqlite import SqliteStore
 from openapi_server.stores.sqlite_animals import SqliteAnimals
 from openapi_server.turn import AgeGroup
 from tests.api.test_accounts import bearer, log_in
+from tests.api.test_minds import Speaks
 from tests.conftest import Zoo, services_over
 from tests.examples import NOON
 from tests.fakes import Lenient, Waits
@@ -176,6 +179,7 @@ async def test_an_animal_moves_in_and_talks(zoo: Process) -> None:
     assert answer.status_code == 201, answer.text
     assert answer.headers["location"] == "/animal/mole_001"
     assert answer.json() == SENT_MOLE
+    assert "Manny" in (await zoo.visitor.get("/")).text
     details = await zoo.visitor.get(answer.headers["location"])
     assert details.json()["name"] == "Manny"
     assert details.headers["etag"] == answer.headers["etag"]
@@ -185,6 +189,18 @@ async def test_an_animal_moves_in_and_talks(zoo: Process) -> None:
         "mole_001",
         "tiger_001",
     ]
+
+
+async def test_an_animal_may_be_called_anything(zoo: Process) -> None:
+    """In a script that is not read for names, too: it talks, and so do all others."""
+    answer = await zoo.keeper.post("/animal", json={**SENT_MOLE, "name": "モグ", "species": "モグラ"})
+
+    assert answer.status_code == 201, answer.text
+    assert "four metres an hour" in await zoo.ask("How fast do you dig?", "mole_001")
+    assert "as fast as a car" in await zoo.ask("How fast can you run?")
+    device = {"X-Device-ID": "kiosk-7"}
+    for wish in ("May I talk to Bulan?", "Hello!"):
+        assert (await zoo.visitor.post("/chat/", json={"content": wish}, headers=device)).status_code == 200
 
 
 async def test_an_id_is_given_once(zoo: Process) -> None:
@@ -286,13 +302,22 @@ WRONG: list[tuple[str, str, object, str]] = [
     ("PATCH", "/animal_config?animalId=lion_001", {}, "body"),
     ("PATCH", "/animal_config?animalId=lion_001", {"status": "asleep"}, "status"),
     ("PATCH", "/animal_config?animalId=lion_001", {"temperature": 3}, "temperature"),
+    ("PATCH", "/animal_config?animalId=lion_001", {"temperature": -0.1}, "temperature"),
+    ("PATCH", "/animal_config?animalId=lion_001", {"temperature": "hot"}, "temperature"),
     ("PATCH", "/animal_config?animalId=lion_001", {"maxTokens": "many"}, "maxTokens"),
+    ("PATCH", "/animal_config?animalId=lion_001", {"maxTokens": 0}, "maxTokens"),
+    ("PATCH", "/animal_config?animalId=lion_001", {"maxTokens": 1.5}, "maxTokens"),
+    ("PATCH", "/animal_config?animalId=lion_001", {"maxTokens": LONGEST_TOKENS + 1}, "maxTokens"),
+    ("PATCH", "/animal_config?animalId=lion_001", {"model": " "}, "model"),
+    ("PATCH", "/animal_config?animalId=lion_001", {"model": 7}, "model"),
+    ("PATCH", "/animal_config?animalId=lion_001", {"model": "m\nb"}, "model"),
+    ("PUT", LION, {**SENT_LION, "mind": {"maxTokens": 0}}, "mind.maxTokens"),
     ("PATCH", "/animal_config?animalId=lion_001", {"voice": {"jokes": []}}, "voice.jokes"),
     ("PATCH", "/animal_config?animalId=lion_001", {"individual": {"born": "last spring"}}, "individual.born"),
     ("PATCH", "/animal_config?animalId=lion_001", {"name": "Leonard"}, "name"),
     ("PUT", LION, SENT_MOLE, "animalId"),
-    ("PUT", LION, {**SENT_LION, "facts": [{**SPEED, "source": "nobody"}]}, "facts[0].source"),
-    ("PUT", LION, {**SENT_LION, "facts": [SPEED, SPEED]}, "facts[1].id"),
+    ("PUT", LION, {**SENT_LION, "facts": [{**SPEED, "source": "nobody"}]}, "facts.0.source"),
+    ("PUT", LION, {**SENT_LION, "facts": [SPEED, SPEED]}, "facts.1.id"),
     ("POST", "/animal", {**SENT_MOLE, "voice": {}}, "voice.sound"),
     (
         "POST",
@@ -300,7 +325,7 @@ WRONG: list[tuple[str, str, object, str]] = [
         {**SENT_MOLE, "sources": {"a": {"type": "web", "title": "b", "url": "data:x"}}},
         "sources.a.url",
     ),
-    ("POST", f"{LION}/draft", {**SENT_LION, "facts": [{**SPEED, "little": "x"}]}, "facts[0].little"),
+    ("POST", f"{LION}/draft", {**SENT_LION, "facts": [{**SPEED, "little": "x"}]}, "facts.0.little"),
 ]
 
 
@@ -335,6 +360,36 @@ async def test_the_settings_of_an_animal(zoo: Process) -> None:
     assert gone.json() == {**before, "voice": {**before["voice"], "howAreYou": ["Sunny!"]}}
 
 
+async def test_a_chosen_model_speaks_from_the_next_turn_on(opens: Opens) -> None:
+    """In every process; null brings the server's own back."""
+    here, there = await opens(Speaks()), await opens(Speaks())
+
+    async def model_of_next_turn() -> str:
+        answer = await there.visitor.post("/convo_turn", json={"message": "Hello!", "animalId": "lion_001"})
+        model: str = answer.json()["metadata"]["model"]
+        return model
+
+    models = []
+    for chosen in ("lion-1", None):
+        changed = await here.change("PATCH", "/animal_config?animalId=lion_001", {"model": chosen})
+        assert changed.status_code == 200, changed.text
+        models.append(await model_of_next_turn())
+
+    assert models == ["lion-1", "model-1"]
+
+
+async def test_a_favourite_is_set_beside_the_others(zoo: Process) -> None:
+    """What is not named stays as it was, however deep it lies."""
+    path = "/animal_config?animalId=lion_001"
+    before = (await zoo.keeper.get(path)).json()["individual"]
+
+    changed = await zoo.change("PATCH", path, {"individual": {"favourites": {"game": "hide and seek"}}})
+
+    assert changed.status_code == 200, changed.text
+    favourites = {**before["favourites"], "game": "hide and seek"}
+    assert changed.json()["individual"] == {**before, "favourites": favourites}
+
+
 async def test_a_retired_animal_is_kept_and_does_not_talk(zoo: Process) -> None:
     """That is what happens to one that has moved; and it can come back."""
     tiger = {"params": {"animalId": "tiger_001"}, "headers": {"If-Match": "*"}}
@@ -344,6 +399,7 @@ async def test_a_retired_animal_is_kept_and_does_not_talk(zoo: Process) -> None:
     assert answer.status_code == 200
     asked = {"message": "Hello!", "animalId": "tiger_001"}
     assert (await zoo.visitor.post("/convo_turn", json=asked)).status_code == 404
+    assert "Bulan has retired" in (await zoo.visitor.post("/convo_turn", json=asked)).json()["detail"]
     assert (await zoo.visitor.get("/animal/tiger_001")).json()["status"] == "retired"
     await zoo.keeper.patch("/animal_config", json={"status": "active"}, **tiger)  # type: ignore[arg-type]
     assert (await zoo.visitor.post("/convo_turn", json=asked)).status_code == 200
@@ -409,7 +465,11 @@ async def test_the_system_prompt_is_what_a_turn_would_read(zoo: Process) -> None
 def keepers_operations() -> list[tuple[str, str, str]]:
     """Every operation that has a role of keepers, with an address and that role."""
     return [
-        (method.upper(), path.replace("{animalId}", "tiger_001"), operation["x-minimum-role"])
+        (
+            method.upper(),
+            path.replace("{animalId}", "tiger_001").replace("{ruleName}", "hunting"),
+            operation["x-minimum-role"],
+        )
         for path, operations in load_spec()["paths"].items()
         for method, operation in operations.items()
         if "keepers" in operation.get("tags", [])
@@ -437,7 +497,7 @@ async def test_what_is_not_there_is_404(zoo: Process) -> None:
     sent = {**SENT_MOLE, "animalId": "unicorn_001"}
     bodies = {"PUT": sent, "PATCH": {"status": "active"}, "facts": SPEED, "draft": sent, "compare": {}}
     for method, path, _ in keepers_operations():
-        if path in ("/animal", "/api/v1/guardrails/validate"):
+        if path == "/animal" or path.startswith("/api/v1/guardrails/"):
             continue
         body = bodies.get(path.rpartition("/")[2], bodies.get(method))
         answer = await zoo.admin.request(
@@ -497,6 +557,21 @@ async def test_a_draft_is_deleted(zoo: Process) -> None:
     assert (gone.status_code, gone.json()["code"]) == (404, "draft_not_found")
 
 
+async def test_a_draft_is_not_lost_to_another_keeper(zoo: Process) -> None:
+    """409 names who made the one that is there; whoever made it may write it anew."""
+    read = await zoo.keeper.get(f"{LION}/document")
+    version, document = {"If-Match": read.headers["etag"]}, read.json()
+    await zoo.keeper.post(f"{LION}/draft", json={**document, "name": "Leonard"}, headers=version)
+
+    other = await zoo.admin.post(f"{LION}/draft", json={**document, "name": "Lionel"}, headers=version)
+    own = await zoo.keeper.post(f"{LION}/draft", json={**document, "name": "Leopold"}, headers=version)
+
+    assert (other.status_code, other.json()["code"]) == (409, "draft_exists")
+    assert "keeper1" in other.json()["detail"]
+    assert own.status_code == 201
+    assert (await zoo.keeper.get(f"{LION}/draft")).json()["document"]["name"] == "Leopold"
+
+
 async def test_a_draft_cannot_retire_the_animal_that_is_needed(zoo: Process) -> None:
     """It can be kept, and not promoted."""
     document = (await zoo.keeper.get(f"{LION}/document")).json()
@@ -519,7 +594,8 @@ async def test_a_draft_is_compared(zoo: Process) -> None:
     assert compared["changedFacts"] == ["top_speed", "mane", "birthday"]
     assert compared["changedFields"] == ["facts.top_speed.say", "facts.mane", "facts.birthday"]
     assert compared["basedOn"] == compared["liveVersion"]
-    assert (compared["asked"], compared["recall"]["expected"]) == (6, 6)
+    assert (compared["asked"], compared["recall"]["expected"]) == (6 + len(SMALL_TALK), 6)
+    assert compared["differing"] == len(compared["answers"])
     assert compared["recall"]["live"]["first"] == 5
     assert compared["recall"]["draft"]["first"] == 4
     said = {each["question"]: each for each in compared["answers"]}
@@ -527,6 +603,31 @@ async def test_a_draft_is_compared(zoo: Process) -> None:
     assert "61 kilometres" in said["how fast"]["draft"]["reply"]
     assert said["birthday"]["draft"]["factIds"] == ["birthday"]
     assert said["birthday"]["live"]["factIds"] == []
+
+
+async def test_a_changed_voice_is_heard_in_the_comparison(zoo: Process) -> None:
+    """No fact has changed, and every line that greets, thanks, jokes or does not know."""
+    document = (await zoo.keeper.get(f"{LION}/document")).json()
+    lines = ("greetings", "goodbyes", "thanks", "howAreYou", "dontKnow", "jokes")
+    document["voice"] |= {name: [f"My new line of {name}."] for name in lines} | {"sound": "Miaow!"}
+    await zoo.change("POST", f"{LION}/draft", document)
+
+    compared = (await zoo.keeper.post(f"{LION}/draft/compare", json={})).json()
+
+    said = " ".join(each["draft"]["reply"] for each in compared["answers"])
+    assert [name for name in lines if f"My new line of {name}." not in said] == []
+    assert "Miaow!" in said
+
+
+async def test_a_question_for_a_fact_that_is_none_is_refused(zoo: Process) -> None:
+    """A slip of the pen would be counted as a fact that is never found."""
+    document = (await zoo.keeper.get(f"{LION}/document")).json()
+    await zoo.change("POST", f"{LION}/draft", document)
+    questions = [{"question": "Hello!"}, {"question": "How fast?", "factId": "topspeed"}]
+
+    answer = await zoo.keeper.post(f"{LION}/draft/compare", json={"questions": questions})
+
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "questions.1.factId")
 
 
 async def test_a_draft_is_asked_questions_of_ones_own(zoo: Process) -> None:
@@ -561,5 +662,9 @@ def test_the_contract_and_the_files_have_the_same_words() -> None:
     assert fact["level"]["enum"] == [age.value for age in AgeGroup]
     assert tuple(document["group"]["enum"]) == GROUPS
     assert tuple(schemas["AnimalStatus"]["enum"]) == STATUSES
-    assert document["mind"]["properties"]["maxTokens"]["maximum"] == LONGEST_TOKENS
+    assert (schemas["KeepersLine"]["maxLength"], schemas["KeepersLines"]["maxItems"]) == (LONGEST_TEXT, MOST_TEXTS)
+    assert document["facts"]["maxItems"] == MOST_FACTS
+    mind, settings = document["mind"]["properties"], schemas["AnimalSettings"]["properties"]
+    assert mind["maxTokens"]["maximum"] == settings["maxTokens"]["maximum"] == LONGEST_TOKENS
+    assert mind["model"]["pattern"] == settings["model"]["pattern"] == f"^{MODEL.pattern}$"
     assert set(schemas["AnimalSources"]["additionalProperties"]["properties"]["type"]["enum"]) == set(SOURCE_TYPES)

@@ -119,6 +119,17 @@ def test_the_animal_that_is_needed_does_not_retire(tmp_path: Path) -> None:
     assert len(history("lion_001")) == 1
 
 
+def test_nothing_is_imported_beside_an_animal_that_may_not_retire() -> None:
+    """Not even what comes before it in the folder."""
+    zoochat("export", "out")
+    for name, old, new in (("ant_001", "group: invertebrate", "group: bird"), ("lion_001", "active", "retired")):
+        file = Path("out", f"{name}.yaml")
+        file.write_text(file.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
+
+    assert zoochat("import", "out").exit_code == 1
+    assert [len(history(name)) for name in ("ant_001", "lion_001")] == [1, 1]
+
+
 def test_lint_finds_nothing_in_what_is_shipped() -> None:
     """Without a path it looks at the server's own files."""
     assert zoochat("lint").output == f"{len(PACKAGED)} animals, nothing to complain about\n"

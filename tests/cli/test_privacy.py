@@ -239,6 +239,17 @@ def test_the_trail_is_a_table_for_people() -> None:
     assert zoochat("audit", "--since", "yesterday").exit_code == 2
 
 
+def test_no_name_in_the_table_is_cut_short() -> None:
+    """What is piped on is found again with the next command, one deed a line."""
+    long = "m" * 60
+    zoochat("users", "add", long, "--password-stdin", typed="roar roar\n")
+    zoochat("privacy", "erase", COOKIE, "--yes")
+
+    for told in (zoochat("audit").output, zoochat("users", "list").output):
+        assert len([line for line in told.splitlines() if long in line]) == 1
+    assert owner_behind(COOKIE)[: len("cookie:") + 16] in zoochat("audit").output
+
+
 # Retention
 
 

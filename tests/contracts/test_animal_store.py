@@ -222,6 +222,18 @@ async def test_a_draft_lies_beside_the_animal(store: AnimalStore) -> None:
     assert await store.draft("lion_001") is None
 
 
+async def test_a_draft_is_replaced_by_whoever_made_it(store: AnimalStore) -> None:
+    """Another keeper's stays as it was, until it is deleted."""
+    await with_lion(store)
+    assert await store.keep_draft(a_draft())
+
+    assert not await store.keep_draft(replace(a_draft(), document=LION, by="keeper2"))
+
+    assert await store.draft("lion_001") == a_draft()
+    assert await store.drop_draft("lion_001")
+    assert await store.keep_draft(replace(a_draft(), by="keeper2"))
+
+
 async def test_a_draft_is_promoted_once(store: AnimalStore) -> None:
     """Only over the version that is there, and only the draft that was read."""
     kept = await with_lion(store)

@@ -344,6 +344,19 @@ async def test_an_account_is_erased_with_its_name_wherever_that_stands(place: Pl
     )
 
 
+async def test_the_trail_of_an_animal_is_not_that_of_somebody_who_is_called_so(place: Place, clock: FakeClock) -> None:
+    """It is neither shown nor erased with an account of that name."""
+    await place.accounts.add_user(User("lion_001", Role.USER, "hash", clock.now()))
+    changed = AuditEntry(clock.now(), Deed.ANIMAL_CHANGED, Actor("zookeeper", "kim"), "lion_001")
+    await place.audit.note(changed)
+    namesake = Subject(owner="user:lion_001")
+
+    assert (await place.privacy.dossier(namesake)).deeds == ()
+    await place.privacy.erase(namesake, with_account=True)
+
+    assert (await place.audit.entries(1)).items[0] == changed
+
+
 async def test_a_device_is_erased_with_its_user_and_a_turn_that_runs(place: Place, clock: FakeClock) -> None:
     """The turn that goes on without a session is settled by nobody."""
     await fill(place, clock)

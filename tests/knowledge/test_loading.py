@@ -114,6 +114,8 @@ def test_a_file_becomes_an_animal(tmp_path: Path) -> None:
         ("mind", {"max_tokens": 0}, "mind.max_tokens"),
         ("mind", {"max_tokens": 1.5}, "mind.max_tokens"),
         ("mind", {"max_tokens": True}, "mind.max_tokens"),
+        ("mind", {"model": "small one"}, "mind.model"),
+        ("mind", {"model": "x" * 201}, "mind.model"),
         ("mind", {"mood": "bad"}, "mind.mood"),
         ("prompt_additions", [], "prompt_additions"),
         ("sources.keepers.url", "javascript:alert(1)", "sources.keepers.url"),
@@ -130,6 +132,9 @@ def test_a_file_becomes_an_animal(tmp_path: Path) -> None:
         ("facts.0.source", "nobody", "facts[0].source"),
         ("facts.0.asks", "how fast", "facts[0].asks"),
         ("facts.0.weight", 5, "facts[0].weight"),
+        ("summary", "x" * 2001, "summary"),
+        ("voice.jokes", ["Ha!"] * 101, "voice.jokes"),
+        ("facts", [FACT] * 1001, "facts"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path: Path, path: str, value: object, field: str) -> None:
@@ -162,6 +167,16 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
 
     with pytest.raises(AnimalFileError, match=r"mole_001\.yaml"):
         read_animal(file)
+
+
+def test_a_key_that_comes_twice_is_an_error(tmp_path: Path) -> None:
+    """What the first one said would be lost without a word; lists in a key's place are an error of ours, too."""
+    for more in ("name: Mo\n", "? [a]\n: b\n? [a]\n: c\n"):
+        file = written(tmp_path, MOLE)
+        file.write_text(file.read_text(encoding="utf-8") + more, encoding="utf-8")
+
+        with pytest.raises(AnimalFileError, match=r"mole_001\.yaml"):
+            read_animal(file)
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:

@@ -306,6 +306,23 @@ def test_of_two_of_a_kind_the_name_tells_them_apart() -> None:
     assert wished("may I talk to Kito?", [leo, kito]) is kito
 
 
+@given(name=st.text(min_size=1, max_size=20), species=st.text(min_size=1, max_size=20))
+def test_keepers_may_call_an_animal_anything(name: str, species: str) -> None:
+    """In any script, or without a letter: nobody's message fails for it."""
+    odd = replace(a_lion(), name=name, species=species)
+
+    assert wished(f"May I talk to the {species}?", [odd]) in (odd, None)
+    assert isinstance(beyond_wish(f"Hello {name}! How are you?", odd), str)
+
+
+def test_an_animal_in_a_script_that_is_not_read_is_in_nobodys_way() -> None:
+    """It can be asked for by a name that is read, and so can all others."""
+    raion = replace(a_lion("lion_002", "Kito"), species="ライオン")
+
+    assert wished("may I talk to Kito?", [raion, *ZOO]) is raion
+    assert asked_for("may I talk to the tiger?", [raion, *ZOO]) == "tiger"
+
+
 @pytest.mark.parametrize(
     "words", ["please ", "can i ", "hi , ", "i want to talk to the ", "the tiger , ", "you ", "hello tiger "]
 )
