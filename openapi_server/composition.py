@@ -22,15 +22,15 @@ from openapi_server.engine.turn_engine import Limits, TurnEngine
 from openapi_server.engine.workers import new_worker
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.interfaces import AccountStore, AnimalStore, Clock, Moderator, Provider
-from openapi_server.knowledge.drafts import Drafts
-from openapi_server.knowledge.fusing import Meanings
-from openapi_server.knowledge.keepers import Keepers
+from openapi_server.knowledge.finding.fusing import Meanings
+from openapi_server.knowledge.keeping.drafts import Drafts
+from openapi_server.knowledge.keeping.keepers import Keepers
+from openapi_server.knowledge.keeping.seeding import seed
 from openapi_server.knowledge.library import AnimalLibrary
-from openapi_server.knowledge.seeding import seed
 from openapi_server.minds import open_mind
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.safety.live_rules import LiveModerator, LiveReplyRules, LiveRules
-from openapi_server.safety.rule_keeping import RuleKeeping
+from openapi_server.safety.keeping.editing import RuleKeeping
+from openapi_server.safety.keeping.live import LiveModerator, LiveReplyRules, LiveRules
 from openapi_server.safety.second_opinion import CarefulModerator, SecondOpinion
 from openapi_server.services import Services
 from openapi_server.stores.sqlite import SqliteStore
@@ -159,6 +159,6 @@ def _meanings(settings: Settings) -> Meanings | None:
     # Read once, when numpy is imported. A question is too small to be shared between threads, which spin while they
     # wait: 13 ms of the processor for one on a busy machine, 380 with two threads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from openapi_server.knowledge.meanings import SentenceMeanings
+    from openapi_server.knowledge.finding.meanings import SentenceMeanings
 
     return SentenceMeanings(settings.sqlite_path.with_name("fact_vectors.npz"))

@@ -12,7 +12,7 @@ from openapi_server.audit import Actor, AuditEntry, Deed
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.interfaces import AccountStore, AuditTrail, Clock, CreditStore, PrivacyStore, RuleStore, Store
-from openapi_server.knowledge.keepers import Keepers
+from openapi_server.knowledge.keeping.keepers import Keepers
 from openapi_server.stores.sqlite import SqliteStore
 from openapi_server.stores.sqlite_accounts import SqliteAccounts
 from openapi_server.stores.sqlite_animals import SqliteAnimals

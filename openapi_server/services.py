@@ -19,9 +19,9 @@ from openapi_server.interfaces import (
     ReplyModerator,
     Store,
 )
-from openapi_server.knowledge.drafts import Drafts
-from openapi_server.knowledge.keepers import Keepers
-from openapi_server.safety.rule_keeping import RuleKeeping
+from openapi_server.knowledge.keeping.drafts import Drafts
+from openapi_server.knowledge.keeping.keepers import Keepers
+from openapi_server.safety.keeping.editing import RuleKeeping
 
 
 @dataclass(frozen=True, slots=True)

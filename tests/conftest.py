@@ -26,11 +26,11 @@ from openapi_server.engine.turn_engine import Limits, TurnEngine
 from openapi_server.engine.workers import new_worker
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.interfaces import Clock, Knowledge, Moderator, Provider, Store
-from openapi_server.knowledge.drafts import Drafts
-from openapi_server.knowledge.keepers import Keepers
+from openapi_server.knowledge.keeping.drafts import Drafts
+from openapi_server.knowledge.keeping.keepers import Keepers
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.safety.live_rules import LiveModerator, LiveReplyRules, LiveRules
-from openapi_server.safety.rule_keeping import RuleKeeping
+from openapi_server.safety.keeping.editing import RuleKeeping
+from openapi_server.safety.keeping.live import LiveModerator, LiveReplyRules, LiveRules
 from openapi_server.services import Services
 from openapi_server.spec import load_spec
 from openapi_server.stores.sqlite import SqliteStore

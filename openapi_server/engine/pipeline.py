@@ -20,10 +20,10 @@ from openapi_server.errors import ProviderFailed, StoreUnavailable
 from openapi_server.interfaces import Knowledge, Moderator, Provider, ReplyModerator, Spoken, Store, Verdict
 from openapi_server.narration import Closing
 from openapi_server.records import TurnRecord
-from openapi_server.safety.canary import new_canary
-from openapi_server.safety.hold_back import Blocked, HoldBack
-from openapi_server.safety.personal import without_masks
-from openapi_server.safety.speech import checked
+from openapi_server.safety.gate.canary import new_canary
+from openapi_server.safety.gate.hold_back import Blocked, HoldBack
+from openapi_server.safety.gate.speech import checked
+from openapi_server.safety.masks.personal import without_masks
 from openapi_server.turn import FinishReason, Moderation, Stage, TurnStatus
 
 RECALLED_TURNS = 50

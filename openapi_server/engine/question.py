@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from openapi_server.animals import Animal, Exchange, Fact, Prompt
 from openapi_server.ledger import Charge
-from openapi_server.safety.objects import masked_object
+from openapi_server.safety.masks.objects import masked_object
 from openapi_server.turn import AgeGroup
 
 

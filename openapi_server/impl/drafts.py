@@ -15,8 +15,16 @@ from openapi_server.http.auditing import noted
 from openapi_server.http.bridge import Call, on_loop
 from openapi_server.impl.keepers import PRIVATE, edit_of, sent_document, shown
 from openapi_server.keeping import Draft, KeptAnimal, changed_fields
-from openapi_server.knowledge.comparing import Answer, Asked, answers, changed_facts, name_of, question_set, recall
-from openapi_server.knowledge.keepers import checked
+from openapi_server.knowledge.keeping.comparing import (
+    Answer,
+    Asked,
+    answers,
+    changed_facts,
+    name_of,
+    question_set,
+    recall,
+)
+from openapi_server.knowledge.keeping.keepers import checked
 from openapi_server.turn import AgeGroup
 from openapi_server.wire.keepers import document_object, draft_object, field_name
 

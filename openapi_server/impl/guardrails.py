@@ -19,8 +19,8 @@ from openapi_server.impl.questions import animal_named
 from openapi_server.interfaces import Moderator, ReplyModerator
 from openapi_server.people import Role
 from openapi_server.ruling import ListedRule
-from openapi_server.safety.keepers_rules import RuleSet
-from openapi_server.safety.rule_keeping import RuleEdit
+from openapi_server.safety.keeping.editing import RuleEdit
+from openapi_server.safety.keeping.overlay import RuleSet
 from openapi_server.turn import AgeGroup
 from openapi_server.wire.etags import etag, versions_in
 from openapi_server.wire.rules import listed_object, rule_field, rule_object, rule_of

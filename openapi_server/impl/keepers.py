@@ -14,7 +14,7 @@ from openapi_server.http.auditing import noted
 from openapi_server.http.bridge import Call, on_loop
 from openapi_server.impl.accounts import caller
 from openapi_server.keeping import Document, KeptAnimal
-from openapi_server.knowledge.keepers import Edit
+from openapi_server.knowledge.keeping.keepers import Edit
 from openapi_server.prompting import system_prompt
 from openapi_server.turn import AgeGroup
 from openapi_server.wire.etags import etag, versions_in

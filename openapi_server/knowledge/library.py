@@ -15,14 +15,14 @@ from openapi_server.animals import Animal, Exchange, Fact
 from openapi_server.errors import StoreUnavailable
 from openapi_server.interfaces import AnimalStore
 from openapi_server.keeping import KeptAnimal
-from openapi_server.knowledge.followups import FollowUp, follow_up, in_context, offer, same_again, untold
-from openapi_server.knowledge.fusing import CANDIDATES, Meanings, fused
-from openapi_server.knowledge.lexicon import Lexicon
-from openapi_server.knowledge.loading import AnimalFileError, animal_of, read_folder
-from openapi_server.knowledge.questions import Question
-from openapi_server.knowledge.ranking import Found, best_for
+from openapi_server.knowledge.documents.loading import AnimalFileError, animal_of, read_folder
+from openapi_server.knowledge.finding.followups import FollowUp, follow_up, in_context, offer, same_again, untold
+from openapi_server.knowledge.finding.fusing import CANDIDATES, Meanings, fused
+from openapi_server.knowledge.finding.lexicon import Lexicon
+from openapi_server.knowledge.finding.questions import Question
+from openapi_server.knowledge.finding.ranking import Found, best_for
 from openapi_server.knowledge.residents import Residents
-from openapi_server.knowledge.wishes import beyond_wish, wished
+from openapi_server.knowledge.wishes.wishes import beyond_wish, wished
 from openapi_server.turn import AgeGroup
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from openapi_server.animals import Animal, Fact
-from openapi_server.knowledge.lexicon import Lexicon
-from openapi_server.knowledge.search import FactIndex
+from openapi_server.knowledge.finding.lexicon import Lexicon
+from openapi_server.knowledge.finding.search import FactIndex
 
 # Between a turn's beginning and its last look-up there are milliseconds, and keepers are not that quick.
 _REMEMBERED = 8

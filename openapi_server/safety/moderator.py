@@ -8,18 +8,18 @@ from pathlib import Path
 
 from openapi_server.animals import Animal
 from openapi_server.interfaces import Verdict
-from openapi_server.safety.letters import as_read
-from openapi_server.safety.personal import Masked, Pattern, mask
-from openapi_server.safety.reading import readings
-from openapi_server.safety.rule_files import read_rules
-from openapi_server.safety.rules import Action, Rule, RuleBook
-from openapi_server.safety.spelling import Speller
+from openapi_server.safety.masks.personal import Masked, Pattern, mask
+from openapi_server.safety.reading.letters import as_read
+from openapi_server.safety.reading.readings import readings
+from openapi_server.safety.reading.spelling import Speller
+from openapi_server.safety.rulebook.files import read_rules
+from openapi_server.safety.rulebook.rules import Action, Rule, RuleBook
 from openapi_server.turn import AgeGroup, Moderation
 
 __all__ = ["GUIDANCE_FILE", "RULES_FILE", "RuleModerator", "as_read"]
 
-RULES_FILE = Path(__file__).with_name("rules.yaml")
-GUIDANCE_FILE = Path(__file__).with_name("guidance.yaml")
+RULES_FILE = Path(__file__).with_name("rulebook") / "rules.yaml"
+GUIDANCE_FILE = Path(__file__).with_name("rulebook") / "guidance.yaml"
 # 4,000 letters take twenty milliseconds: too long for the event loop, to which fifty earlier messages may come at once.
 _LONG_LETTERS = 500
 

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from openapi_server.animals import Animal, Prompt
-from openapi_server.safety.canary import Confidential
-from openapi_server.safety.hold_back import sentences
-from openapi_server.safety.personal import found_kinds
-from openapi_server.safety.reading import readings
-from openapi_server.safety.rule_files import read_rules
-from openapi_server.safety.rules import Action, Rule, RuleBook
-from openapi_server.safety.spelling import Speller
+from openapi_server.safety.gate.canary import Confidential
+from openapi_server.safety.gate.hold_back import sentences
+from openapi_server.safety.masks.personal import found_kinds
+from openapi_server.safety.reading.readings import readings
+from openapi_server.safety.reading.spelling import Speller
+from openapi_server.safety.rulebook.files import read_rules
+from openapi_server.safety.rulebook.rules import Action, Rule, RuleBook
 from openapi_server.turn import AgeGroup
 
-REPLIES_FILE = Path(__file__).with_name("replies.yaml")
+REPLIES_FILE = Path(__file__).with_name("rulebook") / "replies.yaml"
 
 _WITHHELD = "withheld"
 

@@ -14,9 +14,9 @@ import structlog
 
 from openapi_server.animals import Animal
 from openapi_server.interfaces import Clock, Verdict
-from openapi_server.safety.live_rules import LiveModerator
+from openapi_server.safety.keeping.live import LiveModerator
+from openapi_server.safety.masks.personal import Masked, mask
 from openapi_server.safety.moderator import RuleModerator
-from openapi_server.safety.personal import Masked, mask
 from openapi_server.turn import AgeGroup, Moderation
 
 log = structlog.get_logger(__name__)

@@ -17,10 +17,18 @@ from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.interfaces import Provider
 from openapi_server.keeping import PACKAGE, Document
-from openapi_server.knowledge.comparing import SMALL_TALK
-from openapi_server.knowledge.fields import LONGEST_TEXT, MOST_TEXTS
+from openapi_server.knowledge.documents.fields import LONGEST_TEXT, MOST_TEXTS
+from openapi_server.knowledge.documents.loading import (
+    GROUPS,
+    LONGEST_TOKENS,
+    MODEL,
+    MOST_FACTS,
+    SOURCE_TYPES,
+    STATUSES,
+    TOPICS,
+)
+from openapi_server.knowledge.keeping.comparing import SMALL_TALK
 from openapi_server.knowledge.library import AnimalLibrary
-from openapi_server.knowledge.loading import GROUPS, LONGEST_TOKENS, MODEL, MOST_FACTS, SOURCE_TYPES, STATUSES, TOPICS
 from openapi_server.providers.offline import OfflineProvider
 from openapi_server.services import Services
 from openapi_server.spec import load_spec

@@ -19,7 +19,7 @@ from openapi_server.config import Settings
 from openapi_server.errors import StoreUnavailable
 from openapi_server.interfaces import Provider
 from openapi_server.ruling import MOST_RULES, RuleChange, RuleOperation
-from openapi_server.safety.rules import Action, Strength
+from openapi_server.safety.rulebook.rules import Action, Strength
 from openapi_server.services import Services
 from openapi_server.spec import load_spec
 from openapi_server.stores.sqlite_rules import SqliteRules

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from openapi_server.cli import main
 from openapi_server.clock import SystemClock
 from openapi_server.keeping import COMMAND_LINE, Change, KeptAnimal
+from openapi_server.knowledge.documents.loading import animal_files
 from openapi_server.knowledge.library import PACKAGED_ANIMALS
-from openapi_server.knowledge.loading import animal_files
 from openapi_server.stores.sqlite import SqliteStore
 from openapi_server.stores.sqlite_animals import SqliteAnimals
 from tests.knowledge.test_loading import MOLE, spoilt, written

@@ -14,7 +14,7 @@ from openapi_server.cli import main
 from openapi_server.clock import SystemClock
 from openapi_server.keeping import COMMAND_LINE
 from openapi_server.ruling import MOST_RULES, KeptRules
-from openapi_server.safety.keepers_rules import packaged_rules
+from openapi_server.safety.keeping.overlay import packaged_rules
 from openapi_server.stores.sqlite import SqliteStore
 from openapi_server.stores.sqlite_rules import SqliteRules
 

@@ -36,7 +36,7 @@ def by_words() -> Iterator[AnimalLibrary]:
 @pytest.fixture(scope="session")
 def by_meaning(semantic_extra: None, vectors_folder: Path) -> Iterator[AnimalLibrary]:
     """Ready to be asked. The lock lets one worker process of the suite compute, and the others read what it wrote."""
-    from openapi_server.knowledge.meanings import SentenceMeanings
+    from openapi_server.knowledge.finding.meanings import SentenceMeanings
 
     with (vectors_folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

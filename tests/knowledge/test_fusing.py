@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from openapi_server.animals import Fact
-from openapi_server.knowledge.fusing import CANDIDATES, Nearness, fused
-from openapi_server.knowledge.questions import Question, Term
-from openapi_server.knowledge.ranking import Found
-from openapi_server.knowledge.search import Matched
+from openapi_server.knowledge.finding.fusing import CANDIDATES, Nearness, fused
+from openapi_server.knowledge.finding.questions import Question, Term
+from openapi_server.knowledge.finding.ranking import Found
+from openapi_server.knowledge.finding.search import Matched
 from tests.fakes import a_fact
 
 FACTS = tuple(a_fact(name) for name in "mane roar paws cubs tail teeth sleep speed poo water".split())

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from openapi_server.animals import Mind
+from openapi_server.knowledge.documents.loading import AnimalFileError, read_animal, read_folder
 from openapi_server.knowledge.library import PACKAGED_ANIMALS
-from openapi_server.knowledge.loading import AnimalFileError, read_animal, read_folder
 from openapi_server.turn import AgeGroup
 
 FACT: dict[str, Any] = {

@@ -17,8 +17,8 @@ from tests.fakes import a_fact, a_lion
 from tests.report import Report
 
 if TYPE_CHECKING:
-    from openapi_server.knowledge.meanings import SentenceMeanings
-    from openapi_server.knowledge.minilm import Vectors
+    from openapi_server.knowledge.finding.meanings import SentenceMeanings
+    from openapi_server.knowledge.finding.minilm import Vectors
 
 SOON_S = 10
 LION = a_lion()
@@ -52,7 +52,7 @@ Opens = Callable[..., "SentenceMeanings"]
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opens]:
     """Meanings over a file that stays, and a model of the test's choice."""
-    from openapi_server.knowledge.meanings import SentenceMeanings
+    from openapi_server.knowledge.finding.meanings import SentenceMeanings
 
     all_opened: list[SentenceMeanings] = []
 

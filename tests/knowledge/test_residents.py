@@ -15,12 +15,12 @@ from openapi_server.animals import Animal
 from openapi_server.errors import StoreUnavailable
 from openapi_server.interfaces import AnimalStore
 from openapi_server.keeping import PACKAGE, Change, Document, News, Operation
-from openapi_server.knowledge.fusing import Nearness
-from openapi_server.knowledge.lexicon import Lexicon
+from openapi_server.knowledge.documents.loading import animal_of
+from openapi_server.knowledge.finding.fusing import Nearness
+from openapi_server.knowledge.finding.lexicon import Lexicon
+from openapi_server.knowledge.keeping.seeding import seed
 from openapi_server.knowledge.library import AnimalLibrary
-from openapi_server.knowledge.loading import animal_of
 from openapi_server.knowledge.residents import Residents
-from openapi_server.knowledge.seeding import seed
 from openapi_server.stores.sqlite import SqliteStore
 from openapi_server.stores.sqlite_animals import SqliteAnimals
 from openapi_server.turn import AgeGroup

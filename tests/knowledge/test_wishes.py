@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openapi_server.animals import Animal
+from openapi_server.knowledge.documents.loading import read_folder
 from openapi_server.knowledge.library import PACKAGED_ANIMALS
-from openapi_server.knowledge.loading import read_folder
-from openapi_server.knowledge.wishes import beyond_wish, wished
+from openapi_server.knowledge.wishes.wishes import beyond_wish, wished
 from tests.fakes import a_lion
 
 ZOO = read_folder(PACKAGED_ANIMALS)

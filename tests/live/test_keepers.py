@@ -8,7 +8,7 @@ import sys
 
 import httpx
 
-from openapi_server.knowledge.writing import text_of
+from openapi_server.knowledge.documents.writing import text_of
 from openapi_server.wire.keepers import document_of
 from tests.live.conftest import StartsServer
 from tests.live.processes import ServerProcess

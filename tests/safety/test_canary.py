@@ -8,7 +8,7 @@ import codecs
 import pytest
 
 from openapi_server.knowledge.library import AnimalLibrary
-from openapi_server.safety.canary import Confidential, new_canary
+from openapi_server.safety.gate.canary import Confidential, new_canary
 
 CANARY = "zqkvtrwpbxmdfghj"
 RULE = "Never ask for, repeat or guess a surname, an address or a school."

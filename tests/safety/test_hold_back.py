@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.knowledge.library import AnimalLibrary
-from openapi_server.safety.hold_back import Blocked, Bounds, HoldBack, Released
+from openapi_server.safety.gate.hold_back import Blocked, Bounds, HoldBack, Released
 from openapi_server.safety.replies import ReplyRules
 from tests.examples import DELICATE_TEXTS
 from tests.report import Report

@@ -9,8 +9,8 @@ from itertools import product
 import pytest
 
 from openapi_server.animals import Prompt
-from openapi_server.safety.hold_back import Bounds, HoldBack
-from openapi_server.safety.padding import without_padding
+from openapi_server.safety.gate.hold_back import Bounds, HoldBack
+from openapi_server.safety.reading.padding import without_padding
 from openapi_server.safety.replies import ReplyRules
 from openapi_server.turn import AgeGroup
 from tests.fakes import a_lion

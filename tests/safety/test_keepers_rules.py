@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from openapi_server.animals import Prompt
 from openapi_server.ruling import MOST_RULES, KeptRule
-from openapi_server.safety.hold_back import Bounds, HoldBack
-from openapi_server.safety.keepers_rules import WIDEST_IN_REPLY, RuleSet, packaged_rules, read_kept, ruled
-from openapi_server.safety.rule_fields import RuleFileError
-from openapi_server.safety.widths import widest
+from openapi_server.safety.gate.hold_back import Bounds, HoldBack
+from openapi_server.safety.keeping.overlay import WIDEST_IN_REPLY, RuleSet, packaged_rules, read_kept, ruled
+from openapi_server.safety.rulebook.fields import RuleFileError
+from openapi_server.safety.rulebook.widths import widest
 from openapi_server.turn import AgeGroup
 from tests.examples import NOON
 from tests.fakes import a_lion

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from openapi_server.interfaces import Verdict
 from openapi_server.safety.moderator import RULES_FILE, RuleModerator
-from openapi_server.safety.rule_files import read_rules
-from openapi_server.safety.rules import Action
+from openapi_server.safety.rulebook.files import read_rules
+from openapi_server.safety.rulebook.rules import Action
 from openapi_server.turn import AgeGroup, Moderation
 from tests.examples import DELICATE_TEXTS
 from tests.fakes import a_lion

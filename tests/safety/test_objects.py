@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from openapi_server.safety.masks.objects import masked_object
 from openapi_server.safety.moderator import RuleModerator
-from openapi_server.safety.objects import masked_object
 
 MASK = RuleModerator.load().masked
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.knowledge.library import AnimalLibrary
+from openapi_server.safety.masks.personal import CONTACTS, Kind, found_kinds, mask, without_masks
 from openapi_server.safety.moderator import RuleModerator
-from openapi_server.safety.personal import CONTACTS, Kind, found_kinds, mask, without_masks
 from tests.examples import DELICATE_TEXTS
 from tests.report import Report
 from tests.safety.datasets import HARMLESS, asked_elsewhere

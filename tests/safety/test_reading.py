@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.safety.moderator import RULES_FILE
-from openapi_server.safety.reading import readings
-from openapi_server.safety.rule_files import read_rules
-from openapi_server.safety.spelling import Speller
+from openapi_server.safety.reading.readings import readings
+from openapi_server.safety.reading.spelling import Speller
+from openapi_server.safety.rulebook.files import read_rules
 from tests.examples import DELICATE_TEXTS
 
 BOOK = read_rules(RULES_FILE)

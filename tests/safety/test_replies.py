@@ -11,7 +11,7 @@ from openapi_server.knowledge.library import AnimalLibrary
 from openapi_server.providers.offline import lines
 from openapi_server.safety.moderator import RULES_FILE, RuleModerator
 from openapi_server.safety.replies import ReplyRules
-from openapi_server.safety.rule_files import read_rules
+from openapi_server.safety.rulebook.files import read_rules
 from openapi_server.turn import AgeGroup
 from tests.fakes import a_lion
 from tests.report import Report

@@ -9,8 +9,8 @@ import yaml
 
 from openapi_server.safety.moderator import GUIDANCE_FILE, RULES_FILE
 from openapi_server.safety.replies import REPLIES_FILE
-from openapi_server.safety.rule_files import RuleFileError, read_rules
-from openapi_server.safety.rules import Action
+from openapi_server.safety.rulebook.files import RuleFileError, read_rules
+from openapi_server.safety.rulebook.rules import Action
 from openapi_server.turn import AgeGroup
 from tests.fakes import a_lion
 

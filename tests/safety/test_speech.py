@@ -11,9 +11,9 @@ import pytest
 from openapi_server.animals import Prompt
 from openapi_server.errors import IdleTimeout, ProviderFailed
 from openapi_server.interfaces import Composed, Spoken
-from openapi_server.safety.hold_back import Blocked, Bounds, HoldBack
+from openapi_server.safety.gate.hold_back import Blocked, Bounds, HoldBack
+from openapi_server.safety.gate.speech import checked
 from openapi_server.safety.replies import ReplyRules
-from openapi_server.safety.speech import checked
 from openapi_server.turn import AgeGroup
 from tests.fakes import Fails, Says, Waits, a_lion
 

@@ -1,0 +1,1 @@
+"""Documents: what keepers write of an animal, as values and as files."""

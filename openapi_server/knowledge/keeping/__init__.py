@@ -1,0 +1,1 @@
+"""Keeping: how keepers change animals, try drafts, and fill an empty store."""

@@ -1,0 +1,1 @@
+"""Wishes: which animal a visitor asks to talk with."""

@@ -1,0 +1,1 @@
+"""The gate: what holds a reply back until it was checked."""

@@ -1,0 +1,1 @@
+"""Keeping: the rules that keepers lay over the packaged ones, while the server runs."""

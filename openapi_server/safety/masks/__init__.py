@@ -1,0 +1,1 @@
+"""Masks: personal data, found and replaced."""

@@ -1,0 +1,1 @@
+"""Reading: what a text says once its disguises are off."""
