@@ -1,1 +1,1 @@
-"""What no visitor may be told, and what nobody needs to keep: messages judged, replies held back, personal data masked."""
+"""What no visitor is told, and what nobody needs to keep: messages judged, replies held back, personal data masked."""
