@@ -105,6 +105,7 @@ def test_a_file_becomes_an_animal(tmp_path: Path) -> None:
         ("individual.favourites.food", 7, "individual.favourites.food"),
         ("voice.jokes", [], "voice.jokes"),
         ("voice.jokes", ["a \0 joke"], "voice.jokes[0]"),
+        ("voice.jokes", [" {name} "], "voice.jokes[0]"),
         ("status", "asleep", "status"),
         ("animal_id", "Mole", "animal_id"),
         ("individual.favourites", {7: "worms"}, "individual.favourites.7"),

@@ -109,7 +109,8 @@ class Fields:
         return value
 
     def _checked_text(self, key: str, value: object) -> str:
-        if not isinstance(value, str) or not value.strip():
+        # Until a visitor has told one, {name} stands for nothing.
+        if not isinstance(value, str) or not value.replace("{name}", "").strip():
             raise self.error(key, f"must be a text that is not empty, is {value!r}")
         if len(value) > LONGEST_TEXT:
             raise self.error(key, f"must be at most {LONGEST_TEXT} characters long, is {len(value)}")
