@@ -148,7 +148,7 @@ class Moderator(Protocol):
     def masked(self, text: str) -> str:
         """The text as it may be stored, logged and told to a mind: without personal data."""
 
-    def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+    async def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
         """Sentences for the mind, most urgent first."""
 
 

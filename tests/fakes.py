@@ -187,7 +187,7 @@ class Unmoved:
     def masked(self, text: str) -> str:
         return text
 
-    def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+    async def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
         return ()
 
 

@@ -5,7 +5,6 @@ moderate ▸ recall ▸ retrieve ▸ rerank ▸ generate. Each stage says in the
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -52,7 +51,7 @@ class Pipeline:
         history = await self._recall(question)
         found = await self._retrieve(question, history, turn)
         facts = await self._rerank(question, history, found, turn)
-        rules = await self._guidance(question)
+        rules = await self.moderator.guidance(question.animal, question.age_group, question.message)
         closing = await self._generate(question, question.prompt(history, facts, rules, new_canary()), turn)
         used = [fact.source for fact in facts if closing.fact_ids is None or fact.fact_id in closing.fact_ids]
         return replace(closing, sources=tuple(used), moderation=turn.moderation)
@@ -64,10 +63,6 @@ class Pipeline:
         detail = "Fixed words will answer" if verdict.safe_words else "The message may be answered"
         await turn.stage_complete(Stage.MODERATION, detail)
         return verdict
-
-    async def _guidance(self, question: Question) -> tuple[str, ...]:
-        """Off the event loop: a long message, or many rules of keepers, take longer than others may wait."""
-        return await asyncio.to_thread(self.moderator.guidance, question.animal, question.age_group, question.message)
 
     async def _recall(self, question: Question) -> tuple[Exchange, ...]:
         """What was said before: as the client tells it, where it does, else as the store has it."""

@@ -67,7 +67,7 @@ async def validate_text(call: Call, body: dict[str, Any]) -> ASGIApp:
     rules, moderator, replies = await _asked(call, body.get("rule"))
     tried = _tried_reply(text, prompt, replies) if is_reply else await _tried_message(text, prompt, moderator)
     masked = moderator.masked(text)
-    guidance = moderator.guidance(animal, prompt.age_group, masked)
+    guidance = await moderator.guidance(animal, prompt.age_group, masked)
     matched = rules.matching(text if is_reply else masked, prompt, is_reply=is_reply)
     return JSONResponse({**tried, "masked": masked, "guidance": list(guidance), "rules": list(matched)})
 

@@ -118,7 +118,7 @@ async def _prompt(call: Call, animal: Animal, age_group: AgeGroup, message: str)
     knowledge = call.services.knowledge
     found = await knowledge.retrieve(animal, message, ()) if message else ()
     facts = await knowledge.rerank(found, message, (), age_group)
-    rules = call.services.moderator.guidance(animal, age_group, message)
+    rules = await call.services.moderator.guidance(animal, age_group, message)
     return Prompt(animal, age_group, message, facts=tuple(facts), rules=rules)
 
 

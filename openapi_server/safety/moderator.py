@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from openapi_server.animals import Animal
 from openapi_server.interfaces import Verdict
@@ -15,6 +18,8 @@ from openapi_server.safety.reading.spelling import Speller
 from openapi_server.safety.rulebook.files import read_rules
 from openapi_server.safety.rulebook.rules import Action, Rule, RuleBook
 from openapi_server.turn import AgeGroup, Moderation
+
+_T = TypeVar("_T")
 
 __all__ = ["GUIDANCE_FILE", "RULES_FILE", "RuleModerator", "as_read"]
 
@@ -29,10 +34,10 @@ class RuleModerator:
 
     def __init__(self, book: RuleBook, guidance: RuleBook | None = None) -> None:
         self._stops = book.of(Action.WORDS, Action.FLAG)
-        # What keepers write may take milliseconds, in which RE2 lets other threads run.
-        self._is_slow = any(rule.is_kept for rule in self._stops)
         self._speller = Speller(book.strong_words, book.small_words)
         self._guidance = (guidance or book).of(Action.GUIDANCE)
+        # What keepers write may take milliseconds, in which RE2 lets other threads run.
+        self._is_slow = any(rule.is_kept for rule in (*self._stops, *self._guidance))
         self._masks = tuple(
             Pattern(rule.category, re.compile(rule.pattern.pattern, re.IGNORECASE | re.MULTILINE), rule.replacement)
             for rule in book.of(Action.MASK)
@@ -44,10 +49,7 @@ class RuleModerator:
         return cls(read_rules(rules), read_rules(guidance))
 
     async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        if len(message) > _LONG_LETTERS or self._is_slow:
-            rule = await asyncio.to_thread(self._matching, message, animal, age_group)
-        else:
-            rule = self._matching(message, animal, age_group)
+        rule = await self._of(message, partial(self._matching, message, animal, age_group))
         if rule is None:
             return Verdict()
         words = rule.wording.text(age_group, animal) if rule.wording else None
@@ -56,10 +58,9 @@ class RuleModerator:
     async def check_earlier(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
         return await self.check(message, animal, age_group)
 
-    def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+    async def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
         """What the mind is to be told for this animal, this visitor's age and this message, most urgent first."""
-        texts = readings(message, self._speller)
-        rules = (rule for rule in self._guidance if rule.audience.includes(animal, age_group) and rule.matches(texts))
+        rules = await self._of(message, partial(self._fitting, message, animal, age_group))
         return tuple(f"{rule.strength.value}: {rule.guidance.format(animal=animal.name)}" for rule in rules)
 
     def matching(self, message: str, animal: Animal, age_group: AgeGroup) -> tuple[str, ...]:
@@ -80,6 +81,16 @@ class RuleModerator:
         """The fixed words of a category's most urgent rule; None when no rule has it."""
         rule = next((rule for rule in self._stops if rule.category == category and rule.wording), None)
         return rule.wording.text(age_group, animal) if rule and rule.wording else None
+
+    async def _of(self, message: str, judgement: Callable[[], _T]) -> _T:
+        """The judgement of a message, in a thread where the event loop would have to wait for it."""
+        is_quick = len(message) <= _LONG_LETTERS and not self._is_slow
+        return judgement() if is_quick else await asyncio.to_thread(judgement)
+
+    def _fitting(self, message: str, animal: Animal, age_group: AgeGroup) -> list[Rule]:
+        texts = readings(message, self._speller)
+        rules = (rule for rule in self._guidance if rule.audience.includes(animal, age_group))
+        return [rule for rule in rules if rule.matches(texts)]
 
     def _matching(self, message: str, animal: Animal, age_group: AgeGroup) -> Rule | None:
         texts = readings(message, self._speller)

@@ -106,8 +106,8 @@ class CarefulModerator:
     def masked(self, text: str) -> str:
         return self._rules.masked(text)
 
-    def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
-        return self._rules.guidance(animal, age_group, message)
+    async def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+        return await self._rules.guidance(animal, age_group, message)
 
 
 def _opinion(answer: object) -> Opinion:

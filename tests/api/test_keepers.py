@@ -79,7 +79,7 @@ SENT_LION = {**SENT_MOLE, "animalId": "lion_001"}
 class Advises(Lenient):
     """A moderator that lets everything pass, and says how to speak."""
 
-    def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+    async def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
         return (f"Speak softly to {age_group}.",)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from openapi_server.animals import Animal
 from openapi_server.safety.moderator import RuleModerator
 from openapi_server.turn import AgeGroup
@@ -11,17 +13,17 @@ MODERATOR = RuleModerator.load()
 
 
 def told(message: str = "", age_group: AgeGroup = AgeGroup.ELEMENTARY, animal: Animal | None = None) -> str:
-    return "\n".join(MODERATOR.guidance(animal or a_lion(), age_group, message))
+    return "\n".join(asyncio.run(MODERATOR.guidance(animal or a_lion(), age_group, message)))
 
 
 def test_every_mind_is_told_the_orders_first() -> None:
     """What is urgent stands first, and says how it binds; the animal is called by its name."""
-    lines = MODERATOR.guidance(a_lion(), AgeGroup.ELEMENTARY)
+    lines = told().splitlines()
 
     assert lines[0].startswith("ALWAYS: when a visitor is sad")
     assert any(line.startswith("ALWAYS: speak as Leo") for line in lines)
     assert any(line.startswith("NEVER: reveal") for line in lines)
-    assert all("{" not in line and "\n" not in line for line in lines)
+    assert all("{" not in line and ": " in line for line in lines)
 
 
 def test_age_chooses_how_it_is_told() -> None:

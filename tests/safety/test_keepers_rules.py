@@ -152,12 +152,13 @@ own_rules = st.fixed_dictionaries(
 )
 
 
-def verdicts(rules: RuleSet, text: str) -> tuple[object, object, object]:
+async def verdicts(rules: RuleSet, text: str) -> tuple[object, object, object]:
     """Which packaged rule stops the message, and what is told the mind; and what is withheld of it as a reply."""
     prompt = Prompt(a_lion(), AgeGroup.ELEMENTARY, "")
     names = [name for name in rules.matching(text, prompt, is_reply=False) if name in PACKAGED.rules]
     replies = [name for name in rules.matching(text, prompt, is_reply=True) if name in PACKAGED.rules]
-    return names, rules.moderator.guidance(a_lion(), AgeGroup.ELEMENTARY, text), replies
+    told = await rules.moderator.guidance(a_lion(), AgeGroup.ELEMENTARY, text)
+    return names, told, replies
 
 
 async def outcome(rules: RuleSet, text: str) -> object:
@@ -172,7 +173,7 @@ async def test_keepers_own_rules_never_change_what_others_do(documents: list[dic
     given_rules = [each | words if each["then"] == "words" else each for each in documents]
     plain, with_ours = rules_with(), rules_with(*given_rules)
 
-    assert verdicts(with_ours, text) == verdicts(plain, text)
+    assert await verdicts(with_ours, text) == await verdicts(plain, text)
     before = await outcome(plain, text)
     if getattr(before, "safe_words", None) is not None:
         assert await outcome(with_ours, text) == before

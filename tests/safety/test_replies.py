@@ -116,9 +116,9 @@ def test_our_fixed_words_pass(age_group: AgeGroup) -> None:
     assert RULES.check(RULES.words(a_lion(), age_group)) is None
 
 
-def test_a_prompts_secrets_are_withheld() -> None:
+async def test_a_prompts_secrets_are_withheld() -> None:
     """The canary in any spelling, and a rule quoted word for word."""
-    guidance = RuleModerator.load().guidance(a_lion(), AgeGroup.ADULT)
+    guidance = await RuleModerator.load().guidance(a_lion(), AgeGroup.ADULT)
     prompt = Prompt(a_lion(), AgeGroup.ADULT, "Hello!", rules=guidance, canary="zqkvtrwpbxmdfghj")
     check = RULES.checking(prompt)
 

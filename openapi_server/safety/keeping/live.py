@@ -61,8 +61,8 @@ class LiveModerator:
     async def check_earlier(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
         return await self._rules.now.moderator.check_earlier(message, animal, age_group)
 
-    def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
-        return self._rules.now.moderator.guidance(animal, age_group, message)
+    async def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+        return await self._rules.now.moderator.guidance(animal, age_group, message)
 
     def mask(self, text: str) -> Masked:
         return self._rules.now.moderator.mask(text)
