@@ -91,7 +91,11 @@ def test_what_a_rule_does_not_find(members: dict[str, Any], text: str) -> None:
     assert not found(text, **members)
 
 
-@given(st.text(max_size=12), st.sampled_from(["roar", "löwe", "ein wort", "c++"]), st.text(max_size=12))
+# RE2 comes with a Unicode of its own: what Python's does not know yet may be a letter there.
+known = st.text(st.characters(exclude_categories=["Cn", "Cs"]), max_size=12)
+
+
+@given(known, st.sampled_from(["roar", "löwe", "ein wort", "c++"]), known)
 def test_borders_are_those_of_the_package(before: str, word: str, after: str) -> None:
     """RE2 has no look-around; what it takes for a border is what the packaged rules take for one."""
     pattern = read_kept({**PARTY, "keywords": [word]}, PACKAGED).pattern
