@@ -25,7 +25,7 @@ __all__ = ["GUIDANCE_FILE", "RULES_FILE", "RuleModerator", "as_read"]
 
 RULES_FILE = Path(__file__).with_name("rulebook") / "rules.yaml"
 GUIDANCE_FILE = Path(__file__).with_name("rulebook") / "guidance.yaml"
-# 4,000 letters take twenty milliseconds: too long for the event loop, to which fifty earlier messages may come at once.
+# 4,000 letters take up to fifty milliseconds, too long for the event loop: fifty earlier messages may come at once.
 _LONG_LETTERS = 500
 
 

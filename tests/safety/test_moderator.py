@@ -462,11 +462,13 @@ def test_any_text_gets_a_verdict(message: str) -> None:
 )
 def test_the_longest_message_is_checked_at_once(message: str) -> None:
     """No pattern may try its ways through a long text one after another: the event loop waits for it."""
-    # The processor's time, not the clock's: other tests run, too.
-    began_s = time.process_time()
+    # The processor's time, not the clock's, and the best of five: other tests run, too.
+    took_s = []
     for _ in range(5):
+        began_s = time.process_time()
         check(message)
-    assert (time.process_time() - began_s) / 5 < 0.1, "seconds"
+        took_s.append(time.process_time() - began_s)
+    assert min(took_s) < 0.1, "seconds"
 
 
 RULES = """
