@@ -122,6 +122,7 @@ class Pipeline:
                     # Half a character: no stream and no store can carry it.
                     raise ProviderFailed
                 else:
+                    turn.held_back_ms = round(gate.held_back_ms)
                     await turn.say(word)
         if closing is None or not turn.reply.strip():
             raise ProviderFailed

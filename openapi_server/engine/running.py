@@ -47,7 +47,14 @@ class RunningTurn:
     def stop(self) -> None:
         """End it with what was said so far."""
         writer = self.writer
-        self.cut_short(Closing(FinishReason.STOPPED, usage=writer.usage_so_far, moderation=writer.moderation))
+        self.cut_short(
+            Closing(
+                FinishReason.STOPPED,
+                usage=writer.usage_so_far,
+                moderation=writer.moderation,
+                held_back_ms=writer.held_back_ms,
+            )
+        )
 
     @property
     def is_soon_over(self) -> bool:

@@ -26,6 +26,7 @@ class TurnWriter:
         self.session_id = started.session_id
         self.narrator = Narrator(started)
         self.moderation = Moderation()
+        self.held_back_ms = 0
         self._log = event_log
         self._clock = clock
         self._began_s = clock.monotonic()

@@ -183,6 +183,7 @@ async def test_stop_ends_its_generation(visitor: httpx.AsyncClient, peer: Peer, 
     last = events[-1]
     assert (last.event, last.data["finishReason"]) == ("complete", "stopped")
     assert last.data["fullResponse"] == text_of(events) == stopped.json()["reply"]
+    assert last.data["heldBackMs"] > 0
     await until(lambda: peer.cancelled > cancelled and len(peer.finished) > finished)
     assert peer.finished[-1] < PROMPT_TOKENS + MANY_TOKENS
     report(f"stop: {stopped.json()['stoppedInMs']} ms, and llama.cpp has cancelled its task")
