@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from openapi_server.animals import Animal, Prompt
@@ -18,6 +19,8 @@ from openapi_server.turn import AgeGroup
 REPLIES_FILE = Path(__file__).with_name("rulebook") / "replies.yaml"
 
 _WITHHELD = "withheld"
+# Verdicts are remembered by fingerprints: nothing that was said stays in memory for it.
+_MOST_KNOWN = 4096
 
 
 class ReplyRules:
@@ -31,6 +34,8 @@ class ReplyRules:
         self._rules = book.of(Action.WITHHOLD)
         self._wording = book.wordings[_WITHHELD]
         self._speller = Speller(book.strong_words, book.small_words)
+        # The offline voice says the same again and again, and judging a long reply takes milliseconds.
+        self._known: dict[bytes, str | None] = {}
 
     @classmethod
     def load(cls, path: Path = REPLIES_FILE) -> ReplyRules:
@@ -43,9 +48,13 @@ class ReplyRules:
         """
         if confidential is not None and confidential.leaks(text):
             return "prompt_injection"
-        category = next((rule.category for rule in self._matching(text, prompt)), None)
-        # As on a screen, where the end of a line is a blank.
-        return category or ("personal_data" if found_kinds(" ".join(text.split())) else None)
+        rules = tuple(rule for rule in self._rules if prompt is None or _is_for(rule, prompt))
+        key = _fingerprint(text, rules)
+        if key not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = self._judged(text, rules)
+        return self._known[key]
 
     def checking(self, prompt: Prompt) -> Callable[[str], str | None]:
         """The check of one reply, as `HoldBack` wants it: what the mind was told in confidence must not come out."""
@@ -54,20 +63,30 @@ class ReplyRules:
 
     def matching(self, text: str, prompt: Prompt) -> tuple[str, ...]:
         """The names of all rules that find something in it."""
-        return tuple(rule.name for rule in self._matching(text, prompt))
+        return tuple(
+            rule.name for rule in self._matching(text, [rule for rule in self._rules if _is_for(rule, prompt)])
+        )
 
     def words(self, animal: Animal, age_group: AgeGroup) -> str:
         """What the animal says in place of what was withheld."""
         return self._wording.text(age_group, animal)
 
-    def _matching(self, text: str, prompt: Prompt | None) -> Iterator[Rule]:
+    def _judged(self, text: str, rules: Sequence[Rule]) -> str | None:
+        category = next((rule.category for rule in self._matching(text, rules)), None)
+        # As on a screen, where the end of a line is a blank.
+        return category or ("personal_data" if found_kinds(" ".join(text.split())) else None)
+
+    def _matching(self, text: str, rules: Sequence[Rule]) -> Iterator[Rule]:
         """Keepers' rules are held against each sentence alone: the first of two would have left before the second."""
-        rules = [rule for rule in self._rules if prompt is None or _is_for(rule, prompt)]
         whole = readings(text, self._speller)
         yield from (rule for rule in rules if not rule.is_kept and rule.matches(whole))
         kept = [rule for rule in rules if rule.is_kept]
         said = [readings(sentence, self._speller) for sentence in sentences(text)] if kept else []
         yield from (rule for rule in kept if any(rule.matches(texts) for texts in said))
+
+
+def _fingerprint(text: str, rules: Sequence[Rule]) -> bytes:
+    return hashlib.sha256("\0".join((*(rule.name for rule in rules), text)).encode("utf-8", "surrogatepass")).digest()
 
 
 def _is_for(rule: Rule, prompt: Prompt) -> bool:
