@@ -26,7 +26,11 @@ class AgeGroup(StrEnum):
     @property
     def rank(self) -> int:
         """0 for the youngest band, 4 for adults."""
-        return list(AgeGroup).index(self)
+        return _RANKS[self]
+
+
+# Asked of every rule in every turn.
+_RANKS = {age_group: rank for rank, age_group in enumerate(AgeGroup)}
 
 
 class Stage(StrEnum):

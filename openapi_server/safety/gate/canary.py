@@ -7,11 +7,13 @@ import codecs
 import re
 import secrets
 from collections.abc import Iterable
+from functools import lru_cache
 
 _WINDOW_CHARS = 8
 """A leak of this many characters in a row counts: asked nicely, a mind gives a secret away in halves."""
 _WINDOW_WORDS = 7
 _WORD = re.compile(r"\w+")
+_Quote = tuple[str, ...]
 
 
 def new_canary() -> str:
@@ -28,7 +30,7 @@ class Confidential:
 
     def __init__(self, canary: str = "", texts: Iterable[str] = ()) -> None:
         self._windows = {window for form in _forms(canary) for window in _windows(form)}
-        self._quotes = {quote for text in texts for quote in _quotes(text)}
+        self._quotes = frozenset[_Quote]().union(*map(_quotes_of_prompt, texts))
 
     def leaks(self, text: str) -> bool:
         """True when a part of a secret stands in the text, however it is spaced, turned or encoded."""
@@ -36,6 +38,12 @@ class Confidential:
         return any(window in self._windows for window in _windows(squeezed)) or not self._quotes.isdisjoint(
             _quotes(text)
         )
+
+
+@lru_cache(maxsize=1024)
+def _quotes_of_prompt(text: str) -> frozenset[_Quote]:
+    """What keepers and we wrote is the same in every prompt."""
+    return frozenset(_quotes(text))
 
 
 def _forms(canary: str) -> Iterable[str]:
@@ -56,6 +64,6 @@ def _windows(text: str) -> Iterable[str]:
     return (text[at : at + _WINDOW_CHARS] for at in range(len(text) - _WINDOW_CHARS + 1))
 
 
-def _quotes(text: str) -> Iterable[tuple[str, ...]]:
+def _quotes(text: str) -> Iterable[_Quote]:
     words = _WORD.findall(text.casefold())
     return (tuple(words[at : at + _WINDOW_WORDS]) for at in range(len(words) - _WINDOW_WORDS + 1))
