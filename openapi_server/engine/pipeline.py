@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import structlog
@@ -16,12 +15,12 @@ from openapi_server.animals import Animal, Exchange, Fact, Prompt
 from openapi_server.engine.question import Question
 from openapi_server.engine.writer import TurnWriter, log_id
 from openapi_server.errors import ProviderFailed, StoreUnavailable
-from openapi_server.interfaces import Knowledge, Moderator, Provider, ReplyModerator, Spoken, Store, Verdict
+from openapi_server.interfaces import Knowledge, Moderator, Provider, ReplyModerator, Store, Verdict
 from openapi_server.narration import Closing
 from openapi_server.records import TurnRecord
 from openapi_server.safety.gate.canary import new_canary
 from openapi_server.safety.gate.hold_back import Blocked, HoldBack
-from openapi_server.safety.gate.speech import checked
+from openapi_server.safety.gate.speech import say_checked
 from openapi_server.safety.masks.personal import without_masks
 from openapi_server.turn import FinishReason, Moderation, Stage, TurnStatus
 
@@ -111,20 +110,20 @@ class Pipeline:
         """What the mind says, once it was checked; what must not be said ends it with the animal's safe words."""
         await turn.stage_started(Stage.GENERATION, f"{prompt.animal.name} is thinking")
         gate = HoldBack(self.reply_moderator.checking(prompt))
-        closing: Closing | None = None
-        async with aclosing(checked(self.provider.speak(prompt), gate, self.idle_timeout_s)) as words:
-            async for word in words:
-                if isinstance(word, Spoken):
-                    closing = Closing(word.finish_reason, (), word.usage, model=word.model, fact_ids=word.fact_ids)
-                elif isinstance(word, Blocked):
-                    closing = await self._withhold(question, word, turn)
-                elif _SURROGATE.search(word):
-                    # Half a character: no stream and no store can carry it.
-                    raise ProviderFailed
-                else:
-                    turn.held_back_ms = round(gate.held_back_ms)
-                    await turn.say(word)
-        if closing is None or not turn.reply.strip():
+
+        async def say(words: str) -> None:
+            if _SURROGATE.search(words):
+                # Half a character: no stream and no store can carry it.
+                raise ProviderFailed
+            turn.held_back_ms = round(gate.held_back_ms)
+            await turn.say(words)
+
+        last = await say_checked(self.provider.speak(prompt), gate, self.idle_timeout_s, say)
+        if isinstance(last, Blocked):
+            closing = await self._withhold(question, last, turn)
+        else:
+            closing = Closing(last.finish_reason, (), last.usage, model=last.model, fact_ids=last.fact_ids)
+        if not turn.reply.strip():
             raise ProviderFailed
         await turn.stage_complete(Stage.GENERATION, f"{prompt.animal.name} has spoken")
         return replace(closing, held_back_ms=round(gate.held_back_ms))

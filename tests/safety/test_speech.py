@@ -12,7 +12,7 @@ from openapi_server.animals import Prompt
 from openapi_server.errors import IdleTimeout, ProviderFailed
 from openapi_server.interfaces import Composed, Spoken
 from openapi_server.safety.gate.hold_back import Blocked, Bounds, HoldBack
-from openapi_server.safety.gate.speech import checked
+from openapi_server.safety.gate.speech import say_checked
 from openapi_server.safety.replies import ReplyRules
 from openapi_server.turn import AgeGroup
 from tests.fakes import Fails, Says, Waits, a_lion
@@ -41,9 +41,11 @@ async def hear(
     idle_timeout_s: float = 5,
 ) -> None:
     """Listen to the end; what was heard before a failure is in `words`."""
-    async with aclosing(checked(speech, HoldBack(RULES.check), idle_timeout_s)) as passed:
-        async for word in passed:
-            words.append(word)  # noqa: PERF401 - a comprehension would lose them with the failure
+
+    async def say(text: str) -> None:
+        words.append(text)
+
+    words.append(await say_checked(speech, HoldBack(RULES.check), idle_timeout_s, say))
 
 
 async def test_a_speech_comes_through_in_its_pieces() -> None:
@@ -96,8 +98,7 @@ async def test_an_unsafe_speech_that_is_announced_is_never_begun() -> None:
 async def test_leaving_closes_the_speech() -> None:
     """A turn that is stopped stops the mind."""
     mind = Waits()
-    words = checked(unannounced(mind.speak(PROMPT)), HoldBack(RULES.check), idle_timeout_s=5)
-    listening = asyncio.create_task(anext(words))
+    listening = asyncio.create_task(heard(unannounced(mind.speak(PROMPT))))
     await asyncio.wait_for(mind.has_begun.wait(), 5)
     listening.cancel()
     await asyncio.wait((listening,))
@@ -113,8 +114,11 @@ async def test_what_has_waited_too_long_leaves_without_the_end_of_its_sentence()
         yield "I walk slowly through the long dry gr"
         await asyncio.Event().wait()
 
-    async with aclosing(checked(walks_on(), gate, idle_timeout_s=5)) as words:
-        first = await asyncio.wait_for(anext(words), 5)
+    said: asyncio.Queue[str] = asyncio.Queue()
+    listening = asyncio.create_task(say_checked(walks_on(), gate, 5, said.put))
+    first = await asyncio.wait_for(said.get(), 5)
+    listening.cancel()
+    await asyncio.wait((listening,))
 
     assert first == "I walk slowly through "
 

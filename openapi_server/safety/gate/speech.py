@@ -4,142 +4,124 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from enum import Enum, auto
 
-from openapi_server.errors import IdleTimeout
+from openapi_server.errors import IdleTimeout, ProviderFailed
 from openapi_server.interfaces import Composed, Spoken
 from openapi_server.safety.gate.hold_back import Blocked, HoldBack, Released
 
 Speech = AsyncGenerator[str | Composed | Spoken, None]
-
-_READ_AHEAD = 64
-"""Pieces that a mind may be ahead of the gate. More would only be memory."""
+Say = Callable[[str], Awaitable[None]]
 
 
-class _Bell(Enum):
-    """What rings between the pieces: the gate is due, or the mind may have been silent for too long."""
-
-    DUE = auto()
-    SILENCE = auto()
-
-
-_Heard = str | Composed | Spoken | Exception
-
-
-async def checked(
-    speech: Speech, gate: HoldBack, idle_timeout_s: float
-) -> AsyncGenerator[str | Spoken | Blocked, None]:
-    """The speech, a piece at a time, once it has passed the gate. `Blocked` is the last word, and closes the speech.
+async def say_checked(speech: Speech, gate: HoldBack, idle_timeout_s: float, say: Say) -> Spoken | Blocked:
+    """Say every piece of the speech once it has passed the gate; the mind's last word, or why it may say no more.
 
     Raises `IdleTimeout` when the mind says nothing for `idle_timeout_s`, and whatever the speech raises, after what it
-    said before that may be said. Closing this
-    closes the speech. The speech runs in one task of its own from beginning to end: libraries that keep scopes open
-    over a `yield` do not bear to be resumed from another.
+    said before that may be said. When this ends, however it does, the speech is closed. The speech runs in one task
+    of its own from beginning to end: libraries that keep scopes open over a `yield` do not bear to be resumed from
+    another.
     """
-    inbox = _Inbox(idle_timeout_s)
-    pump = asyncio.create_task(_pump(speech, inbox))
+    passage = _Passage(speech, gate, say)
     try:
-        while True:
-            piece = await inbox.next(gate.due_ms)
-            passed = gate.finish(_now_ms()) if isinstance(piece, Exception) else _pass(piece, gate)
-            if isinstance(passed, Blocked):
-                yield passed
-                return
-            for text in passed.pieces:
-                yield text
-            if isinstance(piece, Exception):
-                raise piece
-            if isinstance(piece, Spoken):
-                yield piece
-                return
+        return await passage.watched(idle_timeout_s)
     finally:
-        inbox.close()
-        pump.cancel()
-        await asyncio.wait((pump,))
+        await passage.close()
 
 
-class _Inbox:
-    """What a mind has said and nobody has judged yet.
+class _Passage:
+    """One task hears the mind and says what may be said at once; this one says what has waited long enough.
 
-    A timer for each piece would cost more than the piece: the bell for a silence is hung up once, and looks when it
-    rings whether there was one; the bell for the gate hangs only while the gate holds something.
+    Most of a busy server's time goes into pieces of replies, so a piece costs no timer: the bell for a silence looks
+    when it rings whether there was one, and the bell for the gate hangs only while the gate holds something.
     """
 
-    def __init__(self, idle_timeout_s: float) -> None:
+    def __init__(self, speech: Speech, gate: HoldBack, say: Say) -> None:
+        self._gate = gate
+        self._say = say
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[_Heard | _Bell] = asyncio.Queue(_READ_AHEAD)
-        self._idle_timeout_s = idle_timeout_s
-        self._heard_ms = _now_ms()
+        self._bell = asyncio.Event()
         self._due_ms: float | None = None
         self._due_bell: asyncio.TimerHandle | None = None
-        self._silence_bell = self._loop.call_later(idle_timeout_s, self._ring, _Bell.SILENCE)
+        self._heard_ms = _now_ms()
+        # What one of the two says must not come between the pieces that the other is saying.
+        self._saying = asyncio.Lock()
+        self._hearing = asyncio.create_task(self._hear(speech))
+        self._hearing.add_done_callback(lambda _: self._bell.set())
 
-    async def put(self, piece: _Heard) -> None:
-        """Waits while there is no room."""
-        await self._queue.put(piece)
+    async def watched(self, idle_timeout_s: float) -> Spoken | Blocked:
+        idle_ms = idle_timeout_s * 1000
+        while not self._hearing.done():
+            silence_bell = self._loop.call_later((self._heard_ms + idle_ms - _now_ms()) / 1000, self._bell.set)
+            await self._bell.wait()
+            self._bell.clear()
+            silence_bell.cancel()
+            if self._hearing.done():
+                break
+            if self._due_ms is not None and _now_ms() >= self._due_ms:
+                blocked = await self._let_go_what_waited()
+                if blocked is not None:
+                    return blocked
+            if _now_ms() >= self._heard_ms + idle_ms:
+                raise IdleTimeout
+        return self._hearing.result()
 
-    async def next(self, due_ms: float | None) -> _Heard | None:
-        """The next piece; None when the gate is due before it comes. Raises `IdleTimeout`."""
-        if due_ms != self._due_ms:
-            self._hang_due_bell(due_ms)
-        while True:
-            piece = await self._queue.get()
-            if not isinstance(piece, _Bell):
+    async def close(self) -> None:
+        if self._due_bell is not None:
+            self._due_bell.cancel()
+        self._hearing.cancel()
+        await asyncio.wait((self._hearing,))
+        if not self._hearing.cancelled():
+            # Something else was the end: nobody asks any more how the speech has ended.
+            self._hearing.exception()
+
+    async def _hear(self, speech: Speech) -> Spoken | Blocked:
+        async with aclosing(speech):
+            while True:
+                try:
+                    piece = await anext(speech)
+                except StopAsyncIteration:
+                    raise ProviderFailed from None
+                except Exception:
+                    blocked = await self._let(self._gate.finish(_now_ms()))
+                    if blocked is None:
+                        raise
+                    return blocked
                 self._heard_ms = _now_ms()
-                return piece
-            if piece is _Bell.DUE:
-                self._due_ms = None
-                return None
-            self._listen_on()
+                blocked = await self._let(self._passed(piece))
+                if blocked is not None:
+                    return blocked
+                if isinstance(piece, Spoken):
+                    return piece
 
-    def close(self) -> None:
-        self._hang_due_bell(None)
-        self._silence_bell.cancel()
+    def _passed(self, piece: str | Composed | Spoken) -> Released | Blocked:
+        if isinstance(piece, str):
+            return self._gate.feed(piece, self._heard_ms)
+        return self._gate.vouch(piece.text) if isinstance(piece, Composed) else self._gate.finish(self._heard_ms)
+
+    async def _let_go_what_waited(self) -> Blocked | None:
+        self._due_ms = None
+        return await self._let(self._gate.due(_now_ms()))
+
+    async def _let(self, passed: Released | Blocked) -> Blocked | None:
+        """Say what has passed; what has not is the end."""
+        if isinstance(passed, Blocked):
+            return passed
+        if passed.pieces:
+            async with self._saying:
+                for text in passed.pieces:
+                    await self._say(text)
+        if self._gate.due_ms != self._due_ms:
+            self._hang_due_bell(self._gate.due_ms)
+        return None
 
     def _hang_due_bell(self, due_ms: float | None) -> None:
         if self._due_bell is not None:
             self._due_bell.cancel()
         self._due_ms, self._due_bell = due_ms, None
         if due_ms is not None:
-            self._due_bell = self._loop.call_later(max(0.0, due_ms - _now_ms()) / 1000, self._ring, _Bell.DUE)
-
-    def _ring(self, bell: _Bell) -> None:
-        """Nobody waits for a bell while the queue is full: what is in it is heard first, then it is hung up anew."""
-        if not self._queue.full():
-            self._queue.put_nowait(bell)
-        elif bell is _Bell.DUE:
-            self._due_ms = None
-        else:
-            self._listen_on()
-
-    def _listen_on(self) -> None:
-        """Hang the bell up again, for when the silence since the last piece would be too long."""
-        left_s = self._idle_timeout_s - (_now_ms() - self._heard_ms) / 1000
-        if left_s <= 0 and self._queue.empty():
-            raise IdleTimeout
-        self._silence_bell = self._loop.call_later(max(left_s, 0.001), self._ring, _Bell.SILENCE)
-
-
-async def _pump(speech: Speech, inbox: _Inbox) -> None:
-    try:
-        async with aclosing(speech):
-            async for piece in speech:
-                await inbox.put(piece)
-    except Exception as error:
-        # Whoever reads the inbox is waiting for it, and raises it.
-        await inbox.put(error)
-
-
-def _pass(piece: str | Composed | Spoken | None, gate: HoldBack) -> Released | Blocked:
-    """Through the gate with it; None is only the passing of time."""
-    if isinstance(piece, Composed):
-        return gate.vouch(piece.text)
-    now_ms = _now_ms()
-    if piece is None:
-        return gate.due(now_ms)
-    return gate.finish(now_ms) if isinstance(piece, Spoken) else gate.feed(piece, now_ms)
+            self._due_bell = self._loop.call_later(max(0.0, due_ms - _now_ms()) / 1000, self._bell.set)
 
 
 def _now_ms() -> float:
