@@ -43,7 +43,7 @@ def test_the_operations_that_it_names_exist() -> None:
     assert [name for name in named if name[0].lower() not in paths.get(name[1], {})] == []
 
 
-@pytest.mark.parametrize("line", re.findall(r"^\$ zoochat (.+)$", TEXT, re.MULTILINE))
+@pytest.mark.parametrize("line", re.findall(r"^\$ \.venv/bin/zoochat (.+)$", TEXT, re.MULTILINE))
 def test_the_commands_that_it_shows_can_be_typed(line: str) -> None:
     """Names, arguments and options, up to where they would be done."""
     words = shlex.split(line)
