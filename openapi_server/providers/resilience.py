@@ -131,6 +131,7 @@ class ResilientProvider:
                     return Opened(piece.lstrip(), pieces, attempt)
             raise self._said_nothing(Spoken())
         except BaseException:
+            # Given up from outside, too: nobody else knows of these pieces yet, and would close them.
             await pieces.aclose()
             raise
 

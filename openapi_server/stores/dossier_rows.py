@@ -84,9 +84,9 @@ def forget_turns_in_ledger(db: sqlite3.Connection, username: str, turn_ids: Coll
 def remove_account(db: sqlite3.Connection, username: str) -> int:
     """The account with its logins, lots and ledger, and its name wherever else it stands; how many accounts."""
     for table, column, instead in NAMES:
-        db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (instead, username))  # noqa: S608
+        db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (instead, username))  # noqa: S608  # names of ours
     about = {"somebody": username, "nobody": NOBODY}
-    db.execute(f"UPDATE audit SET about = :nobody WHERE {ABOUT_SOMEBODY}", about)  # noqa: S608
+    db.execute(f"UPDATE audit SET about = :nobody WHERE {ABOUT_SOMEBODY}", about)  # noqa: S608  # a text of ours
     return db.execute("DELETE FROM users WHERE username = ?", (username,)).rowcount
 
 

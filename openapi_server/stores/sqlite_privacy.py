@@ -87,5 +87,5 @@ def _erase_user(db: sqlite3.Connection, username: str | None, with_account: bool
 
 
 def _deeds(db: sqlite3.Connection, subject: Subject) -> tuple[AuditEntry, ...]:
-    query = f"SELECT * FROM audit WHERE name = :somebody OR ({ABOUT_SOMEBODY}) ORDER BY entry_id"  # noqa: S608
+    query = f"SELECT * FROM audit WHERE name = :somebody OR ({ABOUT_SOMEBODY}) ORDER BY entry_id"  # noqa: S608  # of ours
     return tuple(audit_entry(row) for row in db.execute(query, {"somebody": subject.mark}))

@@ -151,7 +151,9 @@ def test_closing_does_not_wait_for_the_rest(opened: Opens) -> None:
 
     closing = threading.Thread(target=meanings.close)
     closing.start()
+    until_s = time.monotonic() + SOON_S
     while not meanings.is_closing:
+        assert time.monotonic() < until_s
         time.sleep(0.001)
     model.may_go_on.set()
     closing.join(SOON_S)

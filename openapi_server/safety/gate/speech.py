@@ -33,8 +33,8 @@ async def say_checked(speech: Speech, gate: HoldBack, idle_timeout_s: float, say
 class _Passage:
     """One task hears the mind and says what may be said at once; this one says what has waited long enough.
 
-    Most of a busy server's time goes into pieces of replies, so a piece costs no timer: the bell for a silence looks
-    when it rings whether there was one, and the bell for the gate hangs only while the gate holds something.
+    Most of a busy server's time goes into pieces of replies, so a piece costs no timer: when the bell rings, whoever
+    watches looks what time has brought, and hangs it up again. Only what the gate begins to hold rings it before.
     """
 
     def __init__(self, speech: Speech, gate: HoldBack, say: Say) -> None:
@@ -43,7 +43,6 @@ class _Passage:
         self._loop = asyncio.get_running_loop()
         self._bell = asyncio.Event()
         self._due_ms: float | None = None
-        self._due_bell: asyncio.TimerHandle | None = None
         self._heard_ms = _now_ms()
         # What one of the two says must not come between the pieces that the other is saying.
         self._saying = asyncio.Lock()
@@ -53,14 +52,11 @@ class _Passage:
     async def watched(self, idle_timeout_s: float) -> Spoken | Blocked:
         idle_ms = idle_timeout_s * 1000
         while not self._hearing.done():
-            silence_bell = self._loop.call_later((self._heard_ms + idle_ms - _now_ms()) / 1000, self._bell.set)
-            await self._bell.wait()
-            self._bell.clear()
-            silence_bell.cancel()
+            await self._rung(self._heard_ms + idle_ms)
             if self._hearing.done():
                 break
             if self._due_ms is not None and _now_ms() >= self._due_ms:
-                blocked = await self._let_go_what_waited()
+                blocked = await self._let(self._gate.due(_now_ms()))
                 if blocked is not None:
                     return blocked
             if _now_ms() >= self._heard_ms + idle_ms:
@@ -68,8 +64,6 @@ class _Passage:
         return self._hearing.result()
 
     async def close(self) -> None:
-        if self._due_bell is not None:
-            self._due_bell.cancel()
         self._hearing.cancel()
         await asyncio.wait((self._hearing,))
         if not self._hearing.cancelled():
@@ -100,10 +94,6 @@ class _Passage:
             return self._gate.feed(piece, self._heard_ms)
         return self._gate.vouch(piece.text) if isinstance(piece, Composed) else self._gate.finish(self._heard_ms)
 
-    async def _let_go_what_waited(self) -> Blocked | None:
-        self._due_ms = None
-        return await self._let(self._gate.due(_now_ms()))
-
     async def _let(self, passed: Released | Blocked) -> Blocked | None:
         """Say what has passed; what has not is the end."""
         if isinstance(passed, Blocked):
@@ -113,15 +103,19 @@ class _Passage:
                 for text in passed.pieces:
                     await self._say(text)
         if self._gate.due_ms != self._due_ms:
-            self._hang_due_bell(self._gate.due_ms)
+            self._due_ms = self._gate.due_ms
+            self._bell.set()
         return None
 
-    def _hang_due_bell(self, due_ms: float | None) -> None:
-        if self._due_bell is not None:
-            self._due_bell.cancel()
-        self._due_ms, self._due_bell = due_ms, None
-        if due_ms is not None:
-            self._due_bell = self._loop.call_later(max(0.0, due_ms - _now_ms()) / 1000, self._bell.set)
+    async def _rung(self, silent_ms: float) -> None:
+        """Until something has changed, or until it is time to look again. Some loops ring a little early."""
+        until_ms = silent_ms if self._due_ms is None else min(silent_ms, self._due_ms)
+        timer = self._loop.call_later(max(0.0, until_ms - _now_ms()) / 1000, self._bell.set)
+        try:
+            await self._bell.wait()
+        finally:
+            timer.cancel()
+        self._bell.clear()
 
 
 def _now_ms() -> float:
