@@ -29,10 +29,10 @@ format: $(VENV)/ready  ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix .
 
 bench: $(VENV)/ready  ## 1,000 streams at once against a real process; takes about half a minute
-	@$(BIN)/python -m bench.streams $(ARGS)
+	@$(BIN)/python -m benchmarks.streams $(ARGS)
 
 trials: $(VENV)/ready  ## The trials (faults, a bad mind, children) against a real process; takes some minutes
-	@$(BIN)/python -m trials $(ARGS)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	@$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras --allow-unsafe --no-emit-options \

@@ -9,14 +9,14 @@ from functools import partial
 from connexion import FlaskApp
 from connexion.middleware import MiddlewarePosition
 
-from openapi_server.http.admission import Admission
-from openapi_server.http.bridge import Bridge
-from openapi_server.http.edge import Edge
-from openapi_server.http.guard import Guard
+from openapi_server.http.async_handlers import Bridge
+from openapi_server.http.authentication import Bearer, Gate
+from openapi_server.http.concurrency_limit import Admission
+from openapi_server.http.cors import Edge
 from openapi_server.http.problems import add_error_handlers
-from openapi_server.http.security import Bearer, Gate
+from openapi_server.http.request_limits import Guard
+from openapi_server.http.services import Services
 from openapi_server.http.validation import VALIDATOR_MAP
-from openapi_server.services import Services
 from openapi_server.spec import load_spec
 
 

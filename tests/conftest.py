@@ -23,23 +23,23 @@ from openapi_server.config import Settings
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import Limits, TurnEngine
-from openapi_server.engine.workers import new_worker
+from openapi_server.engine.worker import new_worker
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.interfaces import Clock, Knowledge, Moderator, Provider, Store
-from openapi_server.knowledge.keeping.drafts import Drafts
-from openapi_server.knowledge.keeping.keepers import Keepers
+from openapi_server.http.services import Services
+from openapi_server.knowledge.admin.animal_admin import Keepers
+from openapi_server.knowledge.admin.drafts import Drafts
+from openapi_server.moderation.admin.live_rules import LiveModerator, LiveReplyRules, LiveRules
+from openapi_server.moderation.admin.rule_admin import RuleKeeping
+from openapi_server.protocols import Clock, Knowledge, Moderator, Provider, Store
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.safety.keeping.editing import RuleKeeping
-from openapi_server.safety.keeping.live import LiveModerator, LiveReplyRules, LiveRules
-from openapi_server.services import Services
 from openapi_server.spec import load_spec
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_accounts import SqliteAccounts
-from openapi_server.stores.sqlite_animals import SqliteAnimals
-from openapi_server.stores.sqlite_audit import SqliteAudit
-from openapi_server.stores.sqlite_credits import SqliteCredits
-from openapi_server.stores.sqlite_privacy import SqlitePrivacy
-from openapi_server.stores.sqlite_rules import SqliteRules
+from openapi_server.storage.sqlite.accounts import SqliteAccounts
+from openapi_server.storage.sqlite.animals import SqliteAnimals
+from openapi_server.storage.sqlite.audit import SqliteAudit
+from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.personal_data import SqlitePrivacy
+from openapi_server.storage.sqlite.rules import SqliteRules
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.fakes import CHEAP_HASHER, Lenient, Says, TinyZoo
 from tests.report import LINES, MUTANTS_CAUGHT, Report
 from tests.streams import CHECKED, check_stream

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
 
-from openapi_server.errors import FieldError, Problem
-from openapi_server.records import Outcome, SessionRecord, TurnRecord
-from openapi_server.turn import (
+from openapi_server.models.errors import FieldError, Problem
+from openapi_server.models.session import Outcome, SessionRecord, TurnRecord
+from openapi_server.models.turn import (
     AgeGroup,
     Chunk,
     Completed,

@@ -9,10 +9,10 @@ from typing import Any
 
 from argon2 import PasswordHasher
 
-from openapi_server.animals import Animal, Exchange, Fact, Individual, Prompt, Voice
-from openapi_server.errors import StoreUnavailable
-from openapi_server.interfaces import Composed, OneModel, Spoken, Store, Verdict
-from openapi_server.turn import AgeGroup, Moderation, Source, Usage
+from openapi_server.models.animal import Animal, Exchange, Fact, Individual, Prompt, Voice
+from openapi_server.models.errors import StoreUnavailable
+from openapi_server.models.turn import AgeGroup, Moderation, Source, Usage
+from openapi_server.protocols import Composed, OneModel, Spoken, Store, Verdict
 
 # Real argon2id, a thousand times cheaper than a password deserves.
 CHEAP_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

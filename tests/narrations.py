@@ -8,9 +8,16 @@ from functools import partial
 
 from hypothesis import strategies as st
 
-from openapi_server.errors import ChatError, IdleTimeout, Interrupted, ProviderFailed, StoreUnavailable, TurnTimeout
-from openapi_server.narration import Closing, Narrator
-from openapi_server.turn import FinishReason, Moderation, Source, Stage, TurnEvent, Usage
+from openapi_server.models.errors import (
+    ChatError,
+    IdleTimeout,
+    Interrupted,
+    ProviderFailed,
+    StoreUnavailable,
+    TurnTimeout,
+)
+from openapi_server.models.turn import FinishReason, Moderation, Source, Stage, TurnEvent, Usage
+from openapi_server.models.turn_events import Closing, Narrator
 from tests.examples import DELICATE_TEXTS, STARTED, pieces, sources
 
 Step = Callable[[Narrator, int], list[TurnEvent]]

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
+from openapi_server.devtools.check import streams
+from openapi_server.devtools.check.streams import Event, StreamRules, check_bytes, check_ids
 from openapi_server.spec import load_spec
-from openapi_server.tools.check import streams
-from openapi_server.tools.check.streams import Event, StreamRules, check_bytes, check_ids
 
 __all__ = ["CHECKED", "Event", "check_order", "check_stream", "events_of"]
 

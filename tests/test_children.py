@@ -10,9 +10,9 @@ import pytest
 
 from openapi_server.cli import main
 from openapi_server.config import Settings
-from openapi_server.people import Role
+from openapi_server.models.user import Role
 from openapi_server.spec import load_spec
-from openapi_server.sweeping import EVERY_S, TIDIED_BYTES
+from openapi_server.storage.retention import EVERY_S, TIDIED_BYTES
 from tests.test_docs import ROOT, variables
 
 TEXT = (ROOT / "docs/children.md").read_text(encoding="utf-8")

@@ -10,9 +10,9 @@ import pytest
 
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, load_settings
-from openapi_server.minds import open_mind
+from openapi_server.providers.factory import open_mind
+from openapi_server.providers.fallback import ResilientProvider
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.providers.resilience import ResilientProvider
 from tests.upstreams import without_surroundings
 
 CHOICES: dict[str, dict[str, object]] = {

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.errors import ChatError, IdleTimeout, ProviderFailed, TurnTimeout
-from openapi_server.narration import PROGRESS, Closing, Narrator
-from openapi_server.turn import (
+from openapi_server.models.errors import ChatError, IdleTimeout, ProviderFailed, TurnTimeout
+from openapi_server.models.turn import (
     Chunk,
     Completed,
     Failed,
@@ -24,6 +23,7 @@ from openapi_server.turn import (
     Usage,
     fold,
 )
+from openapi_server.models.turn_events import PROGRESS, Closing, Narrator
 from openapi_server.wire.convo import CONVO
 from tests.examples import NOTEBOOK, STARTED, numbered, sources, texts
 from tests.streams import check_order, events_of

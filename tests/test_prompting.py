@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from openapi_server.animals import Exchange, Individual, Prompt
-from openapi_server.prompting import (
+from openapi_server.models.animal import Exchange, Individual, Prompt
+from openapi_server.models.turn import AgeGroup
+from openapi_server.providers.prompt import (
     HISTORY_TOKENS,
     MANNERS,
     RECALLED_EXCHANGES,
@@ -22,7 +23,6 @@ from openapi_server.prompting import (
     system_prompt,
     without_marks,
 )
-from openapi_server.turn import AgeGroup
 from tests.examples import DELICATE_TEXTS
 from tests.fakes import a_fact, a_lion
 

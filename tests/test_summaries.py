@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.records import TurnRecord
-from openapi_server.summaries import NOTHING_SAID, summarize
+from openapi_server.models.session import TurnRecord
+from openapi_server.models.summary import NOTHING_SAID, summarize
 from tests.examples import NOTEBOOK, WEB, a_failure, a_turn, an_outcome, texts
 
 SPEED = "Lions sprint across open grassland at eighty kilometres an hour."

@@ -12,11 +12,11 @@ from typing import cast
 import pytest
 import structlog
 
-from openapi_server.audit import Actor, AuditEntry, Deed
-from openapi_server.interfaces import Store
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_audit import SqliteAudit
-from openapi_server.sweeping import BATCH, Sweeper
+from openapi_server.models.audit import Actor, AuditEntry, Deed
+from openapi_server.protocols import Store
+from openapi_server.storage.retention import BATCH, Sweeper
+from openapi_server.storage.sqlite.audit import SqliteAudit
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.examples import a_session, a_turn, an_outcome
 from tests.fakes import FakeClock, MayBeAway
 

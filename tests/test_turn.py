@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.turn import (
+from openapi_server.models.turn import (
     AgeGroup,
     Chunk,
     Completed,

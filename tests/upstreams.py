@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from openapi_server.animals import Prompt
+from openapi_server.models.animal import Prompt
+from openapi_server.models.turn import AgeGroup
 from openapi_server.providers.anthropic import AnthropicProvider
 from openapi_server.providers.bedrock import BedrockProvider
+from openapi_server.providers.fallback import Upstream as ProviderOfUpstream
 from openapi_server.providers.openai import OpenAIProvider
-from openapi_server.providers.resilience import Upstream as ProviderOfUpstream
-from openapi_server.providers.speech import Speech
-from openapi_server.turn import AgeGroup
+from openapi_server.providers.options import Speech
 from tests.fakes import a_lion
-from trials.dialects import AnthropicDialect, BedrockDialect, Dialect, OpenAIDialect
-from trials.upstream import Answer, Upstream
+from tests.faults.dialects import AnthropicDialect, BedrockDialect, Dialect, OpenAIDialect
+from tests.faults.upstream import Answer, Upstream
 
 PATIENCE_S = 30
 SPEECH = Speech("scripted-1", temperature=0.25, max_tokens=77)

@@ -10,9 +10,9 @@ import structlog
 
 from openapi_server.accounts.passwords import Passwords
 from openapi_server.accounts.tokens import AccessTokens, hash_of, new_refresh_token
-from openapi_server.errors import BadCredentials, InvalidToken
-from openapi_server.interfaces import AccountStore, Clock
-from openapi_server.people import Login, Person, Role, User
+from openapi_server.models.errors import BadCredentials, InvalidToken
+from openapi_server.models.user import Login, Person, Role, User
+from openapi_server.protocols import AccountStore, Clock
 
 log = structlog.get_logger(__name__)
 

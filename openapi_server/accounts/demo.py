@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from openapi_server.accounts.passwords import Passwords
-from openapi_server.interfaces import AccountStore, Clock
-from openapi_server.people import Role, User
+from openapi_server.models.user import Role, User
+from openapi_server.protocols import AccountStore, Clock
 
 # Username, role, parent: parents come before their children.
 DEMO_USERS = (

@@ -10,9 +10,9 @@ from typing import Any
 
 import jwt
 
-from openapi_server.errors import InvalidToken
-from openapi_server.interfaces import Clock
-from openapi_server.people import Login
+from openapi_server.models.errors import InvalidToken
+from openapi_server.models.user import Login
+from openapi_server.protocols import Clock
 
 ISSUER = AUDIENCE = "zoochat"
 ALGORITHM = "HS256"

@@ -8,16 +8,16 @@ import sys
 import click
 
 from openapi_server import __version__
-from openapi_server.cli import tools
+from openapi_server.cli import devtools
 from openapi_server.cli.accounts import credits, users
 from openapi_server.cli.animals import animals
 from openapi_server.cli.audit import audit
 from openapi_server.cli.check import check
-from openapi_server.cli.privacy import privacy
+from openapi_server.cli.personal_data import privacy
 from openapi_server.cli.rules import rules
 from openapi_server.cli.settings import read_settings
 from openapi_server.config import ConfigError
-from openapi_server.errors import StoreUnavailable
+from openapi_server.models.errors import StoreUnavailable
 
 
 @click.group(invoke_without_command=True)
@@ -29,8 +29,8 @@ def main(context: click.Context) -> None:
         context.invoke(serve)
 
 
-main.add_command(tools.client)
-main.add_command(tools.mock)
+main.add_command(devtools.client)
+main.add_command(devtools.mock)
 main.add_command(check)
 
 
@@ -63,7 +63,7 @@ def purge(batch: int) -> None:
 
     The server does it by itself every hour, but tidies a large database's files only here: nobody can write meanwhile.
     """
-    from openapi_server.purge import purge_sessions
+    from openapi_server.cli.sessions import purge_sessions
 
     settings = read_settings()
     purged = purge_sessions(settings, batch)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.audit import Deed
-from openapi_server.cli.offices import in_office
-from openapi_server.ledger import Allocation
-from openapi_server.people import USERNAME, Role, User
+from openapi_server.cli.admin import in_office
+from openapi_server.models.audit import Deed
+from openapi_server.models.credits import Allocation
+from openapi_server.models.user import USERNAME, Role, User
 
 if TYPE_CHECKING:
     # The password hasher and the store are loaded by the commands that need them: see `in_office`.
-    from openapi_server.office import Office
+    from openapi_server.admin import Office
 
 MAX_CREDITS, MAX_DAYS = 1_000_000_000, 3650
 ROLES = click.Choice([role.value for role in Role])

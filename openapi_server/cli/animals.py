@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.audit import Deed
-from openapi_server.cli.offices import in_office
-from openapi_server.keeping import COMMAND_LINE, Change, Document
+from openapi_server.cli.admin import in_office
+from openapi_server.models.audit import Deed
+from openapi_server.models.document import COMMAND_LINE, Change, Document
 
 if TYPE_CHECKING:
-    from openapi_server.office import Office
+    from openapi_server.admin import Office
 
 animal_path = click.Path(exists=True, path_type=Path, readable=True)
 
@@ -30,7 +30,7 @@ def import_animals(source: Path) -> None:
 
     Nothing is imported unless all files are right. Exit code 0: done; 1: something is wrong, and said.
     """
-    from openapi_server.knowledge.documents.loading import read_document
+    from openapi_server.knowledge.documents.schema import read_document
 
     files = _right_files(source)
 
@@ -52,7 +52,7 @@ def export_animals(folder: Path) -> None:
 
     Other files stay, also those of animals that are gone: an import would bring them back.
     """
-    from openapi_server.knowledge.documents.writing import text_of
+    from openapi_server.knowledge.documents.export import text_of
 
     async def work(office: Office) -> list[Document]:
         await _seeded(office)
@@ -76,7 +76,7 @@ def lint(source: Path | None) -> None:
 
     Exit code 0: nothing is; 1: something is.
     """
-    from openapi_server.knowledge.library import PACKAGED_ANIMALS
+    from openapi_server.knowledge.service import PACKAGED_ANIMALS
 
     files = _right_files(source or PACKAGED_ANIMALS)
     click.echo(f"{len(files)} animals, nothing to complain about")
@@ -85,7 +85,7 @@ def lint(source: Path | None) -> None:
 def _right_files(source: Path) -> list[Path]:
     """The files that are meant; when one of them is wrong, every complaint is printed, and the command ends."""
     from openapi_server.knowledge.documents.linting import complaints
-    from openapi_server.knowledge.documents.loading import AnimalFileError, animal_files
+    from openapi_server.knowledge.documents.schema import AnimalFileError, animal_files
 
     try:
         files = animal_files(source) if source.is_dir() else [source]
@@ -101,7 +101,7 @@ def _right_files(source: Path) -> list[Path]:
 
 async def _seeded(office: Office) -> None:
     """As a server does it: what is imported into an empty store comes to the animals there would have been."""
-    from openapi_server.knowledge.keeping.seeding import seed
+    from openapi_server.knowledge.admin.seeding import seed
 
     await seed(office.keepers.store, office.clock)
 

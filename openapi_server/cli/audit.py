@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.cli.offices import in_office
+from openapi_server.cli.admin import in_office
 
 if TYPE_CHECKING:
-    from openapi_server.audit import AuditEntry
+    from openapi_server.models.audit import AuditEntry
 
 
 @click.command()
@@ -25,7 +25,7 @@ def audit(since: datetime | None, limit: int, is_json: bool) -> None:
     moment = since.replace(tzinfo=UTC) if since else None
     entries = in_office(lambda office: office.audit.entries(limit, moment)).items
     if is_json:
-        from openapi_server.wire.dossier import audit_object
+        from openapi_server.wire.personal_data import audit_object
 
         click.echo(json.dumps([audit_object(entry) for entry in entries], indent=2))
     else:

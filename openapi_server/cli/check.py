@@ -43,10 +43,10 @@ def check(
     It asks real questions, each in a session of its own, and gives the account credits when it has few. Exit code 0:
     nothing failed; 1: something did; 2: it could not be checked.
     """
-    from openapi_server.tools.check.checker import CannotCheck, Order
-    from openapi_server.tools.check.report import as_json, as_junit, has_failed
-    from openapi_server.tools.check.site import Accounts, Login
-    from openapi_server.tools.check.watching import watched
+    from openapi_server.devtools.check.checker import CannotCheck, Order
+    from openapi_server.devtools.check.report import as_json, as_junit, has_failed
+    from openapi_server.devtools.check.site import Accounts, Login
+    from openapi_server.devtools.check.watching import watched
 
     accounts = Accounts(Login(username, password), Login(admin, admin_password), Login(stranger, stranger_password))
     order = Order(url.rstrip("/"), contracts, heartbeat_s, accounts)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.audit import Deed
-from openapi_server.cli.offices import in_office
-from openapi_server.keeping import COMMAND_LINE
-from openapi_server.ruling import ListedRule, RuleDocument, RuleOperation
+from openapi_server.cli.admin import in_office
+from openapi_server.models.audit import Deed
+from openapi_server.models.document import COMMAND_LINE
+from openapi_server.models.rule import ListedRule, RuleDocument, RuleOperation
 
 if TYPE_CHECKING:
-    from openapi_server.office import Office
-    from openapi_server.safety.keeping.editing import RuleKeeping
+    from openapi_server.admin import Office
+    from openapi_server.moderation.admin.rule_admin import RuleKeeping
 
 rule_path = click.Path(exists=True, path_type=Path, dir_okay=False, readable=True)
 TOLD = {RuleOperation.CREATE: "added", RuleOperation.REPLACE: "changed", None: "unchanged"}
@@ -40,7 +40,7 @@ def list_rules() -> None:
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), default="-")
 def export_rules(file: Path) -> None:
     """Write the keepers' rules to FILE, over what is there, or to the screen. Importing them changes nothing."""
-    from openapi_server.knowledge.documents.writing import text_of
+    from openapi_server.knowledge.documents.export import text_of
 
     async def work(office: Office) -> list[RuleDocument]:
         kept = await office.rules.news(0)
@@ -85,16 +85,16 @@ def lint(file: Path | None) -> None:
 
     Exit code 0: nothing is; 1: something is.
     """
-    from openapi_server.safety.keeping.overlay import packaged_rules
+    from openapi_server.moderation.admin.rule_set import packaged_rules
 
     count = len(_right_rules(file)) if file else len(packaged_rules().rules)
     click.echo(f"{count} rules, nothing to complain about")
 
 
 def _right_rules(file: Path) -> list[RuleDocument]:
-    from openapi_server.safety.keeping.lists import read_rule_list
-    from openapi_server.safety.keeping.overlay import packaged_rules
-    from openapi_server.safety.rulebook.fields import RuleFileError
+    from openapi_server.moderation.admin.rule_lists import read_rule_list
+    from openapi_server.moderation.admin.rule_set import packaged_rules
+    from openapi_server.moderation.rules.fields import RuleFileError
 
     try:
         return read_rule_list(file, packaged_rules())
@@ -104,8 +104,8 @@ def _right_rules(file: Path) -> list[RuleDocument]:
 
 def _keeping(office: Office) -> RuleKeeping:
     """Made here, for the packaged rules take a moment to read, and most commands need none."""
-    from openapi_server.safety.keeping.editing import RuleKeeping
-    from openapi_server.safety.keeping.live import LiveRules
+    from openapi_server.moderation.admin.live_rules import LiveRules
+    from openapi_server.moderation.admin.rule_admin import RuleKeeping
 
     return RuleKeeping(office.rules, office.clock, LiveRules(office.rules))
 

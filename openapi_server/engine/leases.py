@@ -8,11 +8,11 @@ from datetime import timedelta
 
 import structlog
 
-from openapi_server.engine.workers import is_surely_dead
-from openapi_server.errors import Interrupted, StoreUnavailable
-from openapi_server.interfaces import Clock, Store
-from openapi_server.records import Lease, Outcome
-from openapi_server.turn import TurnStatus
+from openapi_server.engine.worker import is_surely_dead
+from openapi_server.models.errors import Interrupted, StoreUnavailable
+from openapi_server.models.session import Lease, Outcome
+from openapi_server.models.turn import TurnStatus
+from openapi_server.protocols import Clock, Store
 
 log = structlog.get_logger(__name__)
 

@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from openapi_server.animals import Animal, Exchange, Fact, Prompt
-from openapi_server.engine.question import Question
-from openapi_server.engine.writer import TurnWriter, log_id
-from openapi_server.errors import ProviderFailed, StoreUnavailable
-from openapi_server.interfaces import Knowledge, Moderator, Provider, ReplyModerator, Store, Verdict
-from openapi_server.narration import Closing
-from openapi_server.records import TurnRecord
-from openapi_server.safety.gate.canary import new_canary
-from openapi_server.safety.gate.hold_back import Blocked, HoldBack
-from openapi_server.safety.gate.speech import say_checked
-from openapi_server.safety.masks.personal import without_masks
-from openapi_server.turn import FinishReason, Moderation, Stage, TurnStatus
+from openapi_server.engine.turn_request import Question
+from openapi_server.engine.turn_writer import TurnWriter, log_id
+from openapi_server.models.animal import Animal, Exchange, Fact, Prompt
+from openapi_server.models.errors import ProviderFailed, StoreUnavailable
+from openapi_server.models.session import TurnRecord
+from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnStatus
+from openapi_server.models.turn_events import Closing
+from openapi_server.moderation.output.output_buffer import Blocked, HoldBack
+from openapi_server.moderation.output.output_stream import say_checked
+from openapi_server.moderation.output.prompt_leaks import new_canary
+from openapi_server.moderation.pii.mask import without_masks
+from openapi_server.protocols import Knowledge, Moderator, Provider, ReplyModerator, Store, Verdict
 
 RECALLED_TURNS = 50
 _SURROGATE = re.compile("[\ud800-\udfff]")

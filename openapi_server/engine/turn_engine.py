@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from openapi_server.engine.beginnings import Beginnings, Joined
-from openapi_server.engine.endings import Endings
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
-from openapi_server.engine.question import Place, Question
-from openapi_server.engine.readers import TurnReader
-from openapi_server.engine.running import RunningTurn
-from openapi_server.engine.writer import TurnWriter, log_id
-from openapi_server.errors import (
+from openapi_server.engine.running_turn import RunningTurn
+from openapi_server.engine.turn_end import Endings
+from openapi_server.engine.turn_reader import TurnReader
+from openapi_server.engine.turn_request import Place, Question
+from openapi_server.engine.turn_start import Beginnings, Joined
+from openapi_server.engine.turn_writer import TurnWriter, log_id
+from openapi_server.models.errors import (
     ChatError,
     Draining,
     FieldError,
@@ -37,10 +37,10 @@ from openapi_server.errors import (
     TurnRunning,
     TurnTimeout,
 )
-from openapi_server.interfaces import Clock, EventLog, LogClosed, Store
-from openapi_server.narration import Closing
-from openapi_server.records import IdempotencyKey, TurnRecord
-from openapi_server.turn import Failed, Started, TurnState, fold
+from openapi_server.models.session import IdempotencyKey, TurnRecord
+from openapi_server.models.turn import Failed, Started, TurnState, fold
+from openapi_server.models.turn_events import Closing
+from openapi_server.protocols import Clock, EventLog, LogClosed, Store
 
 # How long a new question waits for a turn that is as good as over, in seconds.
 OVER_SOON_S = 0.5

@@ -10,10 +10,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from openapi_server.alarm import Alarm
-from openapi_server.event_logs.waking import WakeQueue
-from openapi_server.interfaces import Clock, LogClosed
-from openapi_server.turn import Entry, TurnEvent
+from openapi_server.clock import DeadlineTimer
+from openapi_server.event_logs.wake_queue import WakeQueue
+from openapi_server.models.turn import Entry, TurnEvent
+from openapi_server.protocols import Clock, LogClosed
 
 
 class _TurnLog:
@@ -45,7 +45,7 @@ class MemoryTail:
         self._seen = after
         self._news = asyncio.Event()
         self._is_late = False
-        self._alarm = Alarm(self._give_up)
+        self._alarm = DeadlineTimer(self._give_up)
         log.wakers.add(self._news)
 
     async def read(self, wait_s: float) -> Sequence[Entry]:
@@ -53,12 +53,12 @@ class MemoryTail:
         if fresh or self.is_over:
             return fresh
         self._is_late = False
-        self._alarm.ring_in(wait_s)
+        self._alarm.set(wait_s)
         # Who is woken in turn may have found the news before: then there is nothing new yet, and the wait goes on.
         while not (fresh or self.is_over or self._is_late):
             await self._news.wait()
             fresh = self._take()
-        self._alarm.hush()
+        self._alarm.clear()
         return fresh
 
     def _give_up(self) -> None:

@@ -11,7 +11,7 @@ from connexion.lifecycle import ConnexionRequest, ConnexionResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from openapi_server.errors import (
+from openapi_server.models.errors import (
     BodyTooLarge,
     ChatError,
     InvalidInput,

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from openapi_server.errors import FieldError, InvalidInput
+from openapi_server.models.errors import FieldError, InvalidInput
 
 MAX_DEPTH = 32
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")

@@ -13,8 +13,8 @@ from jsonschema.validators import extend
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
-from openapi_server.errors import FieldError, InvalidInput
 from openapi_server.http.strict_json import parse
+from openapi_server.models.errors import FieldError, InvalidInput
 
 TYPE_NAMES = {
     "string": "a text",

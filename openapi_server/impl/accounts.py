@@ -8,11 +8,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from openapi_server.accounts.accounts import Granted
-from openapi_server.audit import Actor, Deed
-from openapi_server.errors import BadCredentials
-from openapi_server.http.auditing import noted
-from openapi_server.http.bridge import Call, on_loop
-from openapi_server.people import Person
+from openapi_server.http.async_handlers import Call, on_loop
+from openapi_server.http.audit import noted
+from openapi_server.models.audit import Actor, Deed
+from openapi_server.models.errors import BadCredentials
+from openapi_server.models.user import Person
 
 
 @on_loop

@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from openapi_server.errors import AnimalNotFound
-from openapi_server.http.bridge import Call, on_loop
+from openapi_server.http.async_handlers import Call, on_loop
+from openapi_server.models.errors import AnimalNotFound
 from openapi_server.wire.animals import details_object, summary_object
 from openapi_server.wire.etags import etag
 

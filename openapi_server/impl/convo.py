@@ -9,16 +9,16 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from openapi_server.engine.question import Place, Question
 from openapi_server.engine.turn_engine import Accepted
-from openapi_server.errors import FieldError, InvalidInput
-from openapi_server.http.bridge import Call, on_loop
-from openapi_server.http.ownership import Doing, session_for, turn_for
-from openapi_server.http.visitors import Visitor, identify
-from openapi_server.impl.questions import animal_named, idempotency_keys
-from openapi_server.impl.reading import WholeAnswer, attached, resumed, streamed
-from openapi_server.records import TurnRecord
-from openapi_server.turn import AgeGroup
+from openapi_server.engine.turn_request import Place, Question
+from openapi_server.http.async_handlers import Call, on_loop
+from openapi_server.http.authorization import Doing, session_for, turn_for
+from openapi_server.http.identity import Visitor, identify
+from openapi_server.impl.turn_requests import animal_named, idempotency_keys
+from openapi_server.impl.turn_responses import WholeAnswer, attached, resumed, streamed
+from openapi_server.models.errors import FieldError, InvalidInput
+from openapi_server.models.session import TurnRecord
+from openapi_server.models.turn import AgeGroup
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.convo_json import answer_object, state_object, stopped_object
 

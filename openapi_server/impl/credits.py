@@ -8,13 +8,13 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from openapi_server.audit import Deed
-from openapi_server.errors import UserNotFound
-from openapi_server.http.auditing import noted
-from openapi_server.http.bridge import Call, on_loop
+from openapi_server.http.async_handlers import Call, on_loop
+from openapi_server.http.audit import noted
 from openapi_server.impl.accounts import caller
-from openapi_server.ledger import Allocation
-from openapi_server.people import Person, Role
+from openapi_server.models.audit import Deed
+from openapi_server.models.credits import Allocation
+from openapi_server.models.errors import UserNotFound
+from openapi_server.models.user import Person, Role
 from openapi_server.wire.timestamps import iso_millis
 
 

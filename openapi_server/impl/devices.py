@@ -10,19 +10,19 @@ import structlog
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openapi_server.animals import Animal
-from openapi_server.engine.question import Place, Question
-from openapi_server.engine.readers import TurnReader
 from openapi_server.engine.turn_engine import Accepted
-from openapi_server.errors import FieldError, InvalidInput, SessionDeleted, SessionNotFound, StoreUnavailable
-from openapi_server.http.bridge import Call, on_loop
-from openapi_server.http.leaving import unless_left
+from openapi_server.engine.turn_reader import TurnReader
+from openapi_server.engine.turn_request import Place, Question
+from openapi_server.http.async_handlers import Call, on_loop
+from openapi_server.http.disconnect import unless_left
+from openapi_server.http.identity import Device, Visitor, device_of, known_owner
 from openapi_server.http.problems import problem_json
-from openapi_server.http.visitors import Device, Visitor, device_of, known_owner
-from openapi_server.impl.questions import idempotency_keys
-from openapi_server.impl.reading import attached, is_in, resumed, streamed
-from openapi_server.records import SessionRecord
-from openapi_server.turn import Completed, Failed
+from openapi_server.impl.turn_requests import idempotency_keys
+from openapi_server.impl.turn_responses import attached, is_in, resumed, streamed
+from openapi_server.models.animal import Animal
+from openapi_server.models.errors import FieldError, InvalidInput, SessionDeleted, SessionNotFound, StoreUnavailable
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import Completed, Failed
 from openapi_server.wire.devices import DEVICES, session_object
 
 log = structlog.get_logger(__name__)

@@ -8,16 +8,16 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from openapi_server.audit import Deed, short_id
-from openapi_server.errors import SessionNotFound
-from openapi_server.http.auditing import noted
-from openapi_server.http.bridge import Call, on_loop
-from openapi_server.http.ownership import Doing, session_for
-from openapi_server.http.visitors import known_owner
+from openapi_server.http.async_handlers import Call, on_loop
+from openapi_server.http.audit import noted
+from openapi_server.http.authorization import Doing, session_for
+from openapi_server.http.identity import known_owner
 from openapi_server.impl.streaming_response import SSEStreamer
-from openapi_server.interfaces import Store
-from openapi_server.records import SessionRecord, TurnRecord
-from openapi_server.summaries import Summary, summarize
+from openapi_server.models.audit import Deed, short_id
+from openapi_server.models.errors import SessionNotFound
+from openapi_server.models.session import SessionRecord, TurnRecord
+from openapi_server.models.summary import Summary, summarize
+from openapi_server.protocols import Store
 from openapi_server.wire.history import history_object, session_object
 
 TURNS_A_PAGE = 100

@@ -9,17 +9,17 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from openapi_server.animals import Exchange
-from openapi_server.engine.question import Place, Question
 from openapi_server.engine.turn_engine import Accepted
-from openapi_server.errors import JobNotFound, TurnNotFound, TurnRunning
-from openapi_server.http.bridge import Call, on_loop
-from openapi_server.http.ownership import is_callers
-from openapi_server.http.visitors import Visitor, identify, known_owner, session_named
-from openapi_server.impl.questions import animal_named, idempotency_keys
-from openapi_server.impl.reading import resumed, streamed
-from openapi_server.people import Role
-from openapi_server.records import Page, TurnRecord
+from openapi_server.engine.turn_request import Place, Question
+from openapi_server.http.async_handlers import Call, on_loop
+from openapi_server.http.authorization import is_callers
+from openapi_server.http.identity import Visitor, identify, known_owner, session_named
+from openapi_server.impl.turn_requests import animal_named, idempotency_keys
+from openapi_server.impl.turn_responses import resumed, streamed
+from openapi_server.models.animal import Exchange
+from openapi_server.models.errors import JobNotFound, TurnNotFound, TurnRunning
+from openapi_server.models.session import Page, TurnRecord
+from openapi_server.models.user import Role
 from openapi_server.wire.platform import PLATFORM, accepted_object, job_object, turn_id_of
 
 NO_TURNS: Page[TurnRecord] = Page(())

@@ -9,17 +9,17 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from openapi_server.engine.beginnings import new_id
-from openapi_server.engine.question import Place, Question
-from openapi_server.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
-from openapi_server.http.bridge import Call, on_loop
-from openapi_server.http.ownership import Doing, session_for
-from openapi_server.http.visitors import identify
+from openapi_server.engine.turn_request import Place, Question
+from openapi_server.engine.turn_start import new_id
+from openapi_server.http.async_handlers import Call, on_loop
+from openapi_server.http.authorization import Doing, session_for
+from openapi_server.http.identity import identify
 from openapi_server.impl.history import delete_session
-from openapi_server.impl.questions import animal_named, idempotency_keys
-from openapi_server.impl.reading import is_in, resumed, streamed
-from openapi_server.ledger import Charge
-from openapi_server.records import SessionRecord
+from openapi_server.impl.turn_requests import animal_named, idempotency_keys
+from openapi_server.impl.turn_responses import is_in, resumed, streamed
+from openapi_server.models.credits import Charge
+from openapi_server.models.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
+from openapi_server.models.session import SessionRecord
 from openapi_server.wire.sessions import (
     SESSIONS,
     confirmed_object,

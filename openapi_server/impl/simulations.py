@@ -8,15 +8,15 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from openapi_server.animals import Animal
-from openapi_server.engine.beginnings import new_id
-from openapi_server.errors import ChatError, NotFound, ProviderFailed, TurnTimeout
-from openapi_server.http.bridge import Call, on_loop
-from openapi_server.http.visitors import identify
-from openapi_server.impl.questions import animal_named
+from openapi_server.engine.turn_start import new_id
+from openapi_server.http.async_handlers import Call, on_loop
+from openapi_server.http.identity import identify
 from openapi_server.impl.streaming_response import SSEStreamer
-from openapi_server.narration import Narrator
-from openapi_server.turn import AgeGroup, Stage, Started, TurnEvent
+from openapi_server.impl.turn_requests import animal_named
+from openapi_server.models.animal import Animal
+from openapi_server.models.errors import ChatError, NotFound, ProviderFailed, TurnTimeout
+from openapi_server.models.turn import AgeGroup, Stage, Started, TurnEvent
+from openapi_server.models.turn_events import Narrator
 from openapi_server.wire.platform import PLATFORM, heartbeat
 
 # The contract's own end of patience: everything has finished or failed by then.

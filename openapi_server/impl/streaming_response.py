@@ -12,23 +12,15 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from openapi_server.clock import SystemClock
-from openapi_server.engine.beginnings import new_id
-from openapi_server.engine.readers import TurnReader
-from openapi_server.engine.writer import log_id
-from openapi_server.errors import ChatError, Interrupted, ProviderFailed
-from openapi_server.http.leaving import Patience, unless_left
-from openapi_server.interfaces import Clock
-from openapi_server.narration import Closing, Narrator
-from openapi_server.records import SessionRecord, TurnRecord
-from openapi_server.turn import (
-    AgeGroup,
-    Entry,
-    Failed,
-    Started,
-    TurnEvent,
-    TypingStarted,
-    TypingStopped,
-)
+from openapi_server.engine.turn_reader import TurnReader
+from openapi_server.engine.turn_start import new_id
+from openapi_server.engine.turn_writer import log_id
+from openapi_server.http.disconnect import Patience, unless_left
+from openapi_server.models.errors import ChatError, Interrupted, ProviderFailed
+from openapi_server.models.session import SessionRecord, TurnRecord
+from openapi_server.models.turn import AgeGroup, Entry, Failed, Started, TurnEvent, TypingStarted, TypingStopped
+from openapi_server.models.turn_events import Closing, Narrator
+from openapi_server.protocols import Clock
 from openapi_server.wire import history
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.sse import STREAM_HEADERS, Contract, Frame, JsonObject, comment, retry_line

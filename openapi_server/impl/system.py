@@ -6,8 +6,8 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp
 
 from openapi_server import __version__
-from openapi_server.errors import ChatError, Draining, StoreUnavailable
-from openapi_server.http.bridge import Call, on_loop
+from openapi_server.http.async_handlers import Call, on_loop
+from openapi_server.models.errors import ChatError, Draining, StoreUnavailable
 from openapi_server.web.welcome import curl_to_paste, welcome_page
 from openapi_server.wire.animals import summary_object
 from openapi_server.wire.timestamps import iso_millis

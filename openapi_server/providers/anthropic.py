@@ -8,12 +8,12 @@ from anthropic import AsyncAnthropic, AsyncStream, Timeout
 from anthropic.types import MessageParam, RawMessageStreamEvent
 from anthropic.types import Usage as AnthropicUsage
 
-from openapi_server.animals import Prompt
-from openapi_server.interfaces import Spoken
-from openapi_server.prompting import ChatMessage, Speaker, messages, system_prompt
+from openapi_server.models.animal import Prompt
+from openapi_server.models.turn import FinishReason, Usage
+from openapi_server.protocols import Spoken
 from openapi_server.providers.failures import failed, failed_with
-from openapi_server.providers.speech import LONGEST_SILENCE_S, OneSpeech, Speech, count_of, finish_of, text_of
-from openapi_server.turn import FinishReason, Usage
+from openapi_server.providers.options import LONGEST_SILENCE_S, OneSpeech, Speech, count_of, finish_of, text_of
+from openapi_server.providers.prompt import ChatMessage, Speaker, messages, system_prompt
 
 _FINISHED = {
     "max_tokens": FinishReason.LENGTH,

@@ -10,13 +10,13 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 
-from openapi_server.animals import Prompt
-from openapi_server.interfaces import Spoken
-from openapi_server.prompting import messages, system_prompt
+from openapi_server.models.animal import Prompt
+from openapi_server.models.turn import FinishReason, Usage
+from openapi_server.protocols import Spoken
 from openapi_server.providers.failures import MindFailed, failed
-from openapi_server.providers.listening import Listening
-from openapi_server.providers.speech import OneSpeech, Speech, count_of, finish_of, text_of
-from openapi_server.turn import FinishReason, Usage
+from openapi_server.providers.options import OneSpeech, Speech, count_of, finish_of, text_of
+from openapi_server.providers.prompt import messages, system_prompt
+from openapi_server.providers.thread_stream import Listening
 
 # Each turn that is spoken has a connection of its own; beyond these, one that is not kept.
 CONNECTIONS = 100

@@ -7,8 +7,8 @@ from enum import StrEnum
 
 import structlog
 
-from openapi_server.errors import ProviderFailed
-from openapi_server.interfaces import Clock
+from openapi_server.models.errors import ProviderFailed
+from openapi_server.protocols import Clock
 
 log = structlog.get_logger(__name__)
 

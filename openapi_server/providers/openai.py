@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator, Sequence
 from openai import AsyncOpenAI, AsyncStream, Timeout, omit
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from openapi_server.animals import Prompt
-from openapi_server.interfaces import Spoken
-from openapi_server.prompting import ChatMessage, Speaker, messages, system_prompt
+from openapi_server.models.animal import Prompt
+from openapi_server.models.turn import FinishReason, Usage
+from openapi_server.protocols import Spoken
 from openapi_server.providers.failures import failed, failed_with
-from openapi_server.providers.speech import (
+from openapi_server.providers.options import (
     LONGEST_SILENCE_S,
     OneSpeech,
     Speech,
@@ -20,7 +20,7 @@ from openapi_server.providers.speech import (
     finish_of,
     text_of,
 )
-from openapi_server.turn import FinishReason, Usage
+from openapi_server.providers.prompt import ChatMessage, Speaker, messages, system_prompt
 
 _FINISHED = {"length": FinishReason.LENGTH, "content_filter": FinishReason.BLOCKED}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
-from openapi_server.animals import Animal
+from openapi_server.models.animal import Animal
 
 PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
 

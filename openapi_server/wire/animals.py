@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openapi_server.animals import Animal
+from openapi_server.models.animal import Animal
 
 
 def summary_object(animal: Animal) -> dict[str, object]:

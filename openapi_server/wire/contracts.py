@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from openapi_server.wire.chat import TOKENS
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.devices import DEVICES
 from openapi_server.wire.platform import PLATFORM
 from openapi_server.wire.sessions import SESSIONS
 from openapi_server.wire.sse import Contract
-from openapi_server.wire.tokens import TOKENS
 
 
 class Operation(NamedTuple):

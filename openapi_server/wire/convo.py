@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from openapi_server.errors import Problem
-from openapi_server.turn import (
+from openapi_server.models.errors import Problem
+from openapi_server.models.turn import (
     Chunk,
     Completed,
     Entry,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from openapi_server.errors import Problem
-from openapi_server.records import Outcome, TurnRecord
-from openapi_server.turn import Failed, Moderation, TurnState
+from openapi_server.models.errors import Problem
+from openapi_server.models.session import Outcome, TurnRecord
+from openapi_server.models.turn import Failed, Moderation, TurnState
 from openapi_server.wire.convo import error_object, source_object
 from openapi_server.wire.timestamps import iso_millis
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from openapi_server.records import SessionRecord
-from openapi_server.turn import Chunk, Completed, Entry, Failed
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import Chunk, Completed, Entry, Failed
 from openapi_server.wire.problem import problem_object
 from openapi_server.wire.sse import Contract, Frame, quiet_heartbeat
 from openapi_server.wire.timestamps import iso_millis, naive_micros

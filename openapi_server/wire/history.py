@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from openapi_server.records import Page, SessionRecord, TurnRecord
-from openapi_server.summaries import Summary
+from openapi_server.models.session import Page, SessionRecord, TurnRecord
+from openapi_server.models.summary import Summary
 from openapi_server.wire.sse import Frame
 from openapi_server.wire.timestamps import iso_millis
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from openapi_server.errors import Problem
-from openapi_server.records import TurnRecord
-from openapi_server.turn import (
+from openapi_server.models.errors import Problem
+from openapi_server.models.session import TurnRecord
+from openapi_server.models.turn import (
     Completed,
     Entry,
     Failed,

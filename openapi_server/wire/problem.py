@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openapi_server.errors import Problem
+from openapi_server.models.errors import Problem
 
 PROBLEM_JSON = "application/problem+json"
 

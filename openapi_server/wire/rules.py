@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from openapi_server.ruling import ListedRule, RuleDocument
+from openapi_server.models.rule import ListedRule, RuleDocument
 from openapi_server.wire.timestamps import iso_millis
 
 _WIRE_NAMES = {"from_age": "fromAge", "to_age": "toAge"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from openapi_server.errors import Problem
-from openapi_server.interfaces import Model
-from openapi_server.records import Page, SessionRecord, TurnRecord
-from openapi_server.turn import Chunk, Completed, Entry, Failed, Usage
+from openapi_server.models.errors import Problem
+from openapi_server.models.session import Page, SessionRecord, TurnRecord
+from openapi_server.models.turn import Chunk, Completed, Entry, Failed, Usage
+from openapi_server.protocols import Model
 from openapi_server.wire.problem import problem_object
 from openapi_server.wire.sse import Contract, Frame, quiet_heartbeat
 from openapi_server.wire.timestamps import iso_millis

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from openapi_server.config import DEVELOPMENT_KEY
-from openapi_server.people import Login
+from openapi_server.models.user import Login
 
 # Anybody may know this one; where a server takes it for an HMAC key, anybody can sign.
 PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----\n"

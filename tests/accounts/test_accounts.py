@@ -13,10 +13,10 @@ from openapi_server.accounts.accounts import Accounts
 from openapi_server.accounts.passwords import Checked, Passwords
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.config import DEVELOPMENT_KEY
-from openapi_server.errors import BadCredentials
-from openapi_server.people import Role, User
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_accounts import SqliteAccounts
+from openapi_server.models.errors import BadCredentials
+from openapi_server.models.user import Role, User
+from openapi_server.storage.sqlite.accounts import SqliteAccounts
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.examples import NOON
 from tests.fakes import CHEAP_HASHER, FakeClock
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from openapi_server.admin import open_office
 from openapi_server.composition import open_services
 from openapi_server.config import ConfigError, Settings
-from openapi_server.errors import BadCredentials
-from openapi_server.office import open_office
-from openapi_server.people import Role
+from openapi_server.models.errors import BadCredentials
+from openapi_server.models.user import Role
 
 OWN_KEY = "0123456789abcdef0123456789abcdef"
 PRODUCTION = {"environment": "production", "signing_key": OWN_KEY}

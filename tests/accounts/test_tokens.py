@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from openapi_server.accounts.tokens import AccessTokens, Claims, hash_of, new_refresh_token
 from openapi_server.config import DEVELOPMENT_KEY
-from openapi_server.errors import InvalidToken
-from openapi_server.people import Login
+from openapi_server.models.errors import InvalidToken
+from openapi_server.models.user import Login
 from tests.accounts.forgery import attacks, good_claims, made
 from tests.fakes import FakeClock
 

@@ -11,13 +11,13 @@ from typing import Any, cast
 import httpx
 
 from openapi_server.config import Settings
-from openapi_server.engine.beginnings import new_id
-from openapi_server.ledger import Allocation
-from openapi_server.people import Role, User
-from openapi_server.records import SessionRecord
-from openapi_server.services import Services
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_accounts import SqliteAccounts
+from openapi_server.engine.turn_start import new_id
+from openapi_server.http.services import Services
+from openapi_server.models.credits import Allocation
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.user import Role, User
+from openapi_server.storage.sqlite.accounts import SqliteAccounts
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.api.doors import DOORS
 from tests.conftest import Zoo, services_over
 from tests.fakes import CHEAP_HASHER, FakeClock, Lenient, Says, TinyZoo

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
+from openapi_server.devtools.check.streams import StreamRules
 from openapi_server.spec import load_spec
-from openapi_server.tools.check.streams import StreamRules
 from tests.api.test_accounts import bearer, log_in
 from tests.conftest import Zoo, template_of
 from tests.streams import Event, events_of

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from openapi_server.app import create_app
-from openapi_server.http.security import Bearer
-from openapi_server.people import Login, Role
+from openapi_server.http.authentication import Bearer
+from openapi_server.models.user import Login, Role
 from openapi_server.spec import load_spec
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_accounts import SqliteAccounts
+from openapi_server.storage.sqlite.accounts import SqliteAccounts
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.accounts.forgery import attacks
 from tests.asgi import Request, ask
 from tests.conftest import OpensClient, OpensServices

@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from openapi_server.interfaces import Spoken
-from openapi_server.turn import Usage
+from openapi_server.models.turn import Usage
+from openapi_server.protocols import Spoken
 from tests.conftest import OpensClient
 from tests.fakes import Blocks, Fails, Says, Waits
 from tests.streams import check_stream

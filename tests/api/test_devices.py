@@ -11,7 +11,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from openapi_server.interfaces import Store
+from openapi_server.protocols import Store
 from openapi_server.wire.timestamps import naive_micros
 from tests.api.doors import DEVICES, data_of, enter, ids_of, last, logged_in, turn_of
 from tests.asgi import Request, ask

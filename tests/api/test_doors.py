@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from openapi_server.config import LOCAL_ORIGINS
-from openapi_server.turn import FinishReason
+from openapi_server.models.turn import FinishReason
 from tests.api.doors import DOORS, Door, enter, ids_of, turn_of
 from tests.conftest import OpensZoo
 from tests.examples import DELICATE_TEXTS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from openapi_server.safety.moderator import RuleModerator
+from openapi_server.moderation.input_rules import RuleModerator
 from tests.conftest import OpensClient
 from tests.fakes import Says
 

@@ -12,13 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
-from openapi_server.animals import Animal
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
-from openapi_server.interfaces import Provider
-from openapi_server.keeping import PACKAGE, Document
+from openapi_server.http.services import Services
+from openapi_server.knowledge.admin.draft_comparison import SMALL_TALK
 from openapi_server.knowledge.documents.fields import LONGEST_TEXT, MOST_TEXTS
-from openapi_server.knowledge.documents.loading import (
+from openapi_server.knowledge.documents.schema import (
     GROUPS,
     LONGEST_TOKENS,
     MODEL,
@@ -27,14 +26,15 @@ from openapi_server.knowledge.documents.loading import (
     STATUSES,
     TOPICS,
 )
-from openapi_server.knowledge.keeping.comparing import SMALL_TALK
-from openapi_server.knowledge.library import AnimalLibrary
+from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.models.animal import Animal
+from openapi_server.models.document import PACKAGE, Document
+from openapi_server.models.turn import AgeGroup
+from openapi_server.protocols import Provider
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.services import Services
 from openapi_server.spec import load_spec
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_animals import SqliteAnimals
-from openapi_server.turn import AgeGroup
+from openapi_server.storage.sqlite.animals import SqliteAnimals
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.api.test_accounts import bearer, log_in
 from tests.api.test_minds import Speaks
 from tests.conftest import Zoo, services_over

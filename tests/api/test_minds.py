@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from openapi_server.animals import Mind, Prompt
-from openapi_server.interfaces import Spoken
-from openapi_server.providers.breaker import Breaker
+from openapi_server.models.animal import Mind, Prompt
+from openapi_server.models.turn import Usage
+from openapi_server.protocols import Spoken
+from openapi_server.providers.circuit_breaker import Breaker
 from openapi_server.providers.failures import MindFailed
-from openapi_server.providers.resilience import Patience, ResilientProvider
-from openapi_server.providers.speech import PROMPT_TOKENS, OneSpeech, Speech
-from openapi_server.turn import Usage
+from openapi_server.providers.fallback import Patience, ResilientProvider
+from openapi_server.providers.options import PROMPT_TOKENS, OneSpeech, Speech
 from tests.api.doors import CONVO, PLENTY, SESSIONS, data_of, enter, turn_of
 from tests.api.test_sessions import credits_of
 from tests.conftest import OpensZoo, Zoo

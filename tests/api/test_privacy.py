@@ -9,9 +9,9 @@ import httpx
 import pytest
 import structlog
 
-from openapi_server.audit import Deed
-from openapi_server.people import owner_behind
-from openapi_server.services import Services
+from openapi_server.http.services import Services
+from openapi_server.models.audit import Deed
+from openapi_server.models.user import owner_behind
 from tests.api.doors import CONVO, DEVICES, DOORS, PLATFORM, SESSIONS, TOKENS, Door, enter, logged_in, turn_of
 from tests.api.test_accounts import bearer, log_in
 from tests.conftest import OpensZoo

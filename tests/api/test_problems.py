@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import httpx
 import pytest
 
-from openapi_server.animals import Prompt
-from openapi_server.interfaces import OneModel, Spoken
+from openapi_server.models.animal import Prompt
+from openapi_server.protocols import OneModel, Spoken
 from tests.conftest import OpensClient
 from tests.fakes import TinyZoo
 

@@ -13,16 +13,16 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from openapi_server.audit import Deed
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
-from openapi_server.errors import StoreUnavailable
-from openapi_server.interfaces import Provider
-from openapi_server.ruling import MOST_RULES, RuleChange, RuleOperation
-from openapi_server.safety.rulebook.rules import Action, Strength
-from openapi_server.services import Services
+from openapi_server.http.services import Services
+from openapi_server.models.audit import Deed
+from openapi_server.models.errors import StoreUnavailable
+from openapi_server.models.rule import MOST_RULES, RuleChange, RuleOperation
+from openapi_server.moderation.rules.rules import Action, Strength
+from openapi_server.protocols import Provider
 from openapi_server.spec import load_spec
-from openapi_server.stores.sqlite_rules import SqliteRules
+from openapi_server.storage.sqlite.rules import SqliteRules
 from tests.api.test_accounts import bearer, log_in
 from tests.conftest import Zoo, services_over
 from tests.examples import NOON

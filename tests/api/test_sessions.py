@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from openapi_server.interfaces import Spoken
-from openapi_server.turn import Usage
+from openapi_server.models.turn import Usage
+from openapi_server.protocols import Spoken
 from tests.api.doors import PLENTY, SESSIONS, Visit, data_of, enter, last, logged_in, turn_of
 from tests.api.test_doors import UNKNOWN
 from tests.conftest import OpensZoo, Zoo

@@ -13,10 +13,10 @@ from click.testing import CliRunner, Result
 from openapi_server.accounts import passwords
 from openapi_server.cli import main
 from openapi_server.clock import SystemClock
-from openapi_server.people import Role, User
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_accounts import SqliteAccounts
-from openapi_server.stores.sqlite_credits import SqliteCredits
+from openapi_server.models.user import Role, User
+from openapi_server.storage.sqlite.accounts import SqliteAccounts
+from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.store import SqliteStore
 
 PASSWORD = "roar roar"
 

@@ -12,11 +12,11 @@ from click.testing import CliRunner, Result
 
 from openapi_server.cli import main
 from openapi_server.clock import SystemClock
-from openapi_server.keeping import COMMAND_LINE, Change, KeptAnimal
-from openapi_server.knowledge.documents.loading import animal_files
-from openapi_server.knowledge.library import PACKAGED_ANIMALS
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_animals import SqliteAnimals
+from openapi_server.knowledge.documents.schema import animal_files
+from openapi_server.knowledge.service import PACKAGED_ANIMALS
+from openapi_server.models.document import COMMAND_LINE, Change, KeptAnimal
+from openapi_server.storage.sqlite.animals import SqliteAnimals
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.knowledge.test_loading import MOLE, spoilt, written
 
 PACKAGED = [file.stem for file in animal_files(PACKAGED_ANIMALS)]

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
+from openapi_server.admin import Office, open_office
 from openapi_server.cli import main
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
-from openapi_server.ledger import Allocation
-from openapi_server.office import Office, open_office
-from openapi_server.people import Role, User, owner_behind
+from openapi_server.models.credits import Allocation
+from openapi_server.models.user import Role, User, owner_behind
 from tests.examples import NOTEBOOK, a_session, a_turn, an_outcome
 
 T = TypeVar("T")

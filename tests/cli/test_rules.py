@@ -12,11 +12,11 @@ from click.testing import CliRunner, Result
 
 from openapi_server.cli import main
 from openapi_server.clock import SystemClock
-from openapi_server.keeping import COMMAND_LINE
-from openapi_server.ruling import MOST_RULES, KeptRules
-from openapi_server.safety.keeping.overlay import packaged_rules
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_rules import SqliteRules
+from openapi_server.models.document import COMMAND_LINE
+from openapi_server.models.rule import MOST_RULES, KeptRules
+from openapi_server.moderation.admin.rule_set import packaged_rules
+from openapi_server.storage.sqlite.rules import SqliteRules
+from openapi_server.storage.sqlite.store import SqliteStore
 
 PARTY: dict[str, Any] = {
     "name": "party",

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.errors import InsufficientCredits, InvalidInput, UserNotFound
-from openapi_server.interfaces import AccountStore, Clock, CreditStore
-from openapi_server.ledger import Allocation, Balance, Charge, EntryKind, LedgerEntry
-from openapi_server.people import Login, Person, Role, User
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_accounts import SqliteAccounts
-from openapi_server.stores.sqlite_credits import SqliteCredits
+from openapi_server.models.credits import Allocation, Balance, Charge, EntryKind, LedgerEntry
+from openapi_server.models.errors import InsufficientCredits, InvalidInput, UserNotFound
+from openapi_server.models.user import Login, Person, Role, User
+from openapi_server.protocols import AccountStore, Clock, CreditStore
+from openapi_server.storage.sqlite.accounts import SqliteAccounts
+from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.examples import NOON
 from tests.fakes import FakeClock
 

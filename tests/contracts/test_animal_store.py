@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openapi_server.errors import InvalidInput
-from openapi_server.interfaces import AnimalStore
-from openapi_server.keeping import PACKAGE, Change, Document, Draft, KeptAnimal, Operation
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_animals import SqliteAnimals
+from openapi_server.models.document import PACKAGE, Change, Document, Draft, KeptAnimal, Operation
+from openapi_server.models.errors import InvalidInput
+from openapi_server.protocols import AnimalStore
+from openapi_server.storage.sqlite.animals import SqliteAnimals
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.examples import DELICATE_TEXTS, NOON
 from tests.fakes import FakeClock
 

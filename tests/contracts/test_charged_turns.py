@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from openapi_server.errors import ChatError, InsufficientCredits, KeyReused, SessionNotFound, TurnRunning
-from openapi_server.interfaces import AccountStore, Clock, CreditStore, Store
-from openapi_server.ledger import Allocation, Charge, LedgerEntry
-from openapi_server.people import Role, User
-from openapi_server.records import IdempotencyKey, Outcome, SessionRecord
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_accounts import SqliteAccounts
-from openapi_server.stores.sqlite_credits import SqliteCredits
+from openapi_server.models.credits import Allocation, Charge, LedgerEntry
+from openapi_server.models.errors import ChatError, InsufficientCredits, KeyReused, SessionNotFound, TurnRunning
+from openapi_server.models.session import IdempotencyKey, Outcome, SessionRecord
+from openapi_server.models.user import Role, User
+from openapi_server.protocols import AccountStore, Clock, CreditStore, Store
+from openapi_server.storage.sqlite.accounts import SqliteAccounts
+from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.examples import NOON, SESSION_ID, TURN_ID, a_failure, a_session, a_turn, an_outcome
 from tests.fakes import FakeClock
 

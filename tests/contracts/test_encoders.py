@@ -16,11 +16,11 @@ import pytest
 from hypothesis import example, given, settings
 
 from openapi_server import wire
+from openapi_server.devtools.check.checker import CONTRACTS as CHECKED_CONTRACTS
+from openapi_server.devtools.check.findings import Violation
+from openapi_server.devtools.check.streams import Event, StreamRules, check_bytes, check_ids, check_progress, events_of
+from openapi_server.models.turn import Chunk, Completed, Entry, Stage, TurnEvent
 from openapi_server.spec import load_spec
-from openapi_server.tools.check.checker import CONTRACTS as CHECKED_CONTRACTS
-from openapi_server.tools.check.findings import Violation
-from openapi_server.tools.check.streams import Event, StreamRules, check_bytes, check_ids, check_progress, events_of
-from openapi_server.turn import Chunk, Completed, Entry, Stage, TurnEvent
 from openapi_server.wire.contracts import CONTRACTS
 from openapi_server.wire.sse import Contract, retry_line
 from tests.examples import EVENTS, TURN_ID, numbered

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from openapi_server.audit import NOBODY, Actor, AuditEntry, Deed
-from openapi_server.dossiers import Dossier, Erased, Subject
-from openapi_server.errors import SessionNotFound
-from openapi_server.interfaces import AccountStore, AuditTrail, Clock, CreditStore, PrivacyStore, Store
-from openapi_server.ledger import Allocation, Charge
-from openapi_server.people import Login, Role, User
-from openapi_server.records import DeviceUser, IdempotencyKey, Lease, Page
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_accounts import SqliteAccounts
-from openapi_server.stores.sqlite_audit import SqliteAudit
-from openapi_server.stores.sqlite_credits import SqliteCredits
-from openapi_server.stores.sqlite_privacy import SqlitePrivacy
+from openapi_server.models.audit import NOBODY, Actor, AuditEntry, Deed
+from openapi_server.models.credits import Allocation, Charge
+from openapi_server.models.errors import SessionNotFound
+from openapi_server.models.personal_data import Dossier, Erased, Subject
+from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Page
+from openapi_server.models.user import Login, Role, User
+from openapi_server.protocols import AccountStore, AuditTrail, Clock, CreditStore, PrivacyStore, Store
+from openapi_server.storage.sqlite.accounts import SqliteAccounts
+from openapi_server.storage.sqlite.audit import SqliteAudit
+from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.personal_data import SqlitePrivacy
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.examples import NOTEBOOK, SESSION_ID, TURN_ID, a_session, a_turn, an_outcome
 from tests.fakes import FakeClock
 

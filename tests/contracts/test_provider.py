@@ -16,15 +16,17 @@ from traceback import format_exception
 import pytest
 import structlog
 
-from openapi_server.animals import Exchange, Mind, Prompt
-from openapi_server.errors import ProviderFailed
-from openapi_server.interfaces import Composed, Provider, Spoken
-from openapi_server.prompting import system_prompt
+from openapi_server.models.animal import Exchange, Mind, Prompt
+from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.turn import FinishReason, Usage
+from openapi_server.protocols import Composed, Provider, Spoken
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.providers.speech import Speech
-from openapi_server.turn import FinishReason, Usage
+from openapi_server.providers.options import Speech
+from openapi_server.providers.prompt import system_prompt
 from tests.examples import DELICATE_TEXTS
 from tests.fakes import a_lion
+from tests.faults.dialects import OWN_WORDS
+from tests.faults.upstream import PIECES, Answer, At, Fault
 from tests.upstreams import (
     PATIENCE_S,
     READ_TIMEOUT_S,
@@ -36,8 +38,6 @@ from tests.upstreams import (
     talking,
     without_surroundings,
 )
-from trials.dialects import OWN_WORDS
-from trials.upstream import PIECES, Answer, At, Fault
 
 OpensProvider = Callable[[], AbstractAsyncContextManager[Provider]]
 

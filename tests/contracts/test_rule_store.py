@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from openapi_server.interfaces import RuleStore
-from openapi_server.ruling import KeptRule, KeptRules, RuleChange, RuleDocument, RuleOperation
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_rules import SqliteRules
+from openapi_server.models.rule import KeptRule, KeptRules, RuleChange, RuleDocument, RuleOperation
+from openapi_server.protocols import RuleStore
+from openapi_server.storage.sqlite.rules import SqliteRules
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.examples import DELICATE_TEXTS, NOON
 from tests.fakes import FakeClock
 

@@ -18,11 +18,11 @@ from typing import TypeVar
 
 import pytest
 
-from openapi_server.errors import InvalidInput, KeyReused, Problem, SessionNotFound, TurnRunning
-from openapi_server.interfaces import Clock, Store
-from openapi_server.records import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.turn import AgeGroup, FinishReason, Moderation, TurnStatus, Usage
+from openapi_server.models.errors import InvalidInput, KeyReused, Problem, SessionNotFound, TurnRunning
+from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
+from openapi_server.models.turn import AgeGroup, FinishReason, Moderation, TurnStatus, Usage
+from openapi_server.protocols import Clock, Store
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.examples import (
     DELICATE_TEXTS,
     NOON,

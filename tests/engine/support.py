@@ -8,15 +8,15 @@ from datetime import datetime
 
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
-from openapi_server.engine.question import Place, Question
 from openapi_server.engine.turn_engine import Limits, TurnEngine
-from openapi_server.errors import StoreUnavailable, TurnRunning
+from openapi_server.engine.turn_request import Place, Question
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.interfaces import Moderator, Provider
-from openapi_server.ledger import Charge
-from openapi_server.records import IdempotencyKey, Lease, Outcome, SessionRecord, TurnRecord
-from openapi_server.safety.replies import ReplyRules
-from openapi_server.turn import Entry
+from openapi_server.models.credits import Charge
+from openapi_server.models.errors import StoreUnavailable, TurnRunning
+from openapi_server.models.session import IdempotencyKey, Lease, Outcome, SessionRecord, TurnRecord
+from openapi_server.models.turn import Entry
+from openapi_server.moderation.output_rules import ReplyRules
+from openapi_server.protocols import Moderator, Provider
 from tests.fakes import FakeClock, Lenient, TinyZoo, a_lion
 
 # The real rules for replies: what a provider says passes through them in the engine.

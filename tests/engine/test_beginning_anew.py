@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from openapi_server.animals import Prompt
 from openapi_server.engine import turn_engine
-from openapi_server.engine.question import Question
 from openapi_server.engine.turn_engine import Accepted
-from openapi_server.errors import TurnRunning
-from openapi_server.interfaces import Composed, OneModel, Spoken
-from openapi_server.ledger import Charge
-from openapi_server.records import Outcome
-from openapi_server.turn import Completed, FinishReason, TurnStatus, Usage
+from openapi_server.engine.turn_request import Question
+from openapi_server.models.animal import Prompt
+from openapi_server.models.credits import Charge
+from openapi_server.models.errors import TurnRunning
+from openapi_server.models.session import Outcome
+from openapi_server.models.turn import Completed, FinishReason, TurnStatus, Usage
+from openapi_server.protocols import Composed, OneModel, Spoken
 from tests.engine.support import Bench, Shelf, hello
 from tests.fakes import Fails, Says, Waits
 

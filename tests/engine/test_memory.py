@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from openapi_server.animals import Animal, Exchange
-from openapi_server.engine.question import Place, Question
-from openapi_server.interfaces import Verdict
-from openapi_server.records import Outcome, SessionRecord, TurnRecord
-from openapi_server.turn import AgeGroup, FinishReason, Moderation, Source, Stage, StageChanged, TurnStatus
+from openapi_server.engine.turn_request import Place, Question
+from openapi_server.models.animal import Animal, Exchange
+from openapi_server.models.session import Outcome, SessionRecord, TurnRecord
+from openapi_server.models.turn import AgeGroup, FinishReason, Moderation, Source, Stage, StageChanged, TurnStatus
+from openapi_server.protocols import Verdict
 from tests.engine.support import Bench, hello
 from tests.fakes import Says, Unmoved, a_lion
 

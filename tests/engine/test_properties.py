@@ -9,11 +9,11 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.animals import Prompt
-from openapi_server.engine import endings
-from openapi_server.engine.question import Question
-from openapi_server.interfaces import OneModel, Spoken
-from openapi_server.turn import Chunk, Completed, Entry, Failed, TurnStatus
+from openapi_server.engine import turn_end
+from openapi_server.engine.turn_request import Question
+from openapi_server.models.animal import Prompt
+from openapi_server.models.turn import Chunk, Completed, Entry, Failed, TurnStatus
+from openapi_server.protocols import OneModel, Spoken
 from tests.engine.support import Bench, hello
 from tests.fakes import a_lion
 
@@ -125,7 +125,7 @@ def test_whatever_happens_to_a_turn_it_ends_once_and_everybody_hears_the_same(
             return await play(bench_log[0], puppet, happenings)
 
     # No waiting between the tries to settle: what is tested is the order of things, not their pace.
-    with mock.patch.object(endings, "SETTLE_AGAIN_AFTER_S", (0.0, 0.0)):
+    with mock.patch.object(turn_end, "SETTLE_AGAIN_AFTER_S", (0.0, 0.0)):
         listeners = asyncio.run(scenario())
 
     (bench,) = bench_log

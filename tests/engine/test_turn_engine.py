@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from openapi_server.engine.question import Place, Question
-from openapi_server.errors import AnimalMismatch, Draining, SessionNotFound, TurnNotFound
-from openapi_server.interfaces import Provider
-from openapi_server.records import Outcome, SessionRecord, TurnRecord
-from openapi_server.turn import Chunk, Completed, Failed, FinishReason, TurnStatus, fold
+from openapi_server.engine.turn_request import Place, Question
+from openapi_server.models.errors import AnimalMismatch, Draining, SessionNotFound, TurnNotFound
+from openapi_server.models.session import Outcome, SessionRecord, TurnRecord
+from openapi_server.models.turn import Chunk, Completed, Failed, FinishReason, TurnStatus, fold
+from openapi_server.protocols import Provider
 from tests.engine.support import Bench, hello
 from tests.fakes import Blocks, Fails, Says, Waits, a_lion
 
@@ -122,7 +122,7 @@ async def test_whoever_settles_second_tells_what_was_settled_first() -> None:
 
 async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """ "Complete" is never said of a reply that is not kept."""
-    monkeypatch.setattr("openapi_server.engine.endings.SETTLE_AGAIN_AFTER_S", (0, 0))
+    monkeypatch.setattr("openapi_server.engine.turn_end.SETTLE_AGAIN_AFTER_S", (0, 0))
     bench = Bench(Says("Roar!"))
     bench.store.is_away = True
 
@@ -135,7 +135,7 @@ async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.Mo
 
 async def test_a_store_that_comes_back_in_time_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine tries again before it gives up."""
-    monkeypatch.setattr("openapi_server.engine.endings.SETTLE_AGAIN_AFTER_S", (0, 0, 0))
+    monkeypatch.setattr("openapi_server.engine.turn_end.SETTLE_AGAIN_AFTER_S", (0, 0, 0))
     bench = Bench(Says("Roar!"))
     attempts = 0
     settle = bench.store.settle_turn

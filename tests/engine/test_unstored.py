@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from openapi_server.engine.question import Place, Question
-from openapi_server.errors import ProviderFailed, StoreUnavailable
-from openapi_server.records import SessionRecord
-from openapi_server.turn import Completed, Entry, Failed, FinishReason
+from openapi_server.engine.turn_request import Place, Question
+from openapi_server.models.errors import ProviderFailed, StoreUnavailable
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import Completed, Entry, Failed, FinishReason
 from tests.engine.support import Bench, hello
 from tests.fakes import Blocks, Fails, Says, Waits, a_lion
 
@@ -21,7 +21,7 @@ NOT_KEPT = "The store is away: the reply is not kept"
 
 @pytest.fixture(autouse=True)
 def no_waiting_between_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openapi_server.engine.endings.SETTLE_AGAIN_AFTER_S", (0, 0))
+    monkeypatch.setattr("openapi_server.engine.turn_end.SETTLE_AGAIN_AFTER_S", (0, 0))
 
 
 def of_a_device() -> Question:

@@ -10,7 +10,7 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from openapi_server.http.edge import EXPOSED, Edge
+from openapi_server.http.cors import EXPOSED, Edge
 from tests.asgi import Answer, Arrives, Echoes, Raises, Request, Wire, ask
 
 OURS = ("https://zoo.example", "http://localhost:3000")

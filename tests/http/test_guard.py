@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
-from openapi_server.http.guard import MAX_HEADER_BYTES, MAX_PATH_BYTES, Guard
+from openapi_server.http.request_limits import MAX_HEADER_BYTES, MAX_PATH_BYTES, Guard
 from tests.asgi import WAIT_S, Arrives, Echoes, Leaves, Request, ask
 
 LIMIT = 1000

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.errors import InvalidInput
 from openapi_server.http.strict_json import MAX_DEPTH, parse
+from openapi_server.models.errors import InvalidInput
 from tests.examples import DELICATE_TEXTS
 
 # Name, body, and the field and words of the refusal.

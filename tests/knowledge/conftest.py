@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openapi_server.knowledge.library import AnimalLibrary
+from openapi_server.knowledge.service import AnimalLibrary
 from tests.extras import need_semantic_extra
 
 LEARNED_WITHIN_S = 300
@@ -36,7 +36,7 @@ def by_words() -> Iterator[AnimalLibrary]:
 @pytest.fixture(scope="session")
 def by_meaning(semantic_extra: None, vectors_folder: Path) -> Iterator[AnimalLibrary]:
     """Ready to be asked. The lock lets one worker process of the suite compute, and the others read what it wrote."""
-    from openapi_server.knowledge.finding.meanings import SentenceMeanings
+    from openapi_server.knowledge.retrieval.sentence_vectors import SentenceMeanings
 
     with (vectors_folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from openapi_server.animals import Fact
-from openapi_server.knowledge.finding.fusing import CANDIDATES, Nearness, fused
-from openapi_server.knowledge.finding.questions import Question, Term
-from openapi_server.knowledge.finding.ranking import Found
-from openapi_server.knowledge.finding.search import Matched
+from openapi_server.knowledge.retrieval.fusion import CANDIDATES, Nearness, fused
+from openapi_server.knowledge.retrieval.query import Question, Term
+from openapi_server.knowledge.retrieval.ranking import Found
+from openapi_server.knowledge.retrieval.search import Matched
+from openapi_server.models.animal import Fact
 from tests.fakes import a_fact
 
 FACTS = tuple(a_fact(name) for name in "mane roar paws cubs tail teeth sleep speed poo water".split())

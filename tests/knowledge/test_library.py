@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from openapi_server.animals import Animal, Exchange, Fact
-from openapi_server.interfaces import Knowledge
-from openapi_server.knowledge.library import AnimalLibrary
-from openapi_server.turn import AgeGroup
+from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.models.animal import Animal, Exchange, Fact
+from openapi_server.models.turn import AgeGroup
+from openapi_server.protocols import Knowledge
 
 
 @pytest.fixture(scope="module", params=["by words", "by meaning"])

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from openapi_server.animals import Mind
-from openapi_server.knowledge.documents.loading import AnimalFileError, read_animal, read_folder
-from openapi_server.knowledge.library import PACKAGED_ANIMALS
-from openapi_server.turn import AgeGroup
+from openapi_server.knowledge.documents.schema import AnimalFileError, read_animal, read_folder
+from openapi_server.knowledge.service import PACKAGED_ANIMALS
+from openapi_server.models.animal import Mind
+from openapi_server.models.turn import AgeGroup
 
 FACT: dict[str, Any] = {
     "id": "top_speed",

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from openapi_server.knowledge.library import AnimalLibrary
+from openapi_server.knowledge.service import AnimalLibrary
 from tests.fakes import a_fact, a_lion
 from tests.report import Report
 
 if TYPE_CHECKING:
-    from openapi_server.knowledge.finding.meanings import SentenceMeanings
-    from openapi_server.knowledge.finding.minilm import Vectors
+    from openapi_server.knowledge.retrieval.minilm import Vectors
+    from openapi_server.knowledge.retrieval.sentence_vectors import SentenceMeanings
 
 SOON_S = 10
 LION = a_lion()
@@ -52,7 +52,7 @@ Opens = Callable[..., "SentenceMeanings"]
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opens]:
     """Meanings over a file that stays, and a model of the test's choice."""
-    from openapi_server.knowledge.finding.meanings import SentenceMeanings
+    from openapi_server.knowledge.retrieval.sentence_vectors import SentenceMeanings
 
     all_opened: list[SentenceMeanings] = []
 

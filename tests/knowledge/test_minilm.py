@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from openapi_server.knowledge.finding.minilm import MiniLM
+    from openapi_server.knowledge.retrieval.minilm import MiniLM
 
 
 @pytest.fixture(scope="module")
 def model(semantic_extra: None) -> MiniLM:
-    from openapi_server.knowledge.finding.minilm import MiniLM
+    from openapi_server.knowledge.retrieval.minilm import MiniLM
 
     return MiniLM.load()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openapi_server.knowledge.library import AnimalLibrary
-from openapi_server.turn import AgeGroup
+from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.models.turn import AgeGroup
 from tests.report import Report
 
 FOLDER = Path(__file__).parent

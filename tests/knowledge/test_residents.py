@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from openapi_server.animals import Animal
-from openapi_server.errors import StoreUnavailable
-from openapi_server.interfaces import AnimalStore
-from openapi_server.keeping import PACKAGE, Change, Document, News, Operation
-from openapi_server.knowledge.documents.loading import animal_of
-from openapi_server.knowledge.finding.fusing import Nearness
-from openapi_server.knowledge.finding.lexicon import Lexicon
-from openapi_server.knowledge.keeping.seeding import seed
-from openapi_server.knowledge.library import AnimalLibrary
-from openapi_server.knowledge.residents import Residents
-from openapi_server.stores.sqlite import SqliteStore
-from openapi_server.stores.sqlite_animals import SqliteAnimals
-from openapi_server.turn import AgeGroup
+from openapi_server.knowledge.admin.seeding import seed
+from openapi_server.knowledge.documents.schema import animal_of
+from openapi_server.knowledge.index_cache import Residents
+from openapi_server.knowledge.retrieval.fusion import Nearness
+from openapi_server.knowledge.retrieval.synonyms import Lexicon
+from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.models.animal import Animal
+from openapi_server.models.document import PACKAGE, Change, Document, News, Operation
+from openapi_server.models.errors import StoreUnavailable
+from openapi_server.models.turn import AgeGroup
+from openapi_server.protocols import AnimalStore
+from openapi_server.storage.sqlite.animals import SqliteAnimals
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.examples import NOON
 from tests.fakes import FakeClock
 from tests.knowledge.test_loading import MOLE

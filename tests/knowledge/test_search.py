@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.knowledge.documents.loading import read_animal
-from openapi_server.knowledge.finding.lexicon import Lexicon
-from openapi_server.knowledge.finding.questions import tokens
-from openapi_server.knowledge.finding.search import FactIndex
-from openapi_server.knowledge.finding.spelling import Speller
-from openapi_server.knowledge.library import PACKAGED_ANIMALS
+from openapi_server.knowledge.documents.schema import read_animal
+from openapi_server.knowledge.retrieval.query import tokens
+from openapi_server.knowledge.retrieval.search import FactIndex
+from openapi_server.knowledge.retrieval.spelling import Speller
+from openapi_server.knowledge.retrieval.synonyms import Lexicon
+from openapi_server.knowledge.service import PACKAGED_ANIMALS
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.animals import Animal
-from openapi_server.knowledge.documents.loading import read_folder
-from openapi_server.knowledge.library import PACKAGED_ANIMALS
-from openapi_server.knowledge.wishes.wishes import beyond_wish, wished
+from openapi_server.knowledge.animal_switch.detection import beyond_wish, wished
+from openapi_server.knowledge.documents.schema import read_folder
+from openapi_server.knowledge.service import PACKAGED_ANIMALS
+from openapi_server.models.animal import Animal
 from tests.fakes import a_lion
 
 ZOO = read_folder(PACKAGED_ANIMALS)

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yaml.representer import SafeRepresenter
 
+from openapi_server.knowledge.documents.export import text_of
 from openapi_server.knowledge.documents.linting import Complaint, complaints
-from openapi_server.knowledge.documents.loading import animal_files, parsed, read_animal, read_document
-from openapi_server.knowledge.documents.writing import text_of
-from openapi_server.knowledge.library import PACKAGED_ANIMALS
+from openapi_server.knowledge.documents.schema import animal_files, parsed, read_animal, read_document
+from openapi_server.knowledge.service import PACKAGED_ANIMALS
 from tests.examples import DELICATE_TEXTS
 from tests.knowledge.test_loading import FACT, MOLE, spoilt, written
 

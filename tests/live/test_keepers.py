@@ -8,8 +8,8 @@ import sys
 
 import httpx
 
-from openapi_server.knowledge.documents.writing import text_of
-from openapi_server.wire.keepers import document_of
+from openapi_server.knowledge.documents.export import text_of
+from openapi_server.wire.animal_admin import document_of
 from tests.live.conftest import StartsServer
 from tests.live.processes import ServerProcess
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from bench.load import percentile, run_load
-from bench.streams import metronome
+from benchmarks.load import percentile, run_load
+from benchmarks.streams import metronome
 
 STREAMS = 1000
 PIECES = 30

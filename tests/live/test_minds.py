@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from tests.faults.dialects import OWN_WORDS, OpenAIDialect
+from tests.faults.upstream import Answer, At, Fault, Upstream
 from tests.live.conftest import StartsServer
 from tests.live.processes import ServerProcess
 from tests.streams import check_stream
-from trials.dialects import OWN_WORDS, OpenAIDialect
-from trials.upstream import Answer, At, Fault, Upstream
 
 KEY = "sk-a-very-secret-key"
 QUESTION = "How fast are quaggas?"

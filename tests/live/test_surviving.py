@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.faults.processes import ScriptedServer
+from tests.faults.scripts import Script
 from tests.live.conftest import StartsServer
 from tests.live.processes import ServerProcess
 from tests.live.test_process import wait_until
 from tests.streams import Event, check_stream, events_of
-from trials.processes import ScriptedServer
-from trials.scripts import Script
 
 LONG = {"message": "Tell me a story about yourself", "animalId": "lion_001"}
 

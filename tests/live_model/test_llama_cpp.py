@@ -10,17 +10,17 @@ from contextlib import aclosing
 import httpx
 import pytest
 
-from openapi_server.animals import Exchange, Prompt
 from openapi_server.clock import SystemClock
-from openapi_server.interfaces import Composed, Spoken
-from openapi_server.knowledge.library import AnimalLibrary
-from openapi_server.prompting import estimated_tokens, system_prompt, without_marks
-from openapi_server.providers.breaker import Breaker
+from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.models.animal import Exchange, Prompt
+from openapi_server.models.turn import AgeGroup, FinishReason
+from openapi_server.protocols import Composed, Spoken
+from openapi_server.providers.circuit_breaker import Breaker
 from openapi_server.providers.failures import Cause, MindFailed
+from openapi_server.providers.fallback import Patience, ResilientProvider
 from openapi_server.providers.openai import OpenAIProvider
-from openapi_server.providers.resilience import Patience, ResilientProvider
-from openapi_server.providers.speech import Speech
-from openapi_server.turn import AgeGroup, FinishReason
+from openapi_server.providers.options import Speech
+from openapi_server.providers.prompt import estimated_tokens, system_prompt, without_marks
 from tests.fakes import Says
 from tests.live_model.conftest import Peer
 from tests.live_model.peer import WINDOW_TOKENS

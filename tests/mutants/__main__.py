@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from openapi_server import server
 from openapi_server.app import create_app
 from openapi_server.config import load_settings
-from openapi_server.services import Services
+from openapi_server.http.services import Services
 from tests.mutants.catalogue import MUTANTS
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi_server.http.leaving import TRANSPORT
+from openapi_server.http.disconnect import TRANSPORT
 
 Breaker = Callable[[ASGIApp], ASGIApp]
 Edit = Callable[[bytes], bytes]

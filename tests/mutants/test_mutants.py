@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from openapi_server.tools.check.checker import CONTRACTS, Order, check
-from openapi_server.tools.check.findings import Finding, Verdict
-from openapi_server.tools.check.site import Accounts, Login
+from openapi_server.devtools.check.checker import CONTRACTS, Order, check
+from openapi_server.devtools.check.findings import Finding, Verdict
+from openapi_server.devtools.check.site import Accounts, Login
 from tests.live.processes import ServerProcess
 from tests.mutants.catalogue import MUTANTS, Mutant
 from tests.report import MUTANTS_CAUGHT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from openapi_server.providers.breaker import Attempt, Breaker
+from openapi_server.providers.circuit_breaker import Attempt, Breaker
 from tests.fakes import FakeClock
 
 PAUSE_S = 30

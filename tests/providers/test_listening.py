@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from openapi_server.providers.listening import AHEAD, Listening
+from openapi_server.providers.thread_stream import AHEAD, Listening
 
 PATIENCE_S = 10
 

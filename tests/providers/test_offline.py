@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.animals import Animal, Exchange, Fact, Individual, Prompt, Voice
-from openapi_server.interfaces import Composed, Provider, Spoken
+from openapi_server.models.animal import Animal, Exchange, Fact, Individual, Prompt, Voice
+from openapi_server.models.turn import AgeGroup, FinishReason, Source
+from openapi_server.protocols import Composed, Provider, Spoken
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.providers.offline.hearing import hear, told_name
-from openapi_server.turn import AgeGroup, FinishReason, Source
+from openapi_server.providers.offline.message import hear, told_name
 
 
 def fact(name: str, topic: str, *, level: AgeGroup = AgeGroup.ELEMENTARY, **wordings: str) -> Fact:

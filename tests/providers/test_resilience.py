@@ -12,17 +12,17 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from openapi_server.animals import Prompt
-from openapi_server.errors import ProviderFailed
-from openapi_server.interfaces import OneModel, Spoken
-from openapi_server.providers.breaker import Breaker
+from openapi_server.models.animal import Prompt
+from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.turn import FinishReason, Usage
+from openapi_server.protocols import OneModel, Spoken
+from openapi_server.providers.circuit_breaker import Breaker
 from openapi_server.providers.failures import Cause, MindFailed
-from openapi_server.providers.resilience import MOST_CHARACTERS, Patience, ResilientProvider
-from openapi_server.turn import FinishReason, Usage
+from openapi_server.providers.fallback import MOST_CHARACTERS, Patience, ResilientProvider
 from tests.fakes import FakeClock, Says
+from tests.faults.upstream import PIECES, Answer, At, Fault, Upstream
 from tests.report import Report
 from tests.upstreams import PATIENCE_S, READ_TIMEOUT_S, SPEECH, UPSTREAMS, Kind, a_prompt, without_surroundings
-from trials.upstream import PIECES, Answer, At, Fault, Upstream
 
 REPLY = "".join(PIECES)
 INSTEAD = "I know that by heart. "

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.devtools.processes import MockProcess, zoochat
 from tests.live.processes import ServerProcess
-from tests.tools.processes import MockProcess, zoochat
 
 RULE = "=" * 80
 

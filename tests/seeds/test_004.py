@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.devtools.processes import zoochat
 from tests.live.processes import ServerProcess
 from tests.streams import check_stream
-from tests.tools.processes import zoochat
 
 NAME = "Leo"  # of the animal that answers where no other was asked for
 

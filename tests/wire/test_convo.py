@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import given
 
-from openapi_server import turn
-from openapi_server.errors import (
+from openapi_server.devtools.check.findings import Violation
+from openapi_server.models import turn
+from openapi_server.models.errors import (
     ChatError,
     IdleTimeout,
     Interrupted,
@@ -18,8 +19,7 @@ from openapi_server.errors import (
     StoreUnavailable,
     TurnTimeout,
 )
-from openapi_server.tools.check.findings import Violation
-from openapi_server.turn import (
+from openapi_server.models.turn import (
     Chunk,
     Entry,
     Failed,

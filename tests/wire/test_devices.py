@@ -7,7 +7,16 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from openapi_server.turn import Chunk, Entry, FinishReason, Stage, StageChanged, TurnEvent, TypingStarted, TypingStopped
+from openapi_server.models.turn import (
+    Chunk,
+    Entry,
+    FinishReason,
+    Stage,
+    StageChanged,
+    TurnEvent,
+    TypingStarted,
+    TypingStopped,
+)
 from openapi_server.wire.devices import DEVICES, session_object
 from openapi_server.wire.sse import compact_json
 from tests.examples import BLOCKED, COMPLETED, FAILED, NOON, STARTED, TURN_ID, a_session

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.records import Outcome, Page, TurnRecord
-from openapi_server.summaries import Summary
-from openapi_server.turn import FinishReason, TurnStatus
+from openapi_server.models.session import Outcome, Page, TurnRecord
+from openapi_server.models.summary import Summary
+from openapi_server.models.turn import FinishReason, TurnStatus
 from openapi_server.wire.history import (
     complete_frame,
     history_object,

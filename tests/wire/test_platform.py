@@ -10,8 +10,8 @@ from itertools import accumulate, pairwise
 import pytest
 from hypothesis import given, settings
 
-from openapi_server.records import Outcome, TurnRecord
-from openapi_server.turn import (
+from openapi_server.models.session import Outcome, TurnRecord
+from openapi_server.models.turn import (
     Chunk,
     Completed,
     Entry,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from openapi_server import errors
-from openapi_server.errors import ChatError, FieldError, Problem
+from openapi_server.models import errors
+from openapi_server.models.errors import ChatError, FieldError, Problem
 from openapi_server.wire.convo import error_object
 from openapi_server.wire.problem import PROBLEM_JSON, problem_object
 from tests.schemas import assert_conforms

@@ -8,9 +8,18 @@ from datetime import timedelta
 
 import pytest
 
-from openapi_server.interfaces import Model
-from openapi_server.records import Page, SessionRecord, TurnRecord
-from openapi_server.turn import Chunk, FinishReason, Stage, StageChanged, TurnEvent, TypingStarted, TypingStopped, Usage
+from openapi_server.models.session import Page, SessionRecord, TurnRecord
+from openapi_server.models.turn import (
+    Chunk,
+    FinishReason,
+    Stage,
+    StageChanged,
+    TurnEvent,
+    TypingStarted,
+    TypingStopped,
+    Usage,
+)
+from openapi_server.protocols import Model
 from openapi_server.wire.sessions import (
     SESSIONS,
     confirmed_object,

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from openapi_server.errors import ChatError, IdleTimeout, Interrupted, ProviderFailed, TurnTimeout
-from openapi_server.turn import (
+from openapi_server.models.errors import ChatError, IdleTimeout, Interrupted, ProviderFailed, TurnTimeout
+from openapi_server.models.turn import (
     Chunk,
     Completed,
     Failed,
@@ -19,20 +19,9 @@ from openapi_server.turn import (
     TypingStarted,
     TypingStopped,
 )
+from openapi_server.wire.chat import TOKENS, answer_object
 from openapi_server.wire.sse import compact_json
-from openapi_server.wire.tokens import TOKENS, answer_object
-from tests.examples import (
-    BLOCKED,
-    COMPLETED,
-    FAILED,
-    NOTEBOOK,
-    STARTED,
-    TURN_ID,
-    WEB,
-    a_failure,
-    a_turn,
-    an_outcome,
-)
+from tests.examples import BLOCKED, COMPLETED, FAILED, NOTEBOOK, STARTED, TURN_ID, WEB, a_failure, a_turn, an_outcome
 from tests.schemas import assert_conforms
 from tests.wire.literals import AT, ID, PROBLEM_BYTES, told
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from openapi_server.knowledge.documents.loading import AnimalFileError, animal_of, parsed
+from openapi_server.knowledge.documents.schema import AnimalFileError, animal_of, parsed
 
 _IN_A_FACT = re.compile(r"facts\[(\d+)\]\.?(.*)")
 

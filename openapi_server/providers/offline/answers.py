@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from openapi_server.animals import Fact
+from openapi_server.models.animal import Fact
 from openapi_server.providers.offline import lines
-from openapi_server.providers.offline.hearing import plain
+from openapi_server.providers.offline.conversation import Talk
+from openapi_server.providers.offline.message import plain
 from openapi_server.providers.offline.phrasing import (
     Reply,
     brief,
@@ -17,7 +18,6 @@ from openapi_server.providers.offline.phrasing import (
     joined,
     offer,
 )
-from openapi_server.providers.offline.talk import Talk
 
 _LONGEST_ANSWER_WORDS = 70
 _ASKS_WHY = re.compile(r"^(?:(?:and|but|so|ok) )*(?:why|how come)\b")

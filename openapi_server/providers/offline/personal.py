@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from openapi_server.animals import Fact
+from openapi_server.models.animal import Fact
 from openapi_server.providers.offline import lines
 from openapi_server.providers.offline.answers import wording
-from openapi_server.providers.offline.hearing import plain
+from openapi_server.providers.offline.conversation import Talk
 from openapi_server.providers.offline.intents import Intent
+from openapi_server.providers.offline.message import plain
 from openapi_server.providers.offline.phrasing import Reply, filled, fitted, joined, listed, maybe_offer, offer
-from openapi_server.providers.offline.talk import Talk
 
 _FAVOURITE_WORDS: Mapping[str, str] = {
     "food": "food foods snack meal lunch dinner breakfast treat fruit meat drink eat dish",

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from openapi_server.providers.offline import lines
-from openapi_server.providers.offline.talk import Talk, topics_told
+from openapi_server.providers.offline.conversation import Talk, topics_told
 
 _PRESCHOOL_SENTENCES = 3
 _PRESCHOOL_WORDS = 22

@@ -6,10 +6,10 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-from openapi_server.animals import Animal, Prompt
-from openapi_server.interfaces import Composed, Model, Spoken
+from openapi_server.models.animal import Animal, Prompt
+from openapi_server.models.turn import FinishReason, Usage
+from openapi_server.protocols import Composed, Model, Spoken
 from openapi_server.providers.offline.replies import compose
-from openapi_server.turn import FinishReason, Usage
 
 # What a turn may cost at most: the prompt's words with those of a long memory, and the reply's.
 MAX_TOKENS = 1000

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from openapi_server.animals import Prompt
+from openapi_server.models.animal import Prompt
 from openapi_server.providers.offline import lines
 from openapi_server.providers.offline.answers import answer, confirm, explain, is_from_last_reply, repeat
-from openapi_server.providers.offline.calling import is_called
-from openapi_server.providers.offline.hearing import plain
+from openapi_server.providers.offline.being_called import is_called
+from openapi_server.providers.offline.conversation import Talk, own_names
+from openapi_server.providers.offline.intent_patterns import other_animal, recognise
 from openapi_server.providers.offline.intents import Intent
+from openapi_server.providers.offline.message import plain
 from openapi_server.providers.offline.personal import PERSONAL
 from openapi_server.providers.offline.phrasing import Reply, filled, fitted, joined, listed, maybe_offer, offer
-from openapi_server.providers.offline.talk import Talk, own_names
-from openapi_server.providers.offline.wordings import other_animal, recognise
 
 # Said with facts at hand, these want the facts; without them, a line.
 _FACTS_COME_FIRST = frozenset({Intent.YES, Intent.MORE, Intent.NONSENSE})

@@ -1,0 +1,39 @@
+"""A server whose animal speaks like a metronome: what is measured is the server, not a mind.
+
+`python -m bench.metronome PIECES PER_SECOND` serves with everything real but the provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+
+from openapi_server.config import load_settings
+from openapi_server.models.animal import Prompt
+from openapi_server.protocols import Composed, OneModel, Spoken
+from openapi_server.server import run
+
+
+class Metronome(OneModel):
+    """Says `pieces` short pieces, `per_s` a second."""
+
+    model = "metronome"
+
+    def __init__(self, pieces: int, per_s: float) -> None:
+        self._pieces = pieces
+        self._per_s = per_s
+
+    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
+        # Checked once, whole: what is measured is not how long a sentence is held back.
+        yield Composed("".join(f"tick {number} " for number in range(1, self._pieces + 1)))
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        for number in range(1, self._pieces + 1):
+            await asyncio.sleep(max(0.0, began_s + number / self._per_s - loop.time()))
+            yield f"tick {number} "
+        yield Spoken()
+
+
+if __name__ == "__main__":
+    run(load_settings(), Metronome(int(sys.argv[1]), float(sys.argv[2])))

@@ -1,0 +1,216 @@
+"""The rules of every stream: its bytes, and what `openapi.yaml` says of its events, their order and their text.
+
+Pure: bytes and the spec in, `Violation` out. The suite holds every stream that it sees against the same rules.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from openapi_schema_validator import OAS30ReadValidator, oas30_format_checker
+
+from openapi_server.devtools.check.findings import demand
+from openapi_server.wire.sse import compact_json
+
+FIELD_ORDER = ("retry", "id", "event", "data")
+EVENT_STREAM = "text/event-stream"
+
+_BLOCK = re.compile(rb"(.*?)(?:\r\n\r\n|\n\n|\r\r)", re.DOTALL)
+_RETRY_LINE = re.compile(rb"\Aretry: ?\d+(?:\r\n|\r|\n)")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_EVENT_ID = re.compile(r"([A-Za-z0-9_-]{1,118})-([1-9][0-9]{0,8})")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as a client gets it, its data decoded. `raw` is how it stood on the wire, without a retry line."""
+
+    event: str
+    data: dict[str, Any]
+    id: str | None = None
+    raw: bytes = field(default=b"", compare=False, repr=False)
+
+    @property
+    def seq(self) -> int:
+        """The number in the id. Raises `Violation` where there is no such id."""
+        found = _EVENT_ID.fullmatch(self.id or "")
+        demand(found, f"the id {self.id!r} is not <turnId>-<seq>")
+        return int(found[2]) if found else 0
+
+    @property
+    def item(self) -> dict[str, Any]:
+        """The event as `x-itemSchema` and the JSON pointers of `x-event-order` see it."""
+        return {"event": self.event, "data": self.data} | ({"id": self.id} if self.id is not None else {})
+
+
+def events_of(raw: bytes) -> list[Event]:
+    """The events of a recorded stream, read as the standard says: any line end, any field order, comments skipped.
+
+    >>> events_of(b'retry: 2000\\nid: turn_a-1\\nevent: chunk\\ndata: {"text":"Roar"}\\n\\n: still here\\n\\n')
+    [Event(event='chunk', data={'text': 'Roar'}, id='turn_a-1')]
+    """
+    events = (_event(_RETRY_LINE.sub(b"", found[0])) for found in _BLOCK.finditer(raw))
+    return [event for event in events if event is not None]
+
+
+def _event(block: bytes) -> Event | None:
+    fields: dict[str, list[str]] = {}
+    for line in _LINE_END.split(block.decode(errors="replace")):
+        name, _, value = line.partition(":")
+        fields.setdefault(name, []).append(value.removeprefix(" "))
+    if "data" not in fields:
+        return None
+    return Event(fields.get("event", ["message"])[-1], _object(fields["data"]), fields.get("id", [None])[-1], block)
+
+
+def _object(lines: list[str]) -> dict[str, Any]:
+    text = "\n".join(lines)
+    try:
+        data = json.loads(text)
+    except ValueError:
+        data = None
+    demand(isinstance(data, dict), f"data is not a JSON object: {text[:60]!r}")
+    return dict(data)
+
+
+def check_bytes(raw: bytes, *, is_whole: bool = True) -> str:
+    """The byte rules: ASCII, `\\n`, retry line first, field order, one space, compact JSON, a blank line at the end.
+
+    Returns what was seen; raises `Violation`.
+    """
+    demand(raw.isascii(), f"not ASCII: {raw[_first_foreign(raw) :][:12]!r}")
+    text = raw.decode("ascii")
+    demand("\r" not in text, "a carriage return in the stream: lines end in \\n")
+    demand(re.match(r"retry: \d+\n", text), f"the first line is not the retry line: {text[:30]!r}")
+    demand(not is_whole or text.endswith("\n\n"), f"no blank line after the last event: {text[-30:]!r}")
+    blocks = text.split("\n\n")[:-1]
+    for block in blocks:
+        _check_block(block.split("\n"))
+    return f"{len(raw):,} bytes in {len(blocks)} blocks"
+
+
+def _first_foreign(raw: bytes) -> int:
+    return next((place for place, byte in enumerate(raw) if byte > 127), 0)
+
+
+def _check_block(lines: list[str]) -> None:
+    fields = [line.partition(": ")[::2] for line in lines if not line.startswith(":")]
+    names = [name for name, _ in fields]
+    demand(set(names) <= set(FIELD_ORDER), f"a line that is no field with one space after its colon: {lines}")
+    demand(names == sorted(names, key=FIELD_ORDER.index), f"field order {names}")
+    demand(len(set(names)) == len(names), f"a field twice: {names}")
+    values = dict(fields)
+    if set(names) <= {"retry"}:
+        return
+    demand(values.get("data"), f"a block without data: {lines}")
+    data = values["data"]
+    demand(data == compact_json(json.loads(data)), f"data is not compact, ASCII-escaped JSON: {data[:60]!r}")
+
+
+def check_ids(events: Sequence[Event], turn_id: str | None = None, *, is_gapless: bool = False) -> str:
+    """`<turnId>-<seq>`, always of one turn, strictly rising; where `is_gapless`, one by one. Heartbeats have none."""
+    numbered = [event for event in events if event.id is not None]
+    seqs = [event.seq for event in numbered]
+    for before, after in pairwise(numbered):
+        step = after.seq - before.seq
+        demand(step > 0, f"the ids do not rise: {after.id} after {before.id}")
+        demand(step == 1 or not is_gapless, f"a gap in the ids: {after.id} after {before.id}")
+    turn_ids = {str(event.id).rpartition("-")[0] for event in numbered} | ({turn_id} if turn_id else set())
+    demand(len(turn_ids) <= 1, f"ids of several turns: {sorted(turn_ids)}")
+    return f"{len(seqs)} ids, {seqs[0]} to {seqs[-1]}" if seqs else "no ids"
+
+
+def check_progress(events: Sequence[Event]) -> str:
+    """Where events tell a progress, it never falls."""
+    told = [event.data["progress"] for event in events if "progress" in event.data]
+    demand(told == sorted(told), f"progress falls: {told}")
+    return "progress " + " ".join(map(str, told)) if told else "no event tells a progress"
+
+
+@dataclass(frozen=True)
+class StreamRules:
+    """What the spec says of one stream. `media` is the spec's object beside `text/event-stream`."""
+
+    media: Mapping[str, Any]
+    components: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any], path: str, method: str = "post") -> StreamRules:
+        """The rules of an operation; KeyError where the spec has none."""
+        media = spec["paths"][path][method]["responses"]["200"]["content"][EVENT_STREAM]
+        return cls(media, spec["components"])
+
+    @property
+    def order(self) -> Mapping[str, Any]:
+        order: Mapping[str, Any] = self.media["x-event-order"]
+        return order
+
+    def name_of(self, event: Event) -> str:
+        """The name that the state machine knows the event by: its own, or what the pointer `by` finds."""
+        return _word(_pointed(event.item, self.order.get("by", "/event")))
+
+    def is_terminal(self, event: Event) -> bool:
+        """Whether the state machine ends with this event."""
+        name = self.name_of(event)
+        return any(moves.get(name) == self.order["end"] for moves in self.order["states"].values())
+
+    def check_events(self, events: Sequence[Event]) -> str:
+        """Each event by `x-itemSchema`."""
+        for event in events:
+            error = next(self._validator.iter_errors(event.item), None)
+            demand(error is None, f"not an event of this contract: {event.raw[:120]!r}")
+        return f"{len(events)} events: {', '.join(dict.fromkeys(map(self.name_of, events)))}"
+
+    def check_order(self, events: Sequence[Event], *, is_resumed: bool = False, is_whole: bool = True) -> str:
+        """The events by `x-event-order`; a whole stream has exactly one terminal event, the last."""
+        return self.check_names([self.name_of(event) for event in events], is_resumed=is_resumed, is_whole=is_whole)
+
+    def check_names(self, names: Sequence[str], *, is_resumed: bool = False, is_whole: bool = True) -> str:
+        """The same, of the names alone."""
+        state = self.order["resume" if is_resumed else "start"]
+        for place, name in enumerate(names, 1):
+            moves = self.order["states"].get(state, {})
+            demand(name in moves, f"{name} as event {place} of {len(names)}, in state {state}")
+            state = moves[name]
+        demand(not is_whole or state == self.order["end"], f"the stream ended in state {state}, after {names[-1:]}")
+        return " ".join(_runs(names))
+
+    def text_of(self, events: Sequence[Event]) -> str:
+        """The reply as the stream tells it, piece by piece."""
+        pointers = self.order["text"]
+        named = [(self.name_of(event), event.item) for event in events]
+        return "".join(_pointed(item, pointers[name]) for name, item in named if name in pointers)
+
+    @cached_property
+    def _validator(self) -> OAS30ReadValidator:
+        schema = {"allOf": [self.media["x-itemSchema"]], "components": self.components}
+        return OAS30ReadValidator(schema, format_checker=oas30_format_checker)
+
+
+def _pointed(item: Any, pointer: str) -> Any:
+    """The value at a JSON pointer (RFC 6901); `Violation` where there is none."""
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        demand(isinstance(item, dict) and name in item, f"an event has nothing at {pointer}")
+        item = item[name]
+    return item
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _runs(names: Sequence[str]) -> Iterator[str]:
+    """`chunk x12` instead of twelve times `chunk`."""
+    start = 0
+    for place in range(1, len(names) + 1):
+        if place == len(names) or names[place] != names[start]:
+            count = place - start
+            yield names[start] + (f" x{count}" if count > 1 else "")
+            start = place

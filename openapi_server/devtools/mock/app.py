@@ -1,0 +1,158 @@
+"""The stand-in's addresses: those of the platform's contract, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from datetime import UTC, datetime
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from openapi_server import __version__
+from openapi_server.devtools.mock.asking import Visitor, Visitors, body_of, contract
+from openapi_server.devtools.mock.origins import CrossOrigin
+from openapi_server.devtools.mock.scripts import Script, answering, dawdling, failing
+from openapi_server.devtools.mock.turns import Asked, MockTurns
+from openapi_server.devtools.terminal import printable
+from openapi_server.event_logs.memory import MemoryTail
+from openapi_server.models.errors import ChatError, InvalidInput, MethodNotAllowed, NotFound
+from openapi_server.models.turn import Entry
+from openapi_server.wire.platform import PLATFORM, accepted_object, job_object, turn_id_of
+from openapi_server.wire.problem import PROBLEM_JSON, problem_object
+from openapi_server.wire.sse import STREAM_HEADERS, Frame, retry_line
+from openapi_server.wire.timestamps import iso_millis
+
+SCRIPTS: dict[str, Script] = {
+    "/api/v1/stream": answering,
+    "/api/v1/stream/error": failing,
+    "/api/v1/stream/timeout": dawdling,
+}
+
+log = logging.getLogger(__name__)
+
+
+def create_mock(turns: MockTurns) -> Starlette:
+    """The application over the given turns."""
+    contract()
+    mock = _Mock(turns)
+    return Starlette(
+        routes=[
+            *(Route(path, mock.ask, methods=["POST"]) for path in SCRIPTS),
+            Route("/jobs", mock.jobs),
+            Route("/jobs/{job_id}", mock.job),
+            Route("/api/v1/jobs/{job_id}", mock.job),
+            Route("/health", mock.health),
+        ],
+        exception_handlers={ChatError: _problem, HTTPException: _frameworks_problem, Exception: _unexpected},
+        middleware=[Middleware(CrossOrigin)],
+    )
+
+
+class _Mock:
+    """The operations."""
+
+    def __init__(self, turns: MockTurns) -> None:
+        self._turns = turns
+        self._visitors = Visitors()
+
+    async def ask(self, request: Request) -> Response:
+        """A question: as a stream, or with `?mode=job` as a job; with `Last-Event-ID` the rest of a stream."""
+        body = await body_of(request)
+        _log_question(body["query"], body.get("conversation_history", []))
+        visitor = self._visitors.identify(request)
+        log.info("%s session: %s", "✅ Created new" if visitor.is_new else "🔑 Reused", visitor.cookie)
+        key = request.headers.get("idempotency-key")
+        asked = Asked(visitor.cookie, body["query"], SCRIPTS[request.url.path], key)
+        last_event_id = request.headers.get("last-event-id")
+        if last_event_id:
+            return await self._resumed(last_event_id, asked)
+        return await self._begun(asked, visitor, mode=request.query_params.get("mode", "stream"))
+
+    async def _begun(self, asked: Asked, visitor: Visitor, *, mode: str) -> Response:
+        if mode == "job":
+            log.info("📋 Using job polling mode")
+            return JSONResponse(accepted_object(await self._turns.begin(asked)), headers=visitor.headers)
+        if mode != "stream":
+            raise InvalidInput("mode: must be one of stream, job")
+        log.info("📡 Using SSE streaming mode")
+        turn_id = await self._turns.begin(asked)
+        return self._streamed(turn_id, await self._turns.tail(turn_id), visitor.headers)
+
+    async def _resumed(self, last_event_id: str, asked: Asked) -> Response:
+        log.info("📡 Resuming after %s", printable(last_event_id))
+        turn_id, tail = await self._turns.resume(last_event_id, asked)
+        if tail.is_over:
+            tail.close()
+            return Response(status_code=204)
+        return self._streamed(turn_id, tail, {})
+
+    def _streamed(self, turn_id: str, tail: MemoryTail, headers: Mapping[str, str]) -> Response:
+        told = {**STREAM_HEADERS, "X-Streaming-Session-Id": turn_id, **headers}
+        return StreamingResponse(self._pieces(tail), headers=told)
+
+    async def _pieces(self, tail: MemoryTail) -> AsyncGenerator[str, None]:
+        lead = retry_line()
+        async for entries in self._turns.batches(tail):
+            text = "".join(frame.text for entry in entries for frame in _logged(entry))
+            # Entries that this contract has no word for are no silence, and no news.
+            if text or not entries:
+                yield lead + (text or _heartbeat())
+                lead = ""
+
+    async def job(self, request: Request) -> Response:
+        turn_id = turn_id_of(request.path_params["job_id"])
+        job = job_object(*await self._turns.state(turn_id, self._visitors.known(request)))
+        log.info("📊 Job status: %s %s", job["status"], json.dumps(job["latest_progress"]))
+        return JSONResponse(job)
+
+    async def jobs(self, request: Request) -> Response:
+        """The visitor's own."""
+        visitor = self._visitors.known(request)
+        jobs = [job_object(*await self._turns.state(turn_id, visitor)) for turn_id in self._turns.of_visitor(visitor)]
+        return JSONResponse({"jobs": jobs, "next_cursor": None})
+
+    async def health(self, request: Request) -> Response:
+        now = iso_millis(datetime.now(UTC))
+        return JSONResponse(
+            {"status": "healthy", "version": __version__, "timestamp": now, "active_jobs": self._turns.active}
+        )
+
+
+def _log_question(query: str, history: list[object]) -> None:
+    log.info("Received request - Query: %s", printable(query))
+    if history:
+        log.info("Conversation history: %d messages", len(history))
+
+
+def _logged(entry: Entry) -> list[Frame]:
+    frames = list(PLATFORM.encode(entry))
+    for frame in frames:
+        log.info("SSE -> %s: %s", frame.event, json.dumps(frame.data))
+    return frames
+
+
+def _heartbeat() -> str:
+    log.info("SSE -> heartbeat")
+    return PLATFORM.heartbeat(None, 0)
+
+
+def _problem(request: Request, error: Exception) -> Response:
+    known = error if isinstance(error, ChatError) else ChatError()
+    log.info("❌ %d %s", known.status, known.detail)
+    return JSONResponse(problem_object(known.problem), known.status, known.headers, PROBLEM_JSON)
+
+
+def _frameworks_problem(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return _problem(request, {404: NotFound(), 405: MethodNotAllowed()}.get(status, ChatError()))
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error)
+    return _problem(request, ChatError())

@@ -1,0 +1,85 @@
+"""What the stand-in plays: scripts of turn events, with one `--delay` between two steps.
+
+This is the file to change for other answers, sources or errors; the words of the steps are the contract's
+(`wire/platform.py`), so that a client never meets one here that the real server does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from openapi_server.models.errors import ProviderFailed, TurnTimeout
+from openapi_server.models.turn import AgeGroup, Source, Stage, Started, TurnEvent, Usage
+from openapi_server.models.turn_events import Closing, Narrator
+
+DOCUMENTS_FOUND = 12
+# 200 delays are five minutes at the default: longer than any client should wait.
+STEPS_UNTIL_TIMEOUT = 200
+
+MODEL = "mock"
+ANIMAL = "lion_001"
+SOURCES = (
+    Source(fact_id="lion_001/social_sleep", topic="social", type="document", title="The keepers' notes on lions"),
+    Source(
+        fact_id="lion_001/top_speed",
+        topic="speed",
+        type="web",
+        title="How fast animals run",
+        url="https://zoo.example/speeds",
+    ),
+)
+
+Performance = Iterator[Sequence[TurnEvent]]
+Script = Callable[[Narrator, str, Callable[[], int]], Performance]
+"""Makes the steps of one turn, each the events that come at once. Asked for: the narrator of the turn, what the visitor
+asked, and the milliseconds since the turn began."""
+
+
+def started(turn_id: str, session_id: str) -> Started:
+    """How every turn of the stand-in begins."""
+    return Started(
+        turn_id=turn_id,
+        session_id=session_id,
+        animal_id=ANIMAL,
+        animal_name="Mock",
+        model=MODEL,
+        age_group=AgeGroup.ADULT,
+        disclosure="You are talking with a script.",
+    )
+
+
+def answering(narrator: Narrator, query: str, elapsed_ms: Callable[[], int]) -> Performance:
+    """All steps, then the result."""
+    yield narrator.begin()
+    yield narrator.stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
+    yield narrator.stage(Stage.RERANKING, is_complete=True, detail="notes chosen")
+    yield narrator.stage(Stage.GENERATION, is_complete=False, detail="answering")
+    said = narrator.say(_reply(query), elapsed_ms())
+    usage = Usage(prompt_tokens=len(query.split()), completion_tokens=len(narrator.reply.split()))
+    yield [*said, *narrator.complete(Closing(sources=SOURCES, usage=usage), elapsed_ms())]
+
+
+def failing(narrator: Narrator, query: str, elapsed_ms: Callable[[], int]) -> Performance:
+    """Some steps, then an error."""
+    yield narrator.begin()
+    yield narrator.stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
+    yield narrator.fail(ProviderFailed("This error is simulated."), elapsed_ms())
+
+
+def dawdling(narrator: Narrator, query: str, elapsed_ms: Callable[[], int]) -> Performance:
+    """One step, then nothing for longer than a client should wait."""
+    yield narrator.begin()
+    for _ in range(STEPS_UNTIL_TIMEOUT):
+        yield []
+    yield narrator.fail(TurnTimeout("This timeout is simulated."), elapsed_ms())
+
+
+def _reply(query: str) -> str:
+    return "\n".join(
+        [
+            f'Based on my analysis of your query "{query}":',
+            "1. This answer is scripted; no model has seen the question",
+            "2. The progress before it came one --delay after another",
+            "3. A real answer comes from the same path of a real server",
+        ]
+    )

@@ -1,0 +1,117 @@
+"""The guard: what no request may be, checked before Connexion parses anything of it.
+
+Size, encoding and arrival time of the body, size of the headers, and characters that have no business in a path.
+Measured without it: some of these end in a 500, some are accepted (bodies of 50 MB), some never end (a slow body).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from openapi_server.http.problems import problem_answer
+from openapi_server.models.errors import (
+    BodyTooLarge,
+    ChatError,
+    FieldError,
+    HeadersTooLarge,
+    InvalidInput,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+
+MAX_HEADER_BYTES = 32_768
+MAX_PATH_BYTES = 2_048
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# int() gives up at 4,300 digits, with an error that is not ours.
+_LENGTH = re.compile(r"[0-9]{1,18}")
+
+
+class ClientLeft(Exception):
+    """The client went away before its request was whole: nobody is there to answer."""
+
+
+class Guard:
+    """ASGI middleware in front of Connexion. Reads the body whole, so what follows has its true length."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, request_timeout_s: float) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._request_timeout_s = request_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            headers = _check_head(scope)
+            async with asyncio.timeout(self._request_timeout_s):
+                body = await self._read_body(headers, receive)
+        except ChatError as error:
+            await problem_answer(error)(scope, receive, send)
+        except TimeoutError:
+            await problem_answer(RequestTimeout(headers={"Connection": "close"}))(scope, receive, send)
+        except ClientLeft:
+            return
+        else:
+            await self._app(_with_length(scope, len(body)), _replay(body, receive), send)
+
+    async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
+        if int(headers.get("content-length", "0")) > self._max_body_bytes:
+            raise self._too_large()
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            body += message.get("body", b"")
+            if len(body) > self._max_body_bytes:
+                raise self._too_large()
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    def _too_large(self) -> BodyTooLarge:
+        detail = f"A request body may have {self._max_body_bytes} bytes."
+        # The rest of the body would be read as the next request.
+        return BodyTooLarge(detail, headers={"Connection": "close"})
+
+
+def _check_head(scope: Scope) -> Headers:
+    if _CONTROL.search(scope["path"]) or len(scope["path"]) > MAX_PATH_BYTES:
+        raise _refused("path", f"must be at most {MAX_PATH_BYTES} characters without control characters")
+    if not scope["query_string"].isascii():
+        raise _refused("query", "must be percent-encoded")
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+        raise HeadersTooLarge(f"Request headers may have {MAX_HEADER_BYTES} bytes.")
+    headers = Headers(scope=scope)
+    if not _LENGTH.fullmatch(headers.get("content-length", "0")):
+        raise _refused("Content-Length", "must be a number")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the body without Content-Encoding.")
+    charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", headers.get("content-type", ""), re.IGNORECASE)
+    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMediaType("Send the body in UTF-8.")
+    return headers
+
+
+def _refused(field: str, message: str) -> InvalidInput:
+    return InvalidInput(f"{field}: {message}", errors=(FieldError(field, message),))
+
+
+def _with_length(scope: Scope, length: int) -> Scope:
+    """Connexion takes a body without Content-Length for none at all: say the length, however the body came."""
+    kept = [(name, value) for name, value in scope["headers"] if name not in (b"content-length", b"transfer-encoding")]
+    return {**scope, "headers": [*kept, (b"content-length", str(length).encode())] if length else kept}
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A receive channel that gives the body once, and then whatever the connection has to say."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replayed

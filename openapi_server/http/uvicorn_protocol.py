@@ -1,0 +1,69 @@
+"""Connections as uvicorn's protocol sees them: heads that do not arrive, peers that are not there any more."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from functools import partial
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from openapi_server.http.disconnect import TRANSPORT
+
+# What the kernel may hold for one reader. By default it grows to megabytes for each that does not read.
+SEND_BUFFER_BYTES = 65_536
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol with the two deadlines that it lacks.
+
+    A request's head must be there `head_timeout_s` after the connection or the head began. Bytes that the peer's kernel
+    does not acknowledge for `peer_timeout_s` end the connection (TCP_USER_TIMEOUT, RFC 5482): a phone in a tunnel says
+    no goodbye.
+    """
+
+    def __init__(self, *args: Any, head_timeout_s: float, peer_timeout_s: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_timeout_s = head_timeout_s
+        self._peer_timeout_s = peer_timeout_s
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        peer = transport.get_extra_info("socket")
+        if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self._peer_timeout_s * 1000))
+        self._await_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        extensions: dict[str, Any] = {TRANSPORT: self.transport}
+        self.scope["extensions"] = extensions
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_is_here()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._head_timeout_s, self.transport.abort)
+
+    def _head_is_here(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def connection_class(*, head_timeout_s: float, peer_timeout_s: float) -> type[asyncio.Protocol]:
+    """The protocol for `uvicorn.Config(http=...)`, which only ever calls it."""
+    made: Any = partial(Connection, head_timeout_s=head_timeout_s, peer_timeout_s=peer_timeout_s)
+    protocol: type[asyncio.Protocol] = made
+    return protocol

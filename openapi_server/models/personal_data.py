@@ -1,0 +1,82 @@
+"""Dossiers: all that is kept of one person, to be shown to them or erased."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openapi_server.models.audit import AuditEntry, mark_of, mark_of_device, short_id
+from openapi_server.models.credits import Balance, LedgerEntry
+from openapi_server.models.session import DeviceUser, SessionRecord, TurnRecord
+from openapi_server.models.user import USER_PREFIX, Login, User
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom it is about, by whatever they are known by: an owner (`user:...`, `cookie:...`), a device, or sessions.
+
+    `handle` is the device's user in our books, `chat_<device>`.
+    """
+
+    owner: str | None = None
+    handle: str | None = None
+    session_ids: tuple[str, ...] = ()
+
+    @property
+    def username(self) -> str | None:
+        if self.owner is None or not self.owner.startswith(USER_PREFIX):
+            return None
+        return self.owner.removeprefix(USER_PREFIX)
+
+    @property
+    def mark(self) -> str | None:
+        """How the audit trail calls them."""
+        if self.owner is not None:
+            return mark_of(self.owner)
+        return mark_of_device(self.handle) if self.handle is not None else ", ".join(map(short_id, self.session_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is kept of somebody who can log in."""
+
+    user: User
+    logins: tuple[Login, ...]
+    balance: Balance
+    entries: tuple[LedgerEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A session and what was said in it, oldest turn first."""
+
+    session: SessionRecord
+    turns: tuple[TurnRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """All that is kept of a subject."""
+
+    account: Account | None = None
+    devices: tuple[DeviceUser, ...] = ()
+    talks: tuple[Talk, ...] = ()
+    deeds: tuple[AuditEntry, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return self == Dossier()
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How much was erased. `turn_ids`: whose events and readers may still be about in a running server."""
+
+    sessions: int = 0
+    messages: int = 0
+    devices: int = 0
+    accounts: int = 0
+    turn_ids: tuple[str, ...] = ()
+
+    @property
+    def turns(self) -> int:
+        return len(self.turn_ids)

@@ -1,0 +1,427 @@
+"""What we ask of the outside world. Each protocol has one contract test suite that every implementation passes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from openapi_server.models.animal import Animal, Exchange, Fact, Prompt
+from openapi_server.models.audit import AuditEntry
+from openapi_server.models.credits import Allocation, Balance, Charge, LedgerEntry
+from openapi_server.models.document import Change, Document, Draft, KeptAnimal, News
+from openapi_server.models.personal_data import Dossier, Erased, Subject
+from openapi_server.models.rule import KeptRule, KeptRules, RuleChange, RuleDocument
+from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
+from openapi_server.models.turn import AgeGroup, Entry, FinishReason, Moderation, TurnEvent, Usage
+from openapi_server.models.user import Login, Person, Role, User
+
+
+class Clock(Protocol):
+    """Both clocks: `now` to tell people the time (UTC), `monotonic` (seconds) to measure with."""
+
+    def now(self) -> datetime: ...
+
+    def monotonic(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as it is offered to clients.
+
+    `max_tokens`: the longest answer that it gives; `prompt_tokens`: the most that it reads before, where that counts.
+    """
+
+    model_id: str
+    name: str
+    description: str
+    capabilities: tuple[str, ...] = ("streaming",)
+    max_tokens: int = 1024
+    prompt_tokens: int = 0
+
+    @property
+    def turn_tokens(self) -> int:
+        """What a turn costs at most."""
+        return self.prompt_tokens + self.max_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """The provider's last word: how it ended, what it cost, which facts it used (None: all it was given).
+
+    `model` is the one that really spoke; None: the one that `model_for` named.
+    """
+
+    finish_reason: FinishReason = FinishReason.STOP
+    usage: Usage = Usage()
+    fact_ids: tuple[str, ...] | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """All that will be said, known before its first word: it can be checked as a whole, and nothing has to wait."""
+
+    text: str
+
+
+class Provider(Protocol):
+    """A mind that speaks for an animal.
+
+    `speak` yields non-empty pieces of text and then exactly one `Spoken`; a mind that knows its whole reply yields it
+    as `Composed` before. Closing the generator cancels the work behind it. It raises `ProviderFailed` and nothing else
+    of its own.
+    """
+
+    @property
+    def model(self) -> str:
+        """The id of the model that speaks now, for animals whose keepers name no other."""
+
+    def models(self) -> Sequence[Model]:
+        """The models that can be had here; the first is the one that speaks where nobody asks for another."""
+
+    def model_for(self, animal: Animal) -> Model:
+        """The one that would speak for this animal now: visitors see its id in `metadata.model`."""
+
+    def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]: ...
+
+
+class OneModel:
+    """What a provider with a single model has to say of it."""
+
+    model = ""
+
+    def models(self) -> Sequence[Model]:
+        return (Model(self.model, self.model, "The one mind of this server."),)
+
+    def model_for(self, animal: Animal) -> Model:
+        return self.models()[0]
+
+
+class Knowledge(Protocol):
+    """What the keepers know, and how it is found."""
+
+    def animals(self) -> Sequence[Animal]:
+        """Every animal, in the order of their ids."""
+
+    def animal(self, animal_id: str) -> Animal | None: ...
+
+    async def refresh(self) -> None:
+        """Take in what keepers have changed, in whichever process. Never fails: then what was known stays known."""
+
+    def wished(self, message: str) -> Animal | None:
+        """The active animal that the visitor asks to talk with; None when the message asks for none."""
+
+    async def retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> Sequence[Fact]:
+        """Candidate facts for the question, best first; empty when the keepers know nothing about it."""
+
+    async def rerank(
+        self, facts: Sequence[Fact], message: str, history: Sequence[Exchange], age_group: AgeGroup
+    ) -> Sequence[Fact]:
+        """The few facts to answer from, best first: suited to the age, not told a moment ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rules say of a visitor's message. `safe_words` replaces the animal's own reply when set."""
+
+    moderation: Moderation = Moderation()
+    safe_words: str | None = None
+
+
+class Moderator(Protocol):
+    """The rules that stand between a visitor and the model."""
+
+    async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict: ...
+
+    async def check_earlier(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        """The same of what a client says was said before: there may be fifty of these, and nobody outside is asked."""
+
+    def masked(self, text: str) -> str:
+        """The text as it may be stored, logged and told to a mind: without personal data."""
+
+    async def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+        """Sentences for the mind, most urgent first."""
+
+
+class ReplyModerator(Protocol):
+    """The rules that stand between the mind and the visitor."""
+
+    def checking(self, prompt: Prompt) -> Callable[[str], str | None]:
+        """The check of one reply: the category of what is wrong with a text, or None."""
+
+    def words(self, animal: Animal, age_group: AgeGroup) -> str:
+        """What the animal says in place of what was withheld."""
+
+
+class Tail(Protocol):
+    """One reader's place in one turn's log."""
+
+    async def read(self, wait_s: float) -> Sequence[Entry]:
+        """All entries that are new, waiting at most `wait_s` seconds for the first. Empty: none yet."""
+
+    @property
+    def is_over(self) -> bool:
+        """True once the terminal entry was read: no more data, ever."""
+
+    def close(self) -> None: ...
+
+
+class EventLog(Protocol):
+    """The logs of the turns: one writer each, any number of readers."""
+
+    async def open(self, turn_id: str) -> None:
+        """Make an empty log. One log per turn id, ever."""
+
+    async def append(self, turn_id: str, events: Sequence[TurnEvent]) -> Sequence[Entry]:
+        """Append in one step, numbered without a gap. After a terminal event every append is refused with
+        `LogClosed`; so the end of a turn happens once, whoever comes first."""
+
+    async def entries(self, turn_id: str) -> Sequence[Entry] | None:
+        """The log so far; None when it was never here or is gone."""
+
+    async def tail(self, turn_id: str, after: int = 0) -> Tail | None:
+        """A reader's place behind entry `after`; None when the log is gone."""
+
+    async def drop(self, turn_id: str) -> None:
+        """Forget the log. Readers that are still there are told that it is over."""
+
+
+class LogClosed(Exception):
+    """An append came after the terminal event. Whoever gets this was late, and must do nothing."""
+
+
+class Store(Protocol):
+    """Sessions and turns, kept until they expire. Every method is one atomic step; errors are `StoreUnavailable`.
+
+    An expired session and its turns are not there for any reader, purged or not; nor is a turn, or a session's title
+    and opening, that is older than the store keeps what was said.
+    """
+
+    async def create_session(self, session: SessionRecord) -> None: ...
+
+    async def session(self, session_id: str) -> SessionRecord | None: ...
+
+    async def sessions_of(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
+        """The owner's sessions, latest message first."""
+
+    async def begin_turn(
+        self,
+        turn: TurnRecord,
+        new_session: SessionRecord | None = None,
+        keys: Sequence[IdempotencyKey] = (),
+        charge: Charge | None = None,
+    ) -> str:
+        """Keep the visitor's message, with the session that it begins if that is not there, and hold the charge.
+
+        Returns the id of the turn that runs now: this one, or the earlier one that one of the keys stands for, in
+        which case nothing was changed. Raises `KeyReused` when a key stands for a request with another body,
+        `TurnRunning` when the session has a turn under way, `SessionNotFound` when the session is not there,
+        `InsufficientCredits` when nobody can pay. The session is the turn's animal's from now on; its first turn makes
+        the `DeviceUser` of a session with a handle.
+        """
+
+    async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
+        """Write the outcome once, and give back what the turn held of credits and did not use.
+
+        False, and nothing changed, when the turn had one already or is gone.
+        """
+
+    async def turn(self, turn_id: str) -> TurnRecord | None: ...
+
+    async def turns_of(self, session_id: str, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
+        """The session's turns, oldest first."""
+
+    async def latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
+        """The session's last turns, oldest first."""
+
+    async def turns_of_owner(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
+        """The turns of all the owner's sessions, latest first; of everybody's when the owner is None."""
+
+    async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
+        """Let the session end `ttl_s` seconds after its last message; None when it is not there."""
+
+    async def device_user(self, user_id: str) -> DeviceUser | None:
+        """Whoever holds the device whose sessions have this id."""
+
+    async def delete_session(self, session_id: str) -> Sequence[str] | None:
+        """Delete it with all its turns, and its device's user; the turns' ids, or None when it was not there."""
+
+    async def running_turns(self) -> Sequence[Lease]:
+        """The turns without an outcome, and who runs them."""
+
+    async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> Sequence[str]:
+        """Renew the leases of those that still run, and return their ids; the others have ended or are gone."""
+
+    async def count_expired_sessions(self) -> int:
+        """Sessions that are over but not purged yet."""
+
+    async def purge_expired_sessions(self, limit: int) -> int:
+        """Delete at most `limit` of them, with their turns; how many were deleted.
+
+        One in which a turn still runs, and whose lease is good, waits for its end.
+        """
+
+    async def forget_old_turns(self, limit: int) -> int:
+        """Delete at most `limit` turns that are older than things are kept, and with the last of them all other words
+        of that age; how many turns were deleted. Their sessions go on."""
+
+    async def tidy(self, at_most_bytes: int | None = None) -> bool:
+        """Leave no copy of what was deleted in the store's files.
+
+        False: later. Somebody reads just now, or the store is larger than `at_most_bytes` and would be busy too long.
+        """
+
+    async def ping(self) -> None:
+        """Raise `StoreUnavailable` unless the store can be written to now."""
+
+    async def close(self) -> None: ...
+
+
+class AccountStore(Protocol):
+    """People with an account, and their logins. Every method is one atomic step; errors are `StoreUnavailable`.
+
+    Of a refresh token only the hash comes here. A login that has ended, or whose time is over, is not there.
+    """
+
+    async def add_user(self, user: User) -> bool:
+        """False, and nothing changed, when the name is taken."""
+
+    async def user(self, username: str) -> User | None: ...
+
+    async def users(self) -> Sequence[User]:
+        """Every account, by username."""
+
+    async def set_role(self, username: str, role: Role) -> bool:
+        """False when there is no such user."""
+
+    async def reset_password(self, username: str, password_hash: str) -> bool:
+        """A new password: it ends every login of the user, and a demo account is none any more. False: no such user."""
+
+    async def rehash_password(self, username: str, old_hash: str, new_hash: str) -> None:
+        """The same password, hashed anew; nothing when it was changed meanwhile."""
+
+    async def begin_login(self, login: Login, token_hash: str, password_hash: str) -> bool:
+        """Keep the login with its first refresh token; False when the password is not that one any more."""
+
+    async def refresh_login(self, old_hash: str, new_hash: str, expires_at: datetime) -> Login | None:
+        """Replace a refresh token, and let the login last until `expires_at`; None when it is not good any more.
+
+        Of any number of attempts with one token, one succeeds. Every further one ends the login: two holders of one
+        token means that one of them stole it (RFC 9700, section 4.14.2).
+        """
+
+    async def end_login(self, login_id: str) -> None: ...
+
+    async def person(self, username: str, login_id: str) -> Person | None:
+        """The user behind a login that stands, as they are now."""
+
+
+class CreditStore(Protocol):
+    """What users may spend. Every method is one atomic step; errors are `StoreUnavailable`.
+
+    A user's entries add up to their balance, once what has expired is counted as lost; no balance is below zero.
+    """
+
+    async def allocate(self, allocation: Allocation) -> LedgerEntry:
+        """`UserNotFound` when there is nobody to give them to."""
+
+    async def balance(self, username: str) -> Balance | None:
+        """None when there is no such user."""
+
+    async def entries(self, username: str, limit: int, cursor: str | None = None) -> Page[LedgerEntry]:
+        """How the balance came to be, latest change first."""
+
+    async def reserve(self, charge: Charge, turn_id: str) -> None:
+        """Hold back what a turn may cost, or all there is when that is less. `InsufficientCredits`: there is none."""
+
+    async def finish(self, turn_id: str, used: int) -> None:
+        """Give back what the turn held and did not use; nothing when it holds nothing any more."""
+
+
+class AnimalStore(Protocol):
+    """What the keepers wrote. Every method is one atomic step; errors are `StoreUnavailable`.
+
+    Each change is an entry of the animal's history, and its number is the animal's version from then on.
+    """
+
+    async def fill(self, documents: Sequence[Document], by: str, at: datetime) -> bool:
+        """Keep them all; False, and nothing changed, when there is an animal already."""
+
+    async def news(self, since: int) -> News:
+        """What has changed after that version; since 0 it is everything. Cheap when there is nothing."""
+
+    async def animal(self, animal_id: str) -> KeptAnimal | None: ...
+
+    async def add(self, change: Change, document: Document) -> KeptAnimal | None:
+        """None, and nothing changed, when the id is taken."""
+
+    async def replace(self, change: Change, version: int, document: Document) -> KeptAnimal | None:
+        """None, and nothing changed, when the animal is not at that version any more."""
+
+    async def remove(self, change: Change, version: int) -> bool:
+        """Its draft goes with it, its history stays. False when the animal is not at that version any more."""
+
+    async def history(self, animal_id: str, limit: int, cursor: str | None = None) -> Page[Change]:
+        """Latest change first; also of an animal that is gone."""
+
+    async def draft(self, animal_id: str) -> Draft | None: ...
+
+    async def keep_draft(self, draft: Draft) -> bool:
+        """In place of the same keeper's earlier one. False, and nothing changed, when there is no such animal, or when
+        another keeper has a draft of it."""
+
+    async def drop_draft(self, animal_id: str) -> bool:
+        """False when there was none."""
+
+    async def promote(self, change: Change, version: int, draft: Draft) -> KeptAnimal | None:
+        """Replace the animal by its draft, which is no draft any more.
+
+        None, and nothing changed, when the animal is not at that version, or the draft not this one, any more.
+        """
+
+
+class RuleStore(Protocol):
+    """The rules that keepers wrote. Every method is one atomic step; errors are `StoreUnavailable`.
+
+    The number of a change is the rule's version from then on.
+    """
+
+    async def news(self, since: int) -> KeptRules | None:
+        """All rules as they are now; None when nothing has changed after that version. Cheap then."""
+
+    async def rule(self, name: str) -> KeptRule | None: ...
+
+    async def put(self, change: RuleChange, version: int | None, document: RuleDocument) -> KeptRule | None:
+        """Write it over the one at that version; None: where there is none. None, and nothing changed, when it is not
+        so any more."""
+
+    async def remove(self, change: RuleChange, version: int) -> bool:
+        """False when the rule is not at that version any more."""
+
+
+class AuditTrail(Protocol):
+    """Who did what with whose things, for as long as it is kept. Errors are `StoreUnavailable`."""
+
+    async def note(self, entry: AuditEntry) -> None: ...
+
+    async def entries(self, limit: int, since: datetime | None = None, cursor: str | None = None) -> Page[AuditEntry]:
+        """Latest first; none from before `since`."""
+
+    async def drop_before(self, at: datetime, limit: int) -> int:
+        """Delete at most `limit` entries from before that time; how many were deleted."""
+
+
+class PrivacyStore(Protocol):
+    """What is kept of one person. Every method is one atomic step; errors are `StoreUnavailable`."""
+
+    async def dossier(self, subject: Subject) -> Dossier:
+        """All of it. What is over, or too old, is deleted at this occasion rather than shown."""
+
+    async def erase(self, subject: Subject, *, with_account: bool = False) -> Erased:
+        """Delete all of it, also what no reader sees any more.
+
+        The ledger stays as amounts and times. An account stays, unless it is meant, too: then its ledger, its logins
+        and its name wherever it stands go with it. `Store.tidy` leaves no copies in the files.
+        """

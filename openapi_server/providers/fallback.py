@@ -1,0 +1,203 @@
+"""Resilience: a mind that may fail, and a voice that cannot, behind one provider.
+
+Until the mind's first word everything can be tried again, and in the end the fallback speaks the whole reply: nobody
+has heard anything yet. After it a failure is a failure, for no other voice can end a sentence that this one began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import structlog
+
+from openapi_server.models.animal import Animal, Prompt
+from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.turn import FinishReason
+from openapi_server.protocols import Clock, Composed, Model, Provider, Spoken
+from openapi_server.providers.circuit_breaker import Attempt, Breaker
+from openapi_server.providers.failures import Cause, MindFailed
+
+# Before the first retry, at most, in seconds; twice as long before each further one.
+BACKOFF_S = 0.5
+# No animal talks that long, whatever a server sends.
+MOST_CHARACTERS = 65_536
+
+log = structlog.get_logger(__name__)
+
+
+class Upstream(Provider, Protocol):
+    """A provider that holds connections, and cannot know its reply before it has said it."""
+
+    def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """`first_token_s`: how long a visitor waits for the first word, through all retries, until the fallback speaks."""
+
+    first_token_s: float
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A reply that has begun: its first word, and where the others come from."""
+
+    word: str
+    pieces: AsyncGenerator[str | Spoken, None]
+    attempt: Attempt
+
+
+class ResilientProvider:
+    """Implements `Provider`. `jitter` gives a number from 0 to 1, so that not all turns try again at once."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        fallback: Provider,
+        breaker: Breaker,
+        patience: Patience,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._upstream = upstream
+        self._fallback = fallback
+        self._breaker = breaker
+        self._patience = patience
+        self._clock = clock
+        self._jitter = jitter
+
+    @property
+    def model(self) -> str:
+        return self._speaking.model
+
+    def models(self) -> Sequence[Model]:
+        return self._upstream.models()
+
+    def model_for(self, animal: Animal) -> Model:
+        return self._speaking.model_for(animal)
+
+    async def close(self) -> None:
+        await self._upstream.close()
+
+    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
+        opened = await self._open(prompt)
+        speech = self._go_on(opened) if opened else self._speak_instead(prompt)
+        async with aclosing(speech):
+            async for piece in speech:
+                yield piece
+
+    @property
+    def _speaking(self) -> Provider:
+        """Who would speak now."""
+        return self._fallback if self._breaker.is_open else self._upstream
+
+    async def _open(self, prompt: Prompt) -> Opened | None:
+        """The first word, after as many attempts as patience allows; None: let the fallback speak."""
+        deadline_s = asyncio.get_running_loop().time() + self._patience.first_token_s
+        for number in range(self._patience.retries + 1):
+            attempt = self._breaker.begin()
+            if attempt is None:
+                return None
+            opened: Opened | None = None
+            try:
+                async with asyncio.timeout_at(deadline_s):
+                    opened = await self._first_word(prompt, attempt)
+                return opened
+            except (ProviderFailed, TimeoutError) as failure:
+                if not await self._may_try_again(failure, attempt, number, deadline_s):
+                    return None
+            finally:
+                if opened is None:
+                    attempt.abandoned()
+        return None
+
+    async def _first_word(self, prompt: Prompt, attempt: Attempt) -> Opened:
+        pieces = self._upstream.speak(prompt)
+        try:
+            async for piece in pieces:
+                if isinstance(piece, Spoken):
+                    raise self._said_nothing(piece)
+                # Models like to begin with a line end; that is no word yet.
+                if isinstance(piece, str) and piece.strip():
+                    self._check_length(len(piece))
+                    return Opened(piece.lstrip(), pieces, attempt)
+            raise self._said_nothing(Spoken())
+        except BaseException:
+            # Given up from outside, too: nobody else knows of these pieces yet, and would close them.
+            await pieces.aclose()
+            raise
+
+    def _said_nothing(self, spoken: Spoken) -> MindFailed:
+        """Asked again it may say something, unless its own rules forbade it."""
+        log.warning("provider_failed", failure="empty reply", finish_reason=spoken.finish_reason.value)
+        return MindFailed(Cause.REQUEST if spoken.finish_reason is FinishReason.BLOCKED else Cause.PASSING)
+
+    def _check_length(self, characters: int) -> None:
+        if characters > MOST_CHARACTERS:
+            log.warning("provider_failed", failure="endless reply")
+            raise MindFailed
+
+    async def _may_try_again(
+        self, failure: ProviderFailed | TimeoutError, attempt: Attempt, number: int, deadline_s: float
+    ) -> bool:
+        """Tell the breaker, and wait before the next attempt where there is to be one."""
+        if isinstance(failure, TimeoutError):
+            log.warning("provider_failed", failure="no first word", waited_s=self._patience.first_token_s)
+        cause = failure.cause if isinstance(failure, MindFailed) else Cause.PASSING
+        if cause is not Cause.REQUEST:
+            attempt.failed()
+        if cause is not Cause.PASSING or number == self._patience.retries or self._breaker.is_open:
+            return False
+        wait_s = BACKOFF_S * 2**number * self._jitter()
+        if isinstance(failure, MindFailed):
+            wait_s = max(wait_s, failure.wait_s(self._clock) or 0)
+        # Who would have to wait beyond the deadline need not wait at all.
+        if asyncio.get_running_loop().time() + wait_s >= deadline_s:
+            return False
+        await asyncio.sleep(wait_s)
+        return True
+
+    async def _go_on(self, opened: Opened) -> AsyncGenerator[str | Spoken, None]:
+        said = len(opened.word)
+        waiting_since_s: float | None = None
+        async with aclosing(opened.pieces) as pieces:
+            try:
+                yield opened.word
+                waiting_since_s = self._clock.monotonic()
+                async for piece in pieces:
+                    waiting_since_s = None
+                    if isinstance(piece, Spoken):
+                        opened.attempt.succeeded()
+                        yield piece
+                        return
+                    said += len(piece)
+                    self._check_length(said)
+                    yield piece
+                    waiting_since_s = self._clock.monotonic()
+                raise MindFailed
+            except ProviderFailed:
+                opened.attempt.failed()
+                raise
+            finally:
+                self._left(opened.attempt, waiting_since_s)
+
+    def _left(self, attempt: Attempt, waiting_since_s: float | None) -> None:
+        """Cut short from outside: by a visitor, which says nothing, or for a silence, which is a failure."""
+        if waiting_since_s is not None and self._clock.monotonic() >= waiting_since_s + self._patience.first_token_s:
+            attempt.failed()
+        attempt.abandoned()
+
+    async def _speak_instead(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
+        log.warning("fallback_speaks", instead_of=self._upstream.model_for(prompt.animal).model_id)
+        model = self._fallback.model_for(prompt.animal).model_id
+        async with aclosing(self._fallback.speak(prompt)) as pieces:
+            async for piece in pieces:
+                yield replace(piece, model=model) if isinstance(piece, Spoken) else piece

@@ -1,0 +1,1 @@
+"""Where sessions, turns, accounts and documents are kept."""

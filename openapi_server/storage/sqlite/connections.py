@@ -1,0 +1,117 @@
+"""SQLite connections off the event loop: one thread writes, a few read, each with a connection of its own.
+
+One writer, because SQLite has one write lock: a queue in this process is fairer than waiting on the lock, and other
+processes are waited for with `busy_timeout`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from openapi_server.models.errors import StoreUnavailable
+
+T = TypeVar("T")
+BUSY_TIMEOUT_S = 5.0
+READERS = 2
+
+log = structlog.get_logger(__name__)
+
+
+class Connections:
+    """Runs functions that take a connection: `write` in a transaction that is rolled back on any error, or `read`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-write")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
+        self._local = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._guarded, self._transact, work)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._guarded, self._query, work)
+
+    async def alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """For what cannot be done in a transaction, while nobody else in this process writes."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._guarded, self._query, work)
+
+    async def close(self) -> None:
+        """Let work in hand finish, then close every connection; the last one to close folds the WAL back in."""
+        await asyncio.to_thread(self._shut)
+
+    def _shut(self) -> None:
+        self._writer.shutdown()
+        self._readers.shutdown()
+        for connection in self._opened:
+            connection.close()
+
+    def _guarded(
+        self, how: Callable[[Callable[[sqlite3.Connection], T]], T], work: Callable[[sqlite3.Connection], T]
+    ) -> T:
+        try:
+            return how(work)
+        except sqlite3.Error as error:
+            # The driver's own words go to the log; the visitor hears ours.
+            log.error("store_failed", error=type(error).__name__, reason=str(error))
+            raise StoreUnavailable(retry_after_s=2) from error
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _query(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return work(self._connection())
+
+    def _connection(self) -> sqlite3.Connection:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = open_database(self._path)
+            self._opened.append(self._local.connection)
+        connection: sqlite3.Connection = self._local.connection
+        return connection
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """A connection in autocommit mode with the settings that every connection needs.
+
+    `synchronous=NORMAL`: in WAL mode a killed process loses nothing, a power cut may lose the last moments.
+    `secure_delete`: what is deleted is overwritten, up to the few copies that `tidying` finds.
+    """
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    _switch_to_wal(connection)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")
+    return connection
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """The one statement that `timeout` does not hold for: of two processes that make a file, one would fail at once."""
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.01)

@@ -1,0 +1,96 @@
+"""Credits as rows: lots that run out, entries that add up to them, and what running turns hold back.
+
+Functions on a connection whose transaction belongs to the caller, so that a turn and its charge begin and end in one
+step. At every COMMIT a user's entries add up to what their lots hold; nothing ever falls below zero.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from openapi_server.models.credits import Charge, EntryKind
+from openapi_server.models.errors import InsufficientCredits
+
+# Soonest lost, first spent; what never expires comes last.
+PARTS = """
+    SELECT username, lot_id, held.credits FROM credit_reservations AS held JOIN credit_lots USING (lot_id)
+    WHERE turn_id = ? ORDER BY expires_at, lot_id
+"""
+SPENDABLE = """
+    SELECT lot_id, remaining FROM credit_lots
+    WHERE username = ? AND expires_at > ? AND remaining > 0 ORDER BY expires_at, lot_id
+"""
+
+DUE = "SELECT sum(remaining) FROM credit_lots WHERE username = ? AND expires_at <= ? AND remaining > 0"
+
+
+def reserve(db: sqlite3.Connection, charge: Charge, turn_id: str, now: str) -> None:
+    """Hold back what the turn may cost, or all there is when that is less. `InsufficientCredits` when there is none."""
+    expire_due(db, charge.username, now)
+    wanted = charge.at_most
+    for lot in db.execute(SPENDABLE, (charge.username, now)).fetchall():
+        part = min(wanted, lot["remaining"])
+        wanted -= part
+        _hold(db, turn_id, lot["lot_id"], part)
+        if wanted == 0:
+            break
+    if wanted == charge.at_most:
+        raise InsufficientCredits("Ask an administrator for more credits.")
+    enter(db, charge.username, EntryKind.RESERVE, wanted - charge.at_most, now, turn_id=turn_id)
+
+
+def finish(db: sqlite3.Connection, turn_id: str, used: int, now: str) -> None:
+    """Give back what the turn held and did not use (`used` in credits). Nothing when it holds nothing (any more).
+
+    What is given back to a lot whose time is over meanwhile is lost at once, with an entry that says so.
+    """
+    parts = db.execute(PARTS, (turn_id,)).fetchall()
+    if not parts:
+        return
+    username, owed, back = parts[0]["username"], max(used, 0), 0
+    for part in parts:
+        spent = min(owed, part["credits"])
+        owed -= spent
+        back += part["credits"] - spent
+        _give_back(db, part["lot_id"], part["credits"] - spent)
+    db.execute("DELETE FROM credit_reservations WHERE turn_id = ?", (turn_id,))
+    enter(db, username, EntryKind.SETTLE if used > 0 else EntryKind.REFUND, back, now, turn_id=turn_id)
+    expire_due(db, username, now)
+
+
+def expire_due(db: sqlite3.Connection, username: str, now: str) -> None:
+    """Empty the lots whose time is over."""
+    (lost,) = db.execute(DUE, (username, now)).fetchone()
+    if lost:
+        query = "UPDATE credit_lots SET remaining = 0 WHERE username = ? AND expires_at <= ? AND remaining > 0"
+        db.execute(query, (username, now))
+        enter(db, username, EntryKind.EXPIRE, -lost, now)
+
+
+def enter(
+    db: sqlite3.Connection,
+    username: str,
+    kind: EntryKind,
+    credits: int,
+    now: str,
+    *,
+    turn_id: str | None = None,
+    notes: str | None = None,
+) -> int:
+    """Write one entry and return its number."""
+    written = db.execute(
+        "INSERT INTO credit_ledger (username, kind, credits, turn_id, at, notes) VALUES (?, ?, ?, ?, ?, ?)",
+        (username, kind, credits, turn_id, now, notes),
+    )
+    return written.lastrowid or 0
+
+
+def _hold(db: sqlite3.Connection, turn_id: str, lot_id: int, credits: int) -> None:
+    db.execute("UPDATE credit_lots SET remaining = remaining - ? WHERE lot_id = ?", (credits, lot_id))
+    db.execute(
+        "INSERT INTO credit_reservations (turn_id, lot_id, credits) VALUES (?, ?, ?)", (turn_id, lot_id, credits)
+    )
+
+
+def _give_back(db: sqlite3.Connection, lot_id: int, credits: int) -> None:
+    db.execute("UPDATE credit_lots SET remaining = remaining + ? WHERE lot_id = ?", (credits, lot_id))

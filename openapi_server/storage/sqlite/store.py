@@ -1,0 +1,214 @@
+"""The embedded store: one SQLite file, nothing to set up.
+
+Every method is one short use of one connection; every write is one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from openapi_server.models.credits import Charge
+from openapi_server.models.errors import StoreUnavailable
+from openapi_server.models.page import decode_cursor, encode_cursor
+from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
+from openapi_server.protocols import Clock
+from openapi_server.storage.sqlite.connections import Connections
+from openapi_server.storage.sqlite.migrations import migrate
+from openapi_server.storage.sqlite.retention import count_over, forget_old, remove_over
+from openapi_server.storage.sqlite.rows import (
+    TURNS,
+    device_user,
+    lease,
+    session_record,
+    session_row,
+    stamp,
+    turn_record,
+)
+from openapi_server.storage.sqlite.turns import begin, insert, remove_session, session_now, set_ttl, settle
+from openapi_server.storage.sqlite.vacuum import tidy
+from openapi_server.storage.sqlite.visibility import Horizon
+
+log = structlog.get_logger(__name__)
+
+
+class SqliteStore:
+    """`Store` over one SQLite file; `open` makes the folder and brings the schema up to date.
+
+    `retention`: how long what was said is kept; None: as long as its session.
+    """
+
+    def __init__(self, connections: Connections, clock: Clock, retention: timedelta | None = None) -> None:
+        self._connections = connections
+        self._clock = clock
+        self._retention = retention
+        self._was_tidied = False
+
+    @classmethod
+    async def open(cls, path: Path, clock: Clock, retention: timedelta | None = None) -> SqliteStore:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            log.error("store_failed", error=type(error).__name__, reason=str(error))
+            raise StoreUnavailable(retry_after_s=2) from error
+        connections = Connections(path)
+        try:
+            await connections.read(migrate)
+        except BaseException:
+            await connections.close()
+            raise
+        return cls(connections, clock, retention)
+
+    @property
+    def connections(self) -> Connections:
+        """For the other stores that are kept in the same file, and in the same transactions."""
+        return self._connections
+
+    @property
+    def _horizon(self) -> Horizon:
+        return Horizon.at(self._clock.now(), self._retention)
+
+    async def create_session(self, session: SessionRecord) -> None:
+        await self._connections.write(lambda db: insert(db, "sessions", session_row(session)))
+
+    async def session(self, session_id: str) -> SessionRecord | None:
+        horizon = self._horizon
+
+        def select(db: sqlite3.Connection) -> SessionRecord | None:
+            return session_now(db, session_id, horizon)
+
+        return await self._connections.read(select)
+
+    async def sessions_of(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
+        before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
+        horizon = self._horizon
+
+        def select(db: sqlite3.Connection) -> list[SessionRecord]:
+            rows = db.execute(
+                """
+                SELECT * FROM sessions
+                WHERE owner = ? AND expires_at > ? AND last_message_at > ? AND (last_message_at, session_id) < (?, ?)
+                ORDER BY last_message_at DESC, session_id DESC LIMIT ?
+                """,
+                (owner, horizon.now, horizon.since, *before, limit + 1),
+            )
+            return [session_record(row, horizon.since) for row in rows]
+
+        found = await self._connections.read(select)
+        last = found[:limit][-1:]
+        mark = [encode_cursor(stamp(session.last_message_at), session.session_id) for session in last]
+        return Page(tuple(found[:limit]), mark[0] if len(found) > limit else None)
+
+    async def begin_turn(
+        self,
+        turn: TurnRecord,
+        new_session: SessionRecord | None = None,
+        keys: Sequence[IdempotencyKey] = (),
+        charge: Charge | None = None,
+    ) -> str:
+        horizon = Horizon.at(turn.created_at, self._retention)
+        return await self._connections.write(lambda db: begin(db, turn, new_session, keys, charge, horizon))
+
+    async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
+        return await self._connections.write(lambda db: settle(db, turn_id, outcome))
+
+    async def turn(self, turn_id: str) -> TurnRecord | None:
+        named = {**self._horizon.named, "turn_id": turn_id}
+
+        def select(db: sqlite3.Connection) -> TurnRecord | None:
+            row = db.execute(f"{TURNS} WHERE turns.turn_id = :turn_id", named).fetchone()
+            return turn_record(row) if row else None
+
+        return await self._connections.read(select)
+
+    async def turns_of(self, session_id: str, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
+        (after,) = decode_cursor(cursor, int) if cursor else (0,)
+        named = {**self._horizon.named, "session_id": session_id, "after": after, "limit": limit + 1}
+        where = "WHERE turns.session_id = :session_id AND position > :after ORDER BY position LIMIT :limit"
+        rows = await self._connections.read(lambda db: db.execute(f"{TURNS} {where}", named).fetchall())
+        shown = rows[:limit]
+        mark = encode_cursor(shown[-1]["position"]) if len(rows) > limit else None
+        return Page(tuple(turn_record(row) for row in shown), mark)
+
+    async def latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
+        named = {**self._horizon.named, "session_id": session_id, "limit": limit}
+        where = "WHERE turns.session_id = :session_id ORDER BY position DESC LIMIT :limit"
+        rows = await self._connections.read(lambda db: db.execute(f"{TURNS} {where}", named).fetchall())
+        return [turn_record(row) for row in reversed(rows)]
+
+    async def turns_of_owner(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
+        before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
+        named = {**self._horizon.named, "owner": owner, "at": before[0], "turn_id": before[1], "limit": limit + 1}
+        # Said in two ways, so that an owner's few turns are found by the index of owners.
+        whose = "" if owner is None else "sessions.owner = :owner AND"
+        where = f"""
+            WHERE {whose} (turns.created_at, turns.turn_id) < (:at, :turn_id)
+            ORDER BY turns.created_at DESC, turns.turn_id DESC LIMIT :limit
+        """
+        rows = await self._connections.read(lambda db: db.execute(f"{TURNS} {where}", named).fetchall())
+        shown = rows[:limit]
+        mark = encode_cursor(shown[-1]["created_at"], shown[-1]["turn_id"]) if len(rows) > limit else None
+        return Page(tuple(turn_record(row) for row in shown), mark)
+
+    async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
+        horizon = self._horizon
+        return await self._connections.write(lambda db: set_ttl(db, session_id, ttl_s, horizon))
+
+    async def device_user(self, user_id: str) -> DeviceUser | None:
+        query = "SELECT * FROM device_users WHERE user_id = ?"
+        row = await self._connections.read(lambda db: db.execute(query, (user_id,)).fetchone())
+        return device_user(row) if row else None
+
+    async def delete_session(self, session_id: str) -> Sequence[str] | None:
+        horizon = self._horizon
+
+        def delete(db: sqlite3.Connection) -> Sequence[str] | None:
+            if session_now(db, session_id, horizon) is None:
+                return None
+            # Its id is the device's user, too: whoever wants it gone wants no trace of it.
+            db.execute("DELETE FROM device_users WHERE user_id = ?", (session_id,))
+            return remove_session(db, session_id, horizon.now)
+
+        return await self._connections.write(delete)
+
+    async def running_turns(self) -> Sequence[Lease]:
+        query = "SELECT turn_id, worker, lease_until FROM turns WHERE ended_at IS NULL"
+        return await self._connections.read(lambda db: [lease(row) for row in db.execute(query)])
+
+    async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> Sequence[str]:
+        def update(db: sqlite3.Connection) -> list[str]:
+            query = "UPDATE turns SET lease_until = ? WHERE turn_id = ? AND ended_at IS NULL"
+            return [turn_id for turn_id in turn_ids if db.execute(query, (stamp(until), turn_id)).rowcount]
+
+        return await self._connections.write(update)
+
+    async def count_expired_sessions(self) -> int:
+        horizon = self._horizon
+        return await self._connections.read(lambda db: count_over(db, horizon))
+
+    async def purge_expired_sessions(self, limit: int) -> int:
+        horizon = self._horizon
+        return await self._connections.write(lambda db: remove_over(db, horizon, limit))
+
+    async def forget_old_turns(self, limit: int) -> int:
+        horizon = self._horizon
+        return await self._connections.write(lambda db: forget_old(db, horizon, limit))
+
+    async def tidy(self, at_most_bytes: int | None = None) -> bool:
+        is_tidy = await self._connections.alone(
+            partial(tidy, at_most_bytes=at_most_bytes, is_forced=not self._was_tidied)
+        )
+        self._was_tidied = self._was_tidied or is_tidy
+        return is_tidy
+
+    async def ping(self) -> None:
+        # A locked database answers to BEGIN IMMEDIATE; a read-only one only to a statement that could write.
+        await self._connections.write(lambda db: db.execute("DELETE FROM sessions WHERE 0"))
+
+    async def close(self) -> None:
+        await self._connections.close()

@@ -1,0 +1,26 @@
+"""How far back the store looks: what lies behind its horizon is not there for any reader, purged or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from openapi_server.storage.sqlite.rows import stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """Two stamps: sessions end at `now`, and what was said at `since` or before is too old to be kept."""
+
+    now: str
+    since: str = ""
+
+    @classmethod
+    def at(cls, now: datetime, retention: timedelta | None) -> Horizon:
+        """`retention`: how long what was said is kept; None: as long as its session."""
+        return cls(stamp(now), stamp(now - retention) if retention else "")
+
+    @property
+    def named(self) -> dict[str, object]:
+        """For the queries that judge by it."""
+        return {"now": self.now, "since": self.since}

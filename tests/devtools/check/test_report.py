@@ -1,0 +1,62 @@
+"""What was found, as a table, as data and for CI."""
+
+from __future__ import annotations
+
+import io
+import json
+from xml.etree import ElementTree
+
+from rich.console import Console
+
+from openapi_server.devtools.check.findings import Finding, Verdict
+from openapi_server.devtools.check.report import as_json, as_junit, has_failed, print_table, summary
+
+URL = "http://zoo.example"
+FINDINGS = [
+    Finding("convo", "bytes", Verdict.PASS, "6,471 bytes in 42 blocks", 2.5),
+    Finding("convo", "stop", Verdict.SKIP, "the turn was over before it could be stopped"),
+    Finding("tokens", "end", Verdict.FAIL, "[red]2[/red] terminal events \x1b[2J<&>"),
+]
+
+
+def test_the_table_has_a_line_a_finding() -> None:
+    """What a server says is text: it neither colours the table nor moves the cursor."""
+    console = Console(file=io.StringIO(), width=100)
+
+    print_table(console, URL, FINDINGS)
+
+    printed = console.file.getvalue()  # type: ignore[attr-defined]  # the buffer of this test
+    assert "[red]2[/red] terminal events \ufffd[2J<&>" in printed
+    assert "3 checks: 1 pass, 1 fail, 1 skip" in printed
+
+
+def test_the_data_says_the_same() -> None:
+    """Counts, and every finding with its evidence."""
+    told = json.loads(as_json(URL, FINDINGS))
+
+    assert (told["url"], told["pass"], told["fail"], told["skip"]) == (URL, 1, 1, 1)
+    assert told["findings"][0] == {
+        "contract": "convo",
+        "check": "bytes",
+        "result": "pass",
+        "evidence": "6,471 bytes in 42 blocks",
+        "seconds": 2.5,
+    }
+
+
+def test_ci_reads_a_suite_a_contract() -> None:
+    """Failures and skips with their reason, as JUnit has them."""
+    root = ElementTree.fromstring(as_junit(URL, FINDINGS))  # noqa: S314  # our own
+
+    suites = {suite.get("name"): suite for suite in root}
+    assert [suites["convo"].get(name) for name in ("tests", "failures", "skipped")] == ["2", "0", "1"]
+    failure = suites["tokens"].find("testcase/failure")
+    assert failure is not None
+    assert failure.get("message") == "[red]2[/red] terminal events \ufffd[2J<&>"
+
+
+def test_a_skip_is_no_failure_and_no_pass() -> None:
+    """Only failures decide the exit code."""
+    assert not has_failed(FINDINGS[:2])
+    assert has_failed(FINDINGS)
+    assert summary(FINDINGS[:2]) == "2 checks: 1 pass, 0 fail, 1 skip"

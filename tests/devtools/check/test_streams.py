@@ -1,0 +1,152 @@
+"""The rules of every stream: each kind of broken stream is seen, and told in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from openapi_server.devtools.check.checker import CONTRACTS
+from openapi_server.devtools.check.findings import Violation
+from openapi_server.devtools.check.streams import Event, StreamRules, check_bytes, check_ids, check_progress, events_of
+from openapi_server.spec import load_spec
+
+GOOD = b'retry: 2000\nid: turn_a-1\nevent: chunk\ndata: {"text":"Roar"}\n\n: still here\n\n'
+ORDER = {
+    "by": "/data/is_final",
+    "text": {"false": "/data/content"},
+    "start": "talking",
+    "resume": "talking",
+    "end": "closed",
+    "states": {"talking": {"false": "talking", "true": "closed"}},
+}
+ITEM = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {"data": {"type": "object", "required": ["content"]}},
+}
+RULES = StreamRules({"x-event-order": ORDER, "x-itemSchema": ITEM}, {})
+
+
+def piece(text: str, *, is_final: bool = False, id: str | None = None) -> Event:
+    return Event("message", {"content": text, "is_final": is_final}, id)
+
+
+def test_a_good_stream_breaks_no_rule_of_the_bytes() -> None:
+    """The evidence says how much was seen."""
+    assert check_bytes(GOOD) == f"{len(GOOD)} bytes in 2 blocks"
+
+
+@pytest.mark.parametrize(
+    ("raw", "evidence"),
+    [
+        (GOOD.replace(b"Roar", "Löwe".encode()), "not ASCII"),
+        (GOOD.replace(b"\n", b"\r\n"), "carriage return"),
+        (GOOD.removeprefix(b"retry: 2000\n"), "not the retry line"),
+        (GOOD.removesuffix(b"\n"), "no blank line after the last event"),
+        (GOOD.replace(b"data: ", b"data:"), "one space after its colon"),
+        (GOOD.replace(b"data: ", b"data:  "), "not compact"),
+        (GOOD.replace(b'":"', b'": "'), "not compact"),
+        (GOOD.replace(b"event: chunk\n", b"").replace(b"id:", b"event: chunk\nid:"), "field order"),
+        (GOOD.replace(b"id: turn_a-1\n", b"id: turn_a-1\nid: turn_a-1\n"), "a field twice"),
+        (GOOD + b"id: turn_a-2\n\n", "a block without data"),
+        (GOOD + b"event: chunk\ndata: \n\n", "a block without data"),
+        (GOOD + b"comment\n\n", "a line that is no field"),
+    ],
+)
+def test_each_broken_rule_of_the_bytes_is_named(raw: bytes, evidence: str) -> None:
+    """In the order in which a reader of the bytes would stumble over them."""
+    with pytest.raises(Violation, match=evidence):
+        check_bytes(raw)
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+def test_events_are_read_as_the_standard_says(line_end: bytes) -> None:
+    """A stream that breaks one rule is still read, so that the other checks can judge the rest."""
+    raw = b'retry:1\n:c\n\ndata:{"b":1}\nevent:x\nid:turn_a-1\n\n'.replace(b"\n", line_end)
+
+    assert events_of(raw) == [Event("x", {"b": 1}, "turn_a-1")]
+
+
+def test_data_that_is_no_object_is_told() -> None:
+    """Every contract's data is a JSON object."""
+    with pytest.raises(Violation, match="not a JSON object"):
+        events_of(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(
+    ("ids", "is_gapless", "evidence"),
+    [
+        (["turn_a-1", "turn_a-1"], False, "do not rise"),
+        (["turn_a-2", "turn_a-1"], False, "do not rise"),
+        (["turn_a-1", "turn_a-3"], True, "a gap"),
+        (["turn_a-1", "turn_b-2"], False, "several turns"),
+        (["turn_x-1"], False, "several turns"),
+        (["17"], False, "is not <turnId>-<seq>"),
+        (["turn_a-0"], False, "is not <turnId>-<seq>"),
+    ],
+)
+def test_each_broken_rule_of_the_ids_is_named(ids: list[str], is_gapless: bool, evidence: str) -> None:
+    """`<turnId>-<seq>`, strictly rising, of the turn that the header names."""
+    with pytest.raises(Violation, match=evidence):
+        check_ids([piece("", id=id) for id in ids], "turn_a", is_gapless=is_gapless)
+
+
+def test_only_contracts_without_gaps_refuse_them() -> None:
+    """A contract that has no word for an entry of the log leaves a gap."""
+    assert check_ids([piece("", id="turn_a-3"), piece(""), piece("", id="turn_a-9")], "turn_a") == "2 ids, 3 to 9"
+
+
+@pytest.mark.parametrize(
+    ("finals", "evidence"),
+    [
+        ([], "ended in state talking"),
+        ([False, False], "ended in state talking"),
+        ([False, True, True], "true as event 3 of 3, in state closed"),
+        ([True, False], "false as event 2 of 2, in state closed"),
+    ],
+)
+def test_an_order_that_the_spec_does_not_have_is_named(finals: list[bool], evidence: str) -> None:
+    """The name of an event is where `by` points; JSON's booleans are words."""
+    with pytest.raises(Violation, match=evidence):
+        RULES.check_order([piece("", is_final=is_final) for is_final in finals])
+
+
+def test_the_text_is_where_the_spec_points() -> None:
+    """And the terminal event is the one that leads to the end."""
+    events = [piece("Ro"), piece("ar"), piece("", is_final=True)]
+
+    assert RULES.text_of(events) == "Roar"
+    assert RULES.check_order(events) == "false x2 true"
+    assert [RULES.is_terminal(event) for event in events] == [False, False, True]
+
+
+def test_an_event_that_the_pointer_does_not_find_is_a_violation() -> None:
+    """Not a crash of the checker."""
+    with pytest.raises(Violation, match="nothing at /data/is_final"):
+        RULES.name_of(Event("message", {"content": ""}))
+
+
+def test_an_event_of_another_shape_is_shown() -> None:
+    """As it stood on the wire."""
+    (event,) = events_of(b'data: {"text":"Roar"}\n\n')
+
+    with pytest.raises(Violation, match="Roar"):
+        RULES.check_events([event])
+
+
+@pytest.mark.parametrize("told", [[10, 25, 25, 100], []])
+def test_progress_may_stand_still(told: list[int]) -> None:
+    """But never fall."""
+    check_progress([Event("progress", {"progress": progress}) for progress in told])
+    with pytest.raises(Violation, match="falls"):
+        check_progress([Event("progress", {"progress": progress}) for progress in [*told, 5, 4]])
+
+
+@pytest.mark.parametrize("probes", CONTRACTS.values(), ids=CONTRACTS)
+def test_the_spec_has_the_rules_of_all_five_streams(probes: Any) -> None:
+    """What names an event, where its text stands, and how streams begin, go on and end."""
+    order = StreamRules.of(load_spec(), probes.operation).order
+
+    assert set(order) == {"by", "text", "start", "resume", "end", "states"}
+    assert set(order["text"]) <= {name for moves in order["states"].values() for name in moves}

@@ -1,0 +1,19 @@
+"""A stand-in chatbot that the tests of the tools may share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.devtools.processes import MockProcess
+
+
+@pytest.fixture(scope="session")
+def mock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockProcess]:
+    """Do not stop it."""
+    process = MockProcess(tmp_path_factory.mktemp("mock"))
+    try:
+        yield process
+    finally:
+        assert process.stop() == 0

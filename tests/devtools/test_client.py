@@ -1,0 +1,246 @@
+"""`zoochat client`: what it asks, what it makes of the answers, and its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openapi_server.devtools.client.asking import HistoryError, Patience, Question, read_history
+from openapi_server.devtools.client.polling import ATTEMPTS, MAX_MISSES
+from openapi_server.devtools.client.reading import MAX_TRIES
+from openapi_server.devtools.client.running import run
+from tests.devtools.canned import Canned, Chatbot, as_json, chatbot
+
+QUICKLY = Patience(timeout_s=10, poll_interval_s=0)
+RETRY = "retry: 1\n"
+PROGRESS = 'id: turn_a-1\nevent: progress\ndata: {"step":"initializing","message":"","progress":10}\n\n'
+RESULT = 'event: result\ndata: {"response":"Roar!","sources":[],"metadata":{}}\n\n'
+COMPLETE = 'id: turn_a-9\nevent: complete\ndata: {"progress":100,"message":"","step":"complete"}\n\n'
+WHOLE = RETRY + PROGRESS + RESULT + COMPLETE
+ACCEPTED = as_json(
+    {"job_id": "job_a", "status": "pending", "polling_url": "/jobs/job_a"}, Set_Cookie="session_id=xyz; Path=/"
+)
+
+
+def state(status: str, progress: int, **more: object) -> Canned:
+    latest = {"step": "analyzing", "message": "", "progress": progress}
+    return as_json({"job_id": "job_a", "status": status, "latest_progress": latest, **more})
+
+
+def ask(bot: Chatbot, path: str = "/api/v1/stream", **options: Any) -> int:
+    return run(Question(bot.url + path, "Who are you?"), QUICKLY, **options)
+
+
+def test_the_flags_are_fields_of_the_request() -> None:
+    """Loading documents and memory are on unless they are switched off; a history is sent only when there is one."""
+    history = [{"role": "user", "content": "Hello"}]
+
+    assert Question("", "Hi").body == {"query": "Hi", "auto_load_documents": True, "memory_enabled": True}
+    assert Question("", "Hi", history, auto_load=False, memory=False).body == {
+        "query": "Hi",
+        "conversation_history": history,
+        "auto_load_documents": False,
+        "memory_enabled": False,
+    }
+
+
+def test_a_stream_that_breaks_off_is_resumed_and_no_event_comes_twice(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The same post again, with the last id that came through, after the time that the server asked for."""
+    with chatbot(Canned(RETRY + PROGRESS, breaks_off=True), Canned(RETRY + RESULT + COMPLETE)) as bot:
+        code = ask(bot, save_to=tmp_path / "saved.json")
+
+    first, second = bot.received
+    assert code == 0
+    assert "last-event-id" not in first.headers
+    assert second.headers["last-event-id"] == "turn_a-1"
+    assert second.body == first.body
+    events = json.loads((tmp_path / "saved.json").read_text())
+    assert [event["event"] for event in events] == ["progress", "result", "complete"]
+    assert "Resuming after turn_a-1 in 0.001 s" in capsys.readouterr().out
+
+
+def test_a_stream_that_just_ends_is_resumed_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Proxies end a stream cleanly when its server is gone."""
+    with chatbot(Canned(RETRY + PROGRESS), Canned(RETRY + RESULT + COMPLETE)) as bot:
+        assert ask(bot) == 0
+
+    assert len(bot.received) == 2
+
+
+def test_a_server_that_restarts_is_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """503 ends a first question, but not one that is being resumed."""
+    with chatbot(Canned(RETRY + PROGRESS), as_json({"detail": "Restarting"}, 503), Canned(RETRY + RESULT)) as bot:
+        assert ask(bot) == 0
+    with chatbot(as_json({"detail": "Restarting"}, 503)) as bot:
+        assert ask(bot) == 1
+        assert len(bot.received) == 1
+
+
+def test_resuming_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
+    """A stream that never gets further is given up."""
+    with chatbot(Canned(RETRY + PROGRESS), Canned(RETRY + ": nothing\n\n")) as bot:
+        assert ask(bot) == 1
+
+    assert len(bot.received) == 1 + MAX_TRIES
+    assert "tries to resume it failed" in capsys.readouterr().err
+
+
+def test_a_stream_without_ids_is_not_asked_for_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without an id the same post would be a new question, with another bill."""
+    with chatbot(Canned(PROGRESS.partition("\n")[2], breaks_off=True)) as bot:
+        assert ask(bot) == 1
+
+    assert len(bot.received) == 1
+    assert "broke off" in capsys.readouterr().err
+
+
+def test_a_chatbot_may_end_after_its_result(capsys: pytest.CaptureFixture[str]) -> None:
+    """`complete` is this zoo's custom; other chatbots just close."""
+    with chatbot(Canned(PROGRESS + RESULT, breaks_off=True)) as bot:
+        assert ask(bot) == 0
+
+    assert capsys.readouterr().out.endswith("FINAL RESPONSE:\n" + "=" * 80 + "\nRoar!\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Canned('event: error\ndata: {"error":"No luck"}\n\n'), "No luck"),
+        (Canned('event: error\ndata: {"problem":{}}\n\n'), "an error that says nothing"),
+        (Canned("event: error\ndata: oops\n\n"), "an error that says nothing"),
+        (Canned('event: result\ndata: {"result":"Roar"}\n\n'), "no field `response`"),
+        (Canned("event: result\ndata: Roar\n\n"), "no field `response`"),
+        (Canned(COMPLETE), "no result came"),
+        (as_json({"detail": "query: is required"}, 400), "HTTP 400: query: is required"),
+        (Canned("<html>", 502, "text/html"), "HTTP 502: Bad Gateway"),
+        (Canned("", 307, headers={"Location": "/elsewhere"}), "HTTP 307"),
+        (Canned("Roar", media_type="text/plain"), "not a JSON object"),
+        (as_json({"response": "Roar"}), "neither a stream of events nor a job"),
+        (as_json({"job_id": "job_a"}), "no polling_url"),
+    ],
+)
+def test_what_is_no_result_is_said_in_a_sentence(answer: Canned, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1, the reason on standard error, and never a traceback."""
+    with chatbot(answer) as bot:
+        assert ask(bot) == 1
+
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://zoo.example/", "http://[::1", "http://127.0.0.1:1/"])
+def test_an_address_where_nobody_listens_is_named(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commonest mistake."""
+    assert run(Question(url, "Hi"), QUICKLY) == 1
+    assert url in capsys.readouterr().err
+
+
+def test_a_missing_cookie_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without one, polls behind a load balancer find another worker."""
+    with chatbot(Canned(WHOLE)) as bot:
+        assert ask(bot) == 0
+    assert "NO COOKIES received" in capsys.readouterr().out
+
+
+def test_cookies_are_kept_between_the_post_and_the_polls(capsys: pytest.CaptureFixture[str]) -> None:
+    """And `polling_url` is relative to the server's origin."""
+    with chatbot(ACCEPTED, state("running", 25), state("succeeded", 100, result={"response": "Roar!"})) as bot:
+        assert ask(bot, "/deep/api/v1/stream?mode=job") == 0
+
+    out = capsys.readouterr().out
+    assert [(got.path, got.headers.get("cookie")) for got in bot.received] == [
+        ("/deep/api/v1/stream?mode=job", None),
+        ("/jobs/job_a", "session_id=xyz"),
+        ("/jobs/job_a", "session_id=xyz"),
+    ]
+    assert "Cookies received: {'session_id': 'xyz'}" in out
+    assert f"Poll attempt 2/{ATTEMPTS}" in out
+    assert "Job finished with status: succeeded" in out
+
+
+def test_a_jobs_changes_are_saved_once_each(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One `progress` for each change, then the `result`; `data` is a JSON text, as in a stream."""
+    states = [state("running", 25), state("running", 25), state("running", 50)]
+    with chatbot(ACCEPTED, *states, state("succeeded", 100, result={"response": "Roar!"})) as bot:
+        assert ask(bot, save_to=tmp_path / "saved.json") == 0
+
+    events = json.loads((tmp_path / "saved.json").read_text())
+    assert [event["event"] for event in events] == ["progress", "progress", "progress", "result"]
+    assert [json.loads(event["data"])["progress"] for event in events[:3]] == [25, 50, 100]
+    assert json.loads(events[-1]["data"]) == {"response": "Roar!"}
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ([state("failed", 100, error="No luck", result=None)], "No luck"),
+        ([state("failed", 100)], "does not say why"),
+        ([state("succeeded", 100, result=None)], "no field `response`"),
+        ([as_json({"detail": "Job not found"}, 404)], "HTTP 404: Job not found"),
+        ([as_json({"detail": "Later"}, 503)], f"{MAX_MISSES} polls in a row failed"),
+        ([as_json([])], "not a JSON object"),
+    ],
+)
+def test_a_job_without_a_result_is_said_in_a_sentence(
+    states: list[Canned], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1."""
+    with chatbot(ACCEPTED, *states) as bot:
+        assert ask(bot) == 1
+
+    assert said in capsys.readouterr().err
+
+
+def test_polls_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """A job that never ends is given up after as many polls as the platform makes."""
+    with chatbot(ACCEPTED, state("running", 25)) as bot:
+        assert ask(bot) == 1
+
+    assert len(bot.received) == 1 + ATTEMPTS
+    assert f"not finished after {ATTEMPTS} polls" in capsys.readouterr().err
+
+
+def test_a_chatbot_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape sequences in a reply are shown, not obeyed."""
+    with chatbot(Canned('event: result\ndata: {"response":"\\u001b[2Jgone\\u009b1m\\tfar"}\n\n')) as bot:
+        assert ask(bot) == 0
+
+    assert "?[2Jgone?1m\tfar" in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Who asked for a file has no use for an exit code of 0 without it."""
+    with chatbot(Canned(WHOLE)) as bot:
+        assert ask(bot, save_to=tmp_path / "missing" / "saved.json") == 1
+
+    assert "saved.json cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("{}", "must hold a JSON list"),
+        ("[", "is not JSON"),
+        ("[1]", "message 1 must be an object"),
+        ('[{"role": "system", "content": "x"}]', "message 1 must have the role user or assistant"),
+        ('[{"role": "user", "content": "x"}, {"role": "user"}]', "message 2 must have a text as its content"),
+        ('[{"role": "user", "content": "x", "name": "y"}]', "message 1 has what is not known here: name"),
+    ],
+)
+def test_a_history_that_is_none_is_explained(text: str, wrong: str, tmp_path: Path) -> None:
+    """What is wrong, and in which message."""
+    path = tmp_path / "history.json"
+    path.write_text(text)
+
+    with pytest.raises(HistoryError, match=wrong):
+        read_history(path)
+
+
+def test_a_history_that_is_not_there_is_explained(tmp_path: Path) -> None:
+    """Not a traceback."""
+    with pytest.raises(HistoryError, match="cannot be read"):
+        read_history(tmp_path / "history.json")

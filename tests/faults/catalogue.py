@@ -1,0 +1,80 @@
+"""The catalogue: every trial, and the small size at which the suite runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.faults import children, crashes, drains, failing, leaving, minds, races, restarts, resuming, stalls, strays
+from tests.faults.connections import close_all
+from tests.faults.figures import Figure
+
+# Twice what the longest trial takes: whatever hangs becomes a missed line.
+LONGEST_S = 1_200
+
+SMALL_STALLS = stalls.Size(readers=8, others=4, send_timeout_s=0.5, speech_s=2, share=50)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One fault and how it is injected; `small` are the sizes for the suite."""
+
+    id: str
+    name: str
+    inject: Callable[..., Coroutine[Any, Any, list[Figure]]]
+    small: Mapping[str, object] = field(default_factory=dict)
+
+    def run(self, *, is_quick: bool = False) -> list[Figure]:
+        """The figures; a trial that broke off is a missed line, not the end of the others."""
+        with tempfile.TemporaryDirectory(prefix="trial-") as folder:
+            try:
+                return asyncio.run(self._bounded(Path(folder), is_quick=is_quick))
+            except Exception as error:  # the other trials are waiting
+                return [Figure(self.id, self.name, f"{type(error).__name__}: {error}", "to be measured", passed=False)]
+
+    async def _bounded(self, folder: Path, *, is_quick: bool) -> list[Figure]:
+        async with asyncio.timeout(LONGEST_S):
+            try:
+                return await self.inject(folder, **(self.small if is_quick else {}))
+            finally:
+                await close_all()
+
+
+async def clocks(folder: Path) -> list[Figure]:
+    """The wall clock belongs to the whole machine, and libfaketime is not at hand to lie to one process about it."""
+    line = "durations from the monotonic clock; 0 wrong expiries"
+    return [
+        Figure(
+            "F12", "clock one hour off, or backwards in mid-turn", "unit tests, with a fake clock", line, passed=None
+        )
+    ]
+
+
+TRIALS = (
+    Trial("F1", "kill -9", crashes.kill_nine, {"points": crashes.FEW_POINTS}),
+    Trial("F1", "kill -9 beside a second process", crashes.survivor, {"turns": 2, "lease_s": 0.6}),
+    Trial("F2", "clients leave", leaving.leaving, {"times": 30, "at_once": 15}),
+    Trial("F3", "resume", resuming.resume, {"pieces": 10, "cuts": 4}),
+    Trial("F4", "the same post again", resuming.same_post_again, {"pieces": 10}),
+    Trial("F5", "readers that stall", stalls.stalls, {"size": SMALL_STALLS}),
+    Trial("F6", "half-open connections", strays.half_open, {"count": 4, "heartbeat_s": 0.3, "send_timeout_s": 0.5}),
+    Trial("F6", "slow requests", strays.slow_requests, {"count": 4, "deadline_s": 0.5, "share": 50}),
+    Trial("F7", "a mind that fails", failing.faults, {"answers": failing.FEW_ANSWERS}),
+    Trial("F10", "racing posts", races.racing_posts, {"posts": 20, "rounds": 2}),
+    Trial("F11", "one idempotency key", races.one_key, {"posts": 10}),
+    Trial("F12", "clocks", clocks),
+    Trial("F13", "SIGTERM", drains.sigterm, {"streams": 10, "drain_s": 1.2}),
+    Trial("F13", "SIGTERM, again", drains.sigterm_again, {"streams": 6}),
+    Trial("F13", "SIGTERM during the start", drains.sigterm_at_start, {"times": 2, "start_s": 1.2}),
+    Trial("F14", "restarts under load", restarts.restarts, {"times": 3}),
+    Trial("K", "a mind that says the worst", minds.unsafe_words, {"phrases": minds.UNSAFE[:1], "step": 9}),
+    Trial("K", "a mind that hides its words", minds.stretched_words, {"share": 8}),
+    Trial("K", "what children tell", children.children, {"share": 20}),
+    Trial("K", "sessions that are over", children.expired),
+    Trial("K", "harmless questions", minds.harmless_questions, {"share": 20}),
+    Trial("S", "a mind that obeys everybody", minds.canaries, {"share": 20}),
+)

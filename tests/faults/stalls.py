@@ -1,0 +1,158 @@
+"""F5: readers that take in nothing, or a byte a second. They cost little, are dropped, and disturb nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.load import percentile
+from tests.faults.connections import reset
+from tests.faults.exchanges import Exchange
+from tests.faults.figures import Figure, all_of, at_most, none_of
+from tests.faults.polling import until
+from tests.faults.processes import ScriptedServer, scripted
+from tests.faults.proxy import Proxy
+from tests.faults.scripts import Script
+from tests.faults.visitors import Visitor, watch_health
+
+MEMORY_MB = 20
+HEALTH_MS = 50
+# How much later than without stalled readers a chunk of another stream may come.
+UNCHANGED_MS = 50
+# Until the small buffers between the server and a reader that takes nothing are full.
+FILL_S = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """`readers` of one turn stall, one keeps up; `others` are streams of their own beside it, for `speech_s`.
+
+    `share`: the percentile that is held against the lines. Of a few values the 99th is the worst, and proves little.
+    """
+
+    readers: int = 50
+    others: int = 20
+    send_timeout_s: float = 3
+    speech_s: float = 20
+    share: float = 99
+
+    @property
+    def speech(self) -> Script:
+        """320 KB a second. It does not end while we watch: the last event holds the whole reply once more."""
+        pieces = round(self.speech_s * 40)
+        return Script(pieces=pieces, per_s=40, size=8_192, hang_after=pieces)
+
+    @property
+    def chat(self) -> Script:
+        return Script(pieces=round(self.speech_s * 10), per_s=10)
+
+
+@dataclass(slots=True)
+class Run:
+    """What the speech was like for the server and the others; `dropped_s` is when the last stalled reader was gone.
+
+    `peaks_mb`: the most memory up to each of a row of moments.
+    """
+
+    peaks_mb: list[float] = field(default_factory=list)
+    health_ms: list[float] = field(default_factory=list)
+    gaps_ms: list[float] = field(default_factory=list)
+    cut: int = 0
+    left: int = 0
+    dropped_s: float = 0
+
+
+async def stalls(folder: Path, size: Size = Size()) -> list[Figure]:
+    """The same speech twice, in a process each: without stalled readers, and with them."""
+    alone = await _run(folder, size, stalled=0)
+    beset = await _run(folder, size, stalled=size.readers)
+    who = f"{size.readers} stalled readers"
+    # Moment by moment: the speech itself grows, and its end would hide what the stalled readers cost before.
+    memory_mb = max(with_mb - without_mb for with_mb, without_mb in zip(beset.peaks_mb, alone.peaks_mb, strict=False))
+    health_ms, gap_ms = percentile(beset.health_ms, size.share), percentile(beset.gaps_ms, size.share)
+    gap_line_ms = percentile(alone.gaps_ms, size.share) + UNCHANGED_MS
+    return [
+        at_most("F5", f"{who}: peak of memory beyond that without them, moment by moment", memory_mb, MEMORY_MB, "MB"),
+        at_most("F5", f"{who}: GET /health p{size.share:g}", health_ms, HEALTH_MS, "ms"),
+        all_of("F5", f"{who}: dropped", size.readers - beset.left, size.readers),
+        at_most("F5", f"{who}: until the last was dropped", beset.dropped_s, size.send_timeout_s + FILL_S, "s"),
+        none_of("F5", f"{who}: other streams cut or incomplete", beset.cut, size.others),
+        at_most("F5", f"{who}: gap between chunks of other streams, p{size.share:g}", gap_ms, gap_line_ms, "ms"),
+    ]
+
+
+async def _run(folder: Path, size: Size, *, stalled: int) -> Run:
+    limits = {"SEND_TIMEOUT": size.send_timeout_s, "LOG_LEVEL": "WARNING"}
+    async with scripted(folder, **limits) as server:
+        visitor = Visitor(server.port)
+        turn_id = await visitor.begin(size.speech)
+        async with _stalled(server.port, turn_id, stalled), _prompt(await visitor.resume(turn_id)):
+            return await _beside(server, size)
+
+
+@asynccontextmanager
+async def _stalled(port: int, turn_id: str, count: int) -> AsyncIterator[None]:
+    """Readers that heard a chunk, and from then on nothing, every second of them, or a byte a second."""
+    async with Proxy(port) as stopped, Proxy(port) as slow:
+        doors = [Visitor(stopped.port), Visitor(slow.port)]
+        readers = await asyncio.gather(*(doors[number % 2].resume(turn_id) for number in range(count)))
+        await asyncio.gather(*(reader.to(b"event: chunk") for reader in readers))
+        stopped.pause()
+        slow.bytes_per_s = 1
+        yield
+        for reader in readers:
+            reset(reader.writer)
+
+
+@asynccontextmanager
+async def _prompt(reader: Exchange) -> AsyncIterator[None]:
+    async def swallow() -> None:
+        while await reader.reader.read(2**18):
+            pass
+
+    swallowing = asyncio.create_task(swallow())
+    try:
+        yield
+    finally:
+        swallowing.cancel()
+        reset(reader.writer)
+
+
+async def _beside(server: ScriptedServer, size: Size) -> Run:
+    """Other streams, `/health`, the memory and the count of readers, for as long as the turn speaks."""
+    run, visitor = Run(), Visitor(server.port)
+    watches = [asyncio.create_task(watch_health(visitor, run.health_ms)), asyncio.create_task(_weigh(server, run))]
+    others = [asyncio.create_task(_time(visitor, size.chat, run)) for _ in range(size.others)]
+
+    async def are_dropped() -> bool:
+        run.left = max(0, await visitor.readers() - size.others - 1)
+        return run.left == 0 and bool(run.gaps_ms)
+
+    run.dropped_s = await until(are_dropped, within_s=size.speech_s - 0.5)
+    await asyncio.gather(*others)
+    for watch in watches:
+        watch.cancel()
+    await asyncio.gather(*watches, return_exceptions=True)
+    return run
+
+
+async def _weigh(server: ScriptedServer, run: Run) -> None:
+    while True:
+        run.peaks_mb.append(server.footprint.peak_mb)
+        await asyncio.sleep(0.05)
+
+
+async def _time(visitor: Visitor, script: Script, run: Run) -> None:
+    stream = await visitor.listen(script)
+    chunks, last_s = 0, 0.0
+    while await stream.take():
+        heard = stream.body.count(b"event: chunk\n")
+        if chunks < heard:
+            now_s = time.monotonic()
+            run.gaps_ms += [(now_s - last_s) * 1000] if chunks else []
+            chunks, last_s = heard, now_s
+    run.cut += (stream.event("complete") or {}).get("fullResponse") != script.said

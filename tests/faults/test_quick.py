@@ -1,0 +1,119 @@
+"""The trials at small sizes: that each of them runs, and that its lines are met. Full sizes are `make trials`."""
+
+from __future__ import annotations
+
+from tests.faults.catalogue import TRIALS
+
+BY_NAME = {trial.name: trial for trial in TRIALS}
+
+
+def assert_met(name: str) -> None:
+    figures = BY_NAME[name].run(is_quick=True)
+    missed = [f"{figure.what}: {figure.measured}, line {figure.line}" for figure in figures if figure.passed is False]
+    assert figures
+    assert not missed
+
+
+def test_a_killed_server_loses_no_message_and_leaves_no_turn_running() -> None:
+    """Whatever the point of the turn: after the restart the message is there once, and the turn has ended, once."""
+    assert_met("kill -9")
+
+
+def test_two_processes_on_one_file_settle_only_what_is_dead() -> None:
+    """A living process keeps its turns; one that slept too long gives them up, and they end once."""
+    assert_met("kill -9 beside a second process")
+
+
+def test_clients_that_leave_are_seen_and_leave_nothing_behind() -> None:
+    """FIN and RST alike: within a second, and threads, files and tasks are as before."""
+    assert_met("clients leave")
+
+
+def test_a_turn_can_be_resumed_at_every_event() -> None:
+    """Running or finished, by header or query: every later event once, and what cannot be resumed is named."""
+    assert_met("resume")
+
+
+def test_the_same_post_with_the_last_event_id_never_asks_the_animal_twice() -> None:
+    """Clients that can only post resume so, and what they hear is whole to the byte."""
+    assert_met("the same post again")
+
+
+def test_stalled_readers_cost_little_and_disturb_nobody() -> None:
+    """They are dropped after the send timeout; other streams and the health check do not notice."""
+    assert_met("readers that stall")
+
+
+def test_half_open_connections_are_given_up() -> None:
+    """A peer that is gone without a word is noticed when it acknowledges nothing any more."""
+    assert_met("half-open connections")
+
+
+def test_requests_that_never_quite_arrive_are_ended() -> None:
+    """Silence, slow headers, a slow body: the deadline holds for all of them."""
+    assert_met("slow requests")
+
+
+def test_of_racing_posts_on_one_session_one_wins() -> None:
+    """Also where two processes share the file: the others are told which turn is in their way."""
+    assert_met("racing posts")
+
+
+def test_an_idempotency_key_stands_for_one_turn() -> None:
+    """One after the other, all at once, at two processes, after a restart; never for another body."""
+    assert_met("one idempotency key")
+
+
+def test_sigterm_lets_turns_finish_and_tells_the_others_to_come_back() -> None:
+    """Nothing new is taken, nothing is cut without a word, and the exit code is 0."""
+    assert_met("SIGTERM")
+
+
+def test_a_second_sigterm_ends_at_once_and_still_says_goodbye() -> None:
+    """However long the drain might have lasted."""
+    assert_met("SIGTERM, again")
+
+
+def test_sigterm_during_the_start_does_no_harm() -> None:
+    """The process ends, without a traceback, and the next start finds everything in order."""
+    assert_met("SIGTERM during the start")
+
+
+def test_restarts_under_load_lose_nothing() -> None:
+    """Every message that was accepted and every reply that was complete is stored once."""
+    assert_met("restarts under load")
+
+
+def test_whatever_a_mind_does_ends_once_and_in_our_own_words() -> None:
+    """Refused, hung, reset, cut, nonsense: one terminal event, and before the first word the animal's own answer."""
+    assert_met("a mind that fails")
+
+
+def test_a_mind_that_says_the_worst_is_not_heard() -> None:
+    """Wherever its words are cut in two."""
+    assert_met("a mind that says the worst")
+
+
+def test_a_mind_that_hides_its_words_is_not_heard_either() -> None:
+    """Letter by letter, with blanks, marks and codes between them."""
+    assert_met("a mind that hides its words")
+
+
+def test_what_children_tell_is_kept_nowhere_and_whoever_needs_help_is_sent_to_a_grown_up() -> None:
+    """Through all five contracts; and a talk that is deleted leaves no trace."""
+    assert_met("what children tell")
+
+
+def test_sessions_that_are_over_cannot_be_read() -> None:
+    """From that second on, though nothing has been cleaned up yet."""
+    assert_met("sessions that are over")
+
+
+def test_harmless_questions_are_answered() -> None:
+    """Death, mating, hunting and poo included."""
+    assert_met("harmless questions")
+
+
+def test_a_mind_that_obeys_everybody_tells_no_secret() -> None:
+    """Plain, backwards, spelled out, or all of its instructions."""
+    assert_met("a mind that obeys everybody")

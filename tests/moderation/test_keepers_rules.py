@@ -1,0 +1,340 @@
+"""Keepers' rules over the package's: read strictly, bounded in time, and never in another rule's way."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import re2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openapi_server.models.animal import Prompt
+from openapi_server.models.rule import MOST_RULES, KeptRule
+from openapi_server.models.turn import AgeGroup
+from openapi_server.moderation.admin.rule_set import WIDEST_IN_REPLY, RuleSet, packaged_rules, read_kept, ruled
+from openapi_server.moderation.output.output_buffer import Bounds, HoldBack
+from openapi_server.moderation.rules.fields import RuleFileError
+from openapi_server.moderation.rules.match_width import widest
+from tests.examples import NOON
+from tests.fakes import a_lion
+from tests.moderation.datasets import ATTACKS, HARMLESS
+from tests.moderation.test_hold_back import LONG, SMALL, cut, sent, splits
+from tests.report import Report
+
+PACKAGED = packaged_rules()
+PARTY: dict[str, Any] = {
+    "name": "party",
+    "strength": "NEVER",
+    "category": "events",
+    "then": "words",
+    "words": {"preschool": "No."},
+}
+WITHHELD: dict[str, Any] = {"name": "party", "strength": "NEVER", "category": "events", "then": "withhold"}
+
+
+def rules_with(*documents: dict[str, Any]) -> RuleSet:
+    return ruled(PACKAGED, [KeptRule(each["name"], 1, each, "keeper1", NOON) for each in documents])
+
+
+def found(text: str, **members: Any) -> bool:
+    """Whether a keepers' rule for messages finds something."""
+    prompt = Prompt(a_lion(), AgeGroup.ELEMENTARY, "")
+    return "party" in rules_with({**PARTY, **members}).matching(text, prompt, is_reply=False)
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({"keywords": ["Birthday Party"]}, "My birthday  PARTY!"),
+        ({"keywords": ["don’t feed"]}, "Don't feed him"),
+        ({"keywords": ["c++"]}, "I write c++ at home"),
+        ({"keywords": ["c++"]}, "c++"),
+        ({"keywords": ["löwe"]}, "Der LÖWE"),
+        ({"keywords": ["löwe"]}, "löwe, tiger"),
+        ({"keywords": ["dragon"]}, "a dr\u200bag0n"),
+        ({"keywords": ["dragon"]}, "a drаgоn"),
+        ({"keywords": ["dragon"]}, "draaaagon"),
+        ({"patterns": ["dragons?( den)?"]}, "two\ndragons"),
+        ({"patterns": ["^dragons?"]}, "Hello\ndragon"),
+        ({"patterns": [r"\pL+ dragon"]}, "größter dragon"),
+        ({"patterns": ["my (?:<grown_up>)s?"]}, "my grandma"),
+        ({"anywhere": ["ドラゴン"]}, "大きなドラゴンです"),
+        ({"anywhere": ["死"]}, "死"),
+    ],
+)
+def test_what_a_rule_finds(members: dict[str, Any], text: str) -> None:
+    """On the borders of words in all scripts, in whatever disguise."""
+    assert found(text, **members)
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({"keywords": ["party"]}, "partying"),
+        ({"keywords": ["party"]}, "a_party"),
+        ({"keywords": ["löwe"]}, "Der Löwenzahn"),
+        ({"keywords": ["löw"]}, "Der Löwe"),
+        ({"keywords": ["a.b"]}, "a b"),
+        ({"patterns": ["part"]}, "party"),
+        ({"keywords": ["party"], "enabled": False}, "party"),
+        ({"keywords": ["party"], "from_age": "adult"}, "party"),
+        ({"keywords": ["party"], "animals": ["tiger_001"]}, "party"),
+    ],
+)
+def test_what_a_rule_does_not_find(members: dict[str, Any], text: str) -> None:
+    """Parts of words; what it is not for; and nothing when it is switched off."""
+    assert not found(text, **members)
+
+
+# RE2 comes with a Unicode of its own: what Python's does not know yet may be a letter there.
+known = st.text(st.characters(exclude_categories=["Cn", "Cs"]), max_size=12)
+
+
+@given(known, st.sampled_from(["roar", "löwe", "ein wort", "c++"]), known)
+def test_borders_are_those_of_the_package(before: str, word: str, after: str) -> None:
+    """RE2 has no look-around; what it takes for a border is what the packaged rules take for one."""
+    pattern = read_kept({**PARTY, "keywords": [word]}, PACKAGED).pattern
+    assert pattern is not None
+    text = (before + word + after).casefold()
+
+    assert bool(pattern.search(text)) == bool(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text))
+
+
+def test_half_a_surrogate_pair_is_no_crash() -> None:
+    """A mind may say one; the pipeline refuses it a moment later."""
+    assert found("\ud800 party", keywords=["party"])
+
+
+WRONG = [
+    ({"name": "No Name"}, "name"),
+    ({"name": 7}, "name"),
+    ({"category": "a\nb"}, "category"),
+    ({"enabled": None}, "enabled"),
+    ({"animals": ["lion_001"] * 101}, "animals"),
+    ({"priority": 10**9}, "priority"),
+    ({"keywords": ["a\0b"]}, "keywords"),
+    ({"words": {"preschool": "\ud800"}}, "words"),
+    ({"then": ["words"]}, "then"),
+    ({"name": "membership"}, "then"),
+    ({"moods": ["x"]}, "moods"),
+]
+
+
+@pytest.mark.parametrize(("members", "field"), WRONG, ids=lambda part: str(part)[:40])
+def test_what_only_a_file_can_get_wrong_is_named_too(members: dict[str, Any], field: str) -> None:
+    """The API's own schema lets none of these come so far; YAML does."""
+    with pytest.raises(RuleFileError) as error:
+        read_kept({**PARTY, "keywords": ["party"], **members}, PACKAGED)
+
+    assert error.value.field == field
+
+
+def test_no_two_packaged_rules_have_one_name() -> None:
+    """In all three files together: a name stands in addresses."""
+    books = (PACKAGED.messages, PACKAGED.guidance, PACKAGED.replies)
+
+    assert len(PACKAGED.rules) == sum(len(book.rules) for book in books)
+
+
+TEXTS = [text for texts in (HARMLESS, ATTACKS) for listed in texts.values() for text in listed[:6]]
+own_rules = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["party", "other", "third"]),
+        "strength": st.sampled_from(["ALWAYS", "NEVER"]),
+        "category": st.just("events"),
+        "then": st.sampled_from(["words", "flag", "withhold"]),
+        "priority": st.integers(-1000, 1000),
+        "patterns": st.lists(
+            st.sampled_from([r"\pL+ \pL+", "you", "(kill|ignore) .{0,9}", "my"]), min_size=1, max_size=2
+        ),
+    }
+)
+
+
+async def verdicts(rules: RuleSet, text: str) -> tuple[object, object, object]:
+    """Which packaged rule stops the message, and what is told the mind; and what is withheld of it as a reply."""
+    prompt = Prompt(a_lion(), AgeGroup.ELEMENTARY, "")
+    names = [name for name in rules.matching(text, prompt, is_reply=False) if name in PACKAGED.rules]
+    replies = [name for name in rules.matching(text, prompt, is_reply=True) if name in PACKAGED.rules]
+    told = await rules.moderator.guidance(a_lion(), AgeGroup.ELEMENTARY, text)
+    return names, told, replies
+
+
+async def outcome(rules: RuleSet, text: str) -> object:
+    return await rules.moderator.check(text, a_lion(), AgeGroup.ELEMENTARY)
+
+
+@given(st.lists(own_rules, min_size=1, max_size=3, unique_by=lambda rule: rule["name"]), st.sampled_from(TEXTS))
+@settings(max_examples=60, deadline=None)
+async def test_keepers_own_rules_never_change_what_others_do(documents: list[dict[str, Any]], text: str) -> None:
+    """What a packaged rule stops, it stops with its own words; what it says to minds, and withholds, stays."""
+    words = {"words": {"preschool": "No."}}
+    given_rules = [each | words if each["then"] == "words" else each for each in documents]
+    plain, with_ours = rules_with(), rules_with(*given_rules)
+
+    assert await verdicts(with_ours, text) == await verdicts(plain, text)
+    before = await outcome(plain, text)
+    if getattr(before, "safe_words", None) is not None:
+        assert await outcome(with_ours, text) == before
+
+
+EVIL = [
+    "aa(a+)+$",
+    "aa(a|aa)+$",
+    "aa(a|a?)+$",
+    "(.*a){20}",
+    "([ab]{0,30}a){0,30}bc",
+    "(a|b)*a(a|b){200}c",
+    "((a?){100}){9}bb",
+    r"(.*\pL ){3}c",
+]
+
+
+@pytest.mark.parametrize("pattern", EVIL)
+def test_no_pattern_takes_long(pattern: str, report: Report) -> None:
+    """Twice the text is twice the time, and 4,000 characters take an evil rule some milliseconds."""
+    compiled = read_kept({**PARTY, "patterns": [pattern]}, PACKAGED).pattern
+    assert compiled is not None
+    hard = "".join(random.Random(1).choices("ab", k=4_000)) + "!"  # noqa: S311 - a text, not a secret
+    worst_ms = max(_search_ms(compiled, text) for text in ("a" * 4_000 + "!", hard, "ab " * 1_333, "ä" * 4_000))
+    report(f"keepers' pattern {pattern}: {worst_ms:.1f} ms for 4,000 characters")
+
+    assert worst_ms < 250
+
+
+def _search_ms(compiled: Any, text: str) -> float:
+    started_s = time.perf_counter()
+    compiled.search(text)
+    return (time.perf_counter() - started_s) * 1_000
+
+
+def test_as_many_rules_as_there_may_be_are_quick(report: Report) -> None:
+    """What every message waits for on the event loop, beside what the packaged rules take."""
+    words = [f"{letter}{number}word" for number in range(10) for letter in "abcde"]
+    documents = [
+        {**PARTY, "name": f"rule-{number}", "keywords": words, "patterns": [rf"(my|your) \pL{{2,9}}{number}"]}
+        for number in range(MOST_RULES)
+    ]
+    plain, rules = rules_with(), rules_with(*documents)
+    question = "How long do you sleep in the afternoon, and who watches over your cubs then?"
+    extra_ms = _check_ms(rules, question) - _check_ms(plain, question)
+    report(f"{MOST_RULES} rules of keepers with {len(words)} keywords each: {extra_ms:.2f} ms a message")
+
+    assert extra_ms < 50
+
+
+def _check_ms(rules: RuleSet, text: str) -> float:
+    """The quickest of some: what it takes, not what the machine does meanwhile."""
+    prompt = Prompt(a_lion(), AgeGroup.ELEMENTARY, "")
+    taken_ms = []
+    for _ in range(5):
+        started_s = time.perf_counter()
+        rules.matching(text, prompt, is_reply=False)
+        taken_ms.append((time.perf_counter() - started_s) * 1_000)
+    return min(taken_ms)
+
+
+@pytest.mark.parametrize(
+    ("expression", "width"),
+    [
+        ("", 0),
+        ("a|bcd|", 3),
+        ("(?i:ab)(?P<x>c)?", 3),
+        ("(?s)a.", 2),
+        (r"^\bab\b$", 2),
+        (r"[^]a-z\]]{2}[[:alpha:]][\pL\]]", 4),
+        (r"\p{Greek}\PL\x{1F600}\x41\077\.", 6),
+        (r"\Qa(b*\Ec", 5),
+        ("a{3}b{1,4}?c{2,}", float("inf")),
+        ("a{x}", 4),
+        ("()*", 0),
+        ("(a?){3}{2}", 6),
+    ],
+)
+def test_how_wide_a_match_can_be(expression: str, width: float) -> None:
+    """In characters, at most."""
+    assert widest(expression) == width
+
+
+atoms = st.sampled_from(["a", "b", ".", r"\pL", "[ab]", "[^a]", r"\.", "^", "$", r"\b", r"\Qab\E", "(?i)", r"\x{61}"])
+times = st.sampled_from(["", "", "?", "{2}", "{0,3}", "{1,2}?", "*", "+?"])
+expressions = st.recursive(
+    st.builds(lambda atom, count: atom + ("" if atom in ("(?i)", "^", "$", r"\b") else count), atoms, times),
+    lambda inner: (
+        st.builds(lambda parts, count: f"(?:{'|'.join(parts)}){count}", st.lists(inner, max_size=3), times)
+        | st.lists(inner, max_size=3).map("".join)
+    ),
+    max_leaves=8,
+)
+
+
+@given(expressions, st.text("ab. \n", max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_no_match_is_wider_than_its_expression(expression: str, text: str) -> None:
+    """Whatever RE2 finds, and in whichever way the expression is written."""
+    try:
+        compiled = re2.compile(expression)
+    except re2.error:
+        return
+    for match in compiled.finditer(text):
+        assert match.end() - match.start() <= widest(expression)
+
+
+FOR_REPLIES = rules_with(
+    {
+        **WITHHELD,
+        "keywords": ["secret dragon"],
+        "patterns": ["tickets? (are|were) (very )?(cheap|free)"],
+    },
+    {**WITHHELD, "name": "wide", "patterns": [r"the (\w{1,10} ){4}cellar"], "anywhere": ["竜の巣"]},
+)
+UNSAFE = [
+    "secret dragon",
+    "SECRET  DRАGON",
+    "s3cret drag0n",
+    "tickets were very cheap",
+    "the wonderfull wonderfull wonderfull wonderfull cellar",
+    "竜の巣",
+]
+
+
+def check(text: str) -> str | None:
+    return FOR_REPLIES.replies.checking(Prompt(a_lion(), AgeGroup.ELEMENTARY, ""))(text)
+
+
+@given(
+    parts=st.lists(st.sampled_from([LONG, "I sleep. ", "Roar! ", "So?\n"]), max_size=4),
+    unsafe=st.sampled_from(UNSAFE),
+    places=splits,
+    step_ms=st.sampled_from([0, 30, 200]),
+)
+@settings(deadline=None, max_examples=200)
+def test_no_unsafe_character_leaves(parts: Sequence[str], unsafe: str, places: list[int], step_ms: float) -> None:
+    """What keepers withhold is held back like what the package withholds: any splitting, any pace, any place."""
+    before = "".join(parts)
+    bounds = Bounds(max_chars=100, max_wait_ms=100)
+    out, category = sent(HoldBack(check, bounds), cut(f"{before}{unsafe}. Bye.", places), step_ms=step_ms)
+
+    assert category == "events"
+    assert before.startswith(out)
+
+
+@given(places=splits, end=st.sampled_from([". ", "! ", "?\n", "。"]))
+@settings(deadline=None)
+def test_a_rule_for_replies_ends_with_the_sentence(places: list[int], end: str) -> None:
+    """The first sentence leaves before the second has come; so what stands in two of them is no match, ever."""
+    rules = rules_with({**WITHHELD, "patterns": [r"secret\PL{1,5}dragon"]})
+    text = f"It is secret{end}Dragon, come! "
+    gate = HoldBack(rules.replies.checking(Prompt(a_lion(), AgeGroup.ADULT, "")), SMALL)
+
+    assert sent(gate, cut(text, places)) == (text, None)
+
+
+def test_a_match_fits_into_the_margin() -> None:
+    """With the borders of words around it."""
+    assert max(map(len, UNSAFE)) <= WIDEST_IN_REPLY == Bounds().margin_chars - 4

@@ -1,0 +1,458 @@
+"""What only SQLite has: a file, its schema, and what can be wrong with either."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from openapi_server.models.errors import StoreUnavailable, TurnRunning
+from openapi_server.models.session import IdempotencyKey
+from openapi_server.models.turn import AgeGroup, Moderation
+from openapi_server.storage.sqlite import connections, migrations
+from openapi_server.storage.sqlite.migrations import MIGRATIONS
+from openapi_server.storage.sqlite.store import SqliteStore
+from tests.examples import NOON, NOTEBOOK, SESSION_ID, TURN_ID, WEB, a_failure, a_session, a_turn, an_outcome
+from tests.fakes import FakeClock
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "zoo.sqlite3"
+
+
+async def reopen(path: Path) -> SqliteStore:
+    return await SqliteStore.open(path, FakeClock())
+
+
+async def fill(path: Path) -> None:
+    """A file with one session in which one turn was told."""
+    store = await reopen(path)
+    await store.create_session(a_session())
+    await store.begin_turn(a_turn())
+    await store.settle_turn(TURN_ID, an_outcome())
+    await store.close()
+
+
+def version_of(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+    assert isinstance(version, int)
+    return version
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def copy(path: Path, folder: Path) -> Path:
+    """The database with all its companions, as it lies on the disk at this moment."""
+    folder.mkdir()
+    for file in path.parent.glob(f"{path.name}*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder / path.name
+
+
+def overwrite(path: Path, junk: bytes) -> None:
+    for file in path.parent.glob(f"{path.name}*") if path.exists() else [path]:
+        file.write_bytes(junk)
+
+
+def bytes_of(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def allow(path: Path, mode: int) -> None:
+    path.chmod(mode)
+
+
+def store_threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("sqlite-")}
+
+
+# Opening
+
+
+async def test_the_folder_is_made_and_the_schema_with_it(tmp_path: Path) -> None:
+    """A fresh checkout has neither."""
+    path = tmp_path / "new" / "folder" / "zoo.sqlite3"
+    await fill(path)
+
+    assert version_of(path) == len(MIGRATIONS)
+
+
+async def test_migrations_run_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old database takes the steps that it has not taken, in their order, and never one again."""
+    await fill(path)
+    taken: list[str] = []
+
+    def add_a_table(db: sqlite3.Connection) -> None:
+        taken.append("table")
+        db.execute("CREATE TABLE lunches (animal_id TEXT)")
+
+    def add_a_column(db: sqlite3.Connection) -> None:
+        taken.append("column")
+        db.execute("ALTER TABLE lunches ADD COLUMN dish TEXT")
+
+    monkeypatch.setattr(migrations, "MIGRATIONS", [*MIGRATIONS, add_a_table, add_a_column])
+    for _ in range(3):
+        store = await reopen(path)
+        assert await store.turn(TURN_ID) is not None
+        await store.close()
+
+    assert taken == ["table", "column"]
+    assert version_of(path) == len(MIGRATIONS) + 2
+
+
+async def test_a_migration_that_fails_leaves_the_database_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps before it stay, nothing of its own does, and the next start tries again."""
+    await fill(path)
+
+    def breaks(db: sqlite3.Connection) -> None:
+        db.execute("CREATE TABLE half_done (a TEXT)")
+        db.execute("this is not SQL")
+
+    monkeypatch.setattr(migrations, "MIGRATIONS", [*MIGRATIONS, breaks])
+    with pytest.raises(StoreUnavailable):
+        await reopen(path)
+
+    assert version_of(path) == len(MIGRATIONS)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT name FROM sqlite_master WHERE name = 'half_done'").fetchall() == []
+
+
+async def test_servers_that_start_at_once_on_a_new_file_all_start(path: Path) -> None:
+    """One of them makes the schema; the others wait for it and find it made."""
+    stores = await asyncio.gather(*(reopen(path) for _ in range(8)))
+    await asyncio.gather(*(store.ping() for store in stores))
+    for store in stores:
+        await store.close()
+
+    assert version_of(path) == len(MIGRATIONS)
+
+
+async def test_a_newer_database_is_refused_and_left_alone(path: Path) -> None:
+    """An old server would not understand what it reads, and would damage what it writes."""
+    await fill(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+
+    with pytest.raises(StoreUnavailable):
+        await reopen(path)
+    assert version_of(path) == len(MIGRATIONS) + 1
+
+
+async def test_a_store_that_cannot_open_leaves_no_thread_and_no_file_behind(tmp_path: Path) -> None:
+    """Whoever retries the start a thousand times has no thousand threads."""
+    path = tmp_path / "corrupt.sqlite3"
+    overwrite(path, b"This is no database. " * 100)
+    before = store_threads()
+    for _ in range(5):
+        with pytest.raises(StoreUnavailable):
+            await reopen(path)
+
+    assert store_threads() == before
+    assert files_in(tmp_path) == ["corrupt.sqlite3"]
+
+
+# Written by older versions
+
+
+COUNTS = ("SELECT count(*) FROM turns", "SELECT count(*) FROM messages")
+VERSION_2 = Path(__file__).with_name("version_2.sql").read_text()
+LONG_AGO = replace(a_session(), last_message_at=NOON + timedelta(seconds=8), turn_count=4)
+
+
+def seconds(count: int) -> datetime:
+    return NOON + timedelta(seconds=count)
+
+
+@pytest.fixture
+async def migrated(path: Path) -> AsyncIterator[SqliteStore]:
+    """A store over what version 2 had written, after one start of this version."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(VERSION_2)
+    store = await reopen(path)
+    yield store
+    await store.close()
+
+
+async def test_an_older_database_reads_the_same_after_its_migration(migrated: SqliteStore, path: Path) -> None:
+    """Every message, outcome, session and lease that was written when messages had roles."""
+    answer = an_outcome("Roar! Löwe \u2028 🦁", at=seconds(2), sources=(WEB, NOTEBOOK))
+    flagged = replace(answer, moderation=Moderation(True, ("danger",)), latency_ms=1730, first_token_ms=210)
+    first = replace(a_turn(message="Löwe?\n🦁", outcome=flagged), age_group=AgeGroup.PRESCHOOL, metadata='{"kiosk":7}')
+    told = (
+        replace(first, worker="host/1/aaaa", lease_until=seconds(30)),
+        a_turn(
+            "turn_failed", message="turn_failed", at=seconds(3), outcome=a_failure(at=seconds(4), partial_reply="Ro")
+        ),
+        a_turn("turn_silent", message="turn_silent", at=seconds(5), outcome=a_failure(at=seconds(6))),
+        a_turn("turn_running", message="Still there?", at=seconds(8)),
+    )
+
+    assert version_of(path) == len(MIGRATIONS)
+    assert (await migrated.turns_of(SESSION_ID, 10)).items == told
+    assert (await migrated.sessions_of("cookie:mia", 10)).items == (LONG_AGO,)
+    nobodys = replace(a_session("sess_nobodys", owner=None, animal_id="tiger_001"), ttl_s=172_800)
+    assert await migrated.session("sess_nobodys") == nobodys
+    assert [lease.turn_id for lease in await migrated.running_turns()] == ["turn_running"]
+
+
+async def test_an_older_talk_goes_on(migrated: SqliteStore) -> None:
+    """Its running turn is settled, its keys still stand for its turns, and the next question finds its place."""
+    key = IdempotencyKey("hash of key-1", "hash of body-1", seconds(99_999))
+    assert await migrated.settle_turn("turn_running", an_outcome("Yes.", at=seconds(9)))
+    assert await migrated.begin_turn(a_turn("turn_again", at=seconds(10)), None, [key]) == TURN_ID
+    assert await migrated.begin_turn(a_turn("turn_new", at=seconds(10))) == "turn_new"
+
+    replies = [turn.outcome.reply for turn in await migrated.latest_turns(SESSION_ID, 10) if turn.outcome]
+    assert replies == ["Roar! Löwe \u2028 🦁", "Ro", None, "Yes."]
+    assert await migrated.session(SESSION_ID) == replace(LONG_AGO, last_message_at=seconds(10), turn_count=5)
+
+
+async def test_nothing_of_an_older_session_stays_when_it_is_deleted(migrated: SqliteStore, path: Path) -> None:
+    """Also the copies of its messages that the migration made."""
+    await migrated.delete_session(SESSION_ID)
+    await migrated.close()
+
+    with closing(sqlite3.connect(path)) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        assert "older_messages" not in tables
+        left = [db.execute(query).fetchone()[0] for query in COUNTS]
+    assert left == [0, 0]
+    assert b"Still there?" not in bytes_of(path)
+
+
+# A file that is no good
+
+
+async def test_a_corrupt_file_is_unavailable_at_the_start(path: Path) -> None:
+    """Our words, and when to come back; the driver's are for the log."""
+    junk = os.urandom(8192)
+    overwrite(path, junk)
+    with pytest.raises(StoreUnavailable) as refusal:
+        await reopen(path)
+
+    assert refusal.value.retry_after_s
+    assert "database" not in refusal.value.detail
+    assert bytes_of(path) == junk
+
+
+async def test_a_folder_in_its_place_is_unavailable(tmp_path: Path) -> None:
+    """A wrong mount shows up as this."""
+    with pytest.raises(StoreUnavailable):
+        await reopen(tmp_path)
+
+
+async def test_a_file_where_the_folder_should_be_is_unavailable(tmp_path: Path) -> None:
+    """The operating system's own error does not reach the caller either."""
+    overwrite(tmp_path / "data", b"I am a file.")
+    with pytest.raises(StoreUnavailable):
+        await reopen(tmp_path / "data" / "zoo.sqlite3")
+
+
+async def test_a_file_that_breaks_while_it_is_open_is_unavailable(path: Path) -> None:
+    """Reads and writes alike say so, and neither takes the process with it."""
+    await fill(path)
+    store = await reopen(path)
+    try:
+        await store.ping()
+        overwrite(path, b"\xff" * 65_536)
+        with pytest.raises(StoreUnavailable):
+            await store.begin_turn(a_turn("turn_b"))
+        with pytest.raises(StoreUnavailable):
+            await store.session(SESSION_ID)
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+def unprivileged_folder() -> Iterator[Path]:
+    """A folder of a user who may not do everything: file modes mean nothing to root."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if os.geteuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+            try:
+                yield folder
+            finally:
+                os.seteuid(0)
+        else:
+            yield folder
+        for part in (folder, *folder.iterdir()):
+            part.chmod(0o700)
+
+
+async def test_a_read_only_file_is_unavailable_to_write_to(unprivileged_folder: Path) -> None:
+    """What was said can still be read; a turn is refused, and `/ready` hears of it."""
+    path = unprivileged_folder / "zoo.sqlite3"
+    await fill(path)
+    allow(path, 0o400)
+    store = await reopen(path)
+    try:
+        assert await store.turn(TURN_ID) is not None
+        with pytest.raises(StoreUnavailable):
+            await store.ping()
+        with pytest.raises(StoreUnavailable):
+            await store.begin_turn(a_turn("turn_b"))
+    finally:
+        await store.close()
+
+
+async def test_a_read_only_folder_is_unavailable(unprivileged_folder: Path) -> None:
+    """A new file cannot be made there."""
+    allow(unprivileged_folder, 0o500)
+    with pytest.raises(StoreUnavailable):
+        await reopen(unprivileged_folder / "zoo.sqlite3")
+
+
+async def test_a_folder_that_cannot_be_made_is_unavailable(unprivileged_folder: Path) -> None:
+    """The parent does not let us."""
+    allow(unprivileged_folder, 0o500)
+    with pytest.raises(StoreUnavailable):
+        await reopen(unprivileged_folder / "data" / "zoo.sqlite3")
+
+
+# A file that others use too
+
+
+async def test_a_write_lock_held_for_too_long_is_unavailable_and_passes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers read on meanwhile; when the lock is gone, writing works again without a restart."""
+    await fill(path)
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.01)
+    store = await reopen(path)
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreUnavailable):
+                await store.ping()
+            with pytest.raises(StoreUnavailable):
+                await store.begin_turn(a_turn("turn_b"))
+            assert await store.turn(TURN_ID) is not None
+        await store.ping()
+        await store.begin_turn(a_turn("turn_b"))
+    finally:
+        await store.close()
+
+
+async def test_two_processes_have_one_referee(path: Path) -> None:
+    """Fifty beginnings through two stores on one file: one wins."""
+    stores = [await reopen(path) for _ in range(2)]
+    await stores[0].create_session(a_session())
+    results = await asyncio.gather(
+        *(stores[n % 2].begin_turn(a_turn(f"turn_{n}")) for n in range(50)), return_exceptions=True
+    )
+    running = [lease.turn_id for lease in await stores[1].running_turns()]
+    for store in stores:
+        await store.close()
+
+    assert [result for result in results if isinstance(result, str)] == running
+    assert {result.turn_id for result in results if isinstance(result, TurnRunning)} == set(running)
+    assert sum(isinstance(result, TurnRunning) for result in results) == 49
+
+
+# Closing, and what is left
+
+
+async def test_everything_survives_a_reopen(path: Path) -> None:
+    """Sessions, settled turns, and those that run."""
+    await fill(path)
+    store = await reopen(path)
+    await store.begin_turn(a_turn("turn_b"))
+    before = [await store.session(SESSION_ID), await store.turn(TURN_ID), await store.turn("turn_b")]
+    await store.close()
+
+    store = await reopen(path)
+    after = [await store.session(SESSION_ID), await store.turn(TURN_ID), await store.turn("turn_b")]
+    running = await store.running_turns()
+    await store.close()
+    assert after == before
+    assert None not in before
+    assert [lease.turn_id for lease in running] == ["turn_b"]
+
+
+async def test_what_was_written_survives_a_process_that_never_closed(path: Path, tmp_path: Path) -> None:
+    """A copy of the files as `kill -9` would leave them opens with all that was answered for."""
+    store = await reopen(path)
+    await store.create_session(a_session())
+    await store.begin_turn(a_turn())
+    killed = copy(path, tmp_path / "killed")
+    await store.close()
+
+    reopened = await reopen(killed)
+    try:
+        assert [lease.turn_id for lease in await reopened.running_turns()] == [TURN_ID]
+        assert await reopened.turn(TURN_ID) == a_turn()
+    finally:
+        await reopened.close()
+
+
+async def test_the_wal_file_is_gone_after_close(path: Path) -> None:
+    """One file to copy, to move and to delete; while it is open there are more."""
+    store = await reopen(path)
+    await store.create_session(a_session())
+    await asyncio.gather(*(store.session(SESSION_ID) for _ in range(10)))
+    assert "zoo.sqlite3-wal" in files_in(path.parent)
+    await store.close()
+
+    assert files_in(path.parent) == ["zoo.sqlite3"]
+    assert store_threads() == set()
+
+
+async def test_closing_waits_for_work_in_hand(path: Path) -> None:
+    """A write that was asked for before the end is kept."""
+    store = await reopen(path)
+    writes = [asyncio.ensure_future(store.create_session(a_session(f"sess_{n}"))) for n in range(20)]
+    await asyncio.sleep(0)
+    await store.close()
+    await asyncio.gather(*writes)
+
+    store = await reopen(path)
+    assert len((await store.sessions_of("cookie:mia", 50)).items) == 20
+    await store.close()
+
+
+async def test_a_write_that_fails_in_the_middle_leaves_nothing(path: Path) -> None:
+    """A turn's row and its message are kept together or not at all."""
+    store = await reopen(path)
+    await store.create_session(a_session())
+    with pytest.raises(StoreUnavailable):
+        # The message is what the schema refuses, after the turn's own row was written.
+        await store.begin_turn(a_turn(message=None))  # type: ignore[arg-type]
+    running, session = await store.running_turns(), await store.session(SESSION_ID)
+    await store.close()
+
+    assert list(running) == []
+    assert session == a_session()
+
+
+async def test_nothing_of_a_deleted_session_stays_in_the_file(path: Path) -> None:
+    """Deleted pages are overwritten: the words are not in the bytes either."""
+    store = await reopen(path)
+    await store.create_session(a_session())
+    for n in range(20):
+        await store.begin_turn(a_turn(f"turn_{n}", message=f"my phone number is 555-{n:04} " * 100))
+        await store.settle_turn(f"turn_{n}", an_outcome("I shall not tell 555 " * 100))
+    await store.delete_session(SESSION_ID)
+    await store.close()
+
+    raw = bytes_of(path)
+    assert b"555" not in raw
+    assert SESSION_ID.encode() not in raw
