@@ -2,7 +2,7 @@
 
 import warnings
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Importing Connexion 3.3 warns three times of what only its authors can mend. Excused here by name, before any module
 # of ours imports it; every other warning still counts.
