@@ -18,7 +18,7 @@ BODY = json.dumps({"message": "Tell me everything!", "animalId": "lion_001"})
 
 
 @dataclass(slots=True)
-class Stream:
+class StreamTimes:
     """What one stream was like: seconds from the request to the first event, and between pieces."""
 
     first_event_s: float = 0.0
@@ -28,10 +28,10 @@ class Stream:
 
 
 @dataclass(slots=True)
-class Load:
+class LoadResult:
     """What a run was like."""
 
-    streams: list[Stream]
+    streams: list[StreamTimes]
     health_s: list[float]
     took_s: float
 
@@ -48,19 +48,19 @@ class Load:
         return [gap for stream in self.streams for gap in stream.gaps_s]
 
 
-async def run_load(port: int, count: int, timeout_s: float = 120) -> Load:
+async def run_load(port: int, count: int, timeout_s: float = 120) -> LoadResult:
     """`count` streams, all begun at once, while another process asks for `/health` ten times a second."""
-    streams = [Stream() for _ in range(count)]
+    streams = [StreamTimes() for _ in range(count)]
     began_s = time.perf_counter()
     with HealthWatch(port) as watch:
         async with asyncio.timeout(timeout_s):
             await asyncio.gather(*(_read(port, stream) for stream in streams))
         took_s = time.perf_counter() - began_s
         health_s = watch.stop()
-    return Load(streams, health_s, took_s)
+    return LoadResult(streams, health_s, took_s)
 
 
-async def _read(port: int, stream: Stream) -> None:
+async def _read(port: int, stream: StreamTimes) -> None:
     began_s = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(REQUEST.format(length=len(BODY), body=BODY).encode())

@@ -11,11 +11,11 @@ from collections.abc import AsyncGenerator
 
 from openapi_server.config import load_settings
 from openapi_server.models.animal import Prompt
-from openapi_server.protocols import Composed, OneModel, Spoken
+from openapi_server.protocols import ReplyEnd, SingleModelProvider, WholeReply
 from openapi_server.server import run
 
 
-class Metronome(OneModel):
+class PacedProvider(SingleModelProvider):
     """Says `pieces` short pieces, `per_s` a second."""
 
     model = "metronome"
@@ -24,16 +24,16 @@ class Metronome(OneModel):
         self._pieces = pieces
         self._per_s = per_s
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         # Checked once, whole: what is measured is not how long a sentence is held back.
-        yield Composed("".join(f"tick {number} " for number in range(1, self._pieces + 1)))
+        yield WholeReply("".join(f"tick {number} " for number in range(1, self._pieces + 1)))
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         for number in range(1, self._pieces + 1):
             await asyncio.sleep(max(0.0, began_s + number / self._per_s - loop.time()))
             yield f"tick {number} "
-        yield Spoken()
+        yield ReplyEnd()
 
 
 if __name__ == "__main__":
-    run(load_settings(), Metronome(int(sys.argv[1]), float(sys.argv[2])))
+    run(load_settings(), PacedProvider(int(sys.argv[1]), float(sys.argv[2])))

@@ -17,13 +17,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load import Load, percentile, run_load
+from benchmarks.load import LoadResult, percentile, run_load
 
 ROOT = Path(__file__).parent.parent
 
 
 @contextmanager
-def metronome(pieces: int, per_s: float) -> Iterator[int]:
+def run_paced_server(pieces: int, per_s: float) -> Iterator[int]:
     """A server with the metronome behind it, on a free port; the port."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "server.log").open("wb") as log:
         environment = {**os.environ, "PORT": "0", "SQLITE_PATH": f"{folder}/zoo.sqlite3", "LOG_LEVEL": "WARNING"}
@@ -46,9 +46,9 @@ def metronome(pieces: int, per_s: float) -> Iterator[int]:
                 process.stdout.close()
 
 
-def measure(streams: int, pieces: int, per_s: float) -> Load:
+def measure_load(streams: int, pieces: int, per_s: float) -> LoadResult:
     """One run: every stream says `pieces` pieces at `per_s` a second."""
-    with metronome(pieces, per_s) as port:
+    with run_paced_server(pieces, per_s) as port:
         return asyncio.run(run_load(port, streams))
 
 
@@ -59,7 +59,7 @@ def measure(streams: int, pieces: int, per_s: float) -> Load:
 def main(streams: int, seconds: float, per_s: float) -> None:
     """Measure many streams at once. Figures of a shared machine are noisy: compare within one run."""
     pieces = round(seconds * per_s)
-    load = measure(streams, pieces, per_s)
+    load = measure_load(streams, pieces, per_s)
     table = Table("figure", "p50", "p95", "p99", title=f"{load.completed} of {streams} streams complete")
     for name, values in (
         ("first event, ms", load.first_events_s),

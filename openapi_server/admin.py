@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from openapi_server.accounts.passwords import Passwords
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
-from openapi_server.knowledge.admin.animal_admin import Keepers
-from openapi_server.models.audit import Actor, AuditEntry, Deed
-from openapi_server.protocols import AccountStore, AuditTrail, Clock, CreditStore, PrivacyStore, RuleStore, Store
+from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
+from openapi_server.models.audit import Actor, AuditAction, AuditEntry
+from openapi_server.protocols import AccountStore, AuditTrail, Clock, CreditStore, PersonalDataStore, RuleStore, Store
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.animals import SqliteAnimals
 from openapi_server.storage.sqlite.audit import SqliteAudit
 from openapi_server.storage.sqlite.credits import SqliteCredits
-from openapi_server.storage.sqlite.personal_data import SqlitePrivacy
+from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
 from openapi_server.storage.sqlite.rules import SqliteRules
 from openapi_server.storage.sqlite.store import SqliteStore
 
@@ -30,17 +30,17 @@ class Office:
 
     accounts: AccountStore
     credits: CreditStore
-    keepers: Keepers
-    rules: RuleStore
-    privacy: PrivacyStore
+    animal_admin: AnimalAdmin
+    rule_store: RuleStore
+    personal_data: PersonalDataStore
     audit: AuditTrail
     store: Store
     passwords: Passwords
     clock: Clock
 
-    async def noted(self, deed: Deed, about: str | None) -> None:
+    async def record_audit(self, deed: AuditAction, about: str | None) -> None:
         """Keep in the audit trail what whoever sits at this terminal has done."""
-        await self.audit.note(AuditEntry(self.clock.now(), deed, Actor(OPERATOR, _operator()), about))
+        await self.audit.record(AuditEntry(self.clock.now(), deed, Actor(OPERATOR, _get_operator_name()), about))
 
 
 @asynccontextmanager
@@ -55,9 +55,9 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
         yield Office(
             accounts=SqliteAccounts(store.connections, clock),
             credits=SqliteCredits(store.connections, clock),
-            keepers=Keepers(SqliteAnimals(store.connections), clock, settings.default_animal),
-            rules=SqliteRules(store.connections),
-            privacy=SqlitePrivacy(store.connections, clock, settings.retention),
+            animal_admin=AnimalAdmin(SqliteAnimals(store.connections), clock, settings.default_animal),
+            rule_store=SqliteRules(store.connections),
+            personal_data=SqlitePersonalData(store.connections, clock, settings.retention),
             audit=SqliteAudit(store.connections),
             store=store,
             passwords=passwords,
@@ -65,7 +65,7 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
         )
 
 
-def _operator() -> str | None:
+def _get_operator_name() -> str | None:
     """The name that the system knows them by; containers often know none."""
     try:
         return getpass.getuser()

@@ -9,12 +9,12 @@ from functools import partial
 from connexion import FlaskApp
 from connexion.middleware import MiddlewarePosition
 
-from openapi_server.http.async_handlers import Bridge
-from openapi_server.http.authentication import Bearer, Gate
-from openapi_server.http.concurrency_limit import Admission
+from openapi_server.http.async_handlers import AsyncHandlerMiddleware
+from openapi_server.http.authentication import AuthenticationMiddleware, BearerTokenHandler
+from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
 from openapi_server.http.cors import Edge
 from openapi_server.http.problems import add_error_handlers
-from openapi_server.http.request_limits import Guard
+from openapi_server.http.request_limits import RequestLimitsMiddleware
 from openapi_server.http.services import Services
 from openapi_server.http.validation import VALIDATOR_MAP
 from openapi_server.spec import load_spec
@@ -30,18 +30,20 @@ def create_app(services: Services) -> FlaskApp:
         "openapi_server",
         pythonic_params=True,
         validator_map=VALIDATOR_MAP,
-        security_map={"bearer": partial(Bearer, services.accounts)},
+        security_map={"bearer": partial(BearerTokenHandler, services.accounts)},
     )
     app.add_middleware(Edge, position=MiddlewarePosition.BEFORE_EXCEPTION, origins=settings.cors_origins)
     app.add_middleware(
-        Guard,
+        RequestLimitsMiddleware,
         position=MiddlewarePosition.BEFORE_EXCEPTION,
         max_body_bytes=settings.max_body_bytes,
         request_timeout_s=settings.request_timeout_s,
     )
-    app.add_middleware(Admission, position=MiddlewarePosition.BEFORE_EXCEPTION, places=settings.flask_threads)
-    app.add_middleware(Gate, position=MiddlewarePosition.BEFORE_VALIDATION)
-    app.add_middleware(Bridge, position=MiddlewarePosition.BEFORE_CONTEXT, services=services)
+    app.add_middleware(
+        ConcurrencyLimitMiddleware, position=MiddlewarePosition.BEFORE_EXCEPTION, max_concurrent=settings.flask_threads
+    )
+    app.add_middleware(AuthenticationMiddleware, position=MiddlewarePosition.BEFORE_VALIDATION)
+    app.add_middleware(AsyncHandlerMiddleware, position=MiddlewarePosition.BEFORE_CONTEXT, services=services)
     app.add_api(deepcopy(load_spec()), validate_responses=settings.validate_responses)
     add_error_handlers(app)
     # a2wsgi's default of 10 threads cannot be set through Connexion. One more than there are places, for those who do

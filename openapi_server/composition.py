@@ -10,35 +10,35 @@ from importlib.util import find_spec
 import httpx
 import structlog
 
-from openapi_server.accounts.accounts import Accounts
-from openapi_server.accounts.demo import add_demo_users, demo_users_in
+from openapi_server.accounts.accounts import AccountService
+from openapi_server.accounts.demo import create_demo_users, list_demo_users
 from openapi_server.accounts.passwords import Passwords
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, Settings
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
-from openapi_server.engine.turn_engine import Limits, TurnEngine
-from openapi_server.engine.worker import new_worker
+from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
+from openapi_server.engine.worker import make_worker_id
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.services import Services
-from openapi_server.knowledge.admin.animal_admin import Keepers
-from openapi_server.knowledge.admin.drafts import Drafts
-from openapi_server.knowledge.admin.seeding import seed
-from openapi_server.knowledge.retrieval.fusion import Meanings
-from openapi_server.knowledge.service import AnimalLibrary
-from openapi_server.moderation.admin.live_rules import LiveModerator, LiveReplyRules, LiveRules
-from openapi_server.moderation.admin.rule_admin import RuleKeeping
-from openapi_server.moderation.remote import CarefulModerator, SecondOpinion
-from openapi_server.protocols import AccountStore, AnimalStore, Clock, Moderator, Provider
-from openapi_server.providers.factory import open_mind
+from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
+from openapi_server.knowledge.admin.drafts import DraftAdmin
+from openapi_server.knowledge.admin.seeding import seed_animals
+from openapi_server.knowledge.retrieval.fusion import SemanticIndex
+from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.moderation.admin.live_rules import LiveInputRules, LiveOutputRules, LiveRuleSet
+from openapi_server.moderation.admin.rule_admin import RuleAdmin
+from openapi_server.moderation.remote import ModerationClient, RemoteModerator
+from openapi_server.protocols import AccountStore, Clock, DocumentStore, Moderator, Provider
+from openapi_server.providers.factory import open_provider
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.storage.retention import Sweeper
+from openapi_server.storage.retention import RetentionJob
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.animals import SqliteAnimals
 from openapi_server.storage.sqlite.audit import SqliteAudit
 from openapi_server.storage.sqlite.credits import SqliteCredits
-from openapi_server.storage.sqlite.personal_data import SqlitePrivacy
+from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
 from openapi_server.storage.sqlite.rules import SqliteRules
 from openapi_server.storage.sqlite.store import SqliteStore
 
@@ -56,11 +56,11 @@ async def open_services(settings: Settings, provider: Provider | None = None) ->
     """
     clock = SystemClock()
     async with AsyncExitStack() as parts:
-        mind = await parts.enter_async_context(open_mind(settings, clock)) if provider is None else provider
+        mind = await parts.enter_async_context(open_provider(settings, clock)) if provider is None else provider
         store = await SqliteStore.open(settings.sqlite_path, clock, settings.retention)
         parts.push_async_callback(store.close)
         animals = SqliteAnimals(store.connections)
-        keepers = Keepers(animals, clock, settings.default_animal)
+        keepers = AnimalAdmin(animals, clock, settings.default_animal)
         library = await _open_library(animals, clock, settings)
         parts.callback(library.close)
         passwords = Passwords()
@@ -69,13 +69,13 @@ async def open_services(settings: Settings, provider: Provider | None = None) ->
         credit_store = SqliteCredits(store.connections, clock)
         event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s, max_turns=settings.replay_max_turns)
         rule_store = SqliteRules(store.connections)
-        rules = LiveRules(rule_store)
+        rules = LiveRuleSet(rule_store)
         await rules.refresh()
-        moderator = await _open_moderator(LiveModerator(rules), settings, clock, parts)
-        reply_rules = LiveReplyRules(rules)
+        moderator = await _open_moderator(LiveInputRules(rules), settings, clock, parts)
+        reply_rules = LiveOutputRules(rules)
         pipeline = Pipeline(mind, library, moderator, reply_rules, store, settings.stream_idle_timeout_s)
-        leases = Leases(store, clock, new_worker(), settings.lease_s)
-        limits = Limits(
+        leases = Leases(store, clock, make_worker_id(), settings.lease_s)
+        limits = TurnLimits(
             turn_deadline_s=settings.turn_deadline_s,
             orphan_grace_s=settings.orphan_grace_s,
             drain_s=settings.drain_timeout_s,
@@ -85,33 +85,33 @@ async def open_services(settings: Settings, provider: Provider | None = None) ->
         parts.push_async_callback(engine.close)
         interrupted = await engine.open()
         audit = SqliteAudit(store.connections)
-        sweeper = Sweeper(store, audit, clock, settings.audit_kept)
-        sweeper.open()
+        sweeper = RetentionJob(store, audit, clock, settings.audit_retention)
+        sweeper.start()
         parts.push_async_callback(sweeper.close)
-        log.info("services_open", animals=len(library.animals()), interrupted_turns=interrupted)
+        log.info("services_open", animals=len(library.list_animals()), interrupted_turns=interrupted)
         yield Services(
             settings=settings,
             clock=clock,
             store=store,
             event_log=event_log,
             knowledge=library,
-            keepers=keepers,
-            drafts=Drafts(keepers),
-            keepers_voice=OfflineProvider(words_per_s=0, seed=settings.offline_seed),
+            animal_admin=keepers,
+            drafts=DraftAdmin(keepers),
+            offline_provider=OfflineProvider(words_per_s=0, seed=settings.offline_seed),
             moderator=moderator,
             reply_moderator=reply_rules,
-            rules=RuleKeeping(rule_store, clock, rules),
+            rule_admin=RuleAdmin(rule_store, clock, rules),
             provider=mind,
             engine=engine,
             accounts=accounts,
             credits=credit_store,
-            privacy=SqlitePrivacy(store.connections, clock, settings.retention),
+            personal_data=SqlitePersonalData(store.connections, clock, settings.retention),
             audit=audit,
             started_s=clock.monotonic(),
         )
 
 
-async def _open_moderator(rules: LiveModerator, settings: Settings, clock: Clock, parts: AsyncExitStack) -> Moderator:
+async def _open_moderator(rules: LiveInputRules, settings: Settings, clock: Clock, parts: AsyncExitStack) -> Moderator:
     """Our own rules, and a second opinion beside them where one is named."""
     if not settings.moderation_url:
         return rules
@@ -119,34 +119,34 @@ async def _open_moderator(rules: LiveModerator, settings: Settings, clock: Clock
     client = httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"} if key else {})
     await parts.enter_async_context(client)
     timeout_s = settings.moderation_timeout_s
-    second = SecondOpinion(client, settings.moderation_url, settings.moderation_model, clock, timeout_s)
-    return CarefulModerator(rules, second)
+    second = ModerationClient(client, settings.moderation_url, settings.moderation_model, clock, timeout_s)
+    return RemoteModerator(rules, second)
 
 
-async def _open_library(animals: AnimalStore, clock: Clock, settings: Settings) -> AnimalLibrary:
+async def _open_library(animals: DocumentStore, clock: Clock, settings: Settings) -> KnowledgeService:
     """The animals that the store has; a store that has none gets those that the server comes with."""
-    await seed(animals, clock)
-    library = await AnimalLibrary.open(animals, _meanings(settings))
-    if library.animal(settings.default_animal) is None:
+    await seed_animals(animals, clock)
+    library = await KnowledgeService.open(animals, _load_sentence_vectors(settings))
+    if library.get_animal(settings.default_animal) is None:
         library.close()
         raise ConfigError(f"DEFAULT_ANIMAL: no animal {settings.default_animal!r} lives in this zoo")
     return library
 
 
-async def _open_accounts(store: AccountStore, passwords: Passwords, clock: Clock, settings: Settings) -> Accounts:
+async def _open_accounts(store: AccountStore, passwords: Passwords, clock: Clock, settings: Settings) -> AccountService:
     """The accounts, with those for development or, in production, surely without."""
     if settings.has_demo_users:
-        await add_demo_users(store, passwords, clock)
-    elif settings.environment == "production" and (found := await demo_users_in(store)):
+        await create_demo_users(store, passwords, clock)
+    elif settings.environment == "production" and (found := await list_demo_users(store)):
         raise ConfigError(
             f"SQLITE_PATH: the database there has accounts whose passwords everybody knows ({', '.join(found)}); "
             "give each a new one with `zoochat users reset-password NAME`, or use another database"
         )
     tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s, clock)
-    return Accounts(store, passwords, tokens, clock, settings.refresh_token_ttl_s)
+    return AccountService(store, passwords, tokens, clock, settings.refresh_token_ttl_s)
 
 
-def _meanings(settings: Settings) -> Meanings | None:
+def _load_sentence_vectors(settings: Settings) -> SemanticIndex | None:
     """Sentence vectors where they are wanted and installed. Their modules are imported only then: numpy is heavy."""
     missing = [name for name in SEMANTIC_EXTRA if find_spec(name) is None]
     if settings.semantic == "on" and missing:
@@ -159,6 +159,6 @@ def _meanings(settings: Settings) -> Meanings | None:
     # Read once, when numpy is imported. A question is too small to be shared between threads, which spin while they
     # wait: 13 ms of the processor for one on a busy machine, 380 with two threads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from openapi_server.knowledge.retrieval.sentence_vectors import SentenceMeanings
+    from openapi_server.knowledge.retrieval.sentence_vectors import SentenceVectorIndex
 
-    return SentenceMeanings(settings.sqlite_path.with_name("fact_vectors.npz"))
+    return SentenceVectorIndex(settings.sqlite_path.with_name("fact_vectors.npz"))

@@ -17,7 +17,7 @@ _URL = r"^https?://[^\s/@?#]+(/[^\s?#]*)?$"
 _KEY = r"^[!-~]*$"
 OPENAI_URL = "https://api.openai.com/v1"
 # What a provider cannot do without.
-_NEEDED_BY = {
+_REQUIRED_BY_PROVIDER = {
     "openai_api_key": "openai",
     "openai_model": "openai",
     "anthropic_api_key": "anthropic",
@@ -97,7 +97,7 @@ class Settings(BaseSettings):
 
     @field_validator("log_level", mode="before")
     @classmethod
-    def _upper(cls, value: object) -> object:
+    def _uppercase_log_level(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
     @property
@@ -106,7 +106,7 @@ class Settings(BaseSettings):
         return timedelta(days=self.retention_days) if self.retention_days else None
 
     @property
-    def audit_kept(self) -> timedelta:
+    def audit_retention(self) -> timedelta:
         return timedelta(days=self.audit_days)
 
     @property
@@ -122,15 +122,15 @@ class Settings(BaseSettings):
 
     @field_validator("signing_key")
     @classmethod
-    def _own_key(cls, value: str, info: ValidationInfo) -> str:
+    def _check_signing_key(cls, value: str, info: ValidationInfo) -> str:
         if value == DEVELOPMENT_KEY and info.data.get("environment") == "production":
             raise ValueError("production needs a secret of its own, such as `openssl rand -base64 48` prints")
         return value
 
-    @field_validator(*_NEEDED_BY)
+    @field_validator(*_REQUIRED_BY_PROVIDER)
     @classmethod
-    def _needed_by_its_provider(cls, value: str, info: ValidationInfo) -> str:
-        provider = _NEEDED_BY[info.field_name or ""]
+    def _check_required_by_provider(cls, value: str, info: ValidationInfo) -> str:
+        provider = _REQUIRED_BY_PROVIDER[info.field_name or ""]
         # A server of one's own, behind another address, asks for no key.
         may_be_empty = info.field_name == "openai_api_key" and info.data.get("openai_base_url") != OPENAI_URL
         if not value and info.data.get("provider") == provider and not may_be_empty:
@@ -139,7 +139,7 @@ class Settings(BaseSettings):
 
     @field_validator("first_token_timeout_s")
     @classmethod
-    def _before_the_turn_ends(cls, value: float, info: ValidationInfo) -> float:
+    def _check_first_token_timeout(cls, value: float, info: ValidationInfo) -> float:
         idle_s = info.data.get("stream_idle_timeout_s", value + 1)
         if value >= idle_s and info.data.get("provider", "offline") != "offline":
             raise ValueError("must be less than STREAM_IDLE_TIMEOUT, or turns end before the fallback can speak")
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
 
     @field_validator("demo_users")
     @classmethod
-    def _no_demo_in_production(cls, value: str, info: ValidationInfo) -> str:
+    def _check_demo_users(cls, value: str, info: ValidationInfo) -> str:
         # Only for a value that was set (`validate_default`): in production the default is off, without a word.
         if value == "on" and info.data.get("environment") == "production":
             raise ValueError("production must not have accounts whose passwords everybody knows")
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
 
     @field_validator("cors_origins", mode="before")
     @classmethod
-    def _origins(cls, value: object) -> object:
+    def _parse_origins(cls, value: object) -> object:
         origins = [part.strip().rstrip("/") for part in value.split(",")] if isinstance(value, str) else value
         for origin in origins if isinstance(origins, list) else []:
             if not _ORIGIN.fullmatch(origin):
@@ -168,10 +168,10 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # the model checks them
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{_variable(part)}: {part['msg']}" for part in error.errors())) from None
+        raise ConfigError("\n".join(f"{_get_variable_name(part)}: {part['msg']}" for part in error.errors())) from None
 
 
-def _variable(part: ErrorDetails) -> str:
+def _get_variable_name(part: ErrorDetails) -> str:
     """A default that was found wrong goes by its field's own name; so does nothing else, but what is not ours."""
     name = str(part["loc"][0]) if part["loc"] else "settings"
     field = None if part["type"] == "extra_forbidden" else Settings.model_fields.get(name)

@@ -9,13 +9,13 @@ from typing import Literal
 import structlog
 
 # Libraries that tell at INFO what we tell better ourselves.
-SERVING = ("uvicorn", "connexion", "httpx", "httpcore", "boto3", "botocore", "urllib3", "asyncio")
+NOISY_LOGGERS = ("uvicorn", "connexion", "httpx", "httpcore", "boto3", "botocore", "urllib3", "asyncio")
 # At DEBUG these tell what was said, too: to the model, and by it.
-TELLING = ("anthropic", "httpcore2", "httpx2", "openai")
-QUIET = SERVING + TELLING
+CONTENT_LOGGERS = ("anthropic", "httpcore2", "httpx2", "openai")
+QUIET_LOGGERS = NOISY_LOGGERS + CONTENT_LOGGERS
 
 
-def configure_logs(level: str, style: Literal["logfmt", "json"]) -> None:
+def configure_logging(level: str, style: Literal["logfmt", "json"]) -> None:
     """Send structlog's and the libraries' lines through one renderer; both escape line ends inside values."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -35,18 +35,18 @@ def configure_logs(level: str, style: Literal["logfmt", "json"]) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                _renderer(style),
+                _make_renderer(style),
             ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in QUIET:
+    for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
-def _renderer(style: Literal["logfmt", "json"]) -> structlog.typing.Processor:
+def _make_renderer(style: Literal["logfmt", "json"]) -> structlog.typing.Processor:
     if style == "json":
         return structlog.processors.JSONRenderer()
     return structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)

@@ -9,13 +9,13 @@ from typing import Protocol
 
 from openapi_server.models.animal import Animal, Exchange, Fact, Prompt
 from openapi_server.models.audit import AuditEntry
-from openapi_server.models.credits import Allocation, Balance, Charge, LedgerEntry
-from openapi_server.models.document import Change, Document, Draft, KeptAnimal, News
-from openapi_server.models.personal_data import Dossier, Erased, Subject
-from openapi_server.models.rule import KeptRule, KeptRules, RuleChange, RuleDocument
+from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry
+from openapi_server.models.document import Change, Document, DocumentChanges, Draft, VersionedDocument
+from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
+from openapi_server.models.rule import RuleChange, RuleChanges, RuleDocument, VersionedRule
 from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
 from openapi_server.models.turn import AgeGroup, Entry, FinishReason, Moderation, TurnEvent, Usage
-from openapi_server.models.user import Login, Person, Role, User
+from openapi_server.models.user import AuthenticatedUser, Login, Role, User
 
 
 class Clock(Protocol):
@@ -38,16 +38,16 @@ class Model:
     description: str
     capabilities: tuple[str, ...] = ("streaming",)
     max_tokens: int = 1024
-    prompt_tokens: int = 0
+    max_prompt_tokens: int = 0
 
     @property
-    def turn_tokens(self) -> int:
+    def max_turn_tokens(self) -> int:
         """What a turn costs at most."""
-        return self.prompt_tokens + self.max_tokens
+        return self.max_prompt_tokens + self.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class ReplyEnd:
     """The provider's last word: how it ended, what it cost, which facts it used (None: all it was given).
 
     `model` is the one that really spoke; None: the one that `model_for` named.
@@ -60,7 +60,7 @@ class Spoken:
 
 
 @dataclass(frozen=True, slots=True)
-class Composed:
+class WholeReply:
     """All that will be said, known before its first word: it can be checked as a whole, and nothing has to wait."""
 
     text: str
@@ -78,39 +78,39 @@ class Provider(Protocol):
     def model(self) -> str:
         """The id of the model that speaks now, for animals whose keepers name no other."""
 
-    def models(self) -> Sequence[Model]:
+    def list_models(self) -> Sequence[Model]:
         """The models that can be had here; the first is the one that speaks where nobody asks for another."""
 
-    def model_for(self, animal: Animal) -> Model:
+    def get_model(self, animal: Animal) -> Model:
         """The one that would speak for this animal now: visitors see its id in `metadata.model`."""
 
-    def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]: ...
+    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]: ...
 
 
-class OneModel:
+class SingleModelProvider:
     """What a provider with a single model has to say of it."""
 
     model = ""
 
-    def models(self) -> Sequence[Model]:
+    def list_models(self) -> Sequence[Model]:
         return (Model(self.model, self.model, "The one mind of this server."),)
 
-    def model_for(self, animal: Animal) -> Model:
-        return self.models()[0]
+    def get_model(self, animal: Animal) -> Model:
+        return self.list_models()[0]
 
 
 class Knowledge(Protocol):
     """What the keepers know, and how it is found."""
 
-    def animals(self) -> Sequence[Animal]:
+    def list_animals(self) -> Sequence[Animal]:
         """Every animal, in the order of their ids."""
 
-    def animal(self, animal_id: str) -> Animal | None: ...
+    def get_animal(self, animal_id: str) -> Animal | None: ...
 
     async def refresh(self) -> None:
         """Take in what keepers have changed, in whichever process. Never fails: then what was known stays known."""
 
-    def wished(self, message: str) -> Animal | None:
+    def find_requested_animal(self, message: str) -> Animal | None:
         """The active animal that the visitor asks to talk with; None when the message asks for none."""
 
     async def retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> Sequence[Fact]:
@@ -133,25 +133,25 @@ class Verdict:
 class Moderator(Protocol):
     """The rules that stand between a visitor and the model."""
 
-    async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict: ...
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict: ...
 
-    async def check_earlier(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+    async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
         """The same of what a client says was said before: there may be fifty of these, and nobody outside is asked."""
 
-    def masked(self, text: str) -> str:
+    def mask_pii(self, text: str) -> str:
         """The text as it may be stored, logged and told to a mind: without personal data."""
 
-    async def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+    async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
         """Sentences for the mind, most urgent first."""
 
 
 class ReplyModerator(Protocol):
     """The rules that stand between the mind and the visitor."""
 
-    def checking(self, prompt: Prompt) -> Callable[[str], str | None]:
+    def build_check(self, prompt: Prompt) -> Callable[[str], str | None]:
         """The check of one reply: the category of what is wrong with a text, or None."""
 
-    def words(self, animal: Animal, age_group: AgeGroup) -> str:
+    def get_safe_words(self, animal: Animal, age_group: AgeGroup) -> str:
         """What the animal says in place of what was withheld."""
 
 
@@ -171,20 +171,20 @@ class Tail(Protocol):
 class EventLog(Protocol):
     """The logs of the turns: one writer each, any number of readers."""
 
-    async def open(self, turn_id: str) -> None:
+    async def create(self, turn_id: str) -> None:
         """Make an empty log. One log per turn id, ever."""
 
     async def append(self, turn_id: str, events: Sequence[TurnEvent]) -> Sequence[Entry]:
         """Append in one step, numbered without a gap. After a terminal event every append is refused with
         `LogClosed`; so the end of a turn happens once, whoever comes first."""
 
-    async def entries(self, turn_id: str) -> Sequence[Entry] | None:
+    async def list_entries(self, turn_id: str) -> Sequence[Entry] | None:
         """The log so far; None when it was never here or is gone."""
 
-    async def tail(self, turn_id: str, after: int = 0) -> Tail | None:
+    async def open_tail(self, turn_id: str, after: int = 0) -> Tail | None:
         """A reader's place behind entry `after`; None when the log is gone."""
 
-    async def drop(self, turn_id: str) -> None:
+    async def delete(self, turn_id: str) -> None:
         """Forget the log. Readers that are still there are told that it is over."""
 
 
@@ -201,9 +201,9 @@ class Store(Protocol):
 
     async def create_session(self, session: SessionRecord) -> None: ...
 
-    async def session(self, session_id: str) -> SessionRecord | None: ...
+    async def get_session(self, session_id: str) -> SessionRecord | None: ...
 
-    async def sessions_of(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
+    async def list_sessions(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
         """The owner's sessions, latest message first."""
 
     async def begin_turn(
@@ -228,27 +228,27 @@ class Store(Protocol):
         False, and nothing changed, when the turn had one already or is gone.
         """
 
-    async def turn(self, turn_id: str) -> TurnRecord | None: ...
+    async def get_turn(self, turn_id: str) -> TurnRecord | None: ...
 
-    async def turns_of(self, session_id: str, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
+    async def list_turns(self, session_id: str, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
         """The session's turns, oldest first."""
 
-    async def latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
+    async def list_latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
         """The session's last turns, oldest first."""
 
-    async def turns_of_owner(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
+    async def list_owner_turns(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
         """The turns of all the owner's sessions, latest first; of everybody's when the owner is None."""
 
     async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
         """Let the session end `ttl_s` seconds after its last message; None when it is not there."""
 
-    async def device_user(self, user_id: str) -> DeviceUser | None:
+    async def get_device_user(self, user_id: str) -> DeviceUser | None:
         """Whoever holds the device whose sessions have this id."""
 
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
         """Delete it with all its turns, and its device's user; the turns' ids, or None when it was not there."""
 
-    async def running_turns(self) -> Sequence[Lease]:
+    async def list_running_turns(self) -> Sequence[Lease]:
         """The turns without an outcome, and who runs them."""
 
     async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> Sequence[str]:
@@ -257,17 +257,17 @@ class Store(Protocol):
     async def count_expired_sessions(self) -> int:
         """Sessions that are over but not purged yet."""
 
-    async def purge_expired_sessions(self, limit: int) -> int:
+    async def delete_expired_sessions(self, limit: int) -> int:
         """Delete at most `limit` of them, with their turns; how many were deleted.
 
         One in which a turn still runs, and whose lease is good, waits for its end.
         """
 
-    async def forget_old_turns(self, limit: int) -> int:
+    async def delete_old_turns(self, limit: int) -> int:
         """Delete at most `limit` turns that are older than things are kept, and with the last of them all other words
         of that age; how many turns were deleted. Their sessions go on."""
 
-    async def tidy(self, at_most_bytes: int | None = None) -> bool:
+    async def vacuum(self, at_most_bytes: int | None = None) -> bool:
         """Leave no copy of what was deleted in the store's files.
 
         False: later. Somebody reads just now, or the store is larger than `at_most_bytes` and would be busy too long.
@@ -285,12 +285,12 @@ class AccountStore(Protocol):
     Of a refresh token only the hash comes here. A login that has ended, or whose time is over, is not there.
     """
 
-    async def add_user(self, user: User) -> bool:
+    async def create_user(self, user: User) -> bool:
         """False, and nothing changed, when the name is taken."""
 
-    async def user(self, username: str) -> User | None: ...
+    async def get_user(self, username: str) -> User | None: ...
 
-    async def users(self) -> Sequence[User]:
+    async def list_users(self) -> Sequence[User]:
         """Every account, by username."""
 
     async def set_role(self, username: str, role: Role) -> bool:
@@ -302,7 +302,7 @@ class AccountStore(Protocol):
     async def rehash_password(self, username: str, old_hash: str, new_hash: str) -> None:
         """The same password, hashed anew; nothing when it was changed meanwhile."""
 
-    async def begin_login(self, login: Login, token_hash: str, password_hash: str) -> bool:
+    async def create_login(self, login: Login, token_hash: str, password_hash: str) -> bool:
         """Keep the login with its first refresh token; False when the password is not that one any more."""
 
     async def refresh_login(self, old_hash: str, new_hash: str, expires_at: datetime) -> Login | None:
@@ -314,7 +314,7 @@ class AccountStore(Protocol):
 
     async def end_login(self, login_id: str) -> None: ...
 
-    async def person(self, username: str, login_id: str) -> Person | None:
+    async def get_authenticated_user(self, username: str, login_id: str) -> AuthenticatedUser | None:
         """The user behind a login that stands, as they are now."""
 
 
@@ -324,13 +324,13 @@ class CreditStore(Protocol):
     A user's entries add up to their balance, once what has expired is counted as lost; no balance is below zero.
     """
 
-    async def allocate(self, allocation: Allocation) -> LedgerEntry:
+    async def allocate_credits(self, allocation: Allocation) -> CreditEntry:
         """`UserNotFound` when there is nobody to give them to."""
 
-    async def balance(self, username: str) -> Balance | None:
+    async def get_balance(self, username: str) -> Balance | None:
         """None when there is no such user."""
 
-    async def entries(self, username: str, limit: int, cursor: str | None = None) -> Page[LedgerEntry]:
+    async def list_entries(self, username: str, limit: int, cursor: str | None = None) -> Page[CreditEntry]:
         """How the balance came to be, latest change first."""
 
     async def reserve(self, charge: Charge, turn_id: str) -> None:
@@ -340,42 +340,42 @@ class CreditStore(Protocol):
         """Give back what the turn held and did not use; nothing when it holds nothing any more."""
 
 
-class AnimalStore(Protocol):
+class DocumentStore(Protocol):
     """What the keepers wrote. Every method is one atomic step; errors are `StoreUnavailable`.
 
     Each change is an entry of the animal's history, and its number is the animal's version from then on.
     """
 
-    async def fill(self, documents: Sequence[Document], by: str, at: datetime) -> bool:
+    async def seed(self, documents: Sequence[Document], by: str, at: datetime) -> bool:
         """Keep them all; False, and nothing changed, when there is an animal already."""
 
-    async def news(self, since: int) -> News:
+    async def list_changes(self, since: int) -> DocumentChanges:
         """What has changed after that version; since 0 it is everything. Cheap when there is nothing."""
 
-    async def animal(self, animal_id: str) -> KeptAnimal | None: ...
+    async def get_document(self, animal_id: str) -> VersionedDocument | None: ...
 
-    async def add(self, change: Change, document: Document) -> KeptAnimal | None:
+    async def add(self, change: Change, document: Document) -> VersionedDocument | None:
         """None, and nothing changed, when the id is taken."""
 
-    async def replace(self, change: Change, version: int, document: Document) -> KeptAnimal | None:
+    async def replace(self, change: Change, version: int, document: Document) -> VersionedDocument | None:
         """None, and nothing changed, when the animal is not at that version any more."""
 
-    async def remove(self, change: Change, version: int) -> bool:
+    async def delete_document(self, change: Change, version: int) -> bool:
         """Its draft goes with it, its history stays. False when the animal is not at that version any more."""
 
-    async def history(self, animal_id: str, limit: int, cursor: str | None = None) -> Page[Change]:
+    async def list_history(self, animal_id: str, limit: int, cursor: str | None = None) -> Page[Change]:
         """Latest change first; also of an animal that is gone."""
 
-    async def draft(self, animal_id: str) -> Draft | None: ...
+    async def get_draft(self, animal_id: str) -> Draft | None: ...
 
-    async def keep_draft(self, draft: Draft) -> bool:
+    async def put_draft(self, draft: Draft) -> bool:
         """In place of the same keeper's earlier one. False, and nothing changed, when there is no such animal, or when
         another keeper has a draft of it."""
 
-    async def drop_draft(self, animal_id: str) -> bool:
+    async def delete_draft(self, animal_id: str) -> bool:
         """False when there was none."""
 
-    async def promote(self, change: Change, version: int, draft: Draft) -> KeptAnimal | None:
+    async def promote_draft(self, change: Change, version: int, draft: Draft) -> VersionedDocument | None:
         """Replace the animal by its draft, which is no draft any more.
 
         None, and nothing changed, when the animal is not at that version, or the draft not this one, any more.
@@ -388,38 +388,42 @@ class RuleStore(Protocol):
     The number of a change is the rule's version from then on.
     """
 
-    async def news(self, since: int) -> KeptRules | None:
+    async def list_changes(self, since: int) -> RuleChanges | None:
         """All rules as they are now; None when nothing has changed after that version. Cheap then."""
 
-    async def rule(self, name: str) -> KeptRule | None: ...
+    async def get_document(self, name: str) -> VersionedRule | None: ...
 
-    async def put(self, change: RuleChange, version: int | None, document: RuleDocument) -> KeptRule | None:
+    async def put_document(
+        self, change: RuleChange, version: int | None, document: RuleDocument
+    ) -> VersionedRule | None:
         """Write it over the one at that version; None: where there is none. None, and nothing changed, when it is not
         so any more."""
 
-    async def remove(self, change: RuleChange, version: int) -> bool:
+    async def delete_document(self, change: RuleChange, version: int) -> bool:
         """False when the rule is not at that version any more."""
 
 
 class AuditTrail(Protocol):
     """Who did what with whose things, for as long as it is kept. Errors are `StoreUnavailable`."""
 
-    async def note(self, entry: AuditEntry) -> None: ...
+    async def record(self, entry: AuditEntry) -> None: ...
 
-    async def entries(self, limit: int, since: datetime | None = None, cursor: str | None = None) -> Page[AuditEntry]:
+    async def list_entries(
+        self, limit: int, since: datetime | None = None, cursor: str | None = None
+    ) -> Page[AuditEntry]:
         """Latest first; none from before `since`."""
 
-    async def drop_before(self, at: datetime, limit: int) -> int:
+    async def delete_before(self, at: datetime, limit: int) -> int:
         """Delete at most `limit` entries from before that time; how many were deleted."""
 
 
-class PrivacyStore(Protocol):
+class PersonalDataStore(Protocol):
     """What is kept of one person. Every method is one atomic step; errors are `StoreUnavailable`."""
 
-    async def dossier(self, subject: Subject) -> Dossier:
+    async def export(self, subject: DataSubject) -> PersonalData:
         """All of it. What is over, or too old, is deleted at this occasion rather than shown."""
 
-    async def erase(self, subject: Subject, *, with_account: bool = False) -> Erased:
+    async def erase(self, subject: DataSubject, *, with_account: bool = False) -> Erasure:
         """Delete all of it, also what no reader sees any more.
 
         The ledger stays as amounts and times. An account stays, unless it is meant, too: then its ledger, its logins

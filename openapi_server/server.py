@@ -19,17 +19,17 @@ from openapi_server.app import create_app
 from openapi_server.composition import open_services
 from openapi_server.config import Settings
 from openapi_server.http.services import Services
-from openapi_server.http.uvicorn_protocol import connection_class
-from openapi_server.logging_setup import configure_logs
+from openapi_server.http.uvicorn_protocol import make_protocol_class
+from openapi_server.logging_setup import configure_logging
 from openapi_server.protocols import Provider
-from openapi_server.web.welcome import curl_to_paste
+from openapi_server.web.welcome import make_curl_command
 
 # What answers that are not turns get to finish, once the turns are over.
-GRACE_S = 1
+SHUTDOWN_GRACE_S = 1
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Server(uvicorn.Server):
+class ZooServer(uvicorn.Server):
     """uvicorn that says where it listens, and for which a signal is an orderly end, with exit code 0.
 
     The first signal drains: running turns may finish, nothing new is taken. The second one ends at once.
@@ -44,7 +44,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            click.echo(_banner(self._base_url(), self._settings.default_animal))
+            click.echo(_format_banner(self._base_url(), self._settings.default_animal))
             sys.stdout.flush()
 
     def _base_url(self) -> str:
@@ -69,7 +69,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._draining is None:
-            self._engine.begin_draining()
+            self._engine.start_draining()
             self._draining = asyncio.get_running_loop().create_task(self._drain())
         else:
             self._draining.cancel()
@@ -87,8 +87,8 @@ class Server(uvicorn.Server):
 
 def run(settings: Settings, provider: Provider | None = None) -> None:
     """Serve until a signal says otherwise. `provider` replaces the one that the settings name."""
-    _allow_many_connections()
-    configure_logs(settings.log_level, "json" if settings.environment == "production" else "logfmt")
+    _raise_open_file_limit()
+    configure_logging(settings.log_level, "json" if settings.environment == "production" else "logfmt")
     loop_factory = uvicorn.Config("", loop="auto", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(_serve(settings, provider))
@@ -96,7 +96,7 @@ def run(settings: Settings, provider: Provider | None = None) -> None:
 
 async def _serve(settings: Settings, provider: Provider | None) -> None:
     async with open_services(settings, provider) as services:
-        _calm_the_collector()
+        _tune_garbage_collector()
         config = uvicorn.Config(
             create_app(services),
             host=settings.host,
@@ -105,20 +105,20 @@ async def _serve(settings: Settings, provider: Provider | None) -> None:
             access_log=False,
             log_config=None,
             server_header=False,
-            http=connection_class(head_timeout_s=settings.request_timeout_s, peer_timeout_s=settings.send_timeout_s),
+            http=make_protocol_class(head_timeout_s=settings.request_timeout_s, peer_timeout_s=settings.send_timeout_s),
             timeout_keep_alive=65,
-            timeout_graceful_shutdown=GRACE_S,
+            timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         )
-        await Server(config, services).serve()
+        await ZooServer(config, services).serve()
 
 
-def _allow_many_connections() -> None:
+def _raise_open_file_limit() -> None:
     """A connection is a file, and many systems allow 1,024 of them until asked for more."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _calm_the_collector() -> None:
+def _tune_garbage_collector() -> None:
     """What is loaded by now stays for good, and turns make no cycles worth looking for so often.
 
     Measured at 400 streams: with the defaults one gap between chunks in a hundred is 0.30 s, with these 0.14 s.
@@ -127,7 +127,7 @@ def _calm_the_collector() -> None:
     gc.set_threshold(100_000, 50, 1000)
 
 
-def _banner(base_url: str, animal_id: str) -> str:
+def _format_banner(base_url: str, animal_id: str) -> str:
     return "\n".join(
         [
             "",
@@ -136,7 +136,7 @@ def _banner(base_url: str, animal_id: str) -> str:
             "",
             "  Paste this into another terminal:",
             "",
-            f"    {curl_to_paste(base_url, animal_id)}",
+            f"    {make_curl_command(base_url, animal_id)}",
             "",
         ]
     )

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import httpx
 import pytest
 
-from openapi_server.accounts.accounts import Accounts
-from openapi_server.accounts.demo import add_demo_users
+from openapi_server.accounts.accounts import AccountService
+from openapi_server.accounts.demo import create_demo_users
 from openapi_server.accounts.passwords import Passwords
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.app import create_app
@@ -22,14 +22,14 @@ from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
-from openapi_server.engine.turn_engine import Limits, TurnEngine
-from openapi_server.engine.worker import new_worker
+from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
+from openapi_server.engine.worker import make_worker_id
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.services import Services
-from openapi_server.knowledge.admin.animal_admin import Keepers
-from openapi_server.knowledge.admin.drafts import Drafts
-from openapi_server.moderation.admin.live_rules import LiveModerator, LiveReplyRules, LiveRules
-from openapi_server.moderation.admin.rule_admin import RuleKeeping
+from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
+from openapi_server.knowledge.admin.drafts import DraftAdmin
+from openapi_server.moderation.admin.live_rules import LiveInputRules, LiveOutputRules, LiveRuleSet
+from openapi_server.moderation.admin.rule_admin import RuleAdmin
 from openapi_server.protocols import Clock, Knowledge, Moderator, Provider, Store
 from openapi_server.providers.offline import OfflineProvider
 from openapi_server.spec import load_spec
@@ -37,15 +37,15 @@ from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.animals import SqliteAnimals
 from openapi_server.storage.sqlite.audit import SqliteAudit
 from openapi_server.storage.sqlite.credits import SqliteCredits
-from openapi_server.storage.sqlite.personal_data import SqlitePrivacy
+from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
 from openapi_server.storage.sqlite.rules import SqliteRules
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.fakes import CHEAP_HASHER, Lenient, Says, TinyZoo
+from tests.fakes import CHEAP_HASHER, AllowsAll, FakeKnowledge, Says
 from tests.report import LINES, MUTANTS_CAUGHT, Report
 from tests.streams import CHECKED, check_stream
 
 
-class Gathering:
+class RunFigures:
     """Brings the figures of all worker processes (pytest-xdist) together with this one's."""
 
     def __init__(self) -> None:
@@ -77,11 +77,11 @@ class Gathering:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Gathering())
+    config.pluginmanager.register(RunFigures())
 
 
 @pytest.fixture(scope="session", autouse=True)
-def spec_is_judged_once() -> Iterator[None]:
+def validate_spec_once() -> Iterator[None]:
     """Connexion holds the whole spec against OpenAPI's schema for every application. It is the same one each time."""
     # Not at the top: our package excuses Connexion's own warnings, and isort would put it first.
     from connexion.spec import OpenAPISpecification
@@ -103,7 +103,7 @@ def report() -> Report:
 WrapsStore = Callable[[Store], Store]
 
 
-def as_it_is(store: Store) -> Store:
+def keep_store(store: Store) -> Store:
     return store
 
 
@@ -121,7 +121,7 @@ class OpensServices(Protocol):
     ) -> Services: ...
 
 
-class Zoo:
+class RunningApp:
     """One application over its services, and as many callers as a test wants, each with cookies of its own."""
 
     def __init__(self, services: Services, callers: AsyncExitStack) -> None:
@@ -129,7 +129,7 @@ class Zoo:
         self.app = create_app(services)
         self._callers = callers
 
-    async def caller(self, address: str = "127.0.0.1", **headers: str) -> httpx.AsyncClient:
+    async def new_client(self, address: str = "127.0.0.1", **headers: str) -> httpx.AsyncClient:
         transport = CheckingTransport(httpx.ASGITransport(self.app, client=(address, 40_000)))
         client = httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=10, headers=headers)
         return await self._callers.enter_async_context(client)
@@ -138,7 +138,7 @@ class Zoo:
 class OpensZoo(Protocol):
     """The real application over the given services."""
 
-    async def __call__(self, provider: Provider = ..., **parts: Any) -> Zoo: ...
+    async def __call__(self, provider: Provider = ..., **parts: Any) -> RunningApp: ...
 
 
 class OpensClient(Protocol):
@@ -148,52 +148,54 @@ class OpensClient(Protocol):
 
 
 @asynccontextmanager
-async def services_over(
+async def open_services_over(
     tmp_path: Path,
     provider: Provider,
     knowledge: Knowledge,
     moderator: Moderator | None,
     settings: Settings,
     clock: Clock,
-    wrap: WrapsStore = as_it_is,
+    wrap: WrapsStore = keep_store,
 ) -> AsyncIterator[Services]:
     """Without a moderator: with the rules of the package and of the keepers."""
     kept = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock, settings.retention)
     store: Store = wrap(kept)
     event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s)
     rule_store = SqliteRules(kept.connections)
-    rules = LiveRules(rule_store)
-    reply_rules = LiveReplyRules(rules)
-    moderator = moderator or LiveModerator(rules)
+    rules = LiveRuleSet(rule_store)
+    reply_rules = LiveOutputRules(rules)
+    moderator = moderator or LiveInputRules(rules)
     pipeline = Pipeline(provider, knowledge, moderator, reply_rules, store, settings.stream_idle_timeout_s)
-    leases = Leases(store, clock, new_worker(), settings.lease_s)
-    limits = Limits(settings.turn_deadline_s, settings.orphan_grace_s, settings.drain_timeout_s, settings.session_ttl_s)
+    leases = Leases(store, clock, make_worker_id(), settings.lease_s)
+    limits = TurnLimits(
+        settings.turn_deadline_s, settings.orphan_grace_s, settings.drain_timeout_s, settings.session_ttl_s
+    )
     engine = TurnEngine(pipeline, store, event_log, clock, leases, limits)
     passwords = Passwords(CHEAP_HASHER)
     account_store = SqliteAccounts(kept.connections, clock)
     tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s, clock)
-    accounts = Accounts(account_store, passwords, tokens, clock, settings.refresh_token_ttl_s)
-    keepers = Keepers(SqliteAnimals(kept.connections), clock, settings.default_animal)
+    accounts = AccountService(account_store, passwords, tokens, clock, settings.refresh_token_ttl_s)
+    keepers = AnimalAdmin(SqliteAnimals(kept.connections), clock, settings.default_animal)
     try:
         if settings.has_demo_users:
-            await add_demo_users(account_store, passwords, clock)
+            await create_demo_users(account_store, passwords, clock)
         yield Services(
             settings=settings,
             clock=clock,
             store=store,
             event_log=event_log,
             knowledge=knowledge,
-            keepers=keepers,
-            drafts=Drafts(keepers),
-            keepers_voice=OfflineProvider(words_per_s=0, seed=0),
+            animal_admin=keepers,
+            drafts=DraftAdmin(keepers),
+            offline_provider=OfflineProvider(words_per_s=0, seed=0),
             moderator=moderator,
             reply_moderator=reply_rules,
-            rules=RuleKeeping(rule_store, clock, rules),
+            rule_admin=RuleAdmin(rule_store, clock, rules),
             provider=provider,
             engine=engine,
             accounts=accounts,
             credits=SqliteCredits(kept.connections, clock),
-            privacy=SqlitePrivacy(kept.connections, clock, settings.retention),
+            personal_data=SqlitePersonalData(kept.connections, clock, settings.retention),
             audit=SqliteAudit(kept.connections),
             started_s=clock.monotonic(),
         )
@@ -214,14 +216,14 @@ async def open_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
             knowledge: Knowledge | None = None,
             moderator: Moderator | None = None,
             clock: Clock | None = None,
-            wrap: WrapsStore = as_it_is,
+            wrap: WrapsStore = keep_store,
             **settings: Any,
         ) -> Services:
-            parts = services_over(
+            parts = open_services_over(
                 tmp_path,
                 provider or Says(),
-                knowledge or TinyZoo(),
-                moderator or Lenient(),
+                knowledge or FakeKnowledge(),
+                moderator or AllowsAll(),
                 Settings(validate_responses=True, **settings),
                 clock or SystemClock(),
                 wrap,
@@ -235,8 +237,8 @@ async def open_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
 async def open_zoo(open_services: OpensServices) -> AsyncIterator[OpensZoo]:
     async with AsyncExitStack() as callers:
 
-        async def open_with(provider: Provider | None = None, **parts: Any) -> Zoo:
-            return Zoo(await open_services(provider or Says(), **parts), callers)
+        async def open_with(provider: Provider | None = None, **parts: Any) -> RunningApp:
+            return RunningApp(await open_services(provider or Says(), **parts), callers)
 
         yield open_with
 
@@ -245,7 +247,7 @@ async def open_zoo(open_services: OpensServices) -> AsyncIterator[OpensZoo]:
 async def open_client(open_zoo: OpensZoo) -> OpensClient:
     async def open_with(provider: Provider | None = None, **parts: Any) -> httpx.AsyncClient:
         zoo = await open_zoo(provider or Says(), **parts)
-        return await zoo.caller()
+        return await zoo.new_client()
 
     return open_with
 
@@ -256,7 +258,7 @@ async def client(open_client: OpensClient) -> httpx.AsyncClient:
     return await open_client()
 
 
-def template_of(path: str) -> str:
+def find_template(path: str) -> str:
     """The path as the spec writes it.
 
     >>> template_of("/chat/sessions/sess_9c8b/stream"), template_of("/chat/stream")
@@ -281,6 +283,6 @@ class CheckingTransport(httpx.AsyncBaseTransport):
         body = await response.aread()
         if response.headers.get("content-type", "").startswith("text/event-stream"):
             is_resumed = "last-event-id" in request.headers or "after" in request.url.params
-            path = template_of(request.url.path)
+            path = find_template(request.url.path)
             check_stream(path, body, method=request.method.lower(), is_resumed=is_resumed)
         return response

@@ -102,18 +102,18 @@ EVENTS: tuple[TurnEvent, ...] = (
 )
 
 
-def numbered(events: Iterable[TurnEvent], turn_id: str = TURN_ID) -> list[Entry]:
+def number_events(events: Iterable[TurnEvent], turn_id: str = TURN_ID) -> list[Entry]:
     """The events as a log would keep them, a millisecond apart."""
     return [Entry(turn_id, seq, NOON + timedelta(milliseconds=seq), event) for seq, event in enumerate(events, 1)]
 
 
-def a_session(
+def make_session(
     session_id: str = SESSION_ID, *, owner: str | None = "cookie:mia", at: datetime = NOON, animal_id: str = "lion_001"
 ) -> SessionRecord:
     return SessionRecord(session_id, animal_id, owner, at, at)
 
 
-def a_turn(
+def make_turn(
     turn_id: str = TURN_ID,
     session_id: str = SESSION_ID,
     *,
@@ -135,11 +135,11 @@ def a_turn(
     )
 
 
-def an_outcome(reply: str | None = "Roar!", *, at: datetime = NOON, sources: tuple[Source, ...] = ()) -> Outcome:
+def make_outcome(reply: str | None = "Roar!", *, at: datetime = NOON, sources: tuple[Source, ...] = ()) -> Outcome:
     return Outcome(TurnStatus.SUCCEEDED, at, reply, FinishReason.STOP, sources, Usage(3, 1))
 
 
-def a_failure(*, at: datetime = NOON, partial_reply: str | None = None) -> Outcome:
+def make_failure(*, at: datetime = NOON, partial_reply: str | None = None) -> Outcome:
     return Outcome(TurnStatus.FAILED, at, partial_reply, problem=PROBLEM)
 
 

@@ -12,7 +12,7 @@ from argon2 import PasswordHasher
 from openapi_server.models.animal import Animal, Exchange, Fact, Individual, Prompt, Voice
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.turn import AgeGroup, Moderation, Source, Usage
-from openapi_server.protocols import Composed, OneModel, Spoken, Store, Verdict
+from openapi_server.protocols import ReplyEnd, SingleModelProvider, Store, Verdict, WholeReply
 
 # Real argon2id, a thousand times cheaper than a password deserves.
 CHEAP_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -36,26 +36,26 @@ class FakeClock:
         self._monotonic_s += seconds
 
 
-class Says(OneModel):
+class Says(SingleModelProvider):
     """A provider that says the given pieces, and remembers what it was asked."""
 
     model = "fake-1"
 
-    def __init__(self, *pieces: str, spoken: Spoken | None = None) -> None:
+    def __init__(self, *pieces: str, reply_end: ReplyEnd | None = None) -> None:
         self.pieces = pieces or ("Roar! ", "I am ", "a lion.")
-        self.spoken = spoken or Spoken(usage=Usage(3, len(self.pieces)))
+        self.reply_end = reply_end or ReplyEnd(usage=Usage(3, len(self.pieces)))
         self.prompts: list[Prompt] = []
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         self.prompts.append(prompt)
         # It knows what it will say, so nothing is held back for the end of a sentence.
-        yield Composed("".join(self.pieces))
+        yield WholeReply("".join(self.pieces))
         for piece in self.pieces:
             yield piece
-        yield self.spoken
+        yield self.reply_end
 
 
-class Fails(OneModel):
+class Fails(SingleModelProvider):
     """A provider that says some pieces and then breaks."""
 
     model = "fake-1"
@@ -64,14 +64,14 @@ class Fails(OneModel):
         self.error = error
         self.before = before
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
-        yield Composed("".join(self.before))
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        yield WholeReply("".join(self.before))
         for piece in self.before:
             yield piece
         raise self.error
 
 
-class Waits(OneModel):
+class Waits(SingleModelProvider):
     """A provider that says one piece, then waits for `go` before the rest; `was_closed` tells of a cancel."""
 
     model = "fake-1"
@@ -83,21 +83,21 @@ class Waits(OneModel):
         self.was_closed = False
         self.prompts: list[Prompt] = []
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         self.prompts.append(prompt)
         try:
-            yield Composed("".join(("Ready, ", *self.after)))
+            yield WholeReply("".join(("Ready, ", *self.after)))
             yield "Ready, "
             self.has_begun.set()
             await self.go.wait()
             for piece in self.after:
                 yield piece
-            yield Spoken()
+            yield ReplyEnd()
         finally:
             self.was_closed = True
 
 
-def a_fact(name: str = "mane", *, level: AgeGroup = AgeGroup.ELEMENTARY) -> Fact:
+def make_fact(name: str = "mane", *, level: AgeGroup = AgeGroup.ELEMENTARY) -> Fact:
     return Fact(
         fact_id=f"lion_001/{name}",
         animal_id="lion_001",
@@ -110,7 +110,7 @@ def a_fact(name: str = "mane", *, level: AgeGroup = AgeGroup.ELEMENTARY) -> Fact
     )
 
 
-def a_lion(animal_id: str = "lion_001", name: str = "Leo", *, status: str = "active") -> Animal:
+def make_lion(animal_id: str = "lion_001", name: str = "Leo", *, status: str = "active") -> Animal:
     line = ("Hello{name}!",)
     return Animal(
         animal_id=animal_id,
@@ -124,26 +124,28 @@ def a_lion(animal_id: str = "lion_001", name: str = "Leo", *, status: str = "act
         summary="A lion.",
         individual=Individual("male", date(2016, 6, 14), "this zoo", "the hill", ("proud",), {}, ("I sleep.",)),
         voice=Voice("Roar!", line, line, line, line, line, line, line, line),
-        facts=(a_fact(),),
+        facts=(make_fact(),),
     )
 
 
-class TinyZoo:
+class FakeKnowledge:
     """Knowledge of a few animals, all of whose facts answer everything."""
 
     def __init__(self, *animals: Animal) -> None:
-        self._animals = {animal.animal_id: animal for animal in animals or (a_lion(), a_lion("tiger_001", "Bulan"))}
+        self._animals = {
+            animal.animal_id: animal for animal in animals or (make_lion(), make_lion("tiger_001", "Bulan"))
+        }
 
-    def animals(self) -> Sequence[Animal]:
+    def list_animals(self) -> Sequence[Animal]:
         return tuple(self._animals.values())
 
-    def animal(self, animal_id: str) -> Animal | None:
+    def get_animal(self, animal_id: str) -> Animal | None:
         return self._animals.get(animal_id)
 
     async def refresh(self) -> None:
         """Nobody changes these."""
 
-    def wished(self, message: str) -> Animal | None:
+    def find_requested_animal(self, message: str) -> Animal | None:
         """An animal whose id begins with the word: "the tiger" is tiger_001, and no question of grammar."""
         kinds = {animal.animal_id.partition("_")[0]: animal for animal in self._animals.values()}
         return next((animal for kind, animal in kinds.items() if f"the {kind}" in message.lower()), None)
@@ -157,7 +159,7 @@ class TinyZoo:
         return facts
 
 
-class MayBeAway:
+class UnreliableStore:
     """A store that can be told to be away: then every method raises `StoreUnavailable`, as a real one's do."""
 
     def __init__(self, store: Store) -> None:
@@ -175,31 +177,31 @@ class MayBeAway:
         return unless_away
 
 
-class Unmoved:
+class FakeModerator:
     """A moderator that masks nothing, has no advice, and checks everything alike."""
 
-    async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
         return Verdict()
 
-    async def check_earlier(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        return await self.check(message, animal, age_group)
+    async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        return await self.check_message(message, animal, age_group)
 
-    def masked(self, text: str) -> str:
+    def mask_pii(self, text: str) -> str:
         return text
 
-    async def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+    async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
         return ()
 
 
-class Lenient(Unmoved):
+class AllowsAll(FakeModerator):
     """A moderator that lets everything pass."""
 
 
-class Blocks(Unmoved):
+class Blocks(FakeModerator):
     """A moderator that lets nothing pass."""
 
     def __init__(self, words: str = "Let us talk about something else.") -> None:
         self.words = words
 
-    async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
         return Verdict(Moderation(flagged=True, categories=("danger",)), self.words)

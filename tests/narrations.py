@@ -17,31 +17,31 @@ from openapi_server.models.errors import (
     TurnTimeout,
 )
 from openapi_server.models.turn import FinishReason, Moderation, Source, Stage, TurnEvent, Usage
-from openapi_server.models.turn_events import Closing, Narrator
+from openapi_server.models.turn_events import TurnEventBuilder, TurnResult
 from tests.examples import DELICATE_TEXTS, STARTED, pieces, sources
 
-Step = Callable[[Narrator, int], list[TurnEvent]]
+Step = Callable[[TurnEventBuilder, int], list[TurnEvent]]
 
 
 @dataclass(frozen=True)
-class Telling:
+class TurnScript:
     """What happens in one turn. After `cut_after` steps, where that is set, it is stopped, or fails by `cut_by`."""
 
     pieces: tuple[str, ...] = ("Roar! ", "I am ", "a lion.")
     sources: tuple[Source, ...] = ()
     finish_reason: FinishReason = FinishReason.STOP
     usage: Usage = Usage(3, 5)
-    cut_after: int | None = None
-    cut_by: ChatError | None = None
+    end_after: int | None = None
+    error: ChatError | None = None
 
-    def events(self) -> list[TurnEvent]:
+    def build_events(self) -> list[TurnEvent]:
         """The turn's whole log, a millisecond a step."""
-        narrator = Narrator(STARTED)
-        told = narrator.begin()
-        steps = self._steps()[: self.cut_after]
+        narrator = TurnEventBuilder(STARTED)
+        told = narrator.start()
+        steps = self._steps()[: self.end_after]
         for elapsed_ms, step in enumerate(steps, 1):
             told += step(narrator, elapsed_ms)
-        return told + self._ending(narrator, len(steps) + 1)
+        return told + self._build_end(narrator, len(steps) + 1)
 
     def _steps(self) -> list[Step]:
         """The stages as the pipeline goes through them; fixed words need only the first."""
@@ -52,44 +52,44 @@ class Telling:
         looked_up = [*_stage(Stage.RETRIEVAL, len(self.sources)), *_stage(Stage.RERANKING, len(self.sources))]
         return [*_stage(Stage.MODERATION), *looked_up, generation, *says, spoken]
 
-    def _ending(self, narrator: Narrator, elapsed_ms: int) -> list[TurnEvent]:
-        if self.cut_by is not None:
-            return narrator.fail(self.cut_by, elapsed_ms)
-        if self.cut_after is not None:
-            return narrator.complete(Closing(FinishReason.STOPPED, usage=self.usage), elapsed_ms)
+    def _build_end(self, narrator: TurnEventBuilder, elapsed_ms: int) -> list[TurnEvent]:
+        if self.error is not None:
+            return narrator.fail(self.error, elapsed_ms)
+        if self.end_after is not None:
+            return narrator.complete(TurnResult(FinishReason.STOPPED, usage=self.usage), elapsed_ms)
         if not narrator.reply.strip():
             return narrator.fail(ProviderFailed(), elapsed_ms)
         moderation = Moderation(self.finish_reason is FinishReason.BLOCKED)
-        return narrator.complete(Closing(self.finish_reason, self.sources, self.usage, moderation), elapsed_ms)
+        return narrator.complete(TurnResult(self.finish_reason, self.sources, self.usage, moderation), elapsed_ms)
 
 
 def _stage(stage: Stage, found: int | None = None) -> tuple[Step, Step]:
-    begins = partial(Narrator.stage, stage=stage, is_complete=False, detail="Löwe, where are you?")
-    ends = partial(Narrator.stage, stage=stage, is_complete=True, detail="Here.", found=found)
+    begins = partial(TurnEventBuilder.change_stage, stage=stage, is_complete=False, detail="Löwe, where are you?")
+    ends = partial(TurnEventBuilder.change_stage, stage=stage, is_complete=True, detail="Here.", found=found)
     return (lambda narrator, elapsed_ms: begins(narrator)), (lambda narrator, elapsed_ms: ends(narrator))
 
 
 def _say(piece: str) -> Step:
-    return lambda narrator, elapsed_ms: narrator.say(piece, elapsed_ms)
+    return lambda narrator, elapsed_ms: narrator.add_text(piece, elapsed_ms)
 
 
-NARRATIONS: dict[str, Telling] = {
-    "answered": Telling(),
-    "cut off at its length": Telling(finish_reason=FinishReason.LENGTH),
-    "blocked": Telling(("Let us talk about something else.",), finish_reason=FinishReason.BLOCKED),
-    "stopped at once": Telling(cut_after=0),
-    "stopped while looking things up": Telling(cut_after=3),
-    "stopped in the middle": Telling(cut_after=9),
-    "stopped after its last word": Telling(cut_after=11),
-    "failed at once": Telling(cut_after=0, cut_by=StoreUnavailable()),
-    "failed before the first word": Telling(cut_after=7, cut_by=IdleTimeout()),
-    "failed in the middle": Telling(cut_after=9, cut_by=ProviderFailed()),
-    "said nothing": Telling(("", " ", "\n")),
-    **{text: Telling(("Roar! ", delicate, delicate)) for text, delicate in DELICATE_TEXTS.items()},
+TURN_SCRIPTS: dict[str, TurnScript] = {
+    "answered": TurnScript(),
+    "cut off at its length": TurnScript(finish_reason=FinishReason.LENGTH),
+    "blocked": TurnScript(("Let us talk about something else.",), finish_reason=FinishReason.BLOCKED),
+    "stopped at once": TurnScript(end_after=0),
+    "stopped while looking things up": TurnScript(end_after=3),
+    "stopped in the middle": TurnScript(end_after=9),
+    "stopped after its last word": TurnScript(end_after=11),
+    "failed at once": TurnScript(end_after=0, error=StoreUnavailable()),
+    "failed before the first word": TurnScript(end_after=7, error=IdleTimeout()),
+    "failed in the middle": TurnScript(end_after=9, error=ProviderFailed()),
+    "said nothing": TurnScript(("", " ", "\n")),
+    **{text: TurnScript(("Roar! ", delicate, delicate)) for text, delicate in DELICATE_TEXTS.items()},
 }
 
-tellings = st.builds(
-    Telling,
+turn_scripts = st.builds(
+    TurnScript,
     pieces=st.lists(pieces | st.just(""), max_size=6).map(tuple),
     sources=st.lists(sources, max_size=2).map(tuple),
     finish_reason=st.sampled_from([FinishReason.STOP, FinishReason.LENGTH, FinishReason.BLOCKED]),

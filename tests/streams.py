@@ -7,28 +7,28 @@ from collections.abc import Sequence
 from functools import cache
 
 from openapi_server.devtools.check import streams
-from openapi_server.devtools.check.streams import Event, StreamRules, check_bytes, check_ids
+from openapi_server.devtools.check.streams import SseEvent, StreamRules, check_bytes, check_ids
 from openapi_server.spec import load_spec
 
-__all__ = ["CHECKED", "Event", "check_order", "check_stream", "events_of"]
+__all__ = ["CHECKED", "SseEvent", "check_order", "check_stream", "parse_events"]
 
 # How many streams of each operation were checked, for the report at the end of the suite.
 CHECKED: Counter[str] = Counter()
 
 
-def events_of(raw: bytes, *, is_whole: bool = True) -> list[Event]:
+def parse_events(raw: bytes, *, is_whole: bool = True) -> list[SseEvent]:
     """The events of a recorded stream, after the byte rules of the contract were checked."""
     assert raw.startswith(b"retry: 2000\n"), "the first line of a stream is its retry line"
     check_bytes(raw, is_whole=is_whole)
-    return streams.events_of(raw)
+    return streams.parse_events(raw)
 
 
 def check_stream(
     path: str, raw: bytes, *, method: str = "post", is_whole: bool = True, is_resumed: bool = False
-) -> list[Event]:
+) -> list[SseEvent]:
     """The events of a stream that `method path` answered with, after all of the contract was checked."""
     rules = _rules(path, method)
-    events = events_of(raw, is_whole=is_whole)
+    events = parse_events(raw, is_whole=is_whole)
     rules.check_events(events)
     rules.check_order(events, is_resumed=is_resumed, is_whole=is_whole)
     # The zoo's own contract has a word for every entry of the log; the others leave gaps.
@@ -44,4 +44,4 @@ def check_order(names: Sequence[str], path: str = "/convo_turn_stream", *, is_wh
 
 @cache
 def _rules(path: str, method: str) -> StreamRules:
-    return StreamRules.of(load_spec(), path, method)
+    return StreamRules.from_spec(load_spec(), path, method)

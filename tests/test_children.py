@@ -12,7 +12,7 @@ from openapi_server.cli import main
 from openapi_server.config import Settings
 from openapi_server.models.user import Role
 from openapi_server.spec import load_spec
-from openapi_server.storage.retention import EVERY_S, TIDIED_BYTES
+from openapi_server.storage.retention import INTERVAL_S, MAX_VACUUM_BYTES
 from tests.test_docs import ROOT, variables
 
 TEXT = (ROOT / "docs/children.md").read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def test_the_defaults_that_it_tells_are_the_defaults() -> None:
     assert len(NAMED) >= 4
     assert {name: IN_WORDS[words] for name, words in NAMED.items()} == {name: variables()[name] for name in NAMED}
     assert Settings.model_fields["retention_days"].default == 0
-    assert (EVERY_S, TIDIED_BYTES) == (3600, 64 * 1024 * 1024)
+    assert (INTERVAL_S, MAX_VACUUM_BYTES) == (3600, 64 * 1024 * 1024)
 
 
 def test_the_operations_that_it_names_exist() -> None:

@@ -72,7 +72,7 @@ async def test_semantic_auto_without_the_extra_finds_by_words(monkeypatch: pytes
     monkeypatch.setattr("openapi_server.composition.find_spec", nothing_is_installed)
 
     async with open_services(load_settings(sqlite_path=tmp_path / "zoo.sqlite3")) as services:
-        lion = services.knowledge.animal("lion_001")
+        lion = services.knowledge.get_animal("lion_001")
         assert lion is not None
         assert await services.knowledge.retrieve(lion, "how fast are you", [])
 

@@ -10,10 +10,10 @@ import pytest
 
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, load_settings
-from openapi_server.providers.factory import open_mind
+from openapi_server.providers.factory import open_provider
 from openapi_server.providers.fallback import ResilientProvider
 from openapi_server.providers.offline import OfflineProvider
-from tests.upstreams import without_surroundings
+from tests.upstreams import isolate_environment
 
 CHOICES: dict[str, dict[str, object]] = {
     "openai": {"openai_api_key": "sk-test", "openai_model": "model-1"},
@@ -24,13 +24,13 @@ CHOICES: dict[str, dict[str, object]] = {
 
 @pytest.fixture(autouse=True)
 def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    without_surroundings(monkeypatch)
+    isolate_environment(monkeypatch)
     monkeypatch.chdir(tmp_path)
 
 
 async def test_without_a_word_it_is_the_offline_voice() -> None:
     """It cannot fail, so nothing stands around it."""
-    async with open_mind(load_settings(), SystemClock()) as mind:
+    async with open_provider(load_settings(), SystemClock()) as mind:
         assert isinstance(mind, OfflineProvider)
 
 
@@ -38,7 +38,7 @@ async def test_without_a_word_it_is_the_offline_voice() -> None:
 async def test_a_model_speaks_with_the_offline_voice_behind_it(provider: str) -> None:
     """Its name is the one that visitors are told."""
     settings = load_settings(provider=provider, **CHOICES[provider])
-    async with open_mind(settings, SystemClock()) as mind:
+    async with open_provider(settings, SystemClock()) as mind:
         assert isinstance(mind, ResilientProvider)
         assert mind.model == "model-1"
 
@@ -50,7 +50,7 @@ async def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.delitem(sys.modules, f"openapi_server.providers.{provider}", raising=False)
 
     with pytest.raises(ConfigError, match=f"PROVIDER: {provider} needs the extra `{provider}`"):
-        async with open_mind(load_settings(provider=provider, **CHOICES[provider]), SystemClock()):
+        async with open_provider(load_settings(provider=provider, **CHOICES[provider]), SystemClock()):
             pass
 
 

@@ -23,10 +23,10 @@ from openapi_server.models.turn import (
     Usage,
     fold,
 )
-from openapi_server.models.turn_events import PROGRESS, Closing, Narrator
+from openapi_server.models.turn_events import STAGE_PROGRESS, TurnEventBuilder, TurnResult
 from openapi_server.wire.convo import CONVO
-from tests.examples import NOTEBOOK, STARTED, numbered, sources, texts
-from tests.streams import check_order, events_of
+from tests.examples import NOTEBOOK, STARTED, number_events, sources, texts
+from tests.streams import check_order, parse_events
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ calls = st.lists(
     max_size=20,
 )
 closings = st.builds(
-    Closing,
+    TurnResult,
     st.sampled_from(FinishReason),
     st.lists(sources, max_size=2).map(tuple),
     st.builds(Usage, st.integers(0, 99), st.integers(0, 99)),
@@ -54,62 +54,64 @@ closings = st.builds(
 errors = st.sampled_from([ProviderFailed(), TurnTimeout(), IdleTimeout(), ChatError()])
 
 
-def narrate(script: list[Say | Enter], ending: Closing | ChatError) -> list[TurnEvent]:
+def build_events(script: list[Say | Enter], ending: TurnResult | ChatError) -> list[TurnEvent]:
     """All events of a turn in which each call comes 10 ms after the one before."""
-    narrator = Narrator(STARTED)
-    told = narrator.begin()
+    narrator = TurnEventBuilder(STARTED)
+    told = narrator.start()
     elapsed_ms = 0
     for call in script:
         elapsed_ms += 10
         if isinstance(call, Say):
-            told += narrator.say(call.text, elapsed_ms)
+            told += narrator.add_text(call.text, elapsed_ms)
         else:
-            told += narrator.stage(call.stage, is_complete=call.is_complete, detail="...")
-    if isinstance(ending, Closing):
+            told += narrator.change_stage(call.stage, is_complete=call.is_complete, detail="...")
+    if isinstance(ending, TurnResult):
         return told + narrator.complete(ending, elapsed_ms + 10)
     return told + narrator.fail(ending, elapsed_ms + 10)
 
 
 @given(script=calls, ending=closings | errors)
 def test_any_sequence_of_calls_is_a_stream_that_the_contract_accepts(
-    script: list[Say | Enter], ending: Closing | ChatError
+    script: list[Say | Enter], ending: TurnResult | ChatError
 ) -> None:
     """The order is held against the state machine in `openapi.yaml`, whatever was called."""
-    raw = b"retry: 2000\n" + CONVO.join(numbered(narrate(script, ending)))
+    raw = b"retry: 2000\n" + CONVO.encode_entries(number_events(build_events(script, ending)))
 
-    check_order([event.event for event in events_of(raw)])
+    check_order([event.event for event in parse_events(raw)])
 
 
 @given(script=calls, ending=closings | errors)
 def test_chunks_are_numbered_from_one_and_joined_they_are_the_reply(
-    script: list[Say | Enter], ending: Closing | ChatError
+    script: list[Say | Enter], ending: TurnResult | ChatError
 ) -> None:
     """To the character: nothing trimmed, nothing added, and an empty piece makes no event."""
-    told = narrate(script, ending)
+    told = build_events(script, ending)
 
     chunks = [event for event in told if isinstance(event, Chunk)]
     said = "".join(call.text for call in script if isinstance(call, Say))
     assert [chunk.index for chunk in chunks] == list(range(1, len(chunks) + 1))
     assert all(chunk.text for chunk in chunks)
-    assert "".join(chunk.text for chunk in chunks) == said == fold(numbered(told)).reply
+    assert "".join(chunk.text for chunk in chunks) == said == fold(number_events(told)).reply
     if isinstance(told[-1], Completed):
         assert (told[-1].reply, told[-1].chunk_count) == (said, len(chunks))
 
 
 @given(script=calls, ending=closings | errors)
 def test_exactly_one_event_is_terminal_and_it_is_the_last(
-    script: list[Say | Enter], ending: Closing | ChatError
+    script: list[Say | Enter], ending: TurnResult | ChatError
 ) -> None:
     """Readers close on it, so nothing may come after it and a second one would never be read."""
-    assert [event.is_terminal for event in narrate(script, ending)].index(True) == len(narrate(script, ending)) - 1
+    assert [event.is_terminal for event in build_events(script, ending)].index(True) == len(
+        build_events(script, ending)
+    ) - 1
 
 
 @given(script=calls, ending=closings | errors)
 def test_typing_stops_once_right_before_the_first_chunk_or_the_end(
-    script: list[Say | Enter], ending: Closing | ChatError
+    script: list[Say | Enter], ending: TurnResult | ChatError
 ) -> None:
     """The animal is seen to think until it speaks, or until it is clear that it never will."""
-    told = narrate(script, ending)
+    told = build_events(script, ending)
 
     assert told[:2] == [STARTED, TypingStarted()]
     assert [isinstance(event, TypingStarted) for event in told].count(True) == 1
@@ -119,19 +121,19 @@ def test_typing_stops_once_right_before_the_first_chunk_or_the_end(
 
 
 @given(pieces=st.lists(texts.filter(bool), max_size=5), ending=closings | errors)
-def test_progress_never_falls_through_the_stages(pieces: list[str], ending: Closing | ChatError) -> None:
+def test_progress_never_falls_through_the_stages(pieces: list[str], ending: TurnResult | ChatError) -> None:
     """A bar that goes back tells people that something broke."""
     script: list[Say | Enter] = [Enter(stage, is_complete) for stage in Stage for is_complete in (False, True)]
     script[-1:-1] = [Say(piece) for piece in pieces]
 
-    progress = [event.progress for event in narrate(script, ending) if isinstance(event, StageChanged)]
+    progress = [event.progress for event in build_events(script, ending) if isinstance(event, StageChanged)]
     assert progress == sorted(progress)
     assert progress[-1] == 100
 
 
 def test_every_stage_has_its_place_on_the_way() -> None:
     """A stage that is added without one would break the first turn that reaches it."""
-    steps = [step for stage in Stage for step in PROGRESS[stage]]
+    steps = [step for stage in Stage for step in STAGE_PROGRESS[stage]]
 
     assert steps == sorted(set(steps))
     assert 0 <= steps[0] < steps[-1] == 100
@@ -139,14 +141,14 @@ def test_every_stage_has_its_place_on_the_way() -> None:
 
 def test_a_blocked_turn_says_what_was_found_and_when_it_first_spoke() -> None:
     """What the pipeline knows at the end stands in the last event, untouched."""
-    narrator = Narrator(STARTED)
-    narrator.begin(5)
+    narrator = TurnEventBuilder(STARTED)
+    narrator.start(5)
     moderation = Moderation(flagged=True, categories=("danger",))
 
-    assert narrator.say("Please stay ", 30) == [TypingStopped(25), Chunk(1, "Please stay ")]
-    assert narrator.say("", 35) == []
-    assert narrator.say("outside.", 40) == [Chunk(2, "outside.")]
-    assert narrator.complete(Closing(FinishReason.BLOCKED, (NOTEBOOK,), Usage(1, 2), moderation), 50) == [
+    assert narrator.add_text("Please stay ", 30) == [TypingStopped(25), Chunk(1, "Please stay ")]
+    assert narrator.add_text("", 35) == []
+    assert narrator.add_text("outside.", 40) == [Chunk(2, "outside.")]
+    assert narrator.complete(TurnResult(FinishReason.BLOCKED, (NOTEBOOK,), Usage(1, 2), moderation), 50) == [
         Completed(
             turn_id=STARTED.turn_id,
             session_id=STARTED.session_id,
@@ -165,10 +167,10 @@ def test_a_blocked_turn_says_what_was_found_and_when_it_first_spoke() -> None:
 
 def test_a_turn_that_never_spoke_has_no_first_token() -> None:
     """None, not zero: zero would be the best time ever measured."""
-    narrator = Narrator(STARTED)
-    narrator.begin()
+    narrator = TurnEventBuilder(STARTED)
+    narrator.start()
 
-    stopped, completed = narrator.complete(Closing(), 12)
+    stopped, completed = narrator.complete(TurnResult(), 12)
     assert stopped == TypingStopped(12)
     assert isinstance(completed, Completed)
     assert completed.first_token_ms is None
@@ -176,12 +178,12 @@ def test_a_turn_that_never_spoke_has_no_first_token() -> None:
 
 def test_a_failure_tells_our_problem_and_never_the_cause() -> None:
     """The cause may be a provider's own text; the readers get the error's title and detail."""
-    narrator = Narrator(STARTED)
-    told = narrator.begin()
+    narrator = TurnEventBuilder(STARTED)
+    told = narrator.start()
     error = ProviderFailed()
     error.__cause__ = OSError("secret-upstream:443 refused")
     told += narrator.fail(error, 3)
 
     assert told[-1] == Failed(ProviderFailed().problem)
     assert "secret" not in repr(told)
-    assert fold(numbered(told)).status is TurnStatus.FAILED
+    assert fold(number_events(told)).status is TurnStatus.FAILED

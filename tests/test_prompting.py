@@ -24,10 +24,10 @@ from openapi_server.providers.prompt import (
     without_marks,
 )
 from tests.examples import DELICATE_TEXTS
-from tests.fakes import a_fact, a_lion
+from tests.fakes import make_fact, make_lion
 
 LION = replace(
-    a_lion(),
+    make_lion(),
     individual=Individual(
         sex="male",
         born=date(2016, 6, 14),
@@ -83,7 +83,7 @@ def test_every_age_has_its_manner(age_group: AgeGroup) -> None:
 @pytest.mark.parametrize("age_group", AgeGroup)
 def test_details_are_for_those_who_can_follow_them(age_group: AgeGroup) -> None:
     """From eleven up; the reason is for everybody, since children ask why."""
-    fact = replace(a_fact(), detail="It is made of keratin.", why="It looks splendid.")
+    fact = replace(make_fact(), detail="It is made of keratin.", why="It looks splendid.")
     text = system_prompt(a_prompt(age_group=age_group, facts=(fact,)))
 
     assert ("keratin" in text) == (age_group.rank >= AgeGroup.MIDDLE.rank)
@@ -100,7 +100,7 @@ def test_without_facts_the_mind_is_told_so() -> None:
 
 def test_the_facts_stand_best_first_with_their_ids() -> None:
     """As they were ranked."""
-    text = system_prompt(a_prompt(facts=(a_fact("tail"), a_fact("paw"))))
+    text = system_prompt(a_prompt(facts=(make_fact("tail"), make_fact("paw"))))
 
     assert text.index("[lion_001/tail]") < text.index("[lion_001/paw]")
 
@@ -119,7 +119,7 @@ def test_the_names_in_the_keepers_lines_are_left_out() -> None:
 
 def test_what_stays_the_same_comes_first() -> None:
     """Servers cache the beginning of a prompt: two turns with one animal and age differ only in their notes."""
-    one, other = system_prompt(a_prompt()), system_prompt(a_prompt("And your tail?", facts=(a_fact("tail"),)))
+    one, other = system_prompt(a_prompt()), system_prompt(a_prompt("And your tail?", facts=(make_fact("tail"),)))
 
     same = one.index("From the keepers' notes")
     assert one[:same] == other[:same]

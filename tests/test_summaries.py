@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from openapi_server.models.session import TurnRecord
 from openapi_server.models.summary import NOTHING_SAID, summarize
-from tests.examples import NOTEBOOK, WEB, a_failure, a_turn, an_outcome, texts
+from tests.examples import NOTEBOOK, WEB, make_failure, make_outcome, make_turn, texts
 
 SPEED = "Lions sprint across open grassland at eighty kilometres an hour."
 SLEEP = "Most lions sleep through the whole warm afternoon."
@@ -19,7 +19,7 @@ PRIDE = "Several lions together make a family called a pride."
 
 
 def talk(*replies: str) -> list[TurnRecord]:
-    return [a_turn(f"turn_{n}", outcome=an_outcome(reply)) for n, reply in enumerate(replies)]
+    return [make_turn(f"turn_{n}", outcome=make_outcome(reply)) for n, reply in enumerate(replies)]
 
 
 # Words of four letters and more carry the weight, so most sentences have some.
@@ -94,10 +94,10 @@ def test_lines_end_sentences_too() -> None:
 def test_topics_are_those_told_most_first() -> None:
     """Topics come from the facts that replies were built from, not from guesses at the text."""
     turns = [
-        a_turn("turn_1", outcome=an_outcome(sources=(NOTEBOOK,))),
-        a_turn("turn_2", outcome=an_outcome(sources=(WEB, NOTEBOOK))),
-        a_turn("turn_3", outcome=a_failure()),
-        a_turn("turn_4"),
+        make_turn("turn_1", outcome=make_outcome(sources=(NOTEBOOK,))),
+        make_turn("turn_2", outcome=make_outcome(sources=(WEB, NOTEBOOK))),
+        make_turn("turn_3", outcome=make_failure()),
+        make_turn("turn_4"),
     ]
 
     assert summarize(turns, 100).topics == ("body", "speed")
@@ -107,10 +107,10 @@ def test_topics_are_those_told_most_first() -> None:
     ("turns", "count"),
     [
         ([], 0),
-        ([a_turn()], 1),
-        ([a_turn(outcome=a_failure())], 1),
-        ([a_turn(outcome=a_failure(partial_reply="Ro"))], 2),
-        ([a_turn(outcome=an_outcome()), a_turn()], 3),
+        ([make_turn()], 1),
+        ([make_turn(outcome=make_failure())], 1),
+        ([make_turn(outcome=make_failure(partial_reply="Ro"))], 2),
+        ([make_turn(outcome=make_outcome()), make_turn()], 3),
     ],
     ids=["nobody spoke", "no answer yet", "failed at once", "failed in the middle", "answered, then asked again"],
 )
@@ -126,7 +126,7 @@ def test_without_any_turn_it_says_so() -> None:
 
 def test_where_no_sentence_fits_the_visitors_first_words_stand() -> None:
     """Cut to fit, with an ellipsis that says that it was cut."""
-    turns = [replace(a_turn(message="  Why do lions sleep so much?  "), outcome=an_outcome("Roar!"))]
+    turns = [replace(make_turn(message="  Why do lions sleep so much?  "), outcome=make_outcome("Roar!"))]
 
     assert summarize(turns, 100).text == "The visitor said: Why do lions sleep so much?"
     assert summarize(turns, 40).text == "The visitor said: Why do lions sleep so…"

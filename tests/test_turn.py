@@ -27,13 +27,13 @@ from openapi_server.models.turn import (
     Usage,
     fold,
 )
-from tests.examples import BLOCKED, COMPLETED, EVENTS, FAILED, NOON, STARTED, endings, middles, numbered
+from tests.examples import BLOCKED, COMPLETED, EVENTS, FAILED, NOON, STARTED, endings, middles, number_events
 
 RETRIEVING = StageChanged(Stage.RETRIEVAL, False, 15, "Looking")
 TALKED = (STARTED, TypingStarted(), RETRIEVING, TypingStopped(3), Chunk(1, "Ro"), Chunk(2, "ar"))
 
 logs = st.builds(
-    lambda middle, ending: numbered([STARTED, *middle, *ending]),
+    lambda middle, ending: number_events([STARTED, *middle, *ending]),
     st.lists(middles, max_size=12),
     st.lists(endings, max_size=1),
 )
@@ -57,7 +57,7 @@ logs = st.builds(
 )
 def test_a_log_folds_into_what_polling_shows(events: tuple[TurnEvent, ...], expected: TurnState) -> None:
     """Status, stage, progress and the text so far all come from the log, and from nothing else."""
-    assert fold(numbered(events)) == expected
+    assert fold(number_events(events)) == expected
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_why_a_reply_ended_decides_the_status(reason: FinishReason, status: Turn
     """A reply that somebody stopped is neither a success nor a failure."""
     ended = replace(COMPLETED, finish_reason=reason)
 
-    assert fold(numbered([STARTED, ended])).status is status
+    assert fold(number_events([STARTED, ended])).status is status
 
 
 @given(log=logs, data=st.data())
@@ -81,7 +81,7 @@ def test_folding_in_two_steps_equals_folding_at_once(log: list[Entry], data: st.
     """A reader that resumes in the middle gets the same picture as one that read from the start."""
     cut = data.draw(st.integers(0, len(log)))
 
-    assert reduce(TurnState.after, log[cut:], fold(log[:cut])) == fold(log)
+    assert reduce(TurnState.apply, log[cut:], fold(log[:cut])) == fold(log)
 
 
 @given(log=logs)

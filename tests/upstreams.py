@@ -17,17 +17,17 @@ from openapi_server.providers.bedrock import BedrockProvider
 from openapi_server.providers.fallback import Upstream as ProviderOfUpstream
 from openapi_server.providers.openai import OpenAIProvider
 from openapi_server.providers.options import Speech
-from tests.fakes import a_lion
+from tests.fakes import make_lion
 from tests.faults.dialects import AnthropicDialect, BedrockDialect, Dialect, OpenAIDialect
-from tests.faults.upstream import Answer, Upstream
+from tests.faults.upstream import ModelAnswer, ScriptedModel
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 SPEECH = Speech("scripted-1", temperature=0.25, max_tokens=77)
 READ_TIMEOUT_S = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RequestedReply:
     """What an upstream was asked, in words that are the same for all."""
 
     model: str
@@ -38,75 +38,75 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProviderCase:
     """A provider with an upstream: how it is made, and how what it asks is read."""
 
     dialect: Dialect
-    at: Callable[[str, Speech], ProviderOfUpstream]
-    told: Callable[[str, Any], Told]
+    make: Callable[[str, Speech], ProviderOfUpstream]
+    read_request: Callable[[str, Any], RequestedReply]
 
 
-def openai_at(url: str, speech: Speech) -> ProviderOfUpstream:
+def make_openai(url: str, speech: Speech) -> ProviderOfUpstream:
     return OpenAIProvider(f"{url}/v1", "sk-test", speech, connect_timeout_s=2)
 
 
-def anthropic_at(url: str, speech: Speech) -> ProviderOfUpstream:
+def make_anthropic(url: str, speech: Speech) -> ProviderOfUpstream:
     return AnthropicProvider(url, "sk-test", speech, connect_timeout_s=2)
 
 
-def bedrock_at(url: str, speech: Speech) -> ProviderOfUpstream:
+def make_bedrock(url: str, speech: Speech) -> ProviderOfUpstream:
     return BedrockProvider("eu-west-1", url, speech, connect_timeout_s=2, read_timeout_s=READ_TIMEOUT_S)
 
 
-def told_openai(path: str, body: Any) -> Told:
+def read_openai_request(path: str, body: Any) -> RequestedReply:
     assert path == "/v1/chat/completions"
     assert body["stream"] is True
     assert body["stream_options"] == {"include_usage": True}
     system, *messages = [(message["role"], message["content"]) for message in body["messages"]]
     assert system[0] == "system"
-    return Told(body["model"], system[1], messages, body.get("temperature"), body["max_tokens"])
+    return RequestedReply(body["model"], system[1], messages, body.get("temperature"), body["max_tokens"])
 
 
-def told_anthropic(path: str, body: Any) -> Told:
+def read_anthropic_request(path: str, body: Any) -> RequestedReply:
     assert path == "/v1/messages"
     assert body["stream"] is True
     messages = [(message["role"], message["content"]) for message in body["messages"]]
-    return Told(body["model"], body["system"], messages, body.get("temperature"), body["max_tokens"])
+    return RequestedReply(body["model"], body["system"], messages, body.get("temperature"), body["max_tokens"])
 
 
-def told_bedrock(path: str, body: Any) -> Told:
+def read_bedrock_request(path: str, body: Any) -> RequestedReply:
     model = path.removeprefix("/model/").removesuffix("/converse-stream")
     messages = [(message["role"], "".join(part["text"] for part in message["content"])) for message in body["messages"]]
     manner = body["inferenceConfig"]
-    return Told(model, body["system"][0]["text"], messages, manner.get("temperature"), manner["maxTokens"])
+    return RequestedReply(model, body["system"][0]["text"], messages, manner.get("temperature"), manner["maxTokens"])
 
 
-UPSTREAMS = {
-    "openai": Kind(OpenAIDialect(), openai_at, told_openai),
-    "anthropic": Kind(AnthropicDialect(), anthropic_at, told_anthropic),
-    "bedrock": Kind(BedrockDialect(), bedrock_at, told_bedrock),
+PROVIDER_CASES = {
+    "openai": ProviderCase(OpenAIDialect(), make_openai, read_openai_request),
+    "anthropic": ProviderCase(AnthropicDialect(), make_anthropic, read_anthropic_request),
+    "bedrock": ProviderCase(BedrockDialect(), make_bedrock, read_bedrock_request),
 }
 
 
 @asynccontextmanager
-async def talking(
-    kind: Kind, *answers: Answer, speech: Speech = SPEECH
-) -> AsyncIterator[tuple[ProviderOfUpstream, Upstream]]:
+async def open_provider(
+    kind: ProviderCase, *answers: ModelAnswer, speech: Speech = SPEECH
+) -> AsyncIterator[tuple[ProviderOfUpstream, ScriptedModel]]:
     """A provider, and the upstream behind it that gives the answers."""
-    async with asyncio.timeout(PATIENCE_S), Upstream(kind.dialect, answers or (Answer(),)) as upstream:
-        provider = kind.at(upstream.url, speech)
+    async with asyncio.timeout(TIMEOUT_S), ScriptedModel(kind.dialect, answers or (ModelAnswer(),)) as upstream:
+        provider = kind.make(upstream.url, speech)
         try:
             yield provider, upstream
         finally:
             await provider.close()
 
 
-def a_prompt(message: str = "Do you roar?", **parts: Any) -> Prompt:
-    animal = parts.pop("animal", a_lion())
+def make_prompt(message: str = "Do you roar?", **parts: Any) -> Prompt:
+    animal = parts.pop("animal", make_lion())
     return Prompt(animal, AgeGroup.ELEMENTARY, message, facts=animal.facts, **parts)
 
 
-def without_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def isolate_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials that are none, and no proxy on the way to this machine."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")

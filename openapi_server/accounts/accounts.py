@@ -9,16 +9,16 @@ from datetime import datetime, timedelta
 import structlog
 
 from openapi_server.accounts.passwords import Passwords
-from openapi_server.accounts.tokens import AccessTokens, hash_of, new_refresh_token
+from openapi_server.accounts.tokens import AccessTokens, create_refresh_token, hash_refresh_token
 from openapi_server.models.errors import BadCredentials, InvalidToken
-from openapi_server.models.user import Login, Person, Role, User
+from openapi_server.models.user import AuthenticatedUser, Login, Role, User
 from openapi_server.protocols import AccountStore, Clock
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class TokenGrant:
     """What a login or a refresh gives: two tokens, and how long (in seconds) the first of them is good."""
 
     access_token: str
@@ -28,7 +28,7 @@ class Granted:
     role: Role
 
 
-class Accounts:
+class AccountService:
     """What people do with their accounts. `refresh_ttl_s`: how long a login lasts after its last refresh."""
 
     def __init__(
@@ -40,48 +40,50 @@ class Accounts:
         self._clock = clock
         self._refresh_ttl_s = refresh_ttl_s
 
-    async def login(self, username: str, password: str) -> Granted:
+    async def login(self, username: str, password: str) -> TokenGrant:
         """`BadCredentials` for an unknown name and for a wrong password alike, and after the same time."""
-        user = await self._store.user(username)
+        user = await self._store.get_user(username)
         checked = await self._passwords.check(user.password_hash if user else None, password)
         if user is None or not checked.is_right:
             log.info("login_refused")
             raise BadCredentials
-        login = Login(f"login_{secrets.token_hex(16)}", username, self._clock.now(), self._login_ends)
-        refresh_token = new_refresh_token()
-        if not await self._store.begin_login(login, hash_of(refresh_token), user.password_hash):
+        login = Login(f"login_{secrets.token_hex(16)}", username, self._clock.now(), self._login_expires_at)
+        refresh_token = create_refresh_token()
+        if not await self._store.create_login(login, hash_refresh_token(refresh_token), user.password_hash):
             raise BadCredentials
         if checked.new_hash is not None:
             await self._store.rehash_password(username, user.password_hash, checked.new_hash)
-        return self._granted(login, refresh_token, user)
+        return self._grant_tokens(login, refresh_token, user)
 
-    async def refresh(self, refresh_token: str) -> Granted:
+    async def refresh(self, refresh_token: str) -> TokenGrant:
         """New tokens for a refresh token, which is used up by that. `InvalidToken` when it is not good (any more)."""
-        new_token = new_refresh_token()
-        login = await self._store.refresh_login(hash_of(refresh_token), hash_of(new_token), self._login_ends)
-        user = await self._store.user(login.username) if login else None
+        new_token = create_refresh_token()
+        login = await self._store.refresh_login(
+            hash_refresh_token(refresh_token), hash_refresh_token(new_token), self._login_expires_at
+        )
+        user = await self._store.get_user(login.username) if login else None
         if login is None or user is None:
             raise InvalidToken("The refresh token is not valid. Log in again.")
-        return self._granted(login, new_token, user)
+        return self._grant_tokens(login, new_token, user)
 
-    async def logout(self, person: Person) -> None:
+    async def logout(self, person: AuthenticatedUser) -> None:
         """End the login that the person came with; its tokens are void from now on."""
         await self._store.end_login(person.login_id)
 
-    async def who(self, access_token: str) -> Person:
+    async def authenticate(self, access_token: str) -> AuthenticatedUser:
         """Whose the token is. `InvalidToken` also when its login was ended: logging out works at once."""
-        claims = self._tokens.read(access_token)
-        person = await self._store.person(claims.username, claims.login_id)
+        claims = self._tokens.verify(access_token)
+        person = await self._store.get_authenticated_user(claims.username, claims.login_id)
         if person is None:
             raise InvalidToken
         return person
 
-    async def is_known(self, username: str) -> bool:
-        return await self._store.user(username) is not None
+    async def has_user(self, username: str) -> bool:
+        return await self._store.get_user(username) is not None
 
     @property
-    def _login_ends(self) -> datetime:
+    def _login_expires_at(self) -> datetime:
         return self._clock.now() + timedelta(seconds=self._refresh_ttl_s)
 
-    def _granted(self, login: Login, refresh_token: str, user: User) -> Granted:
-        return Granted(self._tokens.issue(login), refresh_token, self._tokens.ttl_s, user.username, user.role)
+    def _grant_tokens(self, login: Login, refresh_token: str, user: User) -> TokenGrant:
+        return TokenGrant(self._tokens.issue(login), refresh_token, self._tokens.ttl_s, user.username, user.role)

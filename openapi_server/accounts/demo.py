@@ -15,14 +15,14 @@ DEMO_USERS = (
 )
 
 
-async def add_demo_users(store: AccountStore, passwords: Passwords, clock: Clock) -> None:
+async def create_demo_users(store: AccountStore, passwords: Passwords, clock: Clock) -> None:
     """Add those that are missing; the password is the name and `-demo`."""
     for username, role, parent in DEMO_USERS:
-        if await store.user(username) is None:
+        if await store.get_user(username) is None:
             password_hash = await passwords.hash(f"{username}-demo")
-            await store.add_user(User(username, role, password_hash, clock.now(), parent, is_demo=True))
+            await store.create_user(User(username, role, password_hash, clock.now(), parent, is_demo=True))
 
 
-async def demo_users_in(store: AccountStore) -> list[str]:
+async def list_demo_users(store: AccountStore) -> list[str]:
     """The accounts of the store whose passwords everybody knows."""
-    return [user.username for user in await store.users() if user.is_demo]
+    return [user.username for user in await store.list_users() if user.is_demo]

@@ -24,7 +24,7 @@ OPTIONS: Any = {"require": REQUIRED, "verify_exp": False, "verify_iat": False, "
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
+class AccessClaims:
     """Whose the token is, and which login it came from."""
 
     username: str
@@ -52,7 +52,7 @@ class AccessTokens:
         }
         return jwt.encode(claims, self._key, ALGORITHM, headers=HEADER)
 
-    def read(self, token: str) -> Claims:
+    def verify(self, token: str) -> AccessClaims:
         """`InvalidToken` for everything that this server did not sign, and for what is not good at this second."""
         try:
             read = jwt.decode_complete(token, self._key, [ALGORITHM], options=OPTIONS, audience=AUDIENCE, issuer=ISSUER)
@@ -62,7 +62,7 @@ class AccessTokens:
         claims = read["payload"]
         if read["header"] != HEADER or not self._is_now(claims) or not isinstance(claims["sid"], str):
             raise InvalidToken
-        return Claims(claims["sub"], claims["sid"])
+        return AccessClaims(claims["sub"], claims["sid"])
 
     def _is_now(self, claims: dict[str, Any]) -> bool:
         """From `nbf` on, and before `exp`: not a second later (RFC 7519, section 4.1.4)."""
@@ -74,11 +74,11 @@ class AccessTokens:
         return int(self._clock.now().timestamp())
 
 
-def new_refresh_token() -> str:
+def create_refresh_token() -> str:
     """256 random bits that mean nothing: only the store knows what they are good for."""
     return secrets.token_urlsafe(32)
 
 
-def hash_of(refresh_token: str) -> str:
+def hash_refresh_token(refresh_token: str) -> str:
     """What the store keeps. So much chance needs no salt, and no slow hash."""
     return hashlib.sha256(refresh_token.encode()).hexdigest()

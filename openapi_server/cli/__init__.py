@@ -63,10 +63,10 @@ def purge(batch: int) -> None:
 
     The server does it by itself every hour, but tidies a large database's files only here: nobody can write meanwhile.
     """
-    from openapi_server.cli.sessions import purge_sessions
+    from openapi_server.cli.sessions import delete_expired
 
     settings = read_settings()
-    purged = purge_sessions(settings, batch)
+    purged = delete_expired(settings, batch)
     click.echo(f"Cleaned up {purged.sessions} expired sessions")
     if settings.retention:
         click.echo(f"Forgot {purged.turns} turns older than {settings.retention_days} days")

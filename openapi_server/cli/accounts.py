@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.cli.admin import in_office
-from openapi_server.models.audit import Deed
+from openapi_server.cli.admin import run_with_store
+from openapi_server.models.audit import AuditAction
 from openapi_server.models.credits import Allocation
 from openapi_server.models.user import USERNAME, Role, User
 
@@ -48,22 +48,22 @@ def add(name: str, role: str, parent: str | None, password_stdin: bool) -> None:
         await _require_parent(office, parent)
         password_hash = await office.passwords.hash(password)
         user = User(name, Role(role), password_hash, office.clock.now(), parent)
-        if not await office.accounts.add_user(user):
+        if not await office.accounts.create_user(user):
             raise click.ClickException(f"the name {name} is taken")
-        await office.noted(Deed.ACCOUNT_ADDED, name)
+        await office.record_audit(AuditAction.ACCOUNT_ADDED, name)
 
-    password = _password(from_stdin=password_stdin)
-    in_office(work)
+    password = _read_password(from_stdin=password_stdin)
+    run_with_store(work)
     click.echo(f"Added {name} with the role {role}")
 
 
 @users.command("list")
 def list_users() -> None:
     """Show every account."""
-    from openapi_server.cli.tables import show_table
+    from openapi_server.cli.tables import print_table
 
-    found = in_office(lambda office: office.accounts.users())
-    show_table(("username", "role", "parent", "since", "demo"), map(_row, found))
+    found = run_with_store(lambda office: office.accounts.list_users())
+    print_table(("username", "role", "parent", "since", "demo"), map(_format_row, found))
 
 
 @users.command("set-role")
@@ -73,10 +73,10 @@ def set_role(name: str, role: str) -> None:
     """Change what somebody may do. It counts from their next request on."""
 
     async def work(office: Office) -> None:
-        _require(name, is_known=await office.accounts.set_role(name, Role(role)))
-        await office.noted(Deed.ROLE_CHANGED, name)
+        _require_user(name, is_known=await office.accounts.set_role(name, Role(role)))
+        await office.record_audit(AuditAction.ROLE_CHANGED, name)
 
-    in_office(work)
+    run_with_store(work)
     click.echo(f"{name} has the role {role} now")
 
 
@@ -88,11 +88,11 @@ def reset_password(name: str, password_stdin: bool) -> None:
 
     async def work(office: Office) -> None:
         password_hash = await office.passwords.hash(password)
-        _require(name, is_known=await office.accounts.reset_password(name, password_hash))
-        await office.noted(Deed.PASSWORD_RESET, name)
+        _require_user(name, is_known=await office.accounts.reset_password(name, password_hash))
+        await office.record_audit(AuditAction.PASSWORD_RESET, name)
 
-    password = _password(from_stdin=password_stdin)
-    in_office(work)
+    password = _read_password(from_stdin=password_stdin)
+    run_with_store(work)
     click.echo(f"{name} has a new password, and is logged out everywhere")
 
 
@@ -110,23 +110,23 @@ def grant(name: str, amount: int, expiry_days: int | None, notes: str | None) ->
     """Give somebody credits."""
 
     async def work(office: Office) -> int:
-        _require(name, is_known=await office.accounts.user(name) is not None)
+        _require_user(name, is_known=await office.accounts.get_user(name) is not None)
         at = office.clock.now()
         expires_at = at + timedelta(days=expiry_days) if expiry_days else None
-        await office.credits.allocate(Allocation(name, amount, at, expires_at, notes))
-        await office.noted(Deed.CREDITS_GRANTED, name)
-        balance = await office.credits.balance(name)
+        await office.credits.allocate_credits(Allocation(name, amount, at, expires_at, notes))
+        await office.record_audit(AuditAction.CREDITS_GRANTED, name)
+        balance = await office.credits.get_balance(name)
         return balance.credits if balance else 0
 
-    click.echo(f"{name} has {in_office(work):,} credits now")
+    click.echo(f"{name} has {run_with_store(work):,} credits now")
 
 
-def _row(user: User) -> tuple[str, ...]:
+def _format_row(user: User) -> tuple[str, ...]:
     since, is_demo = f"{user.created_at:%Y-%m-%d}", "demo" if user.is_demo else ""
     return user.username, user.role, user.parent or "", since, is_demo
 
 
-def _password(*, from_stdin: bool) -> str:
+def _read_password(*, from_stdin: bool) -> str:
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
@@ -134,11 +134,11 @@ def _password(*, from_stdin: bool) -> str:
 
 
 async def _require_parent(office: Office, username: str | None) -> None:
-    parent = await office.accounts.user(username) if username else None
+    parent = await office.accounts.get_user(username) if username else None
     if username and (parent is None or parent.role.rank < Role.PARENT.rank):
         raise click.ClickException(f"there is no parent {username}")
 
 
-def _require(name: str, *, is_known: bool) -> None:
+def _require_user(name: str, *, is_known: bool) -> None:
     if not is_known:
         raise click.ClickException(f"there is no user {name}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def in_office(work: Callable[[Office], Awaitable[T]]) -> T:
+def run_with_store(work: Callable[[Office], Awaitable[T]]) -> T:
     """Do the work with the store open; what it refuses is said in one line, with exit code 1."""
     from openapi_server.accounts.passwords import WeakPassword
     from openapi_server.admin import open_office

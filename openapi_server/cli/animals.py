@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.cli.admin import in_office
-from openapi_server.models.audit import Deed
+from openapi_server.cli.admin import run_with_store
+from openapi_server.models.audit import AuditAction
 from openapi_server.models.document import COMMAND_LINE, Change, Document
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ def import_animals(source: Path) -> None:
     async def work(office: Office) -> list[tuple[str, Change | None]]:
         documents = [read_document(file) for file in files]
         for document in documents:
-            office.keepers.require_allowed(document["animal_id"], document)
+            office.animal_admin.require_default_stays_active(document["animal_id"], document)
         await _seeded(office)
         return [await _taken(office, document) for document in documents]
 
-    for animal_id, change in in_office(work):
+    for animal_id, change in run_with_store(work):
         click.echo(f"{animal_id}: {_told(change)}")
 
 
@@ -52,18 +52,18 @@ def export_animals(folder: Path) -> None:
 
     Other files stay, also those of animals that are gone: an import would bring them back.
     """
-    from openapi_server.knowledge.documents.export import text_of
+    from openapi_server.knowledge.documents.export import dump_yaml
 
     async def work(office: Office) -> list[Document]:
         await _seeded(office)
-        news = await office.keepers.store.news(0)
-        return [kept.document for kept in news.animals.values() if kept is not None]
+        news = await office.animal_admin.store.list_changes(0)
+        return [kept.document for kept in news.documents.values() if kept is not None]
 
-    documents = in_office(work)
+    documents = run_with_store(work)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for document in documents:
-            (folder / f"{document['animal_id']}.yaml").write_text(text_of(document), encoding="utf-8")
+            (folder / f"{document['animal_id']}.yaml").write_text(dump_yaml(document), encoding="utf-8")
     except OSError as error:
         raise click.ClickException(f"{folder}: cannot be written: {error.strerror}") from None
     click.echo(f"Wrote {len(documents)} animals to {folder}")
@@ -84,14 +84,14 @@ def lint(source: Path | None) -> None:
 
 def _right_files(source: Path) -> list[Path]:
     """The files that are meant; when one of them is wrong, every complaint is printed, and the command ends."""
-    from openapi_server.knowledge.documents.linting import complaints
-    from openapi_server.knowledge.documents.schema import AnimalFileError, animal_files
+    from openapi_server.knowledge.documents.linting import lint_file
+    from openapi_server.knowledge.documents.schema import AnimalFileError, list_animal_files
 
     try:
-        files = animal_files(source) if source.is_dir() else [source]
+        files = list_animal_files(source) if source.is_dir() else [source]
     except AnimalFileError as error:
         raise click.ClickException(str(error)) from None
-    found = [complaint for file in files for complaint in complaints(file)]
+    found = [complaint for file in files for complaint in lint_file(file)]
     for complaint in found:
         click.echo(str(complaint), err=True)
     if found:
@@ -101,15 +101,15 @@ def _right_files(source: Path) -> list[Path]:
 
 async def _seeded(office: Office) -> None:
     """As a server does it: what is imported into an empty store comes to the animals there would have been."""
-    from openapi_server.knowledge.admin.seeding import seed
+    from openapi_server.knowledge.admin.seeding import seed_animals
 
-    await seed(office.keepers.store, office.clock)
+    await seed_animals(office.animal_admin.store, office.clock)
 
 
 async def _taken(office: Office, document: Document) -> tuple[str, Change | None]:
-    change = await office.keepers.take(document, COMMAND_LINE)
+    change = await office.animal_admin.import_animal(document, COMMAND_LINE)
     if change is not None:
-        await office.noted(Deed.ANIMAL_CHANGED, change.animal_id)
+        await office.record_audit(AuditAction.ANIMAL_CHANGED, change.document_id)
     return document["animal_id"], change
 
 

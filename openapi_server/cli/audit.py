@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.cli.admin import in_office
+from openapi_server.cli.admin import run_with_store
 
 if TYPE_CHECKING:
     from openapi_server.models.audit import AuditEntry
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 def audit(since: datetime | None, limit: int, is_json: bool) -> None:
     """Show who did what with whose things, latest first. What was said does not stand in it."""
     moment = since.replace(tzinfo=UTC) if since else None
-    entries = in_office(lambda office: office.audit.entries(limit, moment)).items
+    entries = run_with_store(lambda office: office.audit.list_entries(limit, moment)).items
     if is_json:
-        from openapi_server.wire.personal_data import audit_object
+        from openapi_server.wire.personal_data import encode_audit_entry
 
-        click.echo(json.dumps([audit_object(entry) for entry in entries], indent=2))
+        click.echo(json.dumps([encode_audit_entry(entry) for entry in entries], indent=2))
     else:
-        from openapi_server.cli.tables import show_table
+        from openapi_server.cli.tables import print_table
 
-        show_table(("when (UTC)", "deed", "role", "who", "about", "request"), map(_row, entries))
+        print_table(("when (UTC)", "deed", "role", "who", "about", "request"), map(_format_row, entries))
 
 
-def _row(entry: AuditEntry) -> tuple[str, ...]:
+def _format_row(entry: AuditEntry) -> tuple[str, ...]:
     actor, at = entry.actor, f"{entry.at:%Y-%m-%d %H:%M:%S}"
-    return at, entry.deed, actor.role, actor.name or "", entry.about or "", entry.request_id or ""
+    return at, entry.action, actor.role, actor.name or "", entry.target or "", entry.request_id or ""

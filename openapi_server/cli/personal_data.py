@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.cli.admin import in_office
-from openapi_server.models.audit import NOBODY, Deed
-from openapi_server.models.personal_data import Dossier, Erased, Subject
-from openapi_server.models.user import USER_PREFIX, USERNAME, owner_behind
+from openapi_server.cli.admin import run_with_store
+from openapi_server.models.audit import ERASED_NAME, AuditAction
+from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
+from openapi_server.models.user import USER_PREFIX, USERNAME, derive_cookie_owner
 
 if TYPE_CHECKING:
     # The store is loaded by the commands that need it: see `in_office`.
     from openapi_server.admin import Office
 
 COOKIE_LENGTHS = range(22, 129)
-HANDLE = "chat_"
-KINDS: dict[str, Callable[[str], Subject]] = {
-    "user": lambda name: Subject(owner=USER_PREFIX + name),
-    "cookie": lambda value: Subject(owner=owner_behind(value)),
-    "device": lambda name: Subject(handle=HANDLE + name.removeprefix(HANDLE)),
+HANDLE_PREFIX = "chat_"
+SUBJECT_KINDS: dict[str, Callable[[str], DataSubject]] = {
+    "user": lambda name: DataSubject(owner=USER_PREFIX + name),
+    "cookie": lambda value: DataSubject(owner=derive_cookie_owner(value)),
+    "device": lambda name: DataSubject(handle=HANDLE_PREFIX + name.removeprefix(HANDLE_PREFIX)),
 }
 
 who = click.argument("owner", required=False)
@@ -49,18 +49,18 @@ def privacy() -> None:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
 def export(owner: str | None, session_ids: tuple[str, ...], output: Path | None) -> None:
     """Write one JSON document with all that is kept of somebody."""
-    from openapi_server.wire.personal_data import dossier_object
+    from openapi_server.wire.personal_data import encode_personal_data
 
     async def work(office: Office) -> dict[str, object]:
-        subject, dossier = await _found(office, owner, session_ids)
-        await office.noted(Deed.EXPORTED, subject.mark)
-        return dossier_object(dossier, office.clock.now())
+        subject, dossier = await _find_subject(office, owner, session_ids)
+        await office.record_audit(AuditAction.EXPORTED, subject.audit_name)
+        return encode_personal_data(dossier, office.clock.now())
 
-    text = json.dumps(in_office(work), ensure_ascii=False, indent=2)
+    text = json.dumps(run_with_store(work), ensure_ascii=False, indent=2)
     if output is None:
         click.echo(text)
     else:
-        _write(output, text)
+        _write_private_file(output, text)
         click.echo(f"Wrote {output}")
 
 
@@ -76,15 +76,15 @@ def erase(owner: str | None, session_ids: tuple[str, ...], with_account: bool, y
     tidied nobody can write, about a second for 100 MB.
     """
 
-    async def work(office: Office) -> tuple[Erased, bool]:
-        subject, dossier = await _found(office, owner, session_ids)
+    async def work(office: Office) -> tuple[Erasure, bool]:
+        subject, dossier = await _find_subject(office, owner, session_ids)
         if not yes:
-            click.confirm(f"Erase {_counted(dossier)} for good?", abort=True, err=True)
-        erased = await office.privacy.erase(subject, with_account=with_account)
-        await office.noted(Deed.ERASED, NOBODY if erased.accounts else subject.mark)
-        return erased, await office.store.tidy()
+            click.confirm(f"Erase {_describe_counts(dossier)} for good?", abort=True, err=True)
+        erased = await office.personal_data.erase(subject, with_account=with_account)
+        await office.record_audit(AuditAction.ERASED, ERASED_NAME if erased.accounts else subject.audit_name)
+        return erased, await office.store.vacuum()
 
-    erased, is_tidy = in_office(work)
+    erased, is_tidy = run_with_store(work)
     click.echo(
         f"Erased {erased.sessions} sessions, {erased.turns} turns, {erased.messages} messages, "
         f"{erased.devices} devices, {erased.accounts} accounts"
@@ -93,10 +93,12 @@ def erase(owner: str | None, session_ids: tuple[str, ...], with_account: bool, y
         raise click.ClickException("a reader was in the way: copies stay in the files until `zoochat sessions purge`")
 
 
-async def _found(office: Office, said: str | None, session_ids: tuple[str, ...]) -> tuple[Subject, Dossier]:
+async def _find_subject(
+    office: Office, said: str | None, session_ids: tuple[str, ...]
+) -> tuple[DataSubject, PersonalData]:
     """Who is meant, and what is kept of them. One line and exit code 1 when that is nobody, or could be two."""
-    candidates = _candidates(_spelled(said), session_ids)
-    dossiers = [(subject, await office.privacy.dossier(subject)) for subject in candidates]
+    candidates = _list_candidates(_read_owner(said), session_ids)
+    dossiers = [(subject, await office.personal_data.export(subject)) for subject in candidates]
     known = [(subject, dossier) for subject, dossier in dossiers if not dossier.is_empty]
     if not known:
         raise click.ClickException("nothing is kept of them")
@@ -105,37 +107,37 @@ async def _found(office: Office, said: str | None, session_ids: tuple[str, ...])
     return known[0]
 
 
-def _spelled(said: str | None) -> str | None:
+def _read_owner(said: str | None) -> str | None:
     return sys.stdin.readline().strip() if said == "-" else said
 
 
-def _candidates(said: str | None, session_ids: tuple[str, ...]) -> list[Subject]:
+def _list_candidates(said: str | None, session_ids: tuple[str, ...]) -> list[DataSubject]:
     """Whom the words on the command line can mean."""
     if said is None:
         if not session_ids:
             raise click.UsageError("say whose: OWNER, or --session ID")
-        return [Subject(session_ids=session_ids)]
+        return [DataSubject(session_ids=session_ids)]
     kind, colon, name = said.partition(":")
-    kinds = [kind] if colon and kind in KINDS else _kinds_of(said)
-    name = name if colon and kind in KINDS else said
-    return [replace(KINDS[kind](name), session_ids=session_ids) for kind in kinds]
+    kinds = [kind] if colon and kind in SUBJECT_KINDS else _guess_kinds(said)
+    name = name if colon and kind in SUBJECT_KINDS else said
+    return [replace(SUBJECT_KINDS[kind](name), session_ids=session_ids) for kind in kinds]
 
 
-def _kinds_of(said: str) -> list[str]:
+def _guess_kinds(said: str) -> list[str]:
     looks = {
         "user": USERNAME.fullmatch(said) is not None,
         "cookie": len(said) in COOKIE_LENGTHS,
-        "device": said.startswith(HANDLE),
+        "device": said.startswith(HANDLE_PREFIX),
     }
     return [kind for kind, is_so in looks.items() if is_so]
 
 
-def _counted(dossier: Dossier) -> str:
-    turns = sum(len(talk.turns) for talk in dossier.talks)
-    return f"{len(dossier.talks)} sessions with {turns} turns, and {len(dossier.devices)} devices,"
+def _describe_counts(dossier: PersonalData) -> str:
+    turns = sum(len(talk.turns) for talk in dossier.sessions)
+    return f"{len(dossier.sessions)} sessions with {turns} turns, and {len(dossier.devices)} devices,"
 
 
-def _write(path: Path, text: str) -> None:
+def _write_private_file(path: Path, text: str) -> None:
     """For the eyes of whoever asked for it, and nobody else on this machine."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text + "\n")

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.cli.admin import in_office
-from openapi_server.models.audit import Deed
+from openapi_server.cli.admin import run_with_store
+from openapi_server.models.audit import AuditAction
 from openapi_server.models.document import COMMAND_LINE
 from openapi_server.models.rule import ListedRule, RuleDocument, RuleOperation
 
 if TYPE_CHECKING:
     from openapi_server.admin import Office
-    from openapi_server.moderation.admin.rule_admin import RuleKeeping
+    from openapi_server.moderation.admin.rule_admin import RuleAdmin
 
 rule_path = click.Path(exists=True, path_type=Path, dir_okay=False, readable=True)
 TOLD = {RuleOperation.CREATE: "added", RuleOperation.REPLACE: "changed", None: "unchanged"}
@@ -30,9 +30,9 @@ def list_rules() -> None:
     """Every rule, the most urgent first: who wrote it, what it does, and whether it is switched off."""
 
     async def work(office: Office) -> tuple[ListedRule, ...]:
-        return await _keeping(office).listed()
+        return await _keeping(office).list_rules()
 
-    for rule in in_office(work):
+    for rule in run_with_store(work):
         click.echo(_line(rule))
 
 
@@ -40,14 +40,14 @@ def list_rules() -> None:
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), default="-")
 def export_rules(file: Path) -> None:
     """Write the keepers' rules to FILE, over what is there, or to the screen. Importing them changes nothing."""
-    from openapi_server.knowledge.documents.export import text_of
+    from openapi_server.knowledge.documents.export import dump_yaml
 
     async def work(office: Office) -> list[RuleDocument]:
-        kept = await office.rules.news(0)
+        kept = await office.rule_store.list_changes(0)
         return [dict(rule.document) for rule in kept.rules] if kept else []
 
-    documents = in_office(work)
-    text = text_of({"rules": documents})
+    documents = run_with_store(work)
+    text = dump_yaml({"rules": documents})
     if str(file) == "-":
         click.echo(text, nl=False)
         return
@@ -68,13 +68,13 @@ def import_rules(file: Path) -> None:
     documents = _right_rules(file)
 
     async def work(office: Office) -> list[tuple[str, RuleOperation | None]]:
-        taken = await _keeping(office).take(documents, COMMAND_LINE)
+        taken = await _keeping(office).import_rules(documents, COMMAND_LINE)
         for name, operation in taken:
             if operation is not None:
-                await office.noted(Deed.RULE_CHANGED, name)
+                await office.record_audit(AuditAction.RULE_CHANGED, name)
         return taken
 
-    for name, operation in in_office(work):
+    for name, operation in run_with_store(work):
         click.echo(f"{name}: {TOLD[operation]}")
 
 
@@ -85,34 +85,34 @@ def lint(file: Path | None) -> None:
 
     Exit code 0: nothing is; 1: something is.
     """
-    from openapi_server.moderation.admin.rule_set import packaged_rules
+    from openapi_server.moderation.admin.rule_set import load_packaged_rules
 
-    count = len(_right_rules(file)) if file else len(packaged_rules().rules)
+    count = len(_right_rules(file)) if file else len(load_packaged_rules().rules)
     click.echo(f"{count} rules, nothing to complain about")
 
 
 def _right_rules(file: Path) -> list[RuleDocument]:
     from openapi_server.moderation.admin.rule_lists import read_rule_list
-    from openapi_server.moderation.admin.rule_set import packaged_rules
+    from openapi_server.moderation.admin.rule_set import load_packaged_rules
     from openapi_server.moderation.rules.fields import RuleFileError
 
     try:
-        return read_rule_list(file, packaged_rules())
+        return read_rule_list(file, load_packaged_rules())
     except RuleFileError as error:
         raise click.ClickException(str(error)) from None
 
 
-def _keeping(office: Office) -> RuleKeeping:
+def _keeping(office: Office) -> RuleAdmin:
     """Made here, for the packaged rules take a moment to read, and most commands need none."""
-    from openapi_server.moderation.admin.live_rules import LiveRules
-    from openapi_server.moderation.admin.rule_admin import RuleKeeping
+    from openapi_server.moderation.admin.live_rules import LiveRuleSet
+    from openapi_server.moderation.admin.rule_admin import RuleAdmin
 
-    return RuleKeeping(office.rules, office.clock, LiveRules(office.rules))
+    return RuleAdmin(office.rule_store, office.clock, LiveRuleSet(office.rule_store))
 
 
 def _line(rule: ListedRule) -> str:
     document = rule.document
-    origin = "packaged" if rule.kept is None else "keepers (over a packaged one)" if rule.is_replacing else "keepers"
+    origin = "packaged" if rule.stored is None else "keepers (over a packaged one)" if rule.is_replacing else "keepers"
     state = "" if document.get("enabled", True) else ", switched off"
     priority = document.get("priority", 0)
     return (

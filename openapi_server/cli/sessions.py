@@ -15,7 +15,7 @@ from openapi_server.storage.sqlite.store import SqliteStore
 
 
 @dataclass(frozen=True, slots=True)
-class Purged:
+class DeletedCounts:
     """How much was deleted. `is_tidy`: no copy of it is left in the database's files."""
 
     sessions: int
@@ -23,31 +23,31 @@ class Purged:
     is_tidy: bool
 
 
-def purge_sessions(settings: Settings, batch: int) -> Purged:
+def delete_expired(settings: Settings, batch: int) -> DeletedCounts:
     """Delete every session that is over, and every turn that is too old. Servers may run meanwhile."""
-    return asyncio.run(_purge(settings, batch))
+    return asyncio.run(_delete_expired(settings, batch))
 
 
-async def _purge(settings: Settings, batch: int) -> Purged:
+async def _delete_expired(settings: Settings, batch: int) -> DeletedCounts:
     store = await SqliteStore.open(settings.sqlite_path, SystemClock(), settings.retention)
     try:
-        sessions = await _purge_all(store, batch)
+        sessions = await _delete_sessions(store, batch)
         turns = 0
-        while forgotten := await store.forget_old_turns(batch):
+        while forgotten := await store.delete_old_turns(batch):
             turns += forgotten
-        return Purged(sessions, turns, await store.tidy())
+        return DeletedCounts(sessions, turns, await store.vacuum())
     finally:
         await store.close()
 
 
-async def _purge_all(store: Store, batch: int) -> int:
+async def _delete_sessions(store: Store, batch: int) -> int:
     """In batches, because every transaction keeps the servers' writes waiting."""
     done = 0
     # The bar is for a person who watches; what is piped on is the result alone.
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Expired sessions", total=await store.count_expired_sessions())
-        while purged := await store.purge_expired_sessions(batch):
+        while purged := await store.delete_expired_sessions(batch):
             done += purged
             progress.update(task, completed=done)
     return done

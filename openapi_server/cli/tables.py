@@ -12,7 +12,7 @@ from rich.text import Text
 PIPED_WIDTH = 240
 
 
-def show_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(*names)
     for column in table.columns:
         column.overflow = "fold"

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import structlog
 
-from openapi_server.engine.worker import is_surely_dead
+from openapi_server.engine.worker import is_known_dead
 from openapi_server.models.errors import Interrupted, StoreUnavailable
 from openapi_server.models.session import Lease, Outcome
 from openapi_server.models.turn import TurnStatus
@@ -25,12 +25,12 @@ class Leases:
         self._store = store
         self._clock = clock
         self._lease_s = lease_s
-        self._own: Callable[[], Collection[str]] = tuple
+        self._get_own_turn_ids: Callable[[], Collection[str]] = tuple
         self._abandoned: set[str] = set()
 
-    def of(self, own: Callable[[], Collection[str]]) -> None:
+    def track(self, own: Callable[[], Collection[str]]) -> None:
         """Say which turns this worker runs at any moment."""
-        self._own = own
+        self._get_own_turn_ids = own
 
     def abandon(self, turn_id: str) -> None:
         """A turn of ours is over, but the store was away and does not know: whoever sees it next may settle it."""
@@ -40,13 +40,13 @@ class Leases:
     def duration(self) -> timedelta:
         return timedelta(seconds=self._lease_s)
 
-    async def keep(self, lost: Callable[[str], None]) -> None:
+    async def run(self, lost: Callable[[str], None]) -> None:
         """Renew and sweep three times a lease, for ever. `lost` hears of own turns that somebody else has ended."""
         while True:
             await asyncio.sleep(self._lease_s / 3)
             try:
-                await self.renew(list(self._own()), lost)
-                await self.recover()
+                await self.renew(list(self._get_own_turn_ids()), lost)
+                await self.settle_orphans()
             except StoreUnavailable:
                 log.warning("leases_not_kept")
 
@@ -56,9 +56,9 @@ class Leases:
             for turn_id in set(turn_ids) - set(running):
                 lost(turn_id)
 
-    async def recover(self) -> int:
+    async def settle_orphans(self) -> int:
         """Settle what dead processes left running; how many turns that were."""
-        orphans = [lease for lease in await self._store.running_turns() if self._is_orphan(lease)]
+        orphans = [lease for lease in await self._store.list_running_turns() if self._is_orphan(lease)]
         return sum([await self.settle_orphan(lease.turn_id) for lease in orphans])
 
     async def settle_orphan(self, turn_id: str) -> bool:
@@ -70,9 +70,9 @@ class Leases:
         return is_first
 
     def _is_orphan(self, lease: Lease) -> bool:
-        if lease.turn_id in self._own():
+        if lease.turn_id in self._get_own_turn_ids():
             # Whatever the clock on the wall says: we are alive.
             return False
         if lease.turn_id in self._abandoned:
             return True
-        return lease.until <= self._clock.now() or is_surely_dead(lease.worker, self.worker)
+        return lease.until <= self._clock.now() or is_known_dead(lease.worker, self.worker)

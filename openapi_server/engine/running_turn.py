@@ -8,7 +8,7 @@ from collections.abc import Callable
 from openapi_server.engine.turn_writer import TurnWriter
 from openapi_server.models.errors import ChatError
 from openapi_server.models.turn import FinishReason
-from openapi_server.models.turn_events import Closing
+from openapi_server.models.turn_events import TurnResult
 
 
 class RunningTurn:
@@ -29,26 +29,26 @@ class RunningTurn:
         self.writer = writer
         self.is_stored = is_stored
         self.task: asyncio.Task[None] | None = None
-        self.ending: Closing | ChatError | None = None
-        self.has_begun = False
-        self.is_ending = False
+        self.cancel_result: TurnResult | ChatError | None = None
+        self.has_started = False
+        self.is_finishing = False
         self._orphan_grace_s = orphan_grace_s
         self._on_orphaned = on_orphaned
         self._readers = 0
         self._orphan_timer: asyncio.TimerHandle | None = None
 
-    def cut_short(self, ending: Closing | ChatError) -> None:
-        if self.ending is None and not self.is_ending:
-            self.ending = ending
+    def cancel(self, ending: TurnResult | ChatError) -> None:
+        if self.cancel_result is None and not self.is_finishing:
+            self.cancel_result = ending
             # A task that is cancelled before its first step never takes it, and nobody would write the end.
-            if self.has_begun and self.task is not None:
+            if self.has_started and self.task is not None:
                 self.task.cancel()
 
     def stop(self) -> None:
         """End it with what was said so far."""
         writer = self.writer
-        self.cut_short(
-            Closing(
+        self.cancel(
+            TurnResult(
                 FinishReason.STOPPED,
                 usage=writer.usage_so_far,
                 moderation=writer.moderation,
@@ -57,35 +57,35 @@ class RunningTurn:
         )
 
     @property
-    def is_soon_over(self) -> bool:
+    def ends_soon(self) -> bool:
         """Somebody has ended it, or will as soon as it is seen that its reader has left."""
-        return self.is_ending or self.ending is not None or self._orphan_grace_s == 0
+        return self.is_finishing or self.cancel_result is not None or self._orphan_grace_s == 0
 
-    def joined(self) -> None:
+    def add_reader(self) -> None:
         self._readers += 1
-        self._hush()
+        self._clear_orphan_timer()
 
-    def left(self) -> None:
+    def remove_reader(self) -> None:
         self._readers -= 1
         if self._readers == 0:
-            self._wait_for_readers()
+            self._start_orphan_timer()
 
-    def polled(self) -> None:
+    def record_poll(self) -> None:
         """Somebody still wants to know: an orphan's grace begins anew."""
         if self._orphan_timer is not None:
-            self._wait_for_readers()
+            self._start_orphan_timer()
 
-    def _wait_for_readers(self) -> None:
-        self._hush()
-        if not self.is_ending:
+    def _start_orphan_timer(self) -> None:
+        self._clear_orphan_timer()
+        if not self.is_finishing:
             loop = asyncio.get_running_loop()
             self._orphan_timer = loop.call_later(self._orphan_grace_s, self._on_orphaned, self)
 
-    def _hush(self) -> None:
+    def _clear_orphan_timer(self) -> None:
         if self._orphan_timer is not None:
             self._orphan_timer.cancel()
             self._orphan_timer = None
 
-    def over(self) -> None:
-        self.is_ending = True
-        self._hush()
+    def start_finishing(self) -> None:
+        self.is_finishing = True
+        self._clear_orphan_timer()

@@ -17,11 +17,11 @@ import structlog
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.running_turn import RunningTurn
-from openapi_server.engine.turn_end import Endings
+from openapi_server.engine.turn_end import TurnFinisher
 from openapi_server.engine.turn_reader import TurnReader
-from openapi_server.engine.turn_request import Place, Question
-from openapi_server.engine.turn_start import Beginnings, Joined
-from openapi_server.engine.turn_writer import TurnWriter, log_id
+from openapi_server.engine.turn_request import SessionRef, TurnRequest
+from openapi_server.engine.turn_start import ExistingTurn, TurnStarter
+from openapi_server.engine.turn_writer import TurnWriter, shorten_id
 from openapi_server.models.errors import (
     ChatError,
     Draining,
@@ -39,17 +39,17 @@ from openapi_server.models.errors import (
 )
 from openapi_server.models.session import IdempotencyKey, TurnRecord
 from openapi_server.models.turn import Failed, Started, TurnState, fold
-from openapi_server.models.turn_events import Closing
+from openapi_server.models.turn_events import TurnResult
 from openapi_server.protocols import Clock, EventLog, LogClosed, Store
 
 # How long a new question waits for a turn that is as good as over, in seconds.
-OVER_SOON_S = 0.5
+ENDING_TURN_WAIT_S = 0.5
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TurnLimits:
     """How long things may last, in seconds. `drain_s`: what running turns get to finish when the server ends."""
 
     turn_deadline_s: float
@@ -59,7 +59,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedTurn:
     """The turn that answers a question: a new one, or the earlier one that an idempotency key stands for."""
 
     turn_id: str
@@ -71,7 +71,7 @@ class TurnEngine:
     """Runs turns. All methods belong to the event loop."""
 
     def __init__(
-        self, pipeline: Pipeline, store: Store, event_log: EventLog, clock: Clock, leases: Leases, limits: Limits
+        self, pipeline: Pipeline, store: Store, event_log: EventLog, clock: Clock, leases: Leases, limits: TurnLimits
     ) -> None:
         self._pipeline = pipeline
         self._store = store
@@ -79,10 +79,10 @@ class TurnEngine:
         self._clock = clock
         self._leases = leases
         self._limits = limits
-        self._beginnings = Beginnings(store, clock, leases, pipeline.provider, limits.session_ttl_s)
-        self._endings = Endings(store, clock)
+        self._starter = TurnStarter(store, clock, leases, pipeline.provider, limits.session_ttl_s)
+        self._finisher = TurnFinisher(store, clock)
         self._running: dict[str, RunningTurn] = {}
-        leases.of(lambda: self._running)
+        leases.track(lambda: self._running)
         self._reader_count = 0
         self._is_draining = False
         self._lease_keeper: asyncio.Task[None] | None = None
@@ -101,10 +101,10 @@ class TurnEngine:
 
     async def open(self) -> int:
         """Settle what dead processes left running, and keep the leases from now on. Returns how many were settled."""
-        self._lease_keeper = asyncio.create_task(self._leases.keep(self._lost))
-        return await self._leases.recover()
+        self._lease_keeper = asyncio.create_task(self._leases.run(self._on_lease_lost))
+        return await self._leases.settle_orphans()
 
-    async def start(self, question: Question, keys: Sequence[IdempotencyKey] = ()) -> Accepted:
+    async def start_turn(self, question: TurnRequest, keys: Sequence[IdempotencyKey] = ()) -> AcceptedTurn:
         """Store the visitor's message, open the turn's log and set the turn going.
 
         Raises `Draining`, `SessionNotFound`, `AnimalMismatch`, `TurnRunning`, `KeyReused`, `InsufficientCredits` or
@@ -113,136 +113,136 @@ class TurnEngine:
         if self._is_draining:
             raise Draining(retry_after_s=5)
         # Here, before anything is kept, logged or asked of anyone, and once for all contracts.
-        question = question.masked(self._pipeline.moderator.masked)
+        question = question.mask_text(self._pipeline.moderator.mask_pii)
         try:
-            started = await self._begin(question, keys)
+            started = await self._start_in_store(question, keys)
         except StoreUnavailable:
-            if not question.may_go_unstored:
+            if not question.is_storage_optional:
                 raise
             log.warning("The store is away: answering without memory")
-            return await self._set_going(replace(question, place=Place(), remembers=None), None)
-        if isinstance(started, Joined):
-            return await self._joined(started.turn_id)
-        return await self._set_going(question, started)
+            return await self._launch(replace(question, session=SessionRef(), recall_from_session_id=None), None)
+        if isinstance(started, ExistingTurn):
+            return await self._accept_existing(started.turn_id)
+        return await self._launch(question, started)
 
-    async def _begin(self, question: Question, keys: Sequence[IdempotencyKey]) -> Started | Joined:
+    async def _start_in_store(self, question: TurnRequest, keys: Sequence[IdempotencyKey]) -> Started | ExistingTurn:
         try:
-            return await self._beginnings.begin(question, keys)
+            return await self._starter.start(question, keys)
         except TurnRunning as busy:
             # Clients abort and ask anew in one breath: a turn that is as good as over is not in the way.
-            if not await self._is_over_soon(busy.turn_id or ""):
+            if not await self._wait_for_ending_turn(busy.turn_id or ""):
                 raise
-            return await self._beginnings.begin(question, keys)
+            return await self._starter.start(question, keys)
 
-    async def _is_over_soon(self, turn_id: str) -> bool:
+    async def _wait_for_ending_turn(self, turn_id: str) -> bool:
         running = self._running.get(turn_id)
-        if running is None or running.task is None or not running.is_soon_over:
+        if running is None or running.task is None or not running.ends_soon:
             return False
-        done, _ = await asyncio.wait((running.task,), timeout=OVER_SOON_S)
+        done, _ = await asyncio.wait((running.task,), timeout=ENDING_TURN_WAIT_S)
         return bool(done)
 
-    async def _set_going(self, question: Question, started: Started | None) -> Accepted:
+    async def _launch(self, question: TurnRequest, started: Started | None) -> AcceptedTurn:
         """Run the turn; without a `started` that the store knows, it will not be kept."""
         is_stored = started is not None
-        started = started or self._beginnings.introduce(question)
+        started = started or self._starter.make_started_event(question)
         writer = TurnWriter(started, self._log, self._clock)
         await writer.open()
         grace_s = 0.0 if question.is_cancelled_on_disconnect else self._limits.orphan_grace_s
-        running = self._running[started.turn_id] = RunningTurn(writer, grace_s, self._orphaned, is_stored=is_stored)
-        running.task = asyncio.create_task(self._run(question, running))
-        return Accepted(started.turn_id, started.session_id, started.animal_id)
+        running = self._running[started.turn_id] = RunningTurn(writer, grace_s, self._on_orphaned, is_stored=is_stored)
+        running.task = asyncio.create_task(self._run_turn(question, running))
+        return AcceptedTurn(started.turn_id, started.session_id, started.animal_id)
 
-    async def read(self, turn_id: str, after: int = 0) -> TurnReader:
+    async def open_reader(self, turn_id: str, after: int = 0) -> TurnReader:
         """A reader's place behind entry `after`.
 
         Raises `TurnNotFound`, `LogGone` when the events were kept long enough, `TurnElsewhere` when another process has
         them, `InvalidInput` when there is no such entry yet.
         """
-        entries = await self._log.entries(turn_id)
-        tail = await self._log.tail(turn_id, after)
+        entries = await self._log.list_entries(turn_id)
+        tail = await self._log.open_tail(turn_id, after)
         if entries is None or tail is None:
-            raise await self._why_there_is_no_log(turn_id)
+            raise await self._explain_missing_log(turn_id)
         if after > len(entries):
             message = "names an event that has not happened"
             raise InvalidInput(f"Last-Event-ID {message}.", errors=(FieldError("Last-Event-ID", message),))
         reader = TurnReader(turn_id, entries[:after], tail, self._clock)
         self._reader_count += 1
         if turn_id in self._running:
-            self._running[turn_id].joined()
-        reader.on_leave(self._left)
+            self._running[turn_id].add_reader()
+        reader.on_leave(self._on_reader_left)
         return reader
 
-    async def turn(self, turn_id: str) -> TurnRecord:
+    async def get_turn(self, turn_id: str) -> TurnRecord:
         """The turn as it is kept. One whose process has died is settled by whoever looks first. Or `TurnNotFound`."""
-        turn = await self._store.turn(turn_id)
+        turn = await self._store.get_turn(turn_id)
         if turn is not None and turn.outcome is None and turn_id not in self._running:
-            await self._leases.recover()
-            turn = await self._store.turn(turn_id)
+            await self._leases.settle_orphans()
+            turn = await self._store.get_turn(turn_id)
         if turn is None:
             raise TurnNotFound
         return turn
 
-    async def stop(self, turn_id: str) -> TurnRecord:
+    async def stop_turn(self, turn_id: str) -> TurnRecord:
         """End the turn with what was said so far, and wait until it has ended. Nothing happens to one that has."""
         running = self._running.get(turn_id)
         if running is not None:
             running.stop()
             if running.task is not None:
                 await asyncio.wait((running.task,))
-        turn = await self.turn(turn_id)
+        turn = await self.get_turn(turn_id)
         if turn.outcome is None:
             raise TurnElsewhere(retry_after_s=2)
         return turn
 
-    async def state(self, turn_id: str) -> TurnState | None:
+    async def get_state(self, turn_id: str) -> TurnState | None:
         """What the turn's log says of it; None when there is no log of it here."""
         if turn_id in self._running:
-            self._running[turn_id].polled()
-        entries = await self._log.entries(turn_id)
+            self._running[turn_id].record_poll()
+        entries = await self._log.list_entries(turn_id)
         return None if entries is None else fold(entries)
 
-    async def forget(self, turn_ids: Sequence[str]) -> None:
+    async def delete_turns(self, turn_ids: Sequence[str]) -> None:
         """Their session was deleted: end those that still run, tell their readers, and drop every log."""
-        await self._cut_short(turn_ids, SessionDeleted())
+        await self._cancel_turns(turn_ids, SessionDeleted())
         for turn_id in turn_ids:
             with suppress(LogClosed):
                 await self._log.append(turn_id, [Failed(SessionDeleted().problem)])
-            await self._log.drop(turn_id)
+            await self._log.delete(turn_id)
 
-    def begin_draining(self) -> None:
+    def start_draining(self) -> None:
         """Take no more turns, from this moment on."""
         self._is_draining = True
 
     async def drain(self) -> None:
         """Take no more turns, let those that run finish in the time that they get, and interrupt the rest."""
-        self.begin_draining()
+        self.start_draining()
         tasks = [turn.task for turn in self._running.values() if turn.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=self._limits.drain_s)
-        await self._cut_short(list(self._running), Interrupted())
+        await self._cancel_turns(list(self._running), Interrupted())
 
     async def close(self) -> None:
         """Take no more turns, interrupt those that run, and wait until each is settled."""
-        self.begin_draining()
-        await self._cut_short(list(self._running), Interrupted())
+        self.start_draining()
+        await self._cancel_turns(list(self._running), Interrupted())
         if self._lease_keeper is not None:
             self._lease_keeper.cancel()
             await asyncio.wait((self._lease_keeper,))
 
-    async def _cut_short(self, turn_ids: Sequence[str], ending: ChatError) -> None:
+    async def _cancel_turns(self, turn_ids: Sequence[str], ending: ChatError) -> None:
         running = [self._running[turn_id] for turn_id in turn_ids if turn_id in self._running]
         for turn in running:
-            turn.cut_short(ending)
+            turn.cancel(ending)
         await asyncio.gather(*(turn.task for turn in running if turn.task is not None), return_exceptions=True)
 
-    async def _joined(self, turn_id: str) -> Accepted:
-        turn = await self._store.turn(turn_id)
+    async def _accept_existing(self, turn_id: str) -> AcceptedTurn:
+        turn = await self._store.get_turn(turn_id)
         if turn is None:
             raise SessionNotFound
-        return Accepted(turn_id, turn.session_id, turn.animal_id)
+        return AcceptedTurn(turn_id, turn.session_id, turn.animal_id)
 
-    async def _why_there_is_no_log(self, turn_id: str) -> ChatError:
-        turn = await self.turn(turn_id)
+    async def _explain_missing_log(self, turn_id: str) -> ChatError:
+        turn = await self.get_turn(turn_id)
         if turn.outcome is None:
             return TurnElsewhere(turn_id=turn_id, retry_after_s=2)
         return LogGone(
@@ -252,28 +252,28 @@ class TurnEngine:
             details=(("earliestEventId", None),),
         )
 
-    async def _run(self, question: Question, running: RunningTurn) -> None:
+    async def _run_turn(self, question: TurnRequest, running: RunningTurn) -> None:
         """The turn's task. Readers are waiting: whatever happens here becomes exactly one terminal event."""
         try:
-            ending = await self._speak(question, running)
-            running.over()
+            ending = await self._produce_result(question, running)
+            running.start_finishing()
             if running.is_stored:
-                if not await self._endings.write(running.writer, ending, question):
+                if not await self._finisher.finish(running.writer, ending, question):
                     self._leases.abandon(running.writer.turn_id)
             else:
-                await self._endings.write_unstored(running.writer, ending)
+                await self._finisher.finish_unstored(running.writer, ending)
         except Exception:
             # Not even the end could be written, by a bug of ours: the readers must not wait for it for ever.
-            log.exception("turn_not_ended", turn=log_id(running.writer.turn_id))
+            log.exception("turn_not_ended", turn=shorten_id(running.writer.turn_id))
             with suppress(LogClosed):
-                await running.writer.append(running.writer.narrator.fail(ChatError(), running.writer.elapsed_ms))
+                await running.writer.append(running.writer.builder.fail(ChatError(), running.writer.elapsed_ms))
         finally:
             del self._running[running.writer.turn_id]
 
-    async def _speak(self, question: Question, running: RunningTurn) -> Closing | ChatError:
-        running.has_begun = True
-        if running.ending is not None:
-            return running.ending
+    async def _produce_result(self, question: TurnRequest, running: RunningTurn) -> TurnResult | ChatError:
+        running.has_started = True
+        if running.cancel_result is not None:
+            return running.cancel_result
         try:
             async with asyncio.timeout(self._limits.turn_deadline_s):
                 return await self._pipeline.run(question, running.writer)
@@ -282,21 +282,21 @@ class TurnEngine:
         except ChatError as error:
             return error
         except (asyncio.CancelledError, LogClosed):
-            return running.ending or Interrupted()
+            return running.cancel_result or Interrupted()
         except Exception:
             # Whatever a provider or a store throws that it should not: the readers get a problem, the log the trace.
-            log.exception("turn_crashed", turn=log_id(running.writer.turn_id))
+            log.exception("turn_crashed", turn=shorten_id(running.writer.turn_id))
             return ChatError()
 
-    def _left(self, reader: TurnReader) -> None:
+    def _on_reader_left(self, reader: TurnReader) -> None:
         self._reader_count -= 1
         if reader.turn_id in self._running:
-            self._running[reader.turn_id].left()
+            self._running[reader.turn_id].remove_reader()
 
-    def _orphaned(self, running: RunningTurn) -> None:
-        log.info("Stream cancelled by client", turn=log_id(running.writer.turn_id))
+    def _on_orphaned(self, running: RunningTurn) -> None:
+        log.info("Stream cancelled by client", turn=shorten_id(running.writer.turn_id))
         running.stop()
 
-    def _lost(self, turn_id: str) -> None:
+    def _on_lease_lost(self, turn_id: str) -> None:
         if turn_id in self._running:
-            self._running[turn_id].cut_short(Interrupted())
+            self._running[turn_id].cancel(Interrupted())

@@ -18,12 +18,12 @@ class TurnReader:
     def __init__(self, turn_id: str, history: Sequence[Entry], tail: Tail, clock: Clock) -> None:
         self.turn_id = turn_id
         self.stage: Stage | None = None
-        self.ending: Completed | Failed | None = None
+        self.terminal_event: Completed | Failed | None = None
         self._tail = tail
         self._clock = clock
         self._started_at = history[0].at if history else clock.now()
         self._on_leave: Callable[[TurnReader], None] = lambda reader: None
-        self._note(history)
+        self._observe(history)
 
     @property
     def elapsed_ms(self) -> int:
@@ -37,22 +37,22 @@ class TurnReader:
     async def read(self, wait_s: float) -> Sequence[Entry]:
         """New entries, or none when `wait_s` seconds went by in silence."""
         entries = await self._tail.read(wait_s)
-        self._note(entries)
+        self._observe(entries)
         return entries
 
-    async def to_end(self, wait_s: float = 60) -> Completed | Failed | None:
+    async def read_to_end(self, wait_s: float = 60) -> Completed | Failed | None:
         """Read until the terminal event and return it; None when the log was dropped before there was one."""
         while not self.is_over:
             await self.read(wait_s)
-        return self.ending
+        return self.terminal_event
 
-    def _note(self, entries: Sequence[Entry]) -> None:
+    def _observe(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             match entry.event:
                 case StageChanged(stage=stage):
                     self.stage = stage
                 case Completed() | Failed() as ending:
-                    self.ending = ending
+                    self.terminal_event = ending
 
     def on_leave(self, callback: Callable[[TurnReader], None]) -> None:
         self._on_leave = callback

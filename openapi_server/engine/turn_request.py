@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from openapi_server.models.animal import Animal, Exchange, Fact, Prompt
 from openapi_server.models.credits import Charge
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.pii.json_mask import masked_object
+from openapi_server.moderation.pii.json_mask import mask_json
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SessionRef:
     """Where a question belongs: the session, and whose it is. `session_id` None begins a new session.
 
     `is_chosen`: the id is the client's own doing, and the session begins with the first question in it.
@@ -21,12 +21,12 @@ class Place:
 
     session_id: str | None = None
     owner: str | None = None
-    is_chosen: bool = False
+    is_client_chosen: bool = False
     handle: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class TurnRequest:
     """What a visitor asks: who is asked, what, and where it belongs.
 
     `told` is what was said before as the client tells it, in place of what the store remembers of the session, or of
@@ -37,36 +37,38 @@ class Question:
     animal: Animal
     message: str
     age_group: AgeGroup = AgeGroup.ELEMENTARY
-    place: Place = Place()
-    told: tuple[Exchange, ...] | None = None
-    remembers: str | None = None
+    session: SessionRef = SessionRef()
+    client_history: tuple[Exchange, ...] | None = None
+    recall_from_session_id: str | None = None
     opening: str | None = None
     context_summary: str | None = None
     media_urls: tuple[str, ...] = ()
     metadata: str | None = None
     charge: Charge | None = None
     is_cancelled_on_disconnect: bool = False
-    is_read_whole: bool = False
-    may_look_up: bool = True
-    may_go_unstored: bool = False
+    is_delivered_whole: bool = False
+    may_retrieve_facts: bool = True
+    is_storage_optional: bool = False
 
     @property
     def recalled_session_id(self) -> str | None:
-        return self.remembers or self.place.session_id
+        return self.recall_from_session_id or self.session.session_id
 
-    def masked(self, mask: Callable[[str], str]) -> Question:
+    def mask_text(self, mask: Callable[[str], str]) -> TurnRequest:
         """The same question without what the mask takes out, wherever a visitor's or a client's words stand in it."""
-        told = self.told and tuple(replace(one, message=mask(one.message), reply=mask(one.reply)) for one in self.told)
+        told = self.client_history and tuple(
+            replace(one, message=mask(one.message), reply=mask(one.reply)) for one in self.client_history
+        )
         return replace(
             self,
             message=mask(self.message),
-            told=told,
+            client_history=told,
             opening=self.opening and mask(self.opening),
             context_summary=self.context_summary and mask(self.context_summary),
-            metadata=self.metadata and masked_object(self.metadata, mask),
+            metadata=self.metadata and mask_json(self.metadata, mask),
         )
 
-    def prompt(
+    def build_prompt(
         self, history: tuple[Exchange, ...], facts: Sequence[Fact], rules: tuple[str, ...] = (), canary: str = ""
     ) -> Prompt:
         """All that the animal may speak from."""
@@ -80,5 +82,5 @@ class Question:
             media_urls=self.media_urls,
             rules=rules,
             canary=canary,
-            is_read_whole=self.is_read_whole,
+            is_delivered_whole=self.is_delivered_whole,
         )

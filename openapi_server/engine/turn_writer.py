@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import structlog
 
 from openapi_server.models.turn import Moderation, Stage, Started, TurnEvent, Usage
-from openapi_server.models.turn_events import Narrator
+from openapi_server.models.turn_events import TurnEventBuilder
 from openapi_server.protocols import Clock, EventLog
 
 log = structlog.get_logger(__name__)
 
 
-def log_id(turn_id: str) -> str:
+def shorten_id(turn_id: str) -> str:
     """Enough of an id to tell turns apart in a log, too little to use it: the whole id is a key to the turn."""
     return turn_id[:13]
 
@@ -24,7 +24,7 @@ class TurnWriter:
     def __init__(self, started: Started, event_log: EventLog, clock: Clock) -> None:
         self.turn_id = started.turn_id
         self.session_id = started.session_id
-        self.narrator = Narrator(started)
+        self.builder = TurnEventBuilder(started)
         self.moderation = Moderation()
         self.held_back_ms = 0
         self._log = event_log
@@ -33,7 +33,7 @@ class TurnWriter:
 
     @property
     def reply(self) -> str:
-        return self.narrator.reply
+        return self.builder.reply
 
     @property
     def usage_so_far(self) -> Usage:
@@ -45,22 +45,22 @@ class TurnWriter:
         return round((self._clock.monotonic() - self._began_s) * 1000)
 
     async def open(self) -> None:
-        await self._log.open(self.turn_id)
-        await self.append(self.narrator.begin())
+        await self._log.create(self.turn_id)
+        await self.append(self.builder.start())
 
-    async def stage_started(self, stage: Stage, detail: str) -> None:
-        log.debug("stage_started", turn=log_id(self.turn_id), stage=stage.value, elapsed_ms=self.elapsed_ms)
-        await self.append(self.narrator.stage(stage, is_complete=False, detail=detail))
+    async def start_stage(self, stage: Stage, detail: str) -> None:
+        log.debug("stage_started", turn=shorten_id(self.turn_id), stage=stage.value, elapsed_ms=self.elapsed_ms)
+        await self.append(self.builder.change_stage(stage, is_complete=False, detail=detail))
 
-    async def stage_complete(self, stage: Stage, detail: str, found: int | None = None) -> None:
-        log.info("stage_complete", turn=log_id(self.turn_id), stage=stage.value, elapsed_ms=self.elapsed_ms)
-        await self.append(self.narrator.stage(stage, is_complete=True, detail=detail, found=found))
+    async def complete_stage(self, stage: Stage, detail: str, found: int | None = None) -> None:
+        log.info("stage_complete", turn=shorten_id(self.turn_id), stage=stage.value, elapsed_ms=self.elapsed_ms)
+        await self.append(self.builder.change_stage(stage, is_complete=True, detail=detail, found=found))
 
-    async def say(self, text: str) -> None:
-        is_first = self.narrator.first_token_ms is None
-        await self.append(self.narrator.say(text, self.elapsed_ms))
-        if is_first and self.narrator.first_token_ms is not None:
-            log.info(f"First token latency: {self.narrator.first_token_ms / 1000:.3f}s", turn=log_id(self.turn_id))
+    async def write_text(self, text: str) -> None:
+        is_first = self.builder.first_token_ms is None
+        await self.append(self.builder.add_text(text, self.elapsed_ms))
+        if is_first and self.builder.first_token_ms is not None:
+            log.info(f"First token latency: {self.builder.first_token_ms / 1000:.3f}s", turn=shorten_id(self.turn_id))
 
     async def append(self, events: Sequence[TurnEvent]) -> None:
         if events:

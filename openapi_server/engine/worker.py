@@ -7,12 +7,12 @@ import secrets
 import socket
 
 
-def new_worker() -> str:
+def make_worker_id() -> str:
     """The name of this process, from now on: host, process id, and a random part, because ids come back."""
     return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
 
 
-def is_surely_dead(worker: str, me: str) -> bool:
+def is_known_dead(worker: str, me: str) -> bool:
     """True when the worker was a process of this host that is not there any more; of other hosts we cannot know.
 
     >>> is_surely_dead("elsewhere/1/aaaa", "here/1/bbbb"), is_surely_dead("here/1/aaaa", "here/1/bbbb")

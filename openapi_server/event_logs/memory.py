@@ -19,21 +19,21 @@ from openapi_server.protocols import Clock, LogClosed
 class _TurnLog:
     """One turn's entries and the readers to wake."""
 
-    __slots__ = ("_queue", "closed_at_s", "entries", "is_dropped", "wakers")
+    __slots__ = ("_queue", "closed_at_s", "entries", "is_deleted", "wake_events")
 
     def __init__(self, queue: WakeQueue) -> None:
         self._queue = queue
         self.entries: list[Entry] = []
-        self.wakers: set[asyncio.Event] = set()
+        self.wake_events: set[asyncio.Event] = set()
         self.closed_at_s: float | None = None
-        self.is_dropped = False
+        self.is_deleted = False
 
     @property
     def is_closed(self) -> bool:
         return self.closed_at_s is not None
 
     def wake(self) -> None:
-        for waker in self.wakers:
+        for waker in self.wake_events:
             self._queue.wake(waker)
 
 
@@ -42,43 +42,43 @@ class MemoryTail:
 
     def __init__(self, log: _TurnLog, after: int) -> None:
         self._log = log
-        self._seen = after
-        self._news = asyncio.Event()
-        self._is_late = False
-        self._alarm = DeadlineTimer(self._give_up)
-        log.wakers.add(self._news)
+        self._last_seq = after
+        self._wake_event = asyncio.Event()
+        self._has_timed_out = False
+        self._timer = DeadlineTimer(self._time_out)
+        log.wake_events.add(self._wake_event)
 
     async def read(self, wait_s: float) -> Sequence[Entry]:
         fresh = self._take()
         if fresh or self.is_over:
             return fresh
-        self._is_late = False
-        self._alarm.set(wait_s)
+        self._has_timed_out = False
+        self._timer.set(wait_s)
         # Who is woken in turn may have found the news before: then there is nothing new yet, and the wait goes on.
-        while not (fresh or self.is_over or self._is_late):
-            await self._news.wait()
+        while not (fresh or self.is_over or self._has_timed_out):
+            await self._wake_event.wait()
             fresh = self._take()
-        self._alarm.clear()
+        self._timer.clear()
         return fresh
 
-    def _give_up(self) -> None:
-        self._is_late = True
-        self._news.set()
+    def _time_out(self) -> None:
+        self._has_timed_out = True
+        self._wake_event.set()
 
     def _take(self) -> Sequence[Entry]:
-        self._news.clear()
-        fresh = self._log.entries[self._seen :]
-        self._seen += len(fresh)
+        self._wake_event.clear()
+        fresh = self._log.entries[self._last_seq :]
+        self._last_seq += len(fresh)
         return fresh
 
     @property
     def is_over(self) -> bool:
         log = self._log
-        return self._seen >= len(log.entries) and (log.is_closed or log.is_dropped)
+        return self._last_seq >= len(log.entries) and (log.is_closed or log.is_deleted)
 
     def close(self) -> None:
-        self._log.wakers.discard(self._news)
-        self._alarm.cancel()
+        self._log.wake_events.discard(self._wake_event)
+        self._timer.cancel()
 
 
 class MemoryEventLog:
@@ -92,8 +92,8 @@ class MemoryEventLog:
         self._logs: dict[str, _TurnLog] = {}
         self._finished: OrderedDict[str, _TurnLog] = OrderedDict()
 
-    async def open(self, turn_id: str) -> None:
-        self._forget_old()
+    async def create(self, turn_id: str) -> None:
+        self._delete_old()
         if turn_id in self._logs:
             raise ValueError("one log per turn id, ever")
         self._logs[turn_id] = _TurnLog(self._queue)
@@ -114,24 +114,24 @@ class MemoryEventLog:
         log.wake()
         return fresh
 
-    async def entries(self, turn_id: str) -> Sequence[Entry] | None:
-        self._forget_old()
+    async def list_entries(self, turn_id: str) -> Sequence[Entry] | None:
+        self._delete_old()
         log = self._logs.get(turn_id)
         return None if log is None else tuple(log.entries)
 
-    async def tail(self, turn_id: str, after: int = 0) -> MemoryTail | None:
-        self._forget_old()
+    async def open_tail(self, turn_id: str, after: int = 0) -> MemoryTail | None:
+        self._delete_old()
         log = self._logs.get(turn_id)
         return None if log is None else MemoryTail(log, after)
 
-    async def drop(self, turn_id: str) -> None:
+    async def delete(self, turn_id: str) -> None:
         self._finished.pop(turn_id, None)
         log = self._logs.pop(turn_id, None)
         if log is not None:
-            log.is_dropped = True
+            log.is_deleted = True
             log.wake()
 
-    def _forget_old(self) -> None:
+    def _delete_old(self) -> None:
         """Readers that are still in an old log keep their own reference to it and finish undisturbed."""
         horizon_s = self._clock.monotonic() - self._replay_window_s
         while self._finished:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from itertools import islice
 
-WOKEN_IN_A_ROUND = 32
+WAKES_PER_ROUND = 32
 
 
 class WakeQueue:
@@ -32,7 +32,7 @@ class WakeQueue:
 
     def _wake_some(self) -> None:
         self._is_scheduled = False
-        for event in list(islice(self._waiting, WOKEN_IN_A_ROUND)):
+        for event in list(islice(self._waiting, WAKES_PER_ROUND)):
             del self._waiting[event]
             event.set()
         self._schedule()

@@ -17,31 +17,31 @@ from connexion.security import NO_VALUE, BearerSecurityHandler
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openapi_server.accounts.accounts import Accounts
-from openapi_server.http.problems import BY_STATUS, problem_answer
+from openapi_server.accounts.accounts import AccountService
+from openapi_server.http.problems import ERRORS_BY_STATUS, make_error_response
 from openapi_server.models.errors import ChatError, Forbidden, InvalidToken
-from openapi_server.models.user import Person, Role
+from openapi_server.models.user import AuthenticatedUser, Role
 from openapi_server.spec import load_spec
 
-EXTENSION = "zoochat.person"
-PERSON, REFUSAL = "person", "refusal"
+USER_EXTENSION = "zoochat.person"
+USER_KEY, ERROR_KEY = "person", "refusal"
 # RFC 6750, section 2.1. Ours are 400 characters long; what is longer is not worth a look.
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]{1,4096}=*)", re.IGNORECASE)
 
-InfoFunction = Callable[[Accounts, str], Awaitable[Person]]
+InfoFunction = Callable[[AccountService, str], Awaitable[AuthenticatedUser]]
 
 log = structlog.get_logger(__name__)
 
 
-async def person_of(accounts: Accounts, token: str) -> Person:
+async def authenticate_token(accounts: AccountService, token: str) -> AuthenticatedUser:
     """Whose the access token is; named as `x-bearerInfoFunc` in `openapi.yaml`."""
-    return await accounts.who(token)
+    return await accounts.authenticate(token)
 
 
-class Bearer(BearerSecurityHandler):  # type: ignore[misc]  # Connexion has no types
+class BearerTokenHandler(BearerSecurityHandler):  # type: ignore[misc]  # Connexion has no types
     """Connexion's handler of the scheme, which hands a refusal on instead of raising it."""
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: AccountService) -> None:
         self._accounts = accounts
 
     def _get_verify_func(self, info_function: InfoFunction) -> Callable[[ConnexionRequest], Awaitable[object]]:
@@ -50,18 +50,18 @@ class Bearer(BearerSecurityHandler):  # type: ignore[misc]  # Connexion has no t
             if not given:
                 return NO_VALUE
             try:
-                return {PERSON: await info_function(self._accounts, _token(given))}
+                return {USER_KEY: await info_function(self._accounts, _parse_token(given))}
             except ChatError as error:
-                return {REFUSAL: error}
+                return {ERROR_KEY: error}
             except Exception:
                 # Connexion would go on to the next alternative, and let the caller in as nobody.
                 log.exception("unexpected_error")
-                return {REFUSAL: ChatError()}
+                return {ERROR_KEY: ChatError()}
 
         return verify
 
 
-class Gate:
+class AuthenticationMiddleware:
     """ASGI middleware behind Connexion's security: refuses, or leaves the `Person` for those behind it."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -73,23 +73,23 @@ class Gate:
             return
         extensions = scope["extensions"]
         found = extensions.get("connexion_context", {}).get("token_info", {})
-        role = minimum_role(extensions["connexion_routing"].get("operation_id"))
-        refusal = found.get(REFUSAL) or _refusal(found.get(PERSON), role)
+        role = get_minimum_role(extensions["connexion_routing"].get("operation_id"))
+        refusal = found.get(ERROR_KEY) or _check_role(found.get(USER_KEY), role)
         if refusal is not None:
-            await problem_answer(refusal)(scope, receive, send)
+            await make_error_response(refusal)(scope, receive, send)
             return
-        extensions[EXTENSION] = found.get(PERSON)
+        extensions[USER_EXTENSION] = found.get(USER_KEY)
         await self._app(scope, receive, send)
 
 
-def person_in(scope: Scope) -> Person | None:
+def get_user(scope: Scope) -> AuthenticatedUser | None:
     """Who is calling; None for a visitor without an account."""
-    person: Person | None = scope["extensions"].get(EXTENSION)
+    person: AuthenticatedUser | None = scope["extensions"].get(USER_EXTENSION)
     return person
 
 
 @functools.cache
-def minimum_role(operation_id: str | None) -> Role | None:
+def get_minimum_role(operation_id: str | None) -> Role | None:
     """What the spec's `x-minimum-role` says of the operation."""
     for path in load_spec()["paths"].values():
         for operation in path.values():
@@ -98,7 +98,7 @@ def minimum_role(operation_id: str | None) -> Role | None:
     return None
 
 
-def _token(given: Sequence[str]) -> str:
+def _parse_token(given: Sequence[str]) -> str:
     """The one token in the `Authorization` headers: of two, nobody can say which one is meant."""
     match = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
     if match is None:
@@ -106,9 +106,9 @@ def _token(given: Sequence[str]) -> str:
     return match[1]
 
 
-def _refusal(person: Person | None, role: Role | None) -> ChatError | None:
+def _check_role(person: AuthenticatedUser | None, role: Role | None) -> ChatError | None:
     if role is None:
         return None
     if person is None:
-        return BY_STATUS[401]
+        return ERRORS_BY_STATUS[401]
     return None if person.may_act_as(role) else Forbidden(f"This is for people with the role {role} or above.")

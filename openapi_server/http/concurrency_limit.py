@@ -11,52 +11,52 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-EXTENSION = "zoochat.admission"
+SLOT_EXTENSION = "zoochat.admission"
 
 # The server's own: who watches it must not queue behind those whom it serves.
-UNQUEUED = frozenset({"/health", "/ready", "/system_health", "/metrics"})
+UNLIMITED_PATHS = frozenset({"/health", "/ready", "/system_health", "/metrics"})
 
 
-class Place:
+class ConcurrencySlot:
     """One request's place. Giving it back twice is giving it back once."""
 
     def __init__(self, places: asyncio.Semaphore) -> None:
-        self._places = places
+        self._semaphore = places
         self._is_held = True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         if self._is_held:
             self._is_held = False
-            self._places.release()
+            self._semaphore.release()
 
 
-class Admission:
+class ConcurrencyLimitMiddleware:
     """ASGI middleware in front of Connexion: `places` requests at once, in the order of their arrival."""
 
-    def __init__(self, app: ASGIApp, *, places: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_concurrent: int) -> None:
         self._app = app
-        self._places = asyncio.Semaphore(places)
+        self._semaphore = asyncio.Semaphore(max_concurrent)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in UNQUEUED:
+        if scope["type"] != "http" or scope["path"] in UNLIMITED_PATHS:
             await self._app(scope, receive, send)
             return
-        await self._places.acquire()
-        place = Place(self._places)
+        await self._semaphore.acquire()
+        place = ConcurrencySlot(self._semaphore)
 
         async def send_and_leave(message: Message) -> None:
-            place.give_back()
+            place.release()
             await send(message)
 
         try:
-            scope.setdefault("extensions", {})[EXTENSION] = place
+            scope.setdefault("extensions", {})[SLOT_EXTENSION] = place
             await self._app(scope, receive, send_and_leave)
         finally:
-            place.give_back()
+            place.release()
 
 
-def give_place_back(scope: Scope) -> None:
+def release_slot(scope: Scope) -> None:
     """Say that the request's work goes on on the event loop, where it is in nobody's way."""
-    place = scope["extensions"].get(EXTENSION)
+    place = scope["extensions"].get(SLOT_EXTENSION)
     if place is not None:
-        place.give_back()
+        place.release()

@@ -16,12 +16,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi_server.http.problems import problem_answer
+from openapi_server.http.problems import make_error_response
 from openapi_server.models.errors import ChatError
 
-EXPOSED = "X-Streaming-Session-Id, Location, Retry-After, RateLimit, RateLimit-Policy, ETag, X-Request-Id"
-METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
-REQUEST_HEADERS = (
+EXPOSED_HEADERS = "X-Streaming-Session-Id, Location, Retry-After, RateLimit, RateLimit-Policy, ETag, X-Request-Id"
+ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
+ALLOWED_HEADERS = (
     "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer, "
     "X-Device-ID, X-Request-Id"
 )
@@ -43,7 +43,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         request = Headers(scope=scope)
-        exchange = _Exchange(scope, self._cors_headers(request), _request_id(request), send)
+        exchange = _Exchange(scope, self._cors_headers(request), _choose_request_id(request), send)
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
             try:
                 await self._serve(request, scope, receive, exchange)
@@ -53,7 +53,7 @@ class Edge:
     async def _serve(self, request: Headers, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         if scope["method"] == "OPTIONS":
             # A preflight never reaches the operations, and asking for the options of anything is harmless.
-            await _options()(scope, receive, exchange.send)
+            await _make_preflight_response()(scope, receive, exchange.send)
             return
         try:
             await self._app(scope, receive, exchange.send)
@@ -62,13 +62,13 @@ class Edge:
             if exchange.status is not None:
                 # The answer is under way: only cutting the connection tells the client that it is not whole.
                 raise
-            await problem_answer(ChatError())(scope, receive, exchange.send)
+            await make_error_response(ChatError())(scope, receive, exchange.send)
 
     def _cors_headers(self, request: Headers) -> dict[str, str]:
         origin = request.get("origin")
         headers = {
             "Access-Control-Allow-Origin": origin if origin in self._origins and origin else self._origins[0],
-            "Access-Control-Expose-Headers": EXPOSED,
+            "Access-Control-Expose-Headers": EXPOSED_HEADERS,
         }
         return headers | ({"Access-Control-Allow-Credentials": "true"} if origin in self._origins else {})
 
@@ -92,7 +92,7 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             for name, value in self._added.items():
                 headers[name] = value
-            headers["Vary"] = _and_origin(headers.getlist("vary"))
+            headers["Vary"] = _add_origin(headers.getlist("vary"))
             headers["X-Request-Id"] = self.request_id
         await self._send(message)
 
@@ -107,25 +107,25 @@ class _Exchange:
         )
 
 
-def _and_origin(varies_by: Sequence[str]) -> str:
+def _add_origin(varies_by: Sequence[str]) -> str:
     """What the answer varies by already, in however many headers, and the origin."""
     names = [name.strip() for value in varies_by for name in value.split(",")]
     return ", ".join(names if "origin" in map(str.lower, names) else [*names, "Origin"])
 
 
-def _options() -> Response:
+def _make_preflight_response() -> Response:
     return Response(
         status_code=204,
         headers={
-            "Allow": METHODS,
-            "Access-Control-Allow-Methods": METHODS,
-            "Access-Control-Allow-Headers": REQUEST_HEADERS,
+            "Allow": ALLOWED_METHODS,
+            "Access-Control-Allow-Methods": ALLOWED_METHODS,
+            "Access-Control-Allow-Headers": ALLOWED_HEADERS,
             "Access-Control-Max-Age": str(PREFLIGHT_MAX_AGE_S),
         },
     )
 
 
-def _request_id(request: Headers) -> str:
+def _choose_request_id(request: Headers) -> str:
     """The caller's own, when it is short and plain enough to stand in a log; else a new one."""
     given = request.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)

@@ -15,15 +15,15 @@ from openapi_server.clock import DeadlineTimer
 T = TypeVar("T")
 
 # Where the server's protocol leaves the transport of a connection, for those who must be dropped without a word.
-TRANSPORT = "zoochat.transport"
+TRANSPORT_EXTENSION = "zoochat.transport"
 
 log = structlog.get_logger(__name__)
 
 
-async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+async def run_until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
     """Do the work, but stop it as soon as the client has left; None when it did."""
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_left(receive))
+    leaving = asyncio.create_task(_wait_for_disconnect(receive))
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -33,12 +33,12 @@ async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | Non
     return None if working.cancelled() else working.result()
 
 
-async def _left(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-class Patience:
+class SendTimeout:
     """A `send` that drops the connection when one message is not taken within `timeout_s` seconds.
 
     Dropped, not closed: closing would first wait for the client to take what is buffered for it.
@@ -46,25 +46,25 @@ class Patience:
 
     def __init__(self, send: Send, scope: Scope, timeout_s: float) -> None:
         self._send = send
-        self._transport = scope.get("extensions", {}).get(TRANSPORT)
+        self._transport = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
         self._timeout_s = timeout_s
-        self._alarm = DeadlineTimer(self._drop)
+        self._timer = DeadlineTimer(self._drop)
 
     async def __call__(self, message: Message) -> None:
-        self._alarm.set(self._timeout_s)
+        self._timer.set(self._timeout_s)
         await self._send(message)
-        self._alarm.clear()
+        self._timer.clear()
         if message.get("more_body") and self._transport is not None and self._transport.is_closing():
             # Dropped, by us or by the kernel. uvicorn would take all the rest without a word: read nothing more for it.
             raise asyncio.CancelledError
 
-    def __enter__(self) -> Patience:
+    def __enter__(self) -> SendTimeout:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._alarm.cancel()
+        self._timer.cancel()
 
     def _drop(self) -> None:
         log.info("reader_dropped", timeout_s=self._timeout_s)

@@ -23,13 +23,13 @@ from openapi_server.models.errors import (
     Problem,
     UnsupportedMediaType,
 )
-from openapi_server.wire.problem import PROBLEM_JSON, problem_object
-from openapi_server.wire.sse import compact_json
+from openapi_server.wire.problem import PROBLEM_JSON, encode_problem
+from openapi_server.wire.sse import encode_json
 
 log = structlog.get_logger(__name__)
 
 # What frameworks raise by status, in our words. Their own texts stay inside.
-BY_STATUS: dict[int, ChatError] = {
+ERRORS_BY_STATUS: dict[int, ChatError] = {
     400: InvalidInput(),
     401: LoginRequired("Log in with POST /auth/login, and send the access token as Authorization: Bearer."),
     404: NotFound("Nothing lives at this address. GET / shows the way."),
@@ -40,57 +40,57 @@ BY_STATUS: dict[int, ChatError] = {
 }
 
 
-def problem_answer(error: ChatError) -> JSONResponse:
+def make_error_response(error: ChatError) -> JSONResponse:
     """The error as an ASGI answer."""
-    return problem_json(error.problem, _headers(error))
+    return make_problem_response(error.problem, _make_headers(error))
 
 
-def problem_json(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def make_problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """A problem that is only a value by now, such as a stored turn's, as an ASGI answer."""
-    return JSONResponse(problem_object(problem), problem.status, headers, PROBLEM_JSON)
+    return JSONResponse(encode_problem(problem), problem.status, headers, PROBLEM_JSON)
 
 
 def add_error_handlers(app: FlaskApp) -> None:
     """Give every exception that can leave Connexion our shape."""
-    app.add_error_handler(ChatError, _ours)
-    app.add_error_handler(ProblemException, _frameworks)
-    app.add_error_handler(HTTPException, _frameworks)
-    app.add_error_handler(Exception, _unexpected)
+    app.add_error_handler(ChatError, _handle_chat_error)
+    app.add_error_handler(ProblemException, _handle_framework_error)
+    app.add_error_handler(HTTPException, _handle_framework_error)
+    app.add_error_handler(Exception, _handle_unexpected_error)
 
 
-def _ours(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
+def _handle_chat_error(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
     assert isinstance(error, ChatError)  # noqa: S101  # registered for this type only
-    return _response(error)
+    return _make_connexion_response(error)
 
 
-def _frameworks(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
+def _handle_framework_error(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
     status: int = error.status_code if isinstance(error, HTTPException) else getattr(error, "status", 500)
-    known = BY_STATUS.get(status)
+    known = ERRORS_BY_STATUS.get(status)
     if known is None:
         log.error("framework_error", status=status, error=repr(error))
-    response = _response(known or ChatError())
+    response = _make_connexion_response(known or ChatError())
     allow = (getattr(error, "headers", None) or {}).get("Allow")
     if allow:
         response.headers["Allow"] = allow
     return response
 
 
-def _unexpected(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
+def _handle_unexpected_error(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
     log.error("unexpected_error", exc_info=error)
-    return _response(ChatError())
+    return _make_connexion_response(ChatError())
 
 
-def _response(error: ChatError) -> ConnexionResponse:
+def _make_connexion_response(error: ChatError) -> ConnexionResponse:
     return ConnexionResponse(
         status_code=error.status,
         content_type=PROBLEM_JSON,
         mimetype=PROBLEM_JSON,
-        body=compact_json(problem_object(error.problem)),
-        headers=_headers(error),
+        body=encode_json(encode_problem(error.problem)),
+        headers=_make_headers(error),
     )
 
 
-def _headers(error: ChatError) -> dict[str, str]:
+def _make_headers(error: ChatError) -> dict[str, str]:
     headers = {"Cache-Control": "no-store", **error.headers}
     if error.status == 401:
         # RFC 6750, section 3: a caller who brought nothing is not told of an error.

@@ -12,7 +12,7 @@ import re
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi_server.http.problems import problem_answer
+from openapi_server.http.problems import make_error_response
 from openapi_server.models.errors import (
     BodyTooLarge,
     ChatError,
@@ -25,16 +25,16 @@ from openapi_server.models.errors import (
 
 MAX_HEADER_BYTES = 32_768
 MAX_PATH_BYTES = 2_048
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 # int() gives up at 4,300 digits, with an error that is not ours.
-_LENGTH = re.compile(r"[0-9]{1,18}")
+_CONTENT_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
-class ClientLeft(Exception):
+class ClientDisconnected(Exception):
     """The client went away before its request was whole: nobody is there to answer."""
 
 
-class Guard:
+class RequestLimitsMiddleware:
     """ASGI middleware in front of Connexion. Reads the body whole, so what follows has its true length."""
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int, request_timeout_s: float) -> None:
@@ -51,43 +51,43 @@ class Guard:
             async with asyncio.timeout(self._request_timeout_s):
                 body = await self._read_body(headers, receive)
         except ChatError as error:
-            await problem_answer(error)(scope, receive, send)
+            await make_error_response(error)(scope, receive, send)
         except TimeoutError:
-            await problem_answer(RequestTimeout(headers={"Connection": "close"}))(scope, receive, send)
-        except ClientLeft:
+            await make_error_response(RequestTimeout(headers={"Connection": "close"}))(scope, receive, send)
+        except ClientDisconnected:
             return
         else:
-            await self._app(_with_length(scope, len(body)), _replay(body, receive), send)
+            await self._app(_set_content_length(scope, len(body)), _replay_body(body, receive), send)
 
     async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
         if int(headers.get("content-length", "0")) > self._max_body_bytes:
-            raise self._too_large()
+            raise self._make_too_large_error()
         body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise ClientLeft
+                raise ClientDisconnected
             body += message.get("body", b"")
             if len(body) > self._max_body_bytes:
-                raise self._too_large()
+                raise self._make_too_large_error()
             if not message.get("more_body", False):
                 return bytes(body)
 
-    def _too_large(self) -> BodyTooLarge:
+    def _make_too_large_error(self) -> BodyTooLarge:
         detail = f"A request body may have {self._max_body_bytes} bytes."
         # The rest of the body would be read as the next request.
         return BodyTooLarge(detail, headers={"Connection": "close"})
 
 
 def _check_head(scope: Scope) -> Headers:
-    if _CONTROL.search(scope["path"]) or len(scope["path"]) > MAX_PATH_BYTES:
+    if _CONTROL_CHARACTER.search(scope["path"]) or len(scope["path"]) > MAX_PATH_BYTES:
         raise _refused("path", f"must be at most {MAX_PATH_BYTES} characters without control characters")
     if not scope["query_string"].isascii():
         raise _refused("query", "must be percent-encoded")
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
         raise HeadersTooLarge(f"Request headers may have {MAX_HEADER_BYTES} bytes.")
     headers = Headers(scope=scope)
-    if not _LENGTH.fullmatch(headers.get("content-length", "0")):
+    if not _CONTENT_LENGTH.fullmatch(headers.get("content-length", "0")):
         raise _refused("Content-Length", "must be a number")
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body without Content-Encoding.")
@@ -101,13 +101,13 @@ def _refused(field: str, message: str) -> InvalidInput:
     return InvalidInput(f"{field}: {message}", errors=(FieldError(field, message),))
 
 
-def _with_length(scope: Scope, length: int) -> Scope:
+def _set_content_length(scope: Scope, length: int) -> Scope:
     """Connexion takes a body without Content-Length for none at all: say the length, however the body came."""
     kept = [(name, value) for name, value in scope["headers"] if name not in (b"content-length", b"transfer-encoding")]
     return {**scope, "headers": [*kept, (b"content-length", str(length).encode())] if length else kept}
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def _replay_body(body: bytes, receive: Receive) -> Receive:
     """A receive channel that gives the body once, and then whatever the connection has to say."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

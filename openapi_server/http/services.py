@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openapi_server.accounts.accounts import Accounts
+from openapi_server.accounts.accounts import AccountService
 from openapi_server.config import Settings
 from openapi_server.engine.turn_engine import TurnEngine
-from openapi_server.knowledge.admin.animal_admin import Keepers
-from openapi_server.knowledge.admin.drafts import Drafts
-from openapi_server.moderation.admin.rule_admin import RuleKeeping
+from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
+from openapi_server.knowledge.admin.drafts import DraftAdmin
+from openapi_server.moderation.admin.rule_admin import RuleAdmin
 from openapi_server.protocols import (
     AuditTrail,
     Clock,
@@ -17,7 +17,7 @@ from openapi_server.protocols import (
     EventLog,
     Knowledge,
     Moderator,
-    PrivacyStore,
+    PersonalDataStore,
     Provider,
     ReplyModerator,
     Store,
@@ -33,16 +33,16 @@ class Services:
     store: Store
     event_log: EventLog
     knowledge: Knowledge
-    keepers: Keepers
-    drafts: Drafts
-    keepers_voice: Provider
+    animal_admin: AnimalAdmin
+    drafts: DraftAdmin
+    offline_provider: Provider
     moderator: Moderator
     reply_moderator: ReplyModerator
-    rules: RuleKeeping
+    rule_admin: RuleAdmin
     provider: Provider
     engine: TurnEngine
-    accounts: Accounts
+    accounts: AccountService
     credits: CreditStore
-    privacy: PrivacyStore
+    personal_data: PersonalDataStore
     audit: AuditTrail
     started_s: float

@@ -13,7 +13,7 @@ MAX_DEPTH = 32
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-def parse(raw: bytes) -> object:
+def parse_json(raw: bytes) -> object:
     """The value of one JSON text, or `InvalidInput` that says what is wrong and where.
 
     Refused beside bad syntax: other encodings, `NaN`, `Infinity` and what Python rounds to it (`1e400`), a key twice
@@ -24,7 +24,7 @@ def parse(raw: bytes) -> object:
     {'message': 'Hello!'}
     """
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_build_object, parse_constant=_reject_constant)
     except UnicodeDecodeError:
         raise _refused("body", "must be UTF-8") from None
     except RecursionError:
@@ -34,7 +34,7 @@ def parse(raw: bytes) -> object:
     except ValueError:
         # json.loads has no other ValueError than the interpreter's limit on the digits of an integer.
         raise _refused("body", "holds a number that is too long") from None
-    for path, part, depth in _walk(value):
+    for path, part, depth in _iterate_values(value):
         if depth > MAX_DEPTH:
             raise _refused("body", f"must not be nested deeper than {MAX_DEPTH} levels")
         if isinstance(part, str) and _UNSTORABLE.search(part):
@@ -44,20 +44,20 @@ def parse(raw: bytes) -> object:
     return value
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     value: dict[str, object] = {}
     for name, part in pairs:
         if name in value:
-            raise _refused(_printable(name), "is there twice")
+            raise _refused(_escape_name(name), "is there twice")
         value[name] = part
     return value
 
 
-def _constant(name: str) -> object:
+def _reject_constant(name: str) -> object:
     raise _refused("body", f"{name} is not JSON")
 
 
-def _walk(value: object) -> Iterator[tuple[str, object, int]]:
+def _iterate_values(value: object) -> Iterator[tuple[str, object, int]]:
     """Every key and value with its path and depth; a stack of our own, because depth is what we guard against."""
     stack: list[tuple[str, object, int]] = [("body", value, 0)]
     while stack:
@@ -66,12 +66,12 @@ def _walk(value: object) -> Iterator[tuple[str, object, int]]:
         if isinstance(part, dict):
             for key, child in part.items():
                 yield "body", key, depth
-                stack.append((_printable(key) if path == "body" else f"{path}.{_printable(key)}", child, depth + 1))
+                stack.append((_escape_name(key) if path == "body" else f"{path}.{_escape_name(key)}", child, depth + 1))
         elif isinstance(part, list):
             stack.extend((f"{path}[{index}]", child, depth + 1) for index, child in enumerate(part))
 
 
-def _printable(name: str) -> str:
+def _escape_name(name: str) -> str:
     return name.encode("unicode_escape").decode()[:64]
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from openapi_server.http.disconnect import TRANSPORT
+from openapi_server.http.disconnect import TRANSPORT_EXTENSION
 
 # What the kernel may hold for one reader. By default it grows to megabytes for each that does not read.
 SEND_BUFFER_BYTES = 65_536
 
 
-class Connection(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol with the two deadlines that it lacks.
 
     A request's head must be there `head_timeout_s` after the connection or the head began. Bytes that the peer's kernel
@@ -36,34 +36,34 @@ class Connection(HttpToolsProtocol):
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self._peer_timeout_s * 1000))
-        self._await_head()
+        self._start_head_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        extensions: dict[str, Any] = {TRANSPORT: self.transport}
+        extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
         self.scope["extensions"] = extensions
-        self._await_head()
+        self._start_head_timer()
 
     def on_headers_complete(self) -> None:
-        self._head_is_here()
+        self._cancel_head_timer()
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_is_here()
+        self._cancel_head_timer()
         super().connection_lost(exc)
 
-    def _await_head(self) -> None:
+    def _start_head_timer(self) -> None:
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(self._head_timeout_s, self.transport.abort)
 
-    def _head_is_here(self) -> None:
+    def _cancel_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
 
-def connection_class(*, head_timeout_s: float, peer_timeout_s: float) -> type[asyncio.Protocol]:
+def make_protocol_class(*, head_timeout_s: float, peer_timeout_s: float) -> type[asyncio.Protocol]:
     """The protocol for `uvicorn.Config(http=...)`, which only ever calls it."""
-    made: Any = partial(Connection, head_timeout_s=head_timeout_s, peer_timeout_s=peer_timeout_s)
+    made: Any = partial(HttpProtocol, head_timeout_s=head_timeout_s, peer_timeout_s=peer_timeout_s)
     protocol: type[asyncio.Protocol] = made
     return protocol

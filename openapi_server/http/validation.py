@@ -13,7 +13,7 @@ from jsonschema.validators import extend
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
-from openapi_server.http.strict_json import parse
+from openapi_server.http.strict_json import parse_json
 from openapi_server.models.errors import FieldError, InvalidInput
 
 TYPE_NAMES = {
@@ -26,16 +26,16 @@ TYPE_NAMES = {
 }
 
 
-def _ecma_pattern(validator: Any, pattern: str, instance: object, schema: object) -> Iterator[ValidationError]:
+def _check_ecma_pattern(validator: Any, pattern: str, instance: object, schema: object) -> Iterator[ValidationError]:
     r"""OpenAPI patterns are ECMA 262's, where `$` is the end; Python's also matches before a last line feed."""
     if isinstance(instance, str) and not re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), instance):
         yield ValidationError("does not match the pattern")
 
 
-RequestSchema = extend(Draft4RequestValidator, {"pattern": _ecma_pattern})  # type: ignore[no-untyped-call]
+RequestSchemaValidator = extend(Draft4RequestValidator, {"pattern": _check_ecma_pattern})  # type: ignore[no-untyped-call]
 
 
-class StrictJsonBody(JSONRequestBodyValidator):  # type: ignore[misc]  # Connexion has no types
+class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Connexion has no types
     """Request bodies of `application/json`."""
 
     async def wrap_receive(self, receive: Receive, *, scope: Scope) -> tuple[Receive, Scope]:
@@ -45,14 +45,14 @@ class StrictJsonBody(JSONRequestBodyValidator):  # type: ignore[misc]  # Connexi
         return wrapped
 
     async def _parse(self, stream: Any, scope: Scope) -> object:
-        return parse(b"".join([part async for part in stream]))
+        return parse_json(b"".join([part async for part in stream]))
 
     def _validate(self, body: object) -> None:
-        schema = RequestSchema(self._schema, format_checker=Draft4Validator.FORMAT_CHECKER)
-        _refuse(schema.iter_errors(body), "body")
+        schema = RequestSchemaValidator(self._schema, format_checker=Draft4Validator.FORMAT_CHECKER)
+        _raise_errors(schema.iter_errors(body), "body")
 
 
-class Parameters(ParameterValidator):  # type: ignore[misc]  # Connexion has no types
+class StrictParameterValidator(ParameterValidator):  # type: ignore[misc]  # Connexion has no types
     """Path, query, header and cookie parameters."""
 
     @staticmethod
@@ -61,28 +61,31 @@ class Parameters(ParameterValidator):  # type: ignore[misc]  # Connexion has no 
     ) -> None:
         name = str(param["name"])
         if value is not None:
-            _refuse(
-                RequestSchema(param["schema"], format_checker=Draft4Validator.FORMAT_CHECKER).iter_errors(value), name
+            _raise_errors(
+                RequestSchemaValidator(param["schema"], format_checker=Draft4Validator.FORMAT_CHECKER).iter_errors(
+                    value
+                ),
+                name,
             )
         elif param.get("required"):
             raise InvalidInput(f"{name}: is required", errors=(FieldError(name, "is required"),))
 
 
-VALIDATOR_MAP = {"body": {"application/json": StrictJsonBody}, "parameter": Parameters}
+VALIDATOR_MAP = {"body": {"application/json": StrictBodyValidator}, "parameter": StrictParameterValidator}
 
 
-def _refuse(errors: Iterable[Any], whole: str) -> None:
+def _raise_errors(errors: Iterable[Any], root_name: str) -> None:
     """Raise one problem for all that is wrong; a field is named once, with the first thing that is wrong with it."""
     found: dict[str, FieldError] = {}
     for error in errors:
-        field_error = _field_error(error, whole)
+        field_error = _make_field_error(error, root_name)
         found.setdefault(field_error.field, field_error)
     if found:
         first = next(iter(found.values()))
         raise InvalidInput(f"{first.field}: {first.message}", errors=tuple(found.values()))
 
 
-def _field_error(error: Any, whole: str) -> FieldError:
+def _make_field_error(error: Any, root_name: str) -> FieldError:
     path = [str(part) for part in error.absolute_path]
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
@@ -91,10 +94,10 @@ def _field_error(error: Any, whole: str) -> FieldError:
         known = set(error.schema.get("properties", {}))
         unknown = next(name for name in error.instance if name not in known)
         return FieldError(".".join([*path, unknown])[:128], "is not known here")
-    return FieldError(".".join(path) or whole, _sentence(error))
+    return FieldError(".".join(path) or root_name, _describe_error(error))
 
 
-def _sentence(error: Any) -> str:
+def _describe_error(error: Any) -> str:
     """What would be right. Never the value that was sent: it may be long, or private."""
     limit = error.validator_value
     match error.validator:

@@ -7,55 +7,55 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from openapi_server.accounts.accounts import Granted
-from openapi_server.http.async_handlers import Call, on_loop
-from openapi_server.http.audit import noted
-from openapi_server.models.audit import Actor, Deed
+from openapi_server.accounts.accounts import TokenGrant
+from openapi_server.http.async_handlers import RequestContext, async_handler
+from openapi_server.http.audit import record_audit
+from openapi_server.models.audit import Actor, AuditAction
 from openapi_server.models.errors import BadCredentials
-from openapi_server.models.user import Person
+from openapi_server.models.user import AuthenticatedUser
 
 
-@on_loop
-async def login(call: Call, body: dict[str, Any]) -> ASGIApp:
+@async_handler
+async def login(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     try:
-        granted = await call.services.accounts.login(body["username"], body["password"])
+        granted = await context.services.accounts.login(body["username"], body["password"])
     except BadCredentials:
-        await noted(call, Deed.LOGIN_REFUSED, await _known_name(call, body["username"]))
+        await record_audit(context, AuditAction.LOGIN_REFUSED, await _find_known_name(context, body["username"]))
         raise
-    await noted(call, Deed.LOGIN, granted.username, Actor(granted.role, granted.username))
-    return _granted(granted)
+    await record_audit(context, AuditAction.LOGIN, granted.username, Actor(granted.role, granted.username))
+    return _token_response(granted)
 
 
-@on_loop
-async def refresh_login(call: Call, body: dict[str, Any]) -> ASGIApp:
-    return _granted(await call.services.accounts.refresh(body["refreshToken"]))
+@async_handler
+async def refresh_login(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+    return _token_response(await context.services.accounts.refresh(body["refreshToken"]))
 
 
-@on_loop
-async def logout(call: Call) -> ASGIApp:
-    await call.services.accounts.logout(caller(call))
+@async_handler
+async def logout(context: RequestContext) -> ASGIApp:
+    await context.services.accounts.logout(get_caller(context))
     return Response(status_code=204)
 
 
-@on_loop
-async def me(call: Call) -> ASGIApp:
-    person = caller(call)
+@async_handler
+async def me(context: RequestContext) -> ASGIApp:
+    person = get_caller(context)
     body = {"username": person.username, "role": person.role, "children": list(person.children)}
     return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
 
-def caller(call: Call) -> Person:
+def get_caller(context: RequestContext) -> AuthenticatedUser:
     """Who is calling an operation that requires a login: the gate has let nobody else through."""
-    assert call.person is not None  # noqa: S101  # see `security` of the operation in openapi.yaml
-    return call.person
+    assert context.user is not None  # noqa: S101  # see `security` of the operation in openapi.yaml
+    return context.user
 
 
-async def _known_name(call: Call, username: str) -> str | None:
+async def _find_known_name(context: RequestContext, username: str) -> str | None:
     """Only a name that somebody has is noted: people type their passwords into the wrong field."""
-    return username if await call.services.accounts.is_known(username) else None
+    return username if await context.services.accounts.has_user(username) else None
 
 
-def _granted(granted: Granted) -> ASGIApp:
+def _token_response(granted: TokenGrant) -> ASGIApp:
     body = {
         "accessToken": granted.access_token,
         "refreshToken": granted.refresh_token,

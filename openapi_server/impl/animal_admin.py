@@ -7,127 +7,131 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from openapi_server.http.async_handlers import Call, on_loop
-from openapi_server.http.audit import noted
-from openapi_server.impl.accounts import caller
-from openapi_server.knowledge.admin.animal_admin import Edit
+from openapi_server.http.async_handlers import RequestContext, async_handler
+from openapi_server.http.audit import record_audit
+from openapi_server.impl.accounts import get_caller
+from openapi_server.knowledge.admin.animal_admin import AnimalEdit
 from openapi_server.models.animal import Animal, Prompt
-from openapi_server.models.audit import Deed
-from openapi_server.models.document import Document, KeptAnimal
+from openapi_server.models.audit import AuditAction
+from openapi_server.models.document import Document, VersionedDocument
 from openapi_server.models.errors import AnimalNotFound, FieldError, InvalidInput, VersionRequired
 from openapi_server.models.turn import AgeGroup
 from openapi_server.providers.prompt import system_prompt
 from openapi_server.wire.animal_admin import (
-    change_object,
-    config_object,
-    document_object,
-    document_of,
-    facts_object,
-    settings_of,
+    decode_document,
+    decode_settings,
+    encode_change,
+    encode_document,
+    encode_facts,
+    encode_settings,
 )
-from openapi_server.wire.etags import etag, versions_in
+from openapi_server.wire.etags import encode_etag, parse_if_match
 
 PRIVATE = {"Cache-Control": "no-store"}
 
 
-@on_loop
-async def create_animal(call: Call, body: dict[str, Any]) -> ASGIApp:
-    kept = await call.services.keepers.add(document_of(body), caller(call).username)
-    await noted(call, Deed.ANIMAL_CHANGED, kept.animal_id)
-    return shown(kept, document_object(kept.document), 201, Location=f"/animal/{kept.animal_id}")
+@async_handler
+async def create_animal(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+    kept = await context.services.animal_admin.create_animal(decode_document(body), get_caller(context).username)
+    await record_audit(context, AuditAction.ANIMAL_CHANGED, kept.document_id)
+    return shown(kept, encode_document(kept.document), 201, Location=f"/animal/{kept.document_id}")
 
 
-@on_loop
-async def replace_animal(call: Call, animal_id: str, body: dict[str, Any]) -> ASGIApp:
-    kept = await call.services.keepers.replace(edit_of(call, animal_id), sent_document(animal_id, body))
-    await noted(call, Deed.ANIMAL_CHANGED, animal_id)
-    return shown(kept, document_object(kept.document))
+@async_handler
+async def replace_animal(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
+    kept = await context.services.animal_admin.replace_animal(
+        edit_of(context, animal_id), sent_document(animal_id, body)
+    )
+    await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
+    return shown(kept, encode_document(kept.document))
 
 
-@on_loop
-async def delete_animal(call: Call, animal_id: str) -> ASGIApp:
-    await call.services.keepers.remove(edit_of(call, animal_id))
-    await noted(call, Deed.ANIMAL_CHANGED, animal_id)
+@async_handler
+async def delete_animal(context: RequestContext, animal_id: str) -> ASGIApp:
+    await context.services.animal_admin.delete_animal(edit_of(context, animal_id))
+    await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
     return Response(status_code=204)
 
 
-@on_loop
-async def get_animal_document(call: Call, animal_id: str) -> ASGIApp:
-    kept = await call.services.keepers.read(animal_id)
-    return shown(kept, document_object(kept.document))
+@async_handler
+async def get_animal_document(context: RequestContext, animal_id: str) -> ASGIApp:
+    kept = await context.services.animal_admin.get_document(animal_id)
+    return shown(kept, encode_document(kept.document))
 
 
-@on_loop
-async def get_animal_config(call: Call, animal_id: str) -> ASGIApp:
-    kept = await call.services.keepers.read(animal_id)
-    return shown(kept, config_object(kept.document))
+@async_handler
+async def get_animal_config(context: RequestContext, animal_id: str) -> ASGIApp:
+    kept = await context.services.animal_admin.get_document(animal_id)
+    return shown(kept, encode_settings(kept.document))
 
 
-@on_loop
-async def set_animal_config(call: Call, animal_id: str, body: dict[str, Any]) -> ASGIApp:
-    kept = await call.services.keepers.configure(edit_of(call, animal_id), settings_of(body))
-    await noted(call, Deed.ANIMAL_CHANGED, animal_id)
-    return shown(kept, config_object(kept.document))
+@async_handler
+async def set_animal_config(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
+    kept = await context.services.animal_admin.update_settings(edit_of(context, animal_id), decode_settings(body))
+    await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
+    return shown(kept, encode_settings(kept.document))
 
 
-@on_loop
-async def get_animal_facts(call: Call, animal_id: str) -> ASGIApp:
-    kept = await call.services.keepers.read(animal_id)
-    return shown(kept, facts_object(kept.document))
+@async_handler
+async def get_animal_facts(context: RequestContext, animal_id: str) -> ASGIApp:
+    kept = await context.services.animal_admin.get_document(animal_id)
+    return shown(kept, encode_facts(kept.document))
 
 
-@on_loop
-async def put_animal_fact(call: Call, animal_id: str, body: dict[str, Any]) -> ASGIApp:
-    kept, is_new = await call.services.keepers.put_fact(edit_of(call, animal_id), body)
-    await noted(call, Deed.ANIMAL_CHANGED, animal_id)
+@async_handler
+async def put_animal_fact(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
+    kept, is_new = await context.services.animal_admin.put_fact(edit_of(context, animal_id), body)
+    await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
     return shown(kept, body, 201 if is_new else 200)
 
 
-@on_loop
-async def delete_animal_fact(call: Call, animal_id: str, fact_id: str) -> ASGIApp:
-    kept = await call.services.keepers.remove_fact(edit_of(call, animal_id), fact_id)
-    await noted(call, Deed.ANIMAL_CHANGED, animal_id)
-    return Response(status_code=204, headers={"ETag": etag(kept.version)})
+@async_handler
+async def delete_animal_fact(context: RequestContext, animal_id: str, fact_id: str) -> ASGIApp:
+    kept = await context.services.animal_admin.delete_fact(edit_of(context, animal_id), fact_id)
+    await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
+    return Response(status_code=204, headers={"ETag": encode_etag(kept.version)})
 
 
-@on_loop
-async def get_animal_history(call: Call, animal_id: str, limit: int = 50, cursor: str | None = None) -> ASGIApp:
-    page = await call.services.keepers.history(animal_id, limit, cursor)
-    changes = [change_object(change) for change in page.items]
+@async_handler
+async def get_animal_history(
+    context: RequestContext, animal_id: str, limit: int = 50, cursor: str | None = None
+) -> ASGIApp:
+    page = await context.services.animal_admin.list_history(animal_id, limit, cursor)
+    changes = [encode_change(change) for change in page.items]
     body = {"animalId": animal_id, "changes": changes, "nextCursor": page.next_cursor}
     return JSONResponse(body, headers=PRIVATE)
 
 
-@on_loop
+@async_handler
 async def get_animal_system_prompt(
-    call: Call, animal_id: str, age_group: str = "elementary", message: str | None = None
+    context: RequestContext, animal_id: str, age_group: str = "elementary", message: str | None = None
 ) -> ASGIApp:
-    await call.services.knowledge.refresh()
-    animal = call.services.knowledge.animal(animal_id)
+    await context.services.knowledge.refresh()
+    animal = context.services.knowledge.get_animal(animal_id)
     if animal is None:
         raise AnimalNotFound
-    prompt = await _prompt(call, animal, AgeGroup(age_group), message or "")
+    prompt = await _prompt(context, animal, AgeGroup(age_group), message or "")
     fact_ids = [fact.fact_id.rpartition("/")[2] for fact in prompt.facts]
     text = system_prompt(prompt)
     body = {"animalId": animal_id, "ageGroup": prompt.age_group, "systemPrompt": text, "factIds": fact_ids}
-    return JSONResponse(body, headers={**PRIVATE, "ETag": etag(animal.version)})
+    return JSONResponse(body, headers={**PRIVATE, "ETag": encode_etag(animal.version)})
 
 
-async def _prompt(call: Call, animal: Animal, age_group: AgeGroup, message: str) -> Prompt:
+async def _prompt(context: RequestContext, animal: Animal, age_group: AgeGroup, message: str) -> Prompt:
     """What a turn would make of the message, were it a session's first."""
-    knowledge = call.services.knowledge
+    knowledge = context.services.knowledge
     found = await knowledge.retrieve(animal, message, ()) if message else ()
     facts = await knowledge.rerank(found, message, (), age_group)
-    rules = await call.services.moderator.guidance(animal, age_group, message)
+    rules = await context.services.moderator.list_guidance(animal, age_group, message)
     return Prompt(animal, age_group, message, facts=tuple(facts), rules=rules)
 
 
-def edit_of(call: Call, animal_id: str) -> Edit:
+def edit_of(context: RequestContext, animal_id: str) -> AnimalEdit:
     """Who is about to change the animal, and which versions of it they have seen."""
-    if_match = call.headers.get("if-match")
+    if_match = context.headers.get("if-match")
     if if_match is None:
         raise VersionRequired("Send If-Match with the ETag that you read last.")
-    return Edit(animal_id, caller(call).username, versions_in(if_match))
+    return AnimalEdit(animal_id, get_caller(context).username, parse_if_match(if_match))
 
 
 def sent_document(animal_id: str, body: dict[str, Any]) -> Document:
@@ -135,9 +139,9 @@ def sent_document(animal_id: str, body: dict[str, Any]) -> Document:
     if body["animalId"] != animal_id:
         message = f"must be {animal_id}, as in the address: an animal keeps its id"
         raise InvalidInput(f"animalId: {message}", errors=(FieldError("animalId", message),))
-    return document_of(body)
+    return decode_document(body)
 
 
-def shown(kept: KeptAnimal, body: object, status: int = 200, **headers: str) -> ASGIApp:
+def shown(kept: VersionedDocument, body: object, status: int = 200, **headers: str) -> ASGIApp:
     """The body, with the version that it was read from."""
-    return JSONResponse(body, status, {**PRIVATE, "ETag": etag(kept.version), **headers})
+    return JSONResponse(body, status, {**PRIVATE, "ETag": encode_etag(kept.version), **headers})

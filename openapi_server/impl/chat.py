@@ -8,48 +8,48 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from openapi_server.engine.turn_request import Place, Question
-from openapi_server.http.async_handlers import Call, on_loop
-from openapi_server.http.identity import known_owner, scope_of, session_named
-from openapi_server.impl.turn_requests import animal_named, idempotency_keys
-from openapi_server.impl.turn_responses import WholeAnswer, is_in, resumed, streamed
+from openapi_server.engine.turn_request import SessionRef, TurnRequest
+from openapi_server.http.async_handlers import RequestContext, async_handler
+from openapi_server.http.identity import derive_session_id, find_owner, get_name_scope
+from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
+from openapi_server.impl.turn_responses import WholeTurnResponse, is_in_session, resume_stream, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.session import TurnRecord
-from openapi_server.wire.chat import TOKENS, answer_object
+from openapi_server.wire.chat import CHAT, encode_answer
 
 
-@on_loop
-async def chat(call: Call, body: dict[str, Any]) -> ASGIApp:
+@async_handler
+async def chat(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     chosen = body["session_id"]
-    session_id = session_named(call, "tokens", scope_of(call, chosen), chosen)
-    is_stream = body.get("streaming", _prefers_stream(call))
-    last_event_id = call.headers.get("last-event-id")
+    session_id = derive_session_id(context, "tokens", get_name_scope(context, chosen), chosen)
+    is_stream = body.get("streaming", _prefers_stream(context))
+    last_event_id = context.headers.get("last-event-id")
     if is_stream and last_event_id:
-        return await resumed(call, TOKENS, last_event_id, body["message"], partial(is_in, session_id))
-    question = Question(
-        animal=await _animal(call, body, session_id),
+        return await resume_stream(context, CHAT, last_event_id, body["message"], partial(is_in_session, session_id))
+    question = TurnRequest(
+        animal=await _choose_animal(context, body, session_id),
         message=body["message"],
-        place=Place(session_id, known_owner(call), is_chosen=True),
+        session=SessionRef(session_id, find_owner(context), is_client_chosen=True),
         is_cancelled_on_disconnect=body.get("onDisconnect", "cancel") == "cancel",
-        is_read_whole=not is_stream,
+        is_delivered_whole=not is_stream,
     )
-    accepted = await call.services.engine.start(question, idempotency_keys(call, body))
+    accepted = await context.services.engine.start_turn(question, make_idempotency_keys(context, body))
     if is_stream:
-        return await streamed(call, TOKENS, accepted)
-    return WholeAnswer(call, accepted, partial(_answer, chosen))
+        return await start_stream(context, CHAT, accepted)
+    return WholeTurnResponse(context, accepted, partial(_make_response, chosen))
 
 
-def _prefers_stream(call: Call) -> bool:
-    return call.best_of("text/event-stream", "application/json") == "text/event-stream"
+def _prefers_stream(context: RequestContext) -> bool:
+    return context.choose_media_type("text/event-stream", "application/json") == "text/event-stream"
 
 
-async def _animal(call: Call, body: dict[str, Any], session_id: str) -> Animal:
+async def _choose_animal(context: RequestContext, body: dict[str, Any], session_id: str) -> Animal:
     """Who is asked: the animal that is named, else the session's, else the zoo's default."""
     if "animal_id" in body:
-        return await animal_named(call, body["animal_id"])
-    session = await call.services.store.session(session_id)
-    return await animal_named(call, session.animal_id if session else call.services.settings.default_animal)
+        return await get_active_animal(context, body["animal_id"])
+    session = await context.services.store.get_session(session_id)
+    return await get_active_animal(context, session.animal_id if session else context.services.settings.default_animal)
 
 
-def _answer(chosen: str, turn: TurnRecord) -> ASGIApp:
-    return JSONResponse(answer_object(turn, chosen))
+def _make_response(chosen: str, turn: TurnRecord) -> ASGIApp:
+    return JSONResponse(encode_answer(turn, chosen))

@@ -10,62 +10,64 @@ import structlog
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openapi_server.engine.turn_engine import Accepted
+from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_reader import TurnReader
-from openapi_server.engine.turn_request import Place, Question
-from openapi_server.http.async_handlers import Call, on_loop
-from openapi_server.http.disconnect import unless_left
-from openapi_server.http.identity import Device, Visitor, device_of, known_owner
-from openapi_server.http.problems import problem_json
-from openapi_server.impl.turn_requests import idempotency_keys
-from openapi_server.impl.turn_responses import attached, is_in, resumed, streamed
+from openapi_server.engine.turn_request import SessionRef, TurnRequest
+from openapi_server.http.async_handlers import RequestContext, async_handler
+from openapi_server.http.disconnect import run_until_disconnect
+from openapi_server.http.identity import DeviceIdentity, Identity, find_owner, identify_device
+from openapi_server.http.problems import make_problem_response
+from openapi_server.impl.turn_requests import make_idempotency_keys
+from openapi_server.impl.turn_responses import continue_stream, is_in_session, resume_stream, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import FieldError, InvalidInput, SessionDeleted, SessionNotFound, StoreUnavailable
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import Completed, Failed
-from openapi_server.wire.devices import DEVICES, session_object
+from openapi_server.wire.devices import DEVICES, encode_session
 
 log = structlog.get_logger(__name__)
 
 
-@on_loop
-async def device_chat(call: Call, body: dict[str, Any]) -> ASGIApp:
-    device = device_of(call)
-    accepted = await _begun(call, body, device, is_read_whole=True)
-    return SpokenAnswer(await call.services.engine.read(accepted.turn_id), device.headers)
+@async_handler
+async def device_chat(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+    device = identify_device(context)
+    accepted = await _start_turn(context, body, device, is_read_whole=True)
+    return SpokenAnswer(await context.services.engine.open_reader(accepted.turn_id), device.headers)
 
 
-@on_loop
-async def device_chat_stream(call: Call, body: dict[str, Any]) -> ASGIApp:
-    device = device_of(call)
-    last_event_id = call.headers.get("last-event-id")
+@async_handler
+async def device_chat_stream(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+    device = identify_device(context)
+    last_event_id = context.headers.get("last-event-id")
     if last_event_id:
-        return await resumed(call, DEVICES, last_event_id, body["content"], partial(is_in, device.session_id))
-    accepted = await _begun(call, body, device, is_read_whole=False)
-    return await streamed(call, DEVICES, accepted, device.headers)
+        return await resume_stream(
+            context, DEVICES, last_event_id, body["content"], partial(is_in_session, device.session_id)
+        )
+    accepted = await _start_turn(context, body, device, is_read_whole=False)
+    return await start_stream(context, DEVICES, accepted, device.headers)
 
 
-@on_loop
-async def device_chat_listen(call: Call) -> ASGIApp:
-    latest = await call.services.store.latest_turns(device_of(call).session_id, 1)
+@async_handler
+async def device_chat_listen(context: RequestContext) -> ASGIApp:
+    latest = await context.services.store.list_latest_turns(identify_device(context).session_id, 1)
     if not latest:
         raise SessionNotFound("This device has not said anything yet.")
     turn_id = latest[0].turn_id
-    last_seen = call.headers.get("last-event-id", "")
+    last_seen = context.headers.get("last-event-id", "")
     # An EventSource brings along the last id of the turn before: this one it has not seen.
-    return await attached(call, DEVICES, turn_id, last_seen if last_seen.startswith(turn_id) else None)
+    return await continue_stream(context, DEVICES, turn_id, last_seen if last_seen.startswith(turn_id) else None)
 
 
-@on_loop
-async def get_device_session(call: Call) -> ASGIApp:
-    session = await call.services.store.session(device_of(call).session_id)
-    return _shown(session)
+@async_handler
+async def get_device_session(context: RequestContext) -> ASGIApp:
+    session = await context.services.store.get_session(identify_device(context).session_id)
+    return _make_session_response(session)
 
 
-@on_loop
-async def set_device_session(call: Call, body: dict[str, Any]) -> ASGIApp:
-    session = await call.services.store.set_session_ttl(device_of(call).session_id, body["session_ttl"])
-    return _shown(session)
+@async_handler
+async def set_device_session(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+    session = await context.services.store.set_session_ttl(identify_device(context).session_id, body["session_ttl"])
+    return _make_session_response(session)
 
 
 class SpokenAnswer:
@@ -77,46 +79,48 @@ class SpokenAnswer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._reader:
-            ending = await unless_left(receive, self._ending())
+            ending = await run_until_disconnect(receive, self._ending())
         if ending is not None:
             await self._shaped(ending)(scope, receive, send)
 
     async def _ending(self) -> Completed | Failed:
-        return await self._reader.to_end() or Failed(SessionDeleted().problem)
+        return await self._reader.read_to_end() or Failed(SessionDeleted().problem)
 
     def _shaped(self, ending: Completed | Failed) -> ASGIApp:
         if isinstance(ending, Completed):
             return JSONResponse({"content": ending.reply}, headers=self._headers)
         retry = {"Retry-After": "2"} if ending.problem.retryable else {}
-        return problem_json(ending.problem, {**retry, **self._headers})
+        return make_problem_response(ending.problem, {**retry, **self._headers})
 
 
-async def _begun(call: Call, body: dict[str, Any], device: Device, *, is_read_whole: bool) -> Accepted:
+async def _start_turn(
+    context: RequestContext, body: dict[str, Any], device: DeviceIdentity, *, is_read_whole: bool
+) -> AcceptedTurn:
     if not body["content"].strip():
         message = "Content cannot be empty"
         raise InvalidInput(message, errors=(FieldError("content", "cannot be empty"),))
-    question = Question(
-        animal=await _animal(call, body["content"], device),
+    question = TurnRequest(
+        animal=await _choose_animal(context, body["content"], device),
         message=body["content"],
-        place=Place(device.session_id, known_owner(call), is_chosen=True, handle=device.handle),
+        session=SessionRef(device.session_id, find_owner(context), is_client_chosen=True, handle=device.handle),
         media_urls=(*body.get("media_urls", ()), *body.get("audio_urls", ())),
-        is_read_whole=is_read_whole,
-        may_go_unstored=True,
+        is_delivered_whole=is_read_whole,
+        is_storage_optional=True,
     )
     # A device's keys are its own: two of them behind one address must not hear each other's answers.
-    keys = idempotency_keys(call, body, Visitor(device.session_id, device.set_cookie))
-    return await call.services.engine.start(question, keys)
+    keys = make_idempotency_keys(context, body, Identity(device.session_id, device.set_cookie))
+    return await context.services.engine.start_turn(question, keys)
 
 
-async def _animal(call: Call, content: str, device: Device) -> Animal:
+async def _choose_animal(context: RequestContext, content: str, device: DeviceIdentity) -> Animal:
     """Who answers: the animal that the visitor asks for, else the one the device talks with, else the zoo's default."""
-    knowledge = call.services.knowledge
+    knowledge = context.services.knowledge
     await knowledge.refresh()
-    session = await _session(call, device)
-    known = knowledge.animal(session.animal_id) if session else None
+    session = await _find_session(context, device)
+    known = knowledge.get_animal(session.animal_id) if session else None
     kept = known if known is not None and known.status == "active" else None
-    default = knowledge.animal(call.services.settings.default_animal)
-    animal = knowledge.wished(content) or kept or default
+    default = knowledge.get_animal(context.services.settings.default_animal)
+    animal = knowledge.find_requested_animal(content) or kept or default
     if animal is None:
         raise SessionNotFound("No animal can be talked with now.")
     if session is None or animal.animal_id != session.animal_id:
@@ -124,15 +128,15 @@ async def _animal(call: Call, content: str, device: Device) -> Animal:
     return animal
 
 
-async def _session(call: Call, device: Device) -> SessionRecord | None:
+async def _find_session(context: RequestContext, device: DeviceIdentity) -> SessionRecord | None:
     try:
-        return await call.services.store.session(device.session_id)
+        return await context.services.store.get_session(device.session_id)
     except StoreUnavailable:
         # The turn itself will say that it goes on without memory.
         return None
 
 
-def _shown(session: SessionRecord | None) -> ASGIApp:
+def _make_session_response(session: SessionRecord | None) -> ASGIApp:
     if session is None:
         raise SessionNotFound("This device has no session now.")
-    return JSONResponse(session_object(session))
+    return JSONResponse(encode_session(session))

@@ -9,12 +9,12 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from openapi_server.http.async_handlers import Call, on_loop
-from openapi_server.http.audit import noted
-from openapi_server.impl.accounts import caller
-from openapi_server.impl.turn_requests import animal_named
+from openapi_server.http.async_handlers import RequestContext, async_handler
+from openapi_server.http.audit import record_audit
+from openapi_server.impl.accounts import get_caller
+from openapi_server.impl.turn_requests import get_active_animal
 from openapi_server.models.animal import Prompt
-from openapi_server.models.audit import Deed
+from openapi_server.models.audit import AuditAction
 from openapi_server.models.errors import FieldError, InvalidInput
 from openapi_server.models.rule import ListedRule
 from openapi_server.models.turn import AgeGroup
@@ -22,74 +22,76 @@ from openapi_server.models.user import Role
 from openapi_server.moderation.admin.rule_admin import RuleEdit
 from openapi_server.moderation.admin.rule_set import RuleSet
 from openapi_server.protocols import Moderator, ReplyModerator
-from openapi_server.wire.etags import etag, versions_in
-from openapi_server.wire.rules import listed_object, rule_field, rule_object, rule_of
+from openapi_server.wire.etags import encode_etag, parse_if_match
+from openapi_server.wire.rules import decode_rule, encode_field_name, encode_listed_rule, encode_rule
 
 ADDRESS = "/api/v1/guardrails/rules"
 PRIVATE = {"Cache-Control": "no-store"}
 
 
-@on_loop
-async def list_rules(call: Call, then: str | None = None, category: str | None = None) -> ASGIApp:
+@async_handler
+async def list_rules(context: RequestContext, then: str | None = None, category: str | None = None) -> ASGIApp:
     wanted = {name: value for name, value in (("then", then), ("category", category)) if value is not None}
-    rules = [rule for rule in await call.services.rules.listed() if wanted.items() <= _choices(rule).items()]
-    return JSONResponse({"rules": [listed_object(rule) for rule in rules]}, headers=PRIVATE)
+    rules = [
+        rule for rule in await context.services.rule_admin.list_rules() if wanted.items() <= _choices(rule).items()
+    ]
+    return JSONResponse({"rules": [encode_listed_rule(rule) for rule in rules]}, headers=PRIVATE)
 
 
-@on_loop
-async def get_rule(call: Call, rule_name: str) -> ASGIApp:
-    return _shown(await call.services.rules.read(rule_name))
+@async_handler
+async def get_rule(context: RequestContext, rule_name: str) -> ASGIApp:
+    return _shown(await context.services.rule_admin.get_rule(rule_name))
 
 
-@on_loop
-async def put_rule(call: Call, rule_name: str, body: dict[str, Any]) -> ASGIApp:
+@async_handler
+async def put_rule(context: RequestContext, rule_name: str, body: dict[str, Any]) -> ASGIApp:
     if body["name"] != rule_name:
         message = f"must be {rule_name}, as in the address: a rule keeps its name"
         raise InvalidInput(f"name: {message}", errors=(FieldError("name", message),))
     with _wire_names():
-        rule, is_new = await call.services.rules.put(_edit_of(call, rule_name), rule_of(body))
-    await noted(call, Deed.RULE_CHANGED, rule_name)
+        rule, is_new = await context.services.rule_admin.put_rule(_edit_of(context, rule_name), decode_rule(body))
+    await record_audit(context, AuditAction.RULE_CHANGED, rule_name)
     return _shown(rule, 201, Location=f"{ADDRESS}/{rule_name}") if is_new else _shown(rule)
 
 
-@on_loop
-async def delete_rule(call: Call, rule_name: str) -> ASGIApp:
-    await call.services.rules.remove(_edit_of(call, rule_name))
-    await noted(call, Deed.RULE_CHANGED, rule_name)
+@async_handler
+async def delete_rule(context: RequestContext, rule_name: str) -> ASGIApp:
+    await context.services.rule_admin.delete_rule(_edit_of(context, rule_name))
+    await record_audit(context, AuditAction.RULE_CHANGED, rule_name)
     return Response(status_code=204)
 
 
-@on_loop
-async def validate_text(call: Call, body: dict[str, Any]) -> ASGIApp:
-    animal = await animal_named(call, body.get("animalId", call.services.settings.default_animal))
+@async_handler
+async def validate_text(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+    animal = await get_active_animal(context, body.get("animalId", context.services.settings.default_animal))
     prompt = Prompt(animal, AgeGroup(body.get("ageGroup", AgeGroup.ELEMENTARY)), "")
     text, is_reply = body["text"], body.get("direction", "message") == "reply"
-    rules, moderator, replies = await _asked(call, body.get("rule"))
+    rules, moderator, replies = await _asked(context, body.get("rule"))
     tried = _tried_reply(text, prompt, replies) if is_reply else await _tried_message(text, prompt, moderator)
-    masked = moderator.masked(text)
-    guidance = await moderator.guidance(animal, prompt.age_group, masked)
-    matched = rules.matching(text if is_reply else masked, prompt, is_reply=is_reply)
+    masked = moderator.mask_pii(text)
+    guidance = await moderator.list_guidance(animal, prompt.age_group, masked)
+    matched = rules.find_matching_rules(text if is_reply else masked, prompt, is_reply=is_reply)
     return JSONResponse({**tried, "masked": masked, "guidance": list(guidance), "rules": list(matched)})
 
 
-async def _asked(call: Call, rule: dict[str, Any] | None) -> tuple[RuleSet, Moderator, ReplyModerator]:
+async def _asked(context: RequestContext, rule: dict[str, Any] | None) -> tuple[RuleSet, Moderator, ReplyModerator]:
     """Those who are asked in a turn; or, with a rule to try, the rules alone, as if it were one of them."""
-    services = call.services
+    services = context.services
     if rule is None:
-        return await services.rules.current(), services.moderator, services.reply_moderator
+        return await services.rule_admin.get_rule_set(), services.moderator, services.reply_moderator
     with _wire_names(within="rule."):
-        rules = await services.rules.tried(rule_of(rule))
-    return rules, rules.moderator, rules.replies
+        rules = await services.rule_admin.preview_rule(decode_rule(rule))
+    return rules, rules.input_rules, rules.output_rules
 
 
 async def _tried_message(text: str, prompt: Prompt, moderator: Moderator) -> dict[str, object]:
-    verdict = await moderator.check(moderator.masked(text), prompt.animal, prompt.age_group)
+    verdict = await moderator.check_message(moderator.mask_pii(text), prompt.animal, prompt.age_group)
     return _verdict(list(verdict.moderation.categories), verdict.safe_words)
 
 
 def _tried_reply(text: str, prompt: Prompt, replies: ReplyModerator) -> dict[str, object]:
-    category = replies.checking(prompt)(text)
-    words = replies.words(prompt.animal, prompt.age_group) if category else None
+    category = replies.build_check(prompt)(text)
+    words = replies.get_safe_words(prompt.animal, prompt.age_group) if category else None
     return _verdict([category] if category else [], words)
 
 
@@ -102,16 +104,16 @@ def _choices(rule: ListedRule) -> dict[str, object]:
     return {"then": rule.document["then"], "category": rule.document["category"]}
 
 
-def _edit_of(call: Call, rule_name: str) -> RuleEdit:
+def _edit_of(context: RequestContext, rule_name: str) -> RuleEdit:
     """Who is about to change the rule, and which versions of it they have seen."""
-    person, if_match = caller(call), call.headers.get("if-match")
+    person, if_match = get_caller(context), context.headers.get("if-match")
     return RuleEdit(
         rule_name,
         person.username,
-        versions=None if if_match is None else versions_in(if_match),
+        expected_versions=None if if_match is None else parse_if_match(if_match),
         is_blind=if_match is None,
-        must_be_new=call.headers.get("if-none-match", "").strip() == "*",
-        may_unbind=person.may_act_as(Role.ADMINISTRATOR),
+        must_be_new=context.headers.get("if-none-match", "").strip() == "*",
+        may_change_binding_rules=person.may_act_as(Role.ADMINISTRATOR),
     )
 
 
@@ -121,10 +123,10 @@ def _wire_names(within: str = "") -> Iterator[None]:
     try:
         yield
     except InvalidInput as error:
-        named = tuple(FieldError(within + rule_field(each.field), each.message) for each in error.errors)
+        named = tuple(FieldError(within + encode_field_name(each.field), each.message) for each in error.errors)
         raise InvalidInput(f"{named[0].field}: {named[0].message}", errors=named) from None
 
 
 def _shown(rule: ListedRule, status: int = 200, **headers: str) -> ASGIApp:
     """The rule, with the version that it was read from."""
-    return JSONResponse(rule_object(rule.document), status, {**PRIVATE, "ETag": etag(rule.version), **headers})
+    return JSONResponse(encode_rule(rule.document), status, {**PRIVATE, "ETag": encode_etag(rule.version), **headers})

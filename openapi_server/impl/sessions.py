@@ -9,99 +9,103 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from openapi_server.engine.turn_request import Place, Question
-from openapi_server.engine.turn_start import new_id
-from openapi_server.http.async_handlers import Call, on_loop
-from openapi_server.http.authorization import Doing, session_for
-from openapi_server.http.identity import identify
+from openapi_server.engine.turn_request import SessionRef, TurnRequest
+from openapi_server.engine.turn_start import make_id
+from openapi_server.http.async_handlers import RequestContext, async_handler
+from openapi_server.http.authorization import Access, get_authorized_session
+from openapi_server.http.identity import identify_caller
 from openapi_server.impl.history import delete_session
-from openapi_server.impl.turn_requests import animal_named, idempotency_keys
-from openapi_server.impl.turn_responses import is_in, resumed, streamed
+from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
+from openapi_server.impl.turn_responses import is_in_session, resume_stream, start_stream
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
 from openapi_server.models.session import SessionRecord
 from openapi_server.wire.sessions import (
     SESSIONS,
-    confirmed_object,
-    created_object,
-    details_object,
-    model_object,
-    session_object,
+    encode_confirmation,
+    encode_created_session,
+    encode_model,
+    encode_session,
+    encode_session_details,
 )
 
 TITLE_LENGTH = 60
 
 
-@on_loop
-async def list_models(call: Call) -> ASGIApp:
-    models, price = call.services.provider.models(), call.services.settings.credits_per_token
-    return JSONResponse({"models": [model_object(model, price) for model in models]})
+@async_handler
+async def list_models(context: RequestContext) -> ASGIApp:
+    models, price = context.services.provider.list_models(), context.services.settings.credits_per_token
+    return JSONResponse({"models": [encode_model(model, price) for model in models]})
 
 
-@on_loop
-async def create_chat_session(call: Call, body: dict[str, Any]) -> ASGIApp:
-    _require_known_model(call, body)
-    animal = await animal_named(call, body.get("animalId", call.services.settings.default_animal))
-    masked = call.services.moderator.masked
+@async_handler
+async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+    _require_known_model(context, body)
+    animal = await get_active_animal(context, body.get("animalId", context.services.settings.default_animal))
+    masked = context.services.moderator.mask_pii
     opening = masked(body["initialMessage"]) if "initialMessage" in body else None
-    now = call.services.clock.now()
+    now = context.services.clock.now()
     session = SessionRecord(
-        session_id=new_id("sess"),
+        session_id=make_id("sess"),
         animal_id=animal.animal_id,
-        owner=identify(call).owner,
+        owner=identify_caller(context).owner,
         created_at=now,
         last_message_at=now,
-        ttl_s=call.services.settings.session_ttl_s,
+        ttl_s=context.services.settings.session_ttl_s,
         title=masked(body.get("title", "")) or (opening or "").strip()[:TITLE_LENGTH] or f"Talk with {animal.name}",
         opening=opening,
     )
-    await call.services.store.create_session(session)
+    await context.services.store.create_session(session)
     location = {"Location": f"/chat/sessions/{session.session_id}"}
-    return JSONResponse(created_object(session), 201, location)
+    return JSONResponse(encode_created_session(session), 201, location)
 
 
-@on_loop
-async def list_chat_sessions(call: Call, limit: int = 50, cursor: str | None = None) -> ASGIApp:
-    page = await call.services.store.sessions_of(identify(call).owner, limit, cursor)
-    sessions = [session_object(session) for session in page.items]
+@async_handler
+async def list_chat_sessions(context: RequestContext, limit: int = 50, cursor: str | None = None) -> ASGIApp:
+    page = await context.services.store.list_sessions(identify_caller(context).owner, limit, cursor)
+    sessions = [encode_session(session) for session in page.items]
     return JSONResponse({"sessions": sessions, "nextCursor": page.next_cursor})
 
 
-@on_loop
-async def get_chat_session(call: Call, session_id: str, limit: int = 50, cursor: str | None = None) -> ASGIApp:
-    session = await session_for(call, session_id, Doing.READ)
-    page = await call.services.store.turns_of(session.session_id, limit, cursor)
-    return JSONResponse(details_object(session, page, is_first=cursor is None))
+@async_handler
+async def get_chat_session(
+    context: RequestContext, session_id: str, limit: int = 50, cursor: str | None = None
+) -> ASGIApp:
+    session = await get_authorized_session(context, session_id, Access.READ)
+    page = await context.services.store.list_turns(session.session_id, limit, cursor)
+    return JSONResponse(encode_session_details(session, page, is_first=cursor is None))
 
 
-@on_loop
-async def delete_chat_session(call: Call, session_id: str) -> ASGIApp:
-    session = await session_for(call, session_id, Doing.CHANGE)
-    await delete_session(call, session.session_id)
+@async_handler
+async def delete_chat_session(context: RequestContext, session_id: str) -> ASGIApp:
+    session = await get_authorized_session(context, session_id, Access.CHANGE)
+    await delete_session(context, session.session_id)
     return JSONResponse({"message": "The session was deleted.", "sessionId": session.session_id})
 
 
-@on_loop
-async def stream_chat_session(call: Call, session_id: str, body: dict[str, Any]) -> ASGIApp:
-    session = await session_for(call, session_id, Doing.CHANGE)
-    _require_known_model(call, body)
-    last_event_id = call.headers.get("last-event-id")
+@async_handler
+async def stream_chat_session(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
+    session = await get_authorized_session(context, session_id, Access.CHANGE)
+    _require_known_model(context, body)
+    last_event_id = context.headers.get("last-event-id")
     if last_event_id:
-        return await resumed(call, SESSIONS, last_event_id, body["message"], partial(is_in, session_id))
-    keys = idempotency_keys(call, {**body, "sessionId": session_id}, identify(call))
-    question = await _question(call, session, body)
+        return await resume_stream(
+            context, SESSIONS, last_event_id, body["message"], partial(is_in_session, session_id)
+        )
+    keys = make_idempotency_keys(context, {**body, "sessionId": session_id}, identify_caller(context))
+    question = await _make_turn_request(context, session, body)
     try:
-        accepted = await call.services.engine.start(question, keys)
+        accepted = await context.services.engine.start_turn(question, keys)
     except TurnRunning as busy:
         message = "The session already streams: confirm the running stream, or wait for its end."
         raise SessionStreaming(message, turn_id=busy.turn_id, details=(("message", message),)) from None
-    return await streamed(call, SESSIONS, accepted)
+    return await start_stream(context, SESSIONS, accepted)
 
 
-@on_loop
-async def update_stream(call: Call, session_id: str, body: dict[str, Any]) -> ASGIApp:
-    session = await session_for(call, session_id, Doing.CHANGE)
-    latest = await call.services.store.latest_turns(session.session_id, 1)
+@async_handler
+async def update_stream(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
+    session = await get_authorized_session(context, session_id, Access.CHANGE)
+    latest = await context.services.store.list_latest_turns(session.session_id, 1)
     given = body["streamingSessionId"].encode()
     # Constant time, and the same answer for every wrong id: the right one cannot be felt out.
     if not latest or not hmac.compare_digest(latest[0].turn_id.encode(), given):
@@ -110,26 +114,26 @@ async def update_stream(call: Call, session_id: str, body: dict[str, Any]) -> AS
         errors = (FieldError("streamingSessionId", "mismatch"),)
         raise StreamMismatch(message, errors=errors, details=(("message", message),))
     # A client that confirms is done, whether the animal is or not.
-    turn = await call.services.engine.stop(latest[0].turn_id)
-    return JSONResponse(confirmed_object(turn))
+    turn = await context.services.engine.stop_turn(latest[0].turn_id)
+    return JSONResponse(encode_confirmation(turn))
 
 
-async def _question(call: Call, session: SessionRecord, body: dict[str, Any]) -> Question:
-    animal = await animal_named(call, session.animal_id)
-    price, person = call.services.settings.credits_per_token, call.person
-    at_most = call.services.provider.model_for(animal).turn_tokens * price
-    return Question(
+async def _make_turn_request(context: RequestContext, session: SessionRecord, body: dict[str, Any]) -> TurnRequest:
+    animal = await get_active_animal(context, session.animal_id)
+    price, person = context.services.settings.credits_per_token, context.user
+    at_most = context.services.provider.get_model(animal).max_turn_tokens * price
+    return TurnRequest(
         animal=animal,
         message=body["message"],
-        place=Place(session.session_id, session.owner),
+        session=SessionRef(session.session_id, session.owner),
         opening=session.opening,
         charge=Charge(person.username, at_most, price) if person else None,
     )
 
 
-def _require_known_model(call: Call, body: dict[str, Any]) -> None:
+def _require_known_model(context: RequestContext, body: dict[str, Any]) -> None:
     """`InvalidInput` when the body asks for a model that is not to be had here."""
-    known = [model.model_id for model in call.services.provider.models()]
+    known = [model.model_id for model in context.services.provider.list_models()]
     if body.get("modelId", known[0]) not in known:
         message = "must be the id of an available model: GET /models lists them"
         raise InvalidInput(f"modelId: {message}", errors=(FieldError("modelId", message),))

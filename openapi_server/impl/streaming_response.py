@@ -13,22 +13,22 @@ from starlette.types import Message, Receive, Scope, Send
 
 from openapi_server.clock import SystemClock
 from openapi_server.engine.turn_reader import TurnReader
-from openapi_server.engine.turn_start import new_id
-from openapi_server.engine.turn_writer import log_id
-from openapi_server.http.disconnect import Patience, unless_left
+from openapi_server.engine.turn_start import make_id
+from openapi_server.engine.turn_writer import shorten_id
+from openapi_server.http.disconnect import SendTimeout, run_until_disconnect
 from openapi_server.models.errors import ChatError, Interrupted, ProviderFailed
 from openapi_server.models.session import SessionRecord, TurnRecord
 from openapi_server.models.turn import AgeGroup, Entry, Failed, Started, TurnEvent, TypingStarted, TypingStopped
-from openapi_server.models.turn_events import Closing, Narrator
+from openapi_server.models.turn_events import TurnEventBuilder, TurnResult
 from openapi_server.protocols import Clock
 from openapi_server.wire import history
 from openapi_server.wire.convo import CONVO
-from openapi_server.wire.sse import STREAM_HEADERS, Contract, Frame, JsonObject, comment, retry_line
+from openapi_server.wire.sse import STREAM_HEADERS, Contract, Frame, JsonObject, encode_comment, encode_retry
 
 # Said before the end of a turn that the server's own end cut short: readers may return soon.
-COME_BACK = (comment("the server restarts; come back in a moment") + retry_line(1000)).encode()
+RECONNECT_NOTICE = (encode_comment("the server restarts; come back in a moment") + encode_retry(1000)).encode()
 
-Pieces = AsyncGenerator[bytes | str, None] | AsyncGenerator[bytes, None] | AsyncGenerator[str, None]
+StreamParts = AsyncGenerator[bytes | str, None] | AsyncGenerator[bytes, None] | AsyncGenerator[str, None]
 
 log = structlog.get_logger(__name__)
 
@@ -57,21 +57,21 @@ class SSEStreamer:
         A contract has no word for some entries: it is silence on the wire that the heartbeat fills, not in the log.
         """
         with reader:
-            lead = retry_line().encode()
+            lead = encode_retry().encode()
             silent_since_s = self._clock.monotonic()
             while not reader.is_over:
                 silent_s = self._clock.monotonic() - silent_since_s
                 # The first line goes out at once, and the headers with it, however long the first word takes.
                 entries = await reader.read(0.0 if lead else max(0.0, self._heartbeat_s - silent_s))
                 if _was_interrupted(reader):
-                    lead += COME_BACK
-                piece = self._contract.join(entries) if entries or lead else self._heartbeat(reader)
+                    lead += RECONNECT_NOTICE
+                piece = self._contract.encode_entries(entries) if entries or lead else self._encode_heartbeat(reader)
                 if lead or piece:
                     yield lead + piece
                     lead, silent_since_s = b"", self._clock.monotonic()
-            log.info("Stream completed", turn=log_id(reader.turn_id), contract=self._contract.name)
+            log.info("Stream completed", turn=shorten_id(reader.turn_id), contract=self._contract.name)
 
-    def _heartbeat(self, reader: TurnReader) -> bytes:
+    def _encode_heartbeat(self, reader: TurnReader) -> bytes:
         return self._contract.heartbeat(reader.stage, reader.elapsed_ms).encode()
 
     async def stream_chat_response(
@@ -82,90 +82,90 @@ class SSEStreamer:
         This is for text that no turn lies behind; it is numbered here and cannot be resumed.
         """
         began_s = self._clock.monotonic()
-        script = _Script(self._contract, new_id("turn"), self._clock)
-        narrator = Narrator(_anonymous(script.turn_id, session_id, animal_id))
-        yield script.text(narrator.begin())
+        script = _UnloggedStream(self._contract, make_id("turn"), self._clock)
+        narrator = TurnEventBuilder(_make_started_event(script.turn_id, session_id, animal_id))
+        yield script.encode(narrator.start())
         try:
             async for chunk in chunks:
                 if chunk:
-                    yield script.text(narrator.say(chunk, self._ms_since(began_s)))
+                    yield script.encode(narrator.add_text(chunk, self._measure_ms_since(began_s)))
         except ChatError as error:
-            yield script.text(narrator.fail(error, self._ms_since(began_s)))
+            yield script.encode(narrator.fail(error, self._measure_ms_since(began_s)))
         except Exception:
             # The reader is waiting for an end; the source's own words are for the log only.
             log.exception("chunks_failed")
-            yield script.text(narrator.fail(ProviderFailed(), self._ms_since(began_s)))
+            yield script.encode(narrator.fail(ProviderFailed(), self._measure_ms_since(began_s)))
         else:
-            yield script.text(narrator.complete(Closing(), self._ms_since(began_s)))
+            yield script.encode(narrator.complete(TurnResult(), self._measure_ms_since(began_s)))
 
     async def stream_script(
         self, turn_id: str, steps: AsyncIterable[Sequence[TurnEvent] | str]
     ) -> AsyncGenerator[str, None]:
         """Events that no turn lies behind, as a stream that looks like one; text, a heartbeat, goes out as it is."""
-        script = _Script(self._contract, turn_id, self._clock)
-        lead = retry_line()
+        script = _UnloggedStream(self._contract, turn_id, self._clock)
+        lead = encode_retry()
         async for step in steps:
-            yield lead + (step if isinstance(step, str) else script.text(step))
+            yield lead + (step if isinstance(step, str) else script.encode(step))
             lead = ""
 
     async def stream_typing_indicator(self, work: Awaitable[object]) -> AsyncGenerator[str, None]:
         """`typing` start, then, when the work is done or has failed, `typing` stop with how long it really took."""
         began_s = self._clock.monotonic()
-        script = _Script(self._contract, new_id("turn"), self._clock)
-        yield script.text([TypingStarted()])
+        script = _UnloggedStream(self._contract, make_id("turn"), self._clock)
+        yield script.encode([TypingStarted()])
         try:
             await work
         finally:
-            yield script.text([TypingStopped(self._ms_since(began_s))])
+            yield script.encode([TypingStopped(self._measure_ms_since(began_s))])
 
     async def stream_conversation_history(
         self, session: SessionRecord, turns: AsyncIterable[TurnRecord]
     ) -> AsyncGenerator[str, None]:
         """A stored session: `session`, one `history` a turn, `history_complete`."""
         told = [turn async for turn in turns]
-        count = sum(history.message_count(turn) for turn in told)
-        yield retry_line() + history.session_frame(session, count).text
+        count = sum(history.count_messages(turn) for turn in told)
+        yield encode_retry() + history.encode_session_frame(session, count).text
         for index, turn in enumerate(told):
-            yield history.turn_frame(index, turn).text
-        yield history.complete_frame(count).text
+            yield history.encode_turn_frame(index, turn).text
+        yield history.encode_complete_frame(count).text
 
     def create_sse_response(
-        self, stream: Pieces, headers: Mapping[str, str] | None = None, *, send_timeout_s: float = 30
-    ) -> EventStream:
+        self, stream: StreamParts, headers: Mapping[str, str] | None = None, *, send_timeout_s: float = 30
+    ) -> EventStreamResponse:
         """The stream as an answer with the headers that every stream has."""
-        return EventStream(stream, {**STREAM_HEADERS, **(headers or {})}, send_timeout_s)
+        return EventStreamResponse(stream, {**STREAM_HEADERS, **(headers or {})}, send_timeout_s)
 
-    def _ms_since(self, began_s: float) -> int:
+    def _measure_ms_since(self, began_s: float) -> int:
         return round((self._clock.monotonic() - began_s) * 1000)
 
 
-class EventStream:
+class EventStreamResponse:
     """ASGI answer that sends a stream, and notices at once when the client leaves.
 
     The first piece is pulled before the headers go out: until then an error can still become a status. A client that
     takes nothing for `send_timeout_s` seconds is dropped.
     """
 
-    def __init__(self, stream: Pieces, headers: Mapping[str, str], send_timeout_s: float) -> None:
+    def __init__(self, stream: StreamParts, headers: Mapping[str, str], send_timeout_s: float) -> None:
         self._stream = stream
         self._send_timeout_s = send_timeout_s
         self._headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with Patience(send, scope, self._send_timeout_s) as patient_send:
-            await unless_left(receive, self._send_all(patient_send))
+        with SendTimeout(send, scope, self._send_timeout_s) as patient_send:
+            await run_until_disconnect(receive, self._send_all(patient_send))
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._stream) as pieces:
             first: bytes | str = await anext(pieces)
             await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-            await send(_body(first))
+            await send(_make_body_message(first))
             async for piece in pieces:
-                await send(_body(piece))
+                await send(_make_body_message(piece))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class _Script:
+class _UnloggedStream:
     """Numbers the events of a stream that has no log."""
 
     def __init__(self, contract: Contract, turn_id: str, clock: Clock) -> None:
@@ -174,13 +174,13 @@ class _Script:
         self._clock = clock
         self._seq = 0
 
-    def text(self, events: Sequence[TurnEvent]) -> str:
+    def encode(self, events: Sequence[TurnEvent]) -> str:
         entries = [Entry(self.turn_id, self._seq + n, self._clock.now(), event) for n, event in enumerate(events, 1)]
         self._seq += len(entries)
-        return self._contract.join(entries).decode()
+        return self._contract.encode_entries(entries).decode()
 
 
-def _anonymous(turn_id: str, session_id: str, animal_id: str) -> Started:
+def _make_started_event(turn_id: str, session_id: str, animal_id: str) -> Started:
     return Started(
         turn_id=turn_id,
         session_id=session_id,
@@ -192,10 +192,10 @@ def _anonymous(turn_id: str, session_id: str, animal_id: str) -> Started:
     )
 
 
-def _body(piece: bytes | str) -> Message:
+def _make_body_message(piece: bytes | str) -> Message:
     body = piece.encode() if isinstance(piece, str) else piece
     return {"type": "http.response.body", "body": body, "more_body": True}
 
 
 def _was_interrupted(reader: TurnReader) -> bool:
-    return isinstance(reader.ending, Failed) and reader.ending.problem.code == Interrupted.code
+    return isinstance(reader.terminal_event, Failed) and reader.terminal_event.problem.code == Interrupted.code

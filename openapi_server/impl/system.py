@@ -6,64 +6,64 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp
 
 from openapi_server import __version__
-from openapi_server.http.async_handlers import Call, on_loop
+from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.models.errors import ChatError, Draining, StoreUnavailable
-from openapi_server.web.welcome import curl_to_paste, welcome_page
-from openapi_server.wire.animals import summary_object
-from openapi_server.wire.timestamps import iso_millis
+from openapi_server.web.welcome import make_curl_command, render_welcome_page
+from openapi_server.wire.animals import encode_summary
+from openapi_server.wire.timestamps import format_timestamp
 
 
-@on_loop
-async def welcome(call: Call) -> ASGIApp:
-    await call.services.knowledge.refresh()
-    animals = [animal for animal in call.services.knowledge.animals() if animal.status == "active"]
-    if call.best_of("text/html", "application/json") == "text/html":
-        return HTMLResponse(welcome_page(call.base_url, animals, call.services.settings.default_animal))
+@async_handler
+async def welcome(context: RequestContext) -> ASGIApp:
+    await context.services.knowledge.refresh()
+    animals = [animal for animal in context.services.knowledge.list_animals() if animal.status == "active"]
+    if context.choose_media_type("text/html", "application/json") == "text/html":
+        return HTMLResponse(render_welcome_page(context.base_url, animals, context.services.settings.default_animal))
     return JSONResponse(
         {
             "name": "Zoo chat",
             "version": __version__,
-            "docs": f"{call.base_url}/ui/",
-            "try": curl_to_paste(call.base_url, call.services.settings.default_animal),
-            "animals": [summary_object(animal) for animal in animals],
+            "docs": f"{context.base_url}/ui/",
+            "try": make_curl_command(context.base_url, context.services.settings.default_animal),
+            "animals": [encode_summary(animal) for animal in animals],
         }
     )
 
 
-@on_loop
-async def health(call: Call) -> ASGIApp:
+@async_handler
+async def health(context: RequestContext) -> ASGIApp:
     return JSONResponse(
         {
             "status": "healthy",
             "version": __version__,
-            "timestamp": iso_millis(call.services.clock.now()),
-            "active_jobs": call.services.engine.running_count,
+            "timestamp": format_timestamp(context.services.clock.now()),
+            "active_jobs": context.services.engine.running_count,
         }
     )
 
 
-@on_loop
-async def ready(call: Call) -> ASGIApp:
-    if call.services.engine.is_draining:
+@async_handler
+async def ready(context: RequestContext) -> ASGIApp:
+    if context.services.engine.is_draining:
         raise Draining(retry_after_s=5)
-    await call.services.store.ping()
+    await context.services.store.ping()
     return JSONResponse({"status": "ready"})
 
 
-@on_loop
-async def system_health(call: Call) -> ASGIApp:
-    services = call.services
+@async_handler
+async def system_health(context: RequestContext) -> ASGIApp:
+    services = context.services
     parts = {
-        "store": await _store_part(call),
+        "store": await _check_store(context),
         "provider": {"status": "up", "detail": services.provider.model},
-        "knowledge": {"status": "up", "detail": f"{len(services.knowledge.animals())} animals"},
+        "knowledge": {"status": "up", "detail": f"{len(services.knowledge.list_animals())} animals"},
     }
     is_whole = all(part["status"] == "up" for part in parts.values())
     return JSONResponse(
         {
             "status": "draining" if services.engine.is_draining else "healthy" if is_whole else "degraded",
             "version": __version__,
-            "timestamp": iso_millis(services.clock.now()),
+            "timestamp": format_timestamp(services.clock.now()),
             "uptimeSeconds": int(services.clock.monotonic() - services.started_s),
             "turns": {"running": services.engine.running_count, "readers": services.engine.reader_count},
             "parts": parts,
@@ -71,13 +71,13 @@ async def system_health(call: Call) -> ASGIApp:
     )
 
 
-async def _store_part(call: Call) -> dict[str, str]:
+async def _check_store(context: RequestContext) -> dict[str, str]:
     try:
-        await call.services.store.ping()
+        await context.services.store.ping()
     except StoreUnavailable as error:
-        return _down(error)
+        return _describe_failure(error)
     return {"status": "up", "detail": "can be written to"}
 
 
-def _down(error: ChatError) -> dict[str, str]:
+def _describe_failure(error: ChatError) -> dict[str, str]:
     return {"status": "down", "detail": error.title}

@@ -63,7 +63,7 @@ class Voice:
 
 
 @dataclass(frozen=True, slots=True)
-class Mind:
+class ModelSettings:
     """Where an animal's language model differs from the settings; None: it does not."""
 
     model: str | None = None
@@ -91,7 +91,7 @@ class Animal:
     individual: Individual
     voice: Voice
     facts: tuple[Fact, ...]
-    mind: Mind = Mind()
+    model_settings: ModelSettings = ModelSettings()
     prompt_additions: tuple[str, ...] = ()
     version: int = 0
 
@@ -129,4 +129,4 @@ class Prompt:
     media_urls: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     canary: str = ""
-    is_read_whole: bool = False
+    is_delivered_whole: bool = False

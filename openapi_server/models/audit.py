@@ -8,13 +8,13 @@ from datetime import datetime
 from enum import StrEnum
 
 # Of an id of ours so much is shown: enough to tell two apart, too little to use it.
-SHOWN_OF_ID = 13
-SHOWN_OF_HASH = 16
+SHORT_ID_LENGTH = 13
+SHORT_HASH_LENGTH = 16
 # What stands in the place of an account that is erased.
-NOBODY = "(erased)"
+ERASED_NAME = "(erased)"
 
 
-class Deed(StrEnum):
+class AuditAction(StrEnum):
     """What is noted."""
 
     LOGIN = "login"
@@ -31,7 +31,7 @@ class Deed(StrEnum):
 
 
 # Of these `about` is no person, though it may be spelled like one: `lion_001` is a good username.
-DONE_TO_THINGS = (Deed.ANIMAL_CHANGED, Deed.RULE_CHANGED)
+DOCUMENT_ACTIONS = (AuditAction.ANIMAL_CHANGED, AuditAction.RULE_CHANGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +50,34 @@ class AuditEntry:
     """One deed. `about` is a username, a hash or the beginning of an id; `request_id` is the one in the log."""
 
     at: datetime
-    deed: Deed
+    action: AuditAction
     actor: Actor
-    about: str | None = None
+    target: str | None = None
     request_id: str | None = None
 
 
-def short_id(whole: str) -> str:
+def shorten_id(whole: str) -> str:
     """
     >>> short_id("sess_9c8b7a6d5e4f3021a1b2c3d4e5f60718")
     'sess_9c8b7a6d'
     """
-    return whole[:SHOWN_OF_ID]
+    return whole[:SHORT_ID_LENGTH]
 
 
-def mark_of(owner: str) -> str:
+def shorten_owner(owner: str) -> str:
     """How an owner stands in the trail: a user by name, a visitor by part of the hash of a cookie.
 
     >>> mark_of("user:mia"), mark_of("cookie:5f0b6d0f6a2f4d1c9c7a5f0b6d0f6a2f4d1c9c7a")
     ('mia', 'cookie:5f0b6d0f6a2f4d1c')
     """
     kind, _, name = owner.partition(":")
-    return name if kind == "user" else f"{kind}:{name[:SHOWN_OF_HASH]}"
+    return name if kind == "user" else f"{kind}:{name[:SHORT_HASH_LENGTH]}"
 
 
-def mark_of_device(handle: str) -> str:
+def hash_device_handle(handle: str) -> str:
     """A device's name may tell whose it is: its hash finds its entries for whoever knows the name.
 
     >>> mark_of_device("chat_kiosk-7")
     'device:05219ecf5b568722'
     """
-    return f"device:{hashlib.sha256(handle.encode()).hexdigest()[:SHOWN_OF_HASH]}"
+    return f"device:{hashlib.sha256(handle.encode()).hexdigest()[:SHORT_HASH_LENGTH]}"

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 
-class EntryKind(StrEnum):
+class CreditEntryKind(StrEnum):
     """Why a balance changed. A turn has one `reserve`, and one `settle` or `refund` that gives back what it left."""
 
     ALLOCATE = "allocate"
@@ -22,11 +22,11 @@ class Charge:
     """Who pays for a turn, how many credits it may take (at least 1), and what a token costs. Free turns have none."""
 
     username: str
-    at_most: int
+    max_credits: int
     credits_per_token: int = 1
 
     def __post_init__(self) -> None:
-        if self.at_most < 1:
+        if self.max_credits < 1:
             raise ValueError("a charge is at least one credit")
 
 
@@ -42,12 +42,12 @@ class Allocation:
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class CreditEntry:
     """One change of one balance. `credits` is signed; the sum of a user's entries is what is left."""
 
     entry_id: str
     username: str
-    kind: EntryKind
+    kind: CreditEntryKind
     credits: int
     at: datetime
     turn_id: str | None = None

@@ -20,10 +20,10 @@ PACKAGE, COMMAND_LINE = "(package)", "(command line)"
 
 
 @dataclass(frozen=True, slots=True)
-class KeptAnimal:
+class VersionedDocument:
     """An animal's document. `version` is the number of the change that wrote it, and never comes twice in one store."""
 
-    animal_id: str
+    document_id: str
     version: int
     document: Document
 
@@ -49,7 +49,7 @@ class Change:
     `by` is a username, or `PACKAGE`, or `COMMAND_LINE`. The store gives the `version`.
     """
 
-    animal_id: str
+    document_id: str
     operation: Operation
     by: str
     at: datetime
@@ -61,7 +61,7 @@ class Change:
 class Draft:
     """A changed document beside the live one, of which `based_on` is the version. No visitor ever sees it."""
 
-    animal_id: str
+    document_id: str
     document: Document
     based_on: int
     by: str
@@ -69,14 +69,14 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class DocumentChanges:
     """What changed: the animals as they are now, None for one that is gone. `version` is that of the last change."""
 
     version: int
-    animals: Mapping[str, KeptAnimal | None]
+    documents: Mapping[str, VersionedDocument | None]
 
 
-def changed_fields(before: Document, after: Document) -> tuple[str, ...]:
+def find_changed_fields(before: Document, after: Document) -> tuple[str, ...]:
     """Where two documents differ. Facts are told apart by their ids, whatever their order.
 
     >>> changed_fields(
@@ -85,18 +85,18 @@ def changed_fields(before: Document, after: Document) -> tuple[str, ...]:
     ... )
     ('voice.sound', 'facts.mane.say', 'facts.tail')
     """
-    found = tuple(_differences(_with_named_facts(before), _with_named_facts(after), ""))
+    found = tuple(_find_differences(_key_facts_by_id(before), _key_facts_by_id(after), ""))
     is_only_order = not found and before["facts"] != after["facts"]
     return ("facts",) if is_only_order else found
 
 
-def _with_named_facts(document: Document) -> dict[str, Any]:
+def _key_facts_by_id(document: Document) -> dict[str, Any]:
     return {**document, "facts": {fact["id"]: fact for fact in document["facts"]}}
 
 
-def _differences(before: object, after: object, path: str) -> Iterator[str]:
+def _find_differences(before: object, after: object, path: str) -> Iterator[str]:
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in dict.fromkeys([*before, *after]):
-            yield from _differences(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
+            yield from _find_differences(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
     elif before != after:
         yield path

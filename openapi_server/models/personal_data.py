@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openapi_server.models.audit import AuditEntry, mark_of, mark_of_device, short_id
-from openapi_server.models.credits import Balance, LedgerEntry
+from openapi_server.models.audit import AuditEntry, hash_device_handle, shorten_id, shorten_owner
+from openapi_server.models.credits import Balance, CreditEntry
 from openapi_server.models.session import DeviceUser, SessionRecord, TurnRecord
 from openapi_server.models.user import USER_PREFIX, Login, User
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class DataSubject:
     """Whom it is about, by whatever they are known by: an owner (`user:...`, `cookie:...`), a device, or sessions.
 
     `handle` is the device's user in our books, `chat_<device>`.
@@ -28,25 +28,27 @@ class Subject:
         return self.owner.removeprefix(USER_PREFIX)
 
     @property
-    def mark(self) -> str | None:
+    def audit_name(self) -> str | None:
         """How the audit trail calls them."""
         if self.owner is not None:
-            return mark_of(self.owner)
-        return mark_of_device(self.handle) if self.handle is not None else ", ".join(map(short_id, self.session_ids))
+            return shorten_owner(self.owner)
+        return (
+            hash_device_handle(self.handle) if self.handle is not None else ", ".join(map(shorten_id, self.session_ids))
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AccountData:
     """What is kept of somebody who can log in."""
 
     user: User
     logins: tuple[Login, ...]
     balance: Balance
-    entries: tuple[LedgerEntry, ...]
+    credit_entries: tuple[CreditEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
+class SessionData:
     """A session and what was said in it, oldest turn first."""
 
     session: SessionRecord
@@ -54,21 +56,21 @@ class Talk:
 
 
 @dataclass(frozen=True, slots=True)
-class Dossier:
+class PersonalData:
     """All that is kept of a subject."""
 
-    account: Account | None = None
+    account: AccountData | None = None
     devices: tuple[DeviceUser, ...] = ()
-    talks: tuple[Talk, ...] = ()
-    deeds: tuple[AuditEntry, ...] = ()
+    sessions: tuple[SessionData, ...] = ()
+    audit_entries: tuple[AuditEntry, ...] = ()
 
     @property
     def is_empty(self) -> bool:
-        return self == Dossier()
+        return self == PersonalData()
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class Erasure:
     """How much was erased. `turn_ids`: whose events and readers may still be about in a running server."""
 
     sessions: int = 0

@@ -15,7 +15,7 @@ from typing import Any
 RuleDocument = Mapping[str, Any]
 
 # How many rules of their own keepers may have: every one of them is held against every message.
-MOST_RULES = 200
+MAX_RULES = 200
 
 
 class RuleOperation(StrEnum):
@@ -38,7 +38,7 @@ class RuleChange:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRule:
+class VersionedRule:
     """A keepers' rule. `version` is the number of the change that wrote it, and never comes twice in one store."""
 
     name: str
@@ -49,11 +49,11 @@ class KeptRule:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRules:
+class RuleChanges:
     """All rules of the keepers, by name, after the change with that number; 0: there never was one."""
 
     version: int
-    rules: tuple[KeptRule, ...]
+    rules: tuple[VersionedRule, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,13 @@ class ListedRule:
     name: str
     document: RuleDocument
     is_packaged: bool
-    kept: KeptRule | None = None
+    stored: VersionedRule | None = None
 
     @property
     def version(self) -> int:
         """0 for a rule that is as it came."""
-        return self.kept.version if self.kept else 0
+        return self.stored.version if self.stored else 0
 
     @property
     def is_replacing(self) -> bool:
-        return self.is_packaged and self.kept is not None
+        return self.is_packaged and self.stored is not None

@@ -209,9 +209,9 @@ class TurnState:
     reply: str = ""
     chunk_count: int = 0
     last_seq: int = 0
-    ending: Completed | Failed | None = None
+    terminal_event: Completed | Failed | None = None
 
-    def after(self, entry: Entry) -> TurnState:
+    def apply(self, entry: Entry) -> TurnState:
         """The picture once one more entry is known."""
         seen = replace(self, last_seq=entry.seq)
         match entry.event:
@@ -222,9 +222,9 @@ class TurnState:
             case Completed() as done:
                 stopped = done.finish_reason is FinishReason.STOPPED
                 status = TurnStatus.STOPPED if stopped else TurnStatus.SUCCEEDED
-                return replace(seen, status=status, progress=100, reply=done.reply, ending=done)
+                return replace(seen, status=status, progress=100, reply=done.reply, terminal_event=done)
             case Failed() as failed:
-                return replace(seen, status=TurnStatus.FAILED, ending=failed)
+                return replace(seen, status=TurnStatus.FAILED, terminal_event=failed)
             case _:
                 return replace(seen, status=TurnStatus.RUNNING)
 
@@ -233,5 +233,5 @@ def fold(entries: Iterable[Entry]) -> TurnState:
     """Fold a log, or the beginning of one, into the state that polling shows."""
     state = TurnState()
     for entry in entries:
-        state = state.after(entry)
+        state = state.apply(entry)
     return state

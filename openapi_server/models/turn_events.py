@@ -26,7 +26,7 @@ from openapi_server.models.turn import (
 )
 
 # How far the turn is when a stage begins and when it ends, in percent of the way, not of the time.
-PROGRESS: dict[Stage, tuple[int, int]] = {
+STAGE_PROGRESS: dict[Stage, tuple[int, int]] = {
     Stage.MODERATION: (5, 10),
     Stage.RETRIEVAL: (15, 25),
     Stage.RERANKING: (35, 50),
@@ -35,7 +35,7 @@ PROGRESS: dict[Stage, tuple[int, int]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class TurnResult:
     """What is known only at the end of a turn. `model`: the one that spoke, None for the one that was announced.
 
     `fact_ids`: the facts that it spoke from, None for all that it was given. `held_back_ms`: the longest that a word
@@ -51,7 +51,7 @@ class Closing:
     held_back_ms: int = 0
 
 
-class Narrator:
+class TurnEventBuilder:
     """Writes one turn's events: numbers the chunks, joins the reply, stops the typing before the first word.
 
     Every method returns the events to append, in order; after `complete` or `fail` there is nothing more to say.
@@ -68,14 +68,16 @@ class Narrator:
     def reply(self) -> str:
         return "".join(self._texts)
 
-    def begin(self, elapsed_ms: int = 0) -> list[TurnEvent]:
+    def start(self, elapsed_ms: int = 0) -> list[TurnEvent]:
         self._typing_since_ms = elapsed_ms
         return [self.started, TypingStarted()]
 
-    def stage(self, stage: Stage, *, is_complete: bool, detail: str, found: int | None = None) -> list[TurnEvent]:
-        return [StageChanged(stage, is_complete, PROGRESS[stage][is_complete], detail, found)]
+    def change_stage(
+        self, stage: Stage, *, is_complete: bool, detail: str, found: int | None = None
+    ) -> list[TurnEvent]:
+        return [StageChanged(stage, is_complete, STAGE_PROGRESS[stage][is_complete], detail, found)]
 
-    def say(self, text: str, elapsed_ms: int) -> list[TurnEvent]:
+    def add_text(self, text: str, elapsed_ms: int) -> list[TurnEvent]:
         """A piece of the reply. An empty piece says nothing and makes no event."""
         if not text:
             return []
@@ -85,21 +87,21 @@ class Narrator:
         self._texts.append(text)
         return [*stopped, Chunk(len(self._texts), text)]
 
-    def complete(self, closing: Closing, elapsed_ms: int) -> list[TurnEvent]:
+    def complete(self, result: TurnResult, elapsed_ms: int) -> list[TurnEvent]:
         stopped = list(self._stop_typing(elapsed_ms))
         completed = Completed(
             turn_id=self.started.turn_id,
             session_id=self.started.session_id,
             reply=self.reply,
             chunk_count=len(self._texts),
-            finish_reason=closing.finish_reason,
-            sources=closing.sources,
-            usage=closing.usage,
-            moderation=closing.moderation,
+            finish_reason=result.finish_reason,
+            sources=result.sources,
+            usage=result.usage,
+            moderation=result.moderation,
             latency_ms=elapsed_ms,
             first_token_ms=self.first_token_ms,
-            model=closing.model or self.started.model,
-            held_back_ms=closing.held_back_ms,
+            model=result.model or self.started.model,
+            held_back_ms=result.held_back_ms,
         )
         return [*stopped, completed]
 

@@ -57,7 +57,7 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class AuthenticatedUser:
     """The logged-in caller. The role is the store's, as it is now, not the one that a token was made with."""
 
     username: str
@@ -74,6 +74,6 @@ class Person:
         return self.role.rank >= role.rank
 
 
-def owner_behind(cookie: str) -> str:
+def derive_cookie_owner(cookie: str) -> str:
     """Whose the sessions are that came with a visitor's cookie."""
     return COOKIE_PREFIX + hashlib.sha256(cookie.encode()).hexdigest()[:40]

@@ -10,7 +10,7 @@ from anthropic.types import Usage as AnthropicUsage
 
 from openapi_server.models.animal import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import Spoken
+from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.failures import failed, failed_with
 from openapi_server.providers.options import LONGEST_SILENCE_S, OneSpeech, Speech, count_of, finish_of, text_of
 from openapi_server.providers.prompt import ChatMessage, Speaker, messages, system_prompt
@@ -38,7 +38,7 @@ class AnthropicProvider(OneSpeech):
     async def close(self) -> None:
         await self._client.close()
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
         speech = self._speech.of(prompt.animal)
         finished, has_ended, read_tokens, said_tokens = None, False, 0, 0
         try:
@@ -60,7 +60,7 @@ class AnthropicProvider(OneSpeech):
             raise failed_with("anthropic", error) from None
         if finished is None or not has_ended:
             raise failed("anthropic", "no end mark")
-        yield Spoken(finished, Usage(read_tokens, said_tokens), model=speech.model)
+        yield ReplyEnd(finished, Usage(read_tokens, said_tokens), model=speech.model)
 
     async def _ask(
         self, speech: Speech, system: str, read: Sequence[ChatMessage]

@@ -12,8 +12,8 @@ from botocore.exceptions import ClientError, EventStreamError
 
 from openapi_server.models.animal import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import Spoken
-from openapi_server.providers.failures import MindFailed, failed
+from openapi_server.protocols import ReplyEnd
+from openapi_server.providers.failures import ProviderError, failed
 from openapi_server.providers.options import OneSpeech, Speech, count_of, finish_of, text_of
 from openapi_server.providers.prompt import messages, system_prompt
 from openapi_server.providers.thread_stream import Listening
@@ -48,7 +48,7 @@ class BedrockProvider(OneSpeech):
     async def close(self) -> None:
         self._client.close()
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
         speech = self._speech.of(prompt.animal)
         listening = Listening(partial(self._ask, speech, prompt))
         finished, usage = None, Usage()
@@ -70,7 +70,7 @@ class BedrockProvider(OneSpeech):
             listening.close()
         if finished is None:
             raise failed("bedrock", "no end mark")
-        yield Spoken(finished, usage, model=speech.model)
+        yield ReplyEnd(finished, usage, model=speech.model)
 
     def _ask(self, speech: Speech, prompt: Prompt) -> Any:
         """The stream of events. Blocks until its head is there."""
@@ -88,7 +88,7 @@ class BedrockProvider(OneSpeech):
         return answer["stream"]
 
 
-def _failed(error: Exception) -> MindFailed:
+def _failed(error: Exception) -> ProviderError:
     """What is told within a stream is told with status 400, whatever it is: only a head's status means something."""
     if not isinstance(error, ClientError) or isinstance(error, EventStreamError):
         return failed("bedrock", type(error).__name__)

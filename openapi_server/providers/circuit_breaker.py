@@ -9,12 +9,12 @@ from openapi_server.protocols import Clock
 log = structlog.get_logger(__name__)
 
 
-class Breaker:
+class CircuitBreaker:
     """Opens after `failures` in a row, for `pause_s`; then one attempt at a time may find out how things are."""
 
-    def __init__(self, clock: Clock, *, failures: int, pause_s: float) -> None:
+    def __init__(self, clock: Clock, *, failure_threshold: int, pause_s: float) -> None:
         self._clock = clock
-        self._limit = failures
+        self._limit = failure_threshold
         self._pause_s = pause_s
         self._failures = 0
         self._opened_s: float | None = None
@@ -27,7 +27,7 @@ class Breaker:
             return False
         return self._probe is not None or self._clock.monotonic() < self._opened_s + self._pause_s
 
-    def begin(self) -> Attempt | None:
+    def start_attempt(self) -> Attempt | None:
         """An attempt, which is to be told how it ended; None while the breaker is open."""
         if self.is_open:
             return None
@@ -35,7 +35,7 @@ class Breaker:
         self._probe = attempt if self._opened_s is not None else None
         return attempt
 
-    def ended(self, attempt: Attempt, is_success: bool | None) -> None:
+    def record_outcome(self, attempt: Attempt, is_success: bool | None) -> None:
         """What attempts from before the breaker opened find out does not open or close it any more."""
         is_probe = attempt is self._probe
         self._probe = None if is_probe else self._probe
@@ -53,21 +53,21 @@ class Breaker:
 class Attempt:
     """One attempt to be answered. The first that it is told counts."""
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: CircuitBreaker) -> None:
         self._breaker = breaker
         self._has_ended = False
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         self._end(is_success=True)
 
-    def failed(self) -> None:
+    def record_failure(self) -> None:
         self._end(is_success=False)
 
-    def abandoned(self) -> None:
+    def cancel(self) -> None:
         """It ended without a word about the upstream, as when the visitor left."""
         self._end(is_success=None)
 
     def _end(self, *, is_success: bool | None) -> None:
         if not self._has_ended:
             self._has_ended = True
-            self._breaker.ended(self, is_success)
+            self._breaker.record_outcome(self, is_success)

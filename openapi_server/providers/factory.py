@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 
 from openapi_server.config import ConfigError, Settings
 from openapi_server.protocols import Clock, Provider
-from openapi_server.providers.circuit_breaker import Breaker
+from openapi_server.providers.circuit_breaker import CircuitBreaker
 from openapi_server.providers.fallback import Patience, ResilientProvider, Upstream
 from openapi_server.providers.offline import OfflineProvider
 from openapi_server.providers.options import Speech
 
 
 @asynccontextmanager
-async def open_mind(settings: Settings, clock: Clock) -> AsyncIterator[Provider]:
+async def open_provider(settings: Settings, clock: Clock) -> AsyncIterator[Provider]:
     """The offline voice; or a model, with the offline voice in its place whenever it fails."""
     offline = OfflineProvider(words_per_s=settings.offline_words_per_s, seed=settings.offline_seed)
     if settings.provider == "offline":
@@ -27,7 +27,7 @@ async def open_mind(settings: Settings, clock: Clock) -> AsyncIterator[Provider]
         raise ConfigError(
             f"PROVIDER: {name} needs the extra `{name}`, which is not installed (no {error.name})"
         ) from None
-    breaker = Breaker(clock, failures=settings.breaker_failures, pause_s=settings.breaker_pause_s)
+    breaker = CircuitBreaker(clock, failure_threshold=settings.breaker_failures, pause_s=settings.breaker_pause_s)
     patience = Patience(settings.first_token_timeout_s, settings.provider_retries)
     provider = ResilientProvider(upstream, offline, breaker, patience, clock)
     try:

@@ -25,7 +25,7 @@ _PASSING = frozenset({408, 409, 425, 429})
 _REQUEST = frozenset({400, 413, 422})
 
 
-class MindFailed(ProviderFailed):
+class ProviderError(ProviderFailed):
     """A mind failed. `retry_after`: the header as it came, seconds or a date."""
 
     def __init__(self, cause: Cause = Cause.PASSING, retry_after: str | None = None) -> None:
@@ -48,13 +48,13 @@ class MindFailed(ProviderFailed):
             return None
 
 
-def failed(provider: str, failure: str, status: int | None = None, retry_after: str | None = None) -> MindFailed:
+def failed(provider: str, failure: str, status: int | None = None, retry_after: str | None = None) -> ProviderError:
     """Log a failure by its kind alone, and make the error to raise. `status` None: no answer, or half a one."""
     log.warning("provider_failed", provider=provider, failure=failure, status=status)
-    return MindFailed(_cause(status), retry_after)
+    return ProviderError(_cause(status), retry_after)
 
 
-def failed_with(provider: str, error: Exception) -> MindFailed:
+def failed_with(provider: str, error: Exception) -> ProviderError:
     """The same for an error of the libraries that carry the whole answer along, `openai` and `anthropic`."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     status = getattr(error, "status_code", None)

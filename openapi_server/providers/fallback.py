@@ -18,9 +18,9 @@ import structlog
 from openapi_server.models.animal import Animal, Prompt
 from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.turn import FinishReason
-from openapi_server.protocols import Clock, Composed, Model, Provider, Spoken
-from openapi_server.providers.circuit_breaker import Attempt, Breaker
-from openapi_server.providers.failures import Cause, MindFailed
+from openapi_server.protocols import Clock, Model, Provider, ReplyEnd, WholeReply
+from openapi_server.providers.circuit_breaker import Attempt, CircuitBreaker
+from openapi_server.providers.failures import Cause, ProviderError
 
 # Before the first retry, at most, in seconds; twice as long before each further one.
 BACKOFF_S = 0.5
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 class Upstream(Provider, Protocol):
     """A provider that holds connections, and cannot know its reply before it has said it."""
 
-    def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]: ...
+    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]: ...
 
     async def close(self) -> None: ...
 
@@ -51,7 +51,7 @@ class Opened:
     """A reply that has begun: its first word, and where the others come from."""
 
     word: str
-    pieces: AsyncGenerator[str | Spoken, None]
+    pieces: AsyncGenerator[str | ReplyEnd, None]
     attempt: Attempt
 
 
@@ -62,7 +62,7 @@ class ResilientProvider:
         self,
         upstream: Upstream,
         fallback: Provider,
-        breaker: Breaker,
+        breaker: CircuitBreaker,
         patience: Patience,
         clock: Clock,
         jitter: Callable[[], float] = random.random,
@@ -78,16 +78,16 @@ class ResilientProvider:
     def model(self) -> str:
         return self._speaking.model
 
-    def models(self) -> Sequence[Model]:
-        return self._upstream.models()
+    def list_models(self) -> Sequence[Model]:
+        return self._upstream.list_models()
 
-    def model_for(self, animal: Animal) -> Model:
-        return self._speaking.model_for(animal)
+    def get_model(self, animal: Animal) -> Model:
+        return self._speaking.get_model(animal)
 
     async def close(self) -> None:
         await self._upstream.close()
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         opened = await self._open(prompt)
         speech = self._go_on(opened) if opened else self._speak_instead(prompt)
         async with aclosing(speech):
@@ -103,7 +103,7 @@ class ResilientProvider:
         """The first word, after as many attempts as patience allows; None: let the fallback speak."""
         deadline_s = asyncio.get_running_loop().time() + self._patience.first_token_s
         for number in range(self._patience.retries + 1):
-            attempt = self._breaker.begin()
+            attempt = self._breaker.start_attempt()
             if attempt is None:
                 return None
             opened: Opened | None = None
@@ -116,34 +116,34 @@ class ResilientProvider:
                     return None
             finally:
                 if opened is None:
-                    attempt.abandoned()
+                    attempt.cancel()
         return None
 
     async def _first_word(self, prompt: Prompt, attempt: Attempt) -> Opened:
-        pieces = self._upstream.speak(prompt)
+        pieces = self._upstream.stream_reply(prompt)
         try:
             async for piece in pieces:
-                if isinstance(piece, Spoken):
+                if isinstance(piece, ReplyEnd):
                     raise self._said_nothing(piece)
                 # Models like to begin with a line end; that is no word yet.
                 if isinstance(piece, str) and piece.strip():
                     self._check_length(len(piece))
                     return Opened(piece.lstrip(), pieces, attempt)
-            raise self._said_nothing(Spoken())
+            raise self._said_nothing(ReplyEnd())
         except BaseException:
             # Given up from outside, too: nobody else knows of these pieces yet, and would close them.
             await pieces.aclose()
             raise
 
-    def _said_nothing(self, spoken: Spoken) -> MindFailed:
+    def _said_nothing(self, spoken: ReplyEnd) -> ProviderError:
         """Asked again it may say something, unless its own rules forbade it."""
         log.warning("provider_failed", failure="empty reply", finish_reason=spoken.finish_reason.value)
-        return MindFailed(Cause.REQUEST if spoken.finish_reason is FinishReason.BLOCKED else Cause.PASSING)
+        return ProviderError(Cause.REQUEST if spoken.finish_reason is FinishReason.BLOCKED else Cause.PASSING)
 
     def _check_length(self, characters: int) -> None:
         if characters > MOST_CHARACTERS:
             log.warning("provider_failed", failure="endless reply")
-            raise MindFailed
+            raise ProviderError
 
     async def _may_try_again(
         self, failure: ProviderFailed | TimeoutError, attempt: Attempt, number: int, deadline_s: float
@@ -151,13 +151,13 @@ class ResilientProvider:
         """Tell the breaker, and wait before the next attempt where there is to be one."""
         if isinstance(failure, TimeoutError):
             log.warning("provider_failed", failure="no first word", waited_s=self._patience.first_token_s)
-        cause = failure.cause if isinstance(failure, MindFailed) else Cause.PASSING
+        cause = failure.cause if isinstance(failure, ProviderError) else Cause.PASSING
         if cause is not Cause.REQUEST:
-            attempt.failed()
+            attempt.record_failure()
         if cause is not Cause.PASSING or number == self._patience.retries or self._breaker.is_open:
             return False
         wait_s = BACKOFF_S * 2**number * self._jitter()
-        if isinstance(failure, MindFailed):
+        if isinstance(failure, ProviderError):
             wait_s = max(wait_s, failure.wait_s(self._clock) or 0)
         # Who would have to wait beyond the deadline need not wait at all.
         if asyncio.get_running_loop().time() + wait_s >= deadline_s:
@@ -165,7 +165,7 @@ class ResilientProvider:
         await asyncio.sleep(wait_s)
         return True
 
-    async def _go_on(self, opened: Opened) -> AsyncGenerator[str | Spoken, None]:
+    async def _go_on(self, opened: Opened) -> AsyncGenerator[str | ReplyEnd, None]:
         said = len(opened.word)
         waiting_since_s: float | None = None
         async with aclosing(opened.pieces) as pieces:
@@ -174,17 +174,17 @@ class ResilientProvider:
                 waiting_since_s = self._clock.monotonic()
                 async for piece in pieces:
                     waiting_since_s = None
-                    if isinstance(piece, Spoken):
-                        opened.attempt.succeeded()
+                    if isinstance(piece, ReplyEnd):
+                        opened.attempt.record_success()
                         yield piece
                         return
                     said += len(piece)
                     self._check_length(said)
                     yield piece
                     waiting_since_s = self._clock.monotonic()
-                raise MindFailed
+                raise ProviderError
             except ProviderFailed:
-                opened.attempt.failed()
+                opened.attempt.record_failure()
                 raise
             finally:
                 self._left(opened.attempt, waiting_since_s)
@@ -192,12 +192,12 @@ class ResilientProvider:
     def _left(self, attempt: Attempt, waiting_since_s: float | None) -> None:
         """Cut short from outside: by a visitor, which says nothing, or for a silence, which is a failure."""
         if waiting_since_s is not None and self._clock.monotonic() >= waiting_since_s + self._patience.first_token_s:
-            attempt.failed()
-        attempt.abandoned()
+            attempt.record_failure()
+        attempt.cancel()
 
-    async def _speak_instead(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
-        log.warning("fallback_speaks", instead_of=self._upstream.model_for(prompt.animal).model_id)
-        model = self._fallback.model_for(prompt.animal).model_id
-        async with aclosing(self._fallback.speak(prompt)) as pieces:
+    async def _speak_instead(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        log.warning("fallback_speaks", instead_of=self._upstream.get_model(prompt.animal).model_id)
+        model = self._fallback.get_model(prompt.animal).model_id
+        async with aclosing(self._fallback.stream_reply(prompt)) as pieces:
             async for piece in pieces:
-                yield replace(piece, model=model) if isinstance(piece, Spoken) else piece
+                yield replace(piece, model=model) if isinstance(piece, ReplyEnd) else piece

@@ -9,7 +9,7 @@ from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from openapi_server.models.animal import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import Spoken
+from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.failures import failed, failed_with
 from openapi_server.providers.options import (
     LONGEST_SILENCE_S,
@@ -46,7 +46,7 @@ class OpenAIProvider(OneSpeech):
     async def close(self) -> None:
         await self._client.close()
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
         speech, system, read = self._speech.of(prompt.animal), system_prompt(prompt), messages(prompt)
         finished, usage, pieces = None, None, 0
         try:
@@ -64,7 +64,7 @@ class OpenAIProvider(OneSpeech):
         if finished is None:
             raise failed("openai", "no end mark")
         usage = usage or estimated_usage(system, read, pieces)
-        yield Spoken(finished, usage, model=speech.model)
+        yield ReplyEnd(finished, usage, model=speech.model)
 
     async def _ask(self, speech: Speech, system: str, read: Sequence[ChatMessage]) -> AsyncStream[ChatCompletionChunk]:
         return await self._completions.create(

@@ -28,7 +28,7 @@ class Speech:
     max_tokens: int = 512
 
     def of(self, animal: Animal) -> Speech:
-        mind = animal.mind
+        mind = animal.model_settings
         return Speech(
             mind.model or self.model,
             self.temperature if mind.temperature is None else mind.temperature,
@@ -38,7 +38,7 @@ class Speech:
     def as_model(self) -> Model:
         """The model as clients are offered it."""
         described = "A language model that speaks from the keepers' notes."
-        return Model(self.model, self.model, described, max_tokens=self.max_tokens, prompt_tokens=PROMPT_TOKENS)
+        return Model(self.model, self.model, described, max_tokens=self.max_tokens, max_prompt_tokens=PROMPT_TOKENS)
 
 
 class OneSpeech:
@@ -51,10 +51,10 @@ class OneSpeech:
     def model(self) -> str:
         return self._speech.model
 
-    def models(self) -> Sequence[Model]:
+    def list_models(self) -> Sequence[Model]:
         return (self._speech.as_model(),)
 
-    def model_for(self, animal: Animal) -> Model:
+    def get_model(self, animal: Animal) -> Model:
         return self._speech.of(animal).as_model()
 
 

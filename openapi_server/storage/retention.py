@@ -11,42 +11,42 @@ import structlog
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.protocols import AuditTrail, Clock, Store
 
-EVERY_S = 3600.0
+INTERVAL_S = 3600.0
 # Every batch keeps the turns' writes waiting; so does whoever copies so much, for about half a second.
-BATCH, PAUSE_S = 200, 0.05
-TIDIED_BYTES = 64 * 1024 * 1024
+BATCH_SIZE, PAUSE_S = 200, 0.05
+MAX_VACUUM_BYTES = 64 * 1024 * 1024
 
 log = structlog.get_logger(__name__)
 
 
-class Sweeper:
+class RetentionJob:
     """Sweeps when the server starts, and every hour. `audit_kept`: how long deeds stay in the audit trail."""
 
     def __init__(
-        self, store: Store, audit: AuditTrail, clock: Clock, audit_kept: timedelta, every_s: float = EVERY_S
+        self, store: Store, audit: AuditTrail, clock: Clock, audit_kept: timedelta, interval_s: float = INTERVAL_S
     ) -> None:
         self._store = store
         self._audit = audit
         self._clock = clock
         self._audit_kept = audit_kept
-        self._every_s = every_s
+        self._interval_s = interval_s
         self._task: asyncio.Task[None] | None = None
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Begin, without waiting for the first sweep."""
-        self._task = asyncio.create_task(self._sweep_for_ever())
+        self._task = asyncio.create_task(self._run_forever())
 
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
-    async def sweep(self) -> None:
+    async def run_once(self) -> None:
         """Delete what nobody may read any more, and the copies of it that the store still has."""
-        sessions = await _all(self._store.purge_expired_sessions)
-        turns = await _all(self._store.forget_old_turns)
-        await _all(self._drop_old_deeds)
-        is_tidy = await self._store.tidy(TIDIED_BYTES)
+        sessions = await _repeat(self._store.delete_expired_sessions)
+        turns = await _repeat(self._store.delete_old_turns)
+        await _repeat(self._delete_old_audit_entries)
+        is_tidy = await self._store.vacuum(MAX_VACUUM_BYTES)
         if sessions:
             log.info(f"Cleaned up {sessions} expired sessions")
         if turns:
@@ -55,24 +55,24 @@ class Sweeper:
             # Nothing is wrong: a reader was in the way, or the store is so large that an operator chooses the hour.
             log.info("store_not_tidied", remedy="zoochat sessions purge")
 
-    async def _sweep_for_ever(self) -> None:
+    async def _run_forever(self) -> None:
         while True:
             try:
-                await self.sweep()
+                await self.run_once()
             except StoreUnavailable:
                 log.warning("not_swept")
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(self._interval_s)
 
-    async def _drop_old_deeds(self, limit: int) -> int:
-        return await self._audit.drop_before(self._clock.now() - self._audit_kept, limit)
+    async def _delete_old_audit_entries(self, limit: int) -> int:
+        return await self._audit.delete_before(self._clock.now() - self._audit_kept, limit)
 
 
-async def _all(step: Callable[[int], Awaitable[int]]) -> int:
+async def _repeat(step: Callable[[int], Awaitable[int]]) -> int:
     """Take the step until there is nothing left for it; how much there was."""
-    done = await step(BATCH)
+    done = await step(BATCH_SIZE)
     last = done
-    while last == BATCH:
+    while last == BATCH_SIZE:
         await asyncio.sleep(PAUSE_S)
-        last = await step(BATCH)
+        last = await step(BATCH_SIZE)
         done += last
     return done

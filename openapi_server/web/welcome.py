@@ -13,13 +13,13 @@ from openapi_server.models.animal import Animal
 PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
 
 
-def curl_to_paste(base_url: str, animal_id: str) -> str:
+def make_curl_command(base_url: str, animal_id: str) -> str:
     """A command that makes an animal speak, for the terminal."""
     body = json.dumps({"message": "Hello! How fast can you run?", "animalId": animal_id})
     return f"curl -N {base_url}/convo_turn_stream -H 'Content-Type: application/json' -d '{body}'"
 
 
-def welcome_page(base_url: str, animals: Sequence[Animal], default_animal: str) -> str:
+def render_welcome_page(base_url: str, animals: Sequence[Animal], default_animal: str) -> str:
     """The page as HTML; it needs no script and nothing from elsewhere."""
     page = PAGES.get_template("welcome.html")
-    return page.render(animals=animals, command=curl_to_paste(base_url, default_animal))
+    return page.render(animals=animals, command=make_curl_command(base_url, default_animal))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from openapi_server.models.document import Change, Document, Draft
-from openapi_server.wire.timestamps import iso_millis
+from openapi_server.wire.timestamps import format_timestamp
 
 _WIRE_NAMES = {
     "animal_id": "animalId",
@@ -28,7 +28,7 @@ _MIND = ("model", "temperature", "maxTokens")
 _CONFIG = ("status", "summary", "individual", "voice", "promptAdditions")
 
 
-def document_object(document: Document) -> dict[str, Any]:
+def encode_document(document: Document) -> dict[str, Any]:
     """
     >>> document_object({"animal_id": "ant_001", "voice": {"dont_know": ["Hm."]}, "sources": {"dont_know": {}}})
     {'animalId': 'ant_001', 'voice': {'dontKnow': ['Hm.']}, 'sources': {'dont_know': {}}}
@@ -36,7 +36,7 @@ def document_object(document: Document) -> dict[str, Any]:
     return _renamed(document, _WIRE_NAMES)
 
 
-def document_of(body: Mapping[str, Any]) -> dict[str, Any]:
+def decode_document(body: Mapping[str, Any]) -> dict[str, Any]:
     """The document that a client sent.
 
     >>> document_of({"animalId": "ant_001", "mind": {"maxTokens": 99}})
@@ -45,15 +45,15 @@ def document_of(body: Mapping[str, Any]) -> dict[str, Any]:
     return _renamed(body, _OUR_NAMES)
 
 
-def config_object(document: Document) -> dict[str, Any]:
+def encode_settings(document: Document) -> dict[str, Any]:
     """What can be set without touching a fact. What stands nowhere is null: the server's own settings hold."""
-    whole = document_object(document)
+    whole = encode_document(document)
     mind = whole.get("mind", {})
     told = {name: whole.get(name) for name in _CONFIG}
     return {"animalId": whole["animalId"], **told, **{name: mind.get(name) for name in _MIND}}
 
 
-def settings_of(patch: Mapping[str, Any]) -> dict[str, Any]:
+def decode_settings(patch: Mapping[str, Any]) -> dict[str, Any]:
     """The members of a document that a change of the configuration is about.
 
     >>> settings_of({"status": "retired", "maxTokens": None})
@@ -61,34 +61,34 @@ def settings_of(patch: Mapping[str, Any]) -> dict[str, Any]:
     """
     mind = {name: patch[name] for name in _MIND if name in patch}
     rest = {name: value for name, value in patch.items() if name not in _MIND}
-    return document_of(rest | ({"mind": mind} if mind else {}))
+    return decode_document(rest | ({"mind": mind} if mind else {}))
 
 
-def facts_object(document: Document) -> dict[str, Any]:
+def encode_facts(document: Document) -> dict[str, Any]:
     return {"animalId": document["animal_id"], "facts": document["facts"], "sources": document["sources"]}
 
 
-def change_object(change: Change) -> dict[str, Any]:
+def encode_change(change: Change) -> dict[str, Any]:
     return {
         "version": change.version,
         "operation": change.operation,
         "by": change.by,
-        "at": iso_millis(change.at),
-        "fields": [field_name(field) for field in change.fields],
+        "at": format_timestamp(change.at),
+        "fields": [encode_field_name(field) for field in change.fields],
     }
 
 
-def draft_object(draft: Draft) -> dict[str, Any]:
+def encode_draft(draft: Draft) -> dict[str, Any]:
     return {
-        "animalId": draft.animal_id,
-        "document": document_object(draft.document),
+        "animalId": draft.document_id,
+        "document": encode_document(draft.document),
         "basedOn": draft.based_on,
         "by": draft.by,
-        "at": iso_millis(draft.at),
+        "at": format_timestamp(draft.at),
     }
 
 
-def field_name(path: str) -> str:
+def encode_field_name(path: str) -> str:
     """
     >>> field_name("voice.how_are_you"), field_name("individual.favourites.dont_know")
     ('voice.howAreYou', 'individual.favourites.dont_know')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from openapi_server.models.animal import Animal
 
 
-def summary_object(animal: Animal) -> dict[str, object]:
+def encode_summary(animal: Animal) -> dict[str, object]:
     return {
         "animalId": animal.animal_id,
         "name": animal.name,
@@ -17,9 +17,9 @@ def summary_object(animal: Animal) -> dict[str, object]:
     }
 
 
-def details_object(animal: Animal) -> dict[str, object]:
+def encode_details(animal: Animal) -> dict[str, object]:
     individual = animal.individual
-    return summary_object(animal) | {
+    return encode_summary(animal) | {
         "conservation": {"status": animal.conservation_status, "code": animal.conservation_code},
         "individual": {
             "sex": individual.sex,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from openapi_server.wire.chat import TOKENS
+from openapi_server.wire.chat import CHAT
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.devices import DEVICES
 from openapi_server.wire.platform import PLATFORM
@@ -24,6 +24,6 @@ CONTRACTS: Mapping[Contract, Operation] = {
     CONVO: Operation("post", "/convo_turn_stream"),
     PLATFORM: Operation("post", "/api/v1/stream"),
     SESSIONS: Operation("post", "/chat/sessions/{sessionId}/stream"),
-    TOKENS: Operation("post", "/chat"),
+    CHAT: Operation("post", "/chat"),
     DEVICES: Operation("post", "/chat/stream"),
 }

@@ -6,36 +6,36 @@ from collections.abc import Iterator
 
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import Chunk, Completed, Entry, Failed
-from openapi_server.wire.problem import problem_object
-from openapi_server.wire.sse import Contract, Frame, quiet_heartbeat
-from openapi_server.wire.timestamps import iso_millis, naive_micros
+from openapi_server.wire.problem import encode_problem
+from openapi_server.wire.sse import Contract, Frame, encode_comment_heartbeat
+from openapi_server.wire.timestamps import format_naive_timestamp, format_timestamp
 
 
 def encode(entry: Entry) -> Iterator[Frame]:
     """Frames for one log entry. Pure and stateless, so a resumed stream repeats the same bytes."""
     match entry.event:
         case Chunk(text=text):
-            yield _frame(entry, text, is_final=False)
+            yield _make_frame(entry, text, is_final=False)
         case Completed():
-            yield _frame(entry, "", is_final=True)
+            yield _make_frame(entry, "", is_final=True)
         case Failed(problem=problem):
-            yield _frame(entry, "", is_final=True, error=problem_object(problem))
+            yield _make_frame(entry, "", is_final=True, error=encode_problem(problem))
 
 
-def _frame(entry: Entry, content: str, *, is_final: bool, **beside: object) -> Frame:
-    body = {"content": content, "timestamp": naive_micros(entry.at), "is_final": is_final, **beside}
+def _make_frame(entry: Entry, content: str, *, is_final: bool, **beside: object) -> Frame:
+    body = {"content": content, "timestamp": format_naive_timestamp(entry.at), "is_final": is_final, **beside}
     return Frame(body, id=entry.id)
 
 
-def session_object(session: SessionRecord) -> dict[str, object]:
+def encode_session(session: SessionRecord) -> dict[str, object]:
     return {
         "device": session.handle or "",
         "active_animal": session.animal_id,
-        "locked_at": iso_millis(session.locked_at or session.created_at),
+        "locked_at": format_timestamp(session.locked_at or session.created_at),
         "session_ttl": session.ttl_s,
-        "last_message_at": iso_millis(session.last_message_at),
+        "last_message_at": format_timestamp(session.last_message_at),
         "message_count": session.turn_count,
     }
 
 
-DEVICES = Contract("devices", encode, quiet_heartbeat)
+DEVICES = Contract("devices", encode, encode_comment_heartbeat)

@@ -7,7 +7,7 @@ import re
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
 
-def etag(version: int) -> str:
+def encode_etag(version: int) -> str:
     """
     >>> etag(17)
     '"17"'
@@ -15,7 +15,7 @@ def etag(version: int) -> str:
     return f'"{version}"'
 
 
-def versions_in(if_match: str) -> frozenset[int] | None:
+def parse_if_match(if_match: str) -> frozenset[int] | None:
     """The versions that an `If-Match` header names (section 13.1.1), or None for `*`, which is any.
 
     Weak tags, and tags that are none of ours, match nothing: so they name no version.

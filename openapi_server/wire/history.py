@@ -8,45 +8,45 @@ from collections.abc import Iterator
 from openapi_server.models.session import Page, SessionRecord, TurnRecord
 from openapi_server.models.summary import Summary
 from openapi_server.wire.sse import Frame
-from openapi_server.wire.timestamps import iso_millis
+from openapi_server.wire.timestamps import format_timestamp
 
 
-def session_frame(session: SessionRecord, message_count: int) -> Frame:
+def encode_session_frame(session: SessionRecord, message_count: int) -> Frame:
     return Frame({"sessionId": session.session_id, "messageCount": message_count}, event="session")
 
 
-def turn_frame(index: int, turn: TurnRecord) -> Frame:
+def encode_turn_frame(index: int, turn: TurnRecord) -> Frame:
     body = {
         "index": index,
         "turnId": turn.turn_id,
         "userMessage": turn.message,
         "assistantReply": turn.outcome.reply if turn.outcome else None,
-        "timestamp": iso_millis(turn.created_at),
+        "timestamp": format_timestamp(turn.created_at),
     }
     return Frame(body, event="history")
 
 
-def complete_frame(message_count: int) -> Frame:
+def encode_complete_frame(message_count: int) -> Frame:
     return Frame({"totalMessages": message_count}, event="history_complete")
 
 
-def history_object(session: SessionRecord, page: Page[TurnRecord]) -> dict[str, object]:
+def encode_history(session: SessionRecord, page: Page[TurnRecord]) -> dict[str, object]:
     """A page of the session: its messages one by one, oldest first."""
     shown: dict[str, object] = {
         "sessionId": session.session_id,
         "animalId": session.animal_id,
         "totalTurns": session.turn_count,
-        "turns": [message for turn in page.items for message in _messages(turn)],
+        "turns": [message for turn in page.items for message in _encode_messages(turn)],
     }
     return shown | ({"nextCursor": page.next_cursor} if page.next_cursor else {})
 
 
-def message_count(turn: TurnRecord) -> int:
+def count_messages(turn: TurnRecord) -> int:
     """Two messages a turn; one where the animal has not answered."""
-    return len(list(_messages(turn)))
+    return len(list(_encode_messages(turn)))
 
 
-def _messages(turn: TurnRecord) -> Iterator[dict[str, object]]:
+def _encode_messages(turn: TurnRecord) -> Iterator[dict[str, object]]:
     metadata: dict[str, object] = {"animalId": turn.animal_id, "status": turn.status}
     if turn.metadata:
         metadata["client"] = json.loads(turn.metadata)
@@ -54,20 +54,20 @@ def _messages(turn: TurnRecord) -> Iterator[dict[str, object]]:
     if outcome and outcome.finish_reason:
         metadata["finishReason"] = outcome.finish_reason
     shared = {"turnId": turn.turn_id, "metadata": metadata}
-    yield {"role": "user", "content": turn.message, "timestamp": iso_millis(turn.created_at), **shared}
+    yield {"role": "user", "content": turn.message, "timestamp": format_timestamp(turn.created_at), **shared}
     if outcome and outcome.reply is not None:
-        yield {"role": "assistant", "content": outcome.reply, "timestamp": iso_millis(outcome.ended_at), **shared}
+        yield {"role": "assistant", "content": outcome.reply, "timestamp": format_timestamp(outcome.ended_at), **shared}
 
 
-def session_object(session: SessionRecord, animal_name: str, summary: Summary) -> dict[str, object]:
+def encode_session(session: SessionRecord, animal_name: str, summary: Summary) -> dict[str, object]:
     """A session in the caller's list."""
     duration = session.last_message_at - session.created_at
     return {
         "sessionId": session.session_id,
         "animalId": session.animal_id,
         "animalName": animal_name,
-        "startTime": iso_millis(session.created_at),
-        "lastMessageTime": iso_millis(session.last_message_at),
+        "startTime": format_timestamp(session.created_at),
+        "lastMessageTime": format_timestamp(session.last_message_at),
         "messageCount": summary.message_count,
         "durationSeconds": max(0, round(duration.total_seconds())),
         "summary": summary.text,

@@ -7,26 +7,26 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from openapi_server.models.audit import AuditEntry
-from openapi_server.models.credits import LedgerEntry
-from openapi_server.models.personal_data import Account, Dossier, Erased, Talk
+from openapi_server.models.credits import CreditEntry
+from openapi_server.models.personal_data import AccountData, Erasure, PersonalData, SessionData
 from openapi_server.models.session import DeviceUser, Outcome, TurnRecord
 from openapi_server.models.user import Login
-from openapi_server.wire.convo import source_object
-from openapi_server.wire.convo_json import moderation_object
-from openapi_server.wire.timestamps import iso_millis
+from openapi_server.wire.convo import encode_source
+from openapi_server.wire.convo_json import encode_moderation
+from openapi_server.wire.timestamps import format_timestamp
 
 
-def dossier_object(dossier: Dossier, at: datetime) -> dict[str, object]:
+def encode_personal_data(dossier: PersonalData, at: datetime) -> dict[str, object]:
     return {
-        "exportedAt": iso_millis(at),
-        "account": _account(dossier.account) if dossier.account else None,
-        "devices": [_device(device) for device in dossier.devices],
-        "sessions": [_talk(talk) for talk in dossier.talks],
-        "audit": [audit_object(entry) for entry in dossier.deeds],
+        "exportedAt": format_timestamp(at),
+        "account": _encode_account(dossier.account) if dossier.account else None,
+        "devices": [_encode_device(device) for device in dossier.devices],
+        "sessions": [_encode_session(talk) for talk in dossier.sessions],
+        "audit": [encode_audit_entry(entry) for entry in dossier.audit_entries],
     }
 
 
-def erased_object(erased: Erased) -> dict[str, int]:
+def encode_erasure(erased: Erasure) -> dict[str, int]:
     return {
         "sessions": erased.sessions,
         "turns": erased.turns,
@@ -35,54 +35,54 @@ def erased_object(erased: Erased) -> dict[str, int]:
     }
 
 
-def audit_object(entry: AuditEntry) -> dict[str, object]:
+def encode_audit_entry(entry: AuditEntry) -> dict[str, object]:
     return {
-        "at": iso_millis(entry.at),
-        "deed": entry.deed,
+        "at": format_timestamp(entry.at),
+        "deed": entry.action,
         "role": entry.actor.role,
         "name": entry.actor.name,
-        "about": entry.about,
+        "about": entry.target,
         "requestId": entry.request_id,
     }
 
 
-def _account(account: Account) -> dict[str, object]:
+def _encode_account(account: AccountData) -> dict[str, object]:
     """Without the password's hash: it is of use only to whoever wants to guess the password."""
     user, balance = account.user, account.balance
     return {
         "username": user.username,
         "role": user.role,
-        "createdAt": iso_millis(user.created_at),
+        "createdAt": format_timestamp(user.created_at),
         "parent": user.parent,
-        "logins": [_login(login) for login in account.logins],
+        "logins": [_encode_login(login) for login in account.logins],
         "credits": {
             "balance": balance.credits,
-            "expiresAt": _moment(balance.expires_at),
-            "ledger": [_ledger_entry(entry) for entry in account.entries],
+            "expiresAt": _encode_time(balance.expires_at),
+            "ledger": [_encode_credit_entry(entry) for entry in account.credit_entries],
         },
     }
 
 
-def _login(login: Login) -> dict[str, object]:
-    return {"beganAt": iso_millis(login.began_at), "expiresAt": iso_millis(login.expires_at)}
+def _encode_login(login: Login) -> dict[str, object]:
+    return {"beganAt": format_timestamp(login.began_at), "expiresAt": format_timestamp(login.expires_at)}
 
 
-def _ledger_entry(entry: LedgerEntry) -> dict[str, object]:
+def _encode_credit_entry(entry: CreditEntry) -> dict[str, object]:
     return {
         "entryId": entry.entry_id,
         "kind": entry.kind,
         "credits": entry.credits,
-        "at": iso_millis(entry.at),
+        "at": format_timestamp(entry.at),
         "turnId": entry.turn_id,
         "notes": entry.notes,
     }
 
 
-def _device(device: DeviceUser) -> dict[str, object]:
-    return {"sessionId": device.user_id, "handle": device.handle, "createdAt": iso_millis(device.created_at)}
+def _encode_device(device: DeviceUser) -> dict[str, object]:
+    return {"sessionId": device.user_id, "handle": device.handle, "createdAt": format_timestamp(device.created_at)}
 
 
-def _talk(talk: Talk) -> dict[str, object]:
+def _encode_session(talk: SessionData) -> dict[str, object]:
     session = talk.session
     return {
         "sessionId": session.session_id,
@@ -91,14 +91,14 @@ def _talk(talk: Talk) -> dict[str, object]:
         "device": session.handle,
         "title": session.title,
         "opening": session.opening,
-        "createdAt": iso_millis(session.created_at),
-        "lastMessageAt": iso_millis(session.last_message_at),
-        "expiresAt": iso_millis(session.expires_at),
-        "turns": [_turn(turn) for turn in talk.turns],
+        "createdAt": format_timestamp(session.created_at),
+        "lastMessageAt": format_timestamp(session.last_message_at),
+        "expiresAt": format_timestamp(session.expires_at),
+        "turns": [_encode_turn(turn) for turn in talk.turns],
     }
 
 
-def _turn(turn: TurnRecord) -> dict[str, object]:
+def _encode_turn(turn: TurnRecord) -> dict[str, object]:
     return {
         "turnId": turn.turn_id,
         "animalId": turn.animal_id,
@@ -106,24 +106,28 @@ def _turn(turn: TurnRecord) -> dict[str, object]:
         "model": turn.model,
         "metadata": json.loads(turn.metadata) if turn.metadata else None,
         "status": turn.status,
-        "messages": list(_messages(turn)),
-        **(_outcome(turn.outcome) if turn.outcome else {}),
+        "messages": list(_encode_messages(turn)),
+        **(_encode_outcome(turn.outcome) if turn.outcome else {}),
     }
 
 
-def _messages(turn: TurnRecord) -> Iterator[dict[str, object]]:
-    asked = {"direction": "incoming", "body": turn.message, "createdAt": iso_millis(turn.created_at)}
+def _encode_messages(turn: TurnRecord) -> Iterator[dict[str, object]]:
+    asked = {"direction": "incoming", "body": turn.message, "createdAt": format_timestamp(turn.created_at)}
     yield asked | {"mediaUrls": list(turn.media_urls)}
     if turn.outcome and turn.outcome.reply is not None:
-        yield {"direction": "outgoing", "body": turn.outcome.reply, "createdAt": iso_millis(turn.outcome.ended_at)}
+        yield {
+            "direction": "outgoing",
+            "body": turn.outcome.reply,
+            "createdAt": format_timestamp(turn.outcome.ended_at),
+        }
 
 
-def _outcome(outcome: Outcome) -> dict[str, object]:
+def _encode_outcome(outcome: Outcome) -> dict[str, object]:
     return {
-        "endedAt": iso_millis(outcome.ended_at),
+        "endedAt": format_timestamp(outcome.ended_at),
         "finishReason": outcome.finish_reason,
-        "sources": [source_object(source) for source in outcome.sources],
-        "moderation": moderation_object(outcome.moderation),
+        "sources": [encode_source(source) for source in outcome.sources],
+        "moderation": encode_moderation(outcome.moderation),
         "usage": {
             "promptTokens": outcome.usage.prompt_tokens,
             "completionTokens": outcome.usage.completion_tokens,
@@ -133,5 +137,5 @@ def _outcome(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _moment(at: datetime | None) -> str | None:
-    return iso_millis(at) if at else None
+def _encode_time(at: datetime | None) -> str | None:
+    return format_timestamp(at) if at else None

@@ -23,12 +23,12 @@ from openapi_server.models.turn import (
     TurnStatus,
     Usage,
 )
-from openapi_server.wire.problem import problem_object
+from openapi_server.wire.problem import encode_problem
 from openapi_server.wire.sse import Contract, Frame, JsonObject
-from openapi_server.wire.timestamps import iso_millis
+from openapi_server.wire.timestamps import format_timestamp
 
 
-class Step(NamedTuple):
+class ProgressStep(NamedTuple):
     """How far a turn is, as this contract says it: `progress` in percent, never falling."""
 
     name: str
@@ -36,15 +36,15 @@ class Step(NamedTuple):
     progress: int
 
 
-INITIALIZING = Step("initializing", "Waking the animal up", 10)
-LOADING = Step("loading_documents", "Reading the keepers' notes", 25)
-ANALYZING = Step("analyzing", "Choosing what fits the question", 50)
-GENERATING = Step("generating_response", "The animal is answering", 75)
-COMPLETE = Step("complete", "The animal has answered", 100)
-FAILED = Step("failed", "The animal could not answer", 100)
+INITIALIZING = ProgressStep("initializing", "Waking the animal up", 10)
+LOADING = ProgressStep("loading_documents", "Reading the keepers' notes", 25)
+ANALYZING = ProgressStep("analyzing", "Choosing what fits the question", 50)
+GENERATING = ProgressStep("generating_response", "The animal is answering", 75)
+COMPLETE = ProgressStep("complete", "The animal has answered", 100)
+FAILED = ProgressStep("failed", "The animal could not answer", 100)
 
 # What the engine has really done when this contract speaks of a step: (stage, is_complete).
-REACHED = {
+STEPS_BY_STAGE = {
     (Stage.RETRIEVAL, True): LOADING,
     (Stage.RERANKING, True): ANALYZING,
     (Stage.GENERATION, False): GENERATING,
@@ -65,23 +65,23 @@ def encode(entry: Entry) -> Iterator[Frame]:
         case Started() as started:
             # The first event is the place to say who is speaking, and to whom they think they speak.
             details = {"age_group": started.age_group, "disclosure": started.disclosure}
-            yield Frame(_progress(INITIALIZING) | {"details": details}, event="progress", id=entry.id)
-        case StageChanged(stage=stage, is_complete=is_complete, found=found) if (stage, is_complete) in REACHED:
-            step = REACHED[stage, is_complete]
-            yield Frame(_progress(step) | _details(found), event="progress", id=entry.id)
+            yield Frame(_encode_progress(INITIALIZING) | {"details": details}, event="progress", id=entry.id)
+        case StageChanged(stage=stage, is_complete=is_complete, found=found) if (stage, is_complete) in STEPS_BY_STAGE:
+            step = STEPS_BY_STAGE[stage, is_complete]
+            yield Frame(_encode_progress(step) | _encode_details(found), event="progress", id=entry.id)
         case Completed() as completed:
-            yield Frame(_result_of(completed), event="result")
+            yield Frame(_encode_completed(completed), event="result")
             body = {"progress": COMPLETE.progress, "message": COMPLETE.message, "step": COMPLETE.name}
             yield Frame(body, event="complete", id=entry.id)
         case Failed(problem=problem):
-            yield Frame(error_object(problem), event="error", id=entry.id)
+            yield Frame(encode_error(problem), event="error", id=entry.id)
 
 
-def heartbeat(stage: Stage | None, elapsed_ms: int) -> str:
+def encode_heartbeat(stage: Stage | None, elapsed_ms: int) -> str:
     return Frame({}, event="heartbeat").text
 
 
-def job_id_of(turn_id: str) -> str:
+def make_job_id(turn_id: str) -> str:
     """The name under which a turn is polled here.
 
     >>> job_id_of("turn_3b1f"), turn_id_of("job_3b1f")
@@ -90,68 +90,70 @@ def job_id_of(turn_id: str) -> str:
     return "job_" + turn_id.removeprefix("turn_")
 
 
-def turn_id_of(job_id: str) -> str:
+def parse_job_id(job_id: str) -> str:
     return "turn_" + job_id.removeprefix("job_")
 
 
-def accepted_object(turn_id: str) -> dict[str, object]:
+def encode_accepted(turn_id: str) -> dict[str, object]:
     """The answer of `?mode=job`."""
-    job_id = job_id_of(turn_id)
+    job_id = make_job_id(turn_id)
     return {"job_id": job_id, "status": "pending", "polling_url": f"/jobs/{job_id}"}
 
 
-def job_object(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
+def encode_job(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
     """A turn as a job: the stored outcome once there is one, else what its log says so far."""
     outcome = turn.outcome
     problem = outcome.problem if outcome else None
     job: dict[str, object] = {
-        "job_id": job_id_of(turn.turn_id),
+        "job_id": make_job_id(turn.turn_id),
         "status": JOB_STATUS[turn.status],
-        "latest_progress": _progress(_step_of(turn, live)),
+        "latest_progress": _encode_progress(_find_step(turn, live)),
         "result": None,
         "error": None,
-        "created_at": iso_millis(turn.created_at),
-        "updated_at": iso_millis(turn.updated_at),
+        "created_at": format_timestamp(turn.created_at),
+        "updated_at": format_timestamp(turn.updated_at),
     }
     if problem is not None:
-        return job | error_object(problem)
+        return job | encode_error(problem)
     if outcome is not None:
-        about = _metadata(turn.turn_id, turn.session_id, outcome.finish_reason, outcome.usage, outcome.latency_ms)
-        job["result"] = _result(outcome.reply or "", outcome.sources, about)
+        about = _encode_metadata(
+            turn.turn_id, turn.session_id, outcome.finish_reason, outcome.usage, outcome.latency_ms
+        )
+        job["result"] = _encode_result(outcome.reply or "", outcome.sources, about)
     return job
 
 
-def _step_of(turn: TurnRecord, live: TurnState | None) -> Step:
+def _find_step(turn: TurnRecord, live: TurnState | None) -> ProgressStep:
     if turn.outcome is not None:
         return FAILED if turn.status is TurnStatus.FAILED else COMPLETE
     reached = live.progress if live else 0
     return next((step for step in (GENERATING, ANALYZING, LOADING) if reached >= step.progress), INITIALIZING)
 
 
-def _progress(step: Step) -> dict[str, object]:
+def _encode_progress(step: ProgressStep) -> dict[str, object]:
     return {"step": step.name, "message": step.message, "progress": step.progress}
 
 
-def _details(found: int | None) -> dict[str, object]:
+def _encode_details(found: int | None) -> dict[str, object]:
     return {} if found is None else {"details": {"documents_found": found}}
 
 
-def _result_of(completed: Completed) -> JsonObject:
-    about = _metadata(
+def _encode_completed(completed: Completed) -> JsonObject:
+    about = _encode_metadata(
         completed.turn_id, completed.session_id, completed.finish_reason, completed.usage, completed.latency_ms
     )
-    return _result(completed.reply, completed.sources, about)
+    return _encode_result(completed.reply, completed.sources, about)
 
 
-def _result(response: str, sources: tuple[Source, ...], metadata: dict[str, object]) -> dict[str, object]:
-    return {"response": response, "sources": [_source(source) for source in sources], "metadata": metadata}
+def _encode_result(response: str, sources: tuple[Source, ...], metadata: dict[str, object]) -> dict[str, object]:
+    return {"response": response, "sources": [_encode_source(source) for source in sources], "metadata": metadata}
 
 
-def _metadata(
+def _encode_metadata(
     turn_id: str, session_id: str, finish_reason: FinishReason | None, usage: Usage, latency_ms: int
 ) -> dict[str, object]:
     return {
-        "job_id": job_id_of(turn_id),
+        "job_id": make_job_id(turn_id),
         "session_id": session_id,
         "finish_reason": finish_reason or FinishReason.STOP,
         "prompt_tokens": usage.prompt_tokens,
@@ -160,7 +162,7 @@ def _metadata(
     }
 
 
-def _source(source: Source) -> dict[str, object]:
+def _encode_source(source: Source) -> dict[str, object]:
     shown: dict[str, object] = {
         "type": source.type,
         "title": source.title,
@@ -170,9 +172,9 @@ def _source(source: Source) -> dict[str, object]:
     return shown | ({"url": source.url} if source.url else {})
 
 
-def error_object(problem: Problem) -> dict[str, object]:
+def encode_error(problem: Problem) -> dict[str, object]:
     """One sentence under this contract's own key, and the problem object beside it."""
-    return {"error": problem.detail, "problem": problem_object(problem)}
+    return {"error": problem.detail, "problem": encode_problem(problem)}
 
 
-PLATFORM = Contract("platform", encode, heartbeat)
+PLATFORM = Contract("platform", encode, encode_heartbeat)

@@ -7,7 +7,7 @@ from openapi_server.models.errors import Problem
 PROBLEM_JSON = "application/problem+json"
 
 
-def problem_object(problem: Problem) -> dict[str, object]:
+def encode_problem(problem: Problem) -> dict[str, object]:
     """Members of the problem object: the five of the RFC that we use, `code`, and what helps to mend it.
 
     >>> problem_object(Problem("turn_not_found", 404, "No such turn", "No such turn."))["type"]

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from openapi_server.models.rule import ListedRule, RuleDocument
-from openapi_server.wire.timestamps import iso_millis
+from openapi_server.wire.timestamps import format_timestamp
 
 _WIRE_NAMES = {"from_age": "fromAge", "to_age": "toAge"}
 _OUR_NAMES = {wire: ours for ours, wire in _WIRE_NAMES.items()}
 
 
-def rule_object(document: RuleDocument) -> dict[str, Any]:
+def encode_rule(document: RuleDocument) -> dict[str, Any]:
     """
     >>> rule_object({"name": "tickets", "from_age": "middle"})
     {'name': 'tickets', 'fromAge': 'middle'}
@@ -20,7 +20,7 @@ def rule_object(document: RuleDocument) -> dict[str, Any]:
     return {_WIRE_NAMES.get(name, name): value for name, value in document.items()}
 
 
-def rule_of(body: Mapping[str, Any]) -> dict[str, Any]:
+def decode_rule(body: Mapping[str, Any]) -> dict[str, Any]:
     """The document that a client sent.
 
     >>> rule_of({"name": "tickets", "fromAge": "middle"})
@@ -29,19 +29,19 @@ def rule_of(body: Mapping[str, Any]) -> dict[str, Any]:
     return {_OUR_NAMES.get(name, name): value for name, value in body.items()}
 
 
-def listed_object(rule: ListedRule) -> dict[str, Any]:
-    kept = rule.kept
+def encode_listed_rule(rule: ListedRule) -> dict[str, Any]:
+    kept = rule.stored
     return {
-        "rule": rule_object(rule.document),
+        "rule": encode_rule(rule.document),
         "origin": "keepers" if kept else "packaged",
         "replaces": rule.is_replacing,
         "version": rule.version,
         "changedBy": kept.by if kept else None,
-        "changedAt": iso_millis(kept.at) if kept else None,
+        "changedAt": format_timestamp(kept.at) if kept else None,
     }
 
 
-def rule_field(path: str) -> str:
+def encode_field_name(path: str) -> str:
     """
     >>> rule_field("from_age"), rule_field("patterns[2]")
     ('fromAge', 'patterns[2]')

@@ -9,9 +9,9 @@ from openapi_server.models.errors import Problem
 from openapi_server.models.session import Page, SessionRecord, TurnRecord
 from openapi_server.models.turn import Chunk, Completed, Entry, Failed, Usage
 from openapi_server.protocols import Model
-from openapi_server.wire.problem import problem_object
-from openapi_server.wire.sse import Contract, Frame, quiet_heartbeat
-from openapi_server.wire.timestamps import iso_millis
+from openapi_server.wire.problem import encode_problem
+from openapi_server.wire.sse import Contract, Frame, encode_comment_heartbeat
+from openapi_server.wire.timestamps import format_timestamp
 
 
 def encode(entry: Entry) -> Iterator[Frame]:
@@ -20,12 +20,12 @@ def encode(entry: Entry) -> Iterator[Frame]:
         case Chunk(text=text):
             yield Frame({"text": text}, event="chunk", id=entry.id)
         case Completed() as completed:
-            yield Frame(_done(completed), event="done", id=entry.id)
+            yield Frame(_encode_completed(completed), event="done", id=entry.id)
         case Failed(problem=problem):
-            yield Frame(error_object(problem), event="error", id=entry.id)
+            yield Frame(encode_error(problem), event="error", id=entry.id)
 
 
-def _done(completed: Completed) -> dict[str, object]:
+def _encode_completed(completed: Completed) -> dict[str, object]:
     return {
         "message": completed.reply,
         "tokensUsed": completed.usage.total,
@@ -33,12 +33,12 @@ def _done(completed: Completed) -> dict[str, object]:
     }
 
 
-def error_object(problem: Problem) -> dict[str, object]:
+def encode_error(problem: Problem) -> dict[str, object]:
     """`error` is the name of the problem's kind for programs, `message` a sentence for people."""
-    return {"error": problem.code, "message": problem.detail, "problem": problem_object(problem)}
+    return {"error": problem.code, "message": problem.detail, "problem": encode_problem(problem)}
 
 
-def model_object(model: Model, credits_per_token: int) -> dict[str, object]:
+def encode_model(model: Model, credits_per_token: int) -> dict[str, object]:
     return {
         "id": model.model_id,
         "name": model.name,
@@ -50,49 +50,49 @@ def model_object(model: Model, credits_per_token: int) -> dict[str, object]:
     }
 
 
-def created_object(session: SessionRecord) -> dict[str, object]:
+def encode_created_session(session: SessionRecord) -> dict[str, object]:
     return {
         "sessionId": session.session_id,
-        "title": _title(session),
-        "createdAt": iso_millis(session.created_at),
+        "title": _get_title(session),
+        "createdAt": format_timestamp(session.created_at),
     }
 
 
-def session_object(session: SessionRecord) -> dict[str, object]:
+def encode_session(session: SessionRecord) -> dict[str, object]:
     """A session in the caller's list."""
-    return created_object(session) | {
-        "updatedAt": iso_millis(session.last_message_at),
+    return encode_created_session(session) | {
+        "updatedAt": format_timestamp(session.last_message_at),
         "animalId": session.animal_id,
         "messageCount": session.turn_count + (1 if session.opening else 0),
     }
 
 
-def details_object(session: SessionRecord, page: Page[TurnRecord], *, is_first: bool) -> dict[str, object]:
+def encode_session_details(session: SessionRecord, page: Page[TurnRecord], *, is_first: bool) -> dict[str, object]:
     """A session with a page of its messages; the first page begins with the words that the session was begun with."""
-    opening = [_message("user", session.opening, session.created_at)] if session.opening and is_first else []
-    messages = opening + [message for turn in page.items for message in _messages(turn)]
-    return session_object(session) | {"messages": messages, "nextCursor": page.next_cursor}
+    opening = [_encode_message("user", session.opening, session.created_at)] if session.opening and is_first else []
+    messages = opening + [message for turn in page.items for message in _encode_messages(turn)]
+    return encode_session(session) | {"messages": messages, "nextCursor": page.next_cursor}
 
 
-def confirmed_object(turn: TurnRecord) -> dict[str, object]:
+def encode_confirmation(turn: TurnRecord) -> dict[str, object]:
     usage = turn.outcome.usage if turn.outcome else Usage()
     return {"message": "The stream was confirmed.", "sessionId": turn.session_id, "tokensUsed": usage.total}
 
 
-def _messages(turn: TurnRecord) -> Iterator[dict[str, object]]:
+def _encode_messages(turn: TurnRecord) -> Iterator[dict[str, object]]:
     stream = {"streamingSessionId": turn.turn_id}
-    yield _message("user", turn.message, turn.created_at) | stream
+    yield _encode_message("user", turn.message, turn.created_at) | stream
     if turn.outcome and turn.outcome.reply is not None:
-        yield _message("assistant", turn.outcome.reply, turn.outcome.ended_at) | stream
+        yield _encode_message("assistant", turn.outcome.reply, turn.outcome.ended_at) | stream
 
 
-def _message(role: str, content: str, at: datetime) -> dict[str, object]:
-    return {"role": role, "content": content, "timestamp": iso_millis(at)}
+def _encode_message(role: str, content: str, at: datetime) -> dict[str, object]:
+    return {"role": role, "content": content, "timestamp": format_timestamp(at)}
 
 
-def _title(session: SessionRecord) -> str:
+def _get_title(session: SessionRecord) -> str:
     """Sessions that were begun elsewhere have none of their own."""
     return session.title or f"Talk with {session.animal_id}"
 
 
-SESSIONS = Contract("sessions", encode, quiet_heartbeat)
+SESSIONS = Contract("sessions", encode, encode_comment_heartbeat)

@@ -64,10 +64,10 @@ class Frame:
     def _data_lines(self) -> str:
         if isinstance(self.data, str):
             return "\ndata: ".join(_LINE_END.split(self.data))
-        return compact_json(self.data)
+        return encode_json(self.data)
 
 
-def compact_json(value: object) -> str:
+def encode_json(value: object) -> str:
     """One line of JSON without spaces, every non-ASCII character escaped.
 
     >>> compact_json({"type": "done", "content": "Löwe\\u2028"})
@@ -76,22 +76,22 @@ def compact_json(value: object) -> str:
     return _ENCODER.encode(value)
 
 
-def comment(text: str) -> str:
+def encode_comment(text: str) -> str:
     """A block that every client ignores: the heartbeat where a contract has no event for it."""
     return f": {_LINE_END.sub(' ', text)}\n\n"
 
 
-def quiet_heartbeat(stage: Stage | None, elapsed_ms: int) -> str:
+def encode_comment_heartbeat(stage: Stage | None, elapsed_ms: int) -> str:
     """The heartbeat of contracts that have no event for it."""
-    return comment("heartbeat")
+    return encode_comment("heartbeat")
 
 
-def retry_line(retry_ms: int = RETRY_MS) -> str:
+def encode_retry(retry_ms: int = RETRY_MS) -> str:
     """First line of every stream. It belongs to the block that follows, so no block is empty."""
     return f"retry: {retry_ms}\n"
 
 
-def sequence_of(event_id: str, turn_id: str) -> int | None:
+def parse_event_id(event_id: str, turn_id: str) -> int | None:
     """The place in the turn's log that an event id names; None when the id is not one of this turn's.
 
     >>> sequence_of("turn_a-17", "turn_a"), sequence_of("turn_b-17", "turn_a"), sequence_of("turn_a-0x1", "turn_a")
@@ -114,13 +114,13 @@ class Contract:
     encode: Callable[[Entry], Iterator[Frame]]
     heartbeat: Callable[[Stage | None, int], str]
 
-    def bytes_of(self, entry: Entry) -> bytes:
+    def encode_entry(self, entry: Entry) -> bytes:
         """The entry's bytes, made once and kept with the entry, however many readers it has."""
         made = entry.encoded.get(self.name)
         if made is None:
             made = entry.encoded[self.name] = "".join([frame.text for frame in self.encode(entry)]).encode()
         return made
 
-    def join(self, entries: Iterable[Entry]) -> bytes:
+    def encode_entries(self, entries: Iterable[Entry]) -> bytes:
         """Bytes of entries that are ready together: they leave in one write."""
-        return b"".join([self.bytes_of(entry) for entry in entries])
+        return b"".join([self.encode_entry(entry) for entry in entries])

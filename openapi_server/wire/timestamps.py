@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 
-def iso_millis(at: datetime) -> str:
+def format_timestamp(at: datetime) -> str:
     """
     >>> iso_millis(datetime(2025, 11, 6, 10, 30, 40, 1999, tzinfo=UTC))
     '2025-11-06T10:30:40.001Z'
@@ -13,7 +13,7 @@ def iso_millis(at: datetime) -> str:
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
-def naive_micros(at: datetime) -> str:
+def format_naive_timestamp(at: datetime) -> str:
     """UTC without saying so, in microseconds: what the devices' clients have always been sent.
 
     >>> naive_micros(datetime(2025, 10, 1, 14, 24, 19, 941641, tzinfo=UTC))

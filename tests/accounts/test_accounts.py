@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
-from openapi_server.accounts.accounts import Accounts
-from openapi_server.accounts.passwords import Checked, Passwords
+from openapi_server.accounts.accounts import AccountService
+from openapi_server.accounts.passwords import PasswordCheck, Passwords
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.config import DEVELOPMENT_KEY
 from openapi_server.models.errors import BadCredentials
@@ -29,7 +29,7 @@ class Counts(Passwords):
         self.checked = 0
         self.new_hash_meanwhile: tuple[SqliteAccounts, str] | None = None
 
-    async def check(self, password_hash: str | None, password: str) -> Checked:
+    async def check(self, password_hash: str | None, password: str) -> PasswordCheck:
         self.checked += 1
         checked = await super().check(password_hash, password)
         if self.new_hash_meanwhile is not None:
@@ -42,7 +42,7 @@ class Counts(Passwords):
 class Parts:
     store: SqliteAccounts
     passwords: Counts
-    accounts: Accounts
+    accounts: AccountService
 
 
 @pytest.fixture
@@ -51,8 +51,10 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     clock, passwords = FakeClock(), Counts()
     sqlite = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock)
     store = SqliteAccounts(sqlite.connections, clock)
-    await store.add_user(User("ben", Role.USER, await passwords.hash("roar roar"), NOON))
-    yield Parts(store, passwords, Accounts(store, passwords, AccessTokens(DEVELOPMENT_KEY, 900, clock), clock, 3600))
+    await store.create_user(User("ben", Role.USER, await passwords.hash("roar roar"), NOON))
+    yield Parts(
+        store, passwords, AccountService(store, passwords, AccessTokens(DEVELOPMENT_KEY, 900, clock), clock, 3600)
+    )
     passwords.close()
     await sqlite.close()
 
@@ -72,12 +74,12 @@ async def test_a_login_makes_an_old_hash_stronger(parts: Parts) -> None:
     await parts.store.reset_password("ben", old)
 
     await parts.accounts.login("ben", "roar roar")
-    kept = await parts.store.user("ben")
+    kept = await parts.store.get_user("ben")
     await parts.accounts.login("ben", "roar roar")
 
     assert kept is not None
     assert kept.password_hash != old
-    assert await parts.store.user("ben") == kept
+    assert await parts.store.get_user("ben") == kept
 
 
 async def test_a_password_that_is_changed_meanwhile_lets_nobody_in(parts: Parts) -> None:

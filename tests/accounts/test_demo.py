@@ -44,7 +44,7 @@ async def test_development_has_somebody_of_each_role() -> None:
             "admin": Role.ADMINISTRATOR,
         }.items():
             assert (await services.accounts.login(username, f"{username}-demo")).role is role
-        balance = await services.credits.balance("user1")
+        balance = await services.credits.get_balance("user1")
         assert balance is not None
         assert balance.credits == 0
 

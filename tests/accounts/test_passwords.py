@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from argon2 import PasswordHasher
 
-from openapi_server.accounts.passwords import Checked, Passwords, WeakPassword
+from openapi_server.accounts.passwords import PasswordCheck, Passwords, WeakPassword
 from tests.fakes import CHEAP_HASHER
 
 
@@ -36,16 +36,16 @@ async def test_a_password_is_right_or_wrong(passwords: Passwords) -> None:
     kept = await passwords.hash("roar roar")
 
     assert kept.startswith("$argon2id$")
-    assert await passwords.check(kept, "roar roar") == Checked(True)
-    assert await passwords.check(kept, "roar roar ") == Checked(False)
-    assert await passwords.check(kept, "") == Checked(False)
+    assert await passwords.check(kept, "roar roar") == PasswordCheck(True)
+    assert await passwords.check(kept, "roar roar ") == PasswordCheck(False)
+    assert await passwords.check(kept, "") == PasswordCheck(False)
 
 
 async def test_a_letter_may_be_typed_in_two_ways(passwords: Passwords) -> None:
     """é is one code point on one keyboard and two on another."""
     kept = await passwords.hash("caf\u00e9-lion")
 
-    assert await passwords.check(kept, "cafe\u0301-lion") == Checked(True)
+    assert await passwords.check(kept, "cafe\u0301-lion") == PasswordCheck(True)
 
 
 @pytest.mark.parametrize("password", ["", "x" * 7, "x" * 129])
@@ -61,8 +61,8 @@ async def test_nobody_has_no_password_and_takes_as_long() -> None:
     passwords = Passwords(hasher)
     kept = await passwords.hash("roar roar")
 
-    assert await passwords.check(kept, "wrong one") == Checked(False)
-    assert await passwords.check(None, "wrong one") == Checked(False)
+    assert await passwords.check(kept, "wrong one") == PasswordCheck(False)
+    assert await passwords.check(None, "wrong one") == PasswordCheck(False)
     passwords.close()
 
     (known, thread), (unknown, _) = hasher.verified
@@ -78,11 +78,11 @@ async def test_an_older_hash_is_made_anew(passwords: Passwords) -> None:
 
     assert checked.is_right
     assert checked.new_hash is not None
-    assert await passwords.check(checked.new_hash, "roar roar") == Checked(True)
-    assert await passwords.check(old, "wrong one") == Checked(False)
+    assert await passwords.check(checked.new_hash, "roar roar") == PasswordCheck(True)
+    assert await passwords.check(old, "wrong one") == PasswordCheck(False)
 
 
 @pytest.mark.parametrize("kept", ["", "not a hash", "$argon2id$v=19$m=8,t=1,p=1$x$y"])
 async def test_an_unreadable_hash_lets_nobody_in(passwords: Passwords, kept: str) -> None:
     """A broken row is a wrong password, not an error of ours."""
-    assert await passwords.check(kept, "roar roar") == Checked(False)
+    assert await passwords.check(kept, "roar roar") == PasswordCheck(False)

@@ -11,16 +11,16 @@ from typing import Any, cast
 import httpx
 
 from openapi_server.config import Settings
-from openapi_server.engine.turn_start import new_id
+from openapi_server.engine.turn_start import make_id
 from openapi_server.http.services import Services
 from openapi_server.models.credits import Allocation
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.user import Role, User
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.api.doors import DOORS
-from tests.conftest import Zoo, services_over
-from tests.fakes import CHEAP_HASHER, FakeClock, Lenient, Says, TinyZoo
+from tests.api.doors import CHAT_ENDPOINTS
+from tests.conftest import RunningApp, open_services_over
+from tests.fakes import CHEAP_HASHER, AllowsAll, FakeClock, FakeKnowledge, Says
 
 PASSWORD = "correct horse battery staple"
 ACCOUNTS = {
@@ -56,7 +56,7 @@ CALLERS = {
 
 
 @dataclass(frozen=True)
-class Thing:
+class OwnedTurn:
     """A turn with its session, under every id that it has. `name` is the client's own for the session."""
 
     session_id: str
@@ -91,25 +91,29 @@ class Callers:
             if caller.username and name not in ("expired", "logged_out"):
                 await _log_in(self.services, self._clients[name], caller.username)
 
-    async def make(self, owner: str, door_name: str, name: str | None = None, key: str | None = None) -> Thing:
+    async def create_turn(
+        self, owner: str, door_name: str, name: str | None = None, key: str | None = None
+    ) -> OwnedTurn:
         """A new turn in a new session of the owner's; with a key, perhaps one that is there already."""
         self._made += 1
         self._clock.advance(0.001)
-        door, name = DOORS[door_name], name or f"talk-{key or self._made}"
-        own_path, own_body, headers = await self._own_part(owner, door_name, name)
+        door, name = CHAT_ENDPOINTS[door_name], name or f"talk-{key or self._made}"
+        own_path, own_body, headers = await self._make_own_parts(owner, door_name, name)
         body = {**door.body, door.message_field: "Hello!", **own_body}
         if key:
             headers["Idempotency-Key"] = key
         answer = await self.request(owner, "POST", own_path or door.path, json=body, headers=headers)
         assert answer.status_code == 200, answer.text
-        return await self._thing(answer.headers["x-streaming-session-id"], name)
+        return await self._load_thing(answer.headers["x-streaming-session-id"], name)
 
-    async def _own_part(self, owner: str, door_name: str, name: str) -> tuple[str, dict[str, Any], dict[str, str]]:
+    async def _make_own_parts(
+        self, owner: str, door_name: str, name: str
+    ) -> tuple[str, dict[str, Any], dict[str, str]]:
         """What each door wants for a session of its own: another path, body or headers."""
         match door_name:
             case "sessions":
                 session = (await self.request(owner, "POST", "/chat/sessions", json={})).json()
-                return DOORS[door_name].path.format(**session), {}, {}
+                return CHAT_ENDPOINTS[door_name].path.format(**session), {}, {}
             case "platform":
                 return "", {"memory_enabled": False}, {}
             case "tokens":
@@ -119,23 +123,23 @@ class Callers:
             case _:
                 return "", {}, {}
 
-    async def _thing(self, turn_id: str, name: str) -> Thing:
-        turn = await self.services.store.turn(turn_id)
+    async def _load_thing(self, turn_id: str, name: str) -> OwnedTurn:
+        turn = await self.services.store.get_turn(turn_id)
         assert turn is not None
-        session = await self.services.store.session(turn.session_id)
-        return Thing(turn.session_id, turn_id, turn_id.replace("turn", "job"), name, session=session)
+        session = await self.services.store.get_session(turn.session_id)
+        return OwnedTurn(turn.session_id, turn_id, turn_id.replace("turn", "job"), name, session=session)
 
-    def missing(self) -> Thing:
+    def make_missing(self) -> OwnedTurn:
         """Ids and a name such as things have, of which there is none."""
         self._made += 1
-        turn_id = new_id("turn")
-        return Thing(new_id("sess"), turn_id, turn_id.replace("turn", "job"), f"none-{self._made}")
+        turn_id = make_id("turn")
+        return OwnedTurn(make_id("sess"), turn_id, turn_id.replace("turn", "job"), f"none-{self._made}")
 
-    def user(self, username: str) -> Thing:
-        return Thing("", "", "", "", username)
+    def make_user(self, username: str) -> OwnedTurn:
+        return OwnedTurn("", "", "", "", username)
 
-    async def messages_in(self, thing: Thing) -> int:
-        session = await self.services.store.session(thing.session_id)
+    async def count_messages(self, thing: OwnedTurn) -> int:
+        session = await self.services.store.get_session(thing.session_id)
         return session.turn_count if session else 0
 
 
@@ -144,12 +148,12 @@ async def open_callers(folder: Path) -> AsyncIterator[Callers]:
     clock = FakeClock()
     settings = Settings(_env_file=None, validate_responses=True, demo_users="off")  # type: ignore[call-arg]
     async with (
-        services_over(folder, Says(), TinyZoo(), Lenient(), settings, clock) as services,
+        open_services_over(folder, Says(), FakeKnowledge(), AllowsAll(), settings, clock) as services,
         AsyncExitStack() as stack,
     ):
         await _add_accounts(services)
-        zoo = Zoo(services, stack)
-        clients = {name: await zoo.caller(caller.address) for name, caller in CALLERS.items()}
+        zoo = RunningApp(services, stack)
+        clients = {name: await zoo.new_client(caller.address) for name, caller in CALLERS.items()}
         await _log_in(services, clients["expired"], "anna")
         clock.advance(settings.access_token_ttl_s)
         for name, caller in CALLERS.items():
@@ -163,8 +167,8 @@ async def _add_accounts(services: Services) -> None:
     accounts = SqliteAccounts(cast(SqliteStore, services.store).connections, services.clock)
     password_hash = CHEAP_HASHER.hash(PASSWORD)
     for username, (role, parent) in ACCOUNTS.items():
-        assert await accounts.add_user(User(username, role, password_hash, services.clock.now(), parent))
-        await services.credits.allocate(Allocation(username, 1_000_000, services.clock.now()))
+        assert await accounts.create_user(User(username, role, password_hash, services.clock.now(), parent))
+        await services.credits.allocate_credits(Allocation(username, 1_000_000, services.clock.now()))
 
 
 async def _log_in(services: Services, client: httpx.AsyncClient, username: str) -> None:

@@ -11,14 +11,14 @@ import httpx
 from openapi_server.devtools.check.streams import StreamRules
 from openapi_server.spec import load_spec
 from tests.api.test_accounts import bearer, log_in
-from tests.conftest import Zoo, template_of
-from tests.streams import Event, events_of
+from tests.conftest import RunningApp, find_template
+from tests.streams import SseEvent, parse_events
 
-PLENTY = 100_000
+MANY_CREDITS = 100_000
 
 
 @dataclass(frozen=True)
-class Door:
+class ChatEndpoint:
     """One contract: its address, what its clients send, and where its error event has the problem object."""
 
     name: str
@@ -29,50 +29,50 @@ class Door:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-CONVO = Door("convo", "/convo_turn_stream", "message", "error", {"animalId": "lion_001"})
-PLATFORM = Door("platform", "/api/v1/stream", "query", "problem")
-SESSIONS = Door("sessions", "/chat/sessions/{sessionId}/stream", "message", "problem")
-TOKENS = Door("tokens", "/chat", "message", "problem", {"session_id": "my-talk"})
-DEVICES = Door("devices", "/chat/stream", "content", "error", headers={"X-Device-ID": "kiosk-7"})
-DOORS = {door.name: door for door in (CONVO, PLATFORM, SESSIONS, TOKENS, DEVICES)}
+CONVO = ChatEndpoint("convo", "/convo_turn_stream", "message", "error", {"animalId": "lion_001"})
+PLATFORM = ChatEndpoint("platform", "/api/v1/stream", "query", "problem")
+SESSIONS = ChatEndpoint("sessions", "/chat/sessions/{sessionId}/stream", "message", "problem")
+CHAT = ChatEndpoint("tokens", "/chat", "message", "problem", {"session_id": "my-talk"})
+DEVICES = ChatEndpoint("devices", "/chat/stream", "content", "error", headers={"X-Device-ID": "kiosk-7"})
+CHAT_ENDPOINTS = {door.name: door for door in (CONVO, PLATFORM, SESSIONS, CHAT, DEVICES)}
 
 
 @dataclass
-class Visit:
+class EndpointClient:
     """A client that stands at a door, with whatever the contract wants of it first."""
 
     client: httpx.AsyncClient
-    door: Door
+    endpoint: ChatEndpoint
     path: str
 
-    async def ask(self, message: str = "Hello!", **headers: str) -> httpx.Response:
-        body = {**self.door.body, self.door.message_field: message}
+    async def post_message(self, message: str = "Hello!", **headers: str) -> httpx.Response:
+        body = {**self.endpoint.body, self.endpoint.message_field: message}
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.client.post(self.path, json=body, headers=named)
 
-    def text_of(self, answer: httpx.Response) -> str:
+    def read_text(self, answer: httpx.Response) -> str:
         """The reply as the stream told it."""
-        rules = StreamRules.of(load_spec(), template_of(self.path))
-        return rules.text_of(events_of(answer.content))
+        rules = StreamRules.from_spec(load_spec(), find_template(self.path))
+        return rules.join_text(parse_events(answer.content))
 
-    def problem_of(self, answer: httpx.Response) -> dict[str, Any]:
+    def read_problem(self, answer: httpx.Response) -> dict[str, Any]:
         """The problem object of the stream's last event."""
-        problem: dict[str, Any] = events_of(answer.content)[-1].data[self.door.problem_field]
+        problem: dict[str, Any] = parse_events(answer.content)[-1].data[self.endpoint.problem_field]
         return problem
 
 
-async def enter(zoo: Zoo, door: Door, username: str = "user1") -> Visit:
+async def open_endpoint(zoo: RunningApp, door: ChatEndpoint, username: str = "user1") -> EndpointClient:
     """A new caller at the door; at the sessions' a user with credits and a session of their own."""
     if door is not SESSIONS:
-        return Visit(await zoo.caller(**door.headers), door, door.path)
-    client = await logged_in(zoo, username, PLENTY)
+        return EndpointClient(await zoo.new_client(**door.headers), door, door.path)
+    client = await log_in_client(zoo, username, MANY_CREDITS)
     session = (await client.post("/chat/sessions", json={})).json()
-    return Visit(client, door, door.path.replace("{sessionId}", session["sessionId"]))
+    return EndpointClient(client, door, door.path.replace("{sessionId}", session["sessionId"]))
 
 
-async def logged_in(zoo: Zoo, username: str, credits_given: int = 0) -> httpx.AsyncClient:
+async def log_in_client(zoo: RunningApp, username: str, credits_given: int = 0) -> httpx.AsyncClient:
     """A caller with the user's token, and with so many credits more."""
-    client = await zoo.caller()
+    client = await zoo.new_client()
     if credits_given:
         given = {"userId": username, "credits": credits_given}
         headers = bearer(await log_in(client, "admin"))
@@ -81,20 +81,20 @@ async def logged_in(zoo: Zoo, username: str, credits_given: int = 0) -> httpx.As
     return client
 
 
-def ids_of(answer: httpx.Response) -> list[str]:
+def list_event_ids(answer: httpx.Response) -> list[str]:
     """The ids of the events that have one."""
-    return [event.id for event in events_of(answer.content) if event.id]
+    return [event.id for event in parse_events(answer.content) if event.id]
 
 
-def turn_of(answer: httpx.Response) -> str:
+def get_turn_id(answer: httpx.Response) -> str:
     """The turn behind a stream."""
     turn_id: str = answer.headers["x-streaming-session-id"]
     return turn_id
 
 
-def data_of(answer: httpx.Response) -> list[dict[str, Any]]:
-    return [event.data for event in events_of(answer.content)]
+def list_event_data(answer: httpx.Response) -> list[dict[str, Any]]:
+    return [event.data for event in parse_events(answer.content)]
 
 
-def last(answer: httpx.Response) -> Event:
-    return events_of(answer.content)[-1]
+def get_last_event(answer: httpx.Response) -> SseEvent:
+    return parse_events(answer.content)[-1]

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from openapi_server.app import create_app
-from openapi_server.http.authentication import Bearer
+from openapi_server.http.authentication import BearerTokenHandler
 from openapi_server.models.user import Login, Role
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
@@ -119,7 +119,7 @@ async def test_a_forged_token_opens_nothing(open_services: OpensServices, name: 
     """Not even as an anonymous visitor, where a login is optional; all else about the token is right."""
     services = await open_services(clock=FakeClock())
     granted = await services.accounts.login("user1", "user1-demo")
-    person = await services.accounts.who(granted.access_token)
+    person = await services.accounts.authenticate(granted.access_token)
     now = services.clock.now()
     forged = attacks(Login(person.login_id, "user1", now, now + timedelta(days=1)), now)[name]
 
@@ -268,7 +268,7 @@ async def test_a_bug_behind_the_token_lets_nobody_in(
 ) -> None:
     """Where a login is optional, an error must not make an anonymous visitor of somebody."""
     services = await open_services()
-    monkeypatch.setattr(Bearer, "__init__", lambda self, accounts: setattr(self, "_accounts", Broken()))
+    monkeypatch.setattr(BearerTokenHandler, "__init__", lambda self, accounts: setattr(self, "_accounts", Broken()))
 
     answer = await ask(create_app(services), Request("GET", OPTIONAL_LOGIN, headers=(("Authorization", "Bearer x"),)))
 

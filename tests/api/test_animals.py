@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.conftest import OpensClient
-from tests.fakes import TinyZoo, a_lion
+from tests.fakes import FakeKnowledge, make_lion
 
 
 async def test_the_list_tells_who_lives_here(client: httpx.AsyncClient) -> None:
@@ -22,7 +22,7 @@ async def test_the_list_tells_who_lives_here(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(("status", "ids"), [("active", ["lion_001"]), ("retired", ["tiger_001"])])
 async def test_the_list_by_status(open_client: OpensClient, status: str, ids: list[str]) -> None:
     """Retired animals are kept, and can be asked for."""
-    client = await open_client(knowledge=TinyZoo(a_lion(), a_lion("tiger_001", "Bulan", status="retired")))
+    client = await open_client(knowledge=FakeKnowledge(make_lion(), make_lion("tiger_001", "Bulan", status="retired")))
 
     animals = (await client.get("/animal_list", params={"status": status})).json()["animals"]
 
@@ -31,7 +31,7 @@ async def test_the_list_by_status(open_client: OpensClient, status: str, ids: li
 
 async def test_a_retired_animal_does_not_talk(open_client: OpensClient) -> None:
     """It is as if it lived elsewhere."""
-    client = await open_client(knowledge=TinyZoo(a_lion(status="retired")))
+    client = await open_client(knowledge=FakeKnowledge(make_lion(status="retired")))
 
     answer = await client.post("/convo_turn", json={"message": "Hi", "animalId": "lion_001"})
 

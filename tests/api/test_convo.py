@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from openapi_server.models.turn import Usage
-from openapi_server.protocols import Spoken
+from openapi_server.protocols import ReplyEnd
 from tests.conftest import OpensClient
 from tests.fakes import Blocks, Fails, Says, Waits
 from tests.streams import check_stream
@@ -14,7 +14,7 @@ from tests.streams import check_stream
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
 
 
-async def ask(client: httpx.AsyncClient, **more: object) -> dict[str, object]:
+async def post_turn(client: httpx.AsyncClient, **more: object) -> dict[str, object]:
     answer = await client.post("/convo_turn", json={**HELLO, **more})
     assert answer.status_code == 200, answer.text
     body: dict[str, object] = answer.json()
@@ -65,9 +65,9 @@ async def test_the_stages_are_told_in_order_and_progress_never_falls(client: htt
 
 async def test_the_json_answer_has_everything_the_stream_had(open_client: OpensClient) -> None:
     """`POST /convo_turn` waits for the end and tells it all at once."""
-    client = await open_client(Says("Roar!", spoken=Spoken(usage=Usage(7, 1))))
+    client = await open_client(Says("Roar!", reply_end=ReplyEnd(usage=Usage(7, 1))))
 
-    answer = await ask(client)
+    answer = await post_turn(client)
 
     assert answer["reply"] == "Roar!"
     assert answer["moderation"] == {"flagged": False, "categories": []}
@@ -124,8 +124,8 @@ async def test_a_session_goes_on_and_the_animal_remembers_it(open_client: OpensC
     provider = Says("Roar!")
     client = await open_client(provider)
 
-    first = await ask(client, message="My name is Mia")
-    await ask(client, message="What is my name?", sessionId=first["sessionId"])
+    first = await post_turn(client, message="My name is Mia")
+    await post_turn(client, message="What is my name?", sessionId=first["sessionId"])
 
     assert [(exchange.message, exchange.reply) for exchange in provider.prompts[1].history] == [
         ("My name is Mia", "Roar!")
@@ -274,7 +274,7 @@ async def test_several_mistakes_are_told_at_once(client: httpx.AsyncClient) -> N
 @pytest.mark.parametrize("message", ["x" * 4000, "  " + "x" * 4000 + "\n\n", "🦁" * 4000, "‮abc⁦ \u2028\u200b", "?"])
 async def test_a_message_is_kept_byte_for_byte(client: httpx.AsyncClient, message: str) -> None:
     """Characters are code points, blanks around the message do not count, and nothing is cleaned away."""
-    answer = await ask(client, message=message)
+    answer = await post_turn(client, message=message)
 
     history = await client.get("/convo_history", params={"sessionId": str(answer["sessionId"])})
     assert history.json()["turns"][0]["content"] == message
@@ -297,7 +297,7 @@ async def test_an_unknown_session_is_404_and_says_how_to_begin(client: httpx.Asy
 
 async def test_a_session_stays_with_its_animal(client: httpx.AsyncClient) -> None:
     """The tiger does not answer in the lion's session: 422."""
-    answer = await ask(client)
+    answer = await post_turn(client)
 
     other = await client.post("/convo_turn", json={**HELLO, "animalId": "tiger_001", "sessionId": answer["sessionId"]})
 
@@ -313,7 +313,7 @@ async def test_an_unknown_turn_is_404(client: httpx.AsyncClient) -> None:
 
 async def test_metadata_of_the_client_is_kept_with_the_turn(client: httpx.AsyncClient) -> None:
     """Whatever the kiosk wants to remember comes back with the history."""
-    answer = await ask(client, metadata={"kiosk": "north-gate"})
+    answer = await post_turn(client, metadata={"kiosk": "north-gate"})
 
     history = await client.get("/convo_history", params={"sessionId": str(answer["sessionId"])})
     assert history.json()["turns"][0]["metadata"]["client"] == {"kiosk": "north-gate"}
@@ -321,7 +321,7 @@ async def test_metadata_of_the_client_is_kept_with_the_turn(client: httpx.AsyncC
 
 async def test_ids_cannot_be_guessed(client: httpx.AsyncClient) -> None:
     """128 random bits: holding an id is the right to what it names."""
-    answers = [await ask(client) for _ in range(3)]
+    answers = [await post_turn(client) for _ in range(3)]
 
     ids = {str(answer[key]).partition("_")[2] for answer in answers for key in ("turnId", "sessionId")}
     assert len(ids) == 6

@@ -17,7 +17,7 @@ async def allocate(client: httpx.AsyncClient, username: str = "admin", **body: A
     return await client.post("/credits/allocate", json={"userId": "user1", "credits": 5000, **body}, headers=headers)
 
 
-async def balance(client: httpx.AsyncClient, username: str, **params: str) -> httpx.Response:
+async def get_balance(client: httpx.AsyncClient, username: str, **params: str) -> httpx.Response:
     return await client.get("/credits/balance", params=params, headers=bearer(await log_in(client, username)))
 
 
@@ -36,14 +36,14 @@ async def test_an_administrator_gives_credits(open_client: OpensClient) -> None:
         "expiresAt": "2026-12-21T10:30:40.000Z",
         "notes": "open day 🦁",
     }
-    told = (await balance(client, "user1")).json()
+    told = (await get_balance(client, "user1")).json()
     assert told == {"userId": "user1", "credits": 5000, "expiresAt": "2026-12-21T10:30:40.000Z"}
 
 
 async def test_credits_without_an_expiry_stay(client: httpx.AsyncClient) -> None:
     """The balance says so."""
     assert (await allocate(client)).json()["expiresAt"] is None
-    assert (await balance(client, "user1")).json() == {"userId": "user1", "credits": 5000, "expiresAt": None}
+    assert (await get_balance(client, "user1")).json() == {"userId": "user1", "credits": 5000, "expiresAt": None}
 
 
 @pytest.mark.parametrize("username", ["user1", "parent1", "keeper1"])
@@ -52,7 +52,7 @@ async def test_nobody_else_gives_credits(client: httpx.AsyncClient, username: st
     answer = await allocate(client, username)
 
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
-    assert (await balance(client, "user1")).json()["credits"] == 0
+    assert (await get_balance(client, "user1")).json()["credits"] == 0
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ async def test_an_allocation_of_the_wrong_form_is_400(client: httpx.AsyncClient,
 
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["field"] == next(iter(body))
-    assert (await balance(client, "user1")).json()["credits"] == 0
+    assert (await get_balance(client, "user1")).json()["credits"] == 0
 
 
 async def test_nobody_cannot_be_given_credits(client: httpx.AsyncClient) -> None:
@@ -109,7 +109,7 @@ async def test_a_balance_is_seen_by_whom_it_concerns(
     client: httpx.AsyncClient, username: str, user_id: str, status: int
 ) -> None:
     """One's own, a child's, anybody's for an administrator; somebody else's looks like nobody's."""
-    answer = await balance(client, username, userId=user_id)
+    answer = await get_balance(client, username, userId=user_id)
 
     assert answer.status_code == status
     if status == 404:

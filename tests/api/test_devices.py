@@ -12,11 +12,19 @@ import httpx
 import pytest
 
 from openapi_server.protocols import Store
-from openapi_server.wire.timestamps import naive_micros
-from tests.api.doors import DEVICES, data_of, enter, ids_of, last, logged_in, turn_of
+from openapi_server.wire.timestamps import format_naive_timestamp
+from tests.api.doors import (
+    DEVICES,
+    get_last_event,
+    get_turn_id,
+    list_event_data,
+    list_event_ids,
+    log_in_client,
+    open_endpoint,
+)
 from tests.asgi import Request, ask
 from tests.conftest import OpensClient, OpensZoo
-from tests.fakes import Blocks, Fails, FakeClock, MayBeAway, Says, TinyZoo, a_lion
+from tests.fakes import Blocks, Fails, FakeClock, FakeKnowledge, Says, UnreliableStore, make_lion
 
 PATH = "/chat/stream"
 WHOLE = "/chat/"
@@ -25,21 +33,21 @@ KIOSK = {"X-Device-ID": "kiosk-7"}
 A_UUID = "550e8400-e29b-41d4-a716-446655440000"
 
 
-async def say(client: httpx.AsyncClient, content: str, **headers: str) -> httpx.Response:
+async def post_content(client: httpx.AsyncClient, content: str, **headers: str) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()} or KIOSK
     answer = await client.post(WHOLE, json={"content": content}, headers=named)
     assert answer.status_code == 200, answer.text
     return answer
 
 
-async def session_of(client: httpx.AsyncClient, **headers: str) -> dict[str, Any]:
+async def get_device_session(client: httpx.AsyncClient, **headers: str) -> dict[str, Any]:
     answer = await client.get("/chat/session", headers=headers or KIOSK)
     assert answer.status_code == 200, answer.text
     session: dict[str, Any] = answer.json()
     return session
 
 
-def rows(folder: Path, query: str) -> list[tuple[object, ...]]:
+def read_rows(folder: Path, query: str) -> list[tuple[object, ...]]:
     """What the database holds, read by somebody else."""
     with closing(sqlite3.connect(folder / "zoo.sqlite3")) as db:
         return db.execute(query).fetchall()
@@ -57,11 +65,11 @@ async def test_a_stream_ends_with_an_empty_final_piece(open_client: OpensClient)
     """Unnamed events; a timestamp to the microsecond, without a zone, as these clients have always been sent."""
     clock = FakeClock()
     client = await open_client(Says("Roar! ", "I am Leo."), clock=clock)
-    at = naive_micros(clock.now())
+    at = format_naive_timestamp(clock.now())
 
     answer = await client.post(PATH, json=HELLO, headers=KIOSK)
 
-    assert data_of(answer) == [
+    assert list_event_data(answer) == [
         {"content": "Roar! ", "timestamp": at, "is_final": False},
         {"content": "I am Leo.", "timestamp": at, "is_final": False},
         {"content": "", "timestamp": at, "is_final": True},
@@ -76,7 +84,7 @@ async def test_on_an_error_the_final_piece_says_so(open_client: OpensClient) -> 
 
     answer = await client.post(PATH, json=HELLO, headers=KIOSK)
 
-    final = last(answer).data
+    final = get_last_event(answer).data
     assert (final["content"], final["is_final"], final["error"]["code"]) == ("", True, "internal_error")
 
 
@@ -148,15 +156,15 @@ async def test_a_device_that_is_not_a_name_is_refused(
 @pytest.mark.parametrize("name", ["k", "x" * 255, 'Kiosk 7, hall "B" = 100% ~!\'$(rm -rf)'])
 async def test_any_printable_name_will_do(client: httpx.AsyncClient, name: str) -> None:
     """It comes back as it was."""
-    await say(client, "Hello!", X_Device_ID=name)
+    await post_content(client, "Hello!", X_Device_ID=name)
 
-    assert (await session_of(client, **{"X-Device-ID": name}))["device"] == f"chat_{name}"
+    assert (await get_device_session(client, **{"X-Device-ID": name}))["device"] == f"chat_{name}"
 
 
 async def test_a_device_without_a_name_gets_a_cookie(open_zoo: OpensZoo) -> None:
     """Random, not for scripts; with it the device is the same one again, and its session tells nothing of it."""
     zoo = await open_zoo()
-    mine, other = await zoo.caller(), await zoo.caller()
+    mine, other = await zoo.new_client(), await zoo.new_client()
 
     first = await mine.post(PATH, json={"content": "May I talk to the tiger?"})
     again = await mine.post(WHOLE, json=HELLO)
@@ -177,19 +185,19 @@ async def test_the_animal_is_the_one_asked_for_else_kept_else_the_default(open_c
     client = await open_client(provider)
 
     for content in ("Hello!", "May I talk to the tiger?", "How fast can you run?", "And now the lion, please"):
-        await say(client, content)
+        await post_content(client, content)
 
     asked = [prompt.animal.animal_id for prompt in provider.prompts]
     assert asked == ["lion_001", "tiger_001", "tiger_001", "lion_001"]
-    assert (await session_of(client))["active_animal"] == "lion_001"
+    assert (await get_device_session(client))["active_animal"] == "lion_001"
 
 
 async def test_the_next_animal_is_told_what_was_said_but_not_as_its_own_facts(open_client: OpensClient) -> None:
     """The visitor is the same one; what the lion told of lions is not the tiger's to refer to."""
     provider = Says("Roar!")
     client = await open_client(provider)
-    await say(client, "My name is John")
-    await say(client, "May I talk to the tiger?")
+    await post_content(client, "My name is John")
+    await post_content(client, "May I talk to the tiger?")
 
     (said,) = provider.prompts[1].history
     assert (said.message, said.fact_ids) == ("My name is John", ())
@@ -199,11 +207,11 @@ async def test_an_animal_that_may_not_be_asked_any_more_is_not_kept(open_zoo: Op
     """It went to another zoo: the default takes its place."""
     first, second = Says(), Says()
     zoo = await open_zoo(first)
-    await say(await zoo.caller(), "May I talk to the tiger?")
+    await post_content(await zoo.new_client(), "May I talk to the tiger?")
 
-    animals = TinyZoo(a_lion(), a_lion("tiger_001", "Bulan", status="retired"))
+    animals = FakeKnowledge(make_lion(), make_lion("tiger_001", "Bulan", status="retired"))
     later = await open_zoo(second, knowledge=animals)
-    await say(await later.caller(), "Hello!")
+    await post_content(await later.new_client(), "Hello!")
 
     assert second.prompts[0].animal.animal_id == "lion_001"
 
@@ -215,12 +223,12 @@ async def test_a_lock_is_logged_and_dated_when_it_changes(
     clock = FakeClock()
     client = await open_client(clock=clock)
     for content in ("Hello!", "May I talk to the tiger?", "How fast can you run?"):
-        await say(client, content)
+        await post_content(client, content)
         clock.advance(60)
 
     locks = re.findall(r"Session lock for .*?: \w+", capsys.readouterr().out)
     assert locks == ["Session lock for kiosk-7: lion_001", "Session lock for kiosk-7: tiger_001"]
-    assert await session_of(client) == {
+    assert await get_device_session(client) == {
         "device": "chat_kiosk-7",
         "active_animal": "tiger_001",
         "locked_at": "2026-11-21T10:31:40.000Z",
@@ -234,13 +242,13 @@ async def test_a_session_ends_a_day_after_its_last_message(open_client: OpensCli
     """To the second, whether it was cleaned up or not; then the device begins anew, and remembers nothing."""
     provider, clock = Says(), FakeClock()
     client = await open_client(provider, clock=clock)
-    await say(client, "May I talk to the tiger?")
+    await post_content(client, "May I talk to the tiger?")
 
     clock.advance(86_399)
-    assert (await session_of(client))["active_animal"] == "tiger_001"
+    assert (await get_device_session(client))["active_animal"] == "tiger_001"
     clock.advance(1)
     over = await client.get("/chat/session", headers=KIOSK)
-    await say(client, "Hello!")
+    await post_content(client, "Hello!")
 
     assert (over.status_code, over.json()["code"]) == (404, "session_not_found")
     assert (provider.prompts[1].animal.animal_id, provider.prompts[1].history) == ("lion_001", ())
@@ -250,15 +258,15 @@ async def test_the_time_to_live_is_the_sessions_own(open_client: OpensClient) ->
     """From the change on; it counts from the last message, in both directions."""
     clock = FakeClock()
     client = await open_client(clock=clock)
-    await say(client, "Hello!")
+    await post_content(client, "Hello!")
 
     changed = await client.patch("/chat/session", json={"session_ttl": 3600}, headers=KIOSK)
     clock.advance(3599)
-    await say(client, "Hello again!")
+    await post_content(client, "Hello again!")
     clock.advance(3599)
 
     assert changed.json()["session_ttl"] == 3600
-    assert (await session_of(client))["message_count"] == 2
+    assert (await get_device_session(client))["message_count"] == 2
     clock.advance(1)
     assert (await client.get("/chat/session", headers=KIOSK)).status_code == 404
     assert (await client.patch("/chat/session", json={"session_ttl": 9999}, headers=KIOSK)).status_code == 404
@@ -267,21 +275,21 @@ async def test_the_time_to_live_is_the_sessions_own(open_client: OpensClient) ->
 @pytest.mark.parametrize("ttl", [None, 59, 2_592_001, "3600", 3600.5, True, -1])
 async def test_a_time_to_live_of_the_wrong_form_is_400(client: httpx.AsyncClient, ttl: object) -> None:
     """It changes nothing."""
-    await say(client, "Hello!")
+    await post_content(client, "Hello!")
 
     answer = await client.patch("/chat/session", json={} if ttl is None else {"session_ttl": ttl}, headers=KIOSK)
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "session_ttl")
-    assert (await session_of(client))["session_ttl"] == 86_400
+    assert (await get_device_session(client))["session_ttl"] == 86_400
 
 
 async def test_a_device_survives_a_restart(open_zoo: OpensZoo) -> None:
     """Animal, memory and all: another process over the same database knows it."""
     provider = Says("Roar!")
-    await say(await (await open_zoo()).caller(), "May I talk to the tiger? My name is John")
+    await post_content(await (await open_zoo()).new_client(), "May I talk to the tiger? My name is John")
 
-    client = await (await open_zoo(provider)).caller()
-    await say(client, "What is my name?")
+    client = await (await open_zoo(provider)).new_client()
+    await post_content(client, "What is my name?")
 
     assert provider.prompts[0].animal.animal_id == "tiger_001"
     assert [said.message for said in provider.prompts[0].history] == ["May I talk to the tiger? My name is John"]
@@ -290,11 +298,15 @@ async def test_a_device_survives_a_restart(open_zoo: OpensZoo) -> None:
 async def test_a_name_counts_within_account_cookie_or_address(open_zoo: OpensZoo) -> None:
     """Two kiosks with one name do not meet, unless they are of one account; a UUID is nobody else's anyway."""
     zoo = await open_zoo()
-    user, there, hall = await logged_in(zoo, "user1"), await logged_in(zoo, "user1"), await zoo.caller("10.0.0.1")
-    other_hall, same_hall = await zoo.caller("10.0.0.2"), await zoo.caller("10.0.0.1")
+    user, there, hall = (
+        await log_in_client(zoo, "user1"),
+        await log_in_client(zoo, "user1"),
+        await zoo.new_client("10.0.0.1"),
+    )
+    other_hall, same_hall = await zoo.new_client("10.0.0.2"), await zoo.new_client("10.0.0.1")
     for client in (user, hall):
-        await say(client, "May I talk to the tiger?")
-    await say(hall, "Hello!", X_Device_ID=A_UUID)
+        await post_content(client, "May I talk to the tiger?")
+    await post_content(hall, "Hello!", X_Device_ID=A_UUID)
 
     found = [
         (await client.get("/chat/session", headers=KIOSK)).status_code
@@ -302,7 +314,7 @@ async def test_a_name_counts_within_account_cookie_or_address(open_zoo: OpensZoo
     ]
 
     assert found == [200, 200, 200, 200, 404]
-    assert (await session_of(user))["message_count"] == (await session_of(hall))["message_count"] == 1
+    assert (await get_device_session(user))["message_count"] == (await get_device_session(hall))["message_count"] == 1
     assert (await other_hall.get("/chat/session", headers={"X-Device-ID": A_UUID})).status_code == 200
 
 
@@ -310,18 +322,18 @@ async def test_a_user_and_both_messages_are_in_the_books(client: httpx.AsyncClie
     """One row for the device, with its first message; two for the turn, with their directions."""
     media = {"media_urls": ["https://zoo.example/a.jpg"], "audio_urls": ["https://zoo.example/b.mp3"]}
     await client.post(WHOLE, json={**HELLO, **media}, headers=KIOSK)
-    await say(client, "And now?")
+    await post_content(client, "And now?")
 
-    assert rows(tmp_path, "SELECT handle FROM device_users") == [("chat_kiosk-7",)]
+    assert read_rows(tmp_path, "SELECT handle FROM device_users") == [("chat_kiosk-7",)]
     messages = "SELECT direction, body, media_url FROM messages JOIN turns USING (turn_id) ORDER BY position, direction"
-    assert rows(tmp_path, messages) == [
+    assert read_rows(tmp_path, messages) == [
         ("incoming", "Hello!", "https://zoo.example/a.jpg\nhttps://zoo.example/b.mp3"),
         ("outgoing", "Roar! I am a lion.", None),
         ("incoming", "And now?", None),
         ("outgoing", "Roar! I am a lion.", None),
     ]
     assert all(
-        at for (at,) in rows(tmp_path, "SELECT created_at FROM messages UNION SELECT created_at FROM device_users")
+        at for (at,) in read_rows(tmp_path, "SELECT created_at FROM messages UNION SELECT created_at FROM device_users")
     )
 
 
@@ -341,11 +353,11 @@ async def test_a_screen_can_listen_to_what_the_device_is_told(client: httpx.Asyn
     stream = await client.post(PATH, json=HELLO, headers=KIOSK)
 
     heard = await client.get(PATH, headers=KIOSK)
-    rest = await client.get(PATH, headers={**KIOSK, "Last-Event-ID": ids_of(stream)[0]})
-    nothing = await client.get(PATH, headers={**KIOSK, "Last-Event-ID": ids_of(stream)[-1]})
+    rest = await client.get(PATH, headers={**KIOSK, "Last-Event-ID": list_event_ids(stream)[0]})
+    nothing = await client.get(PATH, headers={**KIOSK, "Last-Event-ID": list_event_ids(stream)[-1]})
 
     assert heard.content == stream.content
-    assert data_of(rest) == data_of(stream)[1:]
+    assert list_event_data(rest) == list_event_data(stream)[1:]
     assert nothing.status_code == 204
 
 
@@ -354,9 +366,9 @@ async def test_a_listener_comes_back_with_the_id_of_an_earlier_turn(client: http
     first = await client.post(PATH, json=HELLO, headers=KIOSK)
     second = await client.post(PATH, json=HELLO, headers=KIOSK)
 
-    heard = await client.get(PATH, headers={**KIOSK, "Last-Event-ID": ids_of(first)[-1]})
+    heard = await client.get(PATH, headers={**KIOSK, "Last-Event-ID": list_event_ids(first)[-1]})
 
-    assert turn_of(heard) == turn_of(second)
+    assert get_turn_id(heard) == get_turn_id(second)
     assert heard.content == second.content
 
 
@@ -364,10 +376,10 @@ async def test_a_key_counts_within_its_device(open_client: OpensClient) -> None:
     """Two kiosks at one address with the same key and the same words: each is answered from its own memory."""
     provider = Says()
     client = await open_client(provider)
-    await say(client, "My name is John")
+    await post_content(client, "My name is John")
 
     for device in ("kiosk-7", "kiosk-8", "kiosk-7"):
-        await say(client, "What is my name?", X_Device_ID=device, Idempotency_Key="1")
+        await post_content(client, "What is my name?", X_Device_ID=device, Idempotency_Key="1")
 
     assert [len(prompt.history) for prompt in provider.prompts] == [0, 1, 0]
 
@@ -376,7 +388,7 @@ async def test_a_nameless_device_may_repeat_its_first_post(open_zoo: OpensZoo) -
     """It never got its cookie; a key that is a UUID is nobody else's."""
     provider = Says()
     zoo = await open_zoo(provider)
-    first, again = await zoo.caller(), await zoo.caller()
+    first, again = await zoo.new_client(), await zoo.new_client()
 
     for client in (first, first, again):
         assert (await client.post(WHOLE, json=HELLO, headers={"Idempotency-Key": A_UUID})).status_code == 200
@@ -395,41 +407,41 @@ async def test_without_a_store_the_device_is_answered_without_memory(
     open_zoo: OpensZoo, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same answer to the visitor, a line in the log for the keepers; the next time it remembers again."""
-    provider, stores = Says("Roar!"), list[MayBeAway]()
-    zoo = await open_zoo(provider, wrap=lambda store: kept_in(stores, store))
-    visit = await enter(zoo, DEVICES)
-    await visit.ask("My name is John")
+    provider, stores = Says("Roar!"), list[UnreliableStore]()
+    zoo = await open_zoo(provider, wrap=lambda store: keep_store(stores, store))
+    visit = await open_endpoint(zoo, DEVICES)
+    await visit.post_message("My name is John")
 
     stores[0].is_away = True
-    whole = await say(visit.client, "What is my name?")
-    streamed = await visit.ask("What is my name?", Idempotency_Key="key-1")
+    whole = await post_content(visit.client, "What is my name?")
+    streamed = await visit.post_message("What is my name?", Idempotency_Key="key-1")
     stores[0].is_away = False
-    await visit.ask("What is my name?")
+    await visit.post_message("What is my name?")
 
     assert whole.json() == {"content": "Roar!"}
-    assert visit.text_of(streamed) == "Roar!"
+    assert visit.read_text(streamed) == "Roar!"
     assert capsys.readouterr().out.count("The store is away: answering without memory") == 2
     assert [len(prompt.history) for prompt in provider.prompts] == [0, 0, 0, 1]
 
 
 async def test_without_a_store_the_rules_still_stand(open_zoo: OpensZoo) -> None:
     """Safety needs no memory."""
-    provider, stores = Says("I should not be heard"), list[MayBeAway]()
+    provider, stores = Says("I should not be heard"), list[UnreliableStore]()
     zoo = await open_zoo(
-        provider, moderator=Blocks("Please ask a grown-up."), wrap=lambda store: kept_in(stores, store)
+        provider, moderator=Blocks("Please ask a grown-up."), wrap=lambda store: keep_store(stores, store)
     )
     stores[0].is_away = True
-    visit = await enter(zoo, DEVICES)
+    visit = await open_endpoint(zoo, DEVICES)
 
-    assert visit.text_of(await visit.ask()) == "Please ask a grown-up."
+    assert visit.read_text(await visit.post_message()) == "Please ask a grown-up."
     assert provider.prompts == []
 
 
 async def test_what_a_device_asks_of_a_store_that_is_away_is_503(open_zoo: OpensZoo) -> None:
     """Only a turn can do without: a session can be neither shown nor changed."""
-    stores = list[MayBeAway]()
-    zoo = await open_zoo(wrap=lambda store: kept_in(stores, store))
-    client = await zoo.caller()
+    stores = list[UnreliableStore]()
+    zoo = await open_zoo(wrap=lambda store: keep_store(stores, store))
+    client = await zoo.new_client()
     stores[0].is_away = True
 
     answers = [
@@ -441,7 +453,7 @@ async def test_what_a_device_asks_of_a_store_that_is_away_is_503(open_zoo: Opens
     assert [(answer.status_code, answer.headers["retry-after"]) for answer in answers] == [(503, "2")] * 3
 
 
-def kept_in(stores: list[MayBeAway], store: Store) -> Store:
+def keep_store(stores: list[UnreliableStore], store: Store) -> Store:
     """The store behind a switch that the test can reach."""
-    stores.append(MayBeAway(store))
+    stores.append(UnreliableStore(store))
     return cast(Store, stores[-1])

@@ -9,37 +9,37 @@ import pytest
 
 from openapi_server.config import LOCAL_ORIGINS
 from openapi_server.models.turn import FinishReason
-from tests.api.doors import DOORS, Door, enter, ids_of, turn_of
+from tests.api.doors import CHAT_ENDPOINTS, ChatEndpoint, get_turn_id, list_event_ids, open_endpoint
 from tests.conftest import OpensZoo
 from tests.examples import DELICATE_TEXTS
 from tests.fakes import Blocks, Fails, Says, Waits
 
 UNKNOWN = "turn_00000000000000000000000000000000"
 
-pytestmark = pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+pytestmark = pytest.mark.parametrize("door", CHAT_ENDPOINTS.values(), ids=CHAT_ENDPOINTS)
 
 
-async def test_a_stream_tells_the_reply_that_is_kept(open_zoo: OpensZoo, door: Door) -> None:
+async def test_a_stream_tells_the_reply_that_is_kept(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """To the character, text that careless layers lose included; what was told complete is stored."""
     said = "".join(DELICATE_TEXTS.values())
     zoo = await open_zoo(Says(said[:50], said[50:]))
-    visit = await enter(zoo, door)
+    visit = await open_endpoint(zoo, door)
 
-    answer = await visit.ask()
+    answer = await visit.post_message()
 
-    turn = await zoo.services.store.turn(turn_of(answer))
+    turn = await zoo.services.store.get_turn(get_turn_id(answer))
     assert turn is not None
     assert turn.outcome is not None
     assert turn.outcome.reply == said
     # The platform's clients get the whole answer at once, as a result.
-    assert visit.text_of(answer) == said
+    assert visit.read_text(answer) == said
 
 
-async def test_a_stream_has_the_headers_that_every_stream_has(open_zoo: OpensZoo, door: Door) -> None:
+async def test_a_stream_has_the_headers_that_every_stream_has(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """Nothing may hold it back, and scripts of other pages may read the turn's id."""
-    visit = await enter(await open_zoo(), door)
+    visit = await open_endpoint(await open_zoo(), door)
 
-    answer = await visit.ask(Origin=LOCAL_ORIGINS[0])
+    answer = await visit.post_message(Origin=LOCAL_ORIGINS[0])
 
     headers = answer.headers
     assert headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -47,58 +47,58 @@ async def test_a_stream_has_the_headers_that_every_stream_has(open_zoo: OpensZoo
     assert headers["x-accel-buffering"] == "no"
     assert headers["access-control-allow-origin"] == LOCAL_ORIGINS[0]
     assert "X-Streaming-Session-Id" in headers["access-control-expose-headers"]
-    assert {event_id.rpartition("-")[0] for event_id in ids_of(answer)} == {turn_of(answer)}
+    assert {event_id.rpartition("-")[0] for event_id in list_event_ids(answer)} == {get_turn_id(answer)}
 
 
-async def test_the_same_post_resumes_after_every_event(open_zoo: OpensZoo, door: Door) -> None:
+async def test_the_same_post_resumes_after_every_event(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """The rest follows byte for byte, after the last event there is nothing; and it is one turn all the time."""
     provider = Says()
-    visit = await enter(await open_zoo(provider), door)
-    whole = await visit.ask()
-    text, ids = whole.text.removeprefix("retry: 2000\n"), ids_of(whole)
+    visit = await open_endpoint(await open_zoo(provider), door)
+    whole = await visit.post_message()
+    text, ids = whole.text.removeprefix("retry: 2000\n"), list_event_ids(whole)
 
     for event_id in ids[:-1]:
         before, _, rest = text.partition(f"id: {event_id}\n")
-        resumed = await visit.ask(Last_Event_ID=event_id)
+        resumed = await visit.post_message(Last_Event_ID=event_id)
         assert resumed.text == "retry: 2000\n" + rest.partition("\n\n")[2], before
-        assert turn_of(resumed) == turn_of(whole)
-    nothing = await visit.ask(Last_Event_ID=ids[-1])
+        assert get_turn_id(resumed) == get_turn_id(whole)
+    nothing = await visit.post_message(Last_Event_ID=ids[-1])
 
     assert (nothing.status_code, nothing.content) == (204, b"")
     assert len(provider.prompts) == 1
 
 
-async def test_another_message_resumes_nothing(open_zoo: OpensZoo, door: Door) -> None:
+async def test_another_message_resumes_nothing(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """Somebody has mixed up two requests: 422, and nothing is asked."""
     provider = Says()
-    visit = await enter(await open_zoo(provider), door)
-    ids = ids_of(await visit.ask())
+    visit = await open_endpoint(await open_zoo(provider), door)
+    ids = list_event_ids(await visit.post_message())
 
-    answer = await visit.ask("Something else", Last_Event_ID=ids[0])
+    answer = await visit.post_message("Something else", Last_Event_ID=ids[0])
 
     assert (answer.status_code, answer.json()["code"]) == (422, "resume_mismatch")
     assert len(provider.prompts) == 1
 
 
 @pytest.mark.parametrize("event_id", [f"{UNKNOWN}-1", UNKNOWN, "nonsense", "7"])
-async def test_an_event_of_no_turn_resumes_nothing(open_zoo: OpensZoo, door: Door, event_id: str) -> None:
+async def test_an_event_of_no_turn_resumes_nothing(open_zoo: OpensZoo, door: ChatEndpoint, event_id: str) -> None:
     """404, as for somebody else's: a resumption never becomes a new turn."""
     provider = Says()
-    visit = await enter(await open_zoo(provider), door)
+    visit = await open_endpoint(await open_zoo(provider), door)
 
-    answer = await visit.ask(Last_Event_ID=event_id)
+    answer = await visit.post_message(Last_Event_ID=event_id)
 
     assert (answer.status_code, answer.json()["code"]) == (404, "turn_not_found")
     assert provider.prompts == []
 
 
 @pytest.mark.parametrize("number", ["9999", "x", "01"])
-async def test_an_event_that_has_not_happened_is_named(open_zoo: OpensZoo, door: Door, number: str) -> None:
+async def test_an_event_that_has_not_happened_is_named(open_zoo: OpensZoo, door: ChatEndpoint, number: str) -> None:
     """400 with the field; the server never guesses a point."""
-    visit = await enter(await open_zoo(), door)
-    turn_id = turn_of(await visit.ask())
+    visit = await open_endpoint(await open_zoo(), door)
+    turn_id = get_turn_id(await visit.post_message())
 
-    answer = await visit.ask(Last_Event_ID=f"{turn_id}-{number}")
+    answer = await visit.post_message(Last_Event_ID=f"{turn_id}-{number}")
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "Last-Event-ID")
 
@@ -113,10 +113,12 @@ async def test_an_event_that_has_not_happened_is_named(open_zoo: OpensZoo, door:
         ("Idempotency-Key", "a\tb"),
     ],
 )
-async def test_a_header_of_the_wrong_form_is_named(open_zoo: OpensZoo, door: Door, header: str, value: str) -> None:
+async def test_a_header_of_the_wrong_form_is_named(
+    open_zoo: OpensZoo, door: ChatEndpoint, header: str, value: str
+) -> None:
     """400 before anything is asked."""
     provider = Says()
-    visit = await enter(await open_zoo(provider), door)
+    visit = await open_endpoint(await open_zoo(provider), door)
 
     answer = await visit.client.post(
         visit.path, json={**door.body, door.message_field: "Hi"}, headers={header.encode(): value.encode("latin-1")}
@@ -126,105 +128,105 @@ async def test_a_header_of_the_wrong_form_is_named(open_zoo: OpensZoo, door: Doo
     assert provider.prompts == []
 
 
-async def test_events_that_were_kept_long_enough_are_gone(open_zoo: OpensZoo, door: Door) -> None:
+async def test_events_that_were_kept_long_enough_are_gone(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """410 with the way to the reply, which is kept."""
-    visit = await enter(await open_zoo(REPLAY_WINDOW=0), door)
-    ids = ids_of(await visit.ask())
+    visit = await open_endpoint(await open_zoo(REPLAY_WINDOW=0), door)
+    ids = list_event_ids(await visit.post_message())
 
-    gone = await visit.ask(Last_Event_ID=ids[0])
+    gone = await visit.post_message(Last_Event_ID=ids[0])
 
     assert (gone.status_code, gone.json()["code"]) == (410, "log_gone")
     link = gone.headers["link"].partition(">")[0].removeprefix("<")
     assert (await visit.client.get(link)).json()["reply"] == "Roar! I am a lion."
 
 
-async def test_a_key_makes_a_post_safe_to_repeat(open_zoo: OpensZoo, door: Door) -> None:
+async def test_a_key_makes_a_post_safe_to_repeat(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """The same turn from its first event, three times; the animal speaks once."""
     provider = Says()
-    visit = await enter(await open_zoo(provider), door)
+    visit = await open_endpoint(await open_zoo(provider), door)
 
-    answers = [await visit.ask(Idempotency_Key="key-1") for _ in range(3)]
+    answers = [await visit.post_message(Idempotency_Key="key-1") for _ in range(3)]
 
     assert {answer.content for answer in answers} == {answers[0].content}
     assert len(provider.prompts) == 1
 
 
-async def test_a_key_stands_for_one_request(open_zoo: OpensZoo, door: Door) -> None:
+async def test_a_key_stands_for_one_request(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """Another message with it is 422; another key is another turn."""
     provider = Says()
-    visit = await enter(await open_zoo(provider), door)
-    first = await visit.ask(Idempotency_Key="key-1")
+    visit = await open_endpoint(await open_zoo(provider), door)
+    first = await visit.post_message(Idempotency_Key="key-1")
 
-    other_body = await visit.ask("Something else", Idempotency_Key="key-1")
-    other_key = await visit.ask(Idempotency_Key="key-2")
+    other_body = await visit.post_message("Something else", Idempotency_Key="key-1")
+    other_key = await visit.post_message(Idempotency_Key="key-2")
 
     assert (other_body.status_code, other_body.json()["code"]) == (422, "key_reused")
-    assert turn_of(other_key) != turn_of(first)
+    assert get_turn_id(other_key) != get_turn_id(first)
     assert len(provider.prompts) == 2
 
 
-async def test_what_was_said_before_reaches_the_animal(open_zoo: OpensZoo, door: Door) -> None:
+async def test_what_was_said_before_reaches_the_animal(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """Told "My name is John", a later reply can use it; the zoo's own contract wants the session's id for that."""
     provider = Says("Roar!")
-    visit = await enter(await open_zoo(provider), door)
-    first = await visit.ask("My name is John")
+    visit = await open_endpoint(await open_zoo(provider), door)
+    first = await visit.post_message("My name is John")
     if door.name == "convo":
         session_id = (await visit.client.get("/conversations/sessions")).json()["sessions"][0]["sessionId"]
-        visit.door = replace(door, body={**door.body, "sessionId": session_id})
+        visit.endpoint = replace(door, body={**door.body, "sessionId": session_id})
 
-    await visit.ask("What is my name?")
+    await visit.post_message("What is my name?")
 
     assert first.status_code == 200
     assert [(said.message, said.reply) for said in provider.prompts[1].history] == [("My name is John", "Roar!")]
 
 
-async def test_a_broken_animal_ends_the_stream_with_one_error(open_zoo: OpensZoo, door: Door) -> None:
+async def test_a_broken_animal_ends_the_stream_with_one_error(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """The contract's own error event with the problem object in it; nothing of the provider's words."""
-    visit = await enter(await open_zoo(Fails(OSError("secret upstream host"), "Well, ")), door)
+    visit = await open_endpoint(await open_zoo(Fails(OSError("secret upstream host"), "Well, ")), door)
 
-    answer = await visit.ask()
+    answer = await visit.post_message()
 
-    problem = visit.problem_of(answer)
+    problem = visit.read_problem(answer)
     assert (answer.status_code, problem["status"], problem["code"]) == (200, 500, "internal_error")
     assert "secret" not in answer.text
 
 
-async def test_silence_is_filled_and_then_given_up(open_zoo: OpensZoo, door: Door) -> None:
+async def test_silence_is_filled_and_then_given_up(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """Heartbeats carry no id; the animal that stays silent too long is an IDLE_TIMEOUT, and its work is cancelled."""
     provider = Waits()
-    visit = await enter(await open_zoo(provider, HEARTBEAT=0.02, STREAM_IDLE_TIMEOUT=0.2), door)
+    visit = await open_endpoint(await open_zoo(provider, HEARTBEAT=0.02, STREAM_IDLE_TIMEOUT=0.2), door)
 
-    answer = await visit.ask()
+    answer = await visit.post_message()
 
     is_heartbeat = "event: heartbeat\n" if door.name in ("convo", "platform") else "\n\n:"
     assert answer.text.count(is_heartbeat) >= 2
-    assert visit.problem_of(answer)["code"] == "IDLE_TIMEOUT"
+    assert visit.read_problem(answer)["code"] == "IDLE_TIMEOUT"
     assert provider.was_closed
 
 
-async def test_moderation_stands_before_every_animal(open_zoo: OpensZoo, door: Door) -> None:
+async def test_moderation_stands_before_every_animal(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """The fixed words are the reply, and the provider never hears of the message."""
     provider = Says("I should not be heard")
     zoo = await open_zoo(provider, moderator=Blocks("Please ask a grown-up."))
-    visit = await enter(zoo, door)
+    visit = await open_endpoint(zoo, door)
 
-    answer = await visit.ask()
+    answer = await visit.post_message()
 
-    turn = await zoo.services.store.turn(turn_of(answer))
-    assert visit.text_of(answer) == "Please ask a grown-up."
+    turn = await zoo.services.store.get_turn(get_turn_id(answer))
+    assert visit.read_text(answer) == "Please ask a grown-up."
     assert turn is not None
     assert turn.outcome is not None
     assert turn.outcome.finish_reason is FinishReason.BLOCKED
     assert provider.prompts == []
 
 
-async def test_a_server_that_is_about_to_end_takes_no_more(open_zoo: OpensZoo, door: Door) -> None:
+async def test_a_server_that_is_about_to_end_takes_no_more(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """503 that says when to come back, instead of a stream that breaks."""
     zoo = await open_zoo()
-    visit = await enter(zoo, door)
-    zoo.services.engine.begin_draining()
+    visit = await open_endpoint(zoo, door)
+    zoo.services.engine.start_draining()
 
-    answer = await visit.ask()
+    answer = await visit.post_message()
 
     assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "draining", "5")
 
@@ -242,10 +244,10 @@ BROKEN_BODIES: dict[str, tuple[bytes, str, int]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN_BODIES)
-async def test_a_body_that_cannot_be_read_is_refused(open_zoo: OpensZoo, door: Door, name: str) -> None:
+async def test_a_body_that_cannot_be_read_is_refused(open_zoo: OpensZoo, door: ChatEndpoint, name: str) -> None:
     """A problem of ours, whatever was sent; nothing is asked."""
     provider = Says()
-    visit = await enter(await open_zoo(provider), door)
+    visit = await open_endpoint(await open_zoo(provider), door)
     content, media_type, status = BROKEN_BODIES[name]
 
     answer = await visit.client.post(visit.path, content=content, headers={"Content-Type": media_type})
@@ -255,9 +257,9 @@ async def test_a_body_that_cannot_be_read_is_refused(open_zoo: OpensZoo, door: D
     assert provider.prompts == []
 
 
-async def test_a_field_that_nobody_knows_is_named(open_zoo: OpensZoo, door: Door) -> None:
+async def test_a_field_that_nobody_knows_is_named(open_zoo: OpensZoo, door: ChatEndpoint) -> None:
     """A misspelt name is no request for the default."""
-    visit = await enter(await open_zoo(), door)
+    visit = await open_endpoint(await open_zoo(), door)
     body = {**door.body, door.message_field: "Hi", "mesage": "Hi"}
 
     answer: httpx.Response = await visit.client.post(visit.path, json=body)

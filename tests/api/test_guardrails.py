@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from openapi_server.moderation.input_rules import RuleModerator
+from openapi_server.moderation.input_rules import InputRules
 from tests.conftest import OpensClient
 from tests.fakes import Says
 
@@ -21,7 +21,7 @@ async def logged_in(client: httpx.AsyncClient, name: str) -> dict[str, str]:
 @pytest.fixture
 async def zoo(open_client: OpensClient) -> httpx.AsyncClient:
     """With the real rules."""
-    return await open_client(moderator=RuleModerator.load())
+    return await open_client(moderator=InputRules.load())
 
 
 async def test_a_keeper_sees_what_the_rules_make_of_a_message(zoo: httpx.AsyncClient) -> None:
@@ -60,7 +60,7 @@ async def test_only_keepers_and_those_above_try_texts(zoo: httpx.AsyncClient, na
 async def test_what_is_personal_reaches_neither_the_store_nor_the_mind(open_client: OpensClient) -> None:
     """By every door: the engine masks before anything is kept. The request can still be repeated to resume it."""
     mind = Says()
-    client = await open_client(mind, moderator=RuleModerator.load())
+    client = await open_client(mind, moderator=InputRules.load())
     body = {"message": ADDRESS, "animalId": "lion_001"}
 
     stream = await client.post("/convo_turn_stream", json=body)

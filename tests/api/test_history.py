@@ -11,7 +11,7 @@ from tests.streams import check_stream
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
 
 
-async def talk(client: httpx.AsyncClient, *messages: str) -> str:
+async def post_messages(client: httpx.AsyncClient, *messages: str) -> str:
     """A session in which the messages were said one after the other; its id."""
     session: dict[str, str] = {}
     for message in messages:
@@ -22,7 +22,7 @@ async def talk(client: httpx.AsyncClient, *messages: str) -> str:
 
 async def test_history_tells_the_messages_in_the_order_in_which_they_were_said(client: httpx.AsyncClient) -> None:
     """Two messages a turn, the visitor's first."""
-    session_id = await talk(client, "one", "two")
+    session_id = await post_messages(client, "one", "two")
 
     history = (await client.get("/convo_history", params={"sessionId": session_id})).json()
 
@@ -36,7 +36,7 @@ async def test_history_tells_the_messages_in_the_order_in_which_they_were_said(c
 
 async def test_history_is_paged_without_a_gap_or_a_repeat(client: httpx.AsyncClient) -> None:
     """Following nextCursor tells every turn once."""
-    session_id = await talk(client, *"abcde")
+    session_id = await post_messages(client, *"abcde")
     said: list[str] = []
     query: dict[str, str] = {"sessionId": session_id, "limit": "2"}
 
@@ -52,7 +52,7 @@ async def test_history_is_paged_without_a_gap_or_a_repeat(client: httpx.AsyncCli
 
 async def test_history_streams_on_request(client: httpx.AsyncClient) -> None:
     """session, one history a turn, history_complete."""
-    session_id = await talk(client, "one", "two")
+    session_id = await post_messages(client, "one", "two")
 
     answer = await client.get(
         "/convo_history", params={"sessionId": session_id}, headers={"Accept": "text/event-stream"}
@@ -121,8 +121,8 @@ async def test_deleting_a_session_ends_the_turn_that_runs_in_it(open_client: Ope
 
 async def test_sessions_lists_the_callers_own(client: httpx.AsyncClient) -> None:
     """A visitor is known by the cookie of the first turn; somebody without it sees nothing."""
-    first = await talk(client, "one")
-    second = await talk(client, "two", "three")
+    first = await post_messages(client, "one")
+    second = await post_messages(client, "two", "three")
 
     mine = (await client.get("/conversations/sessions")).json()
     client.cookies.clear()
@@ -144,7 +144,7 @@ async def test_sessions_lists_the_callers_own(client: httpx.AsyncClient) -> None
 
 async def test_sessions_are_paged(client: httpx.AsyncClient) -> None:
     """Latest first, each once."""
-    made = [await talk(client, "hi") for _ in range(5)]
+    made = [await post_messages(client, "hi") for _ in range(5)]
     seen: list[str] = []
     query = {"limit": "2"}
 
@@ -160,7 +160,7 @@ async def test_sessions_are_paged(client: httpx.AsyncClient) -> None:
 
 async def test_one_session_by_its_id(client: httpx.AsyncClient) -> None:
     """The same picture as in the list; an unknown one is 404."""
-    session_id = await talk(client, "hi")
+    session_id = await post_messages(client, "hi")
 
     session = await client.get(f"/conversations/sessions/{session_id}")
     unknown = await client.get("/conversations/sessions/sess_unknown")
@@ -173,7 +173,7 @@ async def test_a_summary_quotes_what_was_said_and_names_the_topics(open_client: 
     """Extractive: every sentence of it was a sentence of the animal's, and it keeps to the length asked for."""
     said = "My mane is thick and dark. It keeps my neck safe. Females like it."
     client = await open_client(Says(said))
-    session_id = await talk(client, "tell me of your mane")
+    session_id = await post_messages(client, "tell me of your mane")
 
     answer = await client.post("/summarize_convo", json={"sessionId": session_id, "maxLength": 60})
 
@@ -185,7 +185,7 @@ async def test_a_summary_quotes_what_was_said_and_names_the_topics(open_client: 
 
 async def test_a_cursor_of_somebody_elses_making_is_400(client: httpx.AsyncClient) -> None:
     """A cursor is ours or it is nothing."""
-    session_id = await talk(client, "hi")
+    session_id = await post_messages(client, "hi")
 
     answer = await client.get("/convo_history", params={"sessionId": session_id, "cursor": "WyJ4Il0"})
 

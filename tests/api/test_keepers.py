@@ -26,7 +26,7 @@ from openapi_server.knowledge.documents.schema import (
     STATUSES,
     TOPICS,
 )
-from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, Document
 from openapi_server.models.turn import AgeGroup
@@ -37,9 +37,9 @@ from openapi_server.storage.sqlite.animals import SqliteAnimals
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.api.test_accounts import bearer, log_in
 from tests.api.test_minds import Speaks
-from tests.conftest import Zoo, services_over
+from tests.conftest import RunningApp, open_services_over
 from tests.examples import NOON
-from tests.fakes import Lenient, Waits
+from tests.fakes import AllowsAll, Waits
 from tests.knowledge.test_loading import MOLE
 
 LION = "/animal/lion_001"
@@ -76,10 +76,10 @@ SENT_MOLE = {
 SENT_LION = {**SENT_MOLE, "animalId": "lion_001"}
 
 
-class Advises(Lenient):
+class Advises(AllowsAll):
     """A moderator that lets everything pass, and says how to speak."""
 
-    async def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+    async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
         return (f"Speak softly to {age_group}.",)
 
 
@@ -117,21 +117,21 @@ class Opens:
         store = await SqliteStore.open(self._folder / "zoo.sqlite3", SystemClock())
         self.parts.push_async_callback(store.close)
         animals = SqliteAnimals(store.connections)
-        await animals.fill([A_LION, {**A_LION, "animal_id": "tiger_001", "name": "Bulan"}], PACKAGE, NOON)
-        library = await AnimalLibrary.open(animals)
+        await animals.seed([A_LION, {**A_LION, "animal_id": "tiger_001", "name": "Bulan"}], PACKAGE, NOON)
+        library = await KnowledgeService.open(animals)
         self.parts.callback(library.close)
         voice = provider or OfflineProvider(words_per_s=0, seed=0)
         own = Settings(validate_responses=True, **settings)
-        opened = services_over(self._folder, voice, library, Advises(), own, SystemClock())
-        zoo = Zoo(await self.parts.enter_async_context(opened), self.parts)
+        opened = open_services_over(self._folder, voice, library, Advises(), own, SystemClock())
+        zoo = RunningApp(await self.parts.enter_async_context(opened), self.parts)
         return await self._with_callers(zoo)
 
-    async def _with_callers(self, zoo: Zoo) -> Process:
+    async def _with_callers(self, zoo: RunningApp) -> Process:
         callers = {}
         for username in ("keeper1", "admin", "user1"):
-            callers[username] = await zoo.caller()
+            callers[username] = await zoo.new_client()
             callers[username].headers.update(bearer(await log_in(callers[username], username)))
-        visitor = await zoo.caller()
+        visitor = await zoo.new_client()
         return Process(zoo.services, callers["keeper1"], callers["admin"], visitor, callers["user1"])
 
 
@@ -247,7 +247,7 @@ CHANGES: list[tuple[str, str, object]] = [
 @pytest.mark.parametrize(("method", "path", "body"), CHANGES)
 async def test_a_change_says_which_version_it_is_made_to(zoo: Process, method: str, path: str, body: object) -> None:
     """428 without If-Match; 412 with one that is old, weak or not ours; and nothing is changed."""
-    before = (await zoo.services.keepers.store.news(0)).version
+    before = (await zoo.services.animal_admin.store.list_changes(0)).version
     if path.endswith("promote"):
         await zoo.change("POST", f"{LION}/draft", SENT_LION)
 
@@ -256,7 +256,7 @@ async def test_a_change_says_which_version_it_is_made_to(zoo: Process, method: s
     for wrong in ('"999"', f'W/"{before}"', '"not ours"', "rubbish", ""):
         stale = await zoo.admin.request(method, path, json=body, headers={"If-Match": wrong})
         assert (stale.status_code, stale.json()["code"]) == (412, "version_mismatch"), wrong
-    assert (await zoo.services.keepers.store.news(0)).version == before
+    assert (await zoo.services.animal_admin.store.list_changes(0)).version == before
     if not path.endswith("promote"):
         assert (await zoo.keeper.get(f"{LION}/draft")).status_code == 404
 
@@ -344,7 +344,7 @@ async def test_a_wrong_field_is_named(zoo: Process, method: str, path: str, body
 
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input"), answer.text
     assert answer.json()["errors"][0]["field"] == field
-    assert (await zoo.services.keepers.history("lion_001", 10, None)).items[0].by == PACKAGE
+    assert (await zoo.services.animal_admin.list_history("lion_001", 10, None)).items[0].by == PACKAGE
 
 
 async def test_the_settings_of_an_animal(zoo: Process) -> None:

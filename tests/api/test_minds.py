@@ -9,20 +9,22 @@ from typing import Any
 
 import pytest
 
-from openapi_server.models.animal import Mind, Prompt
+from openapi_server.models.animal import ModelSettings, Prompt
 from openapi_server.models.turn import Usage
-from openapi_server.protocols import Spoken
-from openapi_server.providers.circuit_breaker import Breaker
-from openapi_server.providers.failures import MindFailed
+from openapi_server.protocols import ReplyEnd
+from openapi_server.providers.circuit_breaker import CircuitBreaker
+from openapi_server.providers.failures import ProviderError
 from openapi_server.providers.fallback import Patience, ResilientProvider
 from openapi_server.providers.options import PROMPT_TOKENS, OneSpeech, Speech
-from tests.api.doors import CONVO, PLENTY, SESSIONS, data_of, enter, turn_of
-from tests.api.test_sessions import credits_of
-from tests.conftest import OpensZoo, Zoo
-from tests.fakes import FakeClock, Says, TinyZoo, a_lion
+from tests.api.doors import CONVO, MANY_CREDITS, SESSIONS, get_turn_id, list_event_data, open_endpoint
+from tests.api.test_sessions import get_credits
+from tests.conftest import OpensZoo, RunningApp
+from tests.fakes import FakeClock, FakeKnowledge, Says, make_lion
 
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
-CHOSEN = TinyZoo(replace(a_lion(), mind=Mind("lion-1", max_tokens=33)), a_lion("tiger_001", "Bulan"))
+CHOSEN = FakeKnowledge(
+    replace(make_lion(), model_settings=ModelSettings("lion-1", max_tokens=33)), make_lion("tiger_001", "Bulan")
+)
 
 
 class Speaks(OneSpeech):
@@ -35,13 +37,13 @@ class Speaks(OneSpeech):
         self.go = asyncio.Event()
         self.go.set()
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
         self.has_begun.set()
         await self.go.wait()
         if self.fails:
-            raise MindFailed
+            raise ProviderError
         yield "Roar!"
-        yield Spoken(usage=Usage(7, 1), model=self.model_for(prompt.animal).model_id)
+        yield ReplyEnd(usage=Usage(7, 1), model=self.get_model(prompt.animal).model_id)
 
     async def close(self) -> None:
         pass
@@ -53,58 +55,60 @@ class Keeper(Says):
     model = "keeper-1"
 
 
-def before(upstream: Speaks) -> ResilientProvider:
+def make_resilient(upstream: Speaks) -> ResilientProvider:
     """Left alone after its first failure."""
     clock = FakeClock()
-    return ResilientProvider(upstream, Keeper(), Breaker(clock, failures=1, pause_s=30), Patience(5, 0), clock)
+    return ResilientProvider(
+        upstream, Keeper(), CircuitBreaker(clock, failure_threshold=1, pause_s=30), Patience(5, 0), clock
+    )
 
 
-async def told(zoo: Zoo, animal_id: str = "lion_001") -> tuple[str, str, str]:
+async def read_metadata(zoo: RunningApp, animal_id: str = "lion_001") -> tuple[str, str, str]:
     """Which model a stream announces, which the store keeps as asked, and which has spoken."""
-    answer = await (await zoo.caller()).post(CONVO.path, json={**HELLO, "animalId": animal_id})
-    first, *_, last = data_of(answer)
-    kept = await zoo.services.store.turn(turn_of(answer))
+    answer = await (await zoo.new_client()).post(CONVO.path, json={**HELLO, "animalId": animal_id})
+    first, *_, last = list_event_data(answer)
+    kept = await zoo.services.store.get_turn(get_turn_id(answer))
     assert kept is not None
     assert kept.outcome is not None
     assert kept.outcome.model == last["model"]
     return first["model"], kept.model, last["model"]
 
 
-async def whole(zoo: Zoo) -> dict[str, Any]:
-    answer: dict[str, Any] = (await (await zoo.caller()).post("/convo_turn", json=HELLO)).json()
+async def read_whole_answer(zoo: RunningApp) -> dict[str, Any]:
+    answer: dict[str, Any] = (await (await zoo.new_client()).post("/convo_turn", json=HELLO)).json()
     return answer
 
 
 async def test_the_animals_own_model_is_named(open_zoo: OpensZoo) -> None:
     """By the stream's first and last event, the store and the JSON answer; the others keep the server's."""
-    zoo = await open_zoo(before(Speaks()), knowledge=CHOSEN)
+    zoo = await open_zoo(make_resilient(Speaks()), knowledge=CHOSEN)
 
-    assert await told(zoo) == ("lion-1", "lion-1", "lion-1")
-    assert await told(zoo, "tiger_001") == ("model-1", "model-1", "model-1")
-    assert (await whole(zoo))["metadata"] == {"animalId": "lion_001", "model": "lion-1"}
+    assert await read_metadata(zoo) == ("lion-1", "lion-1", "lion-1")
+    assert await read_metadata(zoo, "tiger_001") == ("model-1", "model-1", "model-1")
+    assert (await read_whole_answer(zoo))["metadata"] == {"animalId": "lion_001", "model": "lion-1"}
 
 
 async def test_who_speaks_in_its_place_is_named(open_zoo: OpensZoo) -> None:
     """At the end of the turn in which it failed, and at once while it is left alone."""
-    zoo = await open_zoo(before(Speaks(fails=True)), knowledge=CHOSEN)
+    zoo = await open_zoo(make_resilient(Speaks(fails=True)), knowledge=CHOSEN)
 
-    assert await told(zoo) == ("lion-1", "lion-1", "keeper-1")
-    assert await told(zoo) == ("keeper-1", "keeper-1", "keeper-1")
-    assert (await whole(zoo))["metadata"]["model"] == "keeper-1"
+    assert await read_metadata(zoo) == ("lion-1", "lion-1", "keeper-1")
+    assert await read_metadata(zoo) == ("keeper-1", "keeper-1", "keeper-1")
+    assert (await read_whole_answer(zoo))["metadata"]["model"] == "keeper-1"
 
 
 async def test_the_json_answer_names_who_spoke(open_zoo: OpensZoo) -> None:
     """Not who was asked: it comes when that is known."""
-    zoo = await open_zoo(before(Speaks(fails=True)), knowledge=CHOSEN)
+    zoo = await open_zoo(make_resilient(Speaks(fails=True)), knowledge=CHOSEN)
 
-    assert (await whole(zoo))["metadata"]["model"] == "keeper-1"
+    assert (await read_whole_answer(zoo))["metadata"]["model"] == "keeper-1"
 
 
 async def test_models_offer_the_longest_answer(open_zoo: OpensZoo) -> None:
     """As MAX_TOKENS allows it; what a model reads is no part of it."""
-    zoo = await open_zoo(before(Speaks()), knowledge=CHOSEN)
+    zoo = await open_zoo(make_resilient(Speaks()), knowledge=CHOSEN)
 
-    (model,) = (await (await zoo.caller()).get("/models")).json()["models"]
+    (model,) = (await (await zoo.new_client()).get("/models")).json()["models"]
     assert (model["id"], model["maxTokens"]) == ("model-1", 77)
 
 
@@ -113,23 +117,25 @@ async def test_a_turn_holds_what_it_may_cost(open_zoo: OpensZoo, animal_id: str,
     """The longest answer of this animal's model, and what it reads before; then it pays for what it used."""
     upstream = Speaks()
     upstream.go.clear()
-    visit = await enter(await open_zoo(before(upstream), knowledge=CHOSEN, default_animal=animal_id), SESSIONS)
+    visit = await open_endpoint(
+        await open_zoo(make_resilient(upstream), knowledge=CHOSEN, default_animal=animal_id), SESSIONS
+    )
 
-    stream = asyncio.create_task(visit.ask())
+    stream = asyncio.create_task(visit.post_message())
     await upstream.has_begun.wait()
-    held = PLENTY - await credits_of(visit.client)
+    held = MANY_CREDITS - await get_credits(visit.client)
     upstream.go.set()
     await stream
 
     assert held == longest + PROMPT_TOKENS
-    assert await credits_of(visit.client) == PLENTY - 8
+    assert await get_credits(visit.client) == MANY_CREDITS - 8
 
 
 async def test_sessions_are_answered_while_the_model_is_left_alone(open_zoo: OpensZoo) -> None:
     """Whether they name it or not: it is still the one that is offered."""
-    visit = await enter(await open_zoo(before(Speaks(fails=True)), knowledge=CHOSEN), SESSIONS)
+    visit = await open_endpoint(await open_zoo(make_resilient(Speaks(fails=True)), knowledge=CHOSEN), SESSIONS)
     for _ in range(2):
-        assert (await visit.ask()).status_code == 200
+        assert (await visit.post_message()).status_code == 200
 
     named = await visit.client.post(visit.path, json={"message": "Hello!", "modelId": "model-1"})
     assert named.status_code == 200

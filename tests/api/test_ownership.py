@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from openapi_server.spec import load_spec
-from tests.api.callers import CALLERS, Callers, Thing, open_callers
+from tests.api.callers import CALLERS, Callers, OwnedTurn, open_callers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -137,7 +137,7 @@ THINGS = [
 ]
 
 
-def rows_of(table: str) -> dict[str, dict[str, bool]]:
+def parse_table(table: str) -> dict[str, dict[str, bool]]:
     """The table by row and column: `rows["anna read"]["keeper"]`."""
     head, *lines = [line.split() for line in table.strip().splitlines()]
     width = len(head)
@@ -146,7 +146,7 @@ def rows_of(table: str) -> dict[str, dict[str, bool]]:
     }
 
 
-MAY, REACH = rows_of(WHO), rows_of(REACHES)
+MAY, REACH = parse_table(WHO), parse_table(REACHES)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -155,7 +155,7 @@ async def callers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cal
         yield everybody
 
 
-async def ask(callers: Callers, name: str, route: Route, thing: Thing) -> httpx.Response:
+async def send_request(callers: Callers, name: str, route: Route, thing: OwnedTurn) -> httpx.Response:
     """The route's request about the thing, from the caller."""
     method, _, path = route.operation.partition(" ")
     path = path.format(turnId=thing.turn_id, sessionId=thing.session_id, jobId=thing.job_id)
@@ -163,20 +163,20 @@ async def ask(callers: Callers, name: str, route: Route, thing: Thing) -> httpx.
         name,
         method,
         path,
-        params=_filled(route.query, thing),
-        json=_filled(route.body, thing),
-        headers=_filled(route.headers, thing),
+        params=_fill_in(route.query, thing),
+        json=_fill_in(route.body, thing),
+        headers=_fill_in(route.headers, thing),
     )
 
 
-def _filled(values: Mapping[str, object] | None, thing: Thing) -> dict[str, Any] | None:
+def _fill_in(values: Mapping[str, object] | None, thing: OwnedTurn) -> dict[str, Any] | None:
     if values is None:
         return None
     ids = vars(thing)
     return {name: value.format(**ids) if isinstance(value, str) else value for name, value in values.items()}
 
 
-def shown(answer: httpx.Response, thing: Thing) -> tuple[int, str]:
+def summarize_answer(answer: httpx.Response, thing: OwnedTurn) -> tuple[int, str]:
     """All that a caller can see of an answer, but for the request's id and the ids that it named itself."""
     headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
     text = answer.text + json.dumps(headers)
@@ -185,12 +185,12 @@ def shown(answer: httpx.Response, thing: Thing) -> tuple[int, str]:
     return answer.status_code, text
 
 
-async def shown_of_missing(callers: Callers, name: str, route: Route) -> tuple[int, str]:
+async def summarize_missing(callers: Callers, name: str, route: Route) -> tuple[int, str]:
     """What the caller is shown of ids that nobody ever had: asked once, for it is always the same."""
     asked = f"{name}: {route}"
     if asked not in callers.remembered:
-        missing = callers.missing()
-        callers.remembered[asked] = shown(await ask(callers, name, route, missing), missing)
+        missing = callers.make_missing()
+        callers.remembered[asked] = summarize_answer(await send_request(callers, name, route, missing), missing)
     return callers.remembered[asked]
 
 
@@ -198,7 +198,7 @@ def lacks_login(name: str, route: Route) -> bool:
     return route.needs_login and CALLERS[name].username is None
 
 
-def refusal(name: str, route: Route) -> int:
+def get_refusal_status(name: str, route: Route) -> int:
     """The status of a no."""
     if name in ("expired", "logged_out") or lacks_login(name, route):
         return 401
@@ -211,33 +211,35 @@ async def test_an_id_opens_what_it_should_and_to_whom_it_should(
     callers: Callers, owner: str, door: str, route: Route
 ) -> None:
     """Every cell: a yes works, a no is what a made-up id gets, and leaves the thing as it was."""
-    thing = await callers.make(owner, door)
+    thing = await callers.create_turn(owner, door)
     for name, is_yes in MAY[f"{owner} {route.doing}"].items():
         if is_yes and not lacks_login(name, route):
-            changeable = await callers.make(owner, door) if route.doing == "change" else thing
-            answer = await ask(callers, name, route, changeable)
+            changeable = await callers.create_turn(owner, door) if route.doing == "change" else thing
+            answer = await send_request(callers, name, route, changeable)
             assert answer.status_code in (200, 204), (name, answer.text)
         else:
-            answer = await ask(callers, name, route, thing)
-            assert answer.status_code == refusal(name, route), (name, answer.text)
-            assert shown(answer, thing) == await shown_of_missing(callers, name, route), name
-    assert await callers.services.store.session(thing.session_id) == thing.session
+            answer = await send_request(callers, name, route, thing)
+            assert answer.status_code == get_refusal_status(name, route), (name, answer.text)
+            assert summarize_answer(answer, thing) == await summarize_missing(callers, name, route), name
+    assert await callers.services.store.get_session(thing.session_id) == thing.session
 
 
 @pytest.mark.parametrize("owner", ["anna", "child", "parent"])
 @pytest.mark.parametrize("route", OF_USERS, ids=str)
 async def test_an_account_is_for_whom_it_concerns(callers: Callers, owner: str, route: Route) -> None:
     """A user that is not there looks like one who is none of the caller's business."""
-    thing, missing = callers.user(owner), callers.user("nobody")
+    thing, missing = callers.make_user(owner), callers.make_user("nobody")
     for name, is_yes in MAY[f"{owner} {route.doing}"].items():
-        answer = await ask(callers, name, route, thing)
+        answer = await send_request(callers, name, route, thing)
         if is_yes:
             assert answer.status_code in (200, 201), (name, answer.text)
             # Whose account is erased is logged out everywhere.
             await callers.log_in_again()
         else:
-            assert answer.status_code == refusal(name, route), (name, answer.text)
-            assert shown(answer, thing) == shown(await ask(callers, name, route, missing), missing), name
+            assert answer.status_code == get_refusal_status(name, route), (name, answer.text)
+            assert summarize_answer(answer, thing) == summarize_answer(
+                await send_request(callers, name, route, missing), missing
+            ), name
 
 
 @pytest.mark.parametrize("whose", REACH)
@@ -247,23 +249,23 @@ async def test_somebody_elses_name_for_a_session_begins_one_of_ones_own(
 ) -> None:
     """Two visitors who both say "default" do not meet."""
     for name, is_yes in REACH[whose].items():
-        thing = await named_thing(callers, whose, route)
+        thing = await create_named_turn(callers, whose, route)
 
-        answer = await ask(callers, name, route, thing)
+        answer = await send_request(callers, name, route, thing)
 
         assert answer.status_code == 200, (name, answer.text)
-        assert (await callers.messages_in(thing) == 2) is is_yes, name
+        assert (await callers.count_messages(thing) == 2) is is_yes, name
 
 
 @pytest.mark.parametrize("whose", REACH)
 @pytest.mark.parametrize("route", [route for route in BY_NAME if route.doing in ("look", "resume")], ids=str)
 async def test_somebody_elses_name_for_a_session_shows_nothing(callers: Callers, whose: str, route: Route) -> None:
     """Nor does it resume, not even for whoever holds the id of a visitor's turn: it is another request."""
-    thing = await named_thing(callers, whose, route)
+    thing = await create_named_turn(callers, whose, route)
     for name, is_yes in REACH[whose].items():
-        is_held = MAY[f"{owner_of(whose)} read"]["nobody" if name == "elsewhere" else name]
+        is_held = MAY[f"{get_owner(whose)} read"]["nobody" if name == "elsewhere" else name]
 
-        answer = await ask(callers, name, route, thing)
+        answer = await send_request(callers, name, route, thing)
 
         if is_yes:
             assert answer.status_code == 200, (name, answer.text)
@@ -271,7 +273,7 @@ async def test_somebody_elses_name_for_a_session_shows_nothing(callers: Callers,
             assert (answer.status_code, answer.json()["code"]) == (422, "resume_mismatch"), name
         else:
             assert answer.status_code == 404, (name, answer.text)
-            assert shown(answer, thing) == await shown_of_missing(callers, name, route), name
+            assert summarize_answer(answer, thing) == await summarize_missing(callers, name, route), name
 
 
 @pytest.mark.parametrize("whose", REACH)
@@ -279,10 +281,10 @@ async def test_somebody_elses_name_for_a_session_shows_nothing(callers: Callers,
 async def test_somebody_elses_name_neither_exports_nor_erases(callers: Callers, whose: str, route: Route) -> None:
     """All of one's own comes along, and nothing of theirs."""
     for name, is_yes in REACH[whose].items():
-        thing = await named_thing(callers, whose, route)
+        thing = await create_named_turn(callers, whose, route)
 
-        answer = await ask(callers, name, route, thing)
-        is_there = await callers.services.store.session(thing.session_id) is not None
+        answer = await send_request(callers, name, route, thing)
+        is_there = await callers.services.store.get_session(thing.session_id) is not None
         await callers.log_in_again()
 
         assert answer.status_code == 200, (name, answer.text)
@@ -290,13 +292,13 @@ async def test_somebody_elses_name_neither_exports_nor_erases(callers: Callers, 
         assert (thing.session_id in answer.text) is (is_yes and route.doing == "export"), name
 
 
-async def named_thing(callers: Callers, whose: str, route: Route) -> Thing:
+async def create_named_turn(callers: Callers, whose: str, route: Route) -> OwnedTurn:
     """A session with one message in it, under a name that its owner chose: as a rule a plain one."""
     door = "devices" if "X-Device-ID" in route.headers else "tokens"
-    return await callers.make(owner_of(whose), door, str(uuid.uuid4()) if whose == "uuid" else None)
+    return await callers.create_turn(get_owner(whose), door, str(uuid.uuid4()) if whose == "uuid" else None)
 
 
-def owner_of(whose: str) -> str:
+def get_owner(whose: str) -> str:
     return "nobody" if whose == "uuid" else whose
 
 
@@ -304,17 +306,17 @@ def owner_of(whose: str) -> str:
 @pytest.mark.parametrize("name", CALLERS)
 async def test_a_name_that_the_client_chose_is_no_id(callers: Callers, door: str, name: str) -> None:
     """Where the server's ids are asked for, a client's own name opens nothing, not even to the client itself."""
-    thing = await callers.make("cookie", door)
-    chosen = Thing(session_id=thing.name, turn_id=thing.name, job_id=thing.name, name=thing.name)
+    thing = await callers.create_turn("cookie", door)
+    chosen = OwnedTurn(session_id=thing.name, turn_id=thing.name, job_id=thing.name, name=thing.name)
     for route in BY_ID:
         if not route.headers:
-            assert (await ask(callers, name, route, chosen)).status_code in (400, 401, 404), route
+            assert (await send_request(callers, name, route, chosen)).status_code in (400, 401, 404), route
 
 
 @pytest.mark.parametrize("path", ["/conversations/sessions", "/chat/sessions", "/jobs"])
 async def test_lists_show_ones_own_and_nothing_else(callers: Callers, path: str) -> None:
     """A parent's does not show the children's, nor a keeper's the zoo's; an administrator's jobs are everybody's."""
-    things = {owner: await callers.make(owner, "platform") for owner in ("cookie", "anna", "child", "parent")}
+    things = {owner: await callers.create_turn(owner, "platform") for owner in ("cookie", "anna", "child", "parent")}
     for name in CALLERS:
         answer = await callers.request(name, "GET", path, params={"limit": 100})
         if answer.status_code == 401:
@@ -331,7 +333,7 @@ async def test_lists_show_ones_own_and_nothing_else(callers: Callers, path: str)
 async def test_a_key_counts_for_its_owner_only(callers: Callers, door: str) -> None:
     """Two callers with one Idempotency-Key get two turns, unless they cannot be told apart."""
     names = [name for name in CALLERS if name not in ("expired", "logged_out")]
-    turns = {name: (await callers.make(name, door, key=f"key-of-{door}")).turn_id for name in names}
+    turns = {name: (await callers.create_turn(name, door, key=f"key-of-{door}")).turn_id for name in names}
 
     assert turns["nobody"] == turns["neighbour"]
     assert len(set(turns.values())) == len(names) - 1
@@ -348,21 +350,21 @@ async def test_no_route_was_forgotten() -> None:
         f"{method.upper()} {path}"
         for path, operations in load_spec()["paths"].items()
         for method, operation in operations.items()
-        if _taken(operation)
+        if _list_parameters(operation)
     }
 
     assert taking == told
 
 
-def _taken(operation: Mapping[str, Any]) -> set[str]:
+def _list_parameters(operation: Mapping[str, Any]) -> set[str]:
     """What of all that an operation takes is somebody's."""
-    parameters = {_resolved(parameter)["name"] for parameter in operation.get("parameters", [])}
+    parameters = {_resolve(parameter)["name"] for parameter in operation.get("parameters", [])}
     content = operation.get("requestBody", {}).get("content", {})
-    fields = {name for media in content.values() for name in _resolved(media["schema"]).get("properties", {})}
+    fields = {name for media in content.values() for name in _resolve(media["schema"]).get("properties", {})}
     return parameters & PARAMETERS | fields & FIELDS
 
 
-def _resolved(value: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolve(value: Mapping[str, Any]) -> Mapping[str, Any]:
     found: Mapping[str, Any] = value
     if "$ref" in value:
         found = load_spec()

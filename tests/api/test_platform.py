@@ -9,17 +9,17 @@ import httpx
 import pytest
 
 from openapi_server.impl import simulations
-from tests.api.doors import PLATFORM, data_of, enter, last, logged_in, turn_of
+from tests.api.doors import PLATFORM, get_last_event, get_turn_id, list_event_data, log_in_client, open_endpoint
 from tests.api.test_doors import UNKNOWN
 from tests.conftest import OpensClient, OpensZoo
 from tests.fakes import Blocks, Fails, FakeClock, Says, Waits
-from tests.streams import events_of
+from tests.streams import parse_events
 
 PATH = "/api/v1/stream"
 HELLO = {"query": "How fast can you run?"}
 
 
-async def begun(client: httpx.AsyncClient, **more: object) -> dict[str, Any]:
+async def start_job(client: httpx.AsyncClient, **more: object) -> dict[str, Any]:
     """A job that was begun."""
     answer = await client.post(PATH, params={"mode": "job"}, json={**HELLO, **more})
     assert answer.status_code == 200, answer.text
@@ -27,7 +27,7 @@ async def begun(client: httpx.AsyncClient, **more: object) -> dict[str, Any]:
     return job
 
 
-async def ended(client: httpx.AsyncClient, job: dict[str, Any]) -> dict[str, Any]:
+async def poll_to_end(client: httpx.AsyncClient, job: dict[str, Any]) -> dict[str, Any]:
     """The job as it is when it has ended."""
     while True:
         answer = await client.get(job["polling_url"])
@@ -41,7 +41,7 @@ async def test_progress_follows_the_engine_and_ends_in_a_result(client: httpx.As
     """The steps of the contract in their order, never falling, then the result, then complete."""
     answer = await client.post(PATH, json=HELLO)
 
-    events = events_of(answer.content)
+    events = parse_events(answer.content)
     assert [(event.event, event.data.get("step"), event.data.get("progress")) for event in events] == [
         ("progress", "initializing", 10),
         ("progress", "loading_documents", 25),
@@ -58,7 +58,7 @@ async def test_the_result_has_the_response_and_where_it_came_from(client: httpx.
     """`type` and `title` of every source always; the metadata names the job that the turn also is."""
     answer = await client.post(PATH, json=HELLO)
 
-    result = events_of(answer.content)[-2].data
+    result = parse_events(answer.content)[-2].data
     assert result["response"] == "Roar! I am a lion."
     assert result["sources"] == [
         {"type": "document", "title": "Keepers' notebook", "document_id": "lion_001/mane", "detail": "body"}
@@ -199,19 +199,19 @@ async def test_without_documents_the_animal_looks_nothing_up(open_client: OpensC
     answer = await client.post(PATH, json={**HELLO, "auto_load_documents": False})
 
     assert provider.prompts[0].facts == ()
-    assert events_of(answer.content)[-2].data["sources"] == []
+    assert parse_events(answer.content)[-2].data["sources"] == []
 
 
 async def test_each_cookie_has_a_talk_of_its_own_with_each_animal(open_zoo: OpensZoo) -> None:
     """Nobody hears what another one said, and the tiger not what the lion was told."""
     provider = Says()
     zoo = await open_zoo(provider)
-    mia, tom = await enter(zoo, PLATFORM), await enter(zoo, PLATFORM)
-    await mia.ask("I am Mia")
-    await tom.ask("I am Tom")
+    mia, tom = await open_endpoint(zoo, PLATFORM), await open_endpoint(zoo, PLATFORM)
+    await mia.post_message("I am Mia")
+    await tom.post_message("I am Tom")
 
     await mia.client.post(PATH, json={**HELLO, "animal_id": "tiger_001"})
-    await mia.ask("Who am I?")
+    await mia.post_message("Who am I?")
 
     assert [said.message for said in provider.prompts[1].history] == []
     assert [said.message for said in provider.prompts[2].history] == []
@@ -222,12 +222,12 @@ async def test_questions_at_once_are_answered_beside_each_other(open_client: Ope
     """A dashboard asks several things at a time: none of them is refused, and all know what was said before."""
     provider = Waits()
     client = await open_client(provider)
-    first = await begun(client)
+    first = await start_job(client)
     await provider.has_begun.wait()
 
-    second = await begun(client, query="And how far?")
+    second = await start_job(client, query="And how far?")
     provider.go.set()
-    both = [await ended(client, job) for job in (first, second)]
+    both = [await poll_to_end(client, job) for job in (first, second)]
 
     assert [job["status"] for job in both] == ["succeeded", "succeeded"]
     assert both[0]["result"]["metadata"]["session_id"] != both[1]["result"]["metadata"]["session_id"]
@@ -238,11 +238,11 @@ async def test_a_job_is_polled_from_pending_to_succeeded(open_client: OpensClien
     provider = Waits()
     client = await open_client(provider)
 
-    job = await begun(client)
+    job = await start_job(client)
     await provider.has_begun.wait()
     running = (await client.get(job["polling_url"])).json()
     provider.go.set()
-    over = await ended(client, job)
+    over = await poll_to_end(client, job)
     twin = (await client.get(f"/api/v1{job['polling_url']}")).json()
 
     assert (job["status"], job["polling_url"]) == ("pending", f"/jobs/{job['job_id']}")
@@ -263,7 +263,7 @@ async def test_a_job_that_failed_says_why(open_client: OpensClient) -> None:
     """One sentence and the problem object; nothing of the provider's own words."""
     client = await open_client(Fails(OSError("secret upstream host"), "Well, "))
 
-    over = await ended(client, await begun(client))
+    over = await poll_to_end(client, await start_job(client))
 
     assert (over["status"], over["result"]) == ("failed", None)
     assert over["error"] == over["problem"]["detail"]
@@ -275,7 +275,7 @@ async def test_a_blocked_job_has_succeeded_with_the_fixed_words(open_client: Ope
     """It is an answer."""
     client = await open_client(moderator=Blocks("Please ask a grown-up."))
 
-    over = await ended(client, await begun(client))
+    over = await poll_to_end(client, await start_job(client))
 
     assert (over["status"], over["result"]["response"]) == ("succeeded", "Please ask a grown-up.")
     assert over["result"]["metadata"]["finish_reason"] == "blocked"
@@ -284,8 +284,8 @@ async def test_a_blocked_job_has_succeeded_with_the_fixed_words(open_client: Ope
 async def test_a_job_is_there_when_its_events_are_not(open_client: OpensClient) -> None:
     """The stored turn is what a job tells, not the log of its stream."""
     client = await open_client(REPLAY_WINDOW=0)
-    job = await begun(client)
-    over = await ended(client, job)
+    job = await start_job(client)
+    over = await poll_to_end(client, job)
 
     assert (await client.get(job["polling_url"])).json() == over
     assert over["result"]["response"] == "Roar! I am a lion."
@@ -295,8 +295,8 @@ async def test_a_job_ends_with_its_session(open_client: OpensClient) -> None:
     """A day after the last message there is nothing left to poll."""
     clock = FakeClock()
     client = await open_client(clock=clock)
-    job = await begun(client)
-    await ended(client, job)
+    job = await start_job(client)
+    await poll_to_end(client, job)
 
     clock.advance(86_400)
     answer = await client.get(job["polling_url"])
@@ -312,7 +312,7 @@ async def test_a_key_makes_a_job_safe_to_repeat(open_client: OpensClient) -> Non
 
     first = await client.post(PATH, params={"mode": "job"}, json=HELLO, headers=key)
     with_cookie = await client.post(PATH, params={"mode": "job"}, json=HELLO, headers=key)
-    await ended(client, first.json())
+    await poll_to_end(client, first.json())
     client.cookies.clear()
     without_cookie = await client.post(PATH, params={"mode": "job"}, json=HELLO, headers=key)
 
@@ -323,11 +323,16 @@ async def test_a_key_makes_a_job_safe_to_repeat(open_client: OpensClient) -> Non
 async def test_jobs_are_listed_for_whom_they_belong_to(open_zoo: OpensZoo) -> None:
     """A cookie's own, latest first and in pages; nobody's for nobody; all of them for an administrator."""
     zoo = await open_zoo()
-    mia, tom, nobody, admin = await zoo.caller(), await zoo.caller(), await zoo.caller(), await logged_in(zoo, "admin")
-    mias = [await begun(mia, query=f"question {number}") for number in range(3)]
-    toms = await begun(tom)
+    mia, tom, nobody, admin = (
+        await zoo.new_client(),
+        await zoo.new_client(),
+        await zoo.new_client(),
+        await log_in_client(zoo, "admin"),
+    )
+    mias = [await start_job(mia, query=f"question {number}") for number in range(3)]
+    toms = await start_job(tom)
     for client, job in [*((mia, job) for job in mias), (tom, toms)]:
-        await ended(client, job)
+        await poll_to_end(client, job)
 
     first = (await mia.get("/jobs", params={"limit": 2})).json()
     rest = (await mia.get("/jobs", params={"limit": 2, "cursor": first["next_cursor"]})).json()
@@ -343,18 +348,18 @@ async def test_a_stream_that_was_left_is_a_job_that_can_be_polled(open_client: O
     """Leaving is not stopping."""
     provider = Waits()
     client = await open_client(provider)
-    job = await begun(client)
+    job = await start_job(client)
     await provider.has_begun.wait()
     provider.go.set()
 
-    assert (await ended(client, job))["result"]["response"] == "Ready, go."
+    assert (await poll_to_end(client, job))["result"]["response"] == "Ready, go."
 
 
 async def test_a_simulated_error_is_progress_and_then_an_error(client: httpx.AsyncClient) -> None:
     """So that people who build a client see what theirs does then."""
     answer = await client.post(f"{PATH}/error", json=HELLO)
 
-    events = events_of(answer.content)
+    events = parse_events(answer.content)
     assert [event.event for event in events] == ["progress", "progress", "error"]
     assert events[-1].data["error"] == "This failure is a simulation."
     assert "session_id=" in answer.headers["set-cookie"]
@@ -365,16 +370,16 @@ async def test_a_simulated_timeout_is_silence_and_then_an_error(
     open_client: OpensClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heartbeats and nothing else, for as long as the contract has patience."""
-    assert simulations.LONGEST_S == 300
-    monkeypatch.setattr(simulations, "LONGEST_S", 0.1)
+    assert simulations.SIMULATED_TIMEOUT_S == 300
+    monkeypatch.setattr(simulations, "SIMULATED_TIMEOUT_S", 0.1)
     client = await open_client(HEARTBEAT=0.03)
 
     answer = await client.post(f"{PATH}/timeout", json=HELLO)
 
-    names = [event.event for event in events_of(answer.content)]
+    names = [event.event for event in parse_events(answer.content)]
     assert names[:2] == ["progress", "progress"]
     assert set(names[2:-1]) == {"heartbeat"}
-    assert last(answer).data["problem"]["code"] == "turn_timeout"
+    assert get_last_event(answer).data["problem"]["code"] == "turn_timeout"
 
 
 @pytest.mark.parametrize("path", [f"{PATH}/error", f"{PATH}/timeout"])
@@ -409,8 +414,8 @@ async def test_two_readers_of_one_turn_see_the_same_bytes(open_client: OpensClie
     provider.go.set()
     whole, rest = await first, await second
 
-    assert turn_of(whole) == turn_of(rest) == turn_id
-    assert data_of(rest) == data_of(whole)[1:]
+    assert get_turn_id(whole) == get_turn_id(rest) == turn_id
+    assert list_event_data(rest) == list_event_data(whole)[1:]
 
 
 @pytest.mark.parametrize("job_id", [UNKNOWN.replace("turn", "job"), UNKNOWN, "x", "job_"])

@@ -10,19 +10,30 @@ import pytest
 import structlog
 
 from openapi_server.http.services import Services
-from openapi_server.models.audit import Deed
-from openapi_server.models.user import owner_behind
-from tests.api.doors import CONVO, DEVICES, DOORS, PLATFORM, SESSIONS, TOKENS, Door, enter, logged_in, turn_of
+from openapi_server.models.audit import AuditAction
+from openapi_server.models.user import derive_cookie_owner
+from tests.api.doors import (
+    CHAT,
+    CHAT_ENDPOINTS,
+    CONVO,
+    DEVICES,
+    PLATFORM,
+    SESSIONS,
+    ChatEndpoint,
+    get_turn_id,
+    log_in_client,
+    open_endpoint,
+)
 from tests.api.test_accounts import bearer, log_in
 from tests.conftest import OpensZoo
-from tests.fakes import Fails, FakeClock, MayBeAway, Says, Waits
+from tests.fakes import Fails, FakeClock, Says, UnreliableStore, Waits
 from tests.schemas import assert_conforms
 
 SECRET = "My name is Xaverl and I live in Quakenbrueck"
 DAY_S = 86_400
 
 
-async def exported(client: httpx.AsyncClient, **params: str) -> dict[str, Any]:
+async def export_data(client: httpx.AsyncClient, **params: str) -> dict[str, Any]:
     answer = await client.get("/privacy/export", params=params)
     assert answer.status_code == 200, answer.text
     assert answer.headers["cache-control"] == "no-store"
@@ -30,7 +41,7 @@ async def exported(client: httpx.AsyncClient, **params: str) -> dict[str, Any]:
     return document
 
 
-async def erased(client: httpx.AsyncClient, **params: str) -> dict[str, int]:
+async def erase_data(client: httpx.AsyncClient, **params: str) -> dict[str, int]:
     answer = await client.delete("/privacy", params=params)
     assert answer.status_code == 200, answer.text
     counts: dict[str, int] = answer.json()
@@ -42,36 +53,38 @@ def messages(document: dict[str, Any]) -> list[str]:
     return [message["body"] for turn in turns for message in turn["messages"]]
 
 
-@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-async def test_whoever_came_by_a_door_sees_and_erases_what_was_said_there(open_zoo: OpensZoo, door: Door) -> None:
+@pytest.mark.parametrize("door", CHAT_ENDPOINTS.values(), ids=CHAT_ENDPOINTS)
+async def test_whoever_came_by_a_door_sees_and_erases_what_was_said_there(
+    open_zoo: OpensZoo, door: ChatEndpoint
+) -> None:
     """By account, cookie, device or the session's own name; and nobody else's."""
     zoo = await open_zoo()
-    visit, other = await enter(zoo, door), await enter(zoo, CONVO)
+    visit, other = await open_endpoint(zoo, door), await open_endpoint(zoo, CONVO)
     # A token client without a cookie is known by the name of its session alone.
-    own = {"session_id": str(TOKENS.body["session_id"])} if door is TOKENS else {}
-    answer = await visit.ask(SECRET)
-    await other.ask("Hello!")
+    own = {"session_id": str(CHAT.body["session_id"])} if door is CHAT else {}
+    answer = await visit.post_message(SECRET)
+    await other.post_message("Hello!")
 
-    document = await exported(visit.client, **own)
+    document = await export_data(visit.client, **own)
     assert messages(document) == [SECRET, "Roar! I am a lion."]
-    assert await erased(visit.client, **own) == {
+    assert await erase_data(visit.client, **own) == {
         "sessions": 1,
         "turns": 1,
         "messages": 2,
         "devices": int(door is DEVICES),
     }
 
-    assert messages(await exported(visit.client, **own)) == []
-    assert await zoo.services.store.turn(turn_of(answer)) is None
-    assert await zoo.services.event_log.entries(turn_of(answer)) is None
-    assert messages(await exported(other.client)) == ["Hello!", "Roar! I am a lion."]
+    assert messages(await export_data(visit.client, **own)) == []
+    assert await zoo.services.store.get_turn(get_turn_id(answer)) is None
+    assert await zoo.services.event_log.list_entries(get_turn_id(answer)) is None
+    assert messages(await export_data(other.client)) == ["Hello!", "Roar! I am a lion."]
 
 
 async def test_an_export_keeps_to_its_schema(open_zoo: OpensZoo) -> None:
     """An answered turn, one that failed, an account, its credits; for a browser a file to save."""
     zoo = await open_zoo(Fails(OSError("no upstream")))
-    visit = await enter(zoo, SESSIONS)
-    await visit.ask(SECRET)
+    visit = await open_endpoint(zoo, SESSIONS)
+    await visit.post_message(SECRET)
 
     answer = await visit.client.get("/privacy/export")
 
@@ -86,13 +99,13 @@ async def test_an_export_keeps_to_its_schema(open_zoo: OpensZoo) -> None:
 async def test_somebody_of_whom_nothing_is_kept_gets_an_empty_document(open_zoo: OpensZoo) -> None:
     """No error, no cookie, and no access to what is nobody's."""
     zoo = await open_zoo()
-    await (await enter(zoo, TOKENS)).ask(SECRET)
-    nobody = await zoo.caller()
+    await (await open_endpoint(zoo, CHAT)).post_message(SECRET)
+    nobody = await zoo.new_client()
 
-    document = await exported(nobody)
+    document = await export_data(nobody)
 
     assert (document["account"], document["devices"], document["sessions"], document["audit"]) == (None, [], [], [])
-    assert await erased(nobody) == {"sessions": 0, "turns": 0, "messages": 0, "devices": 0}
+    assert await erase_data(nobody) == {"sessions": 0, "turns": 0, "messages": 0, "devices": 0}
     assert "set-cookie" not in (await nobody.get("/privacy/export")).headers
 
 
@@ -107,8 +120,8 @@ async def test_a_name_opens_what_it_should_and_to_whom_it_should(
 ) -> None:
     """Parents and administrators; to all others it is as if there were no such user."""
     zoo = await open_zoo()
-    await (await enter(zoo, SESSIONS)).ask(SECRET)
-    caller = await logged_in(zoo, username)
+    await (await open_endpoint(zoo, SESSIONS)).post_message(SECRET)
+    caller = await log_in_client(zoo, username)
     path = "/privacy/export" if method == "GET" else "/privacy"
 
     answer = await caller.request(method, path, params={"userId": "user1"})
@@ -118,7 +131,7 @@ async def test_a_name_opens_what_it_should_and_to_whom_it_should(
         missing = await caller.request(method, path, params={"userId": "nobody"})
         assert missing.json() == answer.json()
         assert SECRET not in answer.text
-    stranger = await zoo.caller()
+    stranger = await zoo.new_client()
     assert (await stranger.request(method, path, params={"userId": "user1"})).status_code == 404
 
 
@@ -126,12 +139,12 @@ async def test_erasing_ends_what_still_runs(open_zoo: OpensZoo) -> None:
     """Its readers are told, and what is said later goes nowhere."""
     waits = Waits()
     zoo = await open_zoo(waits)
-    caller = await zoo.caller()
+    caller = await zoo.new_client()
     begun = await caller.post(
         "/convo_turn", json={"message": SECRET, "animalId": "lion_001"}, headers={"Prefer": "respond-async"}
     )
 
-    assert (await erased(caller))["turns"] == 1
+    assert (await erase_data(caller))["turns"] == 1
 
     assert (await caller.get(begun.headers["location"])).status_code == 404
     assert zoo.services.engine.running_count == 0
@@ -140,11 +153,11 @@ async def test_erasing_ends_what_still_runs(open_zoo: OpensZoo) -> None:
 async def test_an_account_stays_and_can_talk_on(open_zoo: OpensZoo) -> None:
     """Only its talks are gone, and what its credits were spent for."""
     zoo = await open_zoo()
-    visit = await enter(zoo, SESSIONS)
-    await visit.ask(SECRET)
-    await erased(visit.client)
+    visit = await open_endpoint(zoo, SESSIONS)
+    await visit.post_message(SECRET)
+    await erase_data(visit.client)
 
-    document = await exported(visit.client)
+    document = await export_data(visit.client)
     assert document["sessions"] == []
     assert {entry["turnId"] for entry in document["account"]["credits"]["ledger"]} == {None}
     assert (await visit.client.post("/chat/sessions", json={})).status_code == 201
@@ -154,7 +167,7 @@ async def test_what_is_too_old_is_not_shown_whether_swept_or_not(open_zoo: Opens
     """`RETENTION_DAYS`, in the history and in the export; the session goes on."""
     clock = FakeClock()
     zoo = await open_zoo(clock=clock, retention_days=2, SESSION_TTL=10 * DAY_S)
-    caller = await zoo.caller()
+    caller = await zoo.new_client()
     first = (await caller.post("/convo_turn", json={"message": SECRET, "animalId": "lion_001"})).json()
     session = {"sessionId": first["sessionId"]}
     clock.advance(1.5 * DAY_S)
@@ -165,14 +178,14 @@ async def test_what_is_too_old_is_not_shown_whether_swept_or_not(open_zoo: Opens
     assert SECRET not in history.text
     assert [turn["content"] for turn in history.json()["turns"]] == ["Hello!", "Roar! I am a lion."]
     assert (await caller.get(f"/convo_turn/{first['turnId']}")).status_code == 404
-    assert messages(await exported(caller)) == ["Hello!", "Roar! I am a lion."]
+    assert messages(await export_data(caller)) == ["Hello!", "Roar! I am a lion."]
 
 
 async def test_what_is_too_old_is_not_told_to_the_mind(open_zoo: OpensZoo) -> None:
     """A memory is something that is kept."""
     clock, provider = FakeClock(), Says()
     zoo = await open_zoo(provider, clock=clock, retention_days=1, SESSION_TTL=10 * DAY_S)
-    caller = await zoo.caller()
+    caller = await zoo.new_client()
     session: dict[str, str] = {}
     for message in (SECRET, "Hello!", "And now?"):
         answer = await caller.post("/convo_turn", json={"message": message, "animalId": "lion_001", **session})
@@ -185,27 +198,27 @@ async def test_what_is_too_old_is_not_told_to_the_mind(open_zoo: OpensZoo) -> No
 # The trail
 
 
-async def trail(services: Services) -> list[tuple[str, str, str | None, str | None]]:
-    entries = (await services.audit.entries(100)).items[::-1]
-    return [(entry.deed, entry.actor.role, entry.actor.name, entry.about) for entry in entries]
+async def list_audit_entries(services: Services) -> list[tuple[str, str, str | None, str | None]]:
+    entries = (await services.audit.list_entries(100)).items[::-1]
+    return [(entry.action, entry.actor.role, entry.actor.name, entry.target) for entry in entries]
 
 
 async def test_what_happens_is_noted_with_who_and_what(open_zoo: OpensZoo) -> None:
     """Never what was said, and no id that opens anything; the request's id leads to the log."""
     zoo = await open_zoo()
-    visit = await enter(zoo, PLATFORM)
-    await visit.ask(SECRET)
-    cookie = owner_behind(visit.client.cookies["session_id"])
+    visit = await open_endpoint(zoo, PLATFORM)
+    await visit.post_message(SECRET)
+    cookie = derive_cookie_owner(visit.client.cookies["session_id"])
     (session,) = (await visit.client.get("/conversations/sessions")).json()["sessions"]
     deletion = await visit.client.delete("/convo_history", params={"sessionId": session["sessionId"]})
-    await exported(visit.client)
-    await erased(visit.client)
-    admin = await logged_in(zoo, "admin")
+    await export_data(visit.client)
+    await erase_data(visit.client)
+    admin = await log_in_client(zoo, "admin")
     await admin.post("/credits/allocate", json={"userId": "user1", "credits": 5})
-    await exported(admin, userId="user1")
+    await export_data(admin, userId="user1")
 
     mark = cookie[: len("cookie:") + 16]
-    assert await trail(zoo.services) == [
+    assert await list_audit_entries(zoo.services) == [
         ("session_deleted", "visitor", mark, session["sessionId"][:13]),
         ("exported", "visitor", mark, mark),
         ("erased", "visitor", mark, mark),
@@ -213,7 +226,7 @@ async def test_what_happens_is_noted_with_who_and_what(open_zoo: OpensZoo) -> No
         ("credits_granted", "administrator", "admin", "user1"),
         ("exported", "administrator", "admin", "user1"),
     ]
-    entries = (await zoo.services.audit.entries(100)).items
+    entries = (await zoo.services.audit.list_entries(100)).items
     assert entries[-1].request_id == deletion.headers["x-request-id"]
     assert SECRET not in repr(entries)
     assert cookie not in repr(entries)
@@ -222,11 +235,11 @@ async def test_what_happens_is_noted_with_who_and_what(open_zoo: OpensZoo) -> No
 async def test_a_refused_login_names_only_a_user_who_exists(open_zoo: OpensZoo) -> None:
     """People type their passwords into the wrong field."""
     zoo = await open_zoo()
-    caller = await zoo.caller()
+    caller = await zoo.new_client()
     for username in ("user1", "my-secret-passw0rd"):
         await caller.post("/auth/login", json={"username": username, "password": "wrong one"})
 
-    assert await trail(zoo.services) == [
+    assert await list_audit_entries(zoo.services) == [
         ("login_refused", "visitor", None, "user1"),
         ("login_refused", "visitor", None, None),
     ]
@@ -235,24 +248,24 @@ async def test_a_refused_login_names_only_a_user_who_exists(open_zoo: OpensZoo) 
 async def test_a_session_that_is_not_there_is_not_noted_as_deleted(open_zoo: OpensZoo) -> None:
     """Nor is one of somebody else."""
     zoo = await open_zoo()
-    caller = await zoo.caller()
+    caller = await zoo.new_client()
 
     assert (await caller.delete("/convo_history", params={"sessionId": "sess_nobodys"})).status_code == 404
-    assert await trail(zoo.services) == []
+    assert await list_audit_entries(zoo.services) == []
 
 
 async def test_a_trail_that_is_away_stops_nobody(open_zoo: OpensZoo, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done is done, and the operator finds it in the log."""
     zoo = await open_zoo()
-    away = MayBeAway(zoo.services.store)
+    away = UnreliableStore(zoo.services.store)
     away.is_away = True
-    monkeypatch.setattr(zoo.services.audit, "note", away.session)
-    caller = await zoo.caller()
+    monkeypatch.setattr(zoo.services.audit, "record", away.get_session)
+    caller = await zoo.new_client()
 
     with structlog.testing.capture_logs() as lines:
         assert bearer(await log_in(caller, "user1"))
 
-    assert {"event": "deed_not_noted", "deed": Deed.LOGIN.value, "log_level": "error"} in lines
+    assert {"event": "deed_not_noted", "deed": AuditAction.LOGIN.value, "log_level": "error"} in lines
 
 
 async def test_nothing_of_it_stands_in_the_logs(open_zoo: OpensZoo, caplog: pytest.LogCaptureFixture) -> None:
@@ -260,12 +273,12 @@ async def test_nothing_of_it_stands_in_the_logs(open_zoo: OpensZoo, caplog: pyte
     caplog.set_level(logging.DEBUG)
     with structlog.testing.capture_logs() as lines:
         zoo = await open_zoo()
-        visit = await enter(zoo, CONVO)
-        answer = await visit.ask(SECRET)
-        await exported(visit.client)
-        await erased(visit.client)
+        visit = await open_endpoint(zoo, CONVO)
+        answer = await visit.post_message(SECRET)
+        await export_data(visit.client)
+        await erase_data(visit.client)
 
     cookie = visit.client.cookies["session_id"]
     logged = repr(lines) + caplog.text
-    for secret in (SECRET, "Xaverl", cookie, owner_behind(cookie)[:20], turn_of(answer)):
+    for secret in (SECRET, "Xaverl", cookie, derive_cookie_owner(cookie)[:20], get_turn_id(answer)):
         assert secret not in logged

@@ -9,18 +9,18 @@ import httpx
 import pytest
 
 from openapi_server.models.animal import Prompt
-from openapi_server.protocols import OneModel, Spoken
+from openapi_server.protocols import ReplyEnd, SingleModelProvider
 from tests.conftest import OpensClient
-from tests.fakes import TinyZoo
+from tests.fakes import FakeKnowledge
 
 HELLO = json.dumps({"message": "Hello!", "animalId": "lion_001"}).encode()
 JSON = {"Content-Type": "application/json"}
 
 
-class BrokenZoo(TinyZoo):
+class BrokenZoo(FakeKnowledge):
     """Knowledge with a bug that no test of ours has found yet."""
 
-    def animal(self, animal_id: str) -> None:
+    def get_animal(self, animal_id: str) -> None:
         raise ZeroDivisionError("a secret in a traceback")
 
 
@@ -92,14 +92,14 @@ async def test_a_body_in_pieces_without_a_length_is_read_like_any_other(client: 
     assert answer.status_code == 200
 
 
-class Rambles(OneModel):
+class Rambles(SingleModelProvider):
     """A provider whose reply would break markup, logs and streams if anyone let it."""
 
     model = "fake-1"
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
         yield "<script>alert(1)</script>\r\nevent: complete\ndata: {}\n\n\u2028\x00"
-        yield Spoken()
+        yield ReplyEnd()
 
 
 async def test_a_reply_cannot_forge_events(open_client: OpensClient) -> None:

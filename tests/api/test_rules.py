@@ -16,17 +16,17 @@ import pytest
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.http.services import Services
-from openapi_server.models.audit import Deed
+from openapi_server.models.audit import AuditAction
 from openapi_server.models.errors import StoreUnavailable
-from openapi_server.models.rule import MOST_RULES, RuleChange, RuleOperation
+from openapi_server.models.rule import MAX_RULES, RuleChange, RuleOperation
 from openapi_server.moderation.rules.rules import Action, Strength
 from openapi_server.protocols import Provider
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.rules import SqliteRules
 from tests.api.test_accounts import bearer, log_in
-from tests.conftest import Zoo, services_over
+from tests.conftest import RunningApp, open_services_over
 from tests.examples import NOON
-from tests.fakes import Says, TinyZoo
+from tests.fakes import FakeKnowledge, Says
 
 RULES = "/api/v1/guardrails/rules"
 VALIDATE = "/api/v1/guardrails/validate"
@@ -86,13 +86,13 @@ class Opens:
     async def __call__(self, mind: Says | None = None, **settings: Any) -> Process:
         mind = mind or Says("I sleep a lot. ", "And I roar.")
         own = Settings(validate_responses=True, **settings)
-        opened = services_over(self._folder, cast(Provider, mind), TinyZoo(), None, own, SystemClock())
-        zoo = Zoo(await self.parts.enter_async_context(opened), self.parts)
+        opened = open_services_over(self._folder, cast(Provider, mind), FakeKnowledge(), None, own, SystemClock())
+        zoo = RunningApp(await self.parts.enter_async_context(opened), self.parts)
         callers = {}
         for username in ("keeper1", "admin", "user1"):
-            callers[username] = await zoo.caller()
+            callers[username] = await zoo.new_client()
             callers[username].headers.update(bearer(await log_in(callers[username], username)))
-        visitor = await zoo.caller()
+        visitor = await zoo.new_client()
         return Process(zoo.services, callers["keeper1"], callers["admin"], visitor, callers["user1"], mind)
 
 
@@ -244,12 +244,12 @@ async def test_what_cannot_be_deleted(zoo: Process) -> None:
 
 async def test_there_is_room_for_so_many_rules(zoo: Process) -> None:
     """Every one of them is held against every message: then 409, also with what they cost together in mind."""
-    store = cast(SqliteRules, zoo.services.rules.store)
-    for number in range(MOST_RULES):
+    store = cast(SqliteRules, zoo.services.rule_admin.store)
+    for number in range(MAX_RULES):
         name = f"rule-{number}"
         change = RuleChange(name, RuleOperation.CREATE, "keeper1", NOON)
         document = {**PARTY, "name": name, "keywords": [], "patterns": [rf"(very )*old w?{number}(a|b)*"]}
-        assert await store.put(change, None, document)
+        assert await store.put_document(change, None, document)
 
     full = await zoo.put(PARTY)
 
@@ -399,8 +399,8 @@ async def test_who_changed_what_is_in_the_audit_trail(zoo: Process) -> None:
     etag = (await zoo.put(PARTY)).headers["etag"]
     await zoo.keeper.delete(f"{RULES}/party", headers={"If-Match": etag})
 
-    entries = (await zoo.services.audit.entries(10)).items
-    noted = [(entry.actor.name, entry.about) for entry in entries if entry.deed is Deed.RULE_CHANGED]
+    entries = (await zoo.services.audit.list_entries(10)).items
+    noted = [(entry.actor.name, entry.target) for entry in entries if entry.action is AuditAction.RULE_CHANGED]
     assert noted == [("keeper1", "party")] * 2
 
 
@@ -408,9 +408,11 @@ async def test_who_changed_what_is_in_the_audit_trail(zoo: Process) -> None:
 async def test_a_rule_of_a_newer_server_is_left_out(opens: Opens, document: dict[str, Any]) -> None:
     """It takes neither the other rules nor the server with it, and can be deleted."""
     zoo = await opens()
-    store = cast(SqliteRules, zoo.services.rules.store)
+    store = cast(SqliteRules, zoo.services.rule_admin.store)
     for name in ("party", "lost"):
-        await store.put(RuleChange(name, RuleOperation.CREATE, "keeper9", NOON), None, {**document, "name": name})
+        await store.put_document(
+            RuleChange(name, RuleOperation.CREATE, "keeper9", NOON), None, {**document, "name": name}
+        )
     assert (await zoo.put({**PARTY, "name": "other"})).status_code == 201
 
     assert await zoo.ask("My birthday party!") == "Ask at the desk! says Leo."
@@ -429,7 +431,7 @@ async def test_a_store_that_is_away_leaves_the_rules_as_they_were(
     async def away(since: int) -> None:
         raise StoreUnavailable
 
-    monkeypatch.setattr(zoo.services.rules.store, "news", away)
+    monkeypatch.setattr(zoo.services.rule_admin.store, "list_changes", away)
 
     assert await zoo.ask("A birthday party!") == "Ask at the desk! says Leo."
 

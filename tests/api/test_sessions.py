@@ -9,16 +9,25 @@ import httpx
 import pytest
 
 from openapi_server.models.turn import Usage
-from openapi_server.protocols import Spoken
-from tests.api.doors import PLENTY, SESSIONS, Visit, data_of, enter, last, logged_in, turn_of
+from openapi_server.protocols import ReplyEnd
+from tests.api.doors import (
+    MANY_CREDITS,
+    SESSIONS,
+    EndpointClient,
+    get_last_event,
+    get_turn_id,
+    list_event_data,
+    log_in_client,
+    open_endpoint,
+)
 from tests.api.test_doors import UNKNOWN
-from tests.conftest import OpensZoo, Zoo
+from tests.conftest import OpensZoo, RunningApp
 from tests.fakes import Blocks, Fails, FakeClock, Says, Waits
 
 HELLO = {"message": "How fast can you run?"}
 
 
-async def begin(client: httpx.AsyncClient, **body: object) -> str:
+async def create_session(client: httpx.AsyncClient, **body: object) -> str:
     """A new session; its id."""
     answer = await client.post("/chat/sessions", json=body)
     assert answer.status_code == 201, answer.text
@@ -26,27 +35,27 @@ async def begin(client: httpx.AsyncClient, **body: object) -> str:
     return session_id
 
 
-async def credits_of(client: httpx.AsyncClient) -> int:
+async def get_credits(client: httpx.AsyncClient) -> int:
     left: int = (await client.get("/credits/balance")).json()["credits"]
     return left
 
 
-async def confirm(visit: Visit, streaming_id: str) -> httpx.Response:
+async def confirm_stream(visit: EndpointClient, streaming_id: str) -> httpx.Response:
     body = {"completeResponse": "Roar!", "streamingSessionId": streaming_id, "tokensUsed": 1}
     return await visit.client.post(visit.path.replace("/stream", "/update-stream"), json=body)
 
 
-async def streaming_id_of(visit: Visit) -> str:
+async def start_stream(visit: EndpointClient) -> str:
     """The id of the session's last stream, as the session itself tells it."""
     details = (await visit.client.get(visit.path.removesuffix("/stream"))).json()
     streaming_id: str = details["messages"][-1]["streamingSessionId"]
     return streaming_id
 
 
-async def under_way(zoo: Zoo, provider: Waits) -> tuple[Visit, asyncio.Task[httpx.Response]]:
+async def start_waiting_stream(zoo: RunningApp, provider: Waits) -> tuple[EndpointClient, asyncio.Task[httpx.Response]]:
     """A stream that has told its first piece, and waits for the rest."""
-    visit = await enter(zoo, SESSIONS)
-    stream = asyncio.create_task(visit.ask())
+    visit = await open_endpoint(zoo, SESSIONS)
+    stream = asyncio.create_task(visit.post_message())
     await provider.has_begun.wait()
     return visit, stream
 
@@ -96,7 +105,7 @@ async def test_models_are_listed_for_everybody(client: httpx.AsyncClient) -> Non
 )
 async def test_a_session_is_begun_with_a_title(open_zoo: OpensZoo, body: dict[str, str], title: str) -> None:
     """The one that it is given, else the first words, else whom it is with; 201, and it is there."""
-    client = await logged_in(await open_zoo(clock=FakeClock()), "user1")
+    client = await log_in_client(await open_zoo(clock=FakeClock()), "user1")
 
     answer = await client.post("/chat/sessions", json=body)
 
@@ -120,7 +129,7 @@ async def test_a_session_is_begun_with_a_title(open_zoo: OpensZoo, body: dict[st
 )
 async def test_a_session_of_the_wrong_form_is_400(open_zoo: OpensZoo, body: dict[str, str], field: str) -> None:
     """It names the field, and begins nothing."""
-    client = await logged_in(await open_zoo(), "user1")
+    client = await log_in_client(await open_zoo(), "user1")
 
     answer = await client.post("/chat/sessions", json=body)
 
@@ -130,7 +139,7 @@ async def test_a_session_of_the_wrong_form_is_400(open_zoo: OpensZoo, body: dict
 
 async def test_a_session_with_an_animal_that_does_not_live_here_is_404(open_zoo: OpensZoo) -> None:
     """As everywhere."""
-    client = await logged_in(await open_zoo(), "user1")
+    client = await log_in_client(await open_zoo(), "user1")
 
     assert (await client.post("/chat/sessions", json={"animalId": "unicorn_001"})).status_code == 404
 
@@ -138,9 +147,9 @@ async def test_a_session_with_an_animal_that_does_not_live_here_is_404(open_zoo:
 async def test_sessions_are_listed_latest_first_and_in_pages(open_zoo: OpensZoo) -> None:
     """One's own only."""
     zoo = await open_zoo()
-    client, other = await logged_in(zoo, "user1"), await logged_in(zoo, "keeper1")
-    made = [await begin(client, title=f"Talk {number}") for number in range(3)]
-    await begin(other)
+    client, other = await log_in_client(zoo, "user1"), await log_in_client(zoo, "keeper1")
+    made = [await create_session(client, title=f"Talk {number}") for number in range(3)]
+    await create_session(other)
 
     first = (await client.get("/chat/sessions", params={"limit": 2})).json()
     rest = (await client.get("/chat/sessions", params={"limit": 2, "cursor": first["nextCursor"]})).json()
@@ -151,8 +160,8 @@ async def test_sessions_are_listed_latest_first_and_in_pages(open_zoo: OpensZoo)
 
 async def test_a_session_tells_all_its_messages(open_zoo: OpensZoo) -> None:
     """The words that it was begun with come first, and count as one of the visitor's."""
-    client = await logged_in(await open_zoo(Says("Roar!")), "user1", PLENTY)
-    session_id = await begin(client, initialMessage="I love cats.")
+    client = await log_in_client(await open_zoo(Says("Roar!")), "user1", MANY_CREDITS)
+    session_id = await create_session(client, initialMessage="I love cats.")
     stream = await client.post(f"/chat/sessions/{session_id}/stream", json=HELLO)
 
     told = (await client.get(f"/chat/sessions/{session_id}")).json()
@@ -160,15 +169,15 @@ async def test_a_session_tells_all_its_messages(open_zoo: OpensZoo) -> None:
     assert told["messageCount"] == 2
     assert [(said["role"], said["content"], said.get("streamingSessionId")) for said in told["messages"]] == [
         ("user", "I love cats.", None),
-        ("user", HELLO["message"], turn_of(stream)),
-        ("assistant", "Roar!", turn_of(stream)),
+        ("user", HELLO["message"], get_turn_id(stream)),
+        ("assistant", "Roar!", get_turn_id(stream)),
     ]
 
 
 async def test_messages_come_in_pages(open_zoo: OpensZoo) -> None:
     """The opening words stand on the first one only."""
-    client = await logged_in(await open_zoo(Says("Roar!")), "user1", PLENTY)
-    session_id = await begin(client, initialMessage="I love cats.")
+    client = await log_in_client(await open_zoo(Says("Roar!")), "user1", MANY_CREDITS)
+    session_id = await create_session(client, initialMessage="I love cats.")
     for number in range(3):
         await client.post(f"/chat/sessions/{session_id}/stream", json={"message": f"question {number}"})
 
@@ -182,8 +191,8 @@ async def test_messages_come_in_pages(open_zoo: OpensZoo) -> None:
 async def test_the_opening_words_are_known_to_the_animal(open_zoo: OpensZoo) -> None:
     """In every turn of the session, before all else."""
     provider = Says("Roar!")
-    client = await logged_in(await open_zoo(provider), "user1", PLENTY)
-    session_id = await begin(client, initialMessage="My name is John")
+    client = await log_in_client(await open_zoo(provider), "user1", MANY_CREDITS)
+    session_id = await create_session(client, initialMessage="My name is John")
 
     for message in ("What is my name?", "And now?"):
         await client.post(f"/chat/sessions/{session_id}/stream", json={"message": message})
@@ -194,8 +203,8 @@ async def test_the_opening_words_are_known_to_the_animal(open_zoo: OpensZoo) -> 
 
 async def test_a_deleted_session_is_gone(open_zoo: OpensZoo) -> None:
     """With its message, once; a second time it is as if it had never been."""
-    client = await logged_in(await open_zoo(), "user1", PLENTY)
-    session_id = await begin(client)
+    client = await log_in_client(await open_zoo(), "user1", MANY_CREDITS)
+    session_id = await create_session(client)
     stream = await client.post(f"/chat/sessions/{session_id}/stream", json=HELLO)
 
     deleted = await client.delete(f"/chat/sessions/{session_id}")
@@ -203,41 +212,43 @@ async def test_a_deleted_session_is_gone(open_zoo: OpensZoo) -> None:
     assert deleted.json() == {"message": "The session was deleted.", "sessionId": session_id}
     assert (await client.delete(f"/chat/sessions/{session_id}")).status_code == 404
     assert (await client.get(f"/chat/sessions/{session_id}")).status_code == 404
-    assert (await client.get(f"/convo_turn/{turn_of(stream)}")).status_code == 404
+    assert (await client.get(f"/convo_turn/{get_turn_id(stream)}")).status_code == 404
 
 
 async def test_deleting_a_session_ends_its_stream_and_gives_the_credits_back(open_zoo: OpensZoo) -> None:
     """The reader is told, the animal's work is cancelled."""
     provider = Waits()
     zoo = await open_zoo(provider)
-    visit, stream = await under_way(zoo, provider)
+    visit, stream = await start_waiting_stream(zoo, provider)
 
     await visit.client.delete(visit.path.removesuffix("/stream"))
 
-    assert last(await stream).data["error"] == "session_deleted"
+    assert get_last_event(await stream).data["error"] == "session_deleted"
     assert provider.was_closed
-    assert await credits_of(visit.client) == PLENTY
+    assert await get_credits(visit.client) == MANY_CREDITS
 
 
 async def test_a_stream_tells_pieces_and_is_done(open_zoo: OpensZoo) -> None:
     """Each piece as it comes, then the whole message, what it took, and the id to confirm it with."""
-    visit = await enter(await open_zoo(Says("Roar! ", "I am Leo.", spoken=Spoken(usage=Usage(7, 4)))), SESSIONS)
+    visit = await open_endpoint(
+        await open_zoo(Says("Roar! ", "I am Leo.", reply_end=ReplyEnd(usage=Usage(7, 4)))), SESSIONS
+    )
 
-    answer = await visit.ask()
+    answer = await visit.post_message()
 
-    assert data_of(answer) == [
+    assert list_event_data(answer) == [
         {"text": "Roar! "},
         {"text": "I am Leo."},
-        {"message": "Roar! I am Leo.", "tokensUsed": 11, "streamingSessionId": turn_of(answer)},
+        {"message": "Roar! I am Leo.", "tokensUsed": 11, "streamingSessionId": get_turn_id(answer)},
     ]
-    assert last(answer).event == "done"
+    assert get_last_event(answer).event == "done"
 
 
 async def test_a_stream_that_fails_says_so_in_three_ways(open_zoo: OpensZoo) -> None:
     """A name for programs, a sentence for people, and the problem object."""
-    visit = await enter(await open_zoo(Fails(OSError("secret"), "Well, ")), SESSIONS)
+    visit = await open_endpoint(await open_zoo(Fails(OSError("secret"), "Well, ")), SESSIONS)
 
-    error = last(await visit.ask())
+    error = get_last_event(await visit.post_message())
 
     assert error.event == "error"
     assert error.data["error"] == error.data["problem"]["code"] == "internal_error"
@@ -257,35 +268,35 @@ async def test_a_stream_that_fails_says_so_in_three_ways(open_zoo: OpensZoo) -> 
 )
 async def test_a_message_of_the_wrong_form_is_400(open_zoo: OpensZoo, body: dict[str, Any], field: str) -> None:
     """It names the field, and costs nothing."""
-    visit = await enter(await open_zoo(), SESSIONS)
+    visit = await open_endpoint(await open_zoo(), SESSIONS)
 
     answer = await visit.client.post(visit.path, json=body)
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
-    assert await credits_of(visit.client) == PLENTY
+    assert await get_credits(visit.client) == MANY_CREDITS
 
 
 async def test_one_stream_at_a_time(open_zoo: OpensZoo) -> None:
     """400 while the session already streams; and nothing more is held of the credits."""
     provider = Waits()
-    visit, stream = await under_way(await open_zoo(provider), provider)
-    held = await credits_of(visit.client)
+    visit, stream = await start_waiting_stream(await open_zoo(provider), provider)
+    held = await get_credits(visit.client)
 
-    refused = await visit.ask("And now?")
-    still_held = await credits_of(visit.client)
+    refused = await visit.post_message("And now?")
+    still_held = await get_credits(visit.client)
     provider.go.set()
     await stream
 
     assert (refused.status_code, refused.json()["code"]) == (400, "session_streaming")
-    assert held == still_held == PLENTY - 1024
-    assert (await visit.ask("And now?")).status_code == 200
+    assert held == still_held == MANY_CREDITS - 1024
+    assert (await visit.post_message("And now?")).status_code == 200
 
 
 async def test_without_credits_nothing_is_streamed(open_zoo: OpensZoo) -> None:
     """402 before the first byte."""
     provider = Says()
-    client = await logged_in(await open_zoo(provider), "user1")
-    session_id = await begin(client)
+    client = await log_in_client(await open_zoo(provider), "user1")
+    session_id = await create_session(client)
 
     answer = await client.post(f"/chat/sessions/{session_id}/stream", json=HELLO)
 
@@ -296,63 +307,63 @@ async def test_without_credits_nothing_is_streamed(open_zoo: OpensZoo) -> None:
 
 async def test_the_last_credits_are_spent_and_no_more(open_zoo: OpensZoo) -> None:
     """A turn may take all there is; the balance never falls below zero."""
-    client = await logged_in(await open_zoo(Says(spoken=Spoken(usage=Usage(600, 400)))), "user1", 300)
-    session_id = await begin(client)
+    client = await log_in_client(await open_zoo(Says(reply_end=ReplyEnd(usage=Usage(600, 400)))), "user1", 300)
+    session_id = await create_session(client)
 
     answers = [await client.post(f"/chat/sessions/{session_id}/stream", json=HELLO) for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [200, 402]
-    assert await credits_of(client) == 0
+    assert await get_credits(client) == 0
 
 
 @pytest.mark.parametrize("price", [1, 3])
 async def test_a_reply_costs_what_it_took(open_zoo: OpensZoo, price: int) -> None:
     """Held before, settled after: tokens times the price of one."""
-    zoo = await open_zoo(Says(spoken=Spoken(usage=Usage(7, 4))), credits_per_token=price)
-    visit = await enter(zoo, SESSIONS)
+    zoo = await open_zoo(Says(reply_end=ReplyEnd(usage=Usage(7, 4))), credits_per_token=price)
+    visit = await open_endpoint(zoo, SESSIONS)
 
-    await visit.ask()
+    await visit.post_message()
 
-    assert await credits_of(visit.client) == PLENTY - 11 * price
+    assert await get_credits(visit.client) == MANY_CREDITS - 11 * price
     assert (await visit.client.get("/models")).json()["models"][0]["creditCost"] == price
 
 
 async def test_a_failure_costs_nothing(open_zoo: OpensZoo) -> None:
     """Whatever was said before it."""
-    visit = await enter(await open_zoo(Fails(OSError(), "Well, ")), SESSIONS)
+    visit = await open_endpoint(await open_zoo(Fails(OSError(), "Well, ")), SESSIONS)
 
-    await visit.ask()
+    await visit.post_message()
 
-    assert await credits_of(visit.client) == PLENTY
+    assert await get_credits(visit.client) == MANY_CREDITS
 
 
 async def test_a_blocked_message_costs_nothing(open_zoo: OpensZoo) -> None:
     """No model has worked for it."""
-    visit = await enter(await open_zoo(moderator=Blocks()), SESSIONS)
+    visit = await open_endpoint(await open_zoo(moderator=Blocks()), SESSIONS)
 
-    await visit.ask()
+    await visit.post_message()
 
-    assert await credits_of(visit.client) == PLENTY
+    assert await get_credits(visit.client) == MANY_CREDITS
 
 
 async def test_one_key_is_charged_once(open_zoo: OpensZoo) -> None:
     """However often the request comes, also at the same time; a resumption costs nothing either."""
-    visit = await enter(await open_zoo(Says(spoken=Spoken(usage=Usage(7, 4)))), SESSIONS)
+    visit = await open_endpoint(await open_zoo(Says(reply_end=ReplyEnd(usage=Usage(7, 4)))), SESSIONS)
 
-    answers = await asyncio.gather(*(visit.ask(Idempotency_Key="key-1") for _ in range(10)))
-    await visit.ask(Last_Event_ID=f"{turn_of(answers[0])}-1")
+    answers = await asyncio.gather(*(visit.post_message(Idempotency_Key="key-1") for _ in range(10)))
+    await visit.post_message(Last_Event_ID=f"{get_turn_id(answers[0])}-1")
 
     assert {answer.content for answer in answers} == {answers[0].content}
-    assert await credits_of(visit.client) == PLENTY - 11
+    assert await get_credits(visit.client) == MANY_CREDITS - 11
 
 
 async def test_the_server_wrote_the_transcript_and_the_client_confirms(open_zoo: OpensZoo) -> None:
     """200 with the server's own count, however often; the client's words change nothing."""
-    visit = await enter(await open_zoo(Says("Roar!", spoken=Spoken(usage=Usage(7, 4)))), SESSIONS)
-    streaming_id = turn_of(await visit.ask())
+    visit = await open_endpoint(await open_zoo(Says("Roar!", reply_end=ReplyEnd(usage=Usage(7, 4)))), SESSIONS)
+    streaming_id = get_turn_id(await visit.post_message())
 
     for _ in range(2):
-        answer = await confirm(visit, streaming_id)
+        answer = await confirm_stream(visit, streaming_id)
         session_id = visit.path.split("/")[3]
         assert answer.json() == {"message": "The stream was confirmed.", "sessionId": session_id, "tokensUsed": 11}
     told = (await visit.client.get(visit.path.removesuffix("/stream"))).json()
@@ -363,10 +374,10 @@ async def test_the_server_wrote_the_transcript_and_the_client_confirms(open_zoo:
 @pytest.mark.parametrize("given", [UNKNOWN, "x", "turn_", "\u00fc", "x" * 256])
 async def test_a_wrong_id_is_a_mismatch(open_zoo: OpensZoo, given: str) -> None:
     """400, and the right id is nowhere in the answer."""
-    visit = await enter(await open_zoo(), SESSIONS)
-    streaming_id = turn_of(await visit.ask())
+    visit = await open_endpoint(await open_zoo(), SESSIONS)
+    streaming_id = get_turn_id(await visit.post_message())
 
-    answer = await confirm(visit, given)
+    answer = await confirm_stream(visit, given)
 
     assert answer.status_code == 400
     assert "mismatch" in answer.json()["detail"]
@@ -376,13 +387,15 @@ async def test_a_wrong_id_is_a_mismatch(open_zoo: OpensZoo, given: str) -> None:
 async def test_every_wrong_id_gets_the_same_answer(open_zoo: OpensZoo) -> None:
     """An old one, another session's, none at all: nobody can feel out which it is."""
     zoo = await open_zoo()
-    visit, other = await enter(zoo, SESSIONS), await enter(zoo, SESSIONS)
-    empty = await enter(zoo, SESSIONS)
-    old = turn_of(await visit.ask())
-    await visit.ask("And now?")
-    elsewhere = turn_of(await other.ask())
+    visit, other = await open_endpoint(zoo, SESSIONS), await open_endpoint(zoo, SESSIONS)
+    empty = await open_endpoint(zoo, SESSIONS)
+    old = get_turn_id(await visit.post_message())
+    await visit.post_message("And now?")
+    elsewhere = get_turn_id(await other.post_message())
 
-    answers = [await confirm(visit, given) for given in (old, elsewhere, UNKNOWN)] + [await confirm(empty, old)]
+    answers = [await confirm_stream(visit, given) for given in (old, elsewhere, UNKNOWN)] + [
+        await confirm_stream(empty, old)
+    ]
 
     assert {answer.status_code for answer in answers} == {400}
     assert len({answer.content for answer in answers}) == 1
@@ -403,8 +416,8 @@ async def test_a_confirmation_of_the_wrong_form_is_400(
     open_zoo: OpensZoo, change: dict[str, object], field: str
 ) -> None:
     """It names the field, and stops nothing."""
-    visit = await enter(await open_zoo(), SESSIONS)
-    streaming_id = turn_of(await visit.ask())
+    visit = await open_endpoint(await open_zoo(), SESSIONS)
+    streaming_id = get_turn_id(await visit.post_message())
     body = {"completeResponse": "Roar!", "streamingSessionId": streaming_id, "tokensUsed": 1, **change}
 
     answer = await visit.client.post(visit.path.replace("/stream", "/update-stream"), json=body)
@@ -415,52 +428,52 @@ async def test_a_confirmation_of_the_wrong_form_is_400(
 async def test_confirming_a_running_stream_stops_it(open_zoo: OpensZoo) -> None:
     """The client is done: the animal's work is cancelled, what was said is kept and paid, the next stream may begin."""
     provider = Waits()
-    visit, stream = await under_way(await open_zoo(provider), provider)
+    visit, stream = await start_waiting_stream(await open_zoo(provider), provider)
 
-    confirmed = await confirm(visit, await streaming_id_of(visit))
+    confirmed = await confirm_stream(visit, await start_stream(visit))
     was_closed = provider.was_closed
     provider.go.set()
-    following = await visit.ask("And now?")
+    following = await visit.post_message("And now?")
 
     assert confirmed.status_code == 200
     assert was_closed
-    assert (last(await stream).event, last(await stream).data["message"]) == ("done", "Ready, ")
-    assert confirmed.json()["tokensUsed"] == last(await stream).data["tokensUsed"] > 0
+    assert (get_last_event(await stream).event, get_last_event(await stream).data["message"]) == ("done", "Ready, ")
+    assert confirmed.json()["tokensUsed"] == get_last_event(await stream).data["tokensUsed"] > 0
     assert following.status_code == 200
-    assert visit.text_of(following) == "Ready, go."
+    assert visit.read_text(following) == "Ready, go."
 
 
 async def test_a_stop_costs_what_was_said_until_then(open_zoo: OpensZoo) -> None:
     """No more, and not nothing."""
     provider = Waits()
-    visit, stream = await under_way(await open_zoo(provider), provider)
+    visit, stream = await start_waiting_stream(await open_zoo(provider), provider)
 
-    confirmed = await confirm(visit, await streaming_id_of(visit))
+    confirmed = await confirm_stream(visit, await start_stream(visit))
     await stream
 
-    assert 0 < PLENTY - await credits_of(visit.client) == confirmed.json()["tokensUsed"] < 20
+    assert 0 < MANY_CREDITS - await get_credits(visit.client) == confirmed.json()["tokensUsed"] < 20
 
 
 async def test_a_wrong_confirmation_stops_nothing(open_zoo: OpensZoo) -> None:
     """The stream goes on to its end."""
     provider = Waits()
-    visit, stream = await under_way(await open_zoo(provider), provider)
+    visit, stream = await start_waiting_stream(await open_zoo(provider), provider)
 
-    assert (await confirm(visit, UNKNOWN)).status_code == 400
+    assert (await confirm_stream(visit, UNKNOWN)).status_code == 400
     provider.go.set()
 
-    assert last(await stream).data["message"] == "Ready, go."
+    assert get_last_event(await stream).data["message"] == "Ready, go."
 
 
 async def test_the_id_is_kept_before_the_first_byte(open_zoo: OpensZoo) -> None:
     """When the header is there, so is the id: a confirmation right after it needs no wait and no second try."""
-    visit = await enter(await open_zoo(Waits()), SESSIONS)
-    stream = asyncio.create_task(visit.ask())
+    visit = await open_endpoint(await open_zoo(Waits()), SESSIONS)
+    stream = asyncio.create_task(visit.post_message())
     while not (await visit.client.get(visit.path.removesuffix("/stream"))).json()["messages"]:
         pass
 
     # The id can be read already, and so it can be confirmed, whatever the stream has said by now.
-    confirmed = await confirm(visit, await streaming_id_of(visit))
+    confirmed = await confirm_stream(visit, await start_stream(visit))
 
     assert confirmed.status_code == 200
-    assert turn_of(await stream) == last(await stream).data["streamingSessionId"]
+    assert get_turn_id(await stream) == get_last_event(await stream).data["streamingSessionId"]

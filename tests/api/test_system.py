@@ -7,7 +7,7 @@ import pytest
 
 from openapi_server import __version__
 from tests.conftest import OpensClient
-from tests.fakes import TinyZoo, Waits, a_lion
+from tests.fakes import FakeKnowledge, Waits, make_lion
 
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
 
@@ -60,7 +60,7 @@ async def test_a_program_gets_the_same_as_json(client: httpx.AsyncClient) -> Non
 
 async def test_what_keepers_write_cannot_become_markup(open_client: OpensClient) -> None:
     """The page executes nothing."""
-    client = await open_client(knowledge=TinyZoo(a_lion(name="<script>alert(1)</script>")))
+    client = await open_client(knowledge=FakeKnowledge(make_lion(name="<script>alert(1)</script>")))
 
     page = await client.get("/", headers={"Accept": "text/html"})
 

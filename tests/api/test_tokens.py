@@ -10,8 +10,8 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from openapi_server.wire.timestamps import iso_millis
-from tests.api.doors import data_of, last, logged_in, turn_of
+from openapi_server.wire.timestamps import format_timestamp
+from tests.api.doors import get_last_event, get_turn_id, list_event_data, log_in_client
 from tests.asgi import Arrives, Request, ask
 from tests.conftest import OpensClient, OpensZoo
 from tests.fakes import Blocks, Fails, FakeClock, Says, Waits
@@ -22,7 +22,9 @@ HELLO = {"message": "How fast can you run?", "session_id": "my-talk"}
 BODY = b'{"message": "How fast can you run?", "session_id": "my-talk"}'
 
 
-async def heard(client: httpx.AsyncClient, provider: Says, session_id: str = "my-talk", **more: str) -> list[str]:
+async def read_history(
+    client: httpx.AsyncClient, provider: Says, session_id: str = "my-talk", **more: str
+) -> list[str]:
     """What the animal knows of the session when it is asked in it once more."""
     answer = await client.post(PATH, json={"message": "And now?", "session_id": session_id, **more})
     assert answer.status_code == 200, answer.text
@@ -47,11 +49,11 @@ async def test_the_stages_then_the_tokens_then_done(open_client: OpensClient) ->
     """Unnamed events of one shape, to the millisecond; no `Accept` is needed."""
     clock = FakeClock()
     client = await open_client(Says("Roar! ", "I am Leo."), clock=clock)
-    at = iso_millis(clock.now())
+    at = format_timestamp(clock.now())
 
     answer = await client.post(PATH, json=HELLO)
 
-    assert data_of(answer) == [
+    assert list_event_data(answer) == [
         {"type": "retrieval_start", "content": {"stage": "retrieval", "status": "started"}, "timestamp": at},
         {
             "type": "retrieval_complete",
@@ -72,7 +74,7 @@ async def test_a_failure_is_an_error_event(open_client: OpensClient) -> None:
     """With a message for people and a code for programs, and the problem object beside them."""
     client = await open_client(Fails(OSError("secret"), "Well, "))
 
-    error = last(await client.post(PATH, json=HELLO)).data
+    error = get_last_event(await client.post(PATH, json=HELLO)).data
 
     assert error["type"] == "error"
     assert error["content"] == {"message": error["problem"]["detail"], "code": "internal_error"}
@@ -182,45 +184,45 @@ async def test_a_session_is_the_callers_account_whatever_the_cookie(open_zoo: Op
     """The same name means one session for a user on all devices, and another for everybody else."""
     provider = Says()
     zoo = await open_zoo(provider)
-    here, there, nobody = await logged_in(zoo, "user1"), await logged_in(zoo, "user1"), await zoo.caller()
+    here, there, nobody = await log_in_client(zoo, "user1"), await log_in_client(zoo, "user1"), await zoo.new_client()
     there.cookies.set("session_id", "x" * 22)
-    await heard(here, provider)
+    await read_history(here, provider)
 
-    assert await heard(there, provider) == ["And now?"]
-    assert await heard(nobody, provider) == []
-    assert await heard(await logged_in(zoo, "parent1"), provider) == []
+    assert await read_history(there, provider) == ["And now?"]
+    assert await read_history(nobody, provider) == []
+    assert await read_history(await log_in_client(zoo, "parent1"), provider) == []
 
 
 async def test_a_session_is_the_cookies_whatever_the_address(open_zoo: OpensZoo) -> None:
     """A phone changes its address; another phone with the same name for its session has another."""
     provider = Says()
     zoo = await open_zoo(provider)
-    callers = [await zoo.caller("10.0.0.1"), await zoo.caller("10.0.0.2"), await zoo.caller("10.0.0.1")]
+    callers = [await zoo.new_client("10.0.0.1"), await zoo.new_client("10.0.0.2"), await zoo.new_client("10.0.0.1")]
     for caller, value in zip(callers, ("x" * 22, "x" * 22, "y" * 22), strict=True):
         caller.cookies.set("session_id", value)
 
-    assert [await heard(caller, provider) for caller in callers] == [[], ["And now?"], []]
+    assert [await read_history(caller, provider) for caller in callers] == [[], ["And now?"], []]
 
 
 async def test_a_uuid_is_a_session_by_itself(open_zoo: OpensZoo) -> None:
     """From any address, in any spelling: nobody else has it."""
     provider = Says()
     zoo = await open_zoo(provider)
-    here, there = await zoo.caller("10.0.0.1"), await zoo.caller("10.0.0.2")
+    here, there = await zoo.new_client("10.0.0.1"), await zoo.new_client("10.0.0.2")
 
-    assert await heard(here, provider, A_UUID) == []
-    assert await heard(there, provider, A_UUID) == ["And now?"]
+    assert await read_history(here, provider, A_UUID) == []
+    assert await read_history(there, provider, A_UUID) == ["And now?"]
 
 
 async def test_any_other_name_counts_within_the_address(open_zoo: OpensZoo) -> None:
     """Two strangers who both say "default" do not meet."""
     provider = Says()
     zoo = await open_zoo(provider)
-    here, there = await zoo.caller("10.0.0.1"), await zoo.caller("10.0.0.2")
+    here, there = await zoo.new_client("10.0.0.1"), await zoo.new_client("10.0.0.2")
 
-    assert await heard(here, provider) == []
-    assert await heard(there, provider) == []
-    assert await heard(await zoo.caller("10.0.0.1"), provider) == ["And now?"]
+    assert await read_history(here, provider) == []
+    assert await read_history(there, provider) == []
+    assert await read_history(await zoo.new_client("10.0.0.1"), provider) == ["And now?"]
 
 
 async def test_two_names_are_two_sessions(open_client: OpensClient) -> None:
@@ -228,18 +230,18 @@ async def test_two_names_are_two_sessions(open_client: OpensClient) -> None:
     provider = Says()
     client = await open_client(provider)
 
-    assert await heard(client, provider, "a") == []
-    assert await heard(client, provider, "A") == []
-    assert await heard(client, provider, "a") == ["And now?"]
+    assert await read_history(client, provider, "a") == []
+    assert await read_history(client, provider, "A") == []
+    assert await read_history(client, provider, "a") == ["And now?"]
 
 
 async def test_a_session_keeps_its_animal(open_client: OpensClient) -> None:
     """Who is not named is the session's; another one than that is 422."""
     provider = Says()
     client = await open_client(provider)
-    await heard(client, provider, animal_id="tiger_001")
+    await read_history(client, provider, animal_id="tiger_001")
 
-    await heard(client, provider)
+    await read_history(client, provider)
     other = await client.post(PATH, json={**HELLO, "animal_id": "lion_001"})
 
     assert provider.prompts[1].animal.animal_id == "tiger_001"
@@ -264,8 +266,8 @@ async def test_a_second_question_at_once_is_409_and_names_the_running_turn(open_
     provider.go.set()
 
     assert (second.status_code, second.json()["code"]) == (409, "turn_running")
-    assert second.json()["turnId"] == turn_of(await first)
-    assert last(await first).data["type"] == "done"
+    assert second.json()["turnId"] == get_turn_id(await first)
+    assert get_last_event(await first).data["type"] == "done"
 
 
 async def test_a_stopped_turn_ends_as_cancelled(open_client: OpensClient) -> None:
@@ -279,8 +281,8 @@ async def test_a_stopped_turn_ends_as_cancelled(open_client: OpensClient) -> Non
     stopped = await client.post(f"/convo_turn/{busy.json()['turnId']}/stop")
 
     assert stopped.status_code == 200
-    assert [data["type"] for data in data_of(await stream)][-2:] == ["token", "cancelled"]
-    assert last(await stream).data["content"] == {}
+    assert [data["type"] for data in list_event_data(await stream)][-2:] == ["token", "cancelled"]
+    assert get_last_event(await stream).data["content"] == {}
 
 
 @pytest.mark.parametrize("body", [BODY, BODY[:-1] + b', "streaming": false}'], ids=["stream", "JSON"])
@@ -297,7 +299,7 @@ async def test_leaving_stops_the_animal_and_the_next_question_keeps_the_context(
 
     leaves.now.set()
     await abandoned
-    client = await zoo.caller("unknown")
+    client = await zoo.new_client("unknown")
     provider.go.set()
     following = await client.post(PATH, json={**HELLO, "message": "And now?"})
 
@@ -316,25 +318,25 @@ async def test_whoever_means_to_come_back_says_so(open_zoo: OpensZoo) -> None:
     await provider.has_begun.wait()
     leaves.now.set()
     turn_id = (await abandoned)["x-streaming-session-id"]
-    client = await zoo.caller("unknown")
+    client = await zoo.new_client("unknown")
 
     provider.go.set()
     rest = await client.post(PATH, json=HELLO, headers={"Last-Event-ID": f"{turn_id}-1"})
 
-    assert last(rest).data["type"] == "done"
-    assert "".join(data["content"] for data in data_of(rest) if data["type"] == "token") == "Ready, go."
+    assert get_last_event(rest).data["type"] == "done"
+    assert "".join(data["content"] for data in list_event_data(rest) if data["type"] == "token") == "Ready, go."
 
 
 async def test_a_session_ends_a_day_after_its_last_message(open_client: OpensClient) -> None:
     """To the second; then the same name begins anew, with any animal."""
     provider, clock = Says(), FakeClock()
     client = await open_client(provider, clock=clock)
-    await heard(client, provider, animal_id="tiger_001")
+    await read_history(client, provider, animal_id="tiger_001")
 
     clock.advance(86_399)
-    assert await heard(client, provider) == ["And now?"]
+    assert await read_history(client, provider) == ["And now?"]
     clock.advance(86_400)
-    assert await heard(client, provider, animal_id="lion_001") == []
+    assert await read_history(client, provider, animal_id="lion_001") == []
 
 
 async def test_the_first_token_is_timed_in_the_log(
@@ -348,8 +350,8 @@ async def test_the_first_token_is_timed_in_the_log(
 
 async def test_timestamps_are_of_now(client: httpx.AsyncClient) -> None:
     """RFC 3339, UTC."""
-    before = iso_millis(datetime.now(UTC))
+    before = format_timestamp(datetime.now(UTC))
     answer = await client.post(PATH, json=HELLO)
 
-    times = [data["timestamp"] for data in data_of(answer)]
+    times = [data["timestamp"] for data in list_event_data(answer)]
     assert [before, *times] == sorted([before, *times])

@@ -15,19 +15,19 @@ from tests.streams import check_stream
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
 
 
-async def a_turn(client: httpx.AsyncClient, **more: object) -> list[str]:
+async def run_turn(client: httpx.AsyncClient, **more: object) -> list[str]:
     """The event ids of a turn that was read to its end."""
     answer = await client.post("/convo_turn_stream", json={**HELLO, **more})
     return [event.id for event in check_stream("/convo_turn_stream", answer.content) if event.id]
 
 
-async def begun(client: httpx.AsyncClient, **more: object) -> str:
+async def start_turn(client: httpx.AsyncClient, **more: object) -> str:
     """The id of a turn that was begun, and that nobody reads."""
     answer = await client.post("/convo_turn", json={**HELLO, **more}, headers={"Prefer": "respond-async"})
     return str(answer.json()["turnId"])
 
 
-def turn_of(event_id: str) -> str:
+def get_turn_id(event_id: str) -> str:
     return event_id.rpartition("-")[0]
 
 
@@ -39,7 +39,7 @@ async def test_a_stream_can_be_resumed_after_every_event(client: httpx.AsyncClie
 
     for place, event_id in enumerate(ids[:-1], 1):
         rest = await client.get(
-            f"/convo_turn/{turn_of(str(event_id))}/stream", headers={"Last-Event-ID": str(event_id)}
+            f"/convo_turn/{get_turn_id(str(event_id))}/stream", headers={"Last-Event-ID": str(event_id)}
         )
         assert rest.text == "retry: 2000\n" + "".join(f"{block}\n\n" for block in blocks[place:])
 
@@ -47,28 +47,28 @@ async def test_a_stream_can_be_resumed_after_every_event(client: httpx.AsyncClie
 @pytest.mark.parametrize("form", ["id", "number"])
 async def test_after_does_what_the_header_does(client: httpx.AsyncClient, form: str) -> None:
     """For clients that cannot set headers: the event's id, or only its number."""
-    ids = await a_turn(client)
+    ids = await run_turn(client)
     after = ids[2] if form == "id" else "3"
 
-    rest = await client.get(f"/convo_turn/{turn_of(ids[0])}/stream", params={"after": after})
+    rest = await client.get(f"/convo_turn/{get_turn_id(ids[0])}/stream", params={"after": after})
 
     assert check_stream("/convo_turn/{turnId}/stream", rest.content, method="get", is_resumed=True)[0].id == ids[3]
 
 
 async def test_without_a_point_a_turn_is_read_from_its_beginning(client: httpx.AsyncClient) -> None:
     """As a second screen that joins late."""
-    ids = await a_turn(client)
+    ids = await run_turn(client)
 
-    again = await client.get(f"/convo_turn/{turn_of(ids[0])}/stream")
+    again = await client.get(f"/convo_turn/{get_turn_id(ids[0])}/stream")
 
     assert [event.id for event in check_stream("/convo_turn/{turnId}/stream", again.content, method="get")] == ids
 
 
 async def test_a_finished_turn_with_nothing_left_is_204(client: httpx.AsyncClient) -> None:
     """A browser's EventSource takes that as a reason not to come back."""
-    ids = await a_turn(client)
+    ids = await run_turn(client)
 
-    nothing = await client.get(f"/convo_turn/{turn_of(ids[0])}/stream", headers={"Last-Event-ID": ids[-1]})
+    nothing = await client.get(f"/convo_turn/{get_turn_id(ids[0])}/stream", headers={"Last-Event-ID": ids[-1]})
 
     assert (nothing.status_code, nothing.content) == (204, b"")
 
@@ -76,8 +76,8 @@ async def test_a_finished_turn_with_nothing_left_is_204(client: httpx.AsyncClien
 @pytest.mark.parametrize("point", ["turn_00000000000000000000000000000000-1", "{turn}-9999", "{turn}-x", "nonsense"])
 async def test_an_unknown_point_is_named_not_guessed(client: httpx.AsyncClient, point: str) -> None:
     """Another turn's event, one that has not happened, or no event id at all: 400."""
-    ids = await a_turn(client)
-    turn_id = turn_of(ids[0])
+    ids = await run_turn(client)
+    turn_id = get_turn_id(ids[0])
 
     answer = await client.get(
         f"/convo_turn/{turn_id}/stream", headers={"Last-Event-ID": point.replace("{turn}", turn_id)}
@@ -96,9 +96,9 @@ async def test_there_is_nothing_to_read_of_an_unknown_turn(client: httpx.AsyncCl
 async def test_events_that_were_kept_long_enough_are_gone_and_the_reply_is_linked(open_client: OpensClient) -> None:
     """410 says what can still be had."""
     client = await open_client(Says("Roar!"), REPLAY_WINDOW=0)
-    ids = await a_turn(client)
+    ids = await run_turn(client)
 
-    gone = await client.get(f"/convo_turn/{turn_of(ids[0])}/stream", headers={"Last-Event-ID": ids[0]})
+    gone = await client.get(f"/convo_turn/{get_turn_id(ids[0])}/stream", headers={"Last-Event-ID": ids[0]})
 
     assert (gone.status_code, gone.json()["code"], gone.json()["earliestEventId"]) == (410, "log_gone", None)
     link = gone.headers["link"].partition(">")[0].removeprefix("<")
@@ -109,7 +109,7 @@ async def test_the_same_post_with_the_last_event_id_resumes_and_asks_nobody_agai
     """Generated clients do that; one model call, one turn."""
     provider = Says()
     client = await open_client(provider)
-    ids = await a_turn(client)
+    ids = await run_turn(client)
 
     rest = await client.post("/convo_turn_stream", json=HELLO, headers={"Last-Event-ID": ids[1]})
 
@@ -120,7 +120,7 @@ async def test_the_same_post_with_the_last_event_id_resumes_and_asks_nobody_agai
 
 async def test_another_post_with_the_last_event_id_is_422(client: httpx.AsyncClient) -> None:
     """It is not the request that the id resumes, and nothing is begun."""
-    ids = await a_turn(client)
+    ids = await run_turn(client)
 
     answer = await client.post(
         "/convo_turn_stream", json={**HELLO, "message": "Something else"}, headers={"Last-Event-ID": ids[1]}
@@ -133,7 +133,7 @@ async def test_stopping_ends_the_model_call_and_keeps_what_was_said(open_client:
     """Every reader gets complete with finishReason stopped and the partial text."""
     provider = Waits()
     client = await open_client(provider)
-    turn_id = await begun(client)
+    turn_id = await start_turn(client)
     await provider.has_begun.wait()
     reading = asyncio.create_task(client.get(f"/convo_turn/{turn_id}/stream"))
 
@@ -151,12 +151,12 @@ async def test_stopping_twice_is_stopping_once(open_client: OpensClient) -> None
     """And stopping what has ended tells how it ended."""
     provider = Waits()
     client = await open_client(provider)
-    turn_id = await begun(client)
+    turn_id = await start_turn(client)
     await provider.has_begun.wait()
 
     first, second = [(await client.post(f"/convo_turn/{turn_id}/stop")).json() for _ in range(2)]
-    ids = await a_turn(await open_client(Says("Roar!")))
-    ended = (await client.post(f"/convo_turn/{turn_of(ids[0])}/stop")).json()
+    ids = await run_turn(await open_client(Says("Roar!")))
+    ended = (await client.post(f"/convo_turn/{get_turn_id(ids[0])}/stop")).json()
 
     assert {**first, "stoppedInMs": 0} == {**second, "stoppedInMs": 0}
     assert (ended["status"], ended["finishReason"], ended["reply"]) == ("succeeded", "stop", "Roar!")
@@ -171,7 +171,7 @@ async def test_the_session_takes_the_next_turn_after_a_stop(open_client: OpensCl
     """A stopped turn is over, and the animal remembers what it had said."""
     provider = Waits()
     client = await open_client(provider)
-    turn_id = await begun(client)
+    turn_id = await start_turn(client)
     await provider.has_begun.wait()
     session_id = (await client.get("/conversations/sessions")).json()["sessions"][0]["sessionId"]
 

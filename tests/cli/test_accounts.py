@@ -42,7 +42,7 @@ def add(name: str, *options: str) -> Result:
 async def _user(name: str) -> User | None:
     store = await SqliteStore.open(Path("zoo.sqlite3"), SystemClock())
     try:
-        return await SqliteAccounts(store.connections, SystemClock()).user(name)
+        return await SqliteAccounts(store.connections, SystemClock()).get_user(name)
     finally:
         await store.close()
 
@@ -57,7 +57,7 @@ async def _credits(name: str) -> tuple[int, str | None]:
     store = await SqliteStore.open(Path("zoo.sqlite3"), SystemClock())
     try:
         credits = SqliteCredits(store.connections, SystemClock())
-        balance, page = await credits.balance(name), await credits.entries(name, 1)
+        balance, page = await credits.get_balance(name), await credits.list_entries(name, 1)
         assert balance is not None
         return balance.credits, page.items[0].notes
     finally:

@@ -12,14 +12,14 @@ from click.testing import CliRunner, Result
 
 from openapi_server.cli import main
 from openapi_server.clock import SystemClock
-from openapi_server.knowledge.documents.schema import animal_files
+from openapi_server.knowledge.documents.schema import list_animal_files
 from openapi_server.knowledge.service import PACKAGED_ANIMALS
-from openapi_server.models.document import COMMAND_LINE, Change, KeptAnimal
+from openapi_server.models.document import COMMAND_LINE, Change, VersionedDocument
 from openapi_server.storage.sqlite.animals import SqliteAnimals
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.knowledge.test_loading import MOLE, spoilt, written
 
-PACKAGED = [file.stem for file in animal_files(PACKAGED_ANIMALS)]
+PACKAGED = [file.stem for file in list_animal_files(PACKAGED_ANIMALS)]
 
 
 @pytest.fixture(autouse=True)
@@ -33,16 +33,16 @@ def zoochat(*words: str) -> Result:
     return CliRunner().invoke(main, ["animals", *words])
 
 
-async def _kept(animal_id: str) -> tuple[Mapping[str, KeptAnimal | None], tuple[Change, ...]]:
+async def _kept(animal_id: str) -> tuple[Mapping[str, VersionedDocument | None], tuple[Change, ...]]:
     store = await SqliteStore.open(Path("zoo.sqlite3"), SystemClock())
     try:
         animals = SqliteAnimals(store.connections)
-        return (await animals.news(0)).animals, (await animals.history(animal_id, 10)).items
+        return (await animals.list_changes(0)).documents, (await animals.list_history(animal_id, 10)).items
     finally:
         await store.close()
 
 
-def kept() -> Mapping[str, KeptAnimal | None]:
+def kept() -> Mapping[str, VersionedDocument | None]:
     return asyncio.run(_kept("lion_001"))[0]
 
 
@@ -68,7 +68,7 @@ def test_an_export_is_what_the_packaged_files_say() -> None:
     """All of them, as documents: what the keepers wrote came into the store and out again without loss."""
     zoochat("export", "out")
 
-    for file in animal_files(PACKAGED_ANIMALS):
+    for file in list_animal_files(PACKAGED_ANIMALS):
         exported = (Path("out") / file.name).read_text(encoding="utf-8")
         assert yaml.safe_load(exported) == yaml.safe_load(file.read_text(encoding="utf-8"))
 

@@ -19,8 +19,8 @@ from openapi_server.cli import main
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.models.credits import Allocation
-from openapi_server.models.user import Role, User, owner_behind
-from tests.examples import NOTEBOOK, a_session, a_turn, an_outcome
+from openapi_server.models.user import Role, User, derive_cookie_owner
+from tests.examples import NOTEBOOK, make_outcome, make_session, make_turn
 
 T = TypeVar("T")
 COOKIE = "3tq0mE2p2h4wH0d0Wb3x9A"
@@ -44,19 +44,19 @@ def in_office(work: Callable[[Office], Awaitable[T]]) -> T:
 
 
 async def fill(office: Office) -> None:
-    await office.accounts.add_user(User("mia", Role.USER, "$argon2id$hash-of-mia", NOW))
-    await office.credits.allocate(Allocation("mia", 50, NOW, notes="Secret-birthday"))
+    await office.accounts.create_user(User("mia", Role.USER, "$argon2id$hash-of-mia", NOW))
+    await office.credits.allocate_credits(Allocation("mia", 50, NOW, notes="Secret-birthday"))
     await talk(office, "user:mia", "sess_mia")
-    await talk(office, owner_behind(COOKIE), "sess_cookie")
+    await talk(office, derive_cookie_owner(COOKIE), "sess_cookie")
     await talk(office, None, "sess_kiosk", handle="chat_kiosk-7")
     await talk(office, None, "sess_other")
 
 
 async def talk(office: Office, owner: str | None, session_id: str, handle: str | None = None) -> None:
-    session = replace(a_session(session_id, owner=owner, at=NOW), handle=handle, title=f"Secret-title-{session_id}")
-    turn = a_turn(f"turn_{session_id}", session_id, message=f"Secret-{session_id}", at=NOW)
+    session = replace(make_session(session_id, owner=owner, at=NOW), handle=handle, title=f"Secret-title-{session_id}")
+    turn = make_turn(f"turn_{session_id}", session_id, message=f"Secret-{session_id}", at=NOW)
     await office.store.begin_turn(replace(turn, metadata='{"row":7}'), session)
-    await office.store.settle_turn(turn.turn_id, an_outcome("Roar!", at=NOW, sources=(NOTEBOOK,)))
+    await office.store.settle_turn(turn.turn_id, make_outcome("Roar!", at=NOW, sources=(NOTEBOOK,)))
 
 
 def zoochat(*words: str, typed: str = "") -> Result:
@@ -134,7 +134,7 @@ def test_what_is_erased_leaves_no_byte_behind(words: tuple[str, ...], session_id
 def test_an_account_is_erased_only_when_it_is_meant() -> None:
     """Then its name, too, stands nowhere any more."""
     zoochat("privacy", "erase", "mia", "--yes")
-    assert in_office(lambda office: office.accounts.user("mia")) is not None
+    assert in_office(lambda office: office.accounts.get_user("mia")) is not None
     assert b"Secret-birthday" not in raw()
 
     result = zoochat("privacy", "erase", "mia", "--account", "--yes")
@@ -171,7 +171,7 @@ def test_who_is_not_known_for_sure_is_left_alone(
     """One line, and nothing is shown or erased."""
 
     async def add(office: Office) -> None:
-        await office.accounts.add_user(User("chat_twice", Role.USER, "hash", NOW))
+        await office.accounts.create_user(User("chat_twice", Role.USER, "hash", NOW))
         await talk(office, None, "sess_twice", handle="chat_twice")
 
     in_office(add)
@@ -204,7 +204,7 @@ def test_what_an_operator_does_is_noted() -> None:
     zoochat("privacy", "erase", "--session", "sess_other", "--yes")
     zoochat("privacy", "erase", "ben", "--account", "--yes")
 
-    cookie = owner_behind(COOKIE)[: len("cookie:") + 16]
+    cookie = derive_cookie_owner(COOKIE)[: len("cookie:") + 16]
     assert deeds() == [
         ("account_added", "(erased)"),
         ("role_changed", "(erased)"),
@@ -247,7 +247,7 @@ def test_no_name_in_the_table_is_cut_short() -> None:
 
     for told in (zoochat("audit").output, zoochat("users", "list").output):
         assert len([line for line in told.splitlines() if long in line]) == 1
-    assert owner_behind(COOKIE)[: len("cookie:") + 16] in zoochat("audit").output
+    assert derive_cookie_owner(COOKIE)[: len("cookie:") + 16] in zoochat("audit").output
 
 
 # Retention
@@ -259,10 +259,10 @@ def test_a_purge_forgets_what_is_too_old(monkeypatch: pytest.MonkeyPatch) -> Non
 
     async def add(office: Office) -> None:
         long_ago = NOW - timedelta(days=40)
-        await office.store.create_session(replace(a_session("sess_long", at=long_ago), ttl_s=3650 * 86_400))
+        await office.store.create_session(replace(make_session("sess_long", at=long_ago), ttl_s=3650 * 86_400))
         for name, at in (("old", long_ago), ("young", NOW)):
-            await office.store.begin_turn(a_turn(f"turn_{name}", "sess_long", message=f"Secret-{name}", at=at))
-            await office.store.settle_turn(f"turn_{name}", an_outcome(at=at))
+            await office.store.begin_turn(make_turn(f"turn_{name}", "sess_long", message=f"Secret-{name}", at=at))
+            await office.store.settle_turn(f"turn_{name}", make_outcome(at=at))
 
     in_office(add)
     monkeypatch.setenv("RETENTION_DAYS", "30")

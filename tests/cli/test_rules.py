@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from openapi_server.cli import main
 from openapi_server.clock import SystemClock
 from openapi_server.models.document import COMMAND_LINE
-from openapi_server.models.rule import MOST_RULES, KeptRules
-from openapi_server.moderation.admin.rule_set import packaged_rules
+from openapi_server.models.rule import MAX_RULES, RuleChanges
+from openapi_server.moderation.admin.rule_set import load_packaged_rules
 from openapi_server.storage.sqlite.rules import SqliteRules
 from openapi_server.storage.sqlite.store import SqliteStore
 
@@ -44,15 +44,15 @@ def written(*rules: object) -> str:
     return "mine.yaml"
 
 
-async def _kept() -> KeptRules | None:
+async def _kept() -> RuleChanges | None:
     store = await SqliteStore.open(Path("zoo.sqlite3"), SystemClock())
     try:
-        return await SqliteRules(store.connections).news(0)
+        return await SqliteRules(store.connections).list_changes(0)
     finally:
         await store.close()
 
 
-def kept() -> KeptRules:
+def kept() -> RuleChanges:
     rules = asyncio.run(_kept())
     assert rules is not None
     return rules
@@ -82,7 +82,7 @@ def test_export_then_import_changes_nothing() -> None:
 
 def test_a_packaged_rule_can_be_imported_with_a_change() -> None:
     """One format: what stands in the package's file stands in a keepers' one."""
-    document = dict(packaged_rules().documents["lost"])
+    document = dict(load_packaged_rules().documents["lost"])
 
     assert zoochat("import", written({**document, "priority": 99})).output == "lost: added\n"
 
@@ -120,16 +120,16 @@ def test_what_is_no_list_of_rules_is_refused(content: str) -> None:
 
 def test_too_many_rules_are_refused_whole() -> None:
     """As in the operations; and nothing of them is kept."""
-    refused = zoochat("import", written(*({**PARTY, "name": f"rule-{number}"} for number in range(MOST_RULES + 1))))
+    refused = zoochat("import", written(*({**PARTY, "name": f"rule-{number}"} for number in range(MAX_RULES + 1))))
 
     assert refused.exit_code == 1
-    assert f"{MOST_RULES} rules" in refused.output
+    assert f"{MAX_RULES} rules" in refused.output
     assert asyncio.run(_kept()) is None
 
 
 def test_the_list_says_who_wrote_what() -> None:
     """The packaged ones, those over them, and those that are switched off."""
-    zoochat("import", written(PARTY, {**dict(packaged_rules().documents["lost"]), "enabled": False}))
+    zoochat("import", written(PARTY, {**dict(load_packaged_rules().documents["lost"]), "enabled": False}))
 
     lines = zoochat("list").output.splitlines()
 
@@ -140,5 +140,5 @@ def test_the_list_says_who_wrote_what() -> None:
 
 def test_lint_finds_nothing_in_what_is_shipped() -> None:
     """Without a path it looks at the server's own files."""
-    assert zoochat("lint").output == f"{len(packaged_rules().rules)} rules, nothing to complain about\n"
+    assert zoochat("lint").output == f"{len(load_packaged_rules().rules)} rules, nothing to complain about\n"
     assert zoochat("export").output == "rules: []\n"

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.models.credits import Allocation, Balance, Charge, EntryKind, LedgerEntry
+from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, CreditEntryKind
 from openapi_server.models.errors import InsufficientCredits, InvalidInput, UserNotFound
-from openapi_server.models.user import Login, Person, Role, User
+from openapi_server.models.user import AuthenticatedUser, Login, Role, User
 from openapi_server.protocols import AccountStore, Clock, CreditStore
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.credits import SqliteCredits
@@ -73,8 +73,8 @@ def clock() -> FakeClock:
 async def stores(opens: OpensStores, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Stores]:
     """A store of each implementation in which Mia and her son Ben have accounts."""
     async with opens(tmp_path, clock) as opened:
-        assert await opened.accounts.add_user(MIA)
-        assert await opened.accounts.add_user(BEN)
+        assert await opened.accounts.create_user(MIA)
+        assert await opened.accounts.create_user(BEN)
         yield opened
 
 
@@ -84,27 +84,27 @@ def a_login(clock: Clock, login_id: str = "login_1", username: str = "ben") -> L
 
 async def log_in(stores: Stores, clock: Clock, first: str = "token 1", login_id: str = "login_1") -> Login:
     login = a_login(clock, login_id)
-    assert await stores.accounts.begin_login(login, first, BEN.password_hash)
+    assert await stores.accounts.create_login(login, first, BEN.password_hash)
     return login
 
 
-async def give(stores: Stores, clock: Clock, credits: int, days: int | None = None) -> LedgerEntry:
+async def give(stores: Stores, clock: Clock, credits: int, days: int | None = None) -> CreditEntry:
     expires_at = clock.now() + timedelta(days=days) if days else None
-    return await stores.credits.allocate(Allocation("ben", credits, clock.now(), expires_at))
+    return await stores.credits.allocate_credits(Allocation("ben", credits, clock.now(), expires_at))
 
 
 async def spendable(stores: Stores, username: str = "ben") -> int:
-    balance = await stores.credits.balance(username)
+    balance = await stores.credits.get_balance(username)
     assert balance is not None
     return balance.credits
 
 
-async def history(stores: Stores) -> list[LedgerEntry]:
+async def history(stores: Stores) -> list[CreditEntry]:
     """Ben's whole ledger, oldest entry first."""
-    found: list[LedgerEntry] = []
+    found: list[CreditEntry] = []
     cursor = None
     while True:
-        page = await stores.credits.entries("ben", 3, cursor)
+        page = await stores.credits.list_entries("ben", 3, cursor)
         found += page.items
         if page.next_cursor is None:
             return found[::-1]
@@ -120,15 +120,15 @@ async def story(stores: Stores) -> list[tuple[str, int]]:
 
 async def test_an_account_comes_back_as_it_was(stores: Stores) -> None:
     """Every field; and a name that is not there is None."""
-    assert await stores.accounts.user("ben") == BEN
-    assert list(await stores.accounts.users()) == [BEN, MIA]
-    assert await stores.accounts.user("nobody") is None
+    assert await stores.accounts.get_user("ben") == BEN
+    assert list(await stores.accounts.list_users()) == [BEN, MIA]
+    assert await stores.accounts.get_user("nobody") is None
 
 
 async def test_a_name_is_given_once(stores: Stores) -> None:
     """Whoever comes second changes nothing."""
-    assert not await stores.accounts.add_user(User("ben", Role.ADMINISTRATOR, "other", NOON))
-    assert await stores.accounts.user("ben") == BEN
+    assert not await stores.accounts.create_user(User("ben", Role.ADMINISTRATOR, "other", NOON))
+    assert await stores.accounts.get_user("ben") == BEN
 
 
 async def test_a_new_role_and_a_new_password_are_kept(stores: Stores) -> None:
@@ -136,7 +136,7 @@ async def test_a_new_role_and_a_new_password_are_kept(stores: Stores) -> None:
     assert await stores.accounts.set_role("ben", Role.ZOOKEEPER)
     assert await stores.accounts.reset_password("ben", "new hash")
 
-    assert await stores.accounts.user("ben") == replace(
+    assert await stores.accounts.get_user("ben") == replace(
         BEN, role=Role.ZOOKEEPER, password_hash="new hash", is_demo=False
     )
     assert not await stores.accounts.set_role("nobody", Role.USER)
@@ -146,10 +146,10 @@ async def test_a_new_role_and_a_new_password_are_kept(stores: Stores) -> None:
 async def test_a_rehash_never_brings_an_old_password_back(stores: Stores) -> None:
     """It counts only for the hash that it was made from."""
     await stores.accounts.rehash_password("ben", BEN.password_hash, "stronger")
-    assert await stores.accounts.user("ben") == replace(BEN, password_hash="stronger")
+    assert await stores.accounts.get_user("ben") == replace(BEN, password_hash="stronger")
 
     await stores.accounts.rehash_password("ben", BEN.password_hash, "late")
-    assert await stores.accounts.user("ben") == replace(BEN, password_hash="stronger")
+    assert await stores.accounts.get_user("ben") == replace(BEN, password_hash="stronger")
 
 
 # Logins
@@ -158,28 +158,34 @@ async def test_a_rehash_never_brings_an_old_password_back(stores: Stores) -> Non
 async def test_a_login_says_who_somebody_is_now(stores: Stores, clock: FakeClock) -> None:
     """The role and the children are the store's, whatever they were at the login."""
     await log_in(stores, clock)
-    assert await stores.accounts.begin_login(a_login(clock, "login_m", "mia"), "token m", MIA.password_hash)
+    assert await stores.accounts.create_login(a_login(clock, "login_m", "mia"), "token m", MIA.password_hash)
 
-    assert await stores.accounts.person("ben", "login_1") == Person("ben", Role.USER, (), "login_1")
-    assert await stores.accounts.person("mia", "login_m") == Person("mia", Role.PARENT, ("ben",), "login_m")
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") == AuthenticatedUser(
+        "ben", Role.USER, (), "login_1"
+    )
+    assert await stores.accounts.get_authenticated_user("mia", "login_m") == AuthenticatedUser(
+        "mia", Role.PARENT, ("ben",), "login_m"
+    )
     await stores.accounts.set_role("mia", Role.USER)
-    assert await stores.accounts.person("mia", "login_m") == Person("mia", Role.USER, (), "login_m")
+    assert await stores.accounts.get_authenticated_user("mia", "login_m") == AuthenticatedUser(
+        "mia", Role.USER, (), "login_m"
+    )
 
 
 async def test_a_login_is_nobody_elses(stores: Stores, clock: FakeClock) -> None:
     """Name and login belong together; what is not there is None."""
     await log_in(stores, clock)
 
-    assert await stores.accounts.person("mia", "login_1") is None
-    assert await stores.accounts.person("ben", "login_2") is None
+    assert await stores.accounts.get_authenticated_user("mia", "login_1") is None
+    assert await stores.accounts.get_authenticated_user("ben", "login_2") is None
 
 
 async def test_a_login_needs_the_password_that_is_still_good(stores: Stores, clock: FakeClock) -> None:
     """It may have been changed while the old one was being checked."""
     await stores.accounts.reset_password("ben", "new hash")
 
-    assert not await stores.accounts.begin_login(a_login(clock), "token", BEN.password_hash)
-    assert await stores.accounts.person("ben", "login_1") is None
+    assert not await stores.accounts.create_login(a_login(clock), "token", BEN.password_hash)
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
 
 
 async def test_a_refresh_replaces_the_token_and_lets_the_login_last(stores: Stores, clock: FakeClock) -> None:
@@ -190,7 +196,7 @@ async def test_a_refresh_replaces_the_token_and_lets_the_login_last(stores: Stor
 
     assert await stores.accounts.refresh_login("token 1", "token 2", until) == replace(login, expires_at=until)
     clock.advance(29 * DAY_S)
-    assert await stores.accounts.person("ben", "login_1") is not None
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") is not None
     assert await stores.accounts.refresh_login("token 2", "token 3", until) is not None
 
 
@@ -205,8 +211,8 @@ async def test_a_refresh_token_that_comes_twice_ends_the_login(stores: Stores, c
 
     assert await stores.accounts.refresh_login("token 2", "token 3", until) is None
     assert await stores.accounts.refresh_login("token x", "token y", until) is None
-    assert await stores.accounts.person("ben", "login_1") is None
-    assert await stores.accounts.person("ben", "login_2") is not None
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
+    assert await stores.accounts.get_authenticated_user("ben", "login_2") is not None
 
 
 async def test_of_racing_refreshes_one_wins(
@@ -233,11 +239,11 @@ async def test_a_login_ends_when_it_is_ended_and_when_its_time_is_over(stores: S
     until = clock.now() + timedelta(days=60)
 
     await stores.accounts.end_login("login_1")
-    assert await stores.accounts.person("ben", "login_1") is None
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
     assert await stores.accounts.refresh_login("token 1", "token x", until) is None
 
     clock.advance(30 * DAY_S)
-    assert await stores.accounts.person("ben", "login_2") is None
+    assert await stores.accounts.get_authenticated_user("ben", "login_2") is None
     assert await stores.accounts.refresh_login("token 2", "token x", until) is None
 
 
@@ -248,7 +254,7 @@ async def test_a_new_password_ends_every_login(stores: Stores, clock: FakeClock)
 
     await stores.accounts.reset_password("ben", "new hash")
 
-    assert await stores.accounts.person("ben", "login_1") is None
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
     assert await stores.accounts.refresh_login("token 2", "token 3", clock.now() + timedelta(days=1)) is None
 
 
@@ -258,20 +264,20 @@ async def test_a_new_password_ends_every_login(stores: Stores, clock: FakeClock)
 async def test_credits_are_somebodys(stores: Stores, clock: FakeClock) -> None:
     """Nobody gets them who is not there."""
     with pytest.raises(UserNotFound):
-        await stores.credits.allocate(Allocation("nobody", 5, clock.now()))
+        await stores.credits.allocate_credits(Allocation("nobody", 5, clock.now()))
 
-    assert await stores.credits.balance("nobody") is None
-    assert await stores.credits.balance("mia") == Balance("mia", 0)
+    assert await stores.credits.get_balance("nobody") is None
+    assert await stores.credits.get_balance("mia") == Balance("mia", 0)
 
 
 async def test_an_allocation_stands_in_the_ledger(stores: Stores, clock: FakeClock) -> None:
     """With its notes, and the time."""
     until = clock.now() + timedelta(days=2)
-    entry = await stores.credits.allocate(Allocation("ben", 5000, clock.now(), until, "open day 🦁"))
+    entry = await stores.credits.allocate_credits(Allocation("ben", 5000, clock.now(), until, "open day 🦁"))
 
-    kept = LedgerEntry(entry.entry_id, "ben", EntryKind.ALLOCATE, 5000, clock.now(), None, "open day 🦁")
+    kept = CreditEntry(entry.entry_id, "ben", CreditEntryKind.ALLOCATE, 5000, clock.now(), None, "open day 🦁")
     assert [entry] == [kept] == await history(stores)
-    assert await stores.credits.balance("ben") == Balance("ben", 5000, until)
+    assert await stores.credits.get_balance("ben") == Balance("ben", 5000, until)
 
 
 async def test_a_turn_holds_back_what_it_may_cost_and_returns_the_rest(stores: Stores, clock: FakeClock) -> None:
@@ -350,7 +356,7 @@ async def test_credits_are_lost_at_the_edge_and_the_ledger_says_so(stores: Store
     await give(stores, clock, 10, days=1)
     clock.advance(DAY_S)
 
-    assert await stores.credits.balance("ben") == Balance("ben", 0)
+    assert await stores.credits.get_balance("ben") == Balance("ben", 0)
     with pytest.raises(InsufficientCredits):
         await stores.credits.reserve(Charge("ben", 1), "turn_1")
     await give(stores, clock, 5)
@@ -383,11 +389,11 @@ async def test_what_is_given_back_too_late_is_lost(stores: Stores, clock: FakeCl
 async def test_the_balance_names_the_next_loss(stores: Stores, clock: FakeClock) -> None:
     """The soonest of what is left; none when it stays for good."""
     await give(stores, clock, 10)
-    assert await stores.credits.balance("ben") == Balance("ben", 10)
+    assert await stores.credits.get_balance("ben") == Balance("ben", 10)
 
     await give(stores, clock, 5, days=9)
     await give(stores, clock, 5, days=3)
-    assert await stores.credits.balance("ben") == Balance("ben", 20, clock.now() + timedelta(days=3))
+    assert await stores.credits.get_balance("ben") == Balance("ben", 20, clock.now() + timedelta(days=3))
 
 
 async def test_the_ledger_is_read_page_by_page_latest_first(stores: Stores, clock: FakeClock) -> None:
@@ -396,9 +402,9 @@ async def test_the_ledger_is_read_page_by_page_latest_first(stores: Stores, cloc
         await give(stores, clock, credits)
 
     assert [credits for _, credits in await story(stores)] == list(range(1, 8))
-    assert (await stores.credits.entries("mia", 3)).items == ()
+    assert (await stores.credits.list_entries("mia", 3)).items == ()
     with pytest.raises(InvalidInput):
-        await stores.credits.entries("ben", 3, "not one of ours")
+        await stores.credits.list_entries("ben", 3, "not one of ours")
 
 
 async def test_racing_turns_never_spend_a_credit_twice(
@@ -464,8 +470,8 @@ def test_whatever_happens_the_ledger_adds_up(opens: OpensStores, played: Sequenc
         clock = FakeClock()
         with tempfile.TemporaryDirectory() as folder:
             async with opens(Path(folder), clock) as stores:
-                await stores.accounts.add_user(MIA)
-                await stores.accounts.add_user(BEN)
+                await stores.accounts.create_user(MIA)
+                await stores.accounts.create_user(BEN)
                 for number, action in enumerate(played):
                     await _act(stores, clock, action, number)
                     # An entry for what has expired comes with the next change: giving one credit is such a change.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from openapi_server.models.credits import Allocation, Charge, LedgerEntry
+from openapi_server.models.credits import Allocation, Charge, CreditEntry
 from openapi_server.models.errors import ChatError, InsufficientCredits, KeyReused, SessionNotFound, TurnRunning
 from openapi_server.models.session import IdempotencyKey, Outcome, SessionRecord
 from openapi_server.models.user import Role, User
@@ -23,7 +23,7 @@ from openapi_server.protocols import AccountStore, Clock, CreditStore, Store
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOON, SESSION_ID, TURN_ID, a_failure, a_session, a_turn, an_outcome
+from tests.examples import NOON, SESSION_ID, TURN_ID, make_failure, make_outcome, make_session, make_turn
 from tests.fakes import FakeClock
 
 OTHER_ID = "sess_of_somebody_else"
@@ -43,13 +43,13 @@ class Bank:
     credits: CreditStore
 
     async def balance(self) -> int:
-        balance = await self.credits.balance("ben")
+        balance = await self.credits.get_balance("ben")
         assert balance is not None
         return balance.credits
 
-    async def ledger(self) -> list[LedgerEntry]:
+    async def ledger(self) -> list[CreditEntry]:
         """Ben's, oldest entry first."""
-        page = await self.credits.entries("ben", 1000)
+        page = await self.credits.list_entries("ben", 1000)
         assert page.next_cursor is None
         return list(page.items)[::-1]
 
@@ -88,13 +88,13 @@ def clock() -> FakeClock:
 async def bank(opens: OpensBank, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Bank]:
     """A bank of each implementation, in which Ben has a hundred credits."""
     async with opens(tmp_path, clock) as opened:
-        assert await opened.accounts.add_user(User("ben", Role.USER, "hash of ben's", NOON))
-        await opened.credits.allocate(Allocation("ben", 100, clock.now()))
+        assert await opened.accounts.create_user(User("ben", Role.USER, "hash of ben's", NOON))
+        await opened.credits.allocate_credits(Allocation("ben", 100, clock.now()))
         yield opened
 
 
 def used(credits: int) -> Outcome:
-    return replace(an_outcome(), credits_used=credits)
+    return replace(make_outcome(), credits_used=credits)
 
 
 def a_key(body: str = "body-1") -> IdempotencyKey:
@@ -102,7 +102,7 @@ def a_key(body: str = "body-1") -> IdempotencyKey:
 
 
 def over_soon(at: datetime) -> SessionRecord:
-    return replace(a_session(at=at), ttl_s=TTL_S)
+    return replace(make_session(at=at), ttl_s=TTL_S)
 
 
 # A turn that ends
@@ -115,8 +115,8 @@ def over_soon(at: datetime) -> SessionRecord:
         (used(60), "settle", 0),
         (used(10**9), "settle", 0),
         (used(0), "refund", 60),
-        (a_failure(), "refund", 60),
-        (replace(a_failure(partial_reply="Ro"), credits_used=3), "settle", 57),
+        (make_failure(), "refund", 60),
+        (replace(make_failure(partial_reply="Ro"), credits_used=3), "settle", 57),
     ],
     ids=["answered", "used all", "used more", "used nothing", "failed", "failed in the middle"],
 )
@@ -124,7 +124,7 @@ async def test_a_turn_holds_its_charge_and_gives_back_what_it_did_not_use(
     bank: Bank, outcome: Outcome, kind: str, back: int
 ) -> None:
     """Both with the turn itself: there is no moment at which one is kept without the other."""
-    await bank.store.begin_turn(a_turn(), a_session(), charge=CHARGE)
+    await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
     assert (await bank.story(), await bank.balance()) == (HELD, 40)
 
     assert await bank.store.settle_turn(TURN_ID, outcome)
@@ -135,30 +135,30 @@ async def test_a_turn_holds_its_charge_and_gives_back_what_it_did_not_use(
 
 async def test_what_a_turn_used_is_kept_with_its_outcome(bank: Bank) -> None:
     """Whoever looks at the turn sees what it cost."""
-    await bank.store.begin_turn(a_turn(), a_session(), charge=CHARGE)
+    await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
     await bank.store.settle_turn(TURN_ID, used(25))
 
-    assert await bank.store.turn(TURN_ID) == a_turn(outcome=used(25))
+    assert await bank.store.get_turn(TURN_ID) == make_turn(outcome=used(25))
 
 
 async def test_a_turn_is_settled_and_paid_once(bank: Bank) -> None:
     """Fifty settle at once, each with another price: the outcome that is kept names the one that was paid."""
-    await bank.store.begin_turn(a_turn(), a_session(), charge=CHARGE)
+    await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
     settled = await asyncio.gather(*(bank.store.settle_turn(TURN_ID, used(n)) for n in range(RACERS)))
 
     assert sorted(settled) == [False] * (RACERS - 1) + [True]
     assert await bank.balance() == 100 - settled.index(True)
-    kept = await bank.store.turn(TURN_ID)
+    kept = await bank.store.get_turn(TURN_ID)
     assert kept is not None
     assert kept.outcome == used(settled.index(True))
 
 
 async def test_a_turn_may_begin_with_what_is_left(bank: Bank) -> None:
     """It holds that, and never costs more; the next one hears that there is nothing."""
-    await bank.store.begin_turn(a_turn(), a_session(), charge=Charge("ben", 99))
-    await bank.store.begin_turn(a_turn("turn_b", OTHER_ID), a_session(OTHER_ID), charge=CHARGE)
+    await bank.store.begin_turn(make_turn(), make_session(), charge=Charge("ben", 99))
+    await bank.store.begin_turn(make_turn("turn_b", OTHER_ID), make_session(OTHER_ID), charge=CHARGE)
     with pytest.raises(InsufficientCredits):
-        await bank.store.begin_turn(a_turn("turn_c", "sess_c"), a_session("sess_c"), charge=Charge("ben", 1))
+        await bank.store.begin_turn(make_turn("turn_c", "sess_c"), make_session("sess_c"), charge=Charge("ben", 1))
 
     await bank.store.settle_turn("turn_b", used(60))
     assert await bank.story() == [("allocate", 100), ("reserve", -99), ("reserve", -1), ("settle", 0)]
@@ -166,7 +166,7 @@ async def test_a_turn_may_begin_with_what_is_left(bank: Bank) -> None:
 
 async def test_a_turn_without_a_charge_costs_nothing(bank: Bank) -> None:
     """Whatever it says that it used."""
-    await bank.store.begin_turn(a_turn(), a_session())
+    await bank.store.begin_turn(make_turn(), make_session())
     await bank.store.settle_turn(TURN_ID, used(25))
 
     assert await bank.story() == [("allocate", 100)]
@@ -177,7 +177,7 @@ async def test_a_turn_without_a_charge_costs_nothing(bank: Bank) -> None:
 
 async def test_a_deleted_session_gives_back_what_its_running_turn_held(bank: Bank) -> None:
     """All of it, and once: the turn that goes on without a session is paid by nobody."""
-    await bank.store.begin_turn(a_turn(), a_session(), charge=CHARGE)
+    await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
     await bank.store.delete_session(SESSION_ID)
 
     assert await bank.store.settle_turn(TURN_ID, used(25)) is False
@@ -187,7 +187,7 @@ async def test_a_deleted_session_gives_back_what_its_running_turn_held(bank: Ban
 
 async def test_a_deleted_session_keeps_what_was_paid_for(bank: Bank) -> None:
     """What was said was said; the ledger remembers the turn when nothing else does."""
-    await bank.store.begin_turn(a_turn(), a_session(), charge=CHARGE)
+    await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
     await bank.store.settle_turn(TURN_ID, used(25))
     await bank.store.delete_session(SESSION_ID)
 
@@ -197,19 +197,19 @@ async def test_a_deleted_session_keeps_what_was_paid_for(bank: Bank) -> None:
 
 async def test_a_purge_gives_back_what_running_turns_held(bank: Bank, clock: FakeClock) -> None:
     """Their process died, and nobody ever came back to the session."""
-    await bank.store.begin_turn(a_turn(at=clock.now()), over_soon(clock.now()), charge=CHARGE)
+    await bank.store.begin_turn(make_turn(at=clock.now()), over_soon(clock.now()), charge=CHARGE)
     clock.advance(TTL_S)
 
-    assert await bank.store.purge_expired_sessions(10) == 1
+    assert await bank.store.delete_expired_sessions(10) == 1
     assert await bank.story() == REFUNDED
 
 
 async def test_a_session_that_makes_room_gives_back_what_its_running_turn_held(bank: Bank, clock: FakeClock) -> None:
     """Before the new turn is charged: the same credits are good for it."""
     charge = Charge("ben", 100)
-    await bank.store.begin_turn(a_turn(at=clock.now()), over_soon(clock.now()), charge=charge)
+    await bank.store.begin_turn(make_turn(at=clock.now()), over_soon(clock.now()), charge=charge)
     clock.advance(TTL_S)
-    await bank.store.begin_turn(a_turn("turn_b", at=clock.now()), over_soon(clock.now()), charge=charge)
+    await bank.store.begin_turn(make_turn("turn_b", at=clock.now()), over_soon(clock.now()), charge=charge)
 
     assert await bank.story() == [("allocate", 100), ("reserve", -100), ("refund", 100), ("reserve", -100)]
 
@@ -220,20 +220,20 @@ async def test_a_session_that_makes_room_gives_back_what_its_running_turn_held(b
 @pytest.mark.parametrize("has_ended", [False, True], ids=["while it runs", "after its end"])
 async def test_the_same_request_again_is_charged_once(bank: Bank, has_ended: bool) -> None:
     """It is the same turn, also for a caller who could not pay for another one."""
-    assert await bank.store.begin_turn(a_turn(), a_session(), [a_key()], Charge("ben", 100)) == TURN_ID
+    assert await bank.store.begin_turn(make_turn(), make_session(), [a_key()], Charge("ben", 100)) == TURN_ID
     if has_ended:
         await bank.store.settle_turn(TURN_ID, used(100))
     before = await bank.story()
 
-    again = a_turn("turn_again", OTHER_ID)
-    assert await bank.store.begin_turn(again, a_session(OTHER_ID), [a_key()], CHARGE) == TURN_ID
+    again = make_turn("turn_again", OTHER_ID)
+    assert await bank.store.begin_turn(again, make_session(OTHER_ID), [a_key()], CHARGE) == TURN_ID
     assert await bank.story() == before
 
 
 async def test_fifty_requests_with_one_key_are_charged_once(bank: Bank) -> None:
     """Whichever of them was first."""
     beginnings = [
-        bank.store.begin_turn(a_turn(f"turn_{n}", f"sess_{n}"), a_session(f"sess_{n}"), [a_key()], CHARGE)
+        bank.store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}"), make_session(f"sess_{n}"), [a_key()], CHARGE)
         for n in range(RACERS)
     ]
 
@@ -245,7 +245,7 @@ async def test_fifty_requests_with_one_key_are_charged_once(bank: Bank) -> None:
 async def test_a_refused_turn_charges_nothing(bank: Bank) -> None:
     """The session is busy or gone, or the key was for something else: the caller keeps the credits."""
     store = bank.store
-    await store.begin_turn(a_turn(), a_session(), [a_key()])
+    await store.begin_turn(make_turn(), make_session(), [a_key()])
     refusals: list[tuple[type[ChatError], str, list[IdempotencyKey]]] = [
         (TurnRunning, SESSION_ID, []),
         (SessionNotFound, OTHER_ID, []),
@@ -253,7 +253,7 @@ async def test_a_refused_turn_charges_nothing(bank: Bank) -> None:
     ]
     for error, session_id, keys in refusals:
         with pytest.raises(error):
-            await store.begin_turn(a_turn("turn_refused", session_id), None, keys, CHARGE)
+            await store.begin_turn(make_turn("turn_refused", session_id), None, keys, CHARGE)
 
     assert await bank.story() == [("allocate", 100)]
     assert await bank.balance() == 100
@@ -261,35 +261,35 @@ async def test_a_refused_turn_charges_nothing(bank: Bank) -> None:
 
 async def test_who_cannot_pay_leaves_no_trace(bank: Bank) -> None:
     """No session, no turn, no device's user, and the key is good for the same request once there are credits."""
-    await bank.store.begin_turn(a_turn("turn_before", OTHER_ID), a_session(OTHER_ID), charge=Charge("ben", 100))
-    session = replace(a_session(), handle="chat_kiosk-7")
+    await bank.store.begin_turn(make_turn("turn_before", OTHER_ID), make_session(OTHER_ID), charge=Charge("ben", 100))
+    session = replace(make_session(), handle="chat_kiosk-7")
     with pytest.raises(InsufficientCredits):
-        await bank.store.begin_turn(a_turn(), session, [a_key()], CHARGE)
+        await bank.store.begin_turn(make_turn(), session, [a_key()], CHARGE)
 
-    assert await bank.store.session(SESSION_ID) is None
-    assert await bank.store.turn(TURN_ID) is None
-    assert await bank.store.device_user(SESSION_ID) is None
-    assert [lease.turn_id for lease in await bank.store.running_turns()] == ["turn_before"]
+    assert await bank.store.get_session(SESSION_ID) is None
+    assert await bank.store.get_turn(TURN_ID) is None
+    assert await bank.store.get_device_user(SESSION_ID) is None
+    assert [lease.turn_id for lease in await bank.store.list_running_turns()] == ["turn_before"]
     await bank.store.settle_turn("turn_before", used(0))
-    assert await bank.store.begin_turn(a_turn("turn_b"), session, [a_key("body-2")], CHARGE) == "turn_b"
+    assert await bank.store.begin_turn(make_turn("turn_b"), session, [a_key("body-2")], CHARGE) == "turn_b"
 
 
 async def test_who_cannot_pay_leaves_a_session_as_it_was(bank: Bank) -> None:
     """Its count, its animal and its time are those of the turns that there were."""
-    await bank.store.begin_turn(a_turn(), a_session(), charge=Charge("ben", 100))
+    await bank.store.begin_turn(make_turn(), make_session(), charge=Charge("ben", 100))
     await bank.store.settle_turn(TURN_ID, used(100))
-    before = await bank.store.session(SESSION_ID)
-    other_animal = replace(a_turn("turn_b", at=NOON + timedelta(minutes=1)), animal_id="tiger_001")
+    before = await bank.store.get_session(SESSION_ID)
+    other_animal = replace(make_turn("turn_b", at=NOON + timedelta(minutes=1)), animal_id="tiger_001")
     with pytest.raises(InsufficientCredits):
         await bank.store.begin_turn(other_animal, None, [], CHARGE)
 
-    assert await bank.store.session(SESSION_ID) == before
+    assert await bank.store.get_session(SESSION_ID) == before
 
 
 async def test_whoever_has_no_account_cannot_pay(bank: Bank) -> None:
     """The account was deleted a moment ago."""
     with pytest.raises(InsufficientCredits):
-        await bank.store.begin_turn(a_turn(), a_session(), charge=Charge("nobody", 1))
+        await bank.store.begin_turn(make_turn(), make_session(), charge=Charge("nobody", 1))
 
 
 # Races
@@ -304,13 +304,13 @@ async def test_of_two_hundred_turns_no_credit_is_spent_twice(
         names = [f"turn_{n}" for n in range(200)]
         charge = Charge("ben", 3)
         racing = [
-            sides[n % 2].store.begin_turn(a_turn(name, f"sess_{n}"), a_session(f"sess_{n}"), charge=charge)
+            sides[n % 2].store.begin_turn(make_turn(name, f"sess_{n}"), make_session(f"sess_{n}"), charge=charge)
             for n, name in enumerate(names)
         ]
         begun = [turn_id for turn_id in await asyncio.gather(*racing, return_exceptions=True) if turn_id in names]
         assert len(begun) == 34
         assert await bank.balance() == 0
-        assert len((await bank.store.sessions_of("cookie:mia", 200)).items) == 34
+        assert len((await bank.store.list_sessions("cookie:mia", 200)).items) == 34
         # Both processes settle each of them, as after a crash that was none.
         await asyncio.gather(*(side.store.settle_turn(str(name), used(1)) for name in begun for side in sides))
 
@@ -322,7 +322,7 @@ async def test_of_two_hundred_turns_no_credit_is_spent_twice(
 async def test_a_session_that_is_deleted_while_its_turn_is_settled_gives_back_once(bank: Bank) -> None:
     """Whoever comes first decides what it cost; the other one changes nothing."""
     for n in range(20):
-        await bank.store.begin_turn(a_turn(f"turn_{n}"), a_session(), charge=CHARGE)
+        await bank.store.begin_turn(make_turn(f"turn_{n}"), make_session(), charge=CHARGE)
         before = await bank.balance()
         is_settled, _ = await asyncio.gather(
             bank.store.settle_turn(f"turn_{n}", used(1)), bank.store.delete_session(SESSION_ID)

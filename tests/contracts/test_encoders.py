@@ -16,26 +16,33 @@ import pytest
 from hypothesis import example, given, settings
 
 from openapi_server import wire
-from openapi_server.devtools.check.checker import CONTRACTS as CHECKED_CONTRACTS
+from openapi_server.devtools.check.checker import PROBES as CHECKED_CONTRACTS
 from openapi_server.devtools.check.findings import Violation
-from openapi_server.devtools.check.streams import Event, StreamRules, check_bytes, check_ids, check_progress, events_of
+from openapi_server.devtools.check.streams import (
+    SseEvent,
+    StreamRules,
+    check_bytes,
+    check_ids,
+    check_progress,
+    parse_events,
+)
 from openapi_server.models.turn import Chunk, Completed, Entry, Stage, TurnEvent
 from openapi_server.spec import load_spec
 from openapi_server.wire.contracts import CONTRACTS
-from openapi_server.wire.sse import Contract, retry_line
-from tests.examples import EVENTS, TURN_ID, numbered
-from tests.narrations import NARRATIONS, Telling, tellings
+from openapi_server.wire.sse import Contract, encode_retry
+from tests.examples import EVENTS, TURN_ID, number_events
+from tests.narrations import TURN_SCRIPTS, TurnScript, turn_scripts
 
 each_contract = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
-each_narration = pytest.mark.parametrize("telling", NARRATIONS.values(), ids=NARRATIONS.keys())
-any_telling = given(telling=tellings)
+each_narration = pytest.mark.parametrize("telling", TURN_SCRIPTS.values(), ids=TURN_SCRIPTS.keys())
+any_telling = given(telling=turn_scripts)
 modestly = settings(max_examples=30, deadline=None)
 
 
 @cache
 def rules_of(contract: Contract) -> StreamRules:
     operation = CONTRACTS[contract]
-    return StreamRules.of(load_spec(), operation.path, operation.method)
+    return StreamRules.from_spec(load_spec(), operation.path, operation.method)
 
 
 @dataclass(frozen=True)
@@ -51,23 +58,23 @@ class Recorded:
 
     @property
     def entries(self) -> list[Entry]:
-        return numbered(self.events)
+        return number_events(self.events)
 
     def raw(self, after: int = 0, until: int | None = None) -> bytes:
         """The bytes of the entries behind `after`, up to and with `until`."""
-        return self.contract.join(self.entries[after:until])
+        return self.contract.encode_entries(self.entries[after:until])
 
     def stream(self, after: int = 0, until: int | None = None) -> bytes:
         """The same, as an answer sends it."""
-        return retry_line().encode() + self.raw(after, until)
+        return encode_retry().encode() + self.raw(after, until)
 
     def text(self, after: int = 0, until: int | None = None) -> str:
         """The reply as far as the contract tells it there."""
-        return rules_of(self.contract).text_of(events_of(self.raw(after, until)))
+        return rules_of(self.contract).join_text(parse_events(self.raw(after, until)))
 
 
-def recorded(contract: Contract, telling: Telling) -> Recorded:
-    return Recorded(contract, telling.events())
+def recorded(contract: Contract, telling: TurnScript) -> Recorded:
+    return Recorded(contract, telling.build_events())
 
 
 # Each of them
@@ -75,7 +82,7 @@ def recorded(contract: Contract, telling: Telling) -> Recorded:
 
 @each_contract
 @each_narration
-def test_every_kind_of_turn_is_a_stream_of_the_contract(contract: Contract, telling: Telling) -> None:
+def test_every_kind_of_turn_is_a_stream_of_the_contract(contract: Contract, telling: TurnScript) -> None:
     """Its bytes, its events and their order are those of `openapi.yaml`, with one end, the last event."""
     assert_is_whole_stream(recorded(contract, telling))
 
@@ -83,7 +90,7 @@ def test_every_kind_of_turn_is_a_stream_of_the_contract(contract: Contract, tell
 @each_contract
 @modestly
 @any_telling
-def test_any_turn_is_a_stream_of_the_contract(contract: Contract, telling: Telling) -> None:
+def test_any_turn_is_a_stream_of_the_contract(contract: Contract, telling: TurnScript) -> None:
     """Whatever was said, found, stopped or broken, and after however many steps."""
     assert_is_whole_stream(recorded(contract, telling))
 
@@ -91,7 +98,7 @@ def test_any_turn_is_a_stream_of_the_contract(contract: Contract, telling: Telli
 def assert_is_whole_stream(turn: Recorded) -> None:
     rules, raw = rules_of(turn.contract), turn.stream()
     check_bytes(raw)
-    events = events_of(raw)
+    events = parse_events(raw)
     rules.check_events(events)
     rules.check_order(events)
     check_progress(events)
@@ -100,9 +107,9 @@ def assert_is_whole_stream(turn: Recorded) -> None:
 
 @each_contract
 @modestly
-@example(telling=NARRATIONS["answered"])
+@example(telling=TURN_SCRIPTS["answered"])
 @any_telling
-def test_a_resumed_stream_is_the_rest_of_the_whole_one(contract: Contract, telling: Telling) -> None:
+def test_a_resumed_stream_is_the_rest_of_the_whole_one(contract: Contract, telling: TurnScript) -> None:
     """Behind every entry: the same bytes, in an order that the contract allows, no text lost and none twice."""
     turn = recorded(contract, telling)
     rules, whole, text = rules_of(contract), turn.raw(), turn.text()
@@ -112,36 +119,36 @@ def test_a_resumed_stream_is_the_rest_of_the_whole_one(contract: Contract, telli
         assert before + rest == whole
         assert turn.text(until=after) + turn.text(after) == text
         if 0 < after < turn.length:
-            rules.check_order(events_of(rest), is_resumed=True)
+            rules.check_order(parse_events(rest), is_resumed=True)
 
 
 @each_contract
 @modestly
-@example(telling=NARRATIONS["answered"])
+@example(telling=TURN_SCRIPTS["answered"])
 @any_telling
-def test_whichever_event_a_reader_came_to_its_last_id_leads_on(contract: Contract, telling: Telling) -> None:
+def test_whichever_event_a_reader_came_to_its_last_id_leads_on(contract: Contract, telling: TurnScript) -> None:
     """Also in the middle of an entry that makes several events: the resumed stream begins with the first of them."""
     turn = recorded(contract, telling)
-    events = events_of(turn.raw())
+    events = parse_events(turn.raw())
 
     for place in range(1, len(events) + 1):
         numbered_ones = [event for event in events[:place] if event.id is not None]
         kept = events[: events.index(numbered_ones[-1]) + 1] if numbered_ones else []
         after = numbered_ones[-1].seq if numbered_ones else 0
-        assert kept + events_of(turn.raw(after)) == events
+        assert kept + parse_events(turn.raw(after)) == events
 
 
 @each_contract
 @modestly
 @any_telling
-def test_an_entrys_last_frame_has_its_id_and_no_other_has_one(contract: Contract, telling: Telling) -> None:
+def test_an_entrys_last_frame_has_its_id_and_no_other_has_one(contract: Contract, telling: TurnScript) -> None:
     """So a resume never splits an entry, and ids rise by themselves; what a contract has no word for leaves a gap."""
     turn = recorded(contract, telling)
 
     for entry in turn.entries:
         ids = [frame.id for frame in contract.encode(entry)]
         assert ids == [None] * (len(ids) - 1) + [entry.id] * bool(ids)
-    events = events_of(turn.raw())
+    events = parse_events(turn.raw())
     check_ids(events, TURN_ID)
     assert events[-1].id == turn.entries[-1].id
 
@@ -149,45 +156,45 @@ def test_an_entrys_last_frame_has_its_id_and_no_other_has_one(contract: Contract
 @each_contract
 @modestly
 @any_telling
-def test_encoding_is_pure(contract: Contract, telling: Telling) -> None:
+def test_encoding_is_pure(contract: Contract, telling: TurnScript) -> None:
     """In this process or the next, before and after: the same frames, and the bytes are theirs."""
     turn = recorded(contract, telling)
 
     for entry, again in zip(turn.entries, turn.entries, strict=True):
         frames = list(contract.encode(entry))
         assert frames == list(contract.encode(entry)) == list(contract.encode(again))
-        assert contract.bytes_of(entry) == contract.bytes_of(entry) == "".join(f.text for f in frames).encode()
+        assert contract.encode_entry(entry) == contract.encode_entry(entry) == "".join(f.text for f in frames).encode()
 
 
 @each_contract
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_every_type_of_entry_is_accepted(contract: Contract, event: TurnEvent) -> None:
     """A contract that has no word for one says nothing; every ending has its words in every contract."""
-    frames = list(contract.encode(Entry(TURN_ID, 7, numbered([event])[0].at, event)))
+    frames = list(contract.encode(Entry(TURN_ID, 7, number_events([event])[0].at, event)))
 
     assert frames or not event.is_terminal
 
 
 @each_contract
 @each_narration
-def test_heartbeats_may_come_between_any_two_entries(contract: Contract, telling: Telling) -> None:
+def test_heartbeats_may_come_between_any_two_entries(contract: Contract, telling: TurnScript) -> None:
     """In any stage of the turn, and before it has one: they carry no id, and the other events stay as they were."""
     turn = recorded(contract, telling)
     beats = [contract.heartbeat(stage, 15_000 * place) for place, stage in enumerate([None, *Stage])]
-    beating = "".join(beats).encode().join([contract.bytes_of(entry) for entry in turn.entries])
-    raw, rules = retry_line().encode() + beating, rules_of(contract)
+    beating = "".join(beats).encode().join([contract.encode_entry(entry) for entry in turn.entries])
+    raw, rules = encode_retry().encode() + beating, rules_of(contract)
 
     check_bytes(raw)
-    events = events_of(raw)
+    events = parse_events(raw)
     rules.check_events(events)
     rules.check_order(events)
-    beaten = events_of("".join(beats).encode())
+    beaten = parse_events("".join(beats).encode())
     assert [event.id for event in beaten] == [None] * len(beaten)
-    assert without(events, beaten) == events_of(turn.raw())
-    assert rules.text_of(events) == turn.text()
+    assert without(events, beaten) == parse_events(turn.raw())
+    assert rules.join_text(events) == turn.text()
 
 
-def without(events: Sequence[Event], beaten: Sequence[Event]) -> list[Event]:
+def without(events: Sequence[SseEvent], beaten: Sequence[SseEvent]) -> list[SseEvent]:
     return [event for event in events if event not in beaten]
 
 
@@ -195,19 +202,19 @@ def without(events: Sequence[Event], beaten: Sequence[Event]) -> list[Event]:
 
 
 @each_narration
-def test_one_log_is_the_same_text_in_every_contract(telling: Telling) -> None:
+def test_one_log_is_the_same_text_in_every_contract(telling: TurnScript) -> None:
     """At every resume point: whoever changes the contract in the middle of a turn still has the reply, once."""
     assert_tell_the_same(telling)
 
 
 @modestly
 @any_telling
-def test_any_log_is_the_same_text_in_every_contract(telling: Telling) -> None:
+def test_any_log_is_the_same_text_in_every_contract(telling: TurnScript) -> None:
     """To the character, whatever was said. Contracts that only show whole replies show none of a broken one."""
     assert_tell_the_same(telling)
 
 
-def assert_tell_the_same(telling: Telling) -> None:
+def assert_tell_the_same(telling: TurnScript) -> None:
     turns = [recorded(contract, telling) for contract in CONTRACTS]
     events = turns[0].events
     ending = events[-1]
@@ -252,7 +259,7 @@ def test_the_checker_looks_where_the_registry_says() -> None:
 @each_contract
 def test_the_rules_notice_a_stream_that_is_not_the_contracts(contract: Contract) -> None:
     """An end that comes twice, or not at all, is no stream; a rule that lets it pass proves nothing."""
-    turn = recorded(contract, Telling())
+    turn = recorded(contract, TurnScript())
     twice = replace(turn, events=[*turn.events, turn.events[-1]])
 
     for broken in (twice, replace(turn, events=turn.events[:-1])):

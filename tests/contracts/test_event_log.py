@@ -43,8 +43,8 @@ def chunks(count: int, first: int = 1) -> list[TurnEvent]:
     return [Chunk(index, f"piece {index} ") for index in range(first, first + count)]
 
 
-async def tail_of(log: EventLog, turn_id: str = TURN_ID, after: int = 0) -> Tail:
-    tail = await log.tail(turn_id, after)
+async def open_tail(log: EventLog, turn_id: str = TURN_ID, after: int = 0) -> Tail:
+    tail = await log.open_tail(turn_id, after)
     assert tail is not None
     return tail
 
@@ -58,8 +58,8 @@ async def drain(tail: Tail) -> list[Entry]:
     return got
 
 
-async def known(log: EventLog, turn_id: str = TURN_ID) -> Sequence[Entry]:
-    entries = await log.entries(turn_id)
+async def list_entries(log: EventLog, turn_id: str = TURN_ID) -> Sequence[Entry]:
+    entries = await log.list_entries(turn_id)
     assert entries is not None
     return entries
 
@@ -70,7 +70,7 @@ async def until_waiting() -> None:
         await asyncio.sleep(0)
 
 
-def seqs(entries: Sequence[Entry]) -> list[int]:
+def list_seqs(entries: Sequence[Entry]) -> list[int]:
     return [entry.seq for entry in entries]
 
 
@@ -81,24 +81,24 @@ async def test_entries_are_numbered_from_one_without_a_gap(open_log: OpensLog) -
     """Over however many appends, with the turn's id and the time of the append."""
     clock = FakeClock()
     async with open_log(clock) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         first = await log.append(TURN_ID, [STARTED, *chunks(2)])
         clock.advance(1.5)
         second = await log.append(TURN_ID, [COMPLETED])
 
         assert [entry.id for entry in [*first, *second]] == [f"{TURN_ID}-{seq}" for seq in (1, 2, 3, 4)]
         assert (second[0].at - first[0].at).total_seconds() == 1.5
-        assert list(await known(log)) == [*first, *second]
+        assert list(await list_entries(log)) == [*first, *second]
 
 
 async def test_a_new_log_is_empty_and_not_missing(open_log: OpensLog) -> None:
     """ "Nothing yet" is not "never heard of it"."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
 
-        assert list(await known(log)) == []
-        assert await log.entries(OTHER_ID) is None
-        assert await log.tail(OTHER_ID) is None
+        assert list(await list_entries(log)) == []
+        assert await log.list_entries(OTHER_ID) is None
+        assert await log.open_tail(OTHER_ID) is None
 
 
 @settings(max_examples=30)
@@ -108,33 +108,33 @@ async def test_every_kind_of_event_comes_back_as_it_was(
 ) -> None:
     """A log that keeps bytes must bring back equal values."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         await log.append(TURN_ID, [STARTED, *middle])
         await log.append(TURN_ID, [ending])
 
-        assert [entry.event for entry in await drain(await tail_of(log))] == [STARTED, *middle, ending]
-        assert [entry.event for entry in await known(log)] == [STARTED, *middle, ending]
+        assert [entry.event for entry in await drain(await open_tail(log))] == [STARTED, *middle, ending]
+        assert [entry.event for entry in await list_entries(log)] == [STARTED, *middle, ending]
 
 
 async def test_one_turn_is_never_seen_in_another(open_log: OpensLog) -> None:
     """Neither in its entries nor by its readers."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
-        await log.open(OTHER_ID)
-        reader = await tail_of(log)
+        await log.create(TURN_ID)
+        await log.create(OTHER_ID)
+        reader = await open_tail(log)
         await log.append(OTHER_ID, [STARTED, COMPLETED])
 
         assert not await reader.read(AT_ONCE_S)
         assert not reader.is_over
-        assert list(await known(log)) == []
+        assert list(await list_entries(log)) == []
 
 
 async def test_a_turn_has_one_log_ever(open_log: OpensLog) -> None:
     """A second one would use its ids again."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         with pytest.raises(ValueError, match="one log"):
-            await log.open(TURN_ID)
+            await log.create(TURN_ID)
 
 
 @pytest.mark.parametrize("ending", [COMPLETED, FAILED], ids=["completed", "failed"])
@@ -146,12 +146,12 @@ async def test_after_the_terminal_event_every_append_is_refused(
 ) -> None:
     """Whoever comes late leaves no trace."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         await log.append(TURN_ID, [STARTED, ending])
 
         with pytest.raises(LogClosed):
             await log.append(TURN_ID, late)
-        assert [entry.event for entry in await known(log)] == [STARTED, ending]
+        assert [entry.event for entry in await list_entries(log)] == [STARTED, ending]
 
 
 async def test_an_append_to_no_log_is_refused(open_log: OpensLog) -> None:
@@ -159,32 +159,32 @@ async def test_an_append_to_no_log_is_refused(open_log: OpensLog) -> None:
     async with open_log(FakeClock()) as log:
         with pytest.raises(LogClosed):
             await log.append(TURN_ID, [STARTED])
-        assert await log.entries(TURN_ID) is None
+        assert await log.list_entries(TURN_ID) is None
 
 
 async def test_of_fifty_who_end_a_turn_one_succeeds(open_log: OpensLog) -> None:
     """The reply, the deadline and the drain may come together; the end happens once."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         results = await asyncio.gather(
             *(log.append(TURN_ID, [COMPLETED if n % 2 else FAILED]) for n in range(50)), return_exceptions=True
         )
 
         assert sum(isinstance(result, LogClosed) for result in results) == 49
-        assert len(await known(log)) == 1
+        assert len(await list_entries(log)) == 1
 
 
 async def test_what_is_appended_together_stays_together(open_log: OpensLog) -> None:
     """One step: nobody's events come in between."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         batches = [chunks(3, first=100 * n) for n in range(1, 30)]
         appended = await asyncio.gather(*(log.append(TURN_ID, batch) for batch in batches))
 
         for batch, entries in zip(batches, appended, strict=True):
             assert [entry.event for entry in entries] == batch
-            assert seqs(entries) == list(range(entries[0].seq, entries[0].seq + 3))
-        assert seqs(await known(log)) == list(range(1, 88))
+            assert list_seqs(entries) == list(range(entries[0].seq, entries[0].seq + 3))
+        assert list_seqs(await list_entries(log)) == list(range(1, 88))
 
 
 # Reading
@@ -235,7 +235,7 @@ async def test_no_gap_no_repeat_one_end_wherever_a_reader_joins(
 ) -> None:
     """Random appends and random readers; each gets every entry behind its place exactly once, then the end."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         written: list[Entry] = []
         readers: list[Reader] = []
         for step in script:
@@ -243,7 +243,7 @@ async def test_no_gap_no_repeat_one_end_wherever_a_reader_joins(
                 written += await log.append(TURN_ID, chunks(step.count, first=len(written) + 1))
             elif isinstance(step, Attach):
                 after = int(step.share * len(written))
-                readers.append(Reader(await tail_of(log, after=after), after))
+                readers.append(Reader(await open_tail(log, after=after), after))
             elif readers:
                 reader = readers[step.reader % len(readers)]
                 if isinstance(step, Read):
@@ -280,7 +280,7 @@ async def test_history_hands_over_to_live_without_a_gap(
 ) -> None:
     """Writer and readers run at once; each reader joins at a moment and a place of its own."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
 
         async def write() -> None:
             for count, pauses in batches:
@@ -292,67 +292,69 @@ async def test_history_hands_over_to_live_without_a_gap(
         async def read(pauses: int, share: float) -> tuple[int, list[Entry]]:
             for _ in range(pauses):
                 await asyncio.sleep(0)
-            after = int(share * len(await known(log)))
-            return after, await drain(await tail_of(log, after=after))
+            after = int(share * len(await list_entries(log)))
+            return after, await drain(await open_tail(log, after=after))
 
         writing = asyncio.ensure_future(write())
         read_by_each = await asyncio.gather(*(read(*join) for join in joins))
         await writing
 
         last = 1 + sum(count for count, _ in batches)
-        assert [seqs(got) for _, got in read_by_each] == [list(range(after + 1, last + 1)) for after, _ in read_by_each]
+        assert [list_seqs(got) for _, got in read_by_each] == [
+            list(range(after + 1, last + 1)) for after, _ in read_by_each
+        ]
 
 
 async def test_who_found_the_news_before_it_was_woken_does_not_take_the_call_for_silence(open_log: OpensLog) -> None:
     """A late wake-up is no timeout: the next read waits for what is new, and a stream sends no heartbeat too early."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
-        reader = await tail_of(log)
+        await log.create(TURN_ID)
+        reader = await open_tail(log)
         await log.append(TURN_ID, [STARTED])
-        assert seqs(await reader.read(PATIENCE_S)) == [1]
+        assert list_seqs(await reader.read(PATIENCE_S)) == [1]
 
         waiting = asyncio.ensure_future(reader.read(PATIENCE_S))
         for _ in range(5):
             await asyncio.sleep(0)
         assert not waiting.done()
         await log.append(TURN_ID, [COMPLETED])
-        assert seqs(await waiting) == [2]
+        assert list_seqs(await waiting) == [2]
 
 
 async def test_no_data_yet_is_not_the_end(open_log: OpensLog) -> None:
     """Silence is an empty answer after the wait; the end is a claim of its own, made with the last entry."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
-        reader = await tail_of(log)
+        await log.create(TURN_ID)
+        reader = await open_tail(log)
 
-        assert (seqs(await reader.read(0.001)), reader.is_over) == ([], False)
+        assert (list_seqs(await reader.read(0.001)), reader.is_over) == ([], False)
         await log.append(TURN_ID, [STARTED])
-        assert (seqs(await reader.read(PATIENCE_S)), reader.is_over) == ([1], False)
-        assert (seqs(await reader.read(AT_ONCE_S)), reader.is_over) == ([], False)
+        assert (list_seqs(await reader.read(PATIENCE_S)), reader.is_over) == ([1], False)
+        assert (list_seqs(await reader.read(AT_ONCE_S)), reader.is_over) == ([], False)
         await log.append(TURN_ID, [COMPLETED])
         assert not reader.is_over
-        assert (seqs(await reader.read(PATIENCE_S)), reader.is_over) == ([2], True)
+        assert (list_seqs(await reader.read(PATIENCE_S)), reader.is_over) == ([2], True)
 
 
 async def test_news_wakes_a_waiting_reader(open_log: OpensLog) -> None:
     """All waiting readers, at once, long before their wait is over."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
-        waiting = [asyncio.ensure_future((await tail_of(log)).read(60)) for _ in range(20)]
+        await log.create(TURN_ID)
+        waiting = [asyncio.ensure_future((await open_tail(log)).read(60)) for _ in range(20)]
         await until_waiting()
         assert not any(task.done() for task in waiting)
 
         await log.append(TURN_ID, [STARTED])
         async with asyncio.timeout(PATIENCE_S):
-            assert [seqs(entries) for entries in await asyncio.gather(*waiting)] == [[1]] * 20
+            assert [list_seqs(entries) for entries in await asyncio.gather(*waiting)] == [[1]] * 20
 
 
 async def test_a_reader_behind_the_last_entry_of_a_finished_turn_is_over_at_once(open_log: OpensLog) -> None:
     """It has everything already: there is nothing to wait for."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         await log.append(TURN_ID, [STARTED, COMPLETED])
-        reader = await tail_of(log, after=2)
+        reader = await open_tail(log, after=2)
 
         assert reader.is_over
         async with asyncio.timeout(PATIENCE_S):
@@ -364,18 +366,18 @@ async def test_a_finished_turn_is_replayed_from_any_place(open_log: OpensLog, af
     """The rest, then the end."""
     turn = [*(event for event in EVENTS if not event.is_terminal), COMPLETED]
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         await log.append(TURN_ID, turn)
 
-        assert seqs(await drain(await tail_of(log, after=after))) == list(range(after + 1, len(turn) + 1))
+        assert list_seqs(await drain(await open_tail(log, after=after))) == list(range(after + 1, len(turn) + 1))
 
 
 @pytest.mark.parametrize("is_news_first", [False, True], ids=["before the news", "as the news comes"])
 async def test_a_read_that_is_cancelled_loses_nothing(open_log: OpensLog, is_news_first: bool) -> None:
     """The next read of the same reader goes on where the last one that answered ended."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
-        reader = await tail_of(log)
+        await log.create(TURN_ID)
+        reader = await open_tail(log)
         waiting = asyncio.ensure_future(reader.read(60))
         await until_waiting()
 
@@ -388,34 +390,34 @@ async def test_a_read_that_is_cancelled_loses_nothing(open_log: OpensLog, is_new
             await log.append(TURN_ID, [STARTED])
         await log.append(TURN_ID, [COMPLETED])
 
-        assert seqs(got + await drain(reader)) == [1, 2]
+        assert list_seqs(got + await drain(reader)) == [1, 2]
 
 
 async def test_a_slow_reader_never_delays_the_writer(open_log: OpensLog) -> None:
     """Five hundred that never read cost the writer nothing, and each still finds everything later."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
-        asleep = [await tail_of(log) for _ in range(500)]
-        quick = asyncio.ensure_future(drain(await tail_of(log)))
+        await log.create(TURN_ID)
+        asleep = [await open_tail(log) for _ in range(500)]
+        quick = asyncio.ensure_future(drain(await open_tail(log)))
         async with asyncio.timeout(PATIENCE_S):
             for index in range(1, 1001):
                 await log.append(TURN_ID, [Chunk(index, "Ro")])
             await log.append(TURN_ID, [COMPLETED])
 
-        assert seqs(await quick) == seqs(await drain(asleep[0])) == list(range(1, 1002))
+        assert list_seqs(await quick) == list_seqs(await drain(asleep[0])) == list(range(1, 1002))
 
 
 async def test_readers_come_and_go_without_a_trace(open_log: OpensLog) -> None:
     """Leaving twice is harmless, and the others read on."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
-        stays, leaves = await tail_of(log), await tail_of(log)
+        await log.create(TURN_ID)
+        stays, leaves = await open_tail(log), await open_tail(log)
         leaves.close()
         leaves.close()
         await log.append(TURN_ID, [STARTED, COMPLETED])
         leaves.close()
 
-        assert seqs(await drain(stays)) == [1, 2]
+        assert list_seqs(await drain(stays)) == [1, 2]
 
 
 # Forgetting
@@ -424,13 +426,13 @@ async def test_readers_come_and_go_without_a_trace(open_log: OpensLog) -> None:
 async def test_dropping_a_log_wakes_its_readers_and_tells_them_that_it_is_over(open_log: OpensLog) -> None:
     """The session was deleted: nobody waits for a word that will never come."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         await log.append(TURN_ID, [STARTED])
-        readers = [await tail_of(log, after=1) for _ in range(3)]
+        readers = [await open_tail(log, after=1) for _ in range(3)]
         waiting = [asyncio.ensure_future(reader.read(60)) for reader in readers]
         await until_waiting()
 
-        await log.drop(TURN_ID)
+        await log.delete(TURN_ID)
         async with asyncio.timeout(PATIENCE_S):
             assert [list(entries) for entries in await asyncio.gather(*waiting)] == [[]] * 3
         assert all(reader.is_over for reader in readers)
@@ -440,13 +442,13 @@ async def test_dropping_a_log_wakes_its_readers_and_tells_them_that_it_is_over(o
 async def test_a_dropped_log_is_gone(open_log: OpensLog, events: list[TurnEvent]) -> None:
     """No entry, no reader, no further append; dropping it again is no error."""
     async with open_log(FakeClock()) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         await log.append(TURN_ID, events)
-        await log.drop(TURN_ID)
-        await log.drop(TURN_ID)
+        await log.delete(TURN_ID)
+        await log.delete(TURN_ID)
 
-        assert await log.entries(TURN_ID) is None
-        assert await log.tail(TURN_ID) is None
+        assert await log.list_entries(TURN_ID) is None
+        assert await log.open_tail(TURN_ID) is None
         with pytest.raises(LogClosed):
             await log.append(TURN_ID, [COMPLETED])
 
@@ -455,44 +457,44 @@ async def test_a_finished_turn_is_forgotten_when_its_window_is_over(open_log: Op
     """It can be replayed to the last second of the window, counted from its end."""
     clock = FakeClock()
     async with open_log(clock) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         await log.append(TURN_ID, [STARTED])
         clock.advance(WINDOW_S)
         await log.append(TURN_ID, [COMPLETED])
 
         clock.advance(WINDOW_S - 1)
-        assert seqs(await drain(await tail_of(log))) == [1, 2]
+        assert list_seqs(await drain(await open_tail(log))) == [1, 2]
         clock.advance(1)
-        assert await log.entries(TURN_ID) is None
-        assert await log.tail(TURN_ID) is None
+        assert await log.list_entries(TURN_ID) is None
+        assert await log.open_tail(TURN_ID) is None
 
 
 async def test_a_running_turn_is_never_forgotten(open_log: OpensLog) -> None:
     """However long it takes: its writer and its readers still need it."""
     clock = FakeClock()
     async with open_log(clock, max_turns=1) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         await log.append(TURN_ID, [STARTED])
         for n in range(5):
-            await log.open(f"turn_{n}")
+            await log.create(f"turn_{n}")
             await log.append(f"turn_{n}", [COMPLETED])
             clock.advance(WINDOW_S * 2)
 
         await log.append(TURN_ID, [COMPLETED])
-        assert seqs(await drain(await tail_of(log))) == [1, 2]
+        assert list_seqs(await drain(await open_tail(log))) == [1, 2]
 
 
 async def test_a_reader_that_is_still_there_finishes_a_forgotten_turn(open_log: OpensLog) -> None:
     """Only newcomers find it gone."""
     clock = FakeClock()
     async with open_log(clock) as log:
-        await log.open(TURN_ID)
-        reader = await tail_of(log)
+        await log.create(TURN_ID)
+        reader = await open_tail(log)
         await log.append(TURN_ID, [STARTED, COMPLETED])
         clock.advance(WINDOW_S)
-        assert await log.tail(TURN_ID) is None
+        assert await log.open_tail(TURN_ID) is None
 
-        assert seqs(await drain(reader)) == [1, 2]
+        assert list_seqs(await drain(reader)) == [1, 2]
 
 
 async def test_beyond_the_limit_the_turn_that_ended_first_goes_first(open_log: OpensLog) -> None:
@@ -500,11 +502,11 @@ async def test_beyond_the_limit_the_turn_that_ended_first_goes_first(open_log: O
     async with open_log(FakeClock(), max_turns=2) as log:
         names = ["turn_a", "turn_b", "turn_c", "turn_running"]
         for name in names:
-            await log.open(name)
+            await log.create(name)
         for name in ("turn_c", "turn_a", "turn_b"):
             await log.append(name, [COMPLETED])
 
-        kept = [name for name in names if await log.entries(name) is not None]
+        kept = [name for name in names if await log.list_entries(name) is not None]
         assert kept == ["turn_a", "turn_b", "turn_running"]
 
 
@@ -512,7 +514,7 @@ async def test_times_are_those_of_the_clock(open_log: OpensLog) -> None:
     """In UTC, as the entries' readers expect."""
     clock = FakeClock()
     async with open_log(clock) as log:
-        await log.open(TURN_ID)
+        await log.create(TURN_ID)
         (entry,) = await log.append(TURN_ID, [STARTED])
 
         assert entry.at == clock.now()

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from openapi_server.models.audit import NOBODY, Actor, AuditEntry, Deed
+from openapi_server.models.audit import ERASED_NAME, Actor, AuditAction, AuditEntry
 from openapi_server.models.credits import Allocation, Charge
 from openapi_server.models.errors import SessionNotFound
-from openapi_server.models.personal_data import Dossier, Erased, Subject
+from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
 from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Page
 from openapi_server.models.user import Login, Role, User
-from openapi_server.protocols import AccountStore, AuditTrail, Clock, CreditStore, PrivacyStore, Store
+from openapi_server.protocols import AccountStore, AuditTrail, Clock, CreditStore, PersonalDataStore, Store
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.audit import SqliteAudit
 from openapi_server.storage.sqlite.credits import SqliteCredits
-from openapi_server.storage.sqlite.personal_data import SqlitePrivacy
+from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOTEBOOK, SESSION_ID, TURN_ID, a_session, a_turn, an_outcome
+from tests.examples import NOTEBOOK, SESSION_ID, TURN_ID, make_outcome, make_session, make_turn
 from tests.fakes import FakeClock
 
 DAY_S = 86_400
@@ -38,7 +38,7 @@ class Place:
     """One place where things are kept, seen from all its sides."""
 
     store: Store
-    privacy: PrivacyStore
+    privacy: PersonalDataStore
     audit: AuditTrail
     accounts: AccountStore
     credits: CreditStore
@@ -53,7 +53,7 @@ async def sqlite_place(folder: Path, clock: Clock) -> AsyncIterator[Place]:
     try:
         yield Place(
             store,
-            SqlitePrivacy(store.connections, clock, KEPT),
+            SqlitePersonalData(store.connections, clock, KEPT),
             SqliteAudit(store.connections),
             SqliteAccounts(store.connections, clock),
             SqliteCredits(store.connections, clock),
@@ -82,16 +82,16 @@ async def talk(
     place: Place, at: datetime, *messages: str, session_id: str = SESSION_ID, owner: str | None = VISITOR
 ) -> None:
     """A session of ten years, in which each message is answered when it is said."""
-    if await place.store.session(session_id) is None:
-        await place.store.create_session(replace(a_session(session_id, owner=owner, at=at), ttl_s=3650 * DAY_S))
+    if await place.store.get_session(session_id) is None:
+        await place.store.create_session(replace(make_session(session_id, owner=owner, at=at), ttl_s=3650 * DAY_S))
     for message in messages:
         turn_id = f"turn_{session_id}_{message}"
-        await place.store.begin_turn(a_turn(turn_id, session_id, message=message, at=at))
-        await place.store.settle_turn(turn_id, an_outcome(f"{message}? Roar!", at=at, sources=(NOTEBOOK,)))
+        await place.store.begin_turn(make_turn(turn_id, session_id, message=message, at=at))
+        await place.store.settle_turn(turn_id, make_outcome(f"{message}? Roar!", at=at, sources=(NOTEBOOK,)))
 
 
 async def said_in(place: Place, session_id: str = SESSION_ID) -> list[str]:
-    return [turn.message for turn in (await place.store.turns_of(session_id, 100)).items]
+    return [turn.message for turn in (await place.store.list_turns(session_id, 100)).items]
 
 
 # What is too old
@@ -107,10 +107,10 @@ async def test_what_was_said_is_gone_after_its_days_though_its_session_goes_on(p
 
     clock.advance(0.001)
     assert await said_in(place) == ["young"]
-    assert await place.store.turn(f"turn_{SESSION_ID}_old") is None
-    assert [turn.message for turn in await place.store.latest_turns(SESSION_ID, 10)] == ["young"]
-    assert [turn.message for turn in (await place.store.turns_of_owner(VISITOR, 10)).items] == ["young"]
-    assert [turn.message for turn in (await place.store.turns_of_owner(None, 10)).items] == ["young"]
+    assert await place.store.get_turn(f"turn_{SESSION_ID}_old") is None
+    assert [turn.message for turn in await place.store.list_latest_turns(SESSION_ID, 10)] == ["young"]
+    assert [turn.message for turn in (await place.store.list_owner_turns(VISITOR, 10)).items] == ["young"]
+    assert [turn.message for turn in (await place.store.list_owner_turns(None, 10)).items] == ["young"]
 
 
 async def test_a_session_in_which_all_is_too_old_is_over(place: Place, clock: FakeClock) -> None:
@@ -118,14 +118,14 @@ async def test_a_session_in_which_all_is_too_old_is_over(place: Place, clock: Fa
     await talk(place, clock.now(), "old")
     clock.advance(30 * DAY_S)
 
-    assert await place.store.session(SESSION_ID) is None
-    assert await place.store.sessions_of(VISITOR, 10) == Page(())
+    assert await place.store.get_session(SESSION_ID) is None
+    assert await place.store.list_sessions(VISITOR, 10) == Page(())
     assert await place.store.set_session_ttl(SESSION_ID, 5) is None
     assert await place.store.delete_session(SESSION_ID) is None
     with pytest.raises(SessionNotFound):
-        await place.store.begin_turn(a_turn("turn_late", at=clock.now()))
+        await place.store.begin_turn(make_turn("turn_late", at=clock.now()))
     assert await place.store.count_expired_sessions() == 1
-    assert await place.store.purge_expired_sessions(10) == 1
+    assert await place.store.delete_expired_sessions(10) == 1
 
 
 async def test_old_turns_are_deleted_in_steps_and_their_sessions_go_on(place: Place, clock: FakeClock) -> None:
@@ -133,75 +133,75 @@ async def test_old_turns_are_deleted_in_steps_and_their_sessions_go_on(place: Pl
     await talk(place, clock.now(), "a", "b", "c")
     clock.advance(29 * DAY_S)
     await talk(place, clock.now(), "d")
-    assert await place.store.forget_old_turns(10) == 0
+    assert await place.store.delete_old_turns(10) == 0
 
     clock.advance(DAY_S)
-    assert [await place.store.forget_old_turns(2) for _ in range(3)] == [2, 1, 0]
+    assert [await place.store.delete_old_turns(2) for _ in range(3)] == [2, 1, 0]
     await talk(place, clock.now(), "e")
     assert await said_in(place) == ["d", "e"]
-    session = await place.store.session(SESSION_ID)
+    session = await place.store.get_session(SESSION_ID)
     assert session is not None
     assert session.turn_count == 2
-    first = await place.store.turns_of(SESSION_ID, 1)
-    assert [turn.message for turn in (await place.store.turns_of(SESSION_ID, 1, first.next_cursor)).items] == ["e"]
+    first = await place.store.list_turns(SESSION_ID, 1)
+    assert [turn.message for turn in (await place.store.list_turns(SESSION_ID, 1, first.next_cursor)).items] == ["e"]
 
 
 async def test_the_words_that_a_session_was_begun_with_grow_old_too(place: Place, clock: FakeClock) -> None:
     """Its title and its opening are a visitor's words; purged or not."""
-    named = replace(a_session(at=clock.now()), ttl_s=3650 * DAY_S, title="Mia's lion", opening="I am Mia")
+    named = replace(make_session(at=clock.now()), ttl_s=3650 * DAY_S, title="Mia's lion", opening="I am Mia")
     await place.store.create_session(named)
     clock.advance(29 * DAY_S)
     await talk(place, clock.now(), "Hello")
-    kept = await place.store.session(SESSION_ID)
+    kept = await place.store.get_session(SESSION_ID)
     assert kept is not None
     assert (kept.title, kept.opening) == ("Mia's lion", "I am Mia")
 
     clock.advance(DAY_S)
     for _ in range(2):
-        (listed,) = (await place.store.sessions_of(named.owner or "", 10)).items
-        assert await place.store.session(SESSION_ID) == listed
+        (listed,) = (await place.store.list_sessions(named.owner or "", 10)).items
+        assert await place.store.get_session(SESSION_ID) == listed
         assert (listed.title, listed.opening) == (None, None)
-        await place.store.forget_old_turns(10)
+        await place.store.delete_old_turns(10)
 
 
 async def test_a_key_does_not_stand_for_a_turn_that_is_too_old(place: Place, clock: FakeClock) -> None:
     """However long keys are remembered: the same request is asked anew."""
     key = IdempotencyKey("key", "body", clock.now() + timedelta(days=365))
-    session = replace(a_session(at=clock.now()), ttl_s=3650 * DAY_S)
-    assert await place.store.begin_turn(a_turn(at=clock.now()), session, [key]) == TURN_ID
-    await place.store.settle_turn(TURN_ID, an_outcome(at=clock.now()))
+    session = replace(make_session(at=clock.now()), ttl_s=3650 * DAY_S)
+    assert await place.store.begin_turn(make_turn(at=clock.now()), session, [key]) == TURN_ID
+    await place.store.settle_turn(TURN_ID, make_outcome(at=clock.now()))
     clock.advance(29 * DAY_S)
     await talk(place, clock.now(), "Hello")
 
     clock.advance(DAY_S)
-    assert await place.store.begin_turn(a_turn("turn_new", at=clock.now()), None, [key]) == "turn_new"
+    assert await place.store.begin_turn(make_turn("turn_new", at=clock.now()), None, [key]) == "turn_new"
 
 
 async def test_a_device_that_was_silent_so_long_is_forgotten(place: Place, clock: FakeClock) -> None:
     """One with a session is not."""
     for name, days in (("kiosk-7", 0), ("kiosk-8", 29)):
         clock.advance(days * DAY_S)
-        session = replace(a_session(f"sess_{name}", owner=None, at=clock.now()), handle=f"chat_{name}")
-        await place.store.begin_turn(a_turn(f"turn_{name}", f"sess_{name}", at=clock.now()), session)
+        session = replace(make_session(f"sess_{name}", owner=None, at=clock.now()), handle=f"chat_{name}")
+        await place.store.begin_turn(make_turn(f"turn_{name}", f"sess_{name}", at=clock.now()), session)
     clock.advance(DAY_S)
-    await place.store.purge_expired_sessions(10)
-    await place.store.forget_old_turns(10)
+    await place.store.delete_expired_sessions(10)
+    await place.store.delete_old_turns(10)
 
-    assert await place.store.device_user("sess_kiosk-7") is None
-    assert await place.store.device_user("sess_kiosk-8") is not None
+    assert await place.store.get_device_user("sess_kiosk-7") is None
+    assert await place.store.get_device_user("sess_kiosk-8") is not None
 
 
 async def test_a_turn_that_still_runs_is_not_purged_under_its_readers(place: Place, clock: FakeClock) -> None:
     """Its session may be over already; it goes when nobody believes its process any more."""
     until = clock.now() + timedelta(seconds=30)
-    session = replace(a_session(at=clock.now()), ttl_s=1)
-    await place.store.begin_turn(replace(a_turn(at=clock.now()), worker="w", lease_until=until), session)
+    session = replace(make_session(at=clock.now()), ttl_s=1)
+    await place.store.begin_turn(replace(make_turn(at=clock.now()), worker="w", lease_until=until), session)
     clock.advance(29)
-    assert (await place.store.count_expired_sessions(), await place.store.purge_expired_sessions(10)) == (0, 0)
-    assert await place.store.running_turns() == [Lease(TURN_ID, "w", until)]
+    assert (await place.store.count_expired_sessions(), await place.store.delete_expired_sessions(10)) == (0, 0)
+    assert await place.store.list_running_turns() == [Lease(TURN_ID, "w", until)]
 
     clock.advance(1)
-    assert await place.store.purge_expired_sessions(10) == 1
+    assert await place.store.delete_expired_sessions(10) == 1
 
 
 # All that is kept of somebody
@@ -209,16 +209,16 @@ async def test_a_turn_that_still_runs_is_not_purged_under_its_readers(place: Pla
 
 async def add_account(place: Place, clock: FakeClock, name: str, role: Role = Role.USER) -> None:
     """With a login and fifty credits, for a reason that tells something."""
-    await place.accounts.add_user(User(name, role, f"hash of {name}", clock.now()))
+    await place.accounts.create_user(User(name, role, f"hash of {name}", clock.now()))
     login = Login(f"login_{name}", name, clock.now(), clock.now() + timedelta(days=30))
-    await place.accounts.begin_login(login, f"token of {name}", f"hash of {name}")
-    await place.credits.allocate(Allocation(name, 50, clock.now(), notes=f"{name}'s birthday"))
+    await place.accounts.create_login(login, f"token of {name}", f"hash of {name}")
+    await place.credits.allocate_credits(Allocation(name, 50, clock.now(), notes=f"{name}'s birthday"))
 
 
 async def pay(place: Place, clock: FakeClock, name: str) -> None:
-    turn = a_turn(f"turn_paid_{name}", f"sess_{name}", message="How much?", at=clock.now())
+    turn = make_turn(f"turn_paid_{name}", f"sess_{name}", message="How much?", at=clock.now())
     await place.store.begin_turn(turn, charge=Charge(name, 10))
-    await place.store.settle_turn(turn.turn_id, replace(an_outcome(at=clock.now()), credits_used=4))
+    await place.store.settle_turn(turn.turn_id, replace(make_outcome(at=clock.now()), credits_used=4))
 
 
 async def fill(place: Place, clock: FakeClock) -> None:
@@ -228,56 +228,56 @@ async def fill(place: Place, clock: FakeClock) -> None:
         await talk(place, clock.now(), "Hello", session_id=f"sess_{name}", owner=f"user:{name}")
         await pay(place, clock, name)
     await talk(place, clock.now(), "a", "b", session_id="sess_cookie")
-    kiosk = replace(a_session("sess_kiosk", owner=None, at=clock.now()), handle="chat_kiosk-7")
-    await place.store.begin_turn(a_turn("turn_kiosk", "sess_kiosk", at=clock.now()), kiosk)
+    kiosk = replace(make_session("sess_kiosk", owner=None, at=clock.now()), handle="chat_kiosk-7")
+    await place.store.begin_turn(make_turn("turn_kiosk", "sess_kiosk", at=clock.now()), kiosk)
 
 
 async def sessions_left(place: Place) -> set[str]:
     names = ("sess_mia", "sess_ben", "sess_cookie", "sess_kiosk")
-    return {name for name in names if await place.store.session(name) is not None}
+    return {name for name in names if await place.store.get_session(name) is not None}
 
 
 async def test_a_dossier_has_all_that_is_kept_of_a_user(place: Place, clock: FakeClock) -> None:
     """Sessions with every turn, the account, its logins and its ledger; and nothing of anybody else."""
     await fill(place, clock)
-    deed = AuditEntry(clock.now(), Deed.LOGIN, Actor("user", "mia"), "mia", "req-1")
-    await place.audit.note(deed)
-    await place.audit.note(replace(deed, actor=Actor("user", "ben"), about="ben"))
+    deed = AuditEntry(clock.now(), AuditAction.LOGIN, Actor("user", "mia"), "mia", "req-1")
+    await place.audit.record(deed)
+    await place.audit.record(replace(deed, actor=Actor("user", "ben"), target="ben"))
 
-    dossier = await place.privacy.dossier(Subject(owner=MIA))
+    dossier = await place.privacy.export(DataSubject(owner=MIA))
 
-    (told,) = dossier.talks
-    assert told.session == await place.store.session("sess_mia")
-    assert told.turns == (await place.store.turns_of("sess_mia", 10)).items
+    (told,) = dossier.sessions
+    assert told.session == await place.store.get_session("sess_mia")
+    assert told.turns == (await place.store.list_turns("sess_mia", 10)).items
     assert [turn.message for turn in told.turns] == ["Hello", "How much?"]
     account = dossier.account
     assert account is not None
-    assert account.user == await place.accounts.user("mia")
+    assert account.user == await place.accounts.get_user("mia")
     assert [login.login_id for login in account.logins] == ["login_mia"]
-    assert account.balance == await place.credits.balance("mia")
-    assert account.entries[::-1] == (await place.credits.entries("mia", 10)).items
-    assert dossier.deeds == (deed,)
+    assert account.balance == await place.credits.get_balance("mia")
+    assert account.credit_entries[::-1] == (await place.credits.list_entries("mia", 10)).items
+    assert dossier.audit_entries == (deed,)
     assert dossier.devices == ()
 
 
 @pytest.mark.parametrize(
     ("subject", "session_id"),
     [
-        (Subject(owner=VISITOR), "sess_cookie"),
-        (Subject(handle="chat_kiosk-7"), "sess_kiosk"),
-        (Subject(session_ids=("sess_ben", "sess_nobodys")), "sess_ben"),
+        (DataSubject(owner=VISITOR), "sess_cookie"),
+        (DataSubject(handle="chat_kiosk-7"), "sess_kiosk"),
+        (DataSubject(session_ids=("sess_ben", "sess_nobodys")), "sess_ben"),
     ],
     ids=["cookie", "device", "session"],
 )
 async def test_a_dossier_is_found_by_whatever_is_known(
-    place: Place, clock: FakeClock, subject: Subject, session_id: str
+    place: Place, clock: FakeClock, subject: DataSubject, session_id: str
 ) -> None:
     """A cookie, a device, or no more than a session's id."""
     await fill(place, clock)
 
-    dossier = await place.privacy.dossier(subject)
+    dossier = await place.privacy.export(subject)
 
-    assert [told.session.session_id for told in dossier.talks] == [session_id]
+    assert [told.session.session_id for told in dossier.sessions] == [session_id]
     assert dossier.account is None
     users = [DeviceUser("sess_kiosk", "chat_kiosk-7", clock.now())]
     assert list(dossier.devices) == (users if session_id == "sess_kiosk" else [])
@@ -286,9 +286,14 @@ async def test_a_dossier_is_found_by_whatever_is_known(
 async def test_of_somebody_unknown_nothing_is_kept(place: Place, clock: FakeClock) -> None:
     """Nor is anything erased."""
     await fill(place, clock)
-    for subject in (Subject(), Subject(owner="user:eve"), Subject(handle="chat_"), Subject(session_ids=("sess_%",))):
-        assert await place.privacy.dossier(subject) == Dossier()
-        assert await place.privacy.erase(subject, with_account=True) == Erased()
+    for subject in (
+        DataSubject(),
+        DataSubject(owner="user:eve"),
+        DataSubject(handle="chat_"),
+        DataSubject(session_ids=("sess_%",)),
+    ):
+        assert await place.privacy.export(subject) == PersonalData()
+        assert await place.privacy.erase(subject, with_account=True) == Erasure()
     assert len(await sessions_left(place)) == 4
 
 
@@ -299,85 +304,85 @@ async def test_a_dossier_shows_nothing_that_is_over(place: Place, clock: FakeClo
     await talk(place, clock.now(), "c", session_id="sess_cookie")
     clock.advance(10 * DAY_S)
 
-    assert (await place.privacy.dossier(Subject(handle="chat_kiosk-7"))).talks == ()
-    (told,) = (await place.privacy.dossier(Subject(owner=VISITOR))).talks
+    assert (await place.privacy.export(DataSubject(handle="chat_kiosk-7"))).sessions == ()
+    (told,) = (await place.privacy.export(DataSubject(owner=VISITOR))).sessions
     assert [turn.message for turn in told.turns] == ["c"]
-    assert await place.store.purge_expired_sessions(10) == 2, "those of Mia and Ben"
-    assert await place.store.forget_old_turns(10) == 0
+    assert await place.store.delete_expired_sessions(10) == 2, "those of Mia and Ben"
+    assert await place.store.delete_old_turns(10) == 0
 
 
 async def test_a_user_is_erased_but_for_the_account_and_its_amounts(place: Place, clock: FakeClock) -> None:
     """What was paid stays paid; for what, nobody knows any more. Everybody else's is untouched."""
     await fill(place, clock)
-    before = [(entry.kind, entry.credits, entry.at) for entry in (await place.credits.entries("mia", 10)).items]
+    before = [(entry.kind, entry.credits, entry.at) for entry in (await place.credits.list_entries("mia", 10)).items]
 
-    erased = await place.privacy.erase(Subject(owner=MIA))
+    erased = await place.privacy.erase(DataSubject(owner=MIA))
 
     turn_ids = ("turn_sess_mia_Hello", "turn_paid_mia")
-    assert erased == Erased(sessions=1, messages=4, devices=0, accounts=0, turn_ids=turn_ids)
-    assert [await place.store.turn(turn_id) for turn_id in turn_ids] == [None, None]
-    after = (await place.credits.entries("mia", 10)).items
+    assert erased == Erasure(sessions=1, messages=4, devices=0, accounts=0, turn_ids=turn_ids)
+    assert [await place.store.get_turn(turn_id) for turn_id in turn_ids] == [None, None]
+    after = (await place.credits.list_entries("mia", 10)).items
     assert [(entry.kind, entry.credits, entry.at) for entry in after] == before
     assert {(entry.turn_id, entry.notes) for entry in after} == {(None, None)}
-    assert await place.accounts.user("mia") is not None
+    assert await place.accounts.get_user("mia") is not None
     assert await sessions_left(place) == {"sess_ben", "sess_cookie", "sess_kiosk"}
-    assert {entry.turn_id for entry in (await place.credits.entries("ben", 10)).items} == {None, "turn_paid_ben"}
+    assert {entry.turn_id for entry in (await place.credits.list_entries("ben", 10)).items} == {None, "turn_paid_ben"}
 
 
 async def test_an_account_is_erased_with_its_name_wherever_that_stands(place: Place, clock: FakeClock) -> None:
     """Its logins and its ledger go; a child of it stays, without a parent; in the trail stands nobody."""
     await add_account(place, clock, "mia", Role.PARENT)
-    await place.accounts.add_user(User("ben", Role.USER, "hash", clock.now(), parent="mia"))
-    await place.audit.note(AuditEntry(clock.now(), Deed.LOGIN, Actor("parent", "mia"), "mia"))
+    await place.accounts.create_user(User("ben", Role.USER, "hash", clock.now(), parent="mia"))
+    await place.audit.record(AuditEntry(clock.now(), AuditAction.LOGIN, Actor("parent", "mia"), "mia"))
 
-    assert (await place.privacy.erase(Subject(owner=MIA), with_account=True)).accounts == 1
+    assert (await place.privacy.erase(DataSubject(owner=MIA), with_account=True)).accounts == 1
 
-    assert await place.accounts.user("mia") is None
-    assert await place.accounts.person("mia", "login_mia") is None
-    assert await place.credits.balance("mia") is None
-    assert (await place.credits.entries("mia", 10)).items == ()
-    ben = await place.accounts.user("ben")
+    assert await place.accounts.get_user("mia") is None
+    assert await place.accounts.get_authenticated_user("mia", "login_mia") is None
+    assert await place.credits.get_balance("mia") is None
+    assert (await place.credits.list_entries("mia", 10)).items == ()
+    ben = await place.accounts.get_user("ben")
     assert ben is not None
     assert ben.parent is None
-    assert (await place.audit.entries(1)).items[0] == AuditEntry(
-        clock.now(), Deed.LOGIN, Actor("parent", NOBODY), NOBODY
+    assert (await place.audit.list_entries(1)).items[0] == AuditEntry(
+        clock.now(), AuditAction.LOGIN, Actor("parent", ERASED_NAME), ERASED_NAME
     )
 
 
 async def test_the_trail_of_an_animal_is_not_that_of_somebody_who_is_called_so(place: Place, clock: FakeClock) -> None:
     """It is neither shown nor erased with an account of that name."""
-    await place.accounts.add_user(User("lion_001", Role.USER, "hash", clock.now()))
-    changed = AuditEntry(clock.now(), Deed.ANIMAL_CHANGED, Actor("zookeeper", "kim"), "lion_001")
-    await place.audit.note(changed)
-    namesake = Subject(owner="user:lion_001")
+    await place.accounts.create_user(User("lion_001", Role.USER, "hash", clock.now()))
+    changed = AuditEntry(clock.now(), AuditAction.ANIMAL_CHANGED, Actor("zookeeper", "kim"), "lion_001")
+    await place.audit.record(changed)
+    namesake = DataSubject(owner="user:lion_001")
 
-    assert (await place.privacy.dossier(namesake)).deeds == ()
+    assert (await place.privacy.export(namesake)).audit_entries == ()
     await place.privacy.erase(namesake, with_account=True)
 
-    assert (await place.audit.entries(1)).items[0] == changed
+    assert (await place.audit.list_entries(1)).items[0] == changed
 
 
 async def test_a_device_is_erased_with_its_user_and_a_turn_that_runs(place: Place, clock: FakeClock) -> None:
     """The turn that goes on without a session is settled by nobody."""
     await fill(place, clock)
 
-    erased = await place.privacy.erase(Subject(handle="chat_kiosk-7"))
+    erased = await place.privacy.erase(DataSubject(handle="chat_kiosk-7"))
 
-    assert erased == Erased(sessions=1, messages=1, devices=1, turn_ids=("turn_kiosk",))
-    assert await place.store.device_user("sess_kiosk") is None
-    assert await place.store.settle_turn("turn_kiosk", an_outcome()) is False
+    assert erased == Erasure(sessions=1, messages=1, devices=1, turn_ids=("turn_kiosk",))
+    assert await place.store.get_device_user("sess_kiosk") is None
+    assert await place.store.settle_turn("turn_kiosk", make_outcome()) is False
 
 
 async def test_a_running_turn_that_is_erased_gives_back_what_it_held(place: Place, clock: FakeClock) -> None:
     """And the ledger does not say which turn it was."""
     await fill(place, clock)
-    await place.store.begin_turn(a_turn("turn_runs", "sess_mia", at=clock.now()), charge=Charge("mia", 40))
-    await place.privacy.erase(Subject(session_ids=("sess_mia",)))
+    await place.store.begin_turn(make_turn("turn_runs", "sess_mia", at=clock.now()), charge=Charge("mia", 40))
+    await place.privacy.erase(DataSubject(session_ids=("sess_mia",)))
 
-    balance = await place.credits.balance("mia")
+    balance = await place.credits.get_balance("mia")
     assert balance is not None
     assert balance.credits == 46
-    assert {entry.turn_id for entry in (await place.credits.entries("mia", 10)).items} == {None}
+    assert {entry.turn_id for entry in (await place.credits.list_entries("mia", 10)).items} == {None}
 
 
 async def test_what_is_over_is_erased_too(place: Place, clock: FakeClock) -> None:
@@ -385,28 +390,28 @@ async def test_what_is_over_is_erased_too(place: Place, clock: FakeClock) -> Non
     await fill(place, clock)
     clock.advance(40 * DAY_S)
 
-    assert (await place.privacy.erase(Subject(owner=VISITOR))).turns == 2
-    assert await place.store.purge_expired_sessions(10) == 3
+    assert (await place.privacy.erase(DataSubject(owner=VISITOR))).turns == 2
+    assert await place.store.delete_expired_sessions(10) == 3
 
 
 # Who did what
 
 
 def deed(clock: FakeClock, number: int = 0) -> AuditEntry:
-    return AuditEntry(clock.now(), Deed.ERASED, Actor("operator", "löwe"), f"sess_{number}", "req")
+    return AuditEntry(clock.now(), AuditAction.ERASED, Actor("operator", "löwe"), f"sess_{number}", "req")
 
 
 async def test_deeds_come_back_as_they_were_latest_first(place: Place, clock: FakeClock) -> None:
     """Page by page; also those of somebody of whom nothing is known."""
     deeds = [
         *(deed(clock, number) for number in range(5)),
-        AuditEntry(clock.now(), Deed.LOGIN_REFUSED, Actor("visitor")),
+        AuditEntry(clock.now(), AuditAction.LOGIN_REFUSED, Actor("visitor")),
     ]
     for entry in deeds:
-        await place.audit.note(entry)
+        await place.audit.record(entry)
 
-    first = await place.audit.entries(4)
-    rest = await place.audit.entries(4, cursor=first.next_cursor)
+    first = await place.audit.list_entries(4)
+    rest = await place.audit.list_entries(4, cursor=first.next_cursor)
 
     assert [*first.items, *rest.items] == deeds[::-1]
     assert rest.next_cursor is None
@@ -415,10 +420,10 @@ async def test_deeds_come_back_as_they_were_latest_first(place: Place, clock: Fa
 async def test_deeds_are_found_by_when_and_dropped_by_when(place: Place, clock: FakeClock) -> None:
     """A step deletes as many as it is told to."""
     for number in range(4):
-        await place.audit.note(deed(clock, number))
+        await place.audit.record(deed(clock, number))
         clock.advance(DAY_S)
     since = clock.now() - timedelta(days=2)
 
-    assert [entry.about for entry in (await place.audit.entries(10, since)).items] == ["sess_3", "sess_2"]
-    assert [await place.audit.drop_before(since, 1) for _ in range(3)] == [1, 1, 0]
-    assert [entry.about for entry in (await place.audit.entries(10)).items] == ["sess_3", "sess_2"]
+    assert [entry.target for entry in (await place.audit.list_entries(10, since)).items] == ["sess_3", "sess_2"]
+    assert [await place.audit.delete_before(since, 1) for _ in range(3)] == [1, 1, 0]
+    assert [entry.target for entry in (await place.audit.list_entries(10)).items] == ["sess_3", "sess_2"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from openapi_server.models.rule import KeptRule, KeptRules, RuleChange, RuleDocument, RuleOperation
+from openapi_server.models.rule import RuleChange, RuleChanges, RuleDocument, RuleOperation, VersionedRule
 from openapi_server.protocols import RuleStore
 from openapi_server.storage.sqlite.rules import SqliteRules
 from openapi_server.storage.sqlite.store import SqliteStore
@@ -56,8 +56,8 @@ def a_change(operation: RuleOperation = RuleOperation.REPLACE, name: str = "part
     return RuleChange(name, operation, "keeper1", NOON)
 
 
-async def with_party(store: RuleStore) -> KeptRule:
-    kept = await store.put(a_change(RuleOperation.CREATE), None, PARTY)
+async def with_party(store: RuleStore) -> VersionedRule:
+    kept = await store.put_document(a_change(RuleOperation.CREATE), None, PARTY)
     assert kept is not None
     return kept
 
@@ -67,45 +67,45 @@ async def test_a_rule_is_kept_with_who_wrote_it(store: RuleStore) -> None:
     kept = await with_party(store)
 
     assert (kept.document, kept.by, kept.at) == (PARTY, "keeper1", NOON)
-    assert await store.rule("party") == kept
-    assert await store.news(0) == KeptRules(kept.version, (kept,))
-    assert await store.rule("quiet") is None
+    assert await store.get_document("party") == kept
+    assert await store.list_changes(0) == RuleChanges(kept.version, (kept,))
+    assert await store.get_document("quiet") is None
 
 
 async def test_nothing_is_no_news(store: RuleStore) -> None:
     """An empty store has none, and nobody is told of a change twice."""
-    assert await store.news(0) is None
+    assert await store.list_changes(0) is None
 
     kept = await with_party(store)
 
-    assert await store.news(kept.version) is None
+    assert await store.list_changes(kept.version) is None
 
 
 async def test_a_change_needs_the_version_that_is_there(store: RuleStore) -> None:
     """Whoever has seen an older one, or none, changes nothing."""
     first = await with_party(store)
 
-    second = await store.put(a_change(), first.version, {**PARTY, "enabled": False})
+    second = await store.put_document(a_change(), first.version, {**PARTY, "enabled": False})
 
     assert second is not None
     assert second.version > first.version
-    assert await store.put(a_change(), first.version, PARTY) is None
-    assert await store.put(a_change(), None, PARTY) is None
-    assert await store.rule("party") == second
-    assert await store.put(a_change(name="quiet"), 1, QUIET) is None
+    assert await store.put_document(a_change(), first.version, PARTY) is None
+    assert await store.put_document(a_change(), None, PARTY) is None
+    assert await store.get_document("party") == second
+    assert await store.put_document(a_change(name="quiet"), 1, QUIET) is None
 
 
 async def test_a_removed_rule_is_news(opens: OpensStore, tmp_path: Path) -> None:
     """In another process, too; and a new one of its name has no version that the old one had."""
     async with opens(tmp_path) as one, opens(tmp_path) as other:
         first = await with_party(one)
-        seen = await other.news(0)
+        seen = await other.list_changes(0)
         assert seen is not None
 
-        assert not await one.remove(a_change(RuleOperation.DELETE), first.version + 1)
-        assert await one.remove(a_change(RuleOperation.DELETE), first.version)
+        assert not await one.delete_document(a_change(RuleOperation.DELETE), first.version + 1)
+        assert await one.delete_document(a_change(RuleOperation.DELETE), first.version)
 
-        gone = await other.news(seen.version)
+        gone = await other.list_changes(seen.version)
         assert gone is not None
         assert gone.rules == ()
         assert gone.version > seen.version
@@ -120,20 +120,20 @@ async def test_of_many_who_change_one_version_one_succeeds(opens: OpensStore, tm
 
         kept = await asyncio.gather(
             *(
-                (one, other)[number % 2].put(a_change(), first.version, document)
+                (one, other)[number % 2].put_document(a_change(), first.version, document)
                 for number, document in enumerate(documents)
             )
         )
 
         [winner] = [each for each in kept if each is not None]
-        assert await other.rule("party") == winner
+        assert await other.get_document("party") == winner
 
 
 @pytest.mark.parametrize("text", DELICATE_TEXTS.values(), ids=list(DELICATE_TEXTS))
 async def test_every_text_comes_back_as_it_was(store: RuleStore, text: str) -> None:
     """To the code point."""
-    await store.put(a_change(RuleOperation.CREATE), None, {**PARTY, "keywords": [text]})
+    await store.put_document(a_change(RuleOperation.CREATE), None, {**PARTY, "keywords": [text]})
 
-    kept = await store.rule("party")
+    kept = await store.get_document("party")
     assert kept is not None
     assert kept.document["keywords"] == [text]

@@ -30,10 +30,10 @@ from tests.examples import (
     SESSION_ID,
     TURN_ID,
     WEB,
-    a_failure,
-    a_session,
-    a_turn,
-    an_outcome,
+    make_failure,
+    make_outcome,
+    make_session,
+    make_turn,
 )
 from tests.fakes import FakeClock
 
@@ -72,7 +72,7 @@ def clock() -> FakeClock:
 
 
 async def running(store: Store) -> list[str]:
-    return sorted(lease.turn_id for lease in await store.running_turns())
+    return sorted(lease.turn_id for lease in await store.list_running_turns())
 
 
 def minutes(count: float) -> datetime:
@@ -81,12 +81,12 @@ def minutes(count: float) -> datetime:
 
 async def talk(store: Store, *messages: str, session_id: str = SESSION_ID, owner: str | None = MIA) -> list[TurnRecord]:
     """A session in which each message was answered, a minute apart; its turns as they should be kept."""
-    await store.create_session(a_session(session_id, owner=owner))
+    await store.create_session(make_session(session_id, owner=owner))
     told: list[TurnRecord] = []
     for place, message in enumerate(messages):
-        turn = a_turn(f"turn_{session_id}_{place}", session_id, message=message, at=minutes(place))
+        turn = make_turn(f"turn_{session_id}_{place}", session_id, message=message, at=minutes(place))
         turn = replace(turn, owner=owner)
-        outcome = an_outcome(f"{message}? Roar!", at=minutes(place + 0.5))
+        outcome = make_outcome(f"{message}? Roar!", at=minutes(place + 0.5))
         await store.begin_turn(turn)
         assert await store.settle_turn(turn.turn_id, outcome)
         told.append(replace(turn, outcome=outcome))
@@ -119,15 +119,15 @@ async def test_a_session_comes_back_as_it_was(store: Store, owner: str | None) -
     session = SessionRecord(SESSION_ID, "tiger_001", owner, NOON, minutes(3), turn_count=0, ttl_s=7200)
     await store.create_session(session)
 
-    assert await store.session(SESSION_ID) == session
+    assert await store.get_session(SESSION_ID) == session
 
 
 async def test_times_come_back_in_utc(store: Store) -> None:
     """Whatever zone they were told in; it is the same moment."""
     in_india = NOON.astimezone(timezone(timedelta(hours=5, minutes=30)))
-    await store.create_session(a_session(at=in_india))
+    await store.create_session(make_session(at=in_india))
 
-    kept = await store.session(SESSION_ID)
+    kept = await store.get_session(SESSION_ID)
     assert kept is not None
     assert kept.created_at == NOON
     assert kept.created_at.utcoffset() == timedelta(0)
@@ -138,28 +138,28 @@ async def test_what_is_not_there_is_none(store: Store, session_id: str) -> None:
     """Sessions and turns alike; an id is matched whole and exactly."""
     await talk(store, "Hello")
 
-    assert await store.session(session_id) is None
-    assert await store.turn(session_id) is None
-    assert await store.turns_of(session_id, 10) == Page(())
-    assert list(await store.latest_turns(session_id, 10)) == []
+    assert await store.get_session(session_id) is None
+    assert await store.get_turn(session_id) is None
+    assert await store.list_turns(session_id, 10) == Page(())
+    assert list(await store.list_latest_turns(session_id, 10)) == []
 
 
 async def test_a_turn_moves_its_session_forward(store: Store) -> None:
     """The count and the time of the last message are the session's own, for its list."""
     await talk(store, "one", "two", "three")
 
-    assert await store.session(SESSION_ID) == replace(a_session(), last_message_at=minutes(2), turn_count=3)
+    assert await store.get_session(SESSION_ID) == replace(make_session(), last_message_at=minutes(2), turn_count=3)
 
 
 async def test_an_owner_sees_its_sessions_latest_message_first(store: Store) -> None:
     """By the last message, not by the beginning."""
     for place, name in enumerate(["sess_a", "sess_b", "sess_c"]):
-        await store.create_session(a_session(name, owner=MIA, at=minutes(place)))
-    await store.begin_turn(a_turn("turn_late", "sess_a", at=minutes(10)))
+        await store.create_session(make_session(name, owner=MIA, at=minutes(place)))
+    await store.begin_turn(make_turn("turn_late", "sess_a", at=minutes(10)))
 
-    page = await store.sessions_of(MIA, 10)
+    page = await store.list_sessions(MIA, 10)
     assert [session.session_id for session in page.items] == ["sess_a", "sess_c", "sess_b"]
-    assert page.items[0] == replace(a_session("sess_a"), last_message_at=minutes(10), turn_count=1)
+    assert page.items[0] == replace(make_session("sess_a"), last_message_at=minutes(10), turn_count=1)
     assert page.next_cursor is None
 
 
@@ -173,25 +173,25 @@ async def test_an_owner_sees_nobody_elses_sessions(store: Store) -> None:
         "sess_upper": MIA.upper(),
     }
     for name, owner in owners.items():
-        await store.create_session(a_session(name, owner=owner))
+        await store.create_session(make_session(name, owner=owner))
 
     for owner in (MIA, BEN):
-        page = await store.sessions_of(owner, 10)
+        page = await store.list_sessions(owner, 10)
         assert [session.session_id for session in page.items] == [
             name for name, whose in owners.items() if whose == owner
         ]
-    assert await store.sessions_of("cookie:%", 10) == Page(())
-    assert await store.sessions_of("", 10) == Page(())
+    assert await store.list_sessions("cookie:%", 10) == Page(())
+    assert await store.list_sessions("", 10) == Page(())
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 8])
 async def test_pages_of_sessions_have_no_gap_and_no_repeat(store: Store, limit: int) -> None:
     """Also where several sessions had their last message in the same moment."""
     for name, minute in {"a": 1, "b": 2, "c": 2, "d": 2, "e": 0, "f": 3, "g": 3}.items():
-        await store.create_session(a_session(f"sess_{name}", owner=MIA, at=minutes(minute)))
-        await store.create_session(a_session(f"other_{name}", owner=BEN, at=minutes(minute)))
+        await store.create_session(make_session(f"sess_{name}", owner=MIA, at=minutes(minute)))
+        await store.create_session(make_session(f"other_{name}", owner=BEN, at=minutes(minute)))
 
-    found = await all_pages(lambda cursor: store.sessions_of(MIA, limit, cursor), limit)
+    found = await all_pages(lambda cursor: store.list_sessions(MIA, limit, cursor), limit)
     assert sorted(session.session_id for session in found) == [f"sess_{name}" for name in "abcdefg"]
     times = [session.last_message_at for session in found]
     assert times == sorted(times, reverse=True)
@@ -228,11 +228,11 @@ OUTCOMES = {
         first_token_ms=0,
     ),
     "stopped": Outcome(TurnStatus.STOPPED, minutes(1), "Ro", FinishReason.STOPPED, first_token_ms=7),
-    "failed": a_failure(at=minutes(1)),
-    "failed in the middle": a_failure(at=minutes(1), partial_reply="Ro"),
-    "failed, said little": replace(a_failure(), problem=Problem("internal_error", 500, "Wrong", "Wrong.")),
-    "an empty reply": an_outcome(""),
-    "no reply": an_outcome(None),
+    "failed": make_failure(at=minutes(1)),
+    "failed in the middle": make_failure(at=minutes(1), partial_reply="Ro"),
+    "failed, said little": replace(make_failure(), problem=Problem("internal_error", 500, "Wrong", "Wrong.")),
+    "an empty reply": make_outcome(""),
+    "no reply": make_outcome(None),
 }
 
 
@@ -241,10 +241,10 @@ OUTCOMES = {
 async def test_a_running_turn_comes_back_as_it_was(store: Store, age_group: AgeGroup, metadata: str | None) -> None:
     """The visitor's message is kept before the animal begins to think."""
     turn = replace(FULL, age_group=age_group, metadata=metadata)
-    await store.create_session(a_session())
+    await store.create_session(make_session())
     await store.begin_turn(turn)
 
-    kept = await store.turn(TURN_ID)
+    kept = await store.get_turn(TURN_ID)
     assert kept == turn
     assert kept.status is TurnStatus.RUNNING
 
@@ -252,14 +252,14 @@ async def test_a_running_turn_comes_back_as_it_was(store: Store, age_group: AgeG
 @pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES.keys())
 async def test_a_settled_turn_comes_back_as_it_was(store: Store, outcome: Outcome) -> None:
     """Every field of every kind of outcome, however the turn is asked for."""
-    await store.create_session(a_session())
+    await store.create_session(make_session())
     await store.begin_turn(FULL)
     assert await store.settle_turn(TURN_ID, outcome)
 
     settled = replace(FULL, outcome=outcome)
-    assert await store.turn(TURN_ID) == settled
-    assert await store.turns_of(SESSION_ID, 1) == Page((settled,))
-    assert list(await store.latest_turns(SESSION_ID, 1)) == [settled]
+    assert await store.get_turn(TURN_ID) == settled
+    assert await store.list_turns(SESSION_ID, 1) == Page((settled,))
+    assert list(await store.list_latest_turns(SESSION_ID, 1)) == [settled]
 
 
 @pytest.mark.parametrize("text", DELICATE_TEXTS.values(), ids=DELICATE_TEXTS.keys())
@@ -267,11 +267,11 @@ async def test_text_is_kept_byte_for_byte(store: Store, text: str) -> None:
     """Message, reply, metadata and the words of sources: nothing is trimmed, normalised or cut."""
     turn = replace(FULL, message=text, metadata=json.dumps({"text": text}, ensure_ascii=False))
     outcome = replace(OUTCOMES["succeeded"], reply=text, sources=(replace(WEB, title=text),))
-    await store.create_session(a_session())
+    await store.create_session(make_session())
     await store.begin_turn(turn)
     await store.settle_turn(TURN_ID, outcome)
 
-    assert await store.turn(TURN_ID) == replace(turn, outcome=outcome)
+    assert await store.get_turn(TURN_ID) == replace(turn, outcome=outcome)
 
 
 async def test_any_text_is_kept_byte_for_byte(store: Store) -> None:
@@ -279,11 +279,11 @@ async def test_any_text_is_kept_byte_for_byte(store: Store) -> None:
     choose = random.Random(7)  # noqa: S311  # an example, not a secret
     points = (choose.randrange(1, 0x110000) for _ in range(6000))
     text = "".join(chr(point) for point in points if not 0xD800 <= point <= 0xDFFF)[:4000]
-    await store.create_session(a_session())
+    await store.create_session(make_session())
     await store.begin_turn(replace(FULL, message=text))
-    await store.settle_turn(TURN_ID, an_outcome(text[::-1]))
+    await store.settle_turn(TURN_ID, make_outcome(text[::-1]))
 
-    kept = await store.turn(TURN_ID)
+    kept = await store.get_turn(TURN_ID)
     assert kept is not None
     assert kept.outcome is not None
     assert (len(text), kept.message, kept.outcome.reply) == (4000, text, text[::-1])
@@ -292,91 +292,93 @@ async def test_any_text_is_kept_byte_for_byte(store: Store) -> None:
 async def test_a_turn_needs_its_session(store: Store) -> None:
     """It was deleted a moment ago, or never was; nothing is kept of the message."""
     with pytest.raises(SessionNotFound):
-        await store.begin_turn(a_turn())
+        await store.begin_turn(make_turn())
 
-    assert await store.turn(TURN_ID) is None
+    assert await store.get_turn(TURN_ID) is None
     assert await running(store) == []
 
 
 async def test_a_session_has_one_turn_at_a_time(store: Store) -> None:
     """The second one is told which turn runs, and leaves no trace."""
-    await store.create_session(a_session())
-    await store.begin_turn(a_turn("turn_first"))
+    await store.create_session(make_session())
+    await store.begin_turn(make_turn("turn_first"))
     with pytest.raises(TurnRunning) as refusal:
-        await store.begin_turn(a_turn("turn_second", at=minutes(5)))
+        await store.begin_turn(make_turn("turn_second", at=minutes(5)))
 
     assert refusal.value.turn_id == "turn_first"
-    assert await store.turn("turn_second") is None
-    assert await store.session(SESSION_ID) == replace(a_session(), turn_count=1)
+    assert await store.get_turn("turn_second") is None
+    assert await store.get_session(SESSION_ID) == replace(make_session(), turn_count=1)
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES.keys())
 async def test_once_a_turn_has_ended_the_next_may_begin(store: Store, outcome: Outcome) -> None:
     """However it ended."""
-    await store.create_session(a_session())
-    await store.begin_turn(a_turn("turn_first"))
+    await store.create_session(make_session())
+    await store.begin_turn(make_turn("turn_first"))
     await store.settle_turn("turn_first", outcome)
-    await store.begin_turn(a_turn("turn_second"))
+    await store.begin_turn(make_turn("turn_second"))
 
     assert await running(store) == ["turn_second"]
 
 
 async def test_of_fifty_that_begin_at_once_one_wins(store: Store) -> None:
     """The store is the referee: the others hear which turn runs, and nothing of theirs is kept."""
-    await store.create_session(a_session())
-    turns = [a_turn(f"turn_{n}", message=f"question {n}") for n in range(RACERS)]
+    await store.create_session(make_session())
+    turns = [make_turn(f"turn_{n}", message=f"question {n}") for n in range(RACERS)]
     results = await asyncio.gather(*(store.begin_turn(turn) for turn in turns), return_exceptions=True)
 
     (winner,) = [turn for turn, result in zip(turns, results, strict=True) if result == turn.turn_id]
     losers = [result for result in results if isinstance(result, TurnRunning)]
     assert [loser.turn_id for loser in losers] == [winner.turn_id] * (RACERS - 1)
-    assert await store.turns_of(SESSION_ID, 100) == Page((winner,))
-    assert await store.session(SESSION_ID) == replace(a_session(), turn_count=1)
+    assert await store.list_turns(SESSION_ID, 100) == Page((winner,))
+    assert await store.get_session(SESSION_ID) == replace(make_session(), turn_count=1)
 
 
 async def test_fifty_sessions_begin_at_once_and_all_win(store: Store) -> None:
     """The rule is one turn a session, not one turn."""
     for n in range(RACERS):
-        await store.create_session(a_session(f"sess_{n}"))
-    await asyncio.gather(*(store.begin_turn(a_turn(f"turn_{n}", f"sess_{n}")) for n in range(RACERS)))
+        await store.create_session(make_session(f"sess_{n}"))
+    await asyncio.gather(*(store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}")) for n in range(RACERS)))
 
     assert await running(store) == sorted(f"turn_{n}" for n in range(RACERS))
 
 
 async def test_a_turn_is_settled_once(store: Store) -> None:
     """The first outcome stands; whoever comes later is told so, and changes nothing."""
-    first, second = an_outcome("first", at=minutes(1)), a_failure(at=minutes(2), partial_reply="second")
-    await store.create_session(a_session())
-    await store.begin_turn(a_turn())
+    first, second = make_outcome("first", at=minutes(1)), make_failure(at=minutes(2), partial_reply="second")
+    await store.create_session(make_session())
+    await store.begin_turn(make_turn())
 
     assert await store.settle_turn(TURN_ID, first) is True
     assert await store.settle_turn(TURN_ID, second) is False
     assert await store.settle_turn(TURN_ID, first) is False
-    assert await store.turn(TURN_ID) == a_turn(outcome=first)
+    assert await store.get_turn(TURN_ID) == make_turn(outcome=first)
 
 
 async def test_of_fifty_that_settle_at_once_one_is_told_that_it_was_first(store: Store) -> None:
     """And its outcome is the one that is kept, whole."""
-    await store.create_session(a_session())
-    await store.begin_turn(a_turn())
-    outcomes = [an_outcome(f"reply {n}") if n % 2 else a_failure(partial_reply=f"reply {n}") for n in range(RACERS)]
+    await store.create_session(make_session())
+    await store.begin_turn(make_turn())
+    outcomes = [
+        make_outcome(f"reply {n}") if n % 2 else make_failure(partial_reply=f"reply {n}") for n in range(RACERS)
+    ]
     results = await asyncio.gather(*(store.settle_turn(TURN_ID, outcome) for outcome in outcomes))
 
     (winner,) = [outcome for outcome, is_first in zip(outcomes, results, strict=True) if is_first]
     assert sorted(results) == [False] * (RACERS - 1) + [True]
-    assert await store.turn(TURN_ID) == a_turn(outcome=winner)
+    assert await store.get_turn(TURN_ID) == make_turn(outcome=winner)
 
 
 async def test_a_turn_that_is_gone_cannot_be_settled(store: Store) -> None:
     """The session was deleted while the animal spoke: the reply does not bring it back."""
-    await store.create_session(a_session())
-    await store.begin_turn(a_turn())
+    await store.create_session(make_session())
+    await store.begin_turn(make_turn())
     await store.delete_session(SESSION_ID)
 
-    assert await store.settle_turn(TURN_ID, an_outcome()) is False
-    assert await store.settle_turn("turn_that_never_was", an_outcome()) is False
-    assert await store.turn(TURN_ID) is None
-    assert await store.turns_of(SESSION_ID, 10) == Page(())
+    assert await store.settle_turn(TURN_ID, make_outcome()) is False
+    assert await store.settle_turn("turn_that_never_was", make_outcome()) is False
+    assert await store.get_turn(TURN_ID) is None
+    assert await store.list_turns(SESSION_ID, 10) == Page(())
 
 
 async def test_turns_without_an_outcome_are_running(store: Store) -> None:
@@ -385,10 +387,10 @@ async def test_turns_without_an_outcome_are_running(store: Store) -> None:
     await talk(store, "Hello", session_id=OTHER_ID)
     assert await running(store) == []
 
-    await store.begin_turn(a_turn("turn_a", SESSION_ID))
-    await store.begin_turn(a_turn("turn_b", OTHER_ID))
+    await store.begin_turn(make_turn("turn_a", SESSION_ID))
+    await store.begin_turn(make_turn("turn_b", OTHER_ID))
     assert await running(store) == ["turn_a", "turn_b"]
-    await store.settle_turn("turn_a", a_failure())
+    await store.settle_turn("turn_a", make_failure())
     assert await running(store) == ["turn_b"]
 
 
@@ -401,28 +403,28 @@ async def test_pages_of_turns_are_oldest_first_without_gap_or_repeat(store: Stor
     await talk(store, "not", "mine", session_id=OTHER_ID)
     told = await talk(store, *"abcdefg")
 
-    assert await all_pages(lambda cursor: store.turns_of(SESSION_ID, limit, cursor), limit) == told
+    assert await all_pages(lambda cursor: store.list_turns(SESSION_ID, limit, cursor), limit) == told
 
 
 async def test_turns_keep_their_order_when_the_clock_goes_back(store: Store) -> None:
     """What was said first stands first, whatever the time was."""
-    await store.create_session(a_session())
+    await store.create_session(make_session())
     names = [f"turn_{n}" for n in range(5)]
     for place, name in enumerate(names):
-        await store.begin_turn(a_turn(name, at=minutes(-place)))
-        await store.settle_turn(name, an_outcome())
+        await store.begin_turn(make_turn(name, at=minutes(-place)))
+        await store.settle_turn(name, make_outcome())
 
-    assert [turn.turn_id for turn in (await store.turns_of(SESSION_ID, 10)).items] == names
-    assert [turn.turn_id for turn in await store.latest_turns(SESSION_ID, 3)] == names[-3:]
+    assert [turn.turn_id for turn in (await store.list_turns(SESSION_ID, 10)).items] == names
+    assert [turn.turn_id for turn in await store.list_latest_turns(SESSION_ID, 3)] == names[-3:]
 
 
 async def test_a_cursor_still_holds_when_more_was_said_meanwhile(store: Store) -> None:
     """It marks a place, not a number of rows to skip."""
     await talk(store, "a", "b", "c")
-    first = await store.turns_of(SESSION_ID, 2)
-    await store.begin_turn(a_turn("turn_new", message="d", at=minutes(9)))
+    first = await store.list_turns(SESSION_ID, 2)
+    await store.begin_turn(make_turn("turn_new", message="d", at=minutes(9)))
 
-    second = await store.turns_of(SESSION_ID, 2, first.next_cursor)
+    second = await store.list_turns(SESSION_ID, 2, first.next_cursor)
     assert [turn.message for turn in (*first.items, *second.items)] == ["a", "b", "c", "d"]
 
 
@@ -432,7 +434,7 @@ async def test_the_latest_turns_come_oldest_first(store: Store, limit: int, expe
     await talk(store, "not mine", session_id=OTHER_ID)
     await talk(store, "a", "b", "c")
 
-    assert "".join(turn.message for turn in await store.latest_turns(SESSION_ID, limit)) == expected
+    assert "".join(turn.message for turn in await store.list_latest_turns(SESSION_ID, limit)) == expected
 
 
 def forged(value: object) -> str:
@@ -466,9 +468,9 @@ async def test_a_bad_cursor_is_invalid_input(store: Store, cursor: str) -> None:
     await talk(store, "a", "b")
 
     for read in (
-        lambda: store.turns_of(SESSION_ID, 10, cursor),
-        lambda: store.sessions_of(MIA, 10, cursor),
-        lambda: store.turns_of_owner(MIA, 10, cursor),
+        lambda: store.list_turns(SESSION_ID, 10, cursor),
+        lambda: store.list_sessions(MIA, 10, cursor),
+        lambda: store.list_owner_turns(MIA, 10, cursor),
     ):
         with pytest.raises(InvalidInput) as refusal:
             await read()
@@ -478,29 +480,29 @@ async def test_a_bad_cursor_is_invalid_input(store: Store, cursor: str) -> None:
 async def test_a_cursor_of_another_listing_is_invalid_input(store: Store) -> None:
     """Sessions and turns are counted in different ways."""
     await talk(store, "a", "b")
-    await store.create_session(a_session(OTHER_ID, owner=MIA))
-    of_turns = (await store.turns_of(SESSION_ID, 1)).next_cursor
-    of_sessions = (await store.sessions_of(MIA, 1)).next_cursor
+    await store.create_session(make_session(OTHER_ID, owner=MIA))
+    of_turns = (await store.list_turns(SESSION_ID, 1)).next_cursor
+    of_sessions = (await store.list_sessions(MIA, 1)).next_cursor
 
     with pytest.raises(InvalidInput):
-        await store.sessions_of(MIA, 1, of_turns)
+        await store.list_sessions(MIA, 1, of_turns)
     with pytest.raises(InvalidInput):
-        await store.turns_of(SESSION_ID, 1, of_sessions)
+        await store.list_turns(SESSION_ID, 1, of_sessions)
 
 
 async def test_a_damaged_cursor_is_refused_or_read_and_nothing_else(store: Store) -> None:
     """Every letter of a real one, changed: a page or a refusal, never a crash, never another owner's session."""
     await talk(store, "a", "b")
     for name in ("sess_a", "sess_b"):
-        await store.create_session(a_session(name, owner=BEN))
-    real = (await store.sessions_of(BEN, 1)).next_cursor
+        await store.create_session(make_session(name, owner=BEN))
+    real = (await store.list_sessions(BEN, 1)).next_cursor
     assert real is not None
 
     for place in range(len(real)):
         for letter in "A_z9%":
             damaged = real[:place] + letter + real[place + 1 :]
             try:
-                page = await store.sessions_of(BEN, 10, damaged)
+                page = await store.list_sessions(BEN, 10, damaged)
             except InvalidInput:
                 continue
             assert {session.owner for session in page.items} <= {BEN}
@@ -512,7 +514,7 @@ async def test_a_damaged_cursor_is_refused_or_read_and_nothing_else(store: Store
 async def test_deletion_leaves_nothing(store: Store) -> None:
     """Session, turns, the one that runs: each way to ask finds nothing, and the ids of the turns are told."""
     told = await talk(store, "a", "b")
-    await store.begin_turn(a_turn("turn_running", at=minutes(9)))
+    await store.begin_turn(make_turn("turn_running", at=minutes(9)))
 
     deleted = await store.delete_session(SESSION_ID)
     assert sorted(deleted or ()) == sorted([*(turn.turn_id for turn in told), "turn_running"])
@@ -520,27 +522,27 @@ async def test_deletion_leaves_nothing(store: Store) -> None:
 
 
 async def _assert_forgotten(store: Store, turn_ids: Sequence[str]) -> None:
-    assert await store.session(SESSION_ID) is None
-    assert [await store.turn(turn_id) for turn_id in turn_ids] == [None] * len(turn_ids)
-    assert await store.turns_of(SESSION_ID, 10) == Page(())
-    assert list(await store.latest_turns(SESSION_ID, 10)) == []
-    assert await store.sessions_of(MIA, 10) == Page(())
+    assert await store.get_session(SESSION_ID) is None
+    assert [await store.get_turn(turn_id) for turn_id in turn_ids] == [None] * len(turn_ids)
+    assert await store.list_turns(SESSION_ID, 10) == Page(())
+    assert list(await store.list_latest_turns(SESSION_ID, 10)) == []
+    assert await store.list_sessions(MIA, 10) == Page(())
     assert await running(store) == []
     with pytest.raises(SessionNotFound):
-        await store.begin_turn(a_turn("turn_late"))
+        await store.begin_turn(make_turn("turn_late"))
 
 
 async def test_deletion_forgets_the_device(store: Store) -> None:
     """Its session's id stays in no table; the next message makes both anew."""
-    await store.begin_turn(a_turn(), replace(a_session(), handle=KIOSK))
+    await store.begin_turn(make_turn(), replace(make_session(), handle=KIOSK))
     await store.delete_session(SESSION_ID)
 
-    assert await store.device_user(SESSION_ID) is None
+    assert await store.get_device_user(SESSION_ID) is None
 
 
 async def test_deletion_is_told_once(store: Store) -> None:
     """None is "there was nothing"; an empty list is a session in which nothing was said."""
-    await store.create_session(a_session())
+    await store.create_session(make_session())
 
     turn_ids = await store.delete_session(SESSION_ID)
     assert turn_ids is not None
@@ -555,14 +557,14 @@ async def test_deletion_leaves_the_others_alone(store: Store) -> None:
     kept = await talk(store, "b", session_id=OTHER_ID)
     await store.delete_session(SESSION_ID)
 
-    assert (await store.turns_of(OTHER_ID, 10)).items == tuple(kept)
-    assert [session.session_id for session in (await store.sessions_of(MIA, 10)).items] == [OTHER_ID]
+    assert (await store.list_turns(OTHER_ID, 10)).items == tuple(kept)
+    assert [session.session_id for session in (await store.list_sessions(MIA, 10)).items] == [OTHER_ID]
 
 
 async def test_a_session_deleted_amid_fifty_beginnings_stays_deleted(store: Store) -> None:
     """Whoever came too late hears that it is gone; no turn is left without a session."""
-    await store.create_session(a_session())
-    beginnings = [store.begin_turn(a_turn(f"turn_{n}")) for n in range(RACERS)]
+    await store.create_session(make_session())
+    beginnings = [store.begin_turn(make_turn(f"turn_{n}")) for n in range(RACERS)]
     results = await asyncio.gather(*beginnings, store.delete_session(SESSION_ID), return_exceptions=True)
 
     assert all(isinstance(result, str | TurnRunning | SessionNotFound) for result in results[:-1])
@@ -576,37 +578,37 @@ TTL_S = 3600
 
 
 def over_soon(session_id: str = SESSION_ID, *, at: datetime, owner: str | None = MIA) -> SessionRecord:
-    return replace(a_session(session_id, owner=owner, at=at), ttl_s=TTL_S)
+    return replace(make_session(session_id, owner=owner, at=at), ttl_s=TTL_S)
 
 
 async def test_a_session_is_over_after_its_time_whether_purged_or_not(store: Store, clock: FakeClock) -> None:
     """To the last moment it is there; from then on no way to ask finds it, and it takes no message."""
     await store.create_session(over_soon(at=clock.now()))
-    await store.begin_turn(a_turn(at=clock.now()))
-    await store.settle_turn(TURN_ID, an_outcome(at=clock.now()))
+    await store.begin_turn(make_turn(at=clock.now()))
+    await store.settle_turn(TURN_ID, make_outcome(at=clock.now()))
 
     clock.advance(TTL_S - 0.001)
-    assert await store.session(SESSION_ID) is not None
-    assert await store.turn(TURN_ID) is not None
+    assert await store.get_session(SESSION_ID) is not None
+    assert await store.get_turn(TURN_ID) is not None
     clock.advance(0.001)
-    assert await store.session(SESSION_ID) is None
-    assert await store.sessions_of(MIA, 10) == Page(())
-    assert await store.turn(TURN_ID) is None
-    assert await store.turns_of(SESSION_ID, 10) == Page(())
-    assert list(await store.latest_turns(SESSION_ID, 10)) == []
+    assert await store.get_session(SESSION_ID) is None
+    assert await store.list_sessions(MIA, 10) == Page(())
+    assert await store.get_turn(TURN_ID) is None
+    assert await store.list_turns(SESSION_ID, 10) == Page(())
+    assert list(await store.list_latest_turns(SESSION_ID, 10)) == []
     assert await store.delete_session(SESSION_ID) is None
     with pytest.raises(SessionNotFound):
-        await store.begin_turn(a_turn("turn_late", at=clock.now()))
+        await store.begin_turn(make_turn("turn_late", at=clock.now()))
 
 
 async def test_each_message_gives_a_session_its_whole_time_again(store: Store, clock: FakeClock) -> None:
     """It ends so long after the last message, not after the first."""
     await store.create_session(over_soon(at=clock.now()))
     clock.advance(TTL_S - 1)
-    await store.begin_turn(a_turn(at=clock.now()))
+    await store.begin_turn(make_turn(at=clock.now()))
     clock.advance(TTL_S - 1)
 
-    kept = await store.session(SESSION_ID)
+    kept = await store.get_session(SESSION_ID)
     assert kept is not None
     assert kept.expires_at == clock.now() + timedelta(seconds=1)
 
@@ -615,18 +617,18 @@ async def test_a_purge_deletes_what_is_over_and_nothing_else(store: Store, clock
     """In steps of a size that the caller chooses, so that none of them holds up the turns."""
     for n in range(5):
         await store.create_session(over_soon(f"sess_{n}", at=clock.now()))
-        await store.begin_turn(a_turn(f"turn_{n}", f"sess_{n}", at=clock.now()))
+        await store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}", at=clock.now()))
     clock.advance(TTL_S / 2)
     await store.create_session(over_soon("sess_young", at=clock.now()))
-    assert (await store.count_expired_sessions(), await store.purge_expired_sessions(10)) == (0, 0)
+    assert (await store.count_expired_sessions(), await store.delete_expired_sessions(10)) == (0, 0)
 
     clock.advance(TTL_S / 2)
     assert await store.count_expired_sessions() == 5
-    assert [await store.purge_expired_sessions(2) for _ in range(4)] == [2, 2, 1, 0]
+    assert [await store.delete_expired_sessions(2) for _ in range(4)] == [2, 2, 1, 0]
     assert await store.count_expired_sessions() == 0
     assert await running(store) == []
-    assert await store.settle_turn("turn_0", an_outcome()) is False
-    assert [session.session_id for session in (await store.sessions_of(MIA, 10)).items] == ["sess_young"]
+    assert await store.settle_turn("turn_0", make_outcome()) is False
+    assert [session.session_id for session in (await store.list_sessions(MIA, 10)).items] == ["sess_young"]
 
 
 # Beginning a session with its first turn, and requests that come twice
@@ -641,91 +643,96 @@ def a_key(name: str = "key-1", body: str = "body-1", *, at: datetime = NOON) -> 
 
 async def test_a_session_and_its_first_turn_are_kept_together(store: Store) -> None:
     """One step: no session without a message is left behind when the second half fails."""
-    assert await store.begin_turn(a_turn(), a_session()) == TURN_ID
+    assert await store.begin_turn(make_turn(), make_session()) == TURN_ID
 
-    assert await store.session(SESSION_ID) == replace(a_session(), turn_count=1)
-    assert await store.turn(TURN_ID) == a_turn()
+    assert await store.get_session(SESSION_ID) == replace(make_session(), turn_count=1)
+    assert await store.get_turn(TURN_ID) == make_turn()
 
 
 @pytest.mark.parametrize("has_ended", [False, True], ids=["while it runs", "after its end"])
 async def test_the_same_request_again_is_the_same_turn(store: Store, has_ended: bool) -> None:
     """The earlier turn's id comes back, and nothing at all has changed."""
-    assert await store.begin_turn(a_turn(), a_session(), [a_key()]) == TURN_ID
+    assert await store.begin_turn(make_turn(), make_session(), [a_key()]) == TURN_ID
     if has_ended:
-        await store.settle_turn(TURN_ID, an_outcome())
-    before = [await store.session(SESSION_ID), await store.turn(TURN_ID)]
+        await store.settle_turn(TURN_ID, make_outcome())
+    before = [await store.get_session(SESSION_ID), await store.get_turn(TURN_ID)]
 
-    again = a_turn("turn_again", OTHER_ID, at=minutes(1))
-    assert await store.begin_turn(again, a_session(OTHER_ID), [a_key()]) == TURN_ID
-    assert await store.begin_turn(a_turn("turn_third", at=minutes(2)), None, [a_key()]) == TURN_ID
-    assert [await store.session(SESSION_ID), await store.turn(TURN_ID)] == before
-    assert await store.session(OTHER_ID) is None
-    assert await store.turn("turn_again") is None
-    assert await store.turn("turn_third") is None
+    again = make_turn("turn_again", OTHER_ID, at=minutes(1))
+    assert await store.begin_turn(again, make_session(OTHER_ID), [a_key()]) == TURN_ID
+    assert await store.begin_turn(make_turn("turn_third", at=minutes(2)), None, [a_key()]) == TURN_ID
+    assert [await store.get_session(SESSION_ID), await store.get_turn(TURN_ID)] == before
+    assert await store.get_session(OTHER_ID) is None
+    assert await store.get_turn("turn_again") is None
+    assert await store.get_turn("turn_third") is None
 
 
 async def test_any_of_several_keys_names_the_turn(store: Store) -> None:
     """A request may be known under more than one."""
-    await store.begin_turn(a_turn(), a_session(), [a_key("one"), a_key("two")])
+    await store.begin_turn(make_turn(), make_session(), [a_key("one"), a_key("two")])
 
     for keys in ([a_key("two")], [a_key("new"), a_key("one")]):
-        assert await store.begin_turn(a_turn("turn_b", OTHER_ID), a_session(OTHER_ID), keys) == TURN_ID
+        assert await store.begin_turn(make_turn("turn_b", OTHER_ID), make_session(OTHER_ID), keys) == TURN_ID
 
 
 async def test_a_key_with_another_body_is_refused(store: Store) -> None:
     """And nothing of that request is kept, its session neither."""
-    await store.begin_turn(a_turn(), a_session(), [a_key()])
+    await store.begin_turn(make_turn(), make_session(), [a_key()])
     with pytest.raises(KeyReused):
-        await store.begin_turn(a_turn("turn_b", OTHER_ID), a_session(OTHER_ID), [a_key(body="body-2")])
+        await store.begin_turn(make_turn("turn_b", OTHER_ID), make_session(OTHER_ID), [a_key(body="body-2")])
 
-    assert await store.session(OTHER_ID) is None
-    assert await store.turn("turn_b") is None
+    assert await store.get_session(OTHER_ID) is None
+    assert await store.get_turn("turn_b") is None
 
 
 async def test_fifty_requests_with_one_key_are_one_turn(store: Store) -> None:
     """All of them hear the same id."""
     begun = await asyncio.gather(
-        *(store.begin_turn(a_turn(f"turn_{n}", f"sess_{n}"), a_session(f"sess_{n}"), [a_key()]) for n in range(RACERS))
+        *(
+            store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}"), make_session(f"sess_{n}"), [a_key()])
+            for n in range(RACERS)
+        )
     )
 
     (turn_id,) = set(begun)
     assert await running(store) == [turn_id]
-    assert len((await store.sessions_of(MIA, 100)).items) == 1
+    assert len((await store.list_sessions(MIA, 100)).items) == 1
 
 
 async def test_different_keys_are_different_requests(store: Store) -> None:
     """As are requests without any."""
     for n, keys in enumerate([[a_key("one")], [a_key("two")], [], []]):
-        assert await store.begin_turn(a_turn(f"turn_{n}", f"sess_{n}"), a_session(f"sess_{n}"), keys) == f"turn_{n}"
+        assert (
+            await store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}"), make_session(f"sess_{n}"), keys) == f"turn_{n}"
+        )
 
 
 async def test_a_refused_turn_does_not_use_up_its_key(store: Store) -> None:
     """The client waits and sends the same request again: then it counts."""
-    await store.begin_turn(a_turn("turn_first"), a_session())
+    await store.begin_turn(make_turn("turn_first"), make_session())
     with pytest.raises(TurnRunning):
-        await store.begin_turn(a_turn("turn_second"), None, [a_key()])
-    await store.settle_turn("turn_first", an_outcome())
+        await store.begin_turn(make_turn("turn_second"), None, [a_key()])
+    await store.settle_turn("turn_first", make_outcome())
 
-    assert await store.begin_turn(a_turn("turn_second"), None, [a_key()]) == "turn_second"
+    assert await store.begin_turn(make_turn("turn_second"), None, [a_key()]) == "turn_second"
 
 
 @pytest.mark.parametrize(("after", "turn_id"), [(DAY - timedelta(seconds=1), TURN_ID), (DAY, "turn_b")])
 async def test_a_key_is_forgotten_after_its_time(store: Store, after: timedelta, turn_id: str) -> None:
     """Then the same key makes a new turn, whatever the body, and stands for that one."""
-    await store.begin_turn(a_turn(), replace(a_session(), ttl_s=10**6), [a_key()])
+    await store.begin_turn(make_turn(), replace(make_session(), ttl_s=10**6), [a_key()])
 
     for name in ("b", "c"):
-        again = a_turn(f"turn_{name}", f"sess_{name}", at=NOON + after)
-        session = a_session(again.session_id, at=again.created_at)
+        again = make_turn(f"turn_{name}", f"sess_{name}", at=NOON + after)
+        session = make_session(again.session_id, at=again.created_at)
         assert await store.begin_turn(again, session, [a_key(at=again.created_at)]) == turn_id
 
 
 async def test_a_deleted_session_takes_its_keys_along(store: Store) -> None:
     """The same request then begins anew: a key must not lead to what was to be forgotten."""
-    await store.begin_turn(a_turn(), a_session(), [a_key()])
+    await store.begin_turn(make_turn(), make_session(), [a_key()])
     await store.delete_session(SESSION_ID)
 
-    assert await store.begin_turn(a_turn("turn_b"), a_session(), [a_key(body="body-2")]) == "turn_b"
+    assert await store.begin_turn(make_turn("turn_b"), make_session(), [a_key(body="body-2")]) == "turn_b"
 
 
 # Sessions that clients name
@@ -748,59 +755,59 @@ async def test_what_a_client_gave_its_session_comes_back(store: Store) -> None:
     """Title, the words it was begun with and the device's name, whether it was made empty or with its first turn."""
     other = replace(NAMED, session_id=OTHER_ID)
     await store.create_session(NAMED)
-    await store.begin_turn(a_turn("turn_other", OTHER_ID), other)
+    await store.begin_turn(make_turn("turn_other", OTHER_ID), other)
 
-    assert await store.session(SESSION_ID) == NAMED
-    assert await store.session(OTHER_ID) == replace(other, turn_count=1)
+    assert await store.get_session(SESSION_ID) == NAMED
+    assert await store.get_session(OTHER_ID) == replace(other, turn_count=1)
 
 
 async def test_a_session_that_is_there_already_is_joined(store: Store) -> None:
     """Somebody was quicker: it stays what it was, and goes on with this turn."""
-    await store.begin_turn(a_turn("turn_first"), a_session())
-    await store.settle_turn("turn_first", an_outcome())
-    again = replace(a_session(owner=BEN, at=minutes(1)), title="another", ttl_s=5)
-    assert await store.begin_turn(a_turn("turn_second", at=minutes(1)), again) == "turn_second"
+    await store.begin_turn(make_turn("turn_first"), make_session())
+    await store.settle_turn("turn_first", make_outcome())
+    again = replace(make_session(owner=BEN, at=minutes(1)), title="another", ttl_s=5)
+    assert await store.begin_turn(make_turn("turn_second", at=minutes(1)), again) == "turn_second"
 
-    assert await store.session(SESSION_ID) == replace(a_session(), last_message_at=minutes(1), turn_count=2)
-    assert [turn.turn_id for turn in (await store.turns_of(SESSION_ID, 10)).items] == ["turn_first", "turn_second"]
+    assert await store.get_session(SESSION_ID) == replace(make_session(), last_message_at=minutes(1), turn_count=2)
+    assert [turn.turn_id for turn in (await store.list_turns(SESSION_ID, 10)).items] == ["turn_first", "turn_second"]
 
 
 async def test_fifty_first_questions_in_a_session_are_one_session_and_one_turn(store: Store) -> None:
     """All of them would begin it; one does, and the others hear which turn runs."""
     begun = await asyncio.gather(
-        *(store.begin_turn(a_turn(f"turn_{n}"), a_session()) for n in range(RACERS)), return_exceptions=True
+        *(store.begin_turn(make_turn(f"turn_{n}"), make_session()) for n in range(RACERS)), return_exceptions=True
     )
 
     (winner,) = [result for result in begun if isinstance(result, str)]
     assert [result.turn_id for result in begun if isinstance(result, TurnRunning)] == [winner] * (RACERS - 1)
-    assert await store.session(SESSION_ID) == replace(a_session(), turn_count=1)
+    assert await store.get_session(SESSION_ID) == replace(make_session(), turn_count=1)
 
 
 async def test_a_session_that_is_over_makes_room_for_one_of_its_name(store: Store, clock: FakeClock) -> None:
     """The new one has none of its turns, the one that still ran neither, and none of its keys."""
-    await store.begin_turn(a_turn("turn_old", at=clock.now()), over_soon(at=clock.now()), [a_key(at=clock.now())])
-    await store.settle_turn("turn_old", an_outcome(at=clock.now()))
-    await store.begin_turn(a_turn("turn_lost", at=clock.now()))
+    await store.begin_turn(make_turn("turn_old", at=clock.now()), over_soon(at=clock.now()), [a_key(at=clock.now())])
+    await store.settle_turn("turn_old", make_outcome(at=clock.now()))
+    await store.begin_turn(make_turn("turn_lost", at=clock.now()))
     clock.advance(TTL_S)
     fresh = over_soon(at=clock.now(), owner=BEN)
     # The same key leads to a new turn, and not to the one that it stood for.
     again = [a_key(body="body-2", at=clock.now())]
-    assert await store.begin_turn(a_turn("turn_new", at=clock.now()), fresh, again) == "turn_new"
+    assert await store.begin_turn(make_turn("turn_new", at=clock.now()), fresh, again) == "turn_new"
 
-    assert await store.session(SESSION_ID) == replace(fresh, turn_count=1)
-    assert [turn.turn_id for turn in await store.latest_turns(SESSION_ID, 10)] == ["turn_new"]
+    assert await store.get_session(SESSION_ID) == replace(fresh, turn_count=1)
+    assert [turn.turn_id for turn in await store.list_latest_turns(SESSION_ID, 10)] == ["turn_new"]
     assert await running(store) == ["turn_new"]
-    assert await store.turn("turn_old") is None
-    assert await store.settle_turn("turn_lost", an_outcome()) is False
+    assert await store.get_turn("turn_old") is None
+    assert await store.settle_turn("turn_lost", make_outcome()) is False
 
 
 async def test_to_its_last_moment_a_session_is_joined(store: Store, clock: FakeClock) -> None:
     """It does not make room before its time."""
     await store.create_session(over_soon(at=clock.now()))
     clock.advance(TTL_S - 0.001)
-    await store.begin_turn(a_turn(at=clock.now()), over_soon(at=clock.now(), owner=BEN))
+    await store.begin_turn(make_turn(at=clock.now()), over_soon(at=clock.now(), owner=BEN))
 
-    kept = await store.session(SESSION_ID)
+    kept = await store.get_session(SESSION_ID)
     assert kept is not None
     assert kept.owner == MIA
 
@@ -817,32 +824,32 @@ def of_the_kiosk(*, at: datetime = NOON, animal_id: str = "lion_001") -> Session
 
 async def test_a_device_has_a_user_from_its_first_message_on(store: Store) -> None:
     """Sessions that are no device's have none."""
-    assert await store.device_user(SESSION_ID) is None
-    await store.begin_turn(a_turn(at=minutes(1)), of_the_kiosk())
-    await store.begin_turn(a_turn("turn_other", OTHER_ID), a_session(OTHER_ID))
+    assert await store.get_device_user(SESSION_ID) is None
+    await store.begin_turn(make_turn(at=minutes(1)), of_the_kiosk())
+    await store.begin_turn(make_turn("turn_other", OTHER_ID), make_session(OTHER_ID))
 
-    assert await store.device_user(SESSION_ID) == DeviceUser(SESSION_ID, KIOSK, minutes(1))
-    assert await store.device_user(OTHER_ID) is None
+    assert await store.get_device_user(SESSION_ID) == DeviceUser(SESSION_ID, KIOSK, minutes(1))
+    assert await store.get_device_user(OTHER_ID) is None
 
 
 async def test_a_devices_user_stays_when_its_sessions_are_over(store: Store, clock: FakeClock) -> None:
     """The user is the one of the first message, and is made once."""
     first_seen = clock.now()
-    await store.begin_turn(a_turn(at=first_seen), of_the_kiosk(at=first_seen))
+    await store.begin_turn(make_turn(at=first_seen), of_the_kiosk(at=first_seen))
     clock.advance(TTL_S)
-    await store.begin_turn(a_turn("turn_b", at=clock.now()), of_the_kiosk(at=clock.now()))
+    await store.begin_turn(make_turn("turn_b", at=clock.now()), of_the_kiosk(at=clock.now()))
 
-    assert await store.device_user(SESSION_ID) == DeviceUser(SESSION_ID, KIOSK, first_seen)
+    assert await store.get_device_user(SESSION_ID) == DeviceUser(SESSION_ID, KIOSK, first_seen)
 
 
 async def test_a_refused_first_message_makes_no_user(store: Store) -> None:
     """Nothing of a refused turn is kept."""
-    await store.begin_turn(a_turn(), a_session(), [a_key()])
+    await store.begin_turn(make_turn(), make_session(), [a_key()])
     other = replace(of_the_kiosk(), session_id=OTHER_ID)
     with pytest.raises(KeyReused):
-        await store.begin_turn(a_turn("turn_b", OTHER_ID), other, [a_key(body="body-2")])
+        await store.begin_turn(make_turn("turn_b", OTHER_ID), other, [a_key(body="body-2")])
 
-    assert await store.device_user(OTHER_ID) is None
+    assert await store.get_device_user(OTHER_ID) is None
 
 
 async def test_a_session_is_with_the_animal_that_was_asked_last(store: Store) -> None:
@@ -850,15 +857,15 @@ async def test_a_session_is_with_the_animal_that_was_asked_last(store: Store) ->
     asked = ["lion_001", "tiger_001", "tiger_001", "lion_001"]
     known: list[tuple[str, datetime | None]] = []
     for place, animal_id in enumerate(asked, 1):
-        turn = replace(a_turn(f"turn_{place}", at=minutes(place)), animal_id=animal_id)
+        turn = replace(make_turn(f"turn_{place}", at=minutes(place)), animal_id=animal_id)
         await store.begin_turn(turn, replace(of_the_kiosk(), ttl_s=86_400))
-        await store.settle_turn(turn.turn_id, an_outcome())
-        session = await store.session(SESSION_ID)
+        await store.settle_turn(turn.turn_id, make_outcome())
+        session = await store.get_session(SESSION_ID)
         assert session is not None
         known.append((session.animal_id, session.locked_at))
 
     assert known == [("lion_001", NOON), ("tiger_001", minutes(2)), ("tiger_001", minutes(2)), ("lion_001", minutes(4))]
-    assert [turn.animal_id for turn in (await store.turns_of(SESSION_ID, 10)).items] == asked
+    assert [turn.animal_id for turn in (await store.list_turns(SESSION_ID, 10)).items] == asked
 
 
 @pytest.mark.parametrize(
@@ -868,19 +875,19 @@ async def test_a_session_is_with_the_animal_that_was_asked_last(store: Store) ->
 )
 async def test_the_addresses_that_came_with_a_message_are_kept(store: Store, media_urls: tuple[str, ...]) -> None:
     """All of them, in their order, however the turn is asked for."""
-    turn = replace(a_turn(), media_urls=media_urls)
-    await store.begin_turn(turn, a_session())
+    turn = replace(make_turn(), media_urls=media_urls)
+    await store.begin_turn(turn, make_session())
 
-    assert await store.turn(TURN_ID) == turn
-    assert list(await store.latest_turns(SESSION_ID, 1)) == [turn]
-    assert (await store.turns_of_owner(MIA, 1)).items == (turn,)
+    assert await store.get_turn(TURN_ID) == turn
+    assert list(await store.list_latest_turns(SESSION_ID, 1)) == [turn]
+    assert (await store.list_owner_turns(MIA, 1)).items == (turn,)
 
 
 # The turns of an owner
 
 
 async def names_of(store: Store, owner: str | None, limit: int = 50) -> list[str]:
-    turns = await all_pages(lambda cursor: store.turns_of_owner(owner, limit, cursor), limit)
+    turns = await all_pages(lambda cursor: store.list_owner_turns(owner, limit, cursor), limit)
     return [turn.message for turn in turns]
 
 
@@ -889,10 +896,10 @@ async def test_an_owners_turns_come_latest_first_from_all_its_sessions(store: St
     told = await talk(store, "a", "b", "c")
     await talk(store, "not mine", session_id=OTHER_ID, owner=BEN)
     await talk(store, "nobody's", session_id="sess_of_nobody", owner=None)
-    await store.begin_turn(a_turn("turn_now", "sess_2", message="d", at=minutes(1.5)), a_session("sess_2"))
+    await store.begin_turn(make_turn("turn_now", "sess_2", message="d", at=minutes(1.5)), make_session("sess_2"))
 
     assert await names_of(store, MIA) == ["c", "d", "b", "a"]
-    assert (await store.turns_of_owner(MIA, 1)).items == (told[-1],)
+    assert (await store.list_owner_turns(MIA, 1)).items == (told[-1],)
     assert await names_of(store, BEN) == ["not mine"]
     for nobody in ("", "cookie:%", MIA.upper()):
         assert await names_of(store, nobody) == []
@@ -905,7 +912,7 @@ async def test_without_an_owner_everybodys_turns_are_listed(store: Store) -> Non
     await talk(store, "d", session_id="sess_of_nobody", owner=None)
 
     assert sorted(await names_of(store, None)) == ["a", "b", "c", "d"]
-    everybodys = (await store.turns_of_owner(None, 10)).items
+    everybodys = (await store.list_owner_turns(None, 10)).items
     assert {turn.message: turn.owner for turn in everybodys} == {"a": MIA, "b": MIA, "c": BEN, "d": None}
 
 
@@ -914,8 +921,8 @@ async def test_without_an_owner_everybodys_turns_are_listed(store: Store) -> Non
 async def test_pages_of_an_owners_turns_have_no_gap_and_no_repeat(store: Store, owner: str | None, limit: int) -> None:
     """Also where several were asked in the same moment."""
     for name, minute in {"a": 1, "b": 2, "c": 2, "d": 2, "e": 0, "f": 3, "g": 3}.items():
-        turn = a_turn(f"turn_{name}", f"sess_{name}", message=name, at=minutes(minute))
-        await store.begin_turn(turn, a_session(turn.session_id, at=turn.created_at))
+        turn = make_turn(f"turn_{name}", f"sess_{name}", message=name, at=minutes(minute))
+        await store.begin_turn(turn, make_session(turn.session_id, at=turn.created_at))
 
     found = await names_of(store, owner, limit)
     assert sorted(found) == list("abcdefg")
@@ -924,7 +931,7 @@ async def test_pages_of_an_owners_turns_have_no_gap_and_no_repeat(store: Store, 
 
 async def test_turns_of_a_session_that_is_over_are_not_listed(store: Store, clock: FakeClock) -> None:
     """Neither to their owner nor to whoever sees everything; purged or not."""
-    await store.begin_turn(a_turn(at=clock.now()), over_soon(at=clock.now()))
+    await store.begin_turn(make_turn(at=clock.now()), over_soon(at=clock.now()))
     assert await names_of(store, MIA) == await names_of(store, None) == ["Hello!"]
     clock.advance(TTL_S)
 
@@ -942,9 +949,9 @@ async def test_a_session_ends_when_it_is_told_to(store: Store, clock: FakeClock,
     assert await store.set_session_ttl(SESSION_ID, ttl_s) == replace(session, ttl_s=ttl_s)
 
     clock.advance(ttl_s - 0.001)
-    assert await store.session(SESSION_ID) == replace(session, ttl_s=ttl_s)
+    assert await store.get_session(SESSION_ID) == replace(session, ttl_s=ttl_s)
     clock.advance(0.001)
-    assert await store.session(SESSION_ID) is None
+    assert await store.get_session(SESSION_ID) is None
     assert await store.count_expired_sessions() == 1
 
 
@@ -954,9 +961,9 @@ async def test_a_shorter_time_may_be_over_already(store: Store, clock: FakeClock
     clock.advance(TTL_S / 2)
     assert await store.set_session_ttl(SESSION_ID, TTL_S // 4) is not None
 
-    assert await store.session(SESSION_ID) is None
+    assert await store.get_session(SESSION_ID) is None
     with pytest.raises(SessionNotFound):
-        await store.begin_turn(a_turn(at=clock.now()))
+        await store.begin_turn(make_turn(at=clock.now()))
 
 
 async def test_each_message_gives_a_session_the_time_that_it_was_told(store: Store, clock: FakeClock) -> None:
@@ -964,9 +971,9 @@ async def test_each_message_gives_a_session_the_time_that_it_was_told(store: Sto
     await store.create_session(over_soon(at=clock.now()))
     await store.set_session_ttl(SESSION_ID, 2 * TTL_S)
     clock.advance(TTL_S)
-    await store.begin_turn(a_turn(at=clock.now()))
+    await store.begin_turn(make_turn(at=clock.now()))
 
-    kept = await store.session(SESSION_ID)
+    kept = await store.get_session(SESSION_ID)
     assert kept is not None
     assert kept.expires_at == clock.now() + timedelta(seconds=2 * TTL_S)
 
@@ -978,7 +985,7 @@ async def test_a_session_that_is_not_there_is_told_nothing(store: Store, clock: 
 
     assert await store.set_session_ttl(SESSION_ID, 100 * TTL_S) is None
     assert await store.set_session_ttl(OTHER_ID, TTL_S) is None
-    assert await store.session(SESSION_ID) is None
+    assert await store.get_session(SESSION_ID) is None
 
 
 # Leases
@@ -986,17 +993,17 @@ async def test_a_session_that_is_not_there_is_told_nothing(store: Store, clock: 
 
 async def test_a_running_turn_tells_who_runs_it_and_until_when_that_is_believed(store: Store) -> None:
     """What another process needs in order to take a dead one's turns over."""
-    await store.begin_turn(FULL, a_session())
+    await store.begin_turn(FULL, make_session())
 
     assert FULL.lease_until is not None
-    assert list(await store.running_turns()) == [Lease(TURN_ID, "worker_7", FULL.lease_until)]
+    assert list(await store.list_running_turns()) == [Lease(TURN_ID, "worker_7", FULL.lease_until)]
 
 
 async def test_a_turn_without_a_lease_counts_as_abandoned(store: Store) -> None:
     """Its end is in the past, whatever the time is."""
-    await store.begin_turn(a_turn(), a_session())
+    await store.begin_turn(make_turn(), make_session())
 
-    (lease,) = await store.running_turns()
+    (lease,) = await store.list_running_turns()
     assert lease.until < NOON - 365 * DAY
 
 
@@ -1004,13 +1011,13 @@ async def test_leases_are_renewed_for_what_still_runs(store: Store) -> None:
     """The ids that come back are those; the others have ended or are gone, and their process has to know."""
     for name in ("turn_a", "turn_b", "turn_c", "turn_d"):
         turn = replace(FULL, turn_id=name, session_id=f"sess_{name}")
-        await store.begin_turn(turn, a_session(turn.session_id))
-    await store.settle_turn("turn_b", an_outcome())
+        await store.begin_turn(turn, make_session(turn.session_id))
+    await store.settle_turn("turn_b", make_outcome())
     await store.delete_session("sess_turn_c")
 
     renewed = await store.renew_leases(["turn_a", "turn_b", "turn_c", "turn_unknown"], minutes(5))
     assert list(renewed) == ["turn_a"]
-    until = {lease.turn_id: lease.until for lease in await store.running_turns()}
+    until = {lease.turn_id: lease.until for lease in await store.list_running_turns()}
     assert until == {"turn_a": minutes(5), "turn_d": FULL.lease_until}
     assert list(await store.renew_leases([], minutes(9))) == []
 
@@ -1024,4 +1031,4 @@ async def test_a_store_that_works_answers_a_ping(store: Store) -> None:
     await store.ping()
     await store.ping()
 
-    assert (await store.turns_of(SESSION_ID, 10)).items == tuple(told)
+    assert (await store.list_turns(SESSION_ID, 10)).items == tuple(told)

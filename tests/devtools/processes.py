@@ -15,25 +15,25 @@ START_S = 30
 END_S = 30
 
 
-def environment(**variables: str) -> dict[str, str]:
+def make_environment(**variables: str) -> dict[str, str]:
     """A bare one: nothing of a developer's own settings, proxies or terminal."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "VIRTUAL_ENV")}
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1", **variables}
 
 
-def command(*arguments: str) -> list[str]:
+def make_command(*arguments: str) -> list[str]:
     """`zoochat ARGUMENTS`, whether it is installed or not."""
     return [sys.executable, "-m", "openapi_server", *arguments]
 
 
-def zoochat(
+def run_zoochat(
     *arguments: str, folder: Path | None = None, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `zoochat ARGUMENTS` to its end."""
     return subprocess.run(
-        command(*arguments),
+        make_command(*arguments),
         cwd=folder,
-        env=environment(**(variables or {})),
+        env=make_environment(**(variables or {})),
         capture_output=True,
         encoding="utf-8",
         timeout=END_S,
@@ -47,9 +47,9 @@ class MockProcess:
         self._log_path = folder / "mock.log"
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                command("mock", "--port", "0", "--delay", str(delay_s)),
+                make_command("mock", "--port", "0", "--delay", str(delay_s)),
                 cwd=folder,
-                env=environment(**variables),
+                env=make_environment(**variables),
                 stdout=subprocess.PIPE,
                 stderr=log,
                 encoding="utf-8",

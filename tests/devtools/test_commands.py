@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.devtools.canned import Canned, chatbot
-from tests.devtools.processes import END_S, MockProcess, command, environment, zoochat
-from tests.faults.proxy import Proxy
+from tests.devtools.processes import END_S, MockProcess, make_command, make_environment, run_zoochat
+from tests.faults.proxy import TcpProxy
 
 
 def test_ctrl_c_ends_with_130_and_keeps_what_came(tmp_path: Path) -> None:
@@ -20,8 +20,8 @@ def test_ctrl_c_ends_with_130_and_keeps_what_came(tmp_path: Path) -> None:
     mock = MockProcess(tmp_path, delay_s=30)
     saved = tmp_path / "saved.json"
     client = subprocess.Popen(
-        command("client", "--url", f"{mock.url}/api/v1/stream", "--query", "Test", "--save-output", str(saved)),
-        env=environment(),
+        make_command("client", "--url", f"{mock.url}/api/v1/stream", "--query", "Test", "--save-output", str(saved)),
+        env=make_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -45,11 +45,11 @@ async def test_a_cut_connection_costs_no_event(tmp_path: Path) -> None:
     mock = MockProcess(tmp_path, delay_s=0.4)
     saved = tmp_path / "saved.json"
     try:
-        async with Proxy(int(mock.url.rpartition(":")[2])) as proxy:
+        async with TcpProxy(int(mock.url.rpartition(":")[2])) as proxy:
             client = await asyncio.create_subprocess_exec(
-                *command("client", "--url", f"http://127.0.0.1:{proxy.port}/api/v1/stream", "--query", "Test"),
+                *make_command("client", "--url", f"http://127.0.0.1:{proxy.port}/api/v1/stream", "--query", "Test"),
                 *("--save-output", str(saved)),
-                env=environment(),
+                env=make_environment(),
                 stdout=asyncio.subprocess.PIPE,
             )
             assert client.stdout is not None
@@ -73,7 +73,7 @@ async def test_a_cut_connection_costs_no_event(tmp_path: Path) -> None:
 
 def test_nobody_listening_ends_with_1() -> None:
     """And says where nobody listened."""
-    ended = zoochat("client", "--url", "http://127.0.0.1:1/api/v1/stream", "--query", "Test")
+    ended = run_zoochat("client", "--url", "http://127.0.0.1:1/api/v1/stream", "--query", "Test")
 
     assert ended.returncode == 1
     assert "No connection to http://127.0.0.1:1/api/v1/stream" in ended.stderr
@@ -82,7 +82,7 @@ def test_nobody_listening_ends_with_1() -> None:
 
 def test_patience_has_an_end(mock: MockProcess) -> None:
     """The client's own, before anything came."""
-    ended = zoochat("client", "--url", f"{mock.url}/api/v1/stream", "--query", "Test", "--timeout", "0")
+    ended = run_zoochat("client", "--url", f"{mock.url}/api/v1/stream", "--query", "Test", "--timeout", "0")
 
     assert ended.returncode == 1
     assert "No result within 0 s" in ended.stderr
@@ -93,7 +93,7 @@ def test_a_broken_history_is_a_wrong_use(tmp_path: Path) -> None:
     path = tmp_path / "history.json"
     path.write_text('[{"role": "robot", "content": "beep"}]')
 
-    ended = zoochat("client", "--url", "http://127.0.0.1:1/", "--query", "Test", "--history", str(path))
+    ended = run_zoochat("client", "--url", "http://127.0.0.1:1/", "--query", "Test", "--history", str(path))
 
     assert ended.returncode == 2
     assert "message 1 must have the role user or assistant" in ended.stderr
@@ -101,7 +101,7 @@ def test_a_broken_history_is_a_wrong_use(tmp_path: Path) -> None:
 
 def test_a_stream_instead_of_a_job_is_pointed_out(mock: MockProcess) -> None:
     """With --expect-job; the result still counts."""
-    ended = zoochat("client", "--url", f"{mock.url}/api/v1/stream", "--query", "Test", "--expect-job")
+    ended = run_zoochat("client", "--url", f"{mock.url}/api/v1/stream", "--query", "Test", "--expect-job")
 
     assert ended.returncode == 0
     assert "A job was expected" in ended.stdout
@@ -113,8 +113,8 @@ def test_a_plain_terminal_gets_plain_characters(encoding: str) -> None:
     result = 'event: result\ndata: {"response":"L\\u00f6we \\ud83e\\udd81"}\n\n'
     with chatbot(Canned(result, headers={"Set-Cookie": "session_id=xyz"})) as bot:
         ended = subprocess.run(
-            command("client", "--url", bot.url, "--query", "Test"),
-            env=environment(PYTHONIOENCODING=encoding),
+            make_command("client", "--url", bot.url, "--query", "Test"),
+            env=make_environment(PYTHONIOENCODING=encoding),
             capture_output=True,
             encoding=encoding,
             timeout=END_S,

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from openapi_server.spec import load_spec
-from tests.devtools.processes import MockProcess, zoochat
+from tests.devtools.processes import MockProcess, run_zoochat
 from tests.streams import check_stream
 
 ASK = {"query": "Who are you?"}
@@ -170,7 +170,7 @@ def test_it_serves_nothing_else(mock: MockProcess) -> None:
 
 def test_it_passes_the_check_of_the_contract(mock: MockProcess) -> None:
     """`zoochat check` finds nothing wrong: who works with the stand-in will work with the real server."""
-    ended = zoochat("check", mock.url, "--contract", "platform")
+    ended = run_zoochat("check", mock.url, "--contract", "platform")
     assert ended.returncode == 0, ended.stdout
 
 

@@ -8,22 +8,22 @@ from datetime import datetime
 
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
-from openapi_server.engine.turn_engine import Limits, TurnEngine
-from openapi_server.engine.turn_request import Place, Question
+from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
+from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import StoreUnavailable, TurnRunning
 from openapi_server.models.session import IdempotencyKey, Lease, Outcome, SessionRecord, TurnRecord
 from openapi_server.models.turn import Entry
-from openapi_server.moderation.output_rules import ReplyRules
+from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.protocols import Moderator, Provider
-from tests.fakes import FakeClock, Lenient, TinyZoo, a_lion
+from tests.fakes import AllowsAll, FakeClock, FakeKnowledge, make_lion
 
 # The real rules for replies: what a provider says passes through them in the engine.
-REPLIES = ReplyRules.load()
+REPLIES = OutputRules.load()
 
 
-class Shelf:
+class DictStore:
     """A store in a dictionary, that can be told to be away, and counts how often outcomes were written.
 
     `is_away` is for outcomes only; `away_for` has the names of the methods that raise.
@@ -33,8 +33,8 @@ class Shelf:
         self.sessions: dict[str, SessionRecord] = {}
         self.turns: dict[str, TurnRecord] = {}
         self.outcomes: dict[str, list[Outcome]] = {}
-        self.is_away = False
-        self.away_for: frozenset[str] = frozenset()
+        self.fails_to_settle = False
+        self.failing_methods: frozenset[str] = frozenset()
 
     async def begin_turn(
         self,
@@ -43,7 +43,7 @@ class Shelf:
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
     ) -> str:
-        self._reach("begin_turn")
+        self._require_reachable("begin_turn")
         if new_session is not None:
             self.sessions[new_session.session_id] = new_session
         running = [other for other in self.turns.values() if other.turn_id not in self.outcomes]
@@ -53,27 +53,27 @@ class Shelf:
         self.turns[turn.turn_id] = turn
         return turn.turn_id
 
-    async def turn(self, turn_id: str) -> TurnRecord | None:
+    async def get_turn(self, turn_id: str) -> TurnRecord | None:
         turn = self.turns.get(turn_id)
         return replace(turn, outcome=self.outcomes.get(turn_id, [None])[0]) if turn else None
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
-        self._reach("settle_turn")
-        if self.is_away:
+        self._require_reachable("settle_turn")
+        if self.fails_to_settle:
             raise StoreUnavailable
         self.outcomes.setdefault(turn_id, []).append(outcome)
         return len(self.outcomes[turn_id]) == 1
 
-    async def session(self, session_id: str) -> SessionRecord | None:
-        self._reach("session")
+    async def get_session(self, session_id: str) -> SessionRecord | None:
+        self._require_reachable("session")
         return self.sessions.get(session_id)
 
-    async def latest_turns(self, session_id: str, limit: int) -> list[TurnRecord]:
-        self._reach("latest_turns")
+    async def list_latest_turns(self, session_id: str, limit: int) -> list[TurnRecord]:
+        self._require_reachable("latest_turns")
         theirs = [turn for turn in self.turns.values() if turn.session_id == session_id]
         return [replace(turn, outcome=self.outcomes.get(turn.turn_id, [None])[0]) for turn in theirs[-limit:]]
 
-    async def running_turns(self) -> list[Lease]:
+    async def list_running_turns(self) -> list[Lease]:
         return [
             Lease(turn.turn_id, turn.worker, turn.lease_until or turn.created_at)
             for turn in self.turns.values()
@@ -83,12 +83,12 @@ class Shelf:
     async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> list[str]:
         return [turn_id for turn_id in turn_ids if turn_id not in self.outcomes]
 
-    def _reach(self, method: str) -> None:
-        if method in self.away_for:
+    def _require_reachable(self, method: str) -> None:
+        if method in self.failing_methods:
             raise StoreUnavailable
 
 
-class Bench:
+class EngineBench:
     """An engine over fakes, and what a test wants to look at behind it."""
 
     def __init__(
@@ -96,30 +96,30 @@ class Bench:
         provider: Provider,
         *,
         moderator: Moderator | None = None,
-        store: Shelf | None = None,
+        store: DictStore | None = None,
         deadline_s: float = 10,
         grace_s: float = 30,
     ) -> None:
         self.provider = provider
-        self.store = store or Shelf()
+        self.store = store or DictStore()
         self.clock = FakeClock()
         self.log = MemoryEventLog(self.clock)
-        pipeline = Pipeline(provider, TinyZoo(), moderator or Lenient(), REPLIES, self.store, 5)  # type: ignore[arg-type]
+        pipeline = Pipeline(provider, FakeKnowledge(), moderator or AllowsAll(), REPLIES, self.store, 5)  # type: ignore[arg-type]
         self.leases = Leases(self.store, self.clock, "here/1/aaaa", lease_s=30)  # type: ignore[arg-type]
-        limits = Limits(deadline_s, grace_s, drain_s=5, session_ttl_s=86_400)
+        limits = TurnLimits(deadline_s, grace_s, drain_s=5, session_ttl_s=86_400)
         self.engine = TurnEngine(pipeline, self.store, self.log, self.clock, self.leases, limits)  # type: ignore[arg-type]
 
-    async def drain(self, turn_id: str) -> list[Entry]:
+    async def read_to_end(self, turn_id: str) -> list[Entry]:
         """Every entry of the turn, from its first to its last."""
         entries: list[Entry] = []
-        with await self.engine.read(turn_id) as reader:
+        with await self.engine.open_reader(turn_id) as reader:
             while not reader.is_over:
                 entries += await reader.read(5)
         return entries
 
-    async def drain_without_reading(self, turn_id: str) -> list[Entry]:
+    async def read_log(self, turn_id: str) -> list[Entry]:
         """Every entry of the turn, once it has ended, without ever counting as a reader."""
-        tail = await self.log.tail(turn_id)
+        tail = await self.log.open_tail(turn_id)
         assert tail is not None
         entries: list[Entry] = []
         while not tail.is_over:
@@ -127,5 +127,5 @@ class Bench:
         return entries
 
 
-def hello(session_id: str | None = None) -> Question:
-    return Question(a_lion(), "Hello!", place=Place(session_id))
+def make_request(session_id: str | None = None) -> TurnRequest:
+    return TurnRequest(make_lion(), "Hello!", session=SessionRef(session_id))

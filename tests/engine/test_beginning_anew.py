@@ -9,19 +9,19 @@ from dataclasses import replace
 import pytest
 
 from openapi_server.engine import turn_engine
-from openapi_server.engine.turn_engine import Accepted
-from openapi_server.engine.turn_request import Question
+from openapi_server.engine.turn_engine import AcceptedTurn
+from openapi_server.engine.turn_request import TurnRequest
 from openapi_server.models.animal import Prompt
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import TurnRunning
 from openapi_server.models.session import Outcome
 from openapi_server.models.turn import Completed, FinishReason, TurnStatus, Usage
-from openapi_server.protocols import Composed, OneModel, Spoken
-from tests.engine.support import Bench, Shelf, hello
+from openapi_server.protocols import ReplyEnd, SingleModelProvider, WholeReply
+from tests.engine.support import DictStore, EngineBench, make_request
 from tests.fakes import Fails, Says, Waits
 
 
-class SlowShelf(Shelf):
+class SlowStore(DictStore):
     """A store that takes its time to keep an outcome: until `may_settle` is set."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class SlowShelf(Shelf):
         return await super().settle_turn(turn_id, outcome)
 
 
-class WaitsOnce(OneModel):
+class WaitsOnce(SingleModelProvider):
     """Its first reply never ends by itself; the next ones are there at once."""
 
     model = "fake-1"
@@ -44,40 +44,40 @@ class WaitsOnce(OneModel):
         self.first: Waits | None = Waits()
         self.has_begun = self.first.has_begun
 
-    def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
+    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         provider = self.first or Says()
         self.first = None
-        return provider.speak(prompt)
+        return provider.stream_reply(prompt)
 
 
-async def begun(bench: Bench, question: Question | None = None) -> Accepted:
+async def start_turn(bench: EngineBench, question: TurnRequest | None = None) -> AcceptedTurn:
     """A turn in the middle of its reply."""
-    started = await bench.engine.start(question or hello())
+    started = await bench.engine.start_turn(question or make_request())
     assert isinstance(bench.provider, WaitsOnce)
     await bench.provider.has_begun.wait()
     return started
 
 
-def impatient() -> Question:
+def make_cancelled_request() -> TurnRequest:
     """A question whose client stops by leaving."""
-    return replace(hello(), is_cancelled_on_disconnect=True)
+    return replace(make_request(), is_cancelled_on_disconnect=True)
 
 
 async def test_a_question_waits_for_a_turn_that_is_being_stopped() -> None:
     """It is accepted once the stop is settled, not before, and both turns are kept."""
-    store = SlowShelf()
-    bench = Bench(WaitsOnce(), store=store)
-    first = await begun(bench)
-    stopping = asyncio.create_task(bench.engine.stop(first.turn_id))
+    store = SlowStore()
+    bench = EngineBench(WaitsOnce(), store=store)
+    first = await start_turn(bench)
+    stopping = asyncio.create_task(bench.engine.stop_turn(first.turn_id))
     await store.is_settling.wait()
-    asking = asyncio.create_task(bench.engine.start(hello(first.session_id)))
+    asking = asyncio.create_task(bench.engine.start_turn(make_request(first.session_id)))
     for _ in range(5):
         await asyncio.sleep(0)
     assert not asking.done()
 
     store.may_settle.set()
     second = await asyncio.wait_for(asking, 5)
-    await bench.drain(second.turn_id)
+    await bench.read_to_end(second.turn_id)
     assert (await stopping).status is TurnStatus.STOPPED
     assert [store.outcomes[turn.turn_id][0].status for turn in (first, second)] == [
         TurnStatus.STOPPED,
@@ -87,25 +87,27 @@ async def test_a_question_waits_for_a_turn_that_is_being_stopped() -> None:
 
 async def test_a_question_waits_for_a_turn_whose_only_reader_left_for_good() -> None:
     """In the very moment in which the reader has left: nobody has seen it yet."""
-    bench = Bench(WaitsOnce())
-    first = await begun(bench, impatient())
-    with await bench.engine.read(first.turn_id):
+    bench = EngineBench(WaitsOnce())
+    first = await start_turn(bench, make_cancelled_request())
+    with await bench.engine.open_reader(first.turn_id):
         pass
-    second = await bench.engine.start(hello(first.session_id))
+    second = await bench.engine.start_turn(make_request(first.session_id))
 
-    ending = (await bench.drain(second.turn_id))[-1].event
+    ending = (await bench.read_to_end(second.turn_id))[-1].event
     assert isinstance(ending, Completed)
     assert bench.store.outcomes[first.turn_id][0].status is TurnStatus.STOPPED
 
 
 async def test_a_question_is_refused_while_a_turn_goes_on_without_its_reader() -> None:
     """Its reader may come back: leaving is not stopping. The refusal names the turn."""
-    bench = Bench(WaitsOnce(), grace_s=30)
-    first = await begun(bench)
-    with await bench.engine.read(first.turn_id):
+    bench = EngineBench(WaitsOnce(), grace_s=30)
+    first = await start_turn(bench)
+    with await bench.engine.open_reader(first.turn_id):
         pass
     with pytest.raises(TurnRunning) as refusal:
-        await asyncio.wait_for(bench.engine.start(hello(first.session_id)), turn_engine.OVER_SOON_S / 2)
+        await asyncio.wait_for(
+            bench.engine.start_turn(make_request(first.session_id)), turn_engine.ENDING_TURN_WAIT_S / 2
+        )
 
     assert refusal.value.turn_id == first.turn_id
     assert first.turn_id not in bench.store.outcomes
@@ -114,25 +116,25 @@ async def test_a_question_is_refused_while_a_turn_goes_on_without_its_reader() -
 
 async def test_a_question_is_refused_while_somebody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where leaving would stop the turn: nobody has left."""
-    monkeypatch.setattr(turn_engine, "OVER_SOON_S", 0.01)
-    bench = Bench(WaitsOnce())
-    first = await begun(bench, impatient())
-    with await bench.engine.read(first.turn_id):
+    monkeypatch.setattr(turn_engine, "ENDING_TURN_WAIT_S", 0.01)
+    bench = EngineBench(WaitsOnce())
+    first = await start_turn(bench, make_cancelled_request())
+    with await bench.engine.open_reader(first.turn_id):
         with pytest.raises(TurnRunning):
-            await bench.engine.start(hello(first.session_id))
+            await bench.engine.start_turn(make_request(first.session_id))
         assert first.turn_id not in bench.store.outcomes
 
 
 async def test_a_stop_that_takes_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client hears 409 and tries again; the stop goes on."""
-    monkeypatch.setattr(turn_engine, "OVER_SOON_S", 0.01)
-    store = SlowShelf()
-    bench = Bench(WaitsOnce(), store=store)
-    first = await begun(bench)
-    stopping = asyncio.create_task(bench.engine.stop(first.turn_id))
+    monkeypatch.setattr(turn_engine, "ENDING_TURN_WAIT_S", 0.01)
+    store = SlowStore()
+    bench = EngineBench(WaitsOnce(), store=store)
+    first = await start_turn(bench)
+    stopping = asyncio.create_task(bench.engine.stop_turn(first.turn_id))
     await store.is_settling.wait()
     with pytest.raises(TurnRunning):
-        await bench.engine.start(hello(first.session_id))
+        await bench.engine.start_turn(make_request(first.session_id))
 
     store.may_settle.set()
     assert (await stopping).status is TurnStatus.STOPPED
@@ -140,14 +142,14 @@ async def test_a_stop_that_takes_too_long_is_not_waited_for(monkeypatch: pytest.
 
 async def test_of_many_questions_after_an_abort_one_is_accepted() -> None:
     """All of them have waited for the same turn; the store is the referee."""
-    bench = Bench(WaitsOnce())
-    first = await begun(bench, impatient())
-    with await bench.engine.read(first.turn_id):
+    bench = EngineBench(WaitsOnce())
+    first = await start_turn(bench, make_cancelled_request())
+    with await bench.engine.open_reader(first.turn_id):
         pass
-    questions = [bench.engine.start(hello(first.session_id)) for _ in range(10)]
+    questions = [bench.engine.start_turn(make_request(first.session_id)) for _ in range(10)]
     results = await asyncio.gather(*questions, return_exceptions=True)
 
-    assert sum(isinstance(result, Accepted) for result in results) == 1
+    assert sum(isinstance(result, AcceptedTurn) for result in results) == 1
     assert sum(isinstance(result, TurnRunning) for result in results) == 9
     await bench.engine.close()
 
@@ -155,12 +157,12 @@ async def test_of_many_questions_after_an_abort_one_is_accepted() -> None:
 @pytest.mark.parametrize(("price", "credits_used"), [(None, 0), (1, 1), (7, 7)])
 async def test_a_stopped_turn_has_used_what_was_said(price: int | None, credits_used: int) -> None:
     """No provider says what a reply cost that it did not end: its words are counted, and paid for."""
-    bench = Bench(WaitsOnce())
+    bench = EngineBench(WaitsOnce())
     charge = Charge("ben", 500, price) if price else None
-    started = await begun(bench, replace(hello(), charge=charge))
-    await bench.engine.stop(started.turn_id)
+    started = await start_turn(bench, replace(make_request(), charge=charge))
+    await bench.engine.stop_turn(started.turn_id)
 
-    ending = (await bench.drain(started.turn_id))[-1].event
+    ending = (await bench.read_to_end(started.turn_id))[-1].event
     assert isinstance(ending, Completed)
     assert (ending.reply, ending.finish_reason) == ("Ready, ", FinishReason.STOPPED)
     outcome = bench.store.outcomes[started.turn_id][0]
@@ -171,9 +173,9 @@ async def test_a_stopped_turn_has_used_what_was_said(price: int | None, credits_
 @pytest.mark.parametrize("provider", [Says(), Fails(OSError(), "Well, ")], ids=["answers", "fails"])
 async def test_a_turn_is_charged_for_its_tokens_and_a_failed_one_is_free(provider: Says | Fails) -> None:
     """As many credits as tokens were read and written, each at its price."""
-    bench = Bench(provider)
-    started = await bench.engine.start(replace(hello(), charge=Charge("ben", 500, 2)))
-    await bench.drain(started.turn_id)
+    bench = EngineBench(provider)
+    started = await bench.engine.start_turn(replace(make_request(), charge=Charge("ben", 500, 2)))
+    await bench.read_to_end(started.turn_id)
 
     used = bench.store.outcomes[started.turn_id][0].credits_used
     assert used == (12 if isinstance(provider, Says) else 0)

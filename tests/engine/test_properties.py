@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openapi_server.engine import turn_end
-from openapi_server.engine.turn_request import Question
+from openapi_server.engine.turn_request import TurnRequest
 from openapi_server.models.animal import Prompt
 from openapi_server.models.turn import Chunk, Completed, Entry, Failed, TurnStatus
-from openapi_server.protocols import OneModel, Spoken
-from tests.engine.support import Bench, hello
-from tests.fakes import a_lion
+from openapi_server.protocols import ReplyEnd, SingleModelProvider
+from tests.engine.support import EngineBench, make_request
+from tests.fakes import make_lion
 
 # What can happen, one thing after the other. Numbers choose among readers, or a place in the log.
 HAPPENINGS = st.lists(
@@ -30,7 +30,7 @@ HAPPENINGS = st.lists(
 )
 
 
-class Puppet(OneModel):
+class ControlledProvider(SingleModelProvider):
     """A provider that says what it is told, when it is told."""
 
     model = "puppet"
@@ -38,25 +38,25 @@ class Puppet(OneModel):
     def __init__(self) -> None:
         self.strings: asyncio.Queue[str | Exception | None] = asyncio.Queue()
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
         while (pulled := await self.strings.get()) is not None:
             if isinstance(pulled, Exception):
                 raise pulled
             yield pulled
-        yield Spoken()
+        yield ReplyEnd()
 
 
-class Listener:
+class RecordingReader:
     """A reader that notes what it hears, from where it joined until it leaves."""
 
-    def __init__(self, bench: Bench, turn_id: str, after: int) -> None:
+    def __init__(self, bench: EngineBench, turn_id: str, after: int) -> None:
         self.after = after
         self.heard: list[Entry] = []
         self.has_left = False
         self.task = asyncio.create_task(self._listen(bench, turn_id))
 
-    async def _listen(self, bench: Bench, turn_id: str) -> None:
-        with await bench.engine.read(turn_id, self.after) as reader:
+    async def _listen(self, bench: EngineBench, turn_id: str) -> None:
+        with await bench.engine.open_reader(turn_id, self.after) as reader:
             while not reader.is_over:
                 self.heard += await reader.read(5)
 
@@ -65,49 +65,51 @@ class Listener:
         self.task.cancel()
 
 
-async def play(bench: Bench, puppet: Puppet, happenings: list[tuple[object, ...]]) -> list[Listener]:
+async def play(
+    bench: EngineBench, puppet: ControlledProvider, happenings: list[tuple[object, ...]]
+) -> list[RecordingReader]:
     """A turn to which all of it happens, until it has ended."""
-    started = await bench.engine.start(Question(a_lion(), hello().message))
-    listeners = [Listener(bench, started.turn_id, 0)]
+    started = await bench.engine.start_turn(TurnRequest(make_lion(), make_request().message))
+    listeners = [RecordingReader(bench, started.turn_id, 0)]
     for name, *more in happenings:
-        entries = await bench.log.entries(started.turn_id)
+        entries = await bench.log.list_entries(started.turn_id)
         match name:
             case "say" | "finish" | "break":
                 puppet.strings.put_nowait({"finish": None, "break": OSError("upstream")}.get(name, *more[:1]))  # type: ignore[arg-type]
             case "join" if entries:
-                listeners.append(Listener(bench, started.turn_id, min(int(str(more[0])), len(entries))))
+                listeners.append(RecordingReader(bench, started.turn_id, min(int(str(more[0])), len(entries))))
             case "leave":
                 listeners[int(str(more[0])) % len(listeners)].leave()
             case "stop" | "forget" | "drain" as how:
-                await asyncio.wait_for(asyncio.shield(ending(bench, started.turn_id, how)), 5)
+                await asyncio.wait_for(asyncio.shield(run_ending(bench, started.turn_id, how)), 5)
             case "taken for dead":
-                await bench.leases.settle_orphan(started.turn_id) if not bench.store.is_away else None
+                await bench.leases.settle_orphan(started.turn_id) if not bench.store.fails_to_settle else None
             case "orphan":
                 running = bench.engine._running.get(started.turn_id)
                 if running is not None:
-                    bench.engine._orphaned(running)
+                    bench.engine._on_orphaned(running)
             case "store away" | "store back":
-                bench.store.is_away = name == "store away"
+                bench.store.fails_to_settle = name == "store away"
             case "poll":
-                await bench.engine.state(started.turn_id)
+                await bench.engine.get_state(started.turn_id)
         for _ in range(5):
             await asyncio.sleep(0)
-    bench.store.is_away = False
+    bench.store.fails_to_settle = False
     await bench.engine.close()
     await asyncio.gather(*(listener.task for listener in listeners), return_exceptions=True)
     return listeners
 
 
-async def ending(bench: Bench, turn_id: str, how: str) -> None:
+async def run_ending(bench: EngineBench, turn_id: str, how: str) -> None:
     match how:
         case "forget":
-            await bench.engine.forget([turn_id])
+            await bench.engine.delete_turns([turn_id])
         case "drain":
-            bench.store.is_away = False
+            bench.store.fails_to_settle = False
             await bench.engine.close()
         case _:
-            bench.store.is_away = False
-            await bench.engine.stop(turn_id)
+            bench.store.fails_to_settle = False
+            await bench.engine.stop_turn(turn_id)
 
 
 @settings(max_examples=120, deadline=None)
@@ -116,16 +118,16 @@ def test_whatever_happens_to_a_turn_it_ends_once_and_everybody_hears_the_same(
     happenings: list[tuple[object, ...]],
 ) -> None:
     """Readers that stayed heard everything after their place, in order, up to exactly one terminal event."""
-    puppet = Puppet()
-    bench_log: list[Bench] = []
+    puppet = ControlledProvider()
+    bench_log: list[EngineBench] = []
 
-    async def scenario() -> list[Listener]:
-        bench_log.append(Bench(puppet, grace_s=60))
+    async def scenario() -> list[RecordingReader]:
+        bench_log.append(EngineBench(puppet, grace_s=60))
         async with asyncio.timeout(20):
             return await play(bench_log[0], puppet, happenings)
 
     # No waiting between the tries to settle: what is tested is the order of things, not their pace.
-    with mock.patch.object(turn_end, "SETTLE_AGAIN_AFTER_S", (0.0, 0.0)):
+    with mock.patch.object(turn_end, "SETTLE_RETRY_DELAYS_S", (0.0, 0.0)):
         listeners = asyncio.run(scenario())
 
     (bench,) = bench_log
@@ -141,7 +143,7 @@ def test_whatever_happens_to_a_turn_it_ends_once_and_everybody_hears_the_same(
         assert_kept(bench, listener, ends)
 
 
-def assert_kept(bench: Bench, listener: Listener, ends: list[Entry]) -> None:
+def assert_kept(bench: EngineBench, listener: RecordingReader, ends: list[Entry]) -> None:
     """What a reader was told is what the store kept first."""
     for end in ends:
         outcomes = bench.store.outcomes.get(end.turn_id, [])

@@ -6,21 +6,21 @@ import asyncio
 
 import pytest
 
-from openapi_server.engine.turn_request import Place, Question
+from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.models.errors import AnimalMismatch, Draining, SessionNotFound, TurnNotFound
 from openapi_server.models.session import Outcome, SessionRecord, TurnRecord
 from openapi_server.models.turn import Chunk, Completed, Failed, FinishReason, TurnStatus, fold
 from openapi_server.protocols import Provider
-from tests.engine.support import Bench, hello
-from tests.fakes import Blocks, Fails, Says, Waits, a_lion
+from tests.engine.support import EngineBench, make_request
+from tests.fakes import Blocks, Fails, Says, Waits, make_lion
 
 
 async def test_a_turn_is_written_once_and_stored_before_it_is_complete() -> None:
     """The reply that the readers get is the reply that is kept."""
-    bench = Bench(Says("Roar! ", "Hi."))
+    bench = EngineBench(Says("Roar! ", "Hi."))
 
-    started = await bench.engine.start(hello())
-    entries = await bench.drain(started.turn_id)
+    started = await bench.engine.start_turn(make_request())
+    entries = await bench.read_to_end(started.turn_id)
 
     ending = entries[-1].event
     assert isinstance(ending, Completed)
@@ -41,10 +41,10 @@ async def test_a_turn_is_written_once_and_stored_before_it_is_complete() -> None
 )
 async def test_a_broken_provider_still_ends_the_turn(provider: Provider) -> None:
     """Readers are waiting: any crash becomes exactly one terminal event."""
-    bench = Bench(provider)
+    bench = EngineBench(provider)
 
-    started = await bench.engine.start(hello())
-    entries = await bench.drain(started.turn_id)
+    started = await bench.engine.start_turn(make_request())
+    entries = await bench.read_to_end(started.turn_id)
 
     assert [entry.event.is_terminal for entry in entries].count(True) == 1
     assert isinstance(entries[-1].event, Failed)
@@ -54,40 +54,40 @@ async def test_a_broken_provider_still_ends_the_turn(provider: Provider) -> None
 async def test_many_readers_see_the_same_turn_from_wherever_they_join() -> None:
     """Early, in the middle or late: each gets every entry after its place, once."""
     provider = Waits("a ", "b ", "c ")
-    bench = Bench(provider)
-    started = await bench.engine.start(hello())
-    early = asyncio.create_task(bench.drain(started.turn_id))
+    bench = EngineBench(provider)
+    started = await bench.engine.start_turn(make_request())
+    early = asyncio.create_task(bench.read_to_end(started.turn_id))
     await provider.has_begun.wait()
-    middle = asyncio.create_task(bench.drain(started.turn_id))
+    middle = asyncio.create_task(bench.read_to_end(started.turn_id))
     provider.go.set()
     late_entries = await early
 
-    assert await middle == late_entries == await bench.drain(started.turn_id)
-    with await bench.engine.read(started.turn_id, after=4) as reader:
+    assert await middle == late_entries == await bench.read_to_end(started.turn_id)
+    with await bench.engine.open_reader(started.turn_id, after=4) as reader:
         assert [entry.seq for entry in await reader.read(1)] == list(range(5, len(late_entries) + 1))
 
 
 async def test_a_reader_that_leaves_does_not_stop_the_turn() -> None:
     """Leaving is not stopping, and the count of readers goes down."""
     provider = Waits()
-    bench = Bench(provider)
-    started = await bench.engine.start(hello())
-    with await bench.engine.read(started.turn_id) as reader:
+    bench = EngineBench(provider)
+    started = await bench.engine.start_turn(make_request())
+    with await bench.engine.open_reader(started.turn_id) as reader:
         await reader.read(1)
         assert bench.engine.reader_count == 1
     assert bench.engine.reader_count == 0
     provider.go.set()
 
-    assert isinstance((await bench.drain(started.turn_id))[-1].event, Completed)
+    assert isinstance((await bench.read_to_end(started.turn_id))[-1].event, Completed)
 
 
 async def test_the_deadline_ends_a_turn_and_cancels_the_provider() -> None:
     """Nothing goes on behind a turn that has ended."""
     provider = Waits()
-    bench = Bench(provider, deadline_s=0.02)
+    bench = EngineBench(provider, deadline_s=0.02)
 
-    started = await bench.engine.start(hello())
-    ending = (await bench.drain(started.turn_id))[-1].event
+    started = await bench.engine.start_turn(make_request())
+    ending = (await bench.read_to_end(started.turn_id))[-1].event
 
     assert isinstance(ending, Failed)
     assert ending.problem.code == "turn_timeout"
@@ -96,10 +96,10 @@ async def test_the_deadline_ends_a_turn_and_cancels_the_provider() -> None:
 
 async def test_what_was_said_before_a_failure_is_kept() -> None:
     """The partial reply is stored with the failure."""
-    bench = Bench(Fails(OSError(), "Well, "))
+    bench = EngineBench(Fails(OSError(), "Well, "))
 
-    started = await bench.engine.start(hello())
-    await bench.drain(started.turn_id)
+    started = await bench.engine.start_turn(make_request())
+    await bench.read_to_end(started.turn_id)
 
     assert bench.store.outcomes[started.turn_id][0].reply == "Well, "
 
@@ -107,13 +107,13 @@ async def test_what_was_said_before_a_failure_is_kept() -> None:
 async def test_whoever_settles_second_tells_what_was_settled_first() -> None:
     """When somebody else has ended the turn in the store, the readers here hear of that end, and of no other."""
     provider = Waits()
-    bench = Bench(provider)
-    started = await bench.engine.start(hello())
+    bench = EngineBench(provider)
+    started = await bench.engine.start_turn(make_request())
     await provider.has_begun.wait()
     await bench.leases.settle_orphan(started.turn_id)
 
     provider.go.set()
-    entries = await bench.drain(started.turn_id)
+    entries = await bench.read_to_end(started.turn_id)
 
     assert [entry.event.is_terminal for entry in entries].count(True) == 1
     assert isinstance(entries[-1].event, Failed)
@@ -122,12 +122,12 @@ async def test_whoever_settles_second_tells_what_was_settled_first() -> None:
 
 async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """ "Complete" is never said of a reply that is not kept."""
-    monkeypatch.setattr("openapi_server.engine.turn_end.SETTLE_AGAIN_AFTER_S", (0, 0))
-    bench = Bench(Says("Roar!"))
-    bench.store.is_away = True
+    monkeypatch.setattr("openapi_server.engine.turn_end.SETTLE_RETRY_DELAYS_S", (0, 0))
+    bench = EngineBench(Says("Roar!"))
+    bench.store.fails_to_settle = True
 
-    started = await bench.engine.start(hello())
-    ending = (await bench.drain(started.turn_id))[-1].event
+    started = await bench.engine.start_turn(make_request())
+    ending = (await bench.read_to_end(started.turn_id))[-1].event
 
     assert isinstance(ending, Failed)
     assert ending.problem.code == "store_unavailable"
@@ -135,43 +135,43 @@ async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.Mo
 
 async def test_a_store_that_comes_back_in_time_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine tries again before it gives up."""
-    monkeypatch.setattr("openapi_server.engine.turn_end.SETTLE_AGAIN_AFTER_S", (0, 0, 0))
-    bench = Bench(Says("Roar!"))
+    monkeypatch.setattr("openapi_server.engine.turn_end.SETTLE_RETRY_DELAYS_S", (0, 0, 0))
+    bench = EngineBench(Says("Roar!"))
     attempts = 0
     settle = bench.store.settle_turn
 
     async def flaky(turn_id: str, outcome: Outcome) -> bool:
         nonlocal attempts
         attempts += 1
-        bench.store.is_away = attempts < 3
+        bench.store.fails_to_settle = attempts < 3
         return await settle(turn_id, outcome)
 
     monkeypatch.setattr(bench.store, "settle_turn", flaky)
-    started = await bench.engine.start(hello())
+    started = await bench.engine.start_turn(make_request())
 
-    assert isinstance((await bench.drain(started.turn_id))[-1].event, Completed)
+    assert isinstance((await bench.read_to_end(started.turn_id))[-1].event, Completed)
 
 
 async def test_an_unknown_session_and_a_foreign_animal_are_refused_before_anything_is_stored() -> None:
     """Checks come first."""
-    bench = Bench(Says())
-    started = await bench.engine.start(hello())
-    await bench.drain(started.turn_id)
+    bench = EngineBench(Says())
+    started = await bench.engine.start_turn(make_request())
+    await bench.read_to_end(started.turn_id)
 
     with pytest.raises(SessionNotFound):
-        await bench.engine.start(hello(session_id="sess_unknown"))
+        await bench.engine.start_turn(make_request(session_id="sess_unknown"))
     with pytest.raises(AnimalMismatch):
-        await bench.engine.start(Question(a_lion("tiger_001"), "Hi", place=Place(started.session_id)))
+        await bench.engine.start_turn(TurnRequest(make_lion("tiger_001"), "Hi", session=SessionRef(started.session_id)))
     assert list(bench.store.turns) == [started.turn_id]
 
 
 async def test_a_blocked_message_is_answered_with_the_fixed_words() -> None:
     """The provider is never asked."""
     provider = Says("not this")
-    bench = Bench(provider, moderator=Blocks("Please ask a grown-up."))
+    bench = EngineBench(provider, moderator=Blocks("Please ask a grown-up."))
 
-    started = await bench.engine.start(hello())
-    ending = (await bench.drain(started.turn_id))[-1].event
+    started = await bench.engine.start_turn(make_request())
+    ending = (await bench.read_to_end(started.turn_id))[-1].event
 
     assert isinstance(ending, Completed)
     assert (ending.reply, ending.finish_reason) == ("Please ask a grown-up.", FinishReason.BLOCKED)
@@ -181,26 +181,26 @@ async def test_a_blocked_message_is_answered_with_the_fixed_words() -> None:
 async def test_closing_interrupts_what_runs_and_takes_nothing_new() -> None:
     """Every turn has an end when the server has gone."""
     provider = Waits()
-    bench = Bench(provider)
-    started = await bench.engine.start(hello())
+    bench = EngineBench(provider)
+    started = await bench.engine.start_turn(make_request())
     await provider.has_begun.wait()
 
     await bench.engine.close()
 
-    ending = (await bench.drain(started.turn_id))[-1].event
+    ending = (await bench.read_to_end(started.turn_id))[-1].event
     assert isinstance(ending, Failed)
     assert ending.problem.code == "interrupted"
     with pytest.raises(Draining):
-        await bench.engine.start(hello())
+        await bench.engine.start_turn(make_request())
 
 
 async def test_the_folded_log_is_the_ending() -> None:
     """What polling shows of a finished log is what its last event says."""
-    bench = Bench(Says("Roar!"))
-    started = await bench.engine.start(hello())
-    entries = await bench.drain(started.turn_id)
+    bench = EngineBench(Says("Roar!"))
+    started = await bench.engine.start_turn(make_request())
+    entries = await bench.read_to_end(started.turn_id)
 
-    state = await bench.engine.state(started.turn_id)
+    state = await bench.engine.get_state(started.turn_id)
 
     assert state == fold(entries)
     assert state is not None
@@ -210,18 +210,18 @@ async def test_the_folded_log_is_the_ending() -> None:
 async def test_there_is_nothing_to_read_of_an_unknown_turn() -> None:
     """A 404, not an empty stream."""
     with pytest.raises(TurnNotFound):
-        await Bench(Says()).engine.read("turn_unknown")
+        await EngineBench(Says()).engine.open_reader("turn_unknown")
 
 
 async def test_a_turn_whose_last_reader_left_is_stopped_after_its_grace() -> None:
     """Its partial reply is kept, flagged as stopped."""
     provider = Waits()
-    bench = Bench(provider, grace_s=0.02)
-    started = await bench.engine.start(hello())
-    with await bench.engine.read(started.turn_id):
+    bench = EngineBench(provider, grace_s=0.02)
+    started = await bench.engine.start_turn(make_request())
+    with await bench.engine.open_reader(started.turn_id):
         await provider.has_begun.wait()
 
-    ending = (await bench.drain_without_reading(started.turn_id))[-1].event
+    ending = (await bench.read_log(started.turn_id))[-1].event
 
     assert isinstance(ending, Completed)
     assert (ending.reply, ending.finish_reason) == ("Ready, ", FinishReason.STOPPED)
@@ -231,11 +231,11 @@ async def test_a_turn_whose_last_reader_left_is_stopped_after_its_grace() -> Non
 async def test_a_reader_that_comes_back_in_time_saves_the_turn() -> None:
     """The grace is a grace."""
     provider = Waits()
-    bench = Bench(provider, grace_s=0.05)
-    started = await bench.engine.start(hello())
-    with await bench.engine.read(started.turn_id):
+    bench = EngineBench(provider, grace_s=0.05)
+    started = await bench.engine.start_turn(make_request())
+    with await bench.engine.open_reader(started.turn_id):
         await provider.has_begun.wait()
-    reading = asyncio.create_task(bench.drain(started.turn_id))
+    reading = asyncio.create_task(bench.read_to_end(started.turn_id))
     await asyncio.sleep(0.1)
     provider.go.set()
 
@@ -248,37 +248,37 @@ async def test_a_reader_that_comes_back_in_time_saves_the_turn() -> None:
 async def test_a_turn_that_nobody_ever_read_is_no_orphan() -> None:
     """It was asked for with respond-async, and will be polled."""
     provider = Waits()
-    bench = Bench(provider, grace_s=0)
-    started = await bench.engine.start(hello())
+    bench = EngineBench(provider, grace_s=0)
+    started = await bench.engine.start_turn(make_request())
     await provider.has_begun.wait()
     provider.go.set()
 
-    assert isinstance((await bench.drain_without_reading(started.turn_id))[-1].event, Completed)
+    assert isinstance((await bench.read_log(started.turn_id))[-1].event, Completed)
 
 
 async def test_polling_keeps_a_turn_alive_that_lost_its_reader() -> None:
     """Somebody still wants to know."""
     provider = Waits()
-    bench = Bench(provider, grace_s=0.1)
-    started = await bench.engine.start(hello())
-    with await bench.engine.read(started.turn_id):
+    bench = EngineBench(provider, grace_s=0.1)
+    started = await bench.engine.start_turn(make_request())
+    with await bench.engine.open_reader(started.turn_id):
         await provider.has_begun.wait()
     for _ in range(8):
         await asyncio.sleep(0.03)
-        state = await bench.engine.state(started.turn_id)
+        state = await bench.engine.get_state(started.turn_id)
         assert state is not None
-        assert state.ending is None
+        assert state.terminal_event is None
     await bench.engine.close()
 
 
 async def test_stopping_is_waited_for_and_happens_once() -> None:
     """However many ask at the same time."""
     provider = Waits()
-    bench = Bench(provider)
-    started = await bench.engine.start(hello())
+    bench = EngineBench(provider)
+    started = await bench.engine.start_turn(make_request())
     await provider.has_begun.wait()
 
-    turns = await asyncio.gather(*(bench.engine.stop(started.turn_id) for _ in range(10)))
+    turns = await asyncio.gather(*(bench.engine.stop_turn(started.turn_id) for _ in range(10)))
 
     assert {turn.status for turn in turns} == {TurnStatus.STOPPED}
     assert len(bench.store.outcomes[started.turn_id]) == 1
@@ -288,16 +288,24 @@ async def test_stopping_is_waited_for_and_happens_once() -> None:
 async def test_a_dead_processes_turn_does_not_block_its_session() -> None:
     """The next question settles it as interrupted, and is taken."""
     provider = Says("Roar!")
-    bench = Bench(provider)
+    bench = EngineBench(provider)
     now = bench.clock.now()
     orphan = TurnRecord(
-        "turn_orphan", "sess_1", "lion_001", hello().age_group, "Hi", "m", now, worker="here/1/older", lease_until=now
+        "turn_orphan",
+        "sess_1",
+        "lion_001",
+        make_request().age_group,
+        "Hi",
+        "m",
+        now,
+        worker="here/1/older",
+        lease_until=now,
     )
     bench.store.sessions["sess_1"] = SessionRecord("sess_1", "lion_001", None, now, now)
     bench.store.turns["turn_orphan"] = orphan
 
-    started = await bench.engine.start(hello(session_id="sess_1"))
-    await bench.drain(started.turn_id)
+    started = await bench.engine.start_turn(make_request(session_id="sess_1"))
+    await bench.read_to_end(started.turn_id)
 
     problem = bench.store.outcomes["turn_orphan"][0].problem
     assert problem is not None
@@ -306,55 +314,55 @@ async def test_a_dead_processes_turn_does_not_block_its_session() -> None:
 
 async def test_a_living_processes_turn_is_left_alone_until_its_lease_is_over() -> None:
     """On another host, where nobody can look whether the process lives."""
-    bench = Bench(Says())
+    bench = EngineBench(Says())
     now = bench.clock.now()
     bench.store.turns["turn_far"] = TurnRecord(
-        *("turn_far", "sess_1", "lion_001", hello().age_group, "Hi", "m", now),
+        *("turn_far", "sess_1", "lion_001", make_request().age_group, "Hi", "m", now),
         worker="elsewhere/7/aaaa",
         lease_until=now + bench.leases.duration,
     )
 
-    assert (await bench.engine.turn("turn_far")).status is TurnStatus.RUNNING
+    assert (await bench.engine.get_turn("turn_far")).status is TurnStatus.RUNNING
     bench.clock.advance(31)
-    assert (await bench.engine.turn("turn_far")).status is TurnStatus.FAILED
+    assert (await bench.engine.get_turn("turn_far")).status is TurnStatus.FAILED
 
 
 async def test_a_clock_that_jumps_does_not_end_our_own_turns() -> None:
     """An hour forward in the middle of a turn: durations are monotonic, and our own leases are ours."""
     provider = Waits()
-    bench = Bench(provider)
-    started = await bench.engine.start(hello())
+    bench = EngineBench(provider)
+    started = await bench.engine.start_turn(make_request())
     await provider.has_begun.wait()
     bench.clock.advance(3600)
 
-    await bench.leases.recover()
+    await bench.leases.settle_orphans()
     provider.go.set()
 
-    assert isinstance((await bench.drain(started.turn_id))[-1].event, Completed)
+    assert isinstance((await bench.read_to_end(started.turn_id))[-1].event, Completed)
 
 
 async def test_draining_lets_turns_finish() -> None:
     """Within the time they get."""
     provider = Waits()
-    bench = Bench(provider)
-    started = await bench.engine.start(hello())
+    bench = EngineBench(provider)
+    started = await bench.engine.start_turn(make_request())
     await provider.has_begun.wait()
     draining = asyncio.create_task(bench.engine.drain())
     await asyncio.sleep(0)
     with pytest.raises(Draining):
-        await bench.engine.start(hello())
+        await bench.engine.start_turn(make_request())
     provider.go.set()
     await draining
 
-    assert isinstance((await bench.drain(started.turn_id))[-1].event, Completed)
+    assert isinstance((await bench.read_to_end(started.turn_id))[-1].event, Completed)
 
 
 async def test_half_a_character_from_a_provider_fails_the_turn() -> None:
     """No stream and no store can carry it, and the readers still get an end."""
-    bench = Bench(Says("Roar \ud83e"))
+    bench = EngineBench(Says("Roar \ud83e"))
 
-    started = await bench.engine.start(hello())
-    ending = (await bench.drain(started.turn_id))[-1].event
+    started = await bench.engine.start_turn(make_request())
+    ending = (await bench.read_to_end(started.turn_id))[-1].event
 
     assert isinstance(ending, Failed)
     assert ending.problem.code == "provider_failed"

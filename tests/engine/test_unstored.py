@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from openapi_server.engine.turn_request import Place, Question
+from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.models.errors import ProviderFailed, StoreUnavailable
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import Completed, Entry, Failed, FinishReason
-from tests.engine.support import Bench, hello
-from tests.fakes import Blocks, Fails, Says, Waits, a_lion
+from tests.engine.support import EngineBench, make_request
+from tests.fakes import Blocks, Fails, Says, Waits, make_lion
 
 WITHOUT_MEMORY = "The store is away: answering without memory"
 NOT_KEPT = "The store is away: the reply is not kept"
@@ -21,20 +21,23 @@ NOT_KEPT = "The store is away: the reply is not kept"
 
 @pytest.fixture(autouse=True)
 def no_waiting_between_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openapi_server.engine.turn_end.SETTLE_AGAIN_AFTER_S", (0, 0))
+    monkeypatch.setattr("openapi_server.engine.turn_end.SETTLE_RETRY_DELAYS_S", (0, 0))
 
 
-def of_a_device() -> Question:
-    return Question(
-        a_lion(), "Hello!", place=Place("sess_1", is_chosen=True, handle="chat_kiosk-7"), may_go_unstored=True
+def make_device_request() -> TurnRequest:
+    return TurnRequest(
+        make_lion(),
+        "Hello!",
+        session=SessionRef("sess_1", is_client_chosen=True, handle="chat_kiosk-7"),
+        is_storage_optional=True,
     )
 
 
-async def answered(bench: Bench, question: Question) -> tuple[list[Entry], list[str]]:
+async def run_turn(bench: EngineBench, question: TurnRequest) -> tuple[list[Entry], list[str]]:
     """The whole turn, and what was logged as a warning meanwhile."""
     with capture_logs() as lines:
-        started = await bench.engine.start(question)
-        entries = await bench.drain(started.turn_id)
+        started = await bench.engine.start_turn(question)
+        entries = await bench.read_to_end(started.turn_id)
     return entries, [line["event"] for line in lines if line["log_level"] == "warning"]
 
 
@@ -49,10 +52,10 @@ def assert_is_whole(entries: Sequence[Entry], reply: str = "Roar! I am a lion.")
 @pytest.mark.parametrize("method", ["session", "begin_turn"])
 async def test_a_turn_that_cannot_be_kept_is_answered_all_the_same(method: str) -> None:
     """Nothing of it is in the store, nobody tries to settle it, and a log line says so."""
-    bench = Bench(Says())
-    bench.store.away_for = frozenset({method})
+    bench = EngineBench(Says())
+    bench.store.failing_methods = frozenset({method})
 
-    entries, warnings = await answered(bench, of_a_device())
+    entries, warnings = await run_turn(bench, make_device_request())
 
     assert_is_whole(entries)
     assert warnings == [WITHOUT_MEMORY]
@@ -63,12 +66,12 @@ async def test_a_turn_that_cannot_be_kept_is_answered_all_the_same(method: str) 
 async def test_a_turn_that_cannot_remember_is_answered_and_kept() -> None:
     """The store went away only for a moment."""
     provider = Says()
-    bench = Bench(provider)
+    bench = EngineBench(provider)
     now = bench.clock.now()
     bench.store.sessions["sess_1"] = SessionRecord("sess_1", "lion_001", None, now, now, handle="chat_kiosk-7")
-    bench.store.away_for = frozenset({"latest_turns"})
+    bench.store.failing_methods = frozenset({"latest_turns"})
 
-    entries, warnings = await answered(bench, of_a_device())
+    entries, warnings = await run_turn(bench, make_device_request())
 
     assert_is_whole(entries)
     assert warnings == [WITHOUT_MEMORY]
@@ -78,10 +81,10 @@ async def test_a_turn_that_cannot_remember_is_answered_and_kept() -> None:
 
 async def test_a_reply_that_cannot_be_kept_is_complete() -> None:
     """The visitor has heard it whole; the log says that nobody else will."""
-    bench = Bench(Says())
-    bench.store.away_for = frozenset({"settle_turn"})
+    bench = EngineBench(Says())
+    bench.store.failing_methods = frozenset({"settle_turn"})
 
-    entries, warnings = await answered(bench, of_a_device())
+    entries, warnings = await run_turn(bench, make_device_request())
 
     assert_is_whole(entries)
     assert warnings == [NOT_KEPT]
@@ -89,10 +92,10 @@ async def test_a_reply_that_cannot_be_kept_is_complete() -> None:
 
 async def test_a_store_that_is_away_all_the_time_is_only_a_log_line() -> None:
     """Every method of it."""
-    bench = Bench(Says())
-    bench.store.away_for = frozenset({"session", "begin_turn", "latest_turns", "settle_turn"})
+    bench = EngineBench(Says())
+    bench.store.failing_methods = frozenset({"session", "begin_turn", "latest_turns", "settle_turn"})
 
-    entries, warnings = await answered(bench, of_a_device())
+    entries, warnings = await run_turn(bench, make_device_request())
 
     assert_is_whole(entries)
     assert warnings == [WITHOUT_MEMORY]
@@ -100,10 +103,10 @@ async def test_a_store_that_is_away_all_the_time_is_only_a_log_line() -> None:
 
 async def test_without_a_store_the_rules_still_hold() -> None:
     """The moderator needs no memory."""
-    bench = Bench(Says("not this"), moderator=Blocks("Better not."))
-    bench.store.away_for = frozenset({"session"})
+    bench = EngineBench(Says("not this"), moderator=Blocks("Better not."))
+    bench.store.failing_methods = frozenset({"session"})
 
-    entries, _ = await answered(bench, of_a_device())
+    entries, _ = await run_turn(bench, make_device_request())
 
     assert_is_whole(entries, "Better not.")
     ending = entries[-1].event
@@ -113,10 +116,10 @@ async def test_without_a_store_the_rules_still_hold() -> None:
 
 async def test_without_a_store_a_broken_provider_still_ends_the_turn() -> None:
     """Readers are waiting, whoever keeps what they hear."""
-    bench = Bench(Fails(ProviderFailed(), "Well, "))
-    bench.store.away_for = frozenset({"session"})
+    bench = EngineBench(Fails(ProviderFailed(), "Well, "))
+    bench.store.failing_methods = frozenset({"session"})
 
-    entries, _ = await answered(bench, of_a_device())
+    entries, _ = await run_turn(bench, make_device_request())
 
     ending = entries[-1].event
     assert isinstance(ending, Failed)
@@ -126,25 +129,25 @@ async def test_without_a_store_a_broken_provider_still_ends_the_turn() -> None:
 async def test_without_a_store_a_turn_still_ends_when_its_reader_leaves() -> None:
     """It is stopped as any other: nobody listens to it any more."""
     provider = Waits()
-    bench = Bench(provider, grace_s=0)
-    bench.store.away_for = frozenset({"session"})
-    started = await bench.engine.start(of_a_device())
-    with await bench.engine.read(started.turn_id):
+    bench = EngineBench(provider, grace_s=0)
+    bench.store.failing_methods = frozenset({"session"})
+    started = await bench.engine.start_turn(make_device_request())
+    with await bench.engine.open_reader(started.turn_id):
         await provider.has_begun.wait()
 
-    assert_is_whole(await bench.drain_without_reading(started.turn_id), "Ready, ")
+    assert_is_whole(await bench.read_log(started.turn_id), "Ready, ")
     assert provider.was_closed
 
 
 @pytest.mark.parametrize("method", ["session", "begin_turn"])
 async def test_other_questions_are_refused_before_anything_was_sent(method: str) -> None:
     """Their clients rely on what is kept."""
-    bench = Bench(Says())
+    bench = EngineBench(Says())
     now = bench.clock.now()
     bench.store.sessions["sess_1"] = SessionRecord("sess_1", "lion_001", None, now, now)
-    bench.store.away_for = frozenset({method})
+    bench.store.failing_methods = frozenset({method})
     with pytest.raises(StoreUnavailable):
-        await bench.engine.start(hello("sess_1"))
+        await bench.engine.start_turn(make_request("sess_1"))
 
     assert bench.engine.running_count == 0
 
@@ -152,12 +155,12 @@ async def test_other_questions_are_refused_before_anything_was_sent(method: str)
 @pytest.mark.parametrize("method", ["latest_turns", "settle_turn"])
 async def test_other_turns_fail_when_the_store_goes_away(method: str) -> None:
     """ "Complete" is never said to them of a reply that is not kept, or that was said without memory."""
-    bench = Bench(Says())
+    bench = EngineBench(Says())
     now = bench.clock.now()
     bench.store.sessions["sess_1"] = SessionRecord("sess_1", "lion_001", None, now, now)
-    bench.store.away_for = frozenset({method})
+    bench.store.failing_methods = frozenset({method})
 
-    entries, _ = await answered(bench, replace(of_a_device(), may_go_unstored=False))
+    entries, _ = await run_turn(bench, replace(make_device_request(), is_storage_optional=False))
 
     ending = entries[-1].event
     assert isinstance(ending, Failed)

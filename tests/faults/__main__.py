@@ -56,7 +56,7 @@ def _run(trials: list[Trial], console: Console, *, is_quick: bool) -> list[Figur
 def _table(figures: list[Figure]) -> Table:
     table = Table("", "trial", "measured", "line", "")
     for figure in figures:
-        table.add_row(figure.id, figure.what, figure.measured, figure.line, MARKS[figure.passed])
+        table.add_row(figure.id, figure.what, figure.measured, figure.limit, MARKS[figure.passed])
     return table
 
 

@@ -16,7 +16,7 @@ from tests.faults.figures import Figure
 # Twice what the longest trial takes: whatever hangs becomes a missed line.
 LONGEST_S = 1_200
 
-SMALL_STALLS = stalls.Size(readers=8, others=4, send_timeout_s=0.5, speech_s=2, share=50)
+SMALL_STALLS = stalls.StallSize(readers=8, others=4, send_timeout_s=0.5, speech_s=2, share=50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Trial:
 
     id: str
     name: str
-    inject: Callable[..., Coroutine[Any, Any, list[Figure]]]
+    measure: Callable[..., Coroutine[Any, Any, list[Figure]]]
     small: Mapping[str, object] = field(default_factory=dict)
 
     def run(self, *, is_quick: bool = False) -> list[Figure]:
@@ -39,12 +39,12 @@ class Trial:
     async def _bounded(self, folder: Path, *, is_quick: bool) -> list[Figure]:
         async with asyncio.timeout(LONGEST_S):
             try:
-                return await self.inject(folder, **(self.small if is_quick else {}))
+                return await self.measure(folder, **(self.small if is_quick else {}))
             finally:
                 await close_all()
 
 
-async def clocks(folder: Path) -> list[Figure]:
+async def point_to_clock_tests(folder: Path) -> list[Figure]:
     """The wall clock belongs to the whole machine, and libfaketime is not at hand to lie to one process about it."""
     line = "durations from the monotonic clock; 0 wrong expiries"
     return [
@@ -56,25 +56,27 @@ async def clocks(folder: Path) -> list[Figure]:
 
 TRIALS = (
     Trial("F1", "kill -9", crashes.kill_nine, {"points": crashes.FEW_POINTS}),
-    Trial("F1", "kill -9 beside a second process", crashes.survivor, {"turns": 2, "lease_s": 0.6}),
-    Trial("F2", "clients leave", leaving.leaving, {"times": 30, "at_once": 15}),
-    Trial("F3", "resume", resuming.resume, {"pieces": 10, "cuts": 4}),
-    Trial("F4", "the same post again", resuming.same_post_again, {"pieces": 10}),
-    Trial("F5", "readers that stall", stalls.stalls, {"size": SMALL_STALLS}),
-    Trial("F6", "half-open connections", strays.half_open, {"count": 4, "heartbeat_s": 0.3, "send_timeout_s": 0.5}),
-    Trial("F6", "slow requests", strays.slow_requests, {"count": 4, "deadline_s": 0.5, "share": 50}),
-    Trial("F7", "a mind that fails", failing.faults, {"answers": failing.FEW_ANSWERS}),
-    Trial("F10", "racing posts", races.racing_posts, {"posts": 20, "rounds": 2}),
-    Trial("F11", "one idempotency key", races.one_key, {"posts": 10}),
-    Trial("F12", "clocks", clocks),
-    Trial("F13", "SIGTERM", drains.sigterm, {"streams": 10, "drain_s": 1.2}),
-    Trial("F13", "SIGTERM, again", drains.sigterm_again, {"streams": 6}),
-    Trial("F13", "SIGTERM during the start", drains.sigterm_at_start, {"times": 2, "start_s": 1.2}),
-    Trial("F14", "restarts under load", restarts.restarts, {"times": 3}),
-    Trial("K", "a mind that says the worst", minds.unsafe_words, {"phrases": minds.UNSAFE[:1], "step": 9}),
-    Trial("K", "a mind that hides its words", minds.stretched_words, {"share": 8}),
-    Trial("K", "what children tell", children.children, {"share": 20}),
-    Trial("K", "sessions that are over", children.expired),
-    Trial("K", "harmless questions", minds.harmless_questions, {"share": 20}),
-    Trial("S", "a mind that obeys everybody", minds.canaries, {"share": 20}),
+    Trial("F1", "kill -9 beside a second process", crashes.kill_beside_second_process, {"turns": 2, "lease_s": 0.6}),
+    Trial("F2", "clients leave", leaving.abandon_streams, {"times": 30, "at_once": 15}),
+    Trial("F3", "resume", resuming.resume_streams, {"pieces": 10, "cuts": 4}),
+    Trial("F4", "the same post again", resuming.repeat_post, {"pieces": 10}),
+    Trial("F5", "readers that stall", stalls.stall_readers, {"size": SMALL_STALLS}),
+    Trial(
+        "F6", "half-open connections", strays.hold_half_open, {"count": 4, "heartbeat_s": 0.3, "send_timeout_s": 0.5}
+    ),
+    Trial("F6", "slow requests", strays.send_slow_requests, {"count": 4, "deadline_s": 0.5, "share": 50}),
+    Trial("F7", "a mind that fails", failing.provoke_model_faults, {"answers": failing.FEW_ANSWERS}),
+    Trial("F10", "racing posts", races.race_posts, {"posts": 20, "rounds": 2}),
+    Trial("F11", "one idempotency key", races.reuse_key, {"posts": 10}),
+    Trial("F12", "clocks", point_to_clock_tests),
+    Trial("F13", "SIGTERM", drains.drain_on_sigterm, {"streams": 10, "drain_s": 1.2}),
+    Trial("F13", "SIGTERM, again", drains.repeat_sigterm, {"streams": 6}),
+    Trial("F13", "SIGTERM during the start", drains.stop_during_start, {"times": 2, "start_s": 1.2}),
+    Trial("F14", "restarts under load", restarts.restart_under_load, {"times": 3}),
+    Trial("K", "a mind that says the worst", minds.send_unsafe_words, {"phrases": minds.UNSAFE[:1], "step": 9}),
+    Trial("K", "a mind that hides its words", minds.send_stretched_words, {"share": 8}),
+    Trial("K", "what children tell", children.tell_personal_data, {"share": 20}),
+    Trial("K", "sessions that are over", children.read_expired_sessions),
+    Trial("K", "harmless questions", minds.ask_harmless_questions, {"share": 20}),
+    Trial("S", "a mind that obeys everybody", minds.extract_canaries, {"share": 20}),
 )

@@ -12,7 +12,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _SO_ATTACH_FILTER = 26
 
 # Trials leave connections in every state; `close_all` ends those that a trial did not.
-_open: set[asyncio.StreamWriter] = set()
+_open_writers: set[asyncio.StreamWriter] = set()
 
 
 async def connect(port: int, *, receive_buffer: int = 0) -> Connection:
@@ -28,39 +28,39 @@ async def connect(port: int, *, receive_buffer: int = 0) -> Connection:
         # A cancelled watch, too, may be about to connect.
         plug.close()
         raise
-    _open.add(writer)
+    _open_writers.add(writer)
     return reader, writer
 
 
 def close(writer: asyncio.StreamWriter) -> None:
     """Close as a browser tab does (FIN)."""
     writer.close()
-    _open.discard(writer)
+    _open_writers.discard(writer)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
     """Close as a dying client does (RST): a linger time of 0 throws away what is under way."""
     if not writer.transport.is_closing():
-        _plug(writer).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        _get_socket(writer).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
-    _open.discard(writer)
+    _open_writers.discard(writer)
 
 
 def vanish(writer: asyncio.StreamWriter) -> None:
     """Be gone without a word: the kernel drops whatever comes for this connection, and acknowledges nothing."""
     drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # BPF: return 0 bytes
     program = struct.pack("HL", 1, ctypes.addressof(drop_all))
-    _plug(writer).setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    _get_socket(writer).setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 async def close_all() -> None:
-    for writer in list(_open):
+    for writer in list(_open_writers):
         reset(writer)
     # A transport lets go of its socket two rounds of the loop after it was told to close.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
 
-def _plug(writer: asyncio.StreamWriter) -> socket.socket:
+def _get_socket(writer: asyncio.StreamWriter) -> socket.socket:
     plug: socket.socket = writer.get_extra_info("socket")
     return plug

@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.faults.exchanges import Exchange
-from tests.faults.figures import Figure, at_most, none_of
-from tests.faults.polling import until
-from tests.faults.processes import ScriptedServer, scripted, start
+from tests.faults.exchanges import HttpExchange
+from tests.faults.figures import Figure, expect_at_most, expect_none
+from tests.faults.polling import poll_until
+from tests.faults.processes import ScriptedServer, run_scripted, start_scripted
 from tests.faults.scripts import Script
 from tests.faults.server import has_died
 from tests.faults.stored import open_store
-from tests.faults.visitors import Visitor
+from tests.faults.visitors import ConvoClient
 
 LEASE_S = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CrashPoint:
     """When the server dies: where the script says, or, killed from outside, once the client saw `ids` events."""
 
     script: Script
@@ -33,13 +33,13 @@ class Point:
 
 SLOW = Script(pieces=20, per_s=40)
 POINTS = (
-    Point(Script(die="before begin_turn")),
-    Point(Script(die="after begin_turn")),
-    Point(Script(die="after open")),
-    *(Point(replace(SLOW, die_after=said)) for said in (0, 1, 2, 3, 5, 8, 13)),
-    Point(Script(die="before settle_turn")),
-    Point(Script(die="after settle_turn")),
-    *(Point(SLOW, ids) for ids in (1, 2, 4, 9, 10, 12, 16, 1_000)),
+    CrashPoint(Script(die="before begin_turn")),
+    CrashPoint(Script(die="after begin_turn")),
+    CrashPoint(Script(die="after open")),
+    *(CrashPoint(replace(SLOW, die_after=said)) for said in (0, 1, 2, 3, 5, 8, 13)),
+    CrashPoint(Script(die="before settle_turn")),
+    CrashPoint(Script(die="after settle_turn")),
+    *(CrashPoint(SLOW, ids) for ids in (1, 2, 4, 9, 10, 12, 16, 1_000)),
 )
 FEW_POINTS = (POINTS[5], POINTS[-1])
 
@@ -50,158 +50,158 @@ class Crash:
 
     script: Script
     session_id: str
-    heard: Exchange
+    exchange: HttpExchange
 
     @property
     def key(self) -> str:
         return f"key-of-{self.script.mark}"
 
 
-async def kill_nine(folder: Path, points: Sequence[Point] = POINTS) -> list[Figure]:
+async def kill_nine(folder: Path, points: Sequence[CrashPoint] = POINTS) -> list[Figure]:
     """Crash at each point, restart, look at what is left; at the end, look whether any turn ended a second time."""
     tally: Counter[str] = Counter()
     ends: dict[str, Any] = {}
     settled_s: list[float] = []
-    server = await start(folder, LEASE=LEASE_S)
+    server = await start_scripted(folder, LEASE=LEASE_S)
     try:
         for number, point in enumerate(points):
-            crash = await _crash(server, point, f"crash-{number}")
-            server = await start(folder, LEASE=LEASE_S)
-            settled_s.append(await _settled(Visitor(server.port), crash))
-            tally += await _look(Visitor(server.port), crash, ends)
+            crash = await _crash_server(server, point, f"crash-{number}")
+            server = await start_scripted(folder, LEASE=LEASE_S)
+            settled_s.append(await _wait_until_settled(ConvoClient(server.port), crash))
+            tally += await _inspect_session(ConvoClient(server.port), crash, ends)
         for turn_id, state in ends.items():
-            tally["ended again"] += await Visitor(server.port).state(turn_id) != state
-        tally["running"] += await _running(folder)
+            tally["ended again"] += await ConvoClient(server.port).get_turn(turn_id) != state
+        tally["running"] += await _count_running(folder)
     finally:
-        await server.end(signal.SIGKILL)
+        await server.stop_in_thread(signal.SIGKILL)
     count = len(points)
     return [
-        none_of("F1", "kill -9: accepted messages lost", tally["lost"], tally["accepted"]),
-        none_of("F1", "kill -9: messages stored twice, also after the same post again", tally["twice"], count),
-        none_of("F1", "kill -9: replies lost after `complete`", tally["replies lost"], tally["replies"]),
-        none_of("F1", "kill -9: turns that neither went on nor ended `interrupted`", tally["other end"], count),
-        none_of("F1", "kill -9: turns that ended a second time", tally["ended again"], len(ends)),
-        none_of(
+        expect_none("F1", "kill -9: accepted messages lost", tally["lost"], tally["accepted"]),
+        expect_none("F1", "kill -9: messages stored twice, also after the same post again", tally["twice"], count),
+        expect_none("F1", "kill -9: replies lost after `complete`", tally["replies lost"], tally["replies"]),
+        expect_none("F1", "kill -9: turns that neither went on nor ended `interrupted`", tally["other end"], count),
+        expect_none("F1", "kill -9: turns that ended a second time", tally["ended again"], len(ends)),
+        expect_none(
             "F1", "kill -9: resumes answered otherwise than 200, 204 or 410", tally["resumed badly"], tally["resumed"]
         ),
-        none_of("F1", "kill -9: sessions that take no new turn", tally["locked"], count),
-        none_of("F1", "kill -9: turns still `running` at the end", tally["running"], count),
-        at_most("F1", "kill -9: from the restart to a settled turn", max(settled_s), LEASE_S, "s"),
+        expect_none("F1", "kill -9: sessions that take no new turn", tally["locked"], count),
+        expect_none("F1", "kill -9: turns still `running` at the end", tally["running"], count),
+        expect_at_most("F1", "kill -9: from the restart to a settled turn", max(settled_s), LEASE_S, "s"),
     ]
 
 
-async def _crash(server: ScriptedServer, point: Point, mark: str) -> Crash:
+async def _crash_server(server: ScriptedServer, point: CrashPoint, mark: str) -> Crash:
     """A turn in a session that has one already, up to the point at which the server is dead."""
-    visitor = Visitor(server.port)
-    session_id = (await visitor.say(Script(mark="first"))).json["sessionId"]
+    visitor = ConvoClient(server.port)
+    session_id = (await visitor.post_turn(Script(mark="first"))).json["sessionId"]
     script = replace(point.script, mark=mark)
-    heard = await visitor.listen(script, session_id=session_id, key=f"key-of-{mark}")
-    await heard.to_ids(point.ids or 1_000)
-    await server.end(signal.SIGKILL)
+    heard = await visitor.post_stream(script, session_id=session_id, key=f"key-of-{mark}")
+    await heard.read_events(point.ids or 1_000)
+    await server.stop_in_thread(signal.SIGKILL)
     assert point.ids or has_died(server.folder, script), f"the server was to die by itself: {script.message}"
-    return Crash(script, session_id, await heard.to_end())
+    return Crash(script, session_id, await heard.read_to_end())
 
 
-async def _settled(visitor: Visitor, crash: Crash) -> float:
+async def _wait_until_settled(visitor: ConvoClient, crash: Crash) -> float:
     """Seconds until no turn of the session is under way."""
 
     async def is_settled() -> bool:
-        messages = await visitor.history(crash.session_id)
+        messages = await visitor.list_messages(crash.session_id)
         return all([await _is_over(visitor, turn_id) for turn_id in {message["turnId"] for message in messages}])
 
-    return await until(is_settled, within_s=LEASE_S + 1)
+    return await poll_until(is_settled, within_s=LEASE_S + 1)
 
 
-async def _look(visitor: Visitor, crash: Crash, ends: dict[str, Any]) -> Counter[str]:
+async def _inspect_session(visitor: ConvoClient, crash: Crash, ends: dict[str, Any]) -> Counter[str]:
     tally: Counter[str] = Counter()
-    stored = await _stored(visitor, crash, "user")
-    tally["accepted"] = int(crash.heard.status == 200)
-    tally["lost"] = crash.heard.status == 200 and not stored
+    stored = await _list_messages(visitor, crash, "user")
+    tally["accepted"] = int(crash.exchange.status == 200)
+    tally["lost"] = crash.exchange.status == 200 and not stored
     for message in stored:
-        state = ends[message["turnId"]] = await visitor.state(message["turnId"])
-        tally["other end"] += not _is_fair(state, crash.script)
-    if crash.heard.event("complete"):
+        state = ends[message["turnId"]] = await visitor.get_turn(message["turnId"])
+        tally["other end"] += not _is_expected_end(state, crash.script)
+    if crash.exchange.find_event("complete"):
         tally["replies"] = 1
-        tally["replies lost"] = [crash.script.said] != [
-            message["content"] for message in await _stored(visitor, crash, "assistant")
+        tally["replies lost"] = [crash.script.reply] != [
+            message["content"] for message in await _list_messages(visitor, crash, "assistant")
         ]
-    if crash.heard.frames:
+    if crash.exchange.frames:
         tally["resumed"] = 1
-        resumed = await (await visitor.resume(crash.heard.turn_id, crash.heard.ids[-1])).to_end()
+        resumed = await (await visitor.resume_stream(crash.exchange.turn_id, crash.exchange.ids[-1])).read_to_end()
         tally["resumed badly"] = resumed.status not in (200, 204, 410)
-    await (await visitor.listen(crash.script, session_id=crash.session_id, key=crash.key)).to_end()
-    tally["twice"] = len(await _stored(visitor, crash, "user")) != 1
-    tally["locked"] = (await visitor.say(Script(mark="next"), session_id=crash.session_id)).status != 200
+    await (await visitor.post_stream(crash.script, session_id=crash.session_id, key=crash.key)).read_to_end()
+    tally["twice"] = len(await _list_messages(visitor, crash, "user")) != 1
+    tally["locked"] = (await visitor.post_turn(Script(mark="next"), session_id=crash.session_id)).status != 200
     return tally
 
 
-def _is_fair(state: Any, script: Script) -> bool:
+def _is_expected_end(state: Any, script: Script) -> bool:
     if state["status"] == "succeeded":
-        return bool(state["reply"] == script.said)
+        return bool(state["reply"] == script.reply)
     return bool(state["status"] == "failed" and state["error"]["code"] == "interrupted")
 
 
-async def _stored(visitor: Visitor, crash: Crash, role: str) -> list[dict[str, Any]]:
+async def _list_messages(visitor: ConvoClient, crash: Crash, role: str) -> list[dict[str, Any]]:
     """The crashed turn's messages of one side: more than one is one too many."""
-    messages = await visitor.history(crash.session_id)
+    messages = await visitor.list_messages(crash.session_id)
     turns = {message["turnId"] for message in messages if message["content"] == crash.script.message}
     return [message for message in messages if message["turnId"] in turns and message["role"] == role]
 
 
-async def _running(folder: Path) -> int:
+async def _count_running(folder: Path) -> int:
     """Turns without an outcome, asked of the file itself."""
     async with open_store(folder) as store:
-        return len(await store.running_turns())
+        return len(await store.list_running_turns())
 
 
-async def survivor(folder: Path, turns: int = 10, lease_s: float = LEASE_S) -> list[Figure]:
+async def kill_beside_second_process(folder: Path, turns: int = 10, lease_s: float = LEASE_S) -> list[Figure]:
     """Two processes on one file: one starts while the other speaks, which then sleeps too long, and then dies."""
     long = Script(pieces=round(lease_s * 15), per_s=10)
-    async with scripted(folder, LEASE=lease_s) as first:
-        visitor = Visitor(first.port)
-        speaking = [await visitor.listen(long) for _ in range(turns)]
-        async with scripted(folder, LEASE=lease_s):
-            stolen = [(await exchange.to_end()).event("complete") for exchange in speaking].count(None)
-            slept_s, ended_twice = await _oversleep(folder, first, turns, lease_s)
-            turn_ids = [await visitor.begin(Script(hang_after=1)) for _ in range(turns)]
-            await first.end(signal.SIGKILL)
-            dead_s = await _interrupted(folder, turn_ids, lease_s)
+    async with run_scripted(folder, LEASE=lease_s) as first:
+        visitor = ConvoClient(first.port)
+        speaking = [await visitor.post_stream(long) for _ in range(turns)]
+        async with run_scripted(folder, LEASE=lease_s):
+            stolen = [(await exchange.read_to_end()).find_event("complete") for exchange in speaking].count(None)
+            slept_s, ended_twice = await _outsleep_lease(folder, first, turns, lease_s)
+            turn_ids = [await visitor.start_turn(Script(hang_after=1)) for _ in range(turns)]
+            await first.stop_in_thread(signal.SIGKILL)
+            dead_s = await _wait_until_interrupted(folder, turn_ids, lease_s)
     return [
-        none_of("F1", "two processes: turns of a living one that the other one ended", stolen, turns),
-        at_most("F1", "one of two sleeps: until the other one settles its turns", slept_s, lease_s + 1, "s"),
-        none_of("F1", "one of two sleeps, and wakes: turns that ended a second time", ended_twice, turns),
-        at_most("F1", "one of two dies: until the other one settles its turns", dead_s, lease_s + 1, "s"),
+        expect_none("F1", "two processes: turns of a living one that the other one ended", stolen, turns),
+        expect_at_most("F1", "one of two sleeps: until the other one settles its turns", slept_s, lease_s + 1, "s"),
+        expect_none("F1", "one of two sleeps, and wakes: turns that ended a second time", ended_twice, turns),
+        expect_at_most("F1", "one of two dies: until the other one settles its turns", dead_s, lease_s + 1, "s"),
     ]
 
 
-async def _oversleep(folder: Path, sleeper: ScriptedServer, turns: int, lease_s: float) -> tuple[float, int]:
+async def _outsleep_lease(folder: Path, sleeper: ScriptedServer, turns: int, lease_s: float) -> tuple[float, int]:
     """Stop the process in the middle of its turns until it was given up, then wake it: it must give up too.
 
     Every second turn has one word left to say when it wakes, and would be complete in a moment.
     """
     speeches = [Script(pieces=round(2 * lease_s * 20), per_s=20), Script(pieces=2, per_s=2)]
-    streams = [await Visitor(sleeper.port).listen(speeches[number % 2]) for number in range(turns)]
-    await asyncio.gather(*(stream.to(b"event: chunk") for stream in streams))
+    streams = [await ConvoClient(sleeper.port).post_stream(speeches[number % 2]) for number in range(turns)]
+    await asyncio.gather(*(stream.read_until(b"event: chunk") for stream in streams))
     sleeper.process.send_signal(signal.SIGSTOP)
-    slept_s = await _interrupted(folder, [stream.turn_id for stream in streams], lease_s)
+    slept_s = await _wait_until_interrupted(folder, [stream.turn_id for stream in streams], lease_s)
     sleeper.process.send_signal(signal.SIGCONT)
-    heard = [(await stream.to_end()).event("error") for stream in streams]
+    heard = [(await stream.read_to_end()).find_event("error") for stream in streams]
     told = [event["error"]["code"] for event in heard if event].count("interrupted")
-    still_s = await _interrupted(folder, [stream.turn_id for stream in streams], lease_s)
+    still_s = await _wait_until_interrupted(folder, [stream.turn_id for stream in streams], lease_s)
     return slept_s, turns if math.isinf(still_s) else turns - told
 
 
-async def _interrupted(folder: Path, turn_ids: Sequence[str], lease_s: float) -> float:
+async def _wait_until_interrupted(folder: Path, turn_ids: Sequence[str], lease_s: float) -> float:
     """Seconds until all are stored as interrupted. Asks the file: a server might settle what it is asked for."""
     async with open_store(folder) as store:
 
         async def are_interrupted() -> bool:
-            outcomes = [turn.outcome for turn_id in turn_ids if (turn := await store.turn(turn_id))]
+            outcomes = [turn.outcome for turn_id in turn_ids if (turn := await store.get_turn(turn_id))]
             codes = [outcome.problem.code for outcome in outcomes if outcome and outcome.problem]
             return codes.count("interrupted") == len(turn_ids)
 
-        return await until(are_interrupted, within_s=2 * lease_s + 2)
+        return await poll_until(are_interrupted, within_s=2 * lease_s + 2)
 
 
-async def _is_over(visitor: Visitor, turn_id: str) -> bool:
-    return (await visitor.state(turn_id))["status"] not in ("queued", "running")
+async def _is_over(visitor: ConvoClient, turn_id: str) -> bool:
+    return (await visitor.get_turn(turn_id))["status"] not in ("queued", "running")

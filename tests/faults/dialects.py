@@ -12,7 +12,7 @@ from openapi_server.models.turn import FinishReason, Usage
 
 MODEL = "scripted-1"
 # What an upstream says of its own troubles; it must never reach a visitor or a log.
-OWN_WORDS = "the upstream's very own words"
+PRIVATE_ERROR = "the upstream's very own words"
 
 
 class Dialect(Protocol):
@@ -20,18 +20,18 @@ class Dialect(Protocol):
 
     content_type: str
 
-    def opening(self, usage: Usage | None) -> bytes: ...
+    def encode_start(self, usage: Usage | None) -> bytes: ...
 
-    def piece(self, text: object) -> bytes:
+    def encode_piece(self, text: object) -> bytes:
         """`text` of a wrong type is written as what it is."""
 
-    def ending(self, finish: object, usage: Usage | None) -> bytes:
+    def encode_end(self, finish: object, usage: Usage | None) -> bytes:
         """Nor is a `finish` of a wrong type changed."""
 
-    def broken(self) -> bytes:
+    def encode_bad_json(self) -> bytes:
         """A frame whose JSON is none."""
 
-    def error(self) -> bytes:
+    def encode_error(self) -> bytes:
         """What is told when a reply breaks off."""
 
 
@@ -45,24 +45,24 @@ class OpenAIDialect:
         FinishReason.BLOCKED: "content_filter",
     }
 
-    def opening(self, usage: Usage | None) -> bytes:
+    def encode_start(self, usage: Usage | None) -> bytes:
         return self._choice({"role": "assistant", "content": ""})
 
-    def piece(self, text: object) -> bytes:
+    def encode_piece(self, text: object) -> bytes:
         return self._choice({"content": text})
 
-    def ending(self, finish: object, usage: Usage | None) -> bytes:
+    def encode_end(self, finish: object, usage: Usage | None) -> bytes:
         counted = b""
         if usage:
             counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
             counted = self._chunk(choices=[], usage={**counts, "total_tokens": usage.total})
         return self._choice({}, _finish(self._finishes, finish)) + counted + b"data: [DONE]\n\n"
 
-    def broken(self) -> bytes:
+    def encode_bad_json(self) -> bytes:
         return b'data: {"choices": [{\n\n'
 
-    def error(self) -> bytes:
-        return _sse({"error": {"message": OWN_WORDS, "type": "server_error"}})
+    def encode_error(self) -> bytes:
+        return _sse({"error": {"message": PRIVATE_ERROR, "type": "server_error"}})
 
     def _choice(self, delta: Mapping[str, object], finish: object = None) -> bytes:
         return self._chunk(choices=[{"index": 0, "delta": delta, "finish_reason": finish}])
@@ -82,7 +82,7 @@ class AnthropicDialect:
         FinishReason.BLOCKED: "refusal",
     }
 
-    def opening(self, usage: Usage | None) -> bytes:
+    def encode_start(self, usage: Usage | None) -> bytes:
         read = usage.prompt_tokens if usage else 0
         # Three of them out of the cache, as it may happen.
         counts = {"input_tokens": max(0, read - 3), "cache_read_input_tokens": min(3, read), "output_tokens": 1}
@@ -94,10 +94,10 @@ class AnthropicDialect:
             + self._event("ping")
         )
 
-    def piece(self, text: object) -> bytes:
+    def encode_piece(self, text: object) -> bytes:
         return self._event("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
 
-    def ending(self, finish: object, usage: Usage | None) -> bytes:
+    def encode_end(self, finish: object, usage: Usage | None) -> bytes:
         delta = {"stop_reason": _finish(self._finishes, finish), "stop_sequence": None}
         said = {"output_tokens": usage.completion_tokens if usage else 0}
         return (
@@ -106,11 +106,11 @@ class AnthropicDialect:
             + self._event("message_stop")
         )
 
-    def broken(self) -> bytes:
+    def encode_bad_json(self) -> bytes:
         return b'event: content_block_delta\ndata: {"type": "content_block\n\n'
 
-    def error(self) -> bytes:
-        error = {"type": "overloaded_error", "message": OWN_WORDS}
+    def encode_error(self) -> bytes:
+        error = {"type": "overloaded_error", "message": PRIVATE_ERROR}
         return self._event("error", error=error)
 
     def _event(self, name: str, **members: object) -> bytes:
@@ -127,13 +127,13 @@ class BedrockDialect:
         FinishReason.BLOCKED: "guardrail_intervened",
     }
 
-    def opening(self, usage: Usage | None) -> bytes:
+    def encode_start(self, usage: Usage | None) -> bytes:
         return self._event("messageStart", {"role": "assistant"})
 
-    def piece(self, text: object) -> bytes:
+    def encode_piece(self, text: object) -> bytes:
         return self._event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": text}})
 
-    def ending(self, finish: object, usage: Usage | None) -> bytes:
+    def encode_end(self, finish: object, usage: Usage | None) -> bytes:
         counted = b""
         if usage:
             counts = {"inputTokens": usage.prompt_tokens, "outputTokens": usage.completion_tokens}
@@ -143,12 +143,12 @@ class BedrockDialect:
         stopped = self._event("messageStop", {"stopReason": _finish(self._finishes, finish)})
         return self._event("contentBlockStop", {"contentBlockIndex": 0}) + stopped + counted
 
-    def broken(self) -> bytes:
+    def encode_bad_json(self) -> bytes:
         return self._message({":message-type": "event", ":event-type": "contentBlockDelta"}, b'{"delta": {')
 
-    def error(self) -> bytes:
+    def encode_error(self) -> bytes:
         headers = {":message-type": "exception", ":exception-type": "throttlingException"}
-        return self._message(headers, json.dumps({"message": OWN_WORDS}).encode())
+        return self._message(headers, json.dumps({"message": PRIVATE_ERROR}).encode())
 
     def _event(self, name: str, payload: Mapping[str, Any]) -> bytes:
         return self._message({":message-type": "event", ":event-type": name}, json.dumps(payload).encode())

@@ -9,91 +9,96 @@ import time
 from pathlib import Path
 
 from openapi_server.models.turn import TurnStatus
-from tests.faults.exchanges import Exchange
-from tests.faults.figures import Figure, all_of, at_most, none_of
-from tests.faults.polling import until
-from tests.faults.processes import ScriptedServer, scripted
+from tests.faults.exchanges import HttpExchange
+from tests.faults.figures import Figure, expect_all, expect_at_most, expect_none
+from tests.faults.polling import poll_until
+from tests.faults.processes import ScriptedServer, run_scripted
 from tests.faults.scripts import Script
 from tests.faults.stored import open_store
-from tests.faults.visitors import Visitor
-from tests.live.processes import launch
+from tests.faults.visitors import ConvoClient
+from tests.live.processes import launch_server
 
 AT_ONCE_S = 0.25
 SHORT = Script(pieces=8, per_s=10)
 HANGING = Script(hang_after=2)
 
 
-async def sigterm(folder: Path, streams: int = 50, drain_s: float = 3) -> list[Figure]:
+async def drain_on_sigterm(folder: Path, streams: int = 50, drain_s: float = 3) -> list[Figure]:
     """Half of the turns end in time; the other half would never end."""
-    async with scripted(folder, DRAIN_TIMEOUT=drain_s) as server:
-        visitor = Visitor(server.port)
-        spoken = await _speaking(visitor, [SHORT, HANGING] * (streams // 2))
+    async with run_scripted(folder, DRAIN_TIMEOUT=drain_s) as server:
+        visitor = ConvoClient(server.port)
+        spoken = await _open_streams(visitor, [SHORT, HANGING] * (streams // 2))
         server.process.send_signal(signal.SIGTERM)
         began_s = time.monotonic()
-        ready_s = await until(lambda: _is_unready(visitor), within_s=drain_s)
-        refused = await visitor.say(Script())
-        healthy = await visitor.status("/health")
-        await asyncio.gather(*(stream.to_end() for stream in spoken))
-        code = await _code(server, drain_s + 10)
+        ready_s = await poll_until(lambda: _is_unready(visitor), within_s=drain_s)
+        refused = await visitor.post_turn(Script())
+        healthy = await visitor.get_status("/health")
+        await asyncio.gather(*(stream.read_to_end() for stream in spoken))
+        code = await _wait_for_exit(server, drain_s + 10)
         ended_s = time.monotonic() - began_s
     short, cut = spoken[::2], spoken[1::2]
-    kept = await _kept(folder, spoken)
+    kept = await _count_stored(folder, spoken)
     is_turned_away = refused.status == 503 and "retry-after" in refused.headers
     return [
-        at_most("F13", f"SIGTERM with {streams} streams: until /ready says 503", ready_s, AT_ONCE_S, "s"),
-        all_of("F13", "SIGTERM: new turns 503 with Retry-After, /health 200", is_turned_away + (healthy == 200), 2),
-        all_of(
+        expect_at_most("F13", f"SIGTERM with {streams} streams: until /ready says 503", ready_s, AT_ONCE_S, "s"),
+        expect_all("F13", "SIGTERM: new turns 503 with Retry-After, /health 200", is_turned_away + (healthy == 200), 2),
+        expect_all(
             "F13",
             "SIGTERM: turns that end within DRAIN_TIMEOUT complete",
-            sum(_said_all(stream) for stream in short),
+            sum(_is_complete(stream) for stream in short),
             len(short),
         ),
-        all_of(
+        expect_all(
             "F13",
             "SIGTERM: the others told to come back, `interrupted`, closed whole",
-            sum(map(_is_told, cut)),
+            sum(map(_is_told_to_reconnect, cut)),
             len(cut),
         ),
-        all_of("F13", "SIGTERM: turns stored as they ended", kept, len(spoken)),
-        at_most("F13", f"SIGTERM: until the process ended, DRAIN_TIMEOUT {drain_s} s", ended_s, drain_s + 1, "s"),
+        expect_all("F13", "SIGTERM: turns stored as they ended", kept, len(spoken)),
+        expect_at_most(
+            "F13", f"SIGTERM: until the process ended, DRAIN_TIMEOUT {drain_s} s", ended_s, drain_s + 1, "s"
+        ),
         Figure("F13", "SIGTERM: exit code", f"{code}", "0", code == 0),
     ]
 
 
-async def sigterm_again(folder: Path, streams: int = 50) -> list[Figure]:
+async def repeat_sigterm(folder: Path, streams: int = 50) -> list[Figure]:
     """The second signal ends the patience, not the manners."""
-    async with scripted(folder, DRAIN_TIMEOUT=60) as server:
-        visitor = Visitor(server.port)
-        spoken = await _speaking(visitor, [HANGING] * streams)
+    async with run_scripted(folder, DRAIN_TIMEOUT=60) as server:
+        visitor = ConvoClient(server.port)
+        spoken = await _open_streams(visitor, [HANGING] * streams)
         server.process.send_signal(signal.SIGTERM)
-        await until(lambda: _is_unready(visitor), within_s=5)
+        await poll_until(lambda: _is_unready(visitor), within_s=5)
         server.process.send_signal(signal.SIGTERM)
         began_s = time.monotonic()
-        await asyncio.gather(*(stream.to_end() for stream in spoken))
-        code = await _code(server, 70)
+        await asyncio.gather(*(stream.read_to_end() for stream in spoken))
+        code = await _wait_for_exit(server, 70)
         ended_s = time.monotonic() - began_s
-    kept = await _kept(folder, spoken)
+    kept = await _count_stored(folder, spoken)
     return [
-        all_of(
-            "F13", "second SIGTERM: streams told to come back and closed whole", sum(map(_is_told, spoken)), streams
+        expect_all(
+            "F13",
+            "second SIGTERM: streams told to come back and closed whole",
+            sum(map(_is_told_to_reconnect, spoken)),
+            streams,
         ),
-        all_of("F13", "second SIGTERM: turns stored as they ended", kept, streams),
-        at_most("F13", "second SIGTERM: until the process ended", ended_s, 1, "s"),
+        expect_all("F13", "second SIGTERM: turns stored as they ended", kept, streams),
+        expect_at_most("F13", "second SIGTERM: until the process ended", ended_s, 1, "s"),
         Figure("F13", "second SIGTERM: exit code", f"{code}", "0", code == 0),
     ]
 
 
-async def sigterm_at_start(folder: Path, times: int = 20, start_s: float = 0) -> list[Figure]:
+async def stop_during_start(folder: Path, times: int = 20, start_s: float = 0) -> list[Figure]:
     """At moments spread over a start (measured, if not given), the first before the process can have done anything."""
-    start_s = start_s or await _start_s(folder)
-    ends = [await asyncio.to_thread(_end_after, folder, start_s * n / times) for n in range(times)]
-    async with scripted(folder) as server:
-        answered = (await Visitor(server.port).say(Script())).status
+    start_s = start_s or await _measure_start_s(folder)
+    ends = [await asyncio.to_thread(_terminate_after, folder, start_s * n / times) for n in range(times)]
+    async with run_scripted(folder) as server:
+        answered = (await ConvoClient(server.port).post_turn(Script())).status
     return [
-        at_most(
+        expect_at_most(
             "F13", f"SIGTERM during {times} starts: until the last process ended", max(end[1] for end in ends), 1, "s"
         ),
-        none_of(
+        expect_none(
             "F13",
             "SIGTERM during the start: tracebacks, or exit codes but 0 and -15",
             sum(end[0] for end in ends),
@@ -103,16 +108,16 @@ async def sigterm_at_start(folder: Path, times: int = 20, start_s: float = 0) ->
     ]
 
 
-async def _speaking(visitor: Visitor, scripts: list[Script]) -> list[Exchange]:
-    streams = await asyncio.gather(*(visitor.listen(script) for script in scripts))
-    return list(await asyncio.gather(*(stream.to(b"event: chunk") for stream in streams)))
+async def _open_streams(visitor: ConvoClient, scripts: list[Script]) -> list[HttpExchange]:
+    streams = await asyncio.gather(*(visitor.post_stream(script) for script in scripts))
+    return list(await asyncio.gather(*(stream.read_until(b"event: chunk") for stream in streams)))
 
 
-async def _is_unready(visitor: Visitor) -> bool:
-    return await visitor.status("/ready") == 503
+async def _is_unready(visitor: ConvoClient) -> bool:
+    return await visitor.get_status("/ready") == 503
 
 
-async def _code(server: ScriptedServer, within_s: float) -> int | None:
+async def _wait_for_exit(server: ScriptedServer, within_s: float) -> int | None:
     """The exit code; None when the process still runs."""
     try:
         return await asyncio.to_thread(server.process.wait, within_s)
@@ -120,36 +125,36 @@ async def _code(server: ScriptedServer, within_s: float) -> int | None:
         return None
 
 
-def _said_all(stream: Exchange) -> bool:
-    return stream.is_whole and (stream.event("complete") or {}).get("fullResponse") == SHORT.said
+def _is_complete(stream: HttpExchange) -> bool:
+    return stream.is_whole and (stream.find_event("complete") or {}).get("fullResponse") == SHORT.reply
 
 
-def _is_told(stream: Exchange) -> bool:
+def _is_told_to_reconnect(stream: HttpExchange) -> bool:
     """`retry:` and a comment beside the error, then the proper end of the answer."""
     _, _, last = bytes(stream.body).rpartition(b"event: chunk")
-    error = (stream.event("error") or {}).get("error", {})
+    error = (stream.find_event("error") or {}).get("error", {})
     is_told = b"\nretry: " in last and b"\n: " in last and error.get("code") == "interrupted"
     return stream.is_whole and is_told
 
 
-async def _kept(folder: Path, spoken: list[Exchange]) -> int:
+async def _count_stored(folder: Path, spoken: list[HttpExchange]) -> int:
     """How many of the turns are stored as their readers heard them end."""
     async with open_store(folder) as store:
-        turns = [await store.turn(stream.turn_id) for stream in spoken]
-    due = [TurnStatus.SUCCEEDED if stream.event("complete") else TurnStatus.FAILED for stream in spoken]
+        turns = [await store.get_turn(stream.turn_id) for stream in spoken]
+    due = [TurnStatus.SUCCEEDED if stream.find_event("complete") else TurnStatus.FAILED for stream in spoken]
     return sum(turn is not None and turn.status is status for turn, status in zip(turns, due, strict=True))
 
 
-async def _start_s(folder: Path) -> float:
+async def _measure_start_s(folder: Path) -> float:
     began_s = time.monotonic()
-    async with scripted(folder):
+    async with run_scripted(folder):
         return time.monotonic() - began_s
 
 
-def _end_after(folder: Path, delay_s: float) -> tuple[bool, float]:
+def _terminate_after(folder: Path, delay_s: float) -> tuple[bool, float]:
     """Whether the end was a bad one, and how long it took."""
     log_path = folder / f"start-{time.monotonic_ns()}.log"
-    process = launch("tests.faults.server", folder, log_path)
+    process = launch_server("tests.faults.server", folder, log_path)
     try:
         process.wait(delay_s)
     except subprocess.TimeoutExpired:

@@ -17,7 +17,7 @@ _ID = re.compile(rb"^id: (.+)$", re.MULTILINE)
 
 
 @dataclass(slots=True)
-class Exchange:
+class HttpExchange:
     """A request and its answer as it arrives. `is_whole` once the answer came to its proper end."""
 
     reader: asyncio.StreamReader
@@ -50,34 +50,34 @@ class Exchange:
         except ValueError:
             return {}
 
-    def event(self, name: str) -> Any:
+    def find_event(self, name: str) -> Any:
         """The data of the last event with this name; None when there was none."""
         data = [frame.partition(b"\ndata: ")[2] for frame in self.frames if b"event: %b\n" % name.encode() in frame]
         return json.loads(data[-1]) if data else None
 
-    async def to_head(self) -> Exchange:
-        while not self.status and await self.take():
+    async def read_head(self) -> HttpExchange:
+        while not self.status and await self.read_part():
             pass
         return self
 
-    async def to(self, mark: bytes) -> Exchange:
+    async def read_until(self, mark: bytes) -> HttpExchange:
         """Read until the mark was seen, or the end."""
-        while mark not in self.body and await self.take():
+        while mark not in self.body and await self.read_part():
             pass
         return self
 
-    async def to_ids(self, count: int) -> Exchange:
+    async def read_events(self, count: int) -> HttpExchange:
         """Read until that many numbered events came whole, or the end."""
-        while len(self.frames) < count and await self.take():
+        while len(self.frames) < count and await self.read_part():
             pass
         return self
 
-    async def to_end(self) -> Exchange:
-        while await self.take():
+    async def read_to_end(self) -> HttpExchange:
+        while await self.read_part():
             pass
         return self
 
-    async def take(self) -> bool:
+    async def read_part(self) -> bool:
         """Take in the next part of the answer; False when there is none, the answer whole or cut."""
         event = await self._next_event()
         match event:
@@ -109,12 +109,12 @@ class Exchange:
             self.writer.write(self._parser.send(part) or b"")
 
 
-async def ask(
+async def send_request(
     port: int, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
-) -> Exchange:
+) -> HttpExchange:
     """Send a request on a new connection and read the head of its answer. Status 0: the server hung up instead."""
-    exchange = Exchange(*await connect(port))
+    exchange = HttpExchange(*await connect(port))
     payload = b"" if body is None else json.dumps(body).encode()
     kind = {} if body is None else {"Content-Type": "application/json"}
     exchange.send(method, path, {**kind, **(headers or {})}, payload)
-    return await exchange.to_head()
+    return await exchange.read_head()

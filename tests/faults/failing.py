@@ -7,21 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.dialects import MODEL, OWN_WORDS, OpenAIDialect
-from tests.faults.figures import Figure, at_most, none_of
-from tests.faults.minds import KEY, QUESTION, RETRIES, Heard, ask, server_of
-from tests.faults.upstream import Answer, At, Fault, Upstream
+from tests.faults.dialects import MODEL, PRIVATE_ERROR, OpenAIDialect
+from tests.faults.figures import Figure, expect_at_most, expect_none
+from tests.faults.minds import KEY, QUESTION, RETRIES, ConvoReply, ask_question, run_server_with
+from tests.faults.upstream import FaultPoint, ModelAnswer, ModelFault, ScriptedModel
 
 OFFLINE = "offline-keeper-1"
 STATUSES = (
-    Answer(fault=Fault.STATUS, status=401),
-    Answer(fault=Fault.STATUS, status=429),
-    Answer(fault=Fault.STATUS, status=429, retry_after="1"),
-    Answer(fault=Fault.STATUS, status=429, retry_after="60"),
-    Answer(fault=Fault.STATUS, status=500),
+    ModelAnswer(fault=ModelFault.STATUS, status=401),
+    ModelAnswer(fault=ModelFault.STATUS, status=429),
+    ModelAnswer(fault=ModelFault.STATUS, status=429, retry_after="1"),
+    ModelAnswer(fault=ModelFault.STATUS, status=429, retry_after="60"),
+    ModelAnswer(fault=ModelFault.STATUS, status=500),
 )
-EMPTY = (Answer(pieces=()), Answer(pieces=(" ", "\n")))
-BROKEN = tuple(Answer(fault=fault, at=at) for fault in Fault if fault is not Fault.STATUS for at in At)
+EMPTY = (ModelAnswer(pieces=()), ModelAnswer(pieces=(" ", "\n")))
+BROKEN = tuple(
+    ModelAnswer(fault=fault, at=at) for fault in ModelFault if fault is not ModelFault.STATUS for at in FaultPoint
+)
 ANSWERS = (*STATUSES, *EMPTY, *BROKEN)
 # One of each kind, now here, now there: for the suite.
 FEW_ANSWERS = (STATUSES[1], EMPTY[0], *BROKEN[::5])
@@ -30,77 +32,79 @@ ABSENT: Mapping[str, str] = {"refused": "http://127.0.0.1:1", "DNS": "http://now
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
+class FaultResult:
     """A fault as a visitor met it. `times_asked`: how often the upstream was asked in that turn; `secrets`: its own."""
 
-    at: At
-    heard: Heard
-    times_asked: int
+    at: FaultPoint
+    reply: ConvoReply
+    attempts: int
     secrets: tuple[str, ...]
 
     @property
     def is_early(self) -> bool:
         """Nothing was said yet when it went wrong."""
-        return self.at in (At.CONNECT, At.FIRST)
+        return self.at in (FaultPoint.CONNECT, FaultPoint.FIRST)
 
     @property
     def is_answered(self) -> bool:
         """By the animal itself, in the keepers' words, and it says so."""
-        last = self.heard.events[-1].data
-        return self.heard.finish == "stop" and bool(self.heard.text) and last["model"] == OFFLINE
+        last = self.reply.events[-1].data
+        return self.reply.finish == "stop" and bool(self.reply.text) and last["model"] == OFFLINE
 
     @property
-    def tells_secrets(self) -> bool:
-        return any(secret in self.heard.raw for secret in self.secrets)
+    def has_secrets(self) -> bool:
+        return any(secret in self.reply.raw for secret in self.secrets)
 
 
-async def faults(folder: Path, answers: Sequence[Answer] = ANSWERS, absent: Mapping[str, str] = ABSENT) -> list[Figure]:
-    met, waited_s = await _answered_wrongly(folder, answers)
+async def provoke_model_faults(
+    folder: Path, answers: Sequence[ModelAnswer] = ANSWERS, absent: Mapping[str, str] = ABSENT
+) -> list[Figure]:
+    met, waited_s = await _run_answers(folder, answers)
     for url in absent.values():
-        met.append(await _not_answered(folder, url))
+        met.append(await _run_unreachable(folder, url))
     early = [one for one in met if one.is_early]
     late = [one for one in met if not one.is_early]
-    return [*_always(met), *_before_the_first_word(early, waited_s), *_after_it(late)]
+    return [*_judge_all(met), *_judge_early(early, waited_s), *_judge_late(late)]
 
 
-def _always(met: Sequence[Met]) -> Iterator[Figure]:
+def _judge_all(met: Sequence[FaultResult]) -> Iterator[Figure]:
     total = len(met)
-    unclear = sum(one.heard.terminals != 1 for one in met)
-    yield none_of("F7", "turns without exactly one terminal event", unclear, total)
-    leaks = sum(one.tells_secrets for one in met)
-    yield none_of("F7", "turns that tell the upstream's words, address or key", leaks, total)
+    unclear = sum(one.reply.terminals != 1 for one in met)
+    yield expect_none("F7", "turns without exactly one terminal event", unclear, total)
+    leaks = sum(one.has_secrets for one in met)
+    yield expect_none("F7", "turns that tell the upstream's words, address or key", leaks, total)
 
 
-def _before_the_first_word(met: Sequence[Met], waited_s: float) -> Iterator[Figure]:
+def _judge_early(met: Sequence[FaultResult], waited_s: float) -> Iterator[Figure]:
     unanswered = sum(not one.is_answered for one in met)
-    yield none_of("F7", "failures before the first word without the animal's own answer", unanswered, len(met))
-    yield at_most("F7", "attempts in one turn", max(one.times_asked for one in met), 1 + RETRIES, "times")
+    yield expect_none("F7", "failures before the first word without the animal's own answer", unanswered, len(met))
+    yield expect_at_most("F7", "attempts in one turn", max(one.attempts for one in met), 1 + RETRIES, "times")
     is_met = 1 <= waited_s < float("inf")
     yield Figure("F7", "the model's reply after 429 with Retry-After: 1", f"{waited_s:.2f} s", "at least 1 s", is_met)
 
 
-def _after_it(met: Sequence[Met]) -> Iterator[Figure]:
-    unclear = sum(one.heard.finish != "error" or not one.heard.text for one in met)
-    yield none_of("F7", "failures after the first word that are not told as one", unclear, len(met))
-    again = sum(one.times_asked != 1 for one in met)
-    yield none_of("F7", "turns that were tried again after the first word", again, len(met))
+def _judge_late(met: Sequence[FaultResult]) -> Iterator[Figure]:
+    unclear = sum(one.reply.finish != "error" or not one.reply.text for one in met)
+    yield expect_none("F7", "failures after the first word that are not told as one", unclear, len(met))
+    again = sum(one.attempts != 1 for one in met)
+    yield expect_none("F7", "turns that were tried again after the first word", again, len(met))
 
 
-async def _answered_wrongly(folder: Path, answers: Sequence[Answer]) -> tuple[list[Met], float]:
+async def _run_answers(folder: Path, answers: Sequence[ModelAnswer]) -> tuple[list[FaultResult], float]:
     """Each answer in a turn of its own; then how long a reply takes whose upstream first wants us to wait."""
     met = []
-    async with Upstream(OpenAIDialect()) as upstream, server_of(upstream.url, folder) as client:
+    async with ScriptedModel(OpenAIDialect()) as upstream, run_server_with(upstream.url, folder) as client:
         for answer in answers:
-            upstream.answers, upstream.asked = (answer,), []
-            heard = await ask(client, QUESTION)
-            met.append(Met(answer.at, heard, len(upstream.asked), (OWN_WORDS, upstream.url, KEY)))
-        upstream.answers, upstream.asked = (STATUSES[2], Answer()), []
+            upstream.answers, upstream.requests = (answer,), []
+            heard = await ask_question(client, QUESTION)
+            met.append(FaultResult(answer.at, heard, len(upstream.requests), (PRIVATE_ERROR, upstream.url, KEY)))
+        upstream.answers, upstream.requests = (STATUSES[2], ModelAnswer()), []
         began_s = time.monotonic()
-        heard = await ask(client, QUESTION)
+        heard = await ask_question(client, QUESTION)
         waited_s = time.monotonic() - began_s
     return met, waited_s if heard.events[-1].data.get("model") == MODEL else float("inf")
 
 
-async def _not_answered(folder: Path, url: str) -> Met:
-    async with server_of(url, folder) as client:
-        return Met(At.CONNECT, await ask(client, QUESTION), 0, (url, KEY))
+async def _run_unreachable(folder: Path, url: str) -> FaultResult:
+    async with run_server_with(url, folder) as client:
+        return FaultResult(FaultPoint.CONNECT, await ask_question(client, QUESTION), 0, (url, KEY))

@@ -13,11 +13,11 @@ class Figure:
     id: str
     what: str
     measured: str
-    line: str
+    limit: str
     passed: bool | None
 
 
-def none_of(id_: str, what: str, count: int, total: int) -> Figure:
+def expect_none(id_: str, what: str, count: int, total: int) -> Figure:
     """A count that must be 0, told as `0 of N`; of nothing, nothing was shown.
 
     >>> none_of("F1", "messages lost", 0, 20)
@@ -26,14 +26,14 @@ def none_of(id_: str, what: str, count: int, total: int) -> Figure:
     return Figure(id_, what, f"{count} of {total}", "0", count == 0 < total)
 
 
-def all_of(id_: str, what: str, count: int, total: int) -> Figure:
+def expect_all(id_: str, what: str, count: int, total: int) -> Figure:
     return Figure(id_, what, f"{count} of {total}", "all", count == total > 0)
 
 
-def at_most(id_: str, what: str, value: float, most: float, unit: str) -> Figure:
+def expect_at_most(id_: str, what: str, value: float, most: float, unit: str) -> Figure:
     """A measure with an upper line; infinite is what did not happen while the trial watched."""
-    return Figure(id_, what, _told(value, unit), f"at most {_told(most, unit)}", value <= most)
+    return Figure(id_, what, _format_value(value, unit), f"at most {_format_value(most, unit)}", value <= most)
 
 
-def _told(value: float, unit: str) -> str:
+def _format_value(value: float, unit: str) -> str:
     return "never, while watched" if math.isinf(value) else f"{value:.3g} {unit}"

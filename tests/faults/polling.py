@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 INTERVAL_S = 0.01
 
 
-async def until(claim: Callable[[], Awaitable[bool]], within_s: float) -> float:
+async def poll_until(claim: Callable[[], Awaitable[bool]], within_s: float) -> float:
     """Seconds until the claim held; infinite when it did not within the bound."""
     began_s = time.monotonic()
     while not await claim():

@@ -23,24 +23,24 @@ class ScriptedServer(ServerProcess):
 
     @property
     def footprint(self) -> Footprint:
-        return footprint(self.process.pid)
+        return measure_footprint(self.process.pid)
 
-    async def end(self, number: int = signal.SIGTERM) -> int:
+    async def stop_in_thread(self, number: int = signal.SIGTERM) -> int:
         """Send the signal and wait for the end; the exit code."""
         return await asyncio.to_thread(self.stop, number)
 
 
 @asynccontextmanager
-async def scripted(folder: Path, **settings: object) -> AsyncIterator[ScriptedServer]:
+async def run_scripted(folder: Path, **settings: object) -> AsyncIterator[ScriptedServer]:
     """A server for as long as the block lasts; the trial may have ended it before."""
-    async with several(folder, 1, **settings) as servers:
+    async with run_several(folder, 1, **settings) as servers:
         yield servers[0]
 
 
 @asynccontextmanager
-async def several(folder: Path, count: int, **settings: object) -> AsyncIterator[list[ScriptedServer]]:
+async def run_several(folder: Path, count: int, **settings: object) -> AsyncIterator[list[ScriptedServer]]:
     """Processes over one folder and so over one database."""
-    begun = await asyncio.gather(*(start(folder, **settings) for _ in range(count)), return_exceptions=True)
+    begun = await asyncio.gather(*(start_scripted(folder, **settings) for _ in range(count)), return_exceptions=True)
     servers = [server for server in begun if isinstance(server, ScriptedServer)]
     try:
         for failed in begun:
@@ -49,14 +49,14 @@ async def several(folder: Path, count: int, **settings: object) -> AsyncIterator
         yield servers
     finally:
         for server in servers:
-            await server.end(signal.SIGKILL)
+            await server.stop_in_thread(signal.SIGKILL)
 
 
-async def start(folder: Path, **settings: object) -> ScriptedServer:
+async def start_scripted(folder: Path, **settings: object) -> ScriptedServer:
     return await asyncio.to_thread(ScriptedServer, folder, **settings)
 
 
-def calls(folder: Path, mark: str) -> int:
+def count_calls(folder: Path, mark: str) -> int:
     """How often the mind was asked for the script with this mark, by whatever process."""
     return (folder / CALLS).read_text().splitlines().count(mark)
 
@@ -70,7 +70,7 @@ class Footprint:
     files: int
 
 
-def footprint(pid: int) -> Footprint:
+def measure_footprint(pid: int) -> Footprint:
     proc = Path(f"/proc/{pid}")
     status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
     return Footprint(

@@ -11,7 +11,7 @@ from tests.faults.connections import close, connect, reset
 BUFFER_BYTES = 4096
 
 
-class Proxy:
+class TcpProxy:
     """Forwards to `port`. What it does to the answers, it does to those of all its connections."""
 
     def __init__(self, port: int) -> None:
@@ -22,7 +22,7 @@ class Proxy:
         self._writers: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Proxy:
+    async def __aenter__(self) -> TcpProxy:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self

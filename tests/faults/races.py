@@ -6,43 +6,47 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-from tests.faults.exchanges import Exchange
-from tests.faults.figures import Figure, all_of, none_of
-from tests.faults.processes import calls, scripted, several
+from tests.faults.exchanges import HttpExchange
+from tests.faults.figures import Figure, expect_all, expect_none
+from tests.faults.processes import count_calls, run_scripted, run_several
 from tests.faults.scripts import Script
-from tests.faults.visitors import Visitor
+from tests.faults.visitors import ConvoClient
 
 # Keys belong to whoever used them first: a visitor is known by its cookie.
 COOKIE = "a-visitor-of-the-trials-0001"
 
 
-async def racing_posts(folder: Path, posts: int = 50, rounds: int = 10) -> list[Figure]:
+async def race_posts(folder: Path, posts: int = 50, rounds: int = 10) -> list[Figure]:
     """In each round all post at once to one session, half of them to one process and half to another."""
     tally: Counter[str] = Counter()
-    winners: list[Exchange] = []
-    async with several(folder, 2) as servers:
-        visitors = [Visitor(server.port) for server in servers]
-        session_id = (await visitors[0].say(Script(mark="first"))).json["sessionId"]
+    winners: list[HttpExchange] = []
+    async with run_several(folder, 2) as servers:
+        visitors = [ConvoClient(server.port) for server in servers]
+        session_id = (await visitors[0].post_turn(Script(mark="first"))).json["sessionId"]
         for number in range(rounds):
             scripts = [Script(pieces=10, per_s=20, mark=f"race-{number}-{post}") for post in range(posts)]
-            asked = [visitors[n % 2].listen(script, session_id=session_id) for n, script in enumerate(scripts)]
+            asked = [visitors[n % 2].post_stream(script, session_id=session_id) for n, script in enumerate(scripts)]
             answers = await asyncio.gather(*asked)
             won = [answer for answer in answers if answer.status == 200]
-            winners += [await answer.to_end() for answer in won]
+            winners += [await answer.read_to_end() for answer in won]
             tally["races"] += len(won) == 1
             tally["refused"] += sum([await _is_refused(answer, won) for answer in answers])
-        histories = [await visitor.history(session_id) for visitor in visitors]
+        histories = [await visitor.list_messages(session_id) for visitor in visitors]
     told = list(dict.fromkeys(message["turnId"] for message in histories[0]))[1:]
     due = [role for _ in range(len(told) + 1) for role in ("user", "assistant")]
     in_order = told == [winner.turn_id for winner in winners] and [message["role"] for message in histories[0]] == due
     called = len([line for line in (folder / "calls").read_text().splitlines() if line.startswith("race-")])
     return [
-        all_of("F10", f"{posts} racing posts, two processes: races with exactly one winner", tally["races"], rounds),
-        all_of("F10", "racing posts: losers told 409 with the winner's turnId", tally["refused"], rounds * (posts - 1)),
-        none_of(
+        expect_all(
+            "F10", f"{posts} racing posts, two processes: races with exactly one winner", tally["races"], rounds
+        ),
+        expect_all(
+            "F10", "racing posts: losers told 409 with the winner's turnId", tally["refused"], rounds * (posts - 1)
+        ),
+        expect_none(
             "F10",
             "racing posts: winners cut or incomplete",
-            sum(not winner.event("complete") for winner in winners),
+            sum(not winner.find_event("complete") for winner in winners),
             rounds,
         ),
         Figure(
@@ -56,55 +60,58 @@ async def racing_posts(folder: Path, posts: int = 50, rounds: int = 10) -> list[
     ]
 
 
-async def _is_refused(answer: Exchange, won: list[Exchange]) -> bool:
-    await answer.to_end()
+async def _is_refused(answer: HttpExchange, won: list[HttpExchange]) -> bool:
+    await answer.read_to_end()
     problem = answer.json if answer.status == 409 else {}
     return problem.get("code") == "turn_running" and problem.get("turnId") in [winner.turn_id for winner in won]
 
 
-async def one_key(folder: Path, posts: int = 50) -> list[Figure]:
+async def reuse_key(folder: Path, posts: int = 50) -> list[Figure]:
     """One `Idempotency-Key`: one after the other, all at once, with another body, after a restart."""
-    async with scripted(folder) as server:
-        visitor = Visitor(server.port, COOKIE)
-        row = [await visitor.say(Script(mark="row"), key="key-row") for _ in range(5)]
+    async with run_scripted(folder) as server:
+        visitor = ConvoClient(server.port, COOKIE)
+        row = [await visitor.post_turn(Script(mark="row"), key="key-row") for _ in range(5)]
         running = Script(pieces=20, per_s=40, mark="crowd")
-        crowd = await asyncio.gather(*(_heard(visitor, running, key="key-crowd") for _ in range(posts)))
-        late = await _heard(visitor, running, key="key-crowd")
-        other = [await visitor.say(Script(mark="other"), key=key) for key in ("key-row", "key-crowd")]
-    async with several(folder, 2) as servers:
-        doors = [Visitor(server.port, COOKIE) for server in servers]
+        crowd = await asyncio.gather(*(_read_stream(visitor, running, key="key-crowd") for _ in range(posts)))
+        late = await _read_stream(visitor, running, key="key-crowd")
+        other = [await visitor.post_turn(Script(mark="other"), key=key) for key in ("key-row", "key-crowd")]
+    async with run_several(folder, 2) as servers:
+        doors = [ConvoClient(server.port, COOKIE) for server in servers]
         visitor = doors[0]
-        again = await visitor.say(Script(mark="row"), key="key-row")
-        other += [await visitor.say(Script(mark="other"), key="key-row")]
+        again = await visitor.post_turn(Script(mark="row"), key="key-row")
+        other += [await visitor.post_turn(Script(mark="other"), key="key-row")]
         shared = Script(pieces=20, per_s=40, mark="shared")
-        asked = [(_heard, Visitor.say)[n // 2 % 2](doors[n % 2], shared, key="key-shared") for n in range(posts)]
+        asked = [
+            (_read_stream, ConvoClient.post_turn)[n // 2 % 2](doors[n % 2], shared, key="key-shared")
+            for n in range(posts)
+        ]
         answers = await asyncio.gather(*asked)
-    shared_calls, unfit = calls(folder, "shared"), sum(not _is_fit(answer) for answer in answers)
+    shared_calls, unfit = count_calls(folder, "shared"), sum(not _is_acceptable(answer) for answer in answers)
     return [
-        _once("in a row", row, calls(folder, "row")),
-        _once(f"{posts} streams at once", [*crowd, late], calls(folder, "crowd")),
-        all_of(
+        _expect_one_turn("in a row", row, count_calls(folder, "row")),
+        _expect_one_turn(f"{posts} streams at once", [*crowd, late], count_calls(folder, "crowd")),
+        expect_all(
             "F11",
             "one key: streams that tell the same turn from its first event",
             sum(stream.frames == late.frames for stream in crowd),
             posts,
         ),
-        all_of(
+        expect_all(
             "F11", "one key, another body: 422 `key_reused`", sum(_is_reused(answer) for answer in other), len(other)
         ),
-        _once("after a restart", [row[0], again], calls(folder, "row")),
+        _expect_one_turn("after a restart", [row[0], again], count_calls(folder, "row")),
         Figure(
             "F11", f"one key, {posts} at once at two processes: model calls", f"{shared_calls}", "1", shared_calls == 1
         ),
-        none_of("F11", "one key at two processes: answers but 200, or 409 or 503 with Retry-After", unfit, posts),
+        expect_none("F11", "one key at two processes: answers but 200, or 409 or 503 with Retry-After", unfit, posts),
     ]
 
 
-async def _heard(visitor: Visitor, script: Script, *, key: str) -> Exchange:
-    return await (await visitor.listen(script, key=key)).to_end()
+async def _read_stream(visitor: ConvoClient, script: Script, *, key: str) -> HttpExchange:
+    return await (await visitor.post_stream(script, key=key)).read_to_end()
 
 
-def _once(when: str, answers: list[Exchange], called: int) -> Figure:
+def _expect_one_turn(when: str, answers: list[HttpExchange], called: int) -> Figure:
     turns = {answer.turn_id or answer.json.get("turnId") for answer in answers if answer.status == 200}
     refused = sum(answer.status != 200 for answer in answers)
     measured = f"{len(turns)} turn(s), {called} call(s), {refused} refused"
@@ -117,10 +124,10 @@ def _once(when: str, answers: list[Exchange], called: int) -> Figure:
     )
 
 
-def _is_reused(answer: Exchange) -> bool:
+def _is_reused(answer: HttpExchange) -> bool:
     return answer.status == 422 and answer.json.get("code") == "key_reused"
 
 
-def _is_fit(answer: Exchange) -> bool:
+def _is_acceptable(answer: HttpExchange) -> bool:
     """The turn, or the word that it is told elsewhere and when to ask again."""
     return answer.status == 200 or (answer.status in (409, 503) and "retry-after" in answer.headers)

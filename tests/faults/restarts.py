@@ -8,17 +8,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.figures import Figure, none_of
-from tests.faults.processes import scripted
+from tests.faults.figures import Figure, expect_none
+from tests.faults.processes import run_scripted
 from tests.faults.scripts import Script
 from tests.faults.stored import open_store
-from tests.faults.visitors import Visitor
+from tests.faults.visitors import ConvoClient
 
 DRAIN_S = 1
 
 
 @dataclass(slots=True)
-class Diary:
+class VisitorLog:
     """What one visitor was promised in one session: the messages accepted, and the replies that were `complete`."""
 
     mark: str
@@ -27,13 +27,13 @@ class Diary:
     replies: list[str] = field(default_factory=list)
     refused: int = 0
 
-    async def fill(self, port: int, spoken: asyncio.Semaphore) -> None:
+    async def talk_until_gone(self, port: int, spoken: asyncio.Semaphore) -> None:
         """Talk until the server is gone."""
-        visitor = Visitor(port)
+        visitor = ConvoClient(port)
         while True:
             script = Script(mark=f"{self.mark}-{len(self.accepted)}")
             try:
-                heard = await visitor.listen(script, session_id=self.session_id)
+                heard = await visitor.post_stream(script, session_id=self.session_id)
             except OSError:
                 return
             if heard.status != 200:
@@ -41,26 +41,26 @@ class Diary:
                 self.refused += heard.status not in (0, 503)
                 return
             self.accepted.append(script.message)
-            await heard.to_end()
-            if metadata := heard.event("metadata"):
+            await heard.read_to_end()
+            if metadata := heard.find_event("metadata"):
                 self.session_id = metadata["sessionId"]
-            if not heard.event("complete"):
+            if not heard.find_event("complete"):
                 return
-            self.replies.append(heard.event("complete")["fullResponse"])
+            self.replies.append(heard.find_event("complete")["fullResponse"])
             spoken.release()
 
 
-async def restarts(folder: Path, times: int = 100, visitors: int = 8, turns: int = 24) -> list[Figure]:
+async def restart_under_load(folder: Path, times: int = 100, visitors: int = 8, turns: int = 24) -> list[Figure]:
     """When the server has answered `turns` turns, it is stopped, now with SIGTERM, now with SIGKILL, and restarted."""
-    diaries: list[Diary] = []
+    diaries: list[VisitorLog] = []
     for number in range(times):
-        fresh = [Diary(f"restart-{number}-{name}") for name in range(visitors)]
-        async with scripted(folder, LEASE=3, DRAIN_TIMEOUT=DRAIN_S, LOG_LEVEL="WARNING") as server:
+        fresh = [VisitorLog(f"restart-{number}-{name}") for name in range(visitors)]
+        async with run_scripted(folder, LEASE=3, DRAIN_TIMEOUT=DRAIN_S, LOG_LEVEL="WARNING") as server:
             spoken = asyncio.Semaphore(0)
-            talks = asyncio.gather(*(diary.fill(server.port, spoken) for diary in fresh))
-            enough = asyncio.create_task(_count(spoken, turns))
+            talks = asyncio.gather(*(diary.talk_until_gone(server.port, spoken) for diary in fresh))
+            enough = asyncio.create_task(_wait_for_turns(spoken, turns))
             await asyncio.wait((enough, talks), return_when=asyncio.FIRST_COMPLETED)
-            await server.end(signal.SIGKILL if number % 2 else signal.SIGTERM)
+            await server.stop_in_thread(signal.SIGKILL if number % 2 else signal.SIGTERM)
             await talks
             enough.cancel()
         diaries += fresh
@@ -68,16 +68,16 @@ async def restarts(folder: Path, times: int = 100, visitors: int = 8, turns: int
     return await _compare(folder, [diary for diary in diaries if diary.session_id])
 
 
-async def _count(spoken: asyncio.Semaphore, turns: int) -> None:
+async def _wait_for_turns(spoken: asyncio.Semaphore, turns: int) -> None:
     for _ in range(turns):
         await spoken.acquire()
 
 
-async def _compare(folder: Path, diaries: list[Diary]) -> list[Figure]:
+async def _compare(folder: Path, diaries: list[VisitorLog]) -> list[Figure]:
     lost = replies_lost = 0
     async with open_store(folder) as store:
         for diary in diaries:
-            turns = (await store.turns_of(diary.session_id, 10_000)).items
+            turns = (await store.list_turns(diary.session_id, 10_000)).items
             asked = Counter(turn.message for turn in turns)
             told = Counter(turn.outcome.reply for turn in turns if turn.outcome and turn.outcome.reply)
             lost += sum(asked[message] != 1 for message in diary.accepted)
@@ -86,7 +86,9 @@ async def _compare(folder: Path, diaries: list[Diary]) -> list[Figure]:
     replies = sum(len(diary.replies) for diary in diaries)
     refused = sum(diary.refused for diary in diaries)
     return [
-        none_of("F14", "restarts under load: accepted messages lost or doubled", lost, accepted),
-        none_of("F14", "restarts under load: replies lost after `complete`", replies_lost, replies),
-        none_of("F14", "restarts under load: posts refused, though the turn before was `complete`", refused, accepted),
+        expect_none("F14", "restarts under load: accepted messages lost or doubled", lost, accepted),
+        expect_none("F14", "restarts under load: replies lost after `complete`", replies_lost, replies),
+        expect_none(
+            "F14", "restarts under load: posts refused, though the turn before was `complete`", refused, accepted
+        ),
     ]

@@ -28,10 +28,10 @@ class Script:
     hang_after: int | None = None
     die_after: int | None = None
     die: str | None = None
-    tells_tasks: bool = False
+    reports_tasks: bool = False
 
     @classmethod
-    def of(cls, message: str) -> Script:
+    def parse(cls, message: str) -> Script:
         """What the message asks for; the defaults when it is no script."""
         try:
             return cls(**json.loads(message))
@@ -49,5 +49,5 @@ class Script:
         return (f"{f'Tick {number}'.ljust(self.size, '!')}. " for number in range(1, self.pieces + 1))
 
     @property
-    def said(self) -> str:
+    def reply(self) -> str:
         return "".join(self.texts)

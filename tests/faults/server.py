@@ -17,7 +17,7 @@ from openapi_server.config import load_settings
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.models.animal import Prompt
 from openapi_server.models.session import TurnRecord
-from openapi_server.protocols import Composed, OneModel, Spoken
+from openapi_server.protocols import ReplyEnd, SingleModelProvider, WholeReply
 from openapi_server.server import run
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.faults.scripts import Script
@@ -25,7 +25,7 @@ from tests.faults.scripts import Script
 CALLS = "calls"
 
 
-class Scripted(OneModel):
+class ScriptedProvider(SingleModelProvider):
     """A mind that follows the script in the visitor's message."""
 
     model = "scripted"
@@ -35,25 +35,25 @@ class Scripted(OneModel):
         # Appended to by every server process that shares the folder: one short write a line is atomic.
         self._calls = os.open(folder / CALLS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
-        script = Script.of(prompt.message)
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        script = Script.parse(prompt.message)
         os.write(self._calls, f"{script.mark}\n".encode())
-        if script.tells_tasks:
+        if script.reports_tasks:
             yield f"{len(asyncio.all_tasks())} tasks."
-            yield Spoken()
+            yield ReplyEnd()
             return
-        yield Composed(script.said)
+        yield WholeReply(script.reply)
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         for number, text in enumerate(script.texts):
-            await self._stumble(script, number)
+            await self._follow_fault(script, number)
             due_s = began_s + (number + 1) / script.per_s if script.per_s else 0.0
             await asyncio.sleep(max(0.0, due_s - loop.time()))
             yield text
-        await self._stumble(script, script.pieces)
-        yield Spoken()
+        await self._follow_fault(script, script.pieces)
+        yield ReplyEnd()
 
-    async def _stumble(self, script: Script, said: int) -> None:
+    async def _follow_fault(self, script: Script, said: int) -> None:
         if script.die_after == said:
             die_once(self._folder, script)
         if script.hang_after == said:
@@ -63,25 +63,25 @@ class Scripted(OneModel):
 def die_once(folder: Path, script: Script) -> None:
     """`kill -9` of this very process; not again when the restarted server is asked the same."""
     if not has_died(folder, script):
-        _tombstone(folder, script).touch()
+        _marker_path(folder, script).touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def has_died(folder: Path, script: Script) -> bool:
-    return _tombstone(folder, script).exists()
+    return _marker_path(folder, script).exists()
 
 
-def _tombstone(folder: Path, script: Script) -> Path:
+def _marker_path(folder: Path, script: Script) -> Path:
     return folder / f"died-{script.mark}"
 
 
-def let_turns_die(folder: Path) -> None:
+def install_crash_points(folder: Path) -> None:
     """Let a turn whose script says so end the process right before or after a step of the store or the log."""
     scripts: dict[str, Script] = {}
 
     def script_of(turn: TurnRecord | str) -> Script:
         if isinstance(turn, TurnRecord):
-            scripts[turn.turn_id] = Script.of(turn.message)
+            scripts[turn.turn_id] = Script.parse(turn.message)
             return scripts[turn.turn_id]
         return scripts.get(turn, Script())
 
@@ -105,8 +105,8 @@ def let_turns_die(folder: Path) -> None:
 def main() -> None:
     settings = load_settings()
     folder = settings.sqlite_path.parent
-    let_turns_die(folder)
-    run(settings, Scripted(folder))
+    install_crash_points(folder)
+    run(settings, ScriptedProvider(folder))
 
 
 if __name__ == "__main__":

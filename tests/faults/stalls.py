@@ -11,13 +11,13 @@ from pathlib import Path
 
 from benchmarks.load import percentile
 from tests.faults.connections import reset
-from tests.faults.exchanges import Exchange
-from tests.faults.figures import Figure, all_of, at_most, none_of
-from tests.faults.polling import until
-from tests.faults.processes import ScriptedServer, scripted
-from tests.faults.proxy import Proxy
+from tests.faults.exchanges import HttpExchange
+from tests.faults.figures import Figure, expect_all, expect_at_most, expect_none
+from tests.faults.polling import poll_until
+from tests.faults.processes import ScriptedServer, run_scripted
+from tests.faults.proxy import TcpProxy
 from tests.faults.scripts import Script
-from tests.faults.visitors import Visitor, watch_health
+from tests.faults.visitors import ConvoClient, watch_health
 
 MEMORY_MB = 20
 HEALTH_MS = 50
@@ -28,7 +28,7 @@ FILL_S = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class StallSize:
     """`readers` of one turn stall, one keeps up; `others` are streams of their own beside it, for `speech_s`.
 
     `share`: the percentile that is held against the lines. Of a few values the 99th is the worst, and proves little.
@@ -41,18 +41,18 @@ class Size:
     share: float = 99
 
     @property
-    def speech(self) -> Script:
+    def long_script(self) -> Script:
         """320 KB a second. It does not end while we watch: the last event holds the whole reply once more."""
         pieces = round(self.speech_s * 40)
         return Script(pieces=pieces, per_s=40, size=8_192, hang_after=pieces)
 
     @property
-    def chat(self) -> Script:
+    def short_script(self) -> Script:
         return Script(pieces=round(self.speech_s * 10), per_s=10)
 
 
 @dataclass(slots=True)
-class Run:
+class StallRun:
     """What the speech was like for the server and the others; `dropped_s` is when the last stalled reader was gone.
 
     `peaks_mb`: the most memory up to each of a row of moments.
@@ -66,7 +66,7 @@ class Run:
     dropped_s: float = 0
 
 
-async def stalls(folder: Path, size: Size = Size()) -> list[Figure]:
+async def stall_readers(folder: Path, size: StallSize = StallSize()) -> list[Figure]:
     """The same speech twice, in a process each: without stalled readers, and with them."""
     alone = await _run(folder, size, stalled=0)
     beset = await _run(folder, size, stalled=size.readers)
@@ -76,31 +76,33 @@ async def stalls(folder: Path, size: Size = Size()) -> list[Figure]:
     health_ms, gap_ms = percentile(beset.health_ms, size.share), percentile(beset.gaps_ms, size.share)
     gap_line_ms = percentile(alone.gaps_ms, size.share) + UNCHANGED_MS
     return [
-        at_most("F5", f"{who}: peak of memory beyond that without them, moment by moment", memory_mb, MEMORY_MB, "MB"),
-        at_most("F5", f"{who}: GET /health p{size.share:g}", health_ms, HEALTH_MS, "ms"),
-        all_of("F5", f"{who}: dropped", size.readers - beset.left, size.readers),
-        at_most("F5", f"{who}: until the last was dropped", beset.dropped_s, size.send_timeout_s + FILL_S, "s"),
-        none_of("F5", f"{who}: other streams cut or incomplete", beset.cut, size.others),
-        at_most("F5", f"{who}: gap between chunks of other streams, p{size.share:g}", gap_ms, gap_line_ms, "ms"),
+        expect_at_most(
+            "F5", f"{who}: peak of memory beyond that without them, moment by moment", memory_mb, MEMORY_MB, "MB"
+        ),
+        expect_at_most("F5", f"{who}: GET /health p{size.share:g}", health_ms, HEALTH_MS, "ms"),
+        expect_all("F5", f"{who}: dropped", size.readers - beset.left, size.readers),
+        expect_at_most("F5", f"{who}: until the last was dropped", beset.dropped_s, size.send_timeout_s + FILL_S, "s"),
+        expect_none("F5", f"{who}: other streams cut or incomplete", beset.cut, size.others),
+        expect_at_most("F5", f"{who}: gap between chunks of other streams, p{size.share:g}", gap_ms, gap_line_ms, "ms"),
     ]
 
 
-async def _run(folder: Path, size: Size, *, stalled: int) -> Run:
+async def _run(folder: Path, size: StallSize, *, stalled: int) -> StallRun:
     limits = {"SEND_TIMEOUT": size.send_timeout_s, "LOG_LEVEL": "WARNING"}
-    async with scripted(folder, **limits) as server:
-        visitor = Visitor(server.port)
-        turn_id = await visitor.begin(size.speech)
-        async with _stalled(server.port, turn_id, stalled), _prompt(await visitor.resume(turn_id)):
-            return await _beside(server, size)
+    async with run_scripted(folder, **limits) as server:
+        visitor = ConvoClient(server.port)
+        turn_id = await visitor.start_turn(size.long_script)
+        async with _open_stalled(server.port, turn_id, stalled), _keep_reading(await visitor.resume_stream(turn_id)):
+            return await _measure_others(server, size)
 
 
 @asynccontextmanager
-async def _stalled(port: int, turn_id: str, count: int) -> AsyncIterator[None]:
+async def _open_stalled(port: int, turn_id: str, count: int) -> AsyncIterator[None]:
     """Readers that heard a chunk, and from then on nothing, every second of them, or a byte a second."""
-    async with Proxy(port) as stopped, Proxy(port) as slow:
-        doors = [Visitor(stopped.port), Visitor(slow.port)]
-        readers = await asyncio.gather(*(doors[number % 2].resume(turn_id) for number in range(count)))
-        await asyncio.gather(*(reader.to(b"event: chunk") for reader in readers))
+    async with TcpProxy(port) as stopped, TcpProxy(port) as slow:
+        doors = [ConvoClient(stopped.port), ConvoClient(slow.port)]
+        readers = await asyncio.gather(*(doors[number % 2].resume_stream(turn_id) for number in range(count)))
+        await asyncio.gather(*(reader.read_until(b"event: chunk") for reader in readers))
         stopped.pause()
         slow.bytes_per_s = 1
         yield
@@ -109,7 +111,7 @@ async def _stalled(port: int, turn_id: str, count: int) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _prompt(reader: Exchange) -> AsyncIterator[None]:
+async def _keep_reading(reader: HttpExchange) -> AsyncIterator[None]:
     async def swallow() -> None:
         while await reader.reader.read(2**18):
             pass
@@ -122,17 +124,20 @@ async def _prompt(reader: Exchange) -> AsyncIterator[None]:
         reset(reader.writer)
 
 
-async def _beside(server: ScriptedServer, size: Size) -> Run:
+async def _measure_others(server: ScriptedServer, size: StallSize) -> StallRun:
     """Other streams, `/health`, the memory and the count of readers, for as long as the turn speaks."""
-    run, visitor = Run(), Visitor(server.port)
-    watches = [asyncio.create_task(watch_health(visitor, run.health_ms)), asyncio.create_task(_weigh(server, run))]
-    others = [asyncio.create_task(_time(visitor, size.chat, run)) for _ in range(size.others)]
+    run, visitor = StallRun(), ConvoClient(server.port)
+    watches = [
+        asyncio.create_task(watch_health(visitor, run.health_ms)),
+        asyncio.create_task(_watch_memory(server, run)),
+    ]
+    others = [asyncio.create_task(_time_chunks(visitor, size.short_script, run)) for _ in range(size.others)]
 
     async def are_dropped() -> bool:
-        run.left = max(0, await visitor.readers() - size.others - 1)
+        run.left = max(0, await visitor.count_readers() - size.others - 1)
         return run.left == 0 and bool(run.gaps_ms)
 
-    run.dropped_s = await until(are_dropped, within_s=size.speech_s - 0.5)
+    run.dropped_s = await poll_until(are_dropped, within_s=size.speech_s - 0.5)
     await asyncio.gather(*others)
     for watch in watches:
         watch.cancel()
@@ -140,19 +145,19 @@ async def _beside(server: ScriptedServer, size: Size) -> Run:
     return run
 
 
-async def _weigh(server: ScriptedServer, run: Run) -> None:
+async def _watch_memory(server: ScriptedServer, run: StallRun) -> None:
     while True:
         run.peaks_mb.append(server.footprint.peak_mb)
         await asyncio.sleep(0.05)
 
 
-async def _time(visitor: Visitor, script: Script, run: Run) -> None:
-    stream = await visitor.listen(script)
+async def _time_chunks(visitor: ConvoClient, script: Script, run: StallRun) -> None:
+    stream = await visitor.post_stream(script)
     chunks, last_s = 0, 0.0
-    while await stream.take():
+    while await stream.read_part():
         heard = stream.body.count(b"event: chunk\n")
         if chunks < heard:
             now_s = time.monotonic()
             run.gaps_ms += [(now_s - last_s) * 1000] if chunks else []
             chunks, last_s = heard, now_s
-    run.cut += (stream.event("complete") or {}).get("fullResponse") != script.said
+    run.cut += (stream.find_event("complete") or {}).get("fullResponse") != script.reply

@@ -10,48 +10,50 @@ from pathlib import Path
 
 from benchmarks.load import percentile
 from tests.faults.connections import connect, reset, vanish
-from tests.faults.exchanges import Exchange
-from tests.faults.figures import Figure, all_of, at_most
-from tests.faults.polling import until
-from tests.faults.processes import ScriptedServer, scripted
-from tests.faults.proxy import Proxy
+from tests.faults.exchanges import HttpExchange
+from tests.faults.figures import Figure, expect_all, expect_at_most
+from tests.faults.polling import poll_until
+from tests.faults.processes import ScriptedServer, run_scripted
+from tests.faults.proxy import TcpProxy
 from tests.faults.scripts import Script
-from tests.faults.visitors import Visitor, warm_up, watch_health
+from tests.faults.visitors import ConvoClient, warm_up, watch_health
 
 HEALTH_MS = 50
 HEAD = b"POST /convo_turn HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 BODY_HEAD = HEAD + b"Content-Length: 1000\r\n\r\n"
 
 
-async def half_open(folder: Path, count: int = 20, heartbeat_s: float = 1, send_timeout_s: float = 2) -> list[Figure]:
+async def hold_half_open(
+    folder: Path, count: int = 20, heartbeat_s: float = 1, send_timeout_s: float = 2
+) -> list[Figure]:
     """Clients that are gone without a word, and clients that only said that they will ask nothing more."""
     line_s = heartbeat_s + send_timeout_s + 1
     settings = {"HEARTBEAT": heartbeat_s, "SEND_TIMEOUT": send_timeout_s, "ORPHAN_GRACE": 60}
-    async with scripted(folder, **settings) as server:
-        await warm_up(Visitor(server.port))
+    async with run_scripted(folder, **settings) as server:
+        await warm_up(ConvoClient(server.port))
         files = server.footprint.files
-        vanished_s = await _reclaimed(server, await _streams(server.port, count), 3 * line_s, vanish)
-        files_s = await until(lambda: _holds(server, files), within_s=5)
-        async with Proxy(server.port) as proxy:
-            streams = await _streams(proxy.port, count)
-            closed_s = await _reclaimed(server, streams, 3 * line_s, lambda writer: None, proxy.half_close)
+        vanished_s = await _measure_reclaim(server, await _open_streams(server.port, count), 3 * line_s, vanish)
+        files_s = await poll_until(lambda: _has_at_most(server, files), within_s=5)
+        async with TcpProxy(server.port) as proxy:
+            streams = await _open_streams(proxy.port, count)
+            closed_s = await _measure_reclaim(server, streams, 3 * line_s, lambda writer: None, proxy.half_close)
     return [
-        at_most("F6", f"{count} half-open streams: until their readers are given up", vanished_s, line_s, "s"),
-        at_most("F6", "half-open streams: until their files are closed too", files_s, 1, "s"),
-        at_most("F6", f"{count} half-closed streams: until their readers are given up", closed_s, line_s, "s"),
+        expect_at_most("F6", f"{count} half-open streams: until their readers are given up", vanished_s, line_s, "s"),
+        expect_at_most("F6", "half-open streams: until their files are closed too", files_s, 1, "s"),
+        expect_at_most("F6", f"{count} half-closed streams: until their readers are given up", closed_s, line_s, "s"),
     ]
 
 
-async def _streams(port: int, count: int) -> list[Exchange]:
+async def _open_streams(port: int, count: int) -> list[HttpExchange]:
     """Streams that have said something and are silent now but for heartbeats."""
-    visitor = Visitor(port)
-    streams = await asyncio.gather(*(visitor.listen(Script(hang_after=1)) for _ in range(count)))
-    return list(await asyncio.gather(*(stream.to(b"event: chunk") for stream in streams)))
+    visitor = ConvoClient(port)
+    streams = await asyncio.gather(*(visitor.post_stream(Script(hang_after=1)) for _ in range(count)))
+    return list(await asyncio.gather(*(stream.read_until(b"event: chunk") for stream in streams)))
 
 
-async def _reclaimed(
+async def _measure_reclaim(
     server: ScriptedServer,
-    streams: list[Exchange],
+    streams: list[HttpExchange],
     within_s: float,
     spoil: Callable[[asyncio.StreamWriter], None],
     spoil_all: Callable[[], None] = lambda: None,
@@ -60,30 +62,30 @@ async def _reclaimed(
     for stream in streams:
         spoil(stream.writer)
     spoil_all()
-    visitor = Visitor(server.port)
+    visitor = ConvoClient(server.port)
 
     async def nobody_reads() -> bool:
-        return await visitor.readers() == 0
+        return await visitor.count_readers() == 0
 
-    reclaimed_s = await until(nobody_reads, within_s)
+    reclaimed_s = await poll_until(nobody_reads, within_s)
     for stream in streams:
         reset(stream.writer)
-    await until(nobody_reads, within_s=5)
+    await poll_until(nobody_reads, within_s=5)
     return reclaimed_s
 
 
-async def _holds(server: ScriptedServer, files: int) -> bool:
+async def _has_at_most(server: ScriptedServer, files: int) -> bool:
     return server.footprint.files <= files
 
 
-async def slow_requests(folder: Path, count: int = 20, deadline_s: float = 10, share: float = 99) -> list[Figure]:
+async def send_slow_requests(folder: Path, count: int = 20, deadline_s: float = 10, share: float = 99) -> list[Figure]:
     """Connections that say nothing, that say their headers and that say their body a byte a second."""
     kinds = {"silent from the start": (b"", b""), "slow headers": (b"", HEAD), "slow body": (BODY_HEAD, b"{" * 1000)}
-    async with scripted(folder, REQUEST_TIMEOUT=deadline_s, LOG_LEVEL="WARNING") as server:
+    async with run_scripted(folder, REQUEST_TIMEOUT=deadline_s, LOG_LEVEL="WARNING") as server:
         health_ms: list[float] = []
-        watch = asyncio.create_task(watch_health(Visitor(server.port), health_ms))
+        watch = asyncio.create_task(watch_health(ConvoClient(server.port), health_ms))
         tasks = [
-            asyncio.gather(*(_dribble(server.port, *parts, 2 * deadline_s + 1) for _ in range(count)))
+            asyncio.gather(*(_measure_life(server.port, *parts, 2 * deadline_s + 1) for _ in range(count)))
             for parts in kinds.values()
         ]
         lives = dict(zip(kinds, await asyncio.gather(*tasks), strict=True))
@@ -93,17 +95,17 @@ async def slow_requests(folder: Path, count: int = 20, deadline_s: float = 10, s
     who = f"{count} connections"
     return [
         *(
-            at_most("F6", f"{who}, {kind}: until the last is closed", s, deadline_s + 1, "s")
+            expect_at_most("F6", f"{who}, {kind}: until the last is closed", s, deadline_s + 1, "s")
             for kind, s in lasted.items()
         ),
-        all_of("F6", f"{who}, slow body: told 408", told, count),
-        at_most(
+        expect_all("F6", f"{who}, slow body: told 408", told, count),
+        expect_at_most(
             "F6", f"slow requests: GET /health meanwhile, p{share:g}", percentile(health_ms, share), HEALTH_MS, "ms"
         ),
     ]
 
 
-async def _dribble(port: int, at_once: bytes, rest: bytes, patience_s: float) -> tuple[float, bytes]:
+async def _measure_life(port: int, at_once: bytes, rest: bytes, patience_s: float) -> tuple[float, bytes]:
     """Send a part at once and the rest a byte a second; seconds until the server hung up, and what it said."""
     reader, writer = await connect(port)
     began_s = time.monotonic()
@@ -111,7 +113,7 @@ async def _dribble(port: int, at_once: bytes, rest: bytes, patience_s: float) ->
     sending = asyncio.create_task(_send_slowly(writer, rest))
     try:
         async with asyncio.timeout(patience_s):
-            answer = await _last_words(reader)
+            answer = await _read_rest(reader)
         return time.monotonic() - began_s, answer
     except TimeoutError:
         return math.inf, b""
@@ -126,7 +128,7 @@ async def _send_slowly(writer: asyncio.StreamWriter, rest: bytes) -> None:
         await asyncio.sleep(1)
 
 
-async def _last_words(reader: asyncio.StreamReader) -> bytes:
+async def _read_rest(reader: asyncio.StreamReader) -> bytes:
     words = b""
     try:
         while piece := await reader.read(65_536):

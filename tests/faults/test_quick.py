@@ -9,7 +9,7 @@ BY_NAME = {trial.name: trial for trial in TRIALS}
 
 def assert_met(name: str) -> None:
     figures = BY_NAME[name].run(is_quick=True)
-    missed = [f"{figure.what}: {figure.measured}, line {figure.line}" for figure in figures if figure.passed is False]
+    missed = [f"{figure.what}: {figure.measured}, line {figure.limit}" for figure in figures if figure.passed is False]
     assert figures
     assert not missed
 

@@ -10,7 +10,7 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from openapi_server.http.cors import EXPOSED, Edge
+from openapi_server.http.cors import EXPOSED_HEADERS, Edge
 from tests.asgi import Answer, Arrives, Echoes, Raises, Request, Wire, ask
 
 OURS = ("https://zoo.example", "http://localhost:3000")
@@ -27,7 +27,7 @@ def from_origin(origin: str | None, method: str = "POST") -> Request:
 
 def assert_readable_across_origins(answer: Answer) -> None:
     assert answer["access-control-allow-origin"] in OURS
-    assert answer["access-control-expose-headers"] == EXPOSED
+    assert answer["access-control-expose-headers"] == EXPOSED_HEADERS
     assert "Origin" in answer["vary"]
     assert answer["x-request-id"]
 
@@ -127,7 +127,7 @@ async def test_a_strangers_preflight_is_told_another_origin() -> None:
 
 def test_the_headers_that_clients_need_are_exposed() -> None:
     """Scripts of another origin see only these."""
-    assert set(EXPOSED.split(", ")) >= {
+    assert set(EXPOSED_HEADERS.split(", ")) >= {
         *("X-Streaming-Session-Id", "Location", "Retry-After", "RateLimit", "RateLimit-Policy")
     }
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
-from openapi_server.http.request_limits import MAX_HEADER_BYTES, MAX_PATH_BYTES, Guard
+from openapi_server.http.request_limits import MAX_HEADER_BYTES, MAX_PATH_BYTES, RequestLimitsMiddleware
 from tests.asgi import WAIT_S, Arrives, Echoes, Leaves, Request, ask
 
 LIMIT = 1000
 
 
-def guarded(app: Echoes, *, request_timeout_s: float = WAIT_S) -> Guard:
-    return Guard(app, max_body_bytes=LIMIT, request_timeout_s=request_timeout_s)
+def guarded(app: Echoes, *, request_timeout_s: float = WAIT_S) -> RequestLimitsMiddleware:
+    return RequestLimitsMiddleware(app, max_body_bytes=LIMIT, request_timeout_s=request_timeout_s)
 
 
 def with_header(name: str, value: str) -> Request:
@@ -240,7 +240,7 @@ async def test_what_is_not_http_passes_untouched(kind: str) -> None:
         seen.append(scope)
 
     scope: Scope = {"type": kind}
-    await Guard(app, max_body_bytes=1, request_timeout_s=1)(scope, Arrives(), _unheard)
+    await RequestLimitsMiddleware(app, max_body_bytes=1, request_timeout_s=1)(scope, Arrives(), _unheard)
 
     assert seen == [scope]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.http.strict_json import MAX_DEPTH, parse
+from openapi_server.http.strict_json import MAX_DEPTH, parse_json
 from openapi_server.models.errors import InvalidInput
 from tests.examples import DELICATE_TEXTS
 
@@ -60,7 +60,7 @@ REFUSED: list[tuple[str, bytes, str, str]] = [
 def test_what_is_refused_is_named_and_explained(body: bytes, field: str, words: str) -> None:
     """Every door that Python's reader leaves open ends in a 400 that says where and what."""
     with pytest.raises(InvalidInput) as refusal:
-        parse(body)
+        parse_json(body)
 
     (error,) = refusal.value.errors
     assert error.field == field
@@ -75,7 +75,7 @@ def test_delicate_text_comes_through_byte_for_byte(text: str, is_escaped: bool) 
     """Children write with emoji, and the world writes in both directions: none of it is ours to mend."""
     body = json.dumps({"message": text, text: 1}, ensure_ascii=is_escaped).encode()
 
-    assert parse(body) == {"message": text, text: 1}
+    assert parse_json(body) == {"message": text, text: 1}
 
 
 ACCEPTED: list[tuple[str, bytes, object]] = [
@@ -95,7 +95,7 @@ ACCEPTED: list[tuple[str, bytes, object]] = [
 @pytest.mark.parametrize(("body", "value"), [row[1:] for row in ACCEPTED], ids=[row[0] for row in ACCEPTED])
 def test_what_is_json_is_read(body: bytes, value: object) -> None:
     """Strict is not narrow: RFC 8259 in UTF-8 is accepted."""
-    assert parse(body) == value or value is None
+    assert parse_json(body) == value or value is None
 
 
 values = st.recursive(
@@ -115,14 +115,14 @@ values = st.recursive(
 @given(value=values, is_escaped=st.booleans())
 def test_any_value_survives_the_way_in(value: object, is_escaped: bool) -> None:
     """Whatever a client's JSON writer makes of a value, we read the same value."""
-    assert parse(json.dumps(value, ensure_ascii=is_escaped).encode()) == value
+    assert parse_json(json.dumps(value, ensure_ascii=is_escaped).encode()) == value
 
 
 @given(body=st.binary(max_size=60) | st.text('{}[]",:\\u0dDeE19-.nulINa ', max_size=40).map(str.encode))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     """There is no third way out: no traceback, no other error."""
     with suppress(InvalidInput):
-        parse(body)
+        parse_json(body)
 
 
 def test_thirty_thousand_keys_with_a_twin_are_refused_at_once() -> None:
@@ -131,7 +131,7 @@ def test_thirty_thousand_keys_with_a_twin_are_refused_at_once() -> None:
 
     began_s = time.monotonic()
     with pytest.raises(InvalidInput, match="is there twice"):
-        parse(f"{{{','.join(keys)},{keys[-1]}}}".encode())
+        parse_json(f"{{{','.join(keys)},{keys[-1]}}}".encode())
     assert time.monotonic() - began_s < 2
 
 
@@ -139,7 +139,7 @@ def test_a_refusal_repeats_no_control_characters_of_the_body() -> None:
     """Field names of a problem stand in logs; a key from outside is escaped and cut before it gets there."""
     key = "a\r\n\x1b[31m\u202e" + "x" * 500
     with pytest.raises(InvalidInput) as refusal:
-        parse(json.dumps({key: "\0"}).encode())
+        parse_json(json.dumps({key: "\0"}).encode())
 
     assert refusal.value.errors[0].field.isprintable()
     assert len(refusal.value.errors[0].field) <= 64

@@ -19,9 +19,9 @@ from openapi_server.wire.contracts import CONTRACTS
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.platform import PLATFORM
 from openapi_server.wire.sse import Contract
-from tests.examples import COMPLETED, STARTED, TURN_ID, numbered
+from tests.examples import COMPLETED, STARTED, TURN_ID, number_events
 from tests.fakes import FakeClock
-from tests.streams import check_order, events_of
+from tests.streams import check_order, parse_events
 
 NOW = datetime(2026, 11, 21, 10, 30, 40, tzinfo=UTC)
 
@@ -41,7 +41,7 @@ async def test_any_text_becomes_a_whole_stream_of_the_contract() -> None:
         for piece in ("Hello ", "", "World!"):
             yield piece
 
-    events = events_of(as_stream(await collect(SSEStreamer().stream_chat_response(pieces(), "s1", "lion_001"))))
+    events = parse_events(as_stream(await collect(SSEStreamer().stream_chat_response(pieces(), "s1", "lion_001"))))
 
     check_order([event.event for event in events])
     assert [event.data["content"] for event in events if event.event == "chunk"] == ["Hello ", "World!"]
@@ -61,7 +61,7 @@ async def test_a_source_that_breaks_ends_in_an_error_event(error: Exception, cod
 
     text = await collect(SSEStreamer().stream_chat_response(pieces(), "s1", "lion_001"))
 
-    last = events_of(as_stream(text))[-1]
+    last = parse_events(as_stream(text))[-1]
     assert (last.event, last.data["error"]["code"]) == ("error", code)
     assert "secret" not in text
 
@@ -89,7 +89,7 @@ async def test_a_history_is_told_in_order() -> None:
         yield TurnRecord("turn_2", "s1", "lion_001", AgeGroup.ADULT, "Bye", "m", NOW)
 
     session = SessionRecord("s1", "lion_001", None, NOW, NOW, turn_count=2)
-    events = events_of((await collect(SSEStreamer().stream_conversation_history(session, turns()))).encode())
+    events = parse_events((await collect(SSEStreamer().stream_conversation_history(session, turns()))).encode())
 
     assert [event.event for event in events] == ["session", "history", "history", "history_complete"]
     assert [event.data["assistantReply"] for event in events[1:3]] == ["Roar!", None]
@@ -157,7 +157,9 @@ class Rehearsed:
     def __init__(self, clock: FakeClock, script: Sequence[tuple[float, TurnEvent]]) -> None:
         self._clock = clock
         self._began_s = clock.monotonic()
-        self._coming = [(at_s, entry) for (at_s, _), entry in zip(script, numbered(e for _, e in script), strict=True)]
+        self._coming = [
+            (at_s, entry) for (at_s, _), entry in zip(script, number_events(e for _, e in script), strict=True)
+        ]
 
     async def read(self, wait_s: float) -> Sequence[Entry]:
         now_s = self._clock.monotonic() - self._began_s
@@ -199,7 +201,7 @@ async def test_a_stream_is_never_silent_for_longer_than_its_heartbeat(
 
     times = [at_s for at_s, _ in sent]
     assert max(after - before for before, after in pairwise([0.0, *times])) <= 15
-    events = events_of(b"".join(piece for _, piece in sent))
+    events = parse_events(b"".join(piece for _, piece in sent))
     assert [event.id for event in events if event.id][-1] == f"{TURN_ID}-{len(script)}"
 
 
@@ -218,7 +220,7 @@ async def test_the_retry_line_goes_out_at_once(contract: Contract) -> None:
     (at_s, first), *rest = await timed(contract, SILENT)
 
     assert at_s == 0
-    assert first == b"retry: 2000\n" + contract.join(numbered([STARTED]))
+    assert first == b"retry: 2000\n" + contract.encode_entries(number_events([STARTED]))
     assert not any(b"retry:" in piece for _, piece in rest)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.knowledge.service import KnowledgeService
 from tests.extras import need_semantic_extra
 
 LEARNED_WITHIN_S = 300
@@ -27,22 +27,22 @@ def vectors_folder(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def by_words() -> Iterator[AnimalLibrary]:
-    library = AnimalLibrary.load()
+def by_words() -> Iterator[KnowledgeService]:
+    library = KnowledgeService.load()
     yield library
     library.close()
 
 
 @pytest.fixture(scope="session")
-def by_meaning(semantic_extra: None, vectors_folder: Path) -> Iterator[AnimalLibrary]:
+def by_meaning(semantic_extra: None, vectors_folder: Path) -> Iterator[KnowledgeService]:
     """Ready to be asked. The lock lets one worker process of the suite compute, and the others read what it wrote."""
-    from openapi_server.knowledge.retrieval.sentence_vectors import SentenceMeanings
+    from openapi_server.knowledge.retrieval.sentence_vectors import SentenceVectorIndex
 
     with (vectors_folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # The other worker processes would leave a polite one next to nothing.
-        meanings = SentenceMeanings(vectors_folder / "fact_vectors.npz", niceness=0)
-        library = AnimalLibrary.load(meanings=meanings)
-        meanings.wait(LEARNED_WITHIN_S)
+        meanings = SentenceVectorIndex(vectors_folder / "fact_vectors.npz", niceness=0)
+        library = KnowledgeService.load(semantic_index=meanings)
+        meanings.wait_until_indexed(LEARNED_WITHIN_S)
     yield library
     library.close()

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 
 import pytest
 
-from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal, Exchange, Fact
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import Knowledge
 
 
 @pytest.fixture(scope="module", params=["by words", "by meaning"])
-def library(request: pytest.FixtureRequest) -> AnimalLibrary:
+def library(request: pytest.FixtureRequest) -> KnowledgeService:
     """Follow-ups and ages are the same however facts are found."""
-    library: AnimalLibrary = request.getfixturevalue(request.param.replace(" ", "_"))
+    library: KnowledgeService = request.getfixturevalue(request.param.replace(" ", "_"))
     return library
 
 
 @pytest.fixture
-def lion(library: AnimalLibrary) -> Animal:
-    animal = library.animal("lion_001")
+def lion(library: KnowledgeService) -> Animal:
+    animal = library.get_animal("lion_001")
     assert animal is not None
     return animal
 
@@ -45,16 +45,16 @@ async def told(library: Knowledge, animal: Animal, message: str, history: Sequen
     return Exchange(message, facts[0].say, (facts[0].fact_id,))
 
 
-def test_the_packaged_animals_are_there(library: AnimalLibrary) -> None:
+def test_the_packaged_animals_are_there(library: KnowledgeService) -> None:
     """Every animal of the zoo is listed, in the order of the ids; an unknown id is None."""
-    ids = [animal.animal_id for animal in library.animals()]
+    ids = [animal.animal_id for animal in library.list_animals()]
 
     assert ids == sorted(ids)
     assert "lion_001" in ids
-    assert library.animal("unicorn_001") is None
+    assert library.get_animal("unicorn_001") is None
 
 
-async def test_why_returns_the_fact_just_told(library: AnimalLibrary, lion: Animal) -> None:
+async def test_why_returns_the_fact_just_told(library: KnowledgeService, lion: Animal) -> None:
     """ "Why?" is about the last reply, and the fact whose reason is known comes first."""
     before = await told(library, lion, "how fast are you")
 
@@ -65,7 +65,7 @@ async def test_why_returns_the_fact_just_told(library: AnimalLibrary, lion: Anim
 
 
 @pytest.mark.parametrize("message", ["really?", "say that again", "what?", "is that true?"])
-async def test_doubt_returns_the_same_fact(library: AnimalLibrary, lion: Animal, message: str) -> None:
+async def test_doubt_returns_the_same_fact(library: KnowledgeService, lion: Animal, message: str) -> None:
     """Asking again is answered from the same fact, not from a new one."""
     before = await told(library, lion, "how big are you")
 
@@ -73,7 +73,7 @@ async def test_doubt_returns_the_same_fact(library: AnimalLibrary, lion: Animal,
 
 
 @pytest.mark.parametrize("message", ["tell me more", "more please", "what else?", "go on"])
-async def test_more_goes_on_with_something_new(library: AnimalLibrary, lion: Animal, message: str) -> None:
+async def test_more_goes_on_with_something_new(library: KnowledgeService, lion: Animal, message: str) -> None:
     """ "Tell me more" never repeats what was told, and starts with the same topic while it lasts."""
     history = [await told(library, lion, "what do you eat")]
     for _ in range(5):
@@ -84,7 +84,7 @@ async def test_more_goes_on_with_something_new(library: AnimalLibrary, lion: Ani
         history.append(Exchange(message, facts[0].say, (facts[0].fact_id,)))
 
 
-async def test_yes_accepts_what_the_animal_offered(library: AnimalLibrary, lion: Animal) -> None:
+async def test_yes_accepts_what_the_animal_offered(library: KnowledgeService, lion: Animal) -> None:
     """ "Yes please" after an offer leads to what was offered."""
     before = Exchange("hi", "Roaaar! Shall I tell you about my mane?")
 
@@ -93,14 +93,14 @@ async def test_yes_accepts_what_the_animal_offered(library: AnimalLibrary, lion:
     assert "mane" in facts[0].text
 
 
-async def test_a_change_of_subject_is_followed(library: AnimalLibrary, lion: Animal) -> None:
+async def test_a_change_of_subject_is_followed(library: KnowledgeService, lion: Animal) -> None:
     """ "What about your babies?" is about babies, whatever the talk was about."""
     before = await told(library, lion, "how fast are you")
 
     assert (await found(library, lion, "what about your babies?", [before]))[0].topic == "babies"
 
 
-async def test_how_many_is_completed_by_the_talk(library: AnimalLibrary, lion: Animal) -> None:
+async def test_how_many_is_completed_by_the_talk(library: KnowledgeService, lion: Animal) -> None:
     """A question that says nothing of its own is asked about the last subject; alone it finds nothing."""
     before = await told(library, lion, "do you have babies")
 
@@ -109,23 +109,25 @@ async def test_how_many_is_completed_by_the_talk(library: AnimalLibrary, lion: A
 
 
 @pytest.mark.parametrize("message", ["do you like Minecraft", "what is the capital of France"])
-async def test_the_talk_does_not_answer_for_unknown_words(library: AnimalLibrary, lion: Animal, message: str) -> None:
+async def test_the_talk_does_not_answer_for_unknown_words(
+    library: KnowledgeService, lion: Animal, message: str
+) -> None:
     """What was said before never turns an unanswerable question into an answer."""
     before = await told(library, lion, "how fast are you")
 
     assert await found(library, lion, message, [before]) == []
 
 
-async def test_a_question_of_its_own_is_answered_on_its_own(library: AnimalLibrary, lion: Animal) -> None:
+async def test_a_question_of_its_own_is_answered_on_its_own(library: KnowledgeService, lion: Animal) -> None:
     """An unanswerable question before does not spoil the next one."""
     history = [Exchange("what is the capital of france", "Hm, I do not know."), Exchange("do you like fortnite", "Hm.")]
 
     assert (await found(library, lion, "how fast are you", history))[0].topic == "speed"
 
 
-async def test_a_wish_before_the_question_does_not_answer_it(library: AnimalLibrary) -> None:
+async def test_a_wish_before_the_question_does_not_answer_it(library: KnowledgeService) -> None:
     """ "I want to talk to the giraffe. How tall is she?" tells her height, not how giraffes talk."""
-    giraffe = library.animal("giraffe_001")
+    giraffe = library.get_animal("giraffe_001")
     assert giraffe is not None
 
     facts = await found(library, giraffe, "I want to talk to the giraffe. How tall is she?")
@@ -134,7 +136,7 @@ async def test_a_wish_before_the_question_does_not_answer_it(library: AnimalLibr
     assert "giraffe_001/myth_silent" not in [fact.fact_id for fact in facts]
 
 
-async def test_what_was_just_told_steps_back(library: AnimalLibrary, lion: Animal) -> None:
+async def test_what_was_just_told_steps_back(library: KnowledgeService, lion: Animal) -> None:
     """Asked differently about the same topic, the other facts of it come first."""
     first = await told(library, lion, "tell me about your food")
 
@@ -143,7 +145,7 @@ async def test_what_was_just_told_steps_back(library: AnimalLibrary, lion: Anima
     assert facts[0].fact_id not in first.fact_ids
 
 
-async def test_the_same_question_gets_the_same_answer(library: AnimalLibrary, lion: Animal) -> None:
+async def test_the_same_question_gets_the_same_answer(library: KnowledgeService, lion: Animal) -> None:
     """Repeating a question is asking again, not asking for something else."""
     first = await told(library, lion, "what do you eat")
 
@@ -152,9 +154,9 @@ async def test_the_same_question_gets_the_same_answer(library: AnimalLibrary, li
     assert facts[0].fact_id == first.fact_ids[0]
 
 
-async def test_mating_is_not_told_below_its_age(library: AnimalLibrary) -> None:
+async def test_mating_is_not_told_below_its_age(library: KnowledgeService) -> None:
     """Facts about mating and death are never given to children younger than their level, in any animal."""
-    for animal in library.animals():
+    for animal in library.list_animals():
         for message in ("how do you mate", "do you die", "what happens when you die", "how are babies made"):
             for age_group in AgeGroup:
                 facts = await found(library, animal, message, age_group=age_group)
@@ -162,14 +164,14 @@ async def test_mating_is_not_told_below_its_age(library: AnimalLibrary) -> None:
                 assert all(fact.level.rank <= age_group.rank for fact in strict)
 
 
-async def test_the_young_hear_what_is_meant_for_them(library: AnimalLibrary, lion: Animal) -> None:
+async def test_the_young_hear_what_is_meant_for_them(library: KnowledgeService, lion: Animal) -> None:
     """With equal relevance, a fact of the child's own level comes before one that is above it."""
     facts = await found(library, lion, "what do you eat", age_group=AgeGroup.PRESCHOOL)
 
     assert facts[0].level is AgeGroup.PRESCHOOL
 
 
-async def test_at_most_three_facts_are_kept(library: AnimalLibrary, lion: Animal) -> None:
+async def test_at_most_three_facts_are_kept(library: KnowledgeService, lion: Animal) -> None:
     """The animal speaks from few facts, however many are found."""
     for message in ("what do you eat", "surprise me", "tell me about your cubs and your pride and your mane"):
         assert 1 <= len(await found(library, lion, message)) <= 3
@@ -178,7 +180,7 @@ async def test_at_most_three_facts_are_kept(library: AnimalLibrary, lion: Animal
 async def test_searching_leaves_the_event_loop_alone(lion: Animal) -> None:
     """SQLite runs on the library's own thread; closing the library ends it."""
     before = set(threading.enumerate())
-    library = AnimalLibrary.load()
+    library = KnowledgeService.load()
     await library.retrieve(lion, "how fast are you", [])
     assert len(set(threading.enumerate()) - before) == 1
 
@@ -187,7 +189,7 @@ async def test_searching_leaves_the_event_loop_alone(lion: Animal) -> None:
     assert set(threading.enumerate()) <= before
 
 
-async def test_finding_facts_takes_milliseconds(library: AnimalLibrary, lion: Animal) -> None:
+async def test_finding_facts_takes_milliseconds(library: KnowledgeService, lion: Animal) -> None:
     """A turn can afford retrieval: 20 ms of the processor is many times what it takes."""
     before = await told(library, lion, "how fast are you")
     started = time.process_time()

@@ -12,7 +12,7 @@ import yaml
 
 from openapi_server.knowledge.documents.schema import AnimalFileError, read_animal, read_folder
 from openapi_server.knowledge.service import PACKAGED_ANIMALS
-from openapi_server.models.animal import Mind
+from openapi_server.models.animal import ModelSettings
 from openapi_server.models.turn import AgeGroup
 
 FACT: dict[str, Any] = {
@@ -155,9 +155,9 @@ def test_settings_of_its_own_are_read(tmp_path: Path) -> None:
 
     animal = read_animal(written(tmp_path, {**MOLE, "mind": mind, "prompt_additions": ["Never hurry."]}))
 
-    assert animal.mind == Mind("small-1", 0.3, 99)
+    assert animal.model_settings == ModelSettings("small-1", 0.3, 99)
     assert animal.prompt_additions == ("Never hurry.",)
-    assert read_animal(written(tmp_path, MOLE)).mind == Mind()
+    assert read_animal(written(tmp_path, MOLE)).model_settings == ModelSettings()
 
 
 @pytest.mark.parametrize("text", ["a: [", "- just\n- a list", "", "a: \x00"])

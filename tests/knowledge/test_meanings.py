@@ -12,52 +12,52 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from openapi_server.knowledge.service import AnimalLibrary
-from tests.fakes import a_fact, a_lion
+from openapi_server.knowledge.service import KnowledgeService
+from tests.fakes import make_fact, make_lion
 from tests.report import Report
 
 if TYPE_CHECKING:
     from openapi_server.knowledge.retrieval.minilm import Vectors
-    from openapi_server.knowledge.retrieval.sentence_vectors import SentenceMeanings
+    from openapi_server.knowledge.retrieval.sentence_vectors import SentenceVectorIndex
 
 SOON_S = 10
-LION = a_lion()
+LION = make_lion()
 
 pytestmark = pytest.mark.usefixtures("semantic_extra")
 
 
-class Counts:
+class CountingModel:
     """A model for which all texts mean the same. Counts them; waits before each while `may_go_on` is not set."""
 
     def __init__(self) -> None:
         self.read = 0
-        self.has_begun = threading.Event()
-        self.may_go_on = threading.Event()
-        self.may_go_on.set()
+        self.has_started = threading.Event()
+        self.may_continue = threading.Event()
+        self.may_continue.set()
 
-    def vectors(self, texts: Sequence[str]) -> Vectors:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         import numpy as np
 
-        self.has_begun.set()
-        assert self.may_go_on.wait(SOON_S)
+        self.has_started.set()
+        assert self.may_continue.wait(SOON_S)
         self.read += len(texts)
         rows = np.zeros((len(texts), 384), np.float32)
         rows[:, 0] = 1
         return rows
 
 
-Opens = Callable[..., "SentenceMeanings"]
+Opens = Callable[..., "SentenceVectorIndex"]
 
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opens]:
     """Meanings over a file that stays, and a model of the test's choice."""
-    from openapi_server.knowledge.retrieval.sentence_vectors import SentenceMeanings
+    from openapi_server.knowledge.retrieval.sentence_vectors import SentenceVectorIndex
 
-    all_opened: list[SentenceMeanings] = []
+    all_opened: list[SentenceVectorIndex] = []
 
-    def open_meanings(load_model: Callable[[], Counts]) -> SentenceMeanings:
-        all_opened.append(SentenceMeanings(tmp_path / "deep" / "vectors.npz", load_model))
+    def open_meanings(load_model: Callable[[], CountingModel]) -> SentenceVectorIndex:
+        all_opened.append(SentenceVectorIndex(tmp_path / "deep" / "vectors.npz", load_model))
         return all_opened[-1]
 
     yield open_meanings
@@ -67,29 +67,29 @@ def opened(tmp_path: Path) -> Iterator[Opens]:
 
 def test_until_the_facts_are_learned_nobody_waits(opened: Opens) -> None:
     """While the model reads, there is no nearness; afterwards there is one for every fact."""
-    model = Counts()
-    model.may_go_on.clear()
+    model = CountingModel()
+    model.may_continue.clear()
     meanings = opened(lambda: model)
-    meanings.learn(LION)
-    assert model.has_begun.wait(SOON_S)
-    assert meanings.nearness(LION.animal_id, "how fast are you") is None
+    meanings.index_animal(LION)
+    assert model.has_started.wait(SOON_S)
+    assert meanings.compute_similarities(LION.animal_id, "how fast are you") is None
 
-    model.may_go_on.set()
-    meanings.wait(SOON_S)
+    model.may_continue.set()
+    meanings.wait_until_indexed(SOON_S)
 
-    nearness = meanings.nearness(LION.animal_id, "how fast are you")
+    nearness = meanings.compute_similarities(LION.animal_id, "how fast are you")
     assert nearness is not None
     assert nearness.by_fact_id == {fact.fact_id: 1.0 for fact in LION.facts}
 
 
 def test_the_next_start_reads_the_file_instead(opened: Opens) -> None:
     """A second server over the same file computes nothing, and gives the same."""
-    first, second = Counts(), Counts()
+    first, second = CountingModel(), CountingModel()
     for model in (first, second):
         meanings = opened(lambda model=model: model)
-        meanings.learn(LION)
-        meanings.wait(SOON_S)
-        assert meanings.nearness(LION.animal_id, "hello") is not None
+        meanings.index_animal(LION)
+        meanings.wait_until_indexed(SOON_S)
+        assert meanings.compute_similarities(LION.animal_id, "hello") is not None
 
     assert first.read > 3 * len(LION.facts)
     assert second.read == 1  # the question
@@ -97,17 +97,19 @@ def test_the_next_start_reads_the_file_instead(opened: Opens) -> None:
 
 def test_only_a_changed_fact_is_learned_again(opened: Opens) -> None:
     """Keepers change one fact: its three wordings are read, the others are known, and a fact that went is forgotten."""
-    model = Counts()
+    model = CountingModel()
     meanings = opened(lambda: model)
-    meanings.learn(replace(LION, facts=(a_fact("mane"), a_fact("roar"))))
-    meanings.wait(SOON_S)
+    meanings.index_animal(replace(LION, facts=(make_fact("mane"), make_fact("roar"))))
+    meanings.wait_until_indexed(SOON_S)
     known = model.read
 
-    meanings.learn(replace(LION, facts=(a_fact("mane"), replace(a_fact("paws"), text="Lions have big paws."))))
-    meanings.wait(SOON_S)
+    meanings.index_animal(
+        replace(LION, facts=(make_fact("mane"), replace(make_fact("paws"), text="Lions have big paws.")))
+    )
+    meanings.wait_until_indexed(SOON_S)
 
     assert model.read - known == 3
-    nearness = meanings.nearness(LION.animal_id, "hello")
+    nearness = meanings.compute_similarities(LION.animal_id, "hello")
     assert nearness is not None
     assert {fact_id.rpartition("/")[2] for fact_id in nearness.by_fact_id} == {"mane", "paws"}
 
@@ -118,10 +120,10 @@ def test_a_spoilt_file_is_made_anew(opened: Opens, tmp_path: Path, rubbish: byte
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "vectors.npz").write_bytes(rubbish)
     for _ in range(2):
-        model = Counts()
+        model = CountingModel()
         meanings = opened(lambda model=model: model)
-        meanings.learn(LION)
-        meanings.wait(SOON_S)
+        meanings.index_animal(LION)
+        meanings.wait_until_indexed(SOON_S)
 
     assert model.read == 0
 
@@ -129,25 +131,25 @@ def test_a_spoilt_file_is_made_anew(opened: Opens, tmp_path: Path, rubbish: byte
 def test_a_model_that_cannot_be_loaded_is_told(opened: Opens) -> None:
     """The animals go on finding by words, and the log says why."""
 
-    def broken() -> Counts:
+    def broken() -> CountingModel:
         raise OSError("no weights")
 
     with capture_logs() as lines:
         meanings = opened(broken)
-        meanings.learn(LION)
-        meanings.wait(SOON_S)
+        meanings.index_animal(LION)
+        meanings.wait_until_indexed(SOON_S)
 
-    assert meanings.nearness(LION.animal_id, "how fast are you") is None
+    assert meanings.compute_similarities(LION.animal_id, "how fast are you") is None
     assert [line["event"] for line in lines] == ["Sentence vectors cannot be used: facts are found by words alone"]
 
 
 def test_closing_does_not_wait_for_the_rest(opened: Opens) -> None:
     """A server that stops in its first half minute ends after the text that is being read, not after all of them."""
-    model = Counts()
-    model.may_go_on.clear()
+    model = CountingModel()
+    model.may_continue.clear()
     meanings = opened(lambda: model)
-    meanings.learn(LION)
-    assert model.has_begun.wait(SOON_S)
+    meanings.index_animal(LION)
+    assert model.has_started.wait(SOON_S)
 
     closing = threading.Thread(target=meanings.close)
     closing.start()
@@ -155,16 +157,16 @@ def test_closing_does_not_wait_for_the_rest(opened: Opens) -> None:
     while not meanings.is_closing:
         assert time.monotonic() < until_s
         time.sleep(0.001)
-    model.may_go_on.set()
+    model.may_continue.set()
     closing.join(SOON_S)
 
     assert not closing.is_alive()
     assert model.read <= 1
 
 
-async def test_a_question_takes_milliseconds(by_meaning: AnimalLibrary, report: Report) -> None:
+async def test_a_question_takes_milliseconds(by_meaning: KnowledgeService, report: Report) -> None:
     """A new question each time, and still nobody notices; the report says how long it takes."""
-    lion = by_meaning.animal("lion_001")
+    lion = by_meaning.get_animal("lion_001")
     assert lion is not None
     started = time.process_time()
     for age in range(50):

@@ -18,7 +18,7 @@ def model(semantic_extra: None) -> MiniLM:
 
 
 def cosine(model: MiniLM, one: str, other: str) -> float:
-    vectors = model.vectors([one, other])
+    vectors = model.encode([one, other])
     return float(vectors[0] @ vectors[1])
 
 
@@ -38,15 +38,15 @@ def test_it_is_the_model_that_was_published(model: MiniLM, one: str, other: str,
 def test_company_changes_nothing(model: MiniLM) -> None:
     """A text has the same vector alone as among forty others of all lengths, in whatever order they come."""
     texts = [f"How many {'very ' * at}old lions are there?" for at in range(40)]
-    together = model.vectors(texts)
+    together = model.encode(texts)
 
     for place in (0, 17, 39):
-        assert together[place] @ model.vectors([texts[place]])[0] == pytest.approx(1, abs=1e-4)
+        assert together[place] @ model.encode([texts[place]])[0] == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("text", ["", " ", "🦁" * 50, "a" * 4_000, "how fast " * 500, "\x00", "¿Qué comes?"])
 def test_any_text_has_a_direction(model: MiniLM, text: str) -> None:
     """Nothing that a visitor types gives a vector that cannot be compared."""
-    (vector,) = model.vectors([text])
+    (vector,) = model.encode([text])
 
     assert vector @ vector == pytest.approx(1, abs=1e-4)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.turn import AgeGroup
 from tests.report import Report
 
@@ -74,16 +74,16 @@ def unanswerable(file: Path) -> list[Asked]:
     return [Asked(LION, each) if isinstance(each, str) else Asked(each["animal"], each["ask"]) for each in listed]
 
 
-async def top_three(library: AnimalLibrary, asked: Asked) -> list[str]:
+async def top_three(library: KnowledgeService, asked: Asked) -> list[str]:
     """Fact ids without the animal's; asked as an adult, so that no fact is above the visitor's age."""
-    animal = library.animal(asked.animal_id)
+    animal = library.get_animal(asked.animal_id)
     assert animal is not None
     facts = await library.retrieve(animal, asked.message, [])
     ranked = await library.rerank(facts, asked.message, [], AgeGroup.ADULT)
     return [fact.fact_id.rpartition("/")[2] for fact in ranked[:3]]
 
 
-async def tallied(library: AnimalLibrary, asked: Iterable[Asked]) -> tuple[Tally, dict[str, Tally]]:
+async def tallied(library: KnowledgeService, asked: Iterable[Asked]) -> tuple[Tally, dict[str, Tally]]:
     """Overall, and of each animal."""
     overall = Tally()
     tallies: dict[str, Tally] = {}
@@ -94,7 +94,7 @@ async def tallied(library: AnimalLibrary, asked: Iterable[Asked]) -> tuple[Tally
     return overall, tallies
 
 
-async def found_wrongly(library: AnimalLibrary, asked: Iterable[Asked]) -> dict[str, list[str]]:
+async def found_wrongly(library: KnowledgeService, asked: Iterable[Asked]) -> dict[str, list[str]]:
     found = {each.message: await top_three(library, each) for each in asked}
     return {message: facts for message, facts in found.items() if facts}
 
@@ -106,8 +106,8 @@ def way(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def library(request: pytest.FixtureRequest, way: str) -> AnimalLibrary:
-    library: AnimalLibrary = request.getfixturevalue(way.replace(" ", "_"))
+def library(request: pytest.FixtureRequest, way: str) -> KnowledgeService:
+    library: KnowledgeService = request.getfixturevalue(way.replace(" ", "_"))
     return library
 
 
@@ -121,7 +121,7 @@ def library(request: pytest.FixtureRequest, way: str) -> AnimalLibrary:
     ids=lambda value: value.stem if isinstance(value, Path) else "",
 )
 async def test_questions_find_their_facts_among_the_first_three(
-    library: AnimalLibrary, way: str, report: Report, file: Path, least: dict[str, float]
+    library: KnowledgeService, way: str, report: Report, file: Path, least: dict[str, float]
 ) -> None:
     """Recall@3 over all animals is as good as it was measured to be; the report shows each animal's, and recall@1."""
     overall, by_animal = await tallied(library, questions(file))
@@ -135,7 +135,7 @@ async def test_questions_find_their_facts_among_the_first_three(
     assert overall.share >= least[way]
 
 
-async def test_questions_outside_the_facts_find_nothing(library: AnimalLibrary) -> None:
+async def test_questions_outside_the_facts_find_nothing(library: KnowledgeService) -> None:
     """Nine in ten questions that the keepers' facts do not answer come back empty, so the lion can say so."""
     asked = unanswerable(QUESTIONS)
 
@@ -144,7 +144,9 @@ async def test_questions_outside_the_facts_find_nothing(library: AnimalLibrary) 
     assert len(wrongly) <= 0.10 * len(asked), wrongly
 
 
-async def test_honesty_that_nobody_tuned_on_is_measured_too(library: AnimalLibrary, way: str, report: Report) -> None:
+async def test_honesty_that_nobody_tuned_on_is_measured_too(
+    library: KnowledgeService, way: str, report: Report
+) -> None:
     """The same for questions that were written before the search by meaning was, to every animal."""
     asked = unanswerable(HELD_OUT)
 

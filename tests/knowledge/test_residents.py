@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from openapi_server.knowledge.admin.seeding import seed
-from openapi_server.knowledge.documents.schema import animal_of
-from openapi_server.knowledge.index_cache import Residents
-from openapi_server.knowledge.retrieval.fusion import Nearness
+from openapi_server.knowledge.admin.seeding import seed_animals
+from openapi_server.knowledge.documents.schema import parse_animal
+from openapi_server.knowledge.index_cache import IndexCache
+from openapi_server.knowledge.retrieval.fusion import Similarities
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
-from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal
-from openapi_server.models.document import PACKAGE, Change, Document, News, Operation
+from openapi_server.models.document import PACKAGE, Change, Document, DocumentChanges, Operation
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.turn import AgeGroup
-from openapi_server.protocols import AnimalStore
+from openapi_server.protocols import DocumentStore
 from openapi_server.storage.sqlite.animals import SqliteAnimals
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.examples import NOON
@@ -38,25 +38,25 @@ def mole_that_says(words: str) -> dict[str, Any]:
 
 
 def an_animal(document: Document) -> Animal:
-    return animal_of(document, Path(document["animal_id"]))
+    return parse_animal(document, Path(document["animal_id"]))
 
 
 class Zoo:
     """A store, and as many libraries over it as a test opens."""
 
-    def __init__(self, store: AnimalStore, parts: AsyncExitStack) -> None:
+    def __init__(self, store: DocumentStore, parts: AsyncExitStack) -> None:
         self.store = store
         self._parts = parts
 
-    async def library(self, store: AnimalStore | None = None, **options: Any) -> AnimalLibrary:
-        library = await AnimalLibrary.open(store or self.store, **options)
+    async def library(self, store: DocumentStore | None = None, **options: Any) -> KnowledgeService:
+        library = await KnowledgeService.open(store or self.store, **options)
         self._parts.callback(library.close)
         return library
 
     async def change(self, document: Document) -> None:
-        kept = await self.store.animal(document["animal_id"])
+        kept = await self.store.get_document(document["animal_id"])
         assert kept is not None
-        change = Change(kept.animal_id, Operation.REPLACE, "keeper1", NOON)
+        change = Change(kept.document_id, Operation.REPLACE, "keeper1", NOON)
         assert await self.store.replace(change, kept.version, document)
 
 
@@ -67,44 +67,44 @@ async def zoo(tmp_path: Path) -> AsyncIterator[Zoo]:
         store = await SqliteStore.open(tmp_path / "zoo.sqlite3", FakeClock())
         parts.push_async_callback(store.close)
         animals = SqliteAnimals(store.connections)
-        await animals.fill([MOLE, WASP], PACKAGE, NOON)
+        await animals.seed([MOLE, WASP], PACKAGE, NOON)
         yield Zoo(animals, parts)
 
 
-async def told(library: AnimalLibrary, animal: Animal | None = None) -> str:
-    animal = animal or library.animal("mole_001")
+async def ask_animal(library: KnowledgeService, animal: Animal | None = None) -> str:
+    animal = animal or library.get_animal("mole_001")
     assert animal is not None
     found = await library.retrieve(animal, "How fast do you dig?", ())
     ranked = await library.rerank(found, "How fast do you dig?", (), AgeGroup.ELEMENTARY)
     return ranked[0].say
 
 
-class Counting:
+class CountingIndex:
     """Remembers which animals it was given to learn."""
 
     def __init__(self) -> None:
-        self.learned: list[str] = []
+        self.indexed_ids: list[str] = []
 
-    def learn(self, animal: Animal) -> None:
-        self.learned.append(animal.animal_id)
+    def index_animal(self, animal: Animal) -> None:
+        self.indexed_ids.append(animal.animal_id)
 
-    def nearness(self, animal_id: str, message: str) -> Nearness | None:
+    def compute_similarities(self, animal_id: str, message: str) -> Similarities | None:
         return None
 
     def close(self) -> None: ...
 
 
-class Away:
+class UnreliableAnimalStore:
     """A store that went away after it was read once."""
 
-    def __init__(self, store: AnimalStore) -> None:
+    def __init__(self, store: DocumentStore) -> None:
         self._store = store
         self.is_away = False
 
-    async def news(self, since: int) -> News:
+    async def list_changes(self, since: int) -> DocumentChanges:
         if self.is_away:
             raise StoreUnavailable
-        return await self._store.news(since)
+        return await self._store.list_changes(since)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -113,45 +113,45 @@ class Away:
 async def test_a_change_is_told_after_the_next_refresh(zoo: Zoo) -> None:
     """In every library over the store; the others' animals are the very same as before."""
     here, there = await zoo.library(), await zoo.library()
-    wasp = there.animal("wasp_001")
+    wasp = there.get_animal("wasp_001")
 
     await zoo.change(mole_that_says("I dig ten metres!"))
 
     for library in (here, there):
         await library.refresh()
-        assert await told(library) == "I dig ten metres!"
-    assert there.animal("wasp_001") is wasp
+        assert await ask_animal(library) == "I dig ten metres!"
+    assert there.get_animal("wasp_001") is wasp
 
 
 async def test_whoever_holds_an_animal_is_told_what_it_knew(zoo: Zoo) -> None:
     """A turn that runs keeps what it began with, also when the animal is gone."""
     library = await zoo.library()
-    held = library.animal("mole_001")
+    held = library.get_animal("mole_001")
 
     await zoo.change(mole_that_says("I dig ten metres!"))
     await library.refresh()
-    assert await told(library, held) == "I dig four metres an hour!"
+    assert await ask_animal(library, held) == "I dig four metres an hour!"
 
-    kept = await zoo.store.animal("mole_001")
+    kept = await zoo.store.get_document("mole_001")
     assert kept is not None
-    assert await zoo.store.remove(Change("mole_001", Operation.DELETE, "admin", NOON), kept.version)
+    assert await zoo.store.delete_document(Change("mole_001", Operation.DELETE, "admin", NOON), kept.version)
     await library.refresh()
-    assert library.animal("mole_001") is None
-    assert [animal.animal_id for animal in library.animals()] == ["wasp_001"]
-    assert await told(library, held) == "I dig four metres an hour!"
+    assert library.get_animal("mole_001") is None
+    assert [animal.animal_id for animal in library.list_animals()] == ["wasp_001"]
+    assert await ask_animal(library, held) == "I dig four metres an hour!"
 
 
 async def test_only_what_changed_is_read_anew(zoo: Zoo) -> None:
     """One of two animals is learned again; nothing at all when there is no news."""
-    meanings = Counting()
+    meanings = CountingIndex()
     library = await zoo.library(meanings=meanings)
-    assert meanings.learned == ["mole_001", "wasp_001"]
+    assert meanings.indexed_ids == ["mole_001", "wasp_001"]
 
     await zoo.change(mole_that_says("I dig ten metres!"))
     await library.refresh()
     await library.refresh()
 
-    assert meanings.learned == ["mole_001", "wasp_001", "mole_001"]
+    assert meanings.indexed_ids == ["mole_001", "wasp_001", "mole_001"]
 
 
 async def test_all_who_ask_at_once_see_the_change(zoo: Zoo) -> None:
@@ -161,7 +161,7 @@ async def test_all_who_ask_at_once_see_the_change(zoo: Zoo) -> None:
 
     async def ask() -> str:
         await library.refresh()
-        return await told(library)
+        return await ask_animal(library)
 
     assert set(await asyncio.gather(*(ask() for _ in range(20)))) == {"I dig ten metres!"}
 
@@ -174,33 +174,33 @@ async def test_an_animal_that_this_version_cannot_read_stays_as_it_was(zoo: Zoo)
     await zoo.change({**WASP, "name": "Willy"})
     await library.refresh()
 
-    assert await told(library) == "I dig four metres an hour!"
-    wasp = library.animal("wasp_001")
+    assert await ask_animal(library) == "I dig four metres an hour!"
+    wasp = library.get_animal("wasp_001")
     assert wasp is not None
     assert wasp.name == "Willy"
-    assert [animal.animal_id for animal in (await zoo.library()).animals()] == ["wasp_001"]
+    assert [animal.animal_id for animal in (await zoo.library()).list_animals()] == ["wasp_001"]
 
 
 async def test_a_store_that_is_away_changes_nothing(zoo: Zoo) -> None:
     """The animals are told as they were, and a refresh never fails."""
-    store = Away(zoo.store)
+    store = UnreliableAnimalStore(zoo.store)
     library = await zoo.library(store)
     await zoo.change(mole_that_says("I dig ten metres!"))
 
     store.is_away = True
     await library.refresh()
-    assert await told(library) == "I dig four metres an hour!"
+    assert await ask_animal(library) == "I dig four metres an hour!"
     store.is_away = False
     await library.refresh()
-    assert await told(library) == "I dig ten metres!"
+    assert await ask_animal(library) == "I dig ten metres!"
 
 
 async def test_a_library_of_files_has_nothing_to_refresh(tmp_path: Path) -> None:
     """It is what it was read from."""
-    library = AnimalLibrary([an_animal(MOLE)], Lexicon.load())
+    library = KnowledgeService([an_animal(MOLE)], Lexicon.load())
     try:
         await library.refresh()
-        assert await told(library) == "I dig four metres an hour!"
+        assert await ask_animal(library) == "I dig four metres an hour!"
     finally:
         library.close()
 
@@ -215,17 +215,17 @@ async def test_facts_of_nobody_keep_their_order(zoo: Zoo) -> None:
 
 def test_former_animals_are_forgotten_one_after_the_other() -> None:
     """However often keepers save, memory stays bounded; the latest are still known."""
-    residents = Residents([an_animal(MOLE)], Lexicon.load())
+    residents = IndexCache([an_animal(MOLE)], Lexicon.load())
     former: list[Animal] = []
     for number in range(20):
-        current = residents.animal("mole_001")
+        current = residents.get_animal("mole_001")
         assert current is not None
         former.append(current)
-        residents.change({"mole_001": an_animal(mole_that_says(f"I dig {number} metres!"))})
+        residents.update({"mole_001": an_animal(mole_that_says(f"I dig {number} metres!"))})
 
-    assert residents.teller(former[0].facts[0]) is None
-    assert residents.teller(former[-1].facts[0]) is former[-1]
-    assert residents.index(former[0]).read("dig").terms
+    assert residents.find_animal_of(former[0].facts[0]) is None
+    assert residents.find_animal_of(former[-1].facts[0]) is former[-1]
+    assert residents.get_index(former[0]).parse_query("dig").terms
     residents.close()
 
 
@@ -234,18 +234,18 @@ async def test_an_empty_store_gets_the_packaged_animals_once(tmp_path: Path) -> 
     store = await SqliteStore.open(tmp_path / "zoo.sqlite3", FakeClock())
     animals = SqliteAnimals(store.connections)
     try:
-        assert await seed(animals, FakeClock())
-        lion = await animals.animal("lion_001")
+        assert await seed_animals(animals, FakeClock())
+        lion = await animals.get_document("lion_001")
         assert lion is not None
         renamed = {**lion.document, "name": "Leonard"}
         await animals.replace(Change("lion_001", Operation.REPLACE, "keeper1", NOON), lion.version, renamed)
 
-        assert not await seed(animals, FakeClock())
-        library = await AnimalLibrary.open(animals)
+        assert not await seed_animals(animals, FakeClock())
+        library = await KnowledgeService.open(animals)
         library.close()
     finally:
         await store.close()
 
-    names = {animal.animal_id: animal.name for animal in library.animals()}
+    names = {animal.animal_id: animal.name for animal in library.list_animals()}
     assert len(names) >= 14
     assert names["lion_001"] == "Leonard"

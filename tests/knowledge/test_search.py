@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openapi_server.knowledge.documents.schema import read_animal
-from openapi_server.knowledge.retrieval.query import tokens
+from openapi_server.knowledge.retrieval.query import tokenize
 from openapi_server.knowledge.retrieval.search import FactIndex
 from openapi_server.knowledge.retrieval.spelling import Speller
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
@@ -24,7 +24,7 @@ def lion() -> Iterator[FactIndex]:
 
 
 def topics(index: FactIndex, message: str) -> list[str]:
-    return [found.fact.topic for found in index.search(index.read(message)).found]
+    return [found.fact.topic for found in index.search(index.parse_query(message)).facts]
 
 
 @pytest.mark.parametrize(
@@ -91,15 +91,15 @@ def test_what_the_keepers_did_not_write_is_not_found(lion: FactIndex, message: s
 )
 def test_no_message_breaks_the_search(lion: FactIndex, message: str) -> None:
     """Search syntax, NUL bytes and walls of text are words like any other."""
-    lion.search(lion.read(message))
+    lion.search(lion.parse_query(message))
 
 
 @settings(max_examples=200, deadline=None)
 @given(message=st.text(max_size=4_000))
 def test_any_text_is_legal(lion: FactIndex, message: str) -> None:
     """Whatever is typed, searching returns facts or nothing, and tokens are plain letters and digits."""
-    assert all(token.isascii() and token.isalnum() for token in tokens(message))
-    lion.search(lion.read(message))
+    assert all(token.isascii() and token.isalnum() for token in tokenize(message))
+    lion.search(lion.parse_query(message))
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_any_text_is_legal(lion: FactIndex, message: str) -> None:
 )
 def test_one_slip_is_forgiven(typed: str, meant: str) -> None:
     """A missing, wrong, doubled or swapped letter still finds the word."""
-    assert Speller(["sleep", "enemy", "tiger", "teeth"]).meant(typed) == (meant,)
+    assert Speller(["sleep", "enemy", "tiger", "teeth"]).suggest(typed) == (meant,)
 
 
 @pytest.mark.parametrize("typed", ["gate", "cat", "france", "teeth"])
 def test_other_words_stay_other_words(typed: str) -> None:
     """Short words, and words with another beginning, are not bent into known ones."""
-    assert Speller(["game", "bat", "trance", "teeth"]).meant(typed) == ()
+    assert Speller(["game", "bat", "trance", "teeth"]).suggest(typed) == ()

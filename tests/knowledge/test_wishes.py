@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.knowledge.animal_switch.detection import beyond_wish, wished
+from openapi_server.knowledge.animal_switch.detection import detect_requested_animal, strip_switch_request
 from openapi_server.knowledge.documents.schema import read_folder
 from openapi_server.knowledge.service import PACKAGED_ANIMALS
 from openapi_server.models.animal import Animal
-from tests.fakes import a_lion
+from tests.fakes import make_lion
 
 ZOO = read_folder(PACKAGED_ANIMALS)
 
 
 def asked_for(message: str, animals: Sequence[Animal] = ZOO) -> str | None:
     """The kind that is asked for: "tiger" for tiger_001."""
-    animal = wished(message, animals)
+    animal = detect_requested_animal(message, animals)
     return animal.animal_id.partition("_")[0] if animal else None
 
 
@@ -232,7 +232,7 @@ def test_every_animal_is_found_in_every_wording(animal: Animal, template: str, b
     if template in ("what do you eat, {}?", "{} please", "{}, are you there?"):
         called = called.removeprefix("the ")
 
-    assert wished(case(template.format(called)), ZOO) is animal
+    assert detect_requested_animal(case(template.format(called)), ZOO) is animal
 
 
 @given(animal=st.sampled_from(ZOO), other=st.sampled_from(ZOO))
@@ -240,7 +240,7 @@ def test_comparing_with_any_animal_asks_for_nobody(animal: Animal, other: Animal
     """Whatever two animals a question is about."""
     for message in ("are you stronger than a {}?", "does {} like the {}?", "I saw {} and the {}.", "do you eat {}s?"):
         about = message.format(*(other.species, animal.species)[: message.count("{}")])
-        assert wished(about, ZOO) is None, about
+        assert detect_requested_animal(about, ZOO) is None, about
 
 
 @settings(max_examples=300, deadline=None)
@@ -249,8 +249,8 @@ def test_comparing_with_any_animal_asks_for_nobody(animal: Animal, other: Animal
 )
 def test_any_text_is_legal(message: str) -> None:
     """Nothing that is typed breaks it, and what is found is an animal of the zoo."""
-    assert wished(message, ZOO) in (None, *ZOO)
-    assert bool(beyond_wish(message, ZOO[0])) == bool(message)
+    assert detect_requested_animal(message, ZOO) in (None, *ZOO)
+    assert bool(strip_switch_request(message, ZOO[0])) == bool(message)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,10 @@ def test_the_question_beside_a_wish_is_what_is_asked(message: str, asked: str) -
     """The animal is named before it, so that "she" is about the animal; the wish itself asks for no fact."""
     giraffe = next(animal for animal in ZOO if animal.animal_id == "giraffe_001")
 
-    assert [part.strip() for part in beyond_wish(message, giraffe).split(":")] == ["Reticulated giraffe", asked]
+    assert [part.strip() for part in strip_switch_request(message, giraffe).split(":")] == [
+        "Reticulated giraffe",
+        asked,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -285,7 +288,7 @@ def test_other_messages_are_asked_as_they_are(message: str) -> None:
     """A wish and nothing else, no wish, or the wish for another animal."""
     giraffe = next(animal for animal in ZOO if animal.animal_id == "giraffe_001")
 
-    assert beyond_wish(message, giraffe) == message
+    assert strip_switch_request(message, giraffe) == message
 
 
 def test_who_is_not_on_show_cannot_be_asked_for() -> None:
@@ -300,26 +303,26 @@ def test_who_is_not_on_show_cannot_be_asked_for() -> None:
 
 def test_of_two_of_a_kind_the_name_tells_them_apart() -> None:
     """ "The lion" is the first of them; each has its own name."""
-    leo, kito = a_lion(), a_lion("lion_002", "Kito")
+    leo, kito = make_lion(), make_lion("lion_002", "Kito")
 
-    assert wished("may I talk to the lion?", [leo, kito]) is leo
-    assert wished("may I talk to Kito?", [leo, kito]) is kito
+    assert detect_requested_animal("may I talk to the lion?", [leo, kito]) is leo
+    assert detect_requested_animal("may I talk to Kito?", [leo, kito]) is kito
 
 
 @given(name=st.text(min_size=1, max_size=20), species=st.text(min_size=1, max_size=20))
 def test_keepers_may_call_an_animal_anything(name: str, species: str) -> None:
     """In any script, or without a letter: nobody's message fails for it."""
-    odd = replace(a_lion(), name=name, species=species)
+    odd = replace(make_lion(), name=name, species=species)
 
-    assert wished(f"May I talk to the {species}?", [odd]) in (odd, None)
-    assert isinstance(beyond_wish(f"Hello {name}! How are you?", odd), str)
+    assert detect_requested_animal(f"May I talk to the {species}?", [odd]) in (odd, None)
+    assert isinstance(strip_switch_request(f"Hello {name}! How are you?", odd), str)
 
 
 def test_an_animal_in_a_script_that_is_not_read_is_in_nobodys_way() -> None:
     """It can be asked for by a name that is read, and so can all others."""
-    raion = replace(a_lion("lion_002", "Kito"), species="ライオン")
+    raion = replace(make_lion("lion_002", "Kito"), species="ライオン")
 
-    assert wished("may I talk to Kito?", [raion, *ZOO]) is raion
+    assert detect_requested_animal("may I talk to Kito?", [raion, *ZOO]) is raion
     assert asked_for("may I talk to the tiger?", [raion, *ZOO]) == "tiger"
 
 
@@ -328,9 +331,9 @@ def test_an_animal_in_a_script_that_is_not_read_is_in_nobodys_way() -> None:
 )
 def test_reading_a_long_message_takes_milliseconds(words: str) -> None:
     """Every message passes here on the event loop: none may hold it up."""
-    wished("hi", ZOO)
+    detect_requested_animal("hi", ZOO)
     started = time.thread_time()
     for _ in range(5):
-        wished(words * 4000, ZOO)
+        detect_requested_animal(words * 4000, ZOO)
 
     assert (time.thread_time() - started) / 5 < 0.030, "seconds"

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yaml.representer import SafeRepresenter
 
-from openapi_server.knowledge.documents.export import text_of
-from openapi_server.knowledge.documents.linting import Complaint, complaints
-from openapi_server.knowledge.documents.schema import animal_files, parsed, read_animal, read_document
+from openapi_server.knowledge.documents.export import dump_yaml
+from openapi_server.knowledge.documents.linting import LintIssue, lint_file
+from openapi_server.knowledge.documents.schema import list_animal_files, load_document, read_animal, read_document
 from openapi_server.knowledge.service import PACKAGED_ANIMALS
 from tests.examples import DELICATE_TEXTS
 from tests.knowledge.test_loading import FACT, MOLE, spoilt, written
@@ -23,29 +23,29 @@ from tests.knowledge.test_loading import FACT, MOLE, spoilt, written
 LOADERS = [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)]
 
 
-@pytest.mark.parametrize("file", animal_files(PACKAGED_ANIMALS), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", list_animal_files(PACKAGED_ANIMALS), ids=lambda file: file.stem)
 def test_a_packaged_animal_comes_back_whole(file: Path, tmp_path: Path) -> None:
     """The document that is written is the one that was read, member by member in their order, and the same animal."""
     document = read_document(file)
     copy = tmp_path / file.name
-    copy.write_text(text_of(document), encoding="utf-8")
+    copy.write_text(dump_yaml(document), encoding="utf-8")
 
     again = read_document(copy)
 
     assert yaml.safe_dump(again, sort_keys=False) == yaml.safe_dump(document, sort_keys=False)
     assert read_animal(copy) == read_animal(file)
-    assert text_of(again) == text_of(document)
+    assert dump_yaml(again) == dump_yaml(document)
 
 
 def test_serving_the_spec_as_yaml_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connexion puts a function of its own into the YAML library then, for the whole process."""
     monkeypatch.setattr(SafeRepresenter, "represent_scalar", SafeRepresenter.represent_scalar)
     document = {"say": "one\x85two", "why": "It is warm there. " * 9}
-    before = text_of(document)
+    before = dump_yaml(document)
 
     yamldumper({"openapi": "3.0.3"})
 
-    assert text_of(document) == before
+    assert dump_yaml(document) == before
 
 
 words = st.sampled_from(
@@ -65,7 +65,7 @@ values = st.recursive(
 @settings(deadline=None)
 def test_any_document_comes_back_whole(loader: type[Any], document: dict[str, Any]) -> None:
     """Whatever looks like a number, a date, a comment or a line end is a text if it was one; to the code point."""
-    assert yaml.load(text_of(document), loader) == document  # noqa: S506  # both are the safe ones
+    assert yaml.load(dump_yaml(document), loader) == document  # noqa: S506  # both are the safe ones
 
 
 @pytest.mark.parametrize("loader", LOADERS)
@@ -74,14 +74,14 @@ def test_delicate_texts_come_back_whole(loader: type[Any], text: str) -> None:
     """As values, keys and in lists, long and short."""
     document = {"say": text, "asks": [text, "x"], "favourites": {text[:500]: text}, "long": f"{text} and so on " * 9}
 
-    assert yaml.load(text_of(document), loader) == document  # noqa: S506  # both are the safe ones
+    assert yaml.load(dump_yaml(document), loader) == document  # noqa: S506  # both are the safe ones
 
 
 def test_long_sentences_are_folded_and_short_words_stand_in_a_row() -> None:
     """What keepers edit, and compare from version to version, looks as they wrote it."""
     long = "Lions creep up, low and quiet, and charge. Most of the time the prey gets away, and so they take a nap."
 
-    assert text_of({"say": long, "asks": ["hunt", "catch"], "jokes": ["Chews-day!"]}) == (
+    assert dump_yaml({"say": long, "asks": ["hunt", "catch"], "jokes": ["Chews-day!"]}) == (
         "say: >-\n"
         "  Lions creep up, low and quiet, and charge. Most of the time the prey gets away, and so they take a nap.\n"
         "asks: [hunt, catch]\n"
@@ -92,7 +92,7 @@ def test_long_sentences_are_folded_and_short_words_stand_in_a_row() -> None:
 
 def test_a_right_file_has_no_complaints(tmp_path: Path) -> None:
     """Nothing is said of nothing."""
-    assert complaints(written(tmp_path, MOLE)) == []
+    assert lint_file(written(tmp_path, MOLE)) == []
 
 
 def test_every_wrong_fact_is_told_by_its_name(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_every_wrong_fact_is_told_by_its_name(tmp_path: Path) -> None:
     ]
     file = written(tmp_path, animal)
 
-    found = [(each.fact, each.field) for each in complaints(file)]
+    found = [(each.fact, each.field) for each in lint_file(file)]
 
     assert found == [
         ("top_speed", "topic"),
@@ -118,14 +118,14 @@ def test_every_wrong_fact_is_told_by_its_name(tmp_path: Path) -> None:
         ("without_little", "little"),
         ("right", "id"),
     ]
-    assert str(complaints(file)[0]).startswith(f"{file}: fact top_speed: topic: 'gossip' is not one of:")
+    assert str(lint_file(file)[0]).startswith(f"{file}: fact top_speed: topic: 'gossip' is not one of:")
 
 
 def test_a_file_with_only_wrong_facts_is_told_of_them_alone(tmp_path: Path) -> None:
     """That no fact is left then is not the keeper's doing."""
     file = written(tmp_path, spoilt("facts.0.topic", "gossip"))
 
-    assert [each.fact for each in complaints(file)] == ["top_speed"]
+    assert [each.fact for each in lint_file(file)] == ["top_speed"]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_file_with_only_wrong_facts_is_told_of_them_alone(tmp_path: Path) -> N
 )
 def test_what_is_no_fact_is_told_by_its_field(tmp_path: Path, animal: object, field: str) -> None:
     """With the file."""
-    [complaint] = complaints(written(tmp_path, animal))
+    [complaint] = lint_file(written(tmp_path, animal))
 
     assert (complaint.field, complaint.fact) == (field, None)
 
@@ -144,8 +144,8 @@ def test_a_file_that_cannot_be_read_is_a_complaint(tmp_path: Path) -> None:
     file = tmp_path / "mole_001.yaml"
     file.write_text("a: [", encoding="utf-8")
 
-    [complaint] = complaints(file)
+    [complaint] = lint_file(file)
 
-    assert isinstance(complaint, Complaint)
-    assert "cannot be read" in complaint.complaint
-    assert parsed(written(tmp_path, MOLE)) == MOLE
+    assert isinstance(complaint, LintIssue)
+    assert "cannot be read" in complaint.message
+    assert load_document(written(tmp_path, MOLE)) == MOLE

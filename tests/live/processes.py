@@ -19,7 +19,7 @@ STOP_S = 30
 _URL = re.compile(r"The zoo is open at\s+http://localhost:(\d+)/")
 
 
-def launch(module: str, folder: Path, log_path: Path, **settings: object) -> subprocess.Popen[str]:
+def launch_server(module: str, folder: Path, log_path: Path, **settings: object) -> subprocess.Popen[str]:
     """`python -m MODULE`, a server over the folder's database, on a port that the system chooses."""
     environment = {
         **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV")},
@@ -50,7 +50,7 @@ class ServerProcess:
     def __init__(self, folder: Path, **settings: object) -> None:
         self.folder = folder
         self.log_path = folder / f"server-{time.monotonic_ns()}.log"
-        self.process = launch(self.module, folder, self.log_path, **{**self.defaults, **settings})
+        self.process = launch_server(self.module, folder, self.log_path, **{**self.defaults, **settings})
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._pump = threading.Thread(target=self._read, daemon=True)
         self._pump.start()

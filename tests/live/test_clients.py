@@ -8,7 +8,7 @@ import time
 import httpx
 import httpx_sse
 
-from openapi_server.web.welcome import curl_to_paste
+from openapi_server.web.welcome import make_curl_command
 from tests.live.conftest import StartsServer
 from tests.live.processes import ServerProcess
 from tests.streams import check_stream
@@ -32,7 +32,7 @@ def test_httpx_sse_reads_the_same_turn(server: ServerProcess) -> None:
 
 def test_the_command_that_the_server_prints(server: ServerProcess) -> None:
     """What a person pastes from the welcome page shows the events of a turn."""
-    pasted = curl_to_paste(server.url, "lion_001").replace("curl", "curl -s", 1)
+    pasted = make_curl_command(server.url, "lion_001").replace("curl", "curl -s", 1)
 
     printed = subprocess.run(["sh", "-c", pasted], capture_output=True, timeout=30, check=True).stdout
 

@@ -16,7 +16,7 @@ from tests.live.conftest import StartsServer
 from tests.live.processes import ServerProcess
 from tests.live.test_process import wait_until
 from tests.report import Report
-from tests.streams import events_of
+from tests.streams import parse_events
 
 STORY = {"message": "Tell me a story about yourself", "session_id": "550e8400-e29b-41d4-a716-446655440000"}
 KIOSK = {"X-Device-ID": "kiosk-7"}
@@ -26,7 +26,7 @@ SPENDERS, SPENDS_EACH = 20, 10
 
 
 @contextmanager
-def logged_in(server: ServerProcess, username: str = "user1") -> Iterator[httpx.Client]:
+def log_in(server: ServerProcess, username: str = "user1") -> Iterator[httpx.Client]:
     """A client of the server with a demo user's token, and connections that are kept."""
     with httpx.Client(base_url=server.url, timeout=30) as client:
         login = {"username": username, "password": f"{username}-demo"}
@@ -35,37 +35,37 @@ def logged_in(server: ServerProcess, username: str = "user1") -> Iterator[httpx.
         yield client
 
 
-def begin_session(client: httpx.Client) -> str:
+def create_session(client: httpx.Client) -> str:
     """A new session; its path."""
     path: str = client.post("/chat/sessions", json={}).headers["location"]
     return path
 
 
-def credits_of(client: httpx.Client) -> int:
+def get_credits(client: httpx.Client) -> int:
     left: int = client.get("/credits/balance").json()["credits"]
     return left
 
 
-def give(server: ServerProcess, amount: int) -> None:
+def allocate_credits(server: ServerProcess, amount: int) -> None:
     """So many credits more for user1."""
-    with logged_in(server, "admin") as admin:
+    with log_in(server, "admin") as admin:
         given = admin.post("/credits/allocate", json={"userId": "user1", "credits": amount})
         assert given.status_code == 201
 
 
-def ledger(server: ServerProcess) -> list[tuple[str, int]]:
+def read_ledger(server: ServerProcess) -> list[tuple[str, int]]:
     """What the books say of user1, in the order in which it was written."""
     with closing(sqlite3.connect(server.folder / "zoo.sqlite3")) as db:
         query = "SELECT kind, credits FROM credit_ledger WHERE username = 'user1' ORDER BY entry_id"
         return db.execute(query).fetchall()
 
 
-def active_turns(server: ServerProcess) -> int:
+def count_active_turns(server: ServerProcess) -> int:
     count: int = httpx.get(f"{server.url}/health").json()["active_jobs"]
     return count
 
 
-def hear_a_token(client: httpx.Client, body: dict[str, str]) -> str:
+def read_one_token(client: httpx.Client, body: dict[str, str]) -> str:
     """Ask at `/chat`, hear the first token, and abort; the turn's id."""
     with client.stream("POST", "/chat", json=body) as answer:
         assert answer.status_code == 200, answer.read()
@@ -86,9 +86,9 @@ def test_aborting_stops_the_turn_and_the_next_message_is_accepted_at_once(
     server = start_server(OFFLINE_WORDS_PER_S=20)
     with httpx.Client(base_url=server.url, timeout=30) as client:
         began_s = time.monotonic()
-        turn_ids = [hear_a_token(client, STORY) for _ in range(ABORTS)]
+        turn_ids = [read_one_token(client, STORY) for _ in range(ABORTS)]
         took_s = time.monotonic() - began_s
-        stopped_s = wait_until(lambda: active_turns(server) == 0, within_s=1)
+        stopped_s = wait_until(lambda: count_active_turns(server) == 0, within_s=1)
         states = {client.get(f"/convo_turn/{turn_id}").json()["status"] for turn_id in turn_ids}
 
     assert states == {"stopped"}
@@ -103,7 +103,7 @@ def test_what_was_said_until_the_abort_is_known_to_the_next_turn(start_server: S
     """The context is kept: the animal knows the name that it was told in the turn that was cut short."""
     server = start_server(OFFLINE_WORDS_PER_S=10)
     with httpx.Client(base_url=server.url, timeout=30) as client:
-        hear_a_token(client, {**STORY, "message": "My name is Xanthippe. Tell me a story about yourself"})
+        read_one_token(client, {**STORY, "message": "My name is Xanthippe. Tell me a story about yourself"})
         body = {**STORY, "message": "What is my name?", "streaming": False}
         answer = client.post("/chat", json=body).json()
 
@@ -121,9 +121,9 @@ def confirm_at_once(client: httpx.Client, path: str) -> tuple[int, int]:
 def test_a_confirmation_right_after_the_header_is_never_too_early(start_server: StartsServer, report: Report) -> None:
     """A thousand times in a row on one session: never a mismatch, never a session that still streams."""
     server = start_server(OFFLINE_WORDS_PER_S=200, VALIDATE_RESPONSES="false")
-    give(server, 10_000_000)
-    with logged_in(server) as user:
-        path = begin_session(user)
+    allocate_credits(server, 10_000_000)
+    with log_in(server) as user:
+        path = create_session(user)
         began_s = time.monotonic()
         statuses = [confirm_at_once(user, path) for _ in range(CONFIRMATIONS)]
         took_s = time.monotonic() - began_s
@@ -153,29 +153,29 @@ def test_a_device_keeps_its_animal_and_its_memory_over_a_restart(start_server: S
 def test_a_crash_between_holding_and_settling_costs_nothing(start_server: StartsServer) -> None:
     """After `kill -9` and a new start the credits are back, once, and the books say how."""
     server = start_server(OFFLINE_WORDS_PER_S=2)
-    give(server, 5000)
-    with logged_in(server) as user:
-        path = begin_session(user)
+    allocate_credits(server, 5000)
+    with log_in(server) as user:
+        path = create_session(user)
         with user.stream("POST", f"{path}/stream", json={"message": "Hello!"}) as stream:
             assert stream.status_code == 200
-            held = credits_of(user)
+            held = get_credits(user)
             server.stop(signal.SIGKILL)
 
     server = start_server()
-    with logged_in(server) as user:
-        wait_until(lambda: credits_of(user) == 5000, within_s=5)
+    with log_in(server) as user:
+        wait_until(lambda: get_credits(user) == 5000, within_s=5)
 
     assert held < 5000
-    assert ledger(server) == [("allocate", 5000), ("reserve", held - 5000), ("refund", 5000 - held)]
+    assert read_ledger(server) == [("allocate", 5000), ("reserve", held - 5000), ("refund", 5000 - held)]
 
 
 def spend(server: ServerProcess, outcomes: list[tuple[int, int]]) -> None:
     """One of many spenders, with a session of its own: the statuses, and the tokens that each reply took."""
-    with logged_in(server) as user:
-        path = begin_session(user)
+    with log_in(server) as user:
+        path = create_session(user)
         for _ in range(SPENDS_EACH):
             answer = user.post(f"{path}/stream", json={"message": "How fast can you run?"})
-            done: dict[str, Any] = events_of(answer.content)[-1].data if answer.status_code == 200 else {}
+            done: dict[str, Any] = parse_events(answer.content)[-1].data if answer.status_code == 200 else {}
             outcomes.append((answer.status_code, done.get("tokensUsed", 0)))
 
 
@@ -183,17 +183,17 @@ def test_two_hundred_racing_spends_never_take_more_than_there_is(start_server: S
     """Over HTTP, in two processes on one database: at no time below zero, and the balance is the books' sum."""
     servers = [start_server(OFFLINE_WORDS_PER_S=0, VALIDATE_RESPONSES="false") for _ in range(2)]
     given = 3000
-    give(servers[0], given)
+    allocate_credits(servers[0], given)
     outcomes: list[tuple[int, int]] = []
     spenders = [threading.Thread(target=spend, args=(servers[n % 2], outcomes)) for n in range(SPENDERS)]
     for spender in spenders:
         spender.start()
     for spender in spenders:
         spender.join(60)
-    with logged_in(servers[1]) as user:
-        left = credits_of(user)
+    with log_in(servers[1]) as user:
+        left = get_credits(user)
 
-    entries = ledger(servers[0])
+    entries = read_ledger(servers[0])
     running_sums = [sum(credits for _, credits in entries[: place + 1]) for place in range(len(entries))]
     statuses = [status for status, _ in outcomes]
     assert len(statuses) == SPENDERS * SPENDS_EACH

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from tests.faults.dialects import OWN_WORDS, OpenAIDialect
-from tests.faults.upstream import Answer, At, Fault, Upstream
+from tests.faults.dialects import PRIVATE_ERROR, OpenAIDialect
+from tests.faults.upstream import FaultPoint, ModelAnswer, ModelFault, ScriptedModel
 from tests.live.conftest import StartsServer
 from tests.live.processes import ServerProcess
 from tests.streams import check_stream
@@ -21,8 +21,8 @@ REPLY = ("Flabbergasted ", "zebras ", "gallop.")
 
 
 @asynccontextmanager
-async def server_before(
-    upstream: Upstream, start_server: StartsServer, **settings: object
+async def run_server_with(
+    upstream: ScriptedModel, start_server: StartsServer, **settings: object
 ) -> AsyncIterator[tuple[ServerProcess, httpx.AsyncClient]]:
     mind = {"PROVIDER": "openai", "OPENAI_MODEL": "scripted-1", "OPENAI_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
     where = {"OPENAI_BASE_URL": f"{upstream.url}/v1", "OFFLINE_WORDS_PER_S": 0}
@@ -31,7 +31,7 @@ async def server_before(
         yield server, client
 
 
-async def asked(client: httpx.AsyncClient) -> httpx.Response:
+async def post_question(client: httpx.AsyncClient) -> httpx.Response:
     answer = await client.post("/convo_turn", json={"message": QUESTION, "animalId": "lion_001"})
     answer.raise_for_status()
     return answer
@@ -40,13 +40,13 @@ async def asked(client: httpx.AsyncClient) -> httpx.Response:
 async def test_the_model_speaks_and_nothing_of_it_is_logged(start_server: StartsServer) -> None:
     """Not even at DEBUG, where the libraries would tell what was asked and with which key."""
     async with (
-        Upstream(OpenAIDialect(), [Answer(REPLY)]) as upstream,
-        server_before(upstream, start_server, LOG_LEVEL="DEBUG") as (server, client),
+        ScriptedModel(OpenAIDialect(), [ModelAnswer(REPLY)]) as upstream,
+        run_server_with(upstream, start_server, LOG_LEVEL="DEBUG") as (server, client),
     ):
         answer = await client.post("/convo_turn_stream", json={"message": QUESTION, "animalId": "lion_001"})
         check_stream("/convo_turn_stream", answer.content)
         assert "".join(REPLY) in answer.text
-        assert upstream.asked[0].headers["authorization"] == f"Bearer {KEY}"
+        assert upstream.requests[0].headers["authorization"] == f"Bearer {KEY}"
         log = server.log
 
     assert "turn_ended" in log
@@ -54,37 +54,37 @@ async def test_the_model_speaks_and_nothing_of_it_is_logged(start_server: Starts
         assert secret not in log
 
 
-WRONG: dict[str, Sequence[Answer]] = {
-    "500": [Answer(fault=Fault.STATUS, status=500)],
-    "401": [Answer(fault=Fault.STATUS, status=401)],
-    "hang": [Answer(fault=Fault.HANG)],
-    "reset": [Answer(fault=Fault.RESET)],
+WRONG: dict[str, Sequence[ModelAnswer]] = {
+    "500": [ModelAnswer(fault=ModelFault.STATUS, status=500)],
+    "401": [ModelAnswer(fault=ModelFault.STATUS, status=401)],
+    "hang": [ModelAnswer(fault=ModelFault.HANG)],
+    "reset": [ModelAnswer(fault=ModelFault.RESET)],
 }
 
 
 @pytest.mark.parametrize("answers", WRONG.values(), ids=list(WRONG))
-async def test_a_visitor_is_answered_without_it(start_server: StartsServer, answers: Sequence[Answer]) -> None:
+async def test_a_visitor_is_answered_without_it(start_server: StartsServer, answers: Sequence[ModelAnswer]) -> None:
     """In the keepers' words; and when it keeps failing, without delay."""
     async with (
-        Upstream(OpenAIDialect(), answers) as upstream,
-        server_before(upstream, start_server, FIRST_TOKEN_TIMEOUT=0.5, BREAKER_FAILURES=1) as (server, client),
+        ScriptedModel(OpenAIDialect(), answers) as upstream,
+        run_server_with(upstream, start_server, FIRST_TOKEN_TIMEOUT=0.5, BREAKER_FAILURES=1) as (server, client),
     ):
-        assert (await asked(client)).json()["reply"]
-        assert (await asked(client)).json()["reply"]
+        assert (await post_question(client)).json()["reply"]
+        assert (await post_question(client)).json()["reply"]
         # Attempts do not begin any more once the first has failed.
-        assert len(upstream.asked) == 1
-        assert OWN_WORDS not in server.log
+        assert len(upstream.requests) == 1
+        assert PRIVATE_ERROR not in server.log
 
 
 async def test_a_reply_that_breaks_off_is_told_as_a_problem(start_server: StartsServer) -> None:
     """Exactly one terminal event, with nothing of the upstream's own words."""
     async with (
-        Upstream(OpenAIDialect(), [Answer(REPLY, fault=Fault.ERROR, at=At.MIDDLE)]) as upstream,
-        server_before(upstream, start_server) as (server, client),
+        ScriptedModel(OpenAIDialect(), [ModelAnswer(REPLY, fault=ModelFault.ERROR, at=FaultPoint.MIDDLE)]) as upstream,
+        run_server_with(upstream, start_server) as (server, client),
     ):
         answer = await client.post("/convo_turn_stream", json={"message": QUESTION, "animalId": "lion_001"})
 
     check_stream("/convo_turn_stream", answer.content)
     assert answer.text.count("event: error\n") == 1
     assert "provider_failed" in answer.text
-    assert OWN_WORDS not in answer.text + server.log
+    assert PRIVATE_ERROR not in answer.text + server.log

@@ -11,26 +11,26 @@ import httpx
 
 from tests.live.conftest import StartsServer
 from tests.live.processes import ServerProcess
-from tests.live.test_surviving import Reading
-from tests.streams import events_of
+from tests.live.test_surviving import BackgroundReader
+from tests.streams import parse_events
 
 SECRET = "Xaverl of Quakenbrueck"
 COOKIE = "3tq0mE2p2h4wH0d0Wb3x9A"
 
 
-def zoochat(server: ServerProcess, *words: str) -> subprocess.CompletedProcess[str]:
+def run_zoochat(server: ServerProcess, *words: str) -> subprocess.CompletedProcess[str]:
     """The command, on the server's database."""
     environment = {"PATH": os.environ["PATH"], "SQLITE_PATH": str(server.folder / "zoo.sqlite3")}
     command = [sys.executable, "-m", "openapi_server", *words]
     return subprocess.run(command, cwd=server.folder, env=environment, capture_output=True, text=True, timeout=30)
 
 
-def files_of(folder: Path) -> bytes:
+def read_files(folder: Path) -> bytes:
     """Every byte of the database, of its log, and of whatever else the server wrote."""
     return b"".join(file.read_bytes() for file in folder.iterdir())
 
 
-def ask(server: ServerProcess, message: str, cookie: str = COOKIE) -> str:
+def post_turn(server: ServerProcess, message: str, cookie: str = COOKIE) -> str:
     """The id of the turn that answered."""
     body = {"message": message, "animalId": "lion_001"}
     answer = httpx.post(f"{server.url}/convo_turn", json=body, headers={"Cookie": f"session_id={cookie}"}, timeout=30)
@@ -41,14 +41,14 @@ def ask(server: ServerProcess, message: str, cookie: str = COOKIE) -> str:
 def test_nothing_is_left_of_somebody_who_is_erased(start_server: StartsServer) -> None:
     """Also while the server goes on talking with somebody else, whose talk is kept."""
     server = start_server(OFFLINE_WORDS_PER_S=0, LOG_LEVEL="DEBUG")
-    turn_ids = [ask(server, f"{SECRET}, question {number}. How fast can you run?") for number in range(20)]
-    kept = ask(server, "What do you eat?", cookie="another" * 4)
-    assert SECRET.encode() in files_of(server.folder)
+    turn_ids = [post_turn(server, f"{SECRET}, question {number}. How fast can you run?") for number in range(20)]
+    kept = post_turn(server, "What do you eat?", cookie="another" * 4)
+    assert SECRET.encode() in read_files(server.folder)
 
-    erased = zoochat(server, "privacy", "erase", COOKIE, "--yes")
+    erased = run_zoochat(server, "privacy", "erase", COOKIE, "--yes")
 
     assert erased.stdout.startswith("Erased 20 sessions, 20 turns, 40 messages"), erased.stderr
-    left = files_of(server.folder)
+    left = read_files(server.folder)
     for secret in (SECRET, COOKIE, *turn_ids):
         assert secret.encode() not in left
     assert [httpx.get(f"{server.url}/convo_turn/{turn_id}").status_code for turn_id in turn_ids] == [404] * 20
@@ -58,16 +58,16 @@ def test_nothing_is_left_of_somebody_who_is_erased(start_server: StartsServer) -
 def test_a_reader_of_somebody_who_is_erased_hears_how_it_ended(start_server: StartsServer) -> None:
     """The server that speaks is told nothing; it finds out when it renews the turn's lease."""
     server = start_server(OFFLINE_WORDS_PER_S=2, LEASE=1)
-    reading = Reading(server)
-    (session_id,) = sessions_in(server)
+    reading = BackgroundReader(server)
+    (session_id,) = list_sessions(server)
 
-    assert zoochat(server, "privacy", "erase", "--session", session_id, "--yes").returncode == 0
+    assert run_zoochat(server, "privacy", "erase", "--session", session_id, "--yes").returncode == 0
 
-    last = events_of(reading.to_end())[-1]
+    last = parse_events(reading.read_to_end())[-1]
     assert (last.event, last.data["error"]["code"]) == ("error", "session_deleted")
 
 
-def sessions_in(server: ServerProcess) -> list[str]:
+def list_sessions(server: ServerProcess) -> list[str]:
     """What an operator sees who looks into the database."""
     query = "import sqlite3, sys; print(*(row[0] for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2])))"
     command = [sys.executable, "-c", query, str(server.folder / "zoo.sqlite3"), "SELECT session_id FROM sessions"]

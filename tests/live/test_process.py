@@ -30,7 +30,7 @@ def wait_until(claim: Callable[[], bool], within_s: float) -> float:
     return time.monotonic() - began_s
 
 
-def readers(server: ServerProcess) -> int:
+def count_readers(server: ServerProcess) -> int:
     count: int = httpx.get(f"{server.url}/system_health").json()["turns"]["readers"]
     return count
 
@@ -45,8 +45,8 @@ def test_a_client_that_leaves_is_noticed_within_a_second(start_server: StartsSer
         turn_id = answer.headers["x-streaming-session-id"]
         pieces = answer.iter_bytes()
         next(pieces)
-        assert readers(server) == 1
-    wait_until(lambda: readers(server) == 0, within_s=1)
+        assert count_readers(server) == 1
+    wait_until(lambda: count_readers(server) == 0, within_s=1)
 
     state = httpx.get(f"{server.url}/convo_turn/{turn_id}").json()
     assert state["status"] == "running"

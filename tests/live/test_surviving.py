@@ -18,12 +18,12 @@ from tests.faults.scripts import Script
 from tests.live.conftest import StartsServer
 from tests.live.processes import ServerProcess
 from tests.live.test_process import wait_until
-from tests.streams import Event, check_stream, events_of
+from tests.streams import SseEvent, check_stream, parse_events
 
 LONG = {"message": "Tell me a story about yourself", "animalId": "lion_001"}
 
 
-def begin_reading(server: ServerProcess, body: dict[str, str]) -> tuple[str, str, int]:
+def read_two_pieces(server: ServerProcess, body: dict[str, str]) -> tuple[str, str, int]:
     """Read the first pieces of a turn and leave: the turn's id, the session's, and the last number seen."""
     with (
         httpx.Client(timeout=30) as client,
@@ -34,11 +34,11 @@ def begin_reading(server: ServerProcess, body: dict[str, str]) -> tuple[str, str
             raw += piece
             if raw.count(b"event: chunk") >= 2:
                 break
-    events = events_of(raw, is_whole=False)
+    events = parse_events(raw, is_whole=False)
     return events[0].data["turnId"], events[0].data["sessionId"], events[-1].seq
 
 
-class Reading:
+class BackgroundReader:
     """A reader in a thread of its own, that has heard the first piece of its turn."""
 
     def __init__(self, server: ServerProcess) -> None:
@@ -55,19 +55,19 @@ class Reading:
                 self._raw.append(piece)
                 self._has_begun.set()
 
-    def to_end(self) -> bytes:
+    def read_to_end(self) -> bytes:
         self._thread.join(30)
         return b"".join(self._raw)
 
 
-def resume(server: ServerProcess, turn_id: str, seq: int) -> list[Event]:
+def resume(server: ServerProcess, turn_id: str, seq: int) -> list[SseEvent]:
     answer = httpx.get(
         f"{server.url}/convo_turn/{turn_id}/stream", headers={"Last-Event-ID": f"{turn_id}-{seq}"}, timeout=30
     )
     return check_stream("/convo_turn/{turnId}/stream", answer.content, method="get", is_resumed=True)
 
 
-def state_of(server: ServerProcess, turn_id: str) -> dict[str, object]:
+def get_turn(server: ServerProcess, turn_id: str) -> dict[str, object]:
     state: dict[str, object] = httpx.get(f"{server.url}/convo_turn/{turn_id}").json()
     return state
 
@@ -75,33 +75,33 @@ def state_of(server: ServerProcess, turn_id: str) -> dict[str, object]:
 def test_a_visitor_who_was_cut_off_hears_the_rest(start_server: StartsServer) -> None:
     """Every event exactly once, over both connections, to the same whole reply."""
     server = start_server(OFFLINE_WORDS_PER_S=20)
-    turn_id, _, seen = begin_reading(server, LONG)
+    turn_id, _, seen = read_two_pieces(server, LONG)
 
     rest = resume(server, turn_id, seen)
 
     assert [event.seq for event in rest if event.id] == list(range(seen + 1, seen + 1 + len(rest)))
     assert rest[-1].event == "complete"
-    assert state_of(server, turn_id)["reply"] == rest[-1].data["fullResponse"]
+    assert get_turn(server, turn_id)["reply"] == rest[-1].data["fullResponse"]
 
 
 def test_a_turn_that_nobody_comes_back_to_is_stopped_after_the_grace(start_server: StartsServer) -> None:
     """What was said is kept, and the log says why it ended."""
     server = start_server(OFFLINE_WORDS_PER_S=2, ORPHAN_GRACE=0.3)
-    turn_id, _, _ = begin_reading(server, LONG)
+    turn_id, _, _ = read_two_pieces(server, LONG)
 
     # Polling the turn itself would be reading it.
     wait_until(lambda: httpx.get(f"{server.url}/health").json()["active_jobs"] == 0, within_s=5)
 
-    assert state_of(server, turn_id)["status"] == "stopped"
+    assert get_turn(server, turn_id)["status"] == "stopped"
     assert "Stream cancelled by client" in server.log
 
 
 def test_on_disconnect_cancel_stops_at_once(start_server: StartsServer) -> None:
     """For clients that mean it when they leave."""
     server = start_server(OFFLINE_WORDS_PER_S=2)
-    turn_id, _, _ = begin_reading(server, {**LONG, "onDisconnect": "cancel"})
+    turn_id, _, _ = read_two_pieces(server, {**LONG, "onDisconnect": "cancel"})
 
-    wait_until(lambda: state_of(server, turn_id)["status"] == "stopped", within_s=1)
+    wait_until(lambda: get_turn(server, turn_id)["status"] == "stopped", within_s=1)
 
 
 def test_a_client_that_aborts_a_json_request_is_noticed_too(tmp_path: Path) -> None:
@@ -120,11 +120,11 @@ def test_a_client_that_aborts_a_json_request_is_noticed_too(tmp_path: Path) -> N
 def test_a_signal_lets_running_turns_finish(start_server: StartsServer) -> None:
     """Not ready at once, nothing new is taken, the reader hears the end of its turn, exit code 0."""
     server = start_server(OFFLINE_WORDS_PER_S=12, DRAIN_TIMEOUT=20)
-    reading = Reading(server)
+    reading = BackgroundReader(server)
     server.process.send_signal(signal.SIGTERM)
     wait_until(lambda: httpx.get(f"{server.url}/ready").status_code == 503, within_s=2)
     refused = httpx.post(f"{server.url}/convo_turn", json=LONG)
-    raw = reading.to_end()
+    raw = reading.read_to_end()
 
     assert (refused.status_code, refused.json()["code"]) == (503, "draining")
     assert int(refused.headers["retry-after"]) > 0
@@ -135,11 +135,11 @@ def test_a_signal_lets_running_turns_finish(start_server: StartsServer) -> None:
 def test_turns_that_do_not_finish_in_time_are_told_and_closed_whole(start_server: StartsServer) -> None:
     """Come back: a shorter retry, a comment, and the turn's end as interrupted; within the grace and a second."""
     server = start_server(OFFLINE_WORDS_PER_S=0.5, DRAIN_TIMEOUT=0.5)
-    reading = Reading(server)
+    reading = BackgroundReader(server)
     began_s = time.monotonic()
     assert server.stop() == 0
     took_s = time.monotonic() - began_s
-    text = reading.to_end()
+    text = reading.read_to_end()
 
     assert b": the server restarts; come back in a moment\n\nretry: 1000\n" in text
     last = check_stream("/convo_turn_stream", text)[-1]

@@ -11,12 +11,12 @@ import httpx
 import pytest
 
 from openapi_server.clock import SystemClock
-from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup, FinishReason
-from openapi_server.protocols import Composed, Spoken
-from openapi_server.providers.circuit_breaker import Breaker
-from openapi_server.providers.failures import Cause, MindFailed
+from openapi_server.protocols import ReplyEnd, WholeReply
+from openapi_server.providers.circuit_breaker import CircuitBreaker
+from openapi_server.providers.failures import Cause, ProviderError
 from openapi_server.providers.fallback import Patience, ResilientProvider
 from openapi_server.providers.openai import OpenAIProvider
 from openapi_server.providers.options import Speech
@@ -26,7 +26,7 @@ from tests.live_model.conftest import Peer
 from tests.live_model.peer import WINDOW_TOKENS
 from tests.report import Report
 from tests.test_prompting import MARKS
-from tests.upstreams import a_prompt
+from tests.upstreams import make_prompt
 
 # Two slow cores read a prompt in a second, or in twenty when others want them, too.
 PATIENCE_S = 90
@@ -56,10 +56,10 @@ async def tokenizer(peer: Peer) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def spoken_by(provider: OpenAIProvider, prompt: Prompt) -> tuple[list[str], Spoken]:
-    pieces = [piece async for piece in provider.speak(prompt)]
+async def spoken_by(provider: OpenAIProvider, prompt: Prompt) -> tuple[list[str], ReplyEnd]:
+    pieces = [piece async for piece in provider.stream_reply(prompt)]
     last = pieces.pop()
-    assert isinstance(last, Spoken)
+    assert isinstance(last, ReplyEnd)
     return [piece for piece in pieces if isinstance(piece, str)], last
 
 
@@ -73,7 +73,7 @@ async def tokens_of(tokenizer: httpx.AsyncClient, text: str) -> list[int]:
 async def test_it_speaks_token_by_token_and_counts_them(provider: OpenAIProvider, report: Report) -> None:
     """The end, for its length, and the usage are told after the text."""
     began_s = time.monotonic()
-    pieces, last = await spoken_by(provider, a_prompt(history=(Exchange("Hello!", "Roar!"),)))
+    pieces, last = await spoken_by(provider, make_prompt(history=(Exchange("Hello!", "Roar!"),)))
 
     assert "".join(pieces).strip()
     assert last.usage.prompt_tokens > 100
@@ -89,7 +89,7 @@ async def test_a_reply_that_gets_too_long_ends_for_its_length(peer: Peer) -> Non
     """Two tokens are no reply."""
     provider = provider_at(peer, max_tokens=2)
     async with asyncio.timeout(PATIENCE_S):
-        _, last = await spoken_by(provider, a_prompt())
+        _, last = await spoken_by(provider, make_prompt())
         await provider.close()
 
     assert last.finish_reason is FinishReason.LENGTH
@@ -101,7 +101,7 @@ async def test_who_leaves_stops_the_server(peer: Peer) -> None:
     provider = provider_at(peer, max_tokens=1_500)
     cancelled = peer.cancelled
     async with asyncio.timeout(PATIENCE_S):
-        async with aclosing(provider.speak(a_prompt("Count from one to a thousand, please!"))) as speech:
+        async with aclosing(provider.stream_reply(make_prompt("Count from one to a thousand, please!"))) as speech:
             await anext(speech)
         while peer.cancelled == cancelled:  # noqa: ASYNC110  # it tells nobody but its log
             await asyncio.sleep(0.01)
@@ -110,8 +110,8 @@ async def test_who_leaves_stops_the_server(peer: Peer) -> None:
 
 async def test_a_prompt_that_is_too_long_is_refused(provider: OpenAIProvider) -> None:
     """With status 400: this prompt's fault, so nobody tries it again."""
-    with pytest.raises(MindFailed) as failure:
-        await spoken_by(provider, a_prompt("roar " * WINDOW_TOKENS))
+    with pytest.raises(ProviderError) as failure:
+        await spoken_by(provider, make_prompt("roar " * WINDOW_TOKENS))
 
     assert failure.value.cause is Cause.REQUEST
 
@@ -119,19 +119,19 @@ async def test_a_prompt_that_is_too_long_is_refused(provider: OpenAIProvider) ->
 async def test_then_the_fallback_speaks_and_the_next_visitor_hears_the_model(provider: OpenAIProvider) -> None:
     """One long message does not silence it for all."""
     clock = SystemClock()
-    breaker, patience = Breaker(clock, failures=1, pause_s=60), Patience(PATIENCE_S, retries=0)
+    breaker, patience = CircuitBreaker(clock, failure_threshold=1, pause_s=60), Patience(PATIENCE_S, retries=0)
     resilient = ResilientProvider(provider, Says("By heart."), breaker, patience, clock)
 
-    pieces = [piece async for piece in resilient.speak(a_prompt("roar " * WINDOW_TOKENS))]
-    assert pieces[0] == Composed("By heart.")
+    pieces = [piece async for piece in resilient.stream_reply(make_prompt("roar " * WINDOW_TOKENS))]
+    assert pieces[0] == WholeReply("By heart.")
     assert resilient.model == "smollm2"
-    async with aclosing(resilient.speak(a_prompt())) as speech:
+    async with aclosing(resilient.stream_reply(make_prompt())) as speech:
         assert isinstance(await anext(speech), str)
 
 
 async def test_more_turns_than_it_runs_at_once_all_end(provider: OpenAIProvider) -> None:
     """Each with a reply of its own."""
-    replies = await asyncio.gather(*(spoken_by(provider, a_prompt(f"Say {word}!")) for word in ("a", "b", "c")))
+    replies = await asyncio.gather(*(spoken_by(provider, make_prompt(f"Say {word}!")) for word in ("a", "b", "c")))
 
     assert all("".join(pieces).strip() for pieces, _ in replies)
     assert {last.usage.completion_tokens for _, last in replies} <= set(range(1, 25))
@@ -147,10 +147,11 @@ async def test_a_visitor_cannot_write_the_servers_marks(tokenizer: httpx.AsyncCl
 
 async def test_tokens_are_estimated_with_room_to_spare(tokenizer: httpx.AsyncClient, report: Report) -> None:
     """For the prompts of all animals: never too few, and not twice too many."""
-    library = AnimalLibrary.load()
+    library = KnowledgeService.load()
     try:
         texts = [
-            system_prompt(Prompt(animal, AgeGroup.HIGH, "", facts=animal.facts[:4])) for animal in library.animals()
+            system_prompt(Prompt(animal, AgeGroup.HIGH, "", facts=animal.facts[:4]))
+            for animal in library.list_animals()
         ]
     finally:
         library.close()

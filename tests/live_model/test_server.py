@@ -13,7 +13,7 @@ import pytest
 from tests.live.processes import ServerProcess
 from tests.live_model.conftest import Peer
 from tests.report import Report
-from tests.streams import Event, check_stream, events_of
+from tests.streams import SseEvent, check_stream, parse_events
 
 # Two slow cores read a prompt in two seconds, or in twenty when others want them, too.
 PATIENCE_S = 120
@@ -103,7 +103,7 @@ class Reading:
         while mark not in self.raw:
             self.raw += await anext(self.pieces)
 
-    async def to_end(self) -> list[Event]:
+    async def to_end(self) -> list[SseEvent]:
         async for piece in self.pieces:
             self.raw += piece
         return check_stream(STREAM, self.raw)
@@ -116,12 +116,12 @@ async def asking(client: httpx.AsyncClient, body: Mapping[str, object], path: st
         yield Reading(answer, answer.aiter_raw())
 
 
-async def heard(client: httpx.AsyncClient, body: Mapping[str, object]) -> list[Event]:
+async def heard(client: httpx.AsyncClient, body: Mapping[str, object]) -> list[SseEvent]:
     async with asking(client, body) as reading:
         return await reading.to_end()
 
 
-def text_of(events: list[Event]) -> str:
+def text_of(events: list[SseEvent]) -> str:
     return "".join(event.data["content"] for event in events if event.event == "chunk")
 
 
@@ -195,7 +195,7 @@ async def test_who_leaves_the_token_stream_ends_its_generation(visitor: httpx.As
     async with asking(visitor, ENDLESS | {"session_id": "a-reader-that-leaves"}, "/chat") as reading:
         await reading.to(b'"type":"token"')
 
-    events_of(reading.raw, is_whole=False)
+    parse_events(reading.raw, is_whole=False)
     await until(lambda: peer.cancelled > cancelled and len(peer.finished) > finished)
     assert peer.finished[-1] < PROMPT_TOKENS + MANY_TOKENS
 

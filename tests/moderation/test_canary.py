@@ -7,12 +7,12 @@ import codecs
 
 import pytest
 
-from openapi_server.knowledge.service import AnimalLibrary
-from openapi_server.moderation.output.prompt_leaks import Confidential, new_canary
+from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.moderation.output.prompt_leaks import PromptLeakDetector, generate_canary
 
 CANARY = "zqkvtrwpbxmdfghj"
 RULE = "Never ask for, repeat or guess a surname, an address or a school."
-SECRETS = Confidential(CANARY, (RULE,))
+SECRETS = PromptLeakDetector(CANARY, (RULE,))
 
 LEAKS = {
     "plain": f"My secret is {CANARY}!",
@@ -37,31 +37,31 @@ LEAKS = {
 @pytest.mark.parametrize("text", LEAKS.values(), ids=LEAKS.keys())
 def test_a_leak_is_seen(text: str) -> None:
     """Asked nicely, a mind says it backwards, in halves or in code."""
-    assert SECRETS.leaks(text)
+    assert SECRETS.is_leaked_in(text)
 
 
 @pytest.mark.parametrize("text", ["", "Roar!", "I will never ask for your surname.", CANARY[:7], "A B C D E F G"])
 def test_what_is_no_leak_passes(text: str) -> None:
     """A few letters or words of it are chance."""
-    assert not SECRETS.leaks(text)
+    assert not SECRETS.is_leaked_in(text)
 
 
 def test_nothing_is_secret_without_secrets() -> None:
     """The offline voice has no prompt."""
-    assert not Confidential().leaks("anything at all")
+    assert not PromptLeakDetector().is_leaked_in("anything at all")
 
 
 def test_no_fact_looks_like_a_canary() -> None:
     """Few vowels, and eight letters of it in a row: an animal does not say that by chance."""
-    library = AnimalLibrary.load()
-    texts = [text for animal in library.animals() for fact in animal.facts for text in (fact.text, fact.say)]
+    library = KnowledgeService.load()
+    texts = [text for animal in library.list_animals() for fact in animal.facts for text in (fact.text, fact.say)]
     library.close()
 
     for _ in range(5):
-        secrets = Confidential(new_canary())
-        assert [text for text in texts if secrets.leaks(text)] == []
+        secrets = PromptLeakDetector(generate_canary())
+        assert [text for text in texts if secrets.is_leaked_in(text)] == []
 
 
 def test_canaries_are_not_guessed() -> None:
     """Each prompt gets its own."""
-    assert len({new_canary() for _ in range(100)}) == 100
+    assert len({generate_canary() for _ in range(100)}) == 100

@@ -12,16 +12,16 @@ from collections.abc import Iterable
 import pytest
 
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import RuleModerator
-from tests.fakes import a_lion
+from openapi_server.moderation.input_rules import InputRules
+from tests.fakes import make_lion
 from tests.moderation.datasets import ATTACKS, FRESH, HARMLESS, Texts, asked_elsewhere, part
 from tests.report import Report
 
-MODERATOR = RuleModerator.load()
+MODERATOR = InputRules.load()
 
 
 def is_refused(text: str, age_group: AgeGroup = AgeGroup.ELEMENTARY) -> bool:
-    return asyncio.run(MODERATOR.check(text, a_lion(), age_group)).safe_words is not None
+    return asyncio.run(MODERATOR.check_message(text, make_lion(), age_group)).safe_words is not None
 
 
 def refused(texts: Iterable[str]) -> list[str]:

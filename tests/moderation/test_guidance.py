@@ -6,14 +6,14 @@ import asyncio
 
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import RuleModerator
-from tests.fakes import a_lion
+from openapi_server.moderation.input_rules import InputRules
+from tests.fakes import make_lion
 
-MODERATOR = RuleModerator.load()
+MODERATOR = InputRules.load()
 
 
 def told(message: str = "", age_group: AgeGroup = AgeGroup.ELEMENTARY, animal: Animal | None = None) -> str:
-    return "\n".join(asyncio.run(MODERATOR.guidance(animal or a_lion(), age_group, message)))
+    return "\n".join(asyncio.run(MODERATOR.list_guidance(animal or make_lion(), age_group, message)))
 
 
 def test_every_mind_is_told_the_orders_first() -> None:
@@ -45,7 +45,7 @@ def test_some_guidance_waits_for_its_subject() -> None:
 
 def test_some_guidance_is_for_some_animals() -> None:
     """Nobody asks to stroke the octopus, and nobody should knock on its glass."""
-    octopus = a_lion("octopus_001", "Opal")
+    octopus = make_lion("octopus_001", "Opal")
 
     assert "own side of the fence" in told("May I stroke you?")
     assert "own side of the fence" not in told("May I stroke you?", animal=octopus)

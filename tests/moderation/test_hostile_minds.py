@@ -10,17 +10,17 @@ import pytest
 
 from openapi_server.models.animal import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.normalize.padding import without_padding
-from openapi_server.moderation.output.output_buffer import Bounds, HoldBack
-from openapi_server.moderation.output_rules import ReplyRules
-from tests.fakes import a_lion
+from openapi_server.moderation.normalize.padding import remove_padding
+from openapi_server.moderation.output.output_buffer import BufferLimits, OutputBuffer
+from openapi_server.moderation.output_rules import OutputRules
+from tests.fakes import make_lion
 from tests.moderation.test_hold_back import LONG, sent
 from tests.report import Report
 
-RULES = ReplyRules.load()
+RULES = OutputRules.load()
 CANARY = "zqkvtrwpbxmdfghj"
-CHECK = RULES.checking(Prompt(a_lion(), AgeGroup.ELEMENTARY, "Hello!", canary=CANARY))
-TIGHT = Bounds(max_chars=120, max_wait_ms=100, margin_chars=50)
+CHECK = RULES.build_check(Prompt(make_lion(), AgeGroup.ELEMENTARY, "Hello!", canary=CANARY))
+TIGHT = BufferLimits(max_chars=120, max_wait_ms=100, margin_chars=50)
 
 PADDINGS = [" " * 70, " " * 500, "\n" * 90, "\u200b" * 450 + " ", " \u2800" * 60, "\t \n" * 200, "&nbsp;" * 120]
 PHRASES = {
@@ -61,12 +61,12 @@ CUTS: list[Callable[[str], Sequence[str]]] = [
 
 
 @pytest.mark.parametrize("phrase", PHRASES.values(), ids=PHRASES)
-@pytest.mark.parametrize("bounds", [Bounds(), TIGHT], ids=["usual", "tight"])
-def test_what_the_rules_find_in_the_whole_text_never_leaves_whole(phrase: str, bounds: Bounds) -> None:
+@pytest.mark.parametrize("bounds", [BufferLimits(), TIGHT], ids=["usual", "tight"])
+def test_what_the_rules_find_in_the_whole_text_never_leaves_whole(phrase: str, bounds: BufferLimits) -> None:
     """At any pace, in any pieces, behind any text: what has left is text that the rules would let pass."""
     assert CHECK(phrase) is not None, "the rules know it"
     for before, cut, step_ms in product(BEFORE, CUTS, (0, 400)):
-        out, category = sent(HoldBack(CHECK, bounds), cut(before + phrase), step_ms=step_ms)
+        out, category = sent(OutputBuffer(CHECK, bounds), cut(before + phrase), step_ms=step_ms)
         assert category is not None, (before[:20], step_ms)
         assert CHECK(out) is None, (before[:20], step_ms, out)
 
@@ -75,7 +75,7 @@ def test_what_the_rules_find_in_the_whole_text_never_leaves_whole(phrase: str, b
 def test_the_gate_stands_after_ten_thousand_characters_without_a_stop(name: str) -> None:
     """Letter by letter, and no sentence ends."""
     before = LONG * 100
-    out, category = sent(HoldBack(CHECK), before + PHRASES[name])
+    out, category = sent(OutputBuffer(CHECK), before + PHRASES[name])
 
     assert category is not None
     assert out.startswith(before[:-400])
@@ -84,12 +84,12 @@ def test_the_gate_stands_after_ten_thousand_characters_without_a_stop(name: str)
 
 def test_padding_is_taken_out_of_what_is_remembered_only(report: Report) -> None:
     """The gate's memory is short, so a phrase that is stretched has to fit into it; what is sent stays as it was."""
-    longest = max(len(without_padding(phrase)) for phrase in PHRASES.values())
+    longest = max(len(remove_padding(phrase)) for phrase in PHRASES.values())
     report(f"held back: {len(PHRASES)} hostile texts, the longest {longest} characters without its padding")
 
-    assert longest < Bounds().look_back_chars
+    assert longest < BufferLimits().look_back_chars
     harmless = "Roar!" + " " * 700 + "I sleep" + "." * 300 + " \u0301\u0301\u0301\u0301 😀😀😀😀😀😀"
-    assert sent(HoldBack(CHECK), list(harmless), step_ms=200) == (harmless, None)
+    assert sent(OutputBuffer(CHECK), list(harmless), step_ms=200) == (harmless, None)
 
 
 @pytest.mark.parametrize("placeholder", ["[address]", "[phone number]", "[e-mail address]", "[school]", "[surname]"])
@@ -97,4 +97,4 @@ def test_a_reply_may_repeat_what_a_mask_left(placeholder: str) -> None:
     """A mind that was told "I live at [address]" says so; nothing personal is in it."""
     text = f"You told me {placeholder}, and I forget it at once. "
 
-    assert sent(HoldBack(CHECK), list(text)) == (text, None)
+    assert sent(OutputBuffer(CHECK), list(text)) == (text, None)

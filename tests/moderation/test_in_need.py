@@ -7,13 +7,13 @@ import asyncio
 import pytest
 
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import RuleModerator
+from openapi_server.moderation.input_rules import InputRules
 from openapi_server.protocols import Verdict
-from tests.fakes import a_lion
+from tests.fakes import make_lion
 from tests.report import Report
 
-MODERATOR = RuleModerator.load()
-LEO = a_lion()
+MODERATOR = InputRules.load()
+LEO = make_lion()
 
 NEED: dict[str, list[str]] = {
     "distress": [
@@ -112,7 +112,7 @@ CALLS = [(category, message) for category, messages in NEED.items() for message 
 
 
 def check(message: str, age_group: AgeGroup = AgeGroup.ELEMENTARY) -> Verdict:
-    return asyncio.run(MODERATOR.check(message, LEO, age_group))
+    return asyncio.run(MODERATOR.check_message(message, LEO, age_group))
 
 
 @pytest.mark.parametrize(("category", "message"), CALLS)

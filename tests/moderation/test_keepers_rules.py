@@ -14,19 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openapi_server.models.animal import Prompt
-from openapi_server.models.rule import MOST_RULES, KeptRule
+from openapi_server.models.rule import MAX_RULES, VersionedRule
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.admin.rule_set import WIDEST_IN_REPLY, RuleSet, packaged_rules, read_kept, ruled
-from openapi_server.moderation.output.output_buffer import Bounds, HoldBack
+from openapi_server.moderation.admin.rule_set import (
+    MAX_REPLY_MATCH_CHARS,
+    RuleSet,
+    load_packaged_rules,
+    merge_rules,
+    parse_keepers_rule,
+)
+from openapi_server.moderation.output.output_buffer import BufferLimits, OutputBuffer
 from openapi_server.moderation.rules.fields import RuleFileError
-from openapi_server.moderation.rules.match_width import widest
+from openapi_server.moderation.rules.match_width import measure_match_width
 from tests.examples import NOON
-from tests.fakes import a_lion
+from tests.fakes import make_lion
 from tests.moderation.datasets import ATTACKS, HARMLESS
 from tests.moderation.test_hold_back import LONG, SMALL, cut, sent, splits
 from tests.report import Report
 
-PACKAGED = packaged_rules()
+PACKAGED = load_packaged_rules()
 PARTY: dict[str, Any] = {
     "name": "party",
     "strength": "NEVER",
@@ -38,13 +44,13 @@ WITHHELD: dict[str, Any] = {"name": "party", "strength": "NEVER", "category": "e
 
 
 def rules_with(*documents: dict[str, Any]) -> RuleSet:
-    return ruled(PACKAGED, [KeptRule(each["name"], 1, each, "keeper1", NOON) for each in documents])
+    return merge_rules(PACKAGED, [VersionedRule(each["name"], 1, each, "keeper1", NOON) for each in documents])
 
 
 def found(text: str, **members: Any) -> bool:
     """Whether a keepers' rule for messages finds something."""
-    prompt = Prompt(a_lion(), AgeGroup.ELEMENTARY, "")
-    return "party" in rules_with({**PARTY, **members}).matching(text, prompt, is_reply=False)
+    prompt = Prompt(make_lion(), AgeGroup.ELEMENTARY, "")
+    return "party" in rules_with({**PARTY, **members}).find_matching_rules(text, prompt, is_reply=False)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,7 @@ known = st.text(st.characters(exclude_categories=["Cn", "Cs"]), max_size=12)
 @given(known, st.sampled_from(["roar", "löwe", "ein wort", "c++"]), known)
 def test_borders_are_those_of_the_package(before: str, word: str, after: str) -> None:
     """RE2 has no look-around; what it takes for a border is what the packaged rules take for one."""
-    pattern = read_kept({**PARTY, "keywords": [word]}, PACKAGED).pattern
+    pattern = parse_keepers_rule({**PARTY, "keywords": [word]}, PACKAGED).pattern
     assert pattern is not None
     text = (before + word + after).casefold()
 
@@ -129,7 +135,7 @@ WRONG = [
 def test_what_only_a_file_can_get_wrong_is_named_too(members: dict[str, Any], field: str) -> None:
     """The API's own schema lets none of these come so far; YAML does."""
     with pytest.raises(RuleFileError) as error:
-        read_kept({**PARTY, "keywords": ["party"], **members}, PACKAGED)
+        parse_keepers_rule({**PARTY, "keywords": ["party"], **members}, PACKAGED)
 
     assert error.value.field == field
 
@@ -158,15 +164,15 @@ own_rules = st.fixed_dictionaries(
 
 async def verdicts(rules: RuleSet, text: str) -> tuple[object, object, object]:
     """Which packaged rule stops the message, and what is told the mind; and what is withheld of it as a reply."""
-    prompt = Prompt(a_lion(), AgeGroup.ELEMENTARY, "")
-    names = [name for name in rules.matching(text, prompt, is_reply=False) if name in PACKAGED.rules]
-    replies = [name for name in rules.matching(text, prompt, is_reply=True) if name in PACKAGED.rules]
-    told = await rules.moderator.guidance(a_lion(), AgeGroup.ELEMENTARY, text)
+    prompt = Prompt(make_lion(), AgeGroup.ELEMENTARY, "")
+    names = [name for name in rules.find_matching_rules(text, prompt, is_reply=False) if name in PACKAGED.rules]
+    replies = [name for name in rules.find_matching_rules(text, prompt, is_reply=True) if name in PACKAGED.rules]
+    told = await rules.input_rules.list_guidance(make_lion(), AgeGroup.ELEMENTARY, text)
     return names, told, replies
 
 
 async def outcome(rules: RuleSet, text: str) -> object:
-    return await rules.moderator.check(text, a_lion(), AgeGroup.ELEMENTARY)
+    return await rules.input_rules.check_message(text, make_lion(), AgeGroup.ELEMENTARY)
 
 
 @given(st.lists(own_rules, min_size=1, max_size=3, unique_by=lambda rule: rule["name"]), st.sampled_from(TEXTS))
@@ -198,7 +204,7 @@ EVIL = [
 @pytest.mark.parametrize("pattern", EVIL)
 def test_no_pattern_takes_long(pattern: str, report: Report) -> None:
     """Twice the text is twice the time, and 4,000 characters take an evil rule some milliseconds."""
-    compiled = read_kept({**PARTY, "patterns": [pattern]}, PACKAGED).pattern
+    compiled = parse_keepers_rule({**PARTY, "patterns": [pattern]}, PACKAGED).pattern
     assert compiled is not None
     hard = "".join(random.Random(1).choices("ab", k=4_000)) + "!"  # noqa: S311 - a text, not a secret
     worst_ms = max(_search_ms(compiled, text) for text in ("a" * 4_000 + "!", hard, "ab " * 1_333, "ä" * 4_000))
@@ -218,23 +224,23 @@ def test_as_many_rules_as_there_may_be_are_quick(report: Report) -> None:
     words = [f"{letter}{number}word" for number in range(10) for letter in "abcde"]
     documents = [
         {**PARTY, "name": f"rule-{number}", "keywords": words, "patterns": [rf"(my|your) \pL{{2,9}}{number}"]}
-        for number in range(MOST_RULES)
+        for number in range(MAX_RULES)
     ]
     plain, rules = rules_with(), rules_with(*documents)
     question = "How long do you sleep in the afternoon, and who watches over your cubs then?"
     extra_ms = _check_ms(rules, question) - _check_ms(plain, question)
-    report(f"{MOST_RULES} rules of keepers with {len(words)} keywords each: {extra_ms:.2f} ms a message")
+    report(f"{MAX_RULES} rules of keepers with {len(words)} keywords each: {extra_ms:.2f} ms a message")
 
     assert extra_ms < 50
 
 
 def _check_ms(rules: RuleSet, text: str) -> float:
     """The quickest of some: what it takes, not what the machine does meanwhile."""
-    prompt = Prompt(a_lion(), AgeGroup.ELEMENTARY, "")
+    prompt = Prompt(make_lion(), AgeGroup.ELEMENTARY, "")
     taken_ms = []
     for _ in range(5):
         started_s = time.perf_counter()
-        rules.matching(text, prompt, is_reply=False)
+        rules.find_matching_rules(text, prompt, is_reply=False)
         taken_ms.append((time.perf_counter() - started_s) * 1_000)
     return min(taken_ms)
 
@@ -258,7 +264,7 @@ def _check_ms(rules: RuleSet, text: str) -> float:
 )
 def test_how_wide_a_match_can_be(expression: str, width: float) -> None:
     """In characters, at most."""
-    assert widest(expression) == width
+    assert measure_match_width(expression) == width
 
 
 atoms = st.sampled_from(["a", "b", ".", r"\pL", "[ab]", "[^a]", r"\.", "^", "$", r"\b", r"\Qab\E", "(?i)", r"\x{61}"])
@@ -282,7 +288,7 @@ def test_no_match_is_wider_than_its_expression(expression: str, text: str) -> No
     except re2.error:
         return
     for match in compiled.finditer(text):
-        assert match.end() - match.start() <= widest(expression)
+        assert match.end() - match.start() <= measure_match_width(expression)
 
 
 FOR_REPLIES = rules_with(
@@ -304,7 +310,7 @@ UNSAFE = [
 
 
 def check(text: str) -> str | None:
-    return FOR_REPLIES.replies.checking(Prompt(a_lion(), AgeGroup.ELEMENTARY, ""))(text)
+    return FOR_REPLIES.output_rules.build_check(Prompt(make_lion(), AgeGroup.ELEMENTARY, ""))(text)
 
 
 @given(
@@ -317,8 +323,8 @@ def check(text: str) -> str | None:
 def test_no_unsafe_character_leaves(parts: Sequence[str], unsafe: str, places: list[int], step_ms: float) -> None:
     """What keepers withhold is held back like what the package withholds: any splitting, any pace, any place."""
     before = "".join(parts)
-    bounds = Bounds(max_chars=100, max_wait_ms=100)
-    out, category = sent(HoldBack(check, bounds), cut(f"{before}{unsafe}. Bye.", places), step_ms=step_ms)
+    bounds = BufferLimits(max_chars=100, max_wait_ms=100)
+    out, category = sent(OutputBuffer(check, bounds), cut(f"{before}{unsafe}. Bye.", places), step_ms=step_ms)
 
     assert category == "events"
     assert before.startswith(out)
@@ -330,11 +336,11 @@ def test_a_rule_for_replies_ends_with_the_sentence(places: list[int], end: str) 
     """The first sentence leaves before the second has come; so what stands in two of them is no match, ever."""
     rules = rules_with({**WITHHELD, "patterns": [r"secret\PL{1,5}dragon"]})
     text = f"It is secret{end}Dragon, come! "
-    gate = HoldBack(rules.replies.checking(Prompt(a_lion(), AgeGroup.ADULT, "")), SMALL)
+    gate = OutputBuffer(rules.output_rules.build_check(Prompt(make_lion(), AgeGroup.ADULT, "")), SMALL)
 
     assert sent(gate, cut(text, places)) == (text, None)
 
 
 def test_a_match_fits_into_the_margin() -> None:
     """With the borders of words around it."""
-    assert max(map(len, UNSAFE)) <= WIDEST_IN_REPLY == Bounds().margin_chars - 4
+    assert max(map(len, UNSAFE)) <= MAX_REPLY_MATCH_CHARS == BufferLimits().margin_chars - 4

@@ -12,21 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.models.turn import AgeGroup, Moderation
-from openapi_server.moderation.input_rules import RULES_FILE, RuleModerator
+from openapi_server.moderation.input_rules import RULES_FILE, InputRules
 from openapi_server.moderation.rules.files import read_rules
 from openapi_server.moderation.rules.rules import Action
 from openapi_server.protocols import Verdict
 from tests.examples import DELICATE_TEXTS
-from tests.fakes import a_lion
+from tests.fakes import make_lion
 
-MODERATOR = RuleModerator.load()
-LEO = a_lion()
+MODERATOR = InputRules.load()
+LEO = make_lion()
 QUESTIONS = Path(__file__).parents[1] / "knowledge" / "questions.yaml"
-CATEGORIES = {rule.category for rule in read_rules(RULES_FILE).of(Action.WORDS, Action.FLAG)}
+CATEGORIES = {rule.category for rule in read_rules(RULES_FILE).select_rules(Action.WORDS, Action.FLAG)}
 
 
-def check(message: str, moderator: RuleModerator = MODERATOR) -> Verdict:
-    return asyncio.run(moderator.check(message, LEO, AgeGroup.ELEMENTARY))
+def check(message: str, moderator: InputRules = MODERATOR) -> Verdict:
+    return asyncio.run(moderator.check_message(message, LEO, AgeGroup.ELEMENTARY))
 
 
 HARMFUL: dict[str, list[str]] = {
@@ -483,10 +483,10 @@ rules:
 
 
 @pytest.fixture
-def two_rules(tmp_path: Path) -> RuleModerator:
+def two_rules(tmp_path: Path) -> InputRules:
     path = tmp_path / "rules.yaml"
     path.write_text(RULES, encoding="utf-8")
-    return RuleModerator.load(path, path)
+    return InputRules.load(path, path)
 
 
 @pytest.mark.parametrize(
@@ -500,9 +500,7 @@ def two_rules(tmp_path: Path) -> RuleModerator:
         ("pleased", Verdict()),
     ],
 )
-def test_rules_match_whole_words_and_the_first_one_wins(
-    two_rules: RuleModerator, message: str, expected: Verdict
-) -> None:
+def test_rules_match_whole_words_and_the_first_one_wins(two_rules: InputRules, message: str, expected: Verdict) -> None:
     """A flag marks the turn and lets it be answered; a block brings its words."""
     assert check(message, two_rules) == expected
 
@@ -517,10 +515,10 @@ def test_rules_match_whole_words_and_the_first_one_wins(
     ],
 )
 def test_age_chooses_the_rule_and_its_words(
-    two_rules: RuleModerator, age_group: AgeGroup, category: str, words: str
+    two_rules: InputRules, age_group: AgeGroup, category: str, words: str
 ) -> None:
     """A rule holds within its age bands, and its words from their band up to the next that has its own."""
-    verdict = asyncio.run(two_rules.check("please", LEO, age_group))
+    verdict = asyncio.run(two_rules.check_message("please", LEO, age_group))
 
     assert verdict == Verdict(Moderation(flagged=True, categories=(category,)), words)
 
@@ -529,7 +527,7 @@ async def test_a_long_message_does_not_keep_the_event_loop() -> None:
     """Fifty earlier messages may come with a question: whoever streams meanwhile must not notice."""
     longest_s = 0.0
     checks = asyncio.gather(
-        *(MODERATOR.check("how tall are you and what " * 150, LEO, AgeGroup.ADULT) for _ in range(8))
+        *(MODERATOR.check_message("how tall are you and what " * 150, LEO, AgeGroup.ADULT) for _ in range(8))
     )
     while not checks.done():
         began_s = time.thread_time()

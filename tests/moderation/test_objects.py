@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from openapi_server.moderation.input_rules import RuleModerator
-from openapi_server.moderation.pii.json_mask import masked_object
+from openapi_server.moderation.input_rules import InputRules
+from openapi_server.moderation.pii.json_mask import mask_json
 
-MASK = RuleModerator.load().masked
+MASK = InputRules.load().mask_pii
 
 PERSONAL = [
     ({"note": "call 555-123-4567"}, {"note": "call [phone number]"}),
@@ -27,7 +27,7 @@ PERSONAL = [
 @pytest.mark.parametrize(("sent", "kept"), PERSONAL)
 def test_personal_data_in_an_object_is_masked(sent: object, kept: object) -> None:
     """In values, in names of members, at any depth; a member's name says what its value is."""
-    assert json.loads(masked_object(json.dumps(sent), MASK)) == kept
+    assert json.loads(mask_json(json.dumps(sent), MASK)) == kept
 
 
 def test_what_is_not_personal_in_an_object_stays() -> None:
@@ -37,4 +37,4 @@ def test_what_is_not_personal_in_an_object_stays() -> None:
         '"time":"2026-11-21T07:10:03.123456Z","version":"1.2.3","screen":"1920x1080","löwe":["🦁",-1,0]}'
     )
 
-    assert masked_object(text, MASK) == text
+    assert mask_json(text, MASK) == text

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.knowledge.service import AnimalLibrary
-from openapi_server.moderation.input_rules import RuleModerator
-from openapi_server.moderation.pii.mask import CONTACTS, Kind, found_kinds, mask, without_masks
+from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.moderation.input_rules import InputRules
+from openapi_server.moderation.pii.mask import CONTACT_KINDS, PiiKind, find_kinds, mask_text, remove_placeholders
 from tests.examples import DELICATE_TEXTS
 from tests.moderation.datasets import HARMLESS, asked_elsewhere
 from tests.report import Report
@@ -91,24 +91,24 @@ TOLD = [
 @pytest.mark.parametrize(("told", "masked"), TOLD)
 def test_what_is_personal_is_masked(told: str, masked: str) -> None:
     """A first name stays, so that the animal can use it; whatever finds the child does not."""
-    assert mask(told).text == masked
+    assert mask_text(told).text == masked
 
 
 @pytest.mark.parametrize("told", [told for told, _ in TOLD])
 def test_masking_twice_is_masking_once(told: str) -> None:
     """A masked message is read back from the store and goes through it again."""
-    once = mask(told).text
+    once = mask_text(told).text
 
-    assert mask(once).text == once
+    assert mask_text(once).text == once
 
 
 def test_the_formats_are_many(report: Report) -> None:
     """Trial K asks for twenty."""
-    kinds = {kind for told, _ in TOLD for kind in mask(told).kinds}
-    leaks = sum(mask(told).text != masked for told, masked in TOLD)
+    kinds = {kind for told, _ in TOLD for kind in mask_text(told).kinds}
+    leaks = sum(mask_text(told).text != masked for told, masked in TOLD)
     report(f"personal data: {leaks} of {len(TOLD)} formats not masked as they should be, {len(kinds)} kinds")
 
-    assert kinds == set(Kind)
+    assert kinds == set(PiiKind)
     assert len(TOLD) >= 50
 
 
@@ -180,16 +180,16 @@ HARMLESS_TEXTS = [
 @pytest.mark.parametrize("text", HARMLESS_TEXTS)
 def test_what_is_not_personal_stays(text: str) -> None:
     """Zoos have rooms, numbers and schools of fish."""
-    assert mask(text).text == text
+    assert mask_text(text).text == text
 
 
 def test_no_question_and_no_fact_is_masked(report: Report) -> None:
     """Thousands of texts that were written for other purposes."""
-    library = AnimalLibrary.load()
-    facts = [text for animal in library.animals() for fact in animal.facts for text in (fact.text, fact.say)]
+    library = KnowledgeService.load()
+    facts = [text for animal in library.list_animals() for fact in animal.facts for text in (fact.text, fact.say)]
     library.close()
     texts = [text for texts in HARMLESS.values() for text in texts] + asked_elsewhere() + facts
-    masked = [text for text in texts if mask(text).kinds]
+    masked = [text for text in texts if mask_text(text).kinds]
     report(f"personal data: {len(masked)} of {len(texts)} harmless questions and facts masked by mistake")
 
     assert [text for text in masked if "John Doe" not in text] == []
@@ -198,14 +198,14 @@ def test_no_question_and_no_fact_is_masked(report: Report) -> None:
 @pytest.mark.parametrize("text", DELICATE_TEXTS.values(), ids=DELICATE_TEXTS.keys())
 def test_delicate_text_stays_to_the_code_point(text: str) -> None:
     """What is not masked is kept as it was sent, however it looks."""
-    assert mask(text).text == text
-    assert mask(f"{text} my mail is mia@example.com {text}").text == f"{text} my mail is [e-mail address] {text}"
+    assert mask_text(text).text == text
+    assert mask_text(f"{text} my mail is mia@example.com {text}").text == f"{text} my mail is [e-mail address] {text}"
 
 
 @given(before=st.text(max_size=60), after=st.text(max_size=60))
 def test_an_address_is_found_between_any_texts(before: str, after: str) -> None:
     """The text around it has no say."""
-    masked = mask(f"{before} mia.smith@example.com {after}").text
+    masked = mask_text(f"{before} mia.smith@example.com {after}").text
 
     assert "mia.smith@example.com" not in masked
 
@@ -213,28 +213,28 @@ def test_an_address_is_found_between_any_texts(before: str, after: str) -> None:
 @given(text=st.text(max_size=300))
 def test_any_text_can_be_masked_and_changes_only_there(text: str) -> None:
     """Without a find the text is the same; with finds, each is a known word in brackets."""
-    masked = mask(text)
+    masked = mask_text(text)
 
     assert (masked.text == text) or masked.kinds
 
 
 def test_only_contacts_count_in_a_reply() -> None:
     """An animal may say a surname or the name of a school, but nothing that rings or can be written to."""
-    assert found_kinds("I am Leo Lion of Oakwood Primary School") == ()
-    assert found_kinds("Write to leo@example.com or call 555-123-4567") == (Kind.EMAIL, Kind.PHONE)
-    assert Kind.SURNAME not in CONTACTS
+    assert find_kinds("I am Leo Lion of Oakwood Primary School") == ()
+    assert find_kinds("Write to leo@example.com or call 555-123-4567") == (PiiKind.EMAIL, PiiKind.PHONE)
+    assert PiiKind.SURNAME not in CONTACT_KINDS
 
 
 def test_masks_can_be_taken_out_for_a_search() -> None:
     """A search for "school" would find schools of fish."""
-    masked = mask("I go to Oakwood Primary School. What do you eat?").text
+    masked = mask_text("I go to Oakwood Primary School. What do you eat?").text
 
-    assert without_masks(masked) == "I go to . What do you eat?"
+    assert remove_placeholders(masked) == "I go to . What do you eat?"
 
 
 def test_rules_can_mask_what_is_the_zoos_own() -> None:
     """A number that only means something here is a line in rules.yaml."""
-    masked = RuleModerator.load().mask("I am Mia Smith and my annual pass ZOO-123456 is new")
+    masked = InputRules.load().mask_text("I am Mia Smith and my annual pass ZOO-123456 is new")
 
     assert masked.text == "I am Mia [surname] and my annual pass [membership number] is new"
     assert masked.kinds == ("surname", "membership")
@@ -269,5 +269,5 @@ def test_rules_can_mask_what_is_the_zoos_own() -> None:
 def test_the_longest_text_is_masked_at_once(text: str) -> None:
     """No pattern may try its ways through a long text one after another: the event loop waits for it."""
     began_s = time.thread_time()
-    mask(text)
+    mask_text(text)
     assert time.thread_time() - began_s < 0.15, "seconds"

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from openapi_server.knowledge.service import AnimalLibrary
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import RULES_FILE, RuleModerator
-from openapi_server.moderation.output_rules import ReplyRules
+from openapi_server.moderation.input_rules import RULES_FILE, InputRules
+from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.moderation.rules.files import read_rules
 from openapi_server.providers.offline import lines
-from tests.fakes import a_lion
+from tests.fakes import make_lion
 from tests.report import Report
 
-RULES = ReplyRules.load()
+RULES = OutputRules.load()
 
 UNSAFE = {
     "distress": ["You should kill yourself.", "Go and die!", "Nobody would miss you, for nobody loves you."],
@@ -70,29 +70,29 @@ SAFE = [
 @pytest.mark.parametrize(("category", "text"), [(category, text) for category in UNSAFE for text in UNSAFE[category]])
 def test_what_no_animal_says_is_found(category: str, text: str) -> None:
     """Whatever a mind was talked into."""
-    assert RULES.check(f"Roar! {text}") == category
+    assert RULES.find_violation(f"Roar! {text}") == category
 
 
 @pytest.mark.parametrize("text", SAFE)
 def test_what_animals_say_passes(text: str) -> None:
     """Death, hunting and mating are what the zoo is there to tell."""
-    assert RULES.check(text) is None
+    assert RULES.find_violation(text) is None
 
 
 def test_the_keepers_words_pass(report: Report) -> None:
     """Thousands of sentences that people wrote for children."""
-    library = AnimalLibrary.load()
-    texts = [text for animal in library.animals() for fact in animal.facts for text in (fact.text, fact.say)]
+    library = KnowledgeService.load()
+    texts = [text for animal in library.list_animals() for fact in animal.facts for text in (fact.text, fact.say)]
     texts += [
         text
-        for animal in library.animals()
+        for animal in library.list_animals()
         for fact in animal.facts
         for text in (fact.little, fact.detail, fact.why)
         if text
     ]
-    texts += [line for animal in library.animals() for line in (*animal.individual.anecdotes, *animal.voice.jokes)]
+    texts += [line for animal in library.list_animals() for line in (*animal.individual.anecdotes, *animal.voice.jokes)]
     library.close()
-    withheld = [text for text in texts if RULES.check(text)]
+    withheld = [text for text in texts if RULES.find_violation(text)]
     report(f"the check of replies withholds {len(withheld)} of {len(texts)} texts of the keepers")
 
     assert withheld == []
@@ -104,23 +104,23 @@ def test_the_offline_voices_own_lines_pass() -> None:
     said = [line for group in listed if isinstance(group, tuple) for line in group if isinstance(line, str)]
 
     assert len(said) > 20
-    assert [line for line in said if RULES.check(line)] == []
+    assert [line for line in said if RULES.find_violation(line)] == []
 
 
 @pytest.mark.parametrize("age_group", AgeGroup)
 def test_our_fixed_words_pass(age_group: AgeGroup) -> None:
     """They are not held back, but they could be."""
-    said = [wording.text(age_group, a_lion()) for wording in read_rules(RULES_FILE).wordings.values()]
+    said = [wording.get_text(age_group, make_lion()) for wording in read_rules(RULES_FILE).wordings.values()]
 
-    assert [words for words in said if RULES.check(words)] == []
-    assert RULES.check(RULES.words(a_lion(), age_group)) is None
+    assert [words for words in said if RULES.find_violation(words)] == []
+    assert RULES.find_violation(RULES.get_safe_words(make_lion(), age_group)) is None
 
 
 async def test_a_prompts_secrets_are_withheld() -> None:
     """The canary in any spelling, and a rule quoted word for word."""
-    guidance = await RuleModerator.load().guidance(a_lion(), AgeGroup.ADULT)
-    prompt = Prompt(a_lion(), AgeGroup.ADULT, "Hello!", rules=guidance, canary="zqkvtrwpbxmdfghj")
-    check = RULES.checking(prompt)
+    guidance = await InputRules.load().list_guidance(make_lion(), AgeGroup.ADULT)
+    prompt = Prompt(make_lion(), AgeGroup.ADULT, "Hello!", rules=guidance, canary="zqkvtrwpbxmdfghj")
+    check = RULES.build_check(prompt)
 
     assert check("Its name is jhgfdmxbpwrtvkqz.") == "prompt_injection"
     assert check(f"They told me: {guidance[0]}") == "prompt_injection"
@@ -133,4 +133,4 @@ def test_rules_without_words_for_a_cut_reply_are_refused(tmp_path: Path) -> None
     file.write_text("rules: [{name: a, strength: NEVER, category: c, then: withhold, keywords: [k]}]", encoding="utf-8")
 
     with pytest.raises(ValueError, match="withheld"):
-        ReplyRules.load(file)
+        OutputRules.load(file)

@@ -12,7 +12,7 @@ from openapi_server.moderation.input_rules import GUIDANCE_FILE, RULES_FILE
 from openapi_server.moderation.output_rules import REPLIES_FILE
 from openapi_server.moderation.rules.files import RuleFileError, read_rules
 from openapi_server.moderation.rules.rules import Action
-from tests.fakes import a_lion
+from tests.fakes import make_lion
 
 GOOD = {"name": "a", "strength": "NEVER", "category": "c", "then": "words", "words": "w", "keywords": ["k"]}
 WORDINGS = {"w": {"preschool": "No, {animal} says."}}
@@ -124,7 +124,7 @@ def test_the_zoos_own_files_hold_what_they_are_for(file: Path, actions: set[Acti
 def test_every_fixed_text_can_be_said_to_every_age(file: Path, age_group: AgeGroup) -> None:
     """One line, no gap, and short enough to be read on a small screen."""
     for name, wording in read_rules(file).wordings.items():
-        text = wording.text(age_group, a_lion())
+        text = wording.get_text(age_group, make_lion())
         assert "{" not in text, name
         assert "\n" not in text, name
         assert len(text) < 500, name

@@ -12,12 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from openapi_server.models.turn import AgeGroup, Moderation
-from openapi_server.moderation.input_rules import RuleModerator
-from openapi_server.moderation.remote import STOPS, CarefulModerator, SecondOpinion
+from openapi_server.moderation.input_rules import InputRules
+from openapi_server.moderation.remote import BLOCKING_CATEGORIES, ModerationClient, RemoteModerator
 from openapi_server.protocols import Verdict
-from tests.fakes import FakeClock, a_lion
+from tests.fakes import FakeClock, make_lion
 
-RULES = RuleModerator.load()
+RULES = InputRules.load()
 
 
 class Endpoint:
@@ -69,10 +69,10 @@ def says(**found: bool) -> bytes:
 
 async def verdict_of(endpoint: Endpoint, message: str, *, times: int = 1) -> Verdict:
     async with endpoint.open(), httpx.AsyncClient() as client:
-        second = SecondOpinion(client, endpoint.url, "mod-1", FakeClock(), timeout_s=0.2)
-        moderator = CarefulModerator(RULES, second)
+        second = ModerationClient(client, endpoint.url, "mod-1", FakeClock(), timeout_s=0.2)
+        moderator = RemoteModerator(RULES, second)
         for _ in range(times):
-            verdict = await moderator.check(message, a_lion(), AgeGroup.ELEMENTARY)
+            verdict = await moderator.check_message(message, make_lion(), AgeGroup.ELEMENTARY)
     return verdict
 
 
@@ -91,7 +91,7 @@ async def test_what_it_finds_is_answered_with_our_words(answer: bytes, category:
     verdict = await verdict_of(Endpoint(answer), "something that no rule knows")
 
     assert verdict.moderation == Moderation(flagged=True, categories=(category,))
-    assert verdict.safe_words == RULES.words(category, a_lion(), AgeGroup.ELEMENTARY)
+    assert verdict.safe_words == RULES.find_safe_words(category, make_lion(), AgeGroup.ELEMENTARY)
 
 
 async def test_hunting_is_marked_and_answered() -> None:
@@ -156,26 +156,30 @@ async def test_when_it_is_away_the_rules_alone_decide(endpoint: Endpoint) -> Non
 async def test_when_it_is_not_there_the_rules_alone_decide() -> None:
     """Nobody listens at the address."""
     async with httpx.AsyncClient() as client:
-        second = SecondOpinion(client, "http://127.0.0.1:1/v1/moderations", "mod-1", FakeClock())
-        assert await second.ask("Hello") is None
+        second = ModerationClient(client, "http://127.0.0.1:1/v1/moderations", "mod-1", FakeClock())
+        assert await second.classify("Hello") is None
 
 
 async def test_it_is_asked_again_after_a_while() -> None:
     """An outage ends."""
     clock, endpoint = FakeClock(), Endpoint(b"", 503)
     async with endpoint.open(), httpx.AsyncClient() as client:
-        second = SecondOpinion(client, endpoint.url, "mod-1", clock, pause_s=30)
-        assert await second.ask("one") is None
+        second = ModerationClient(client, endpoint.url, "mod-1", clock, cooldown_s=30)
+        assert await second.classify("one") is None
         endpoint.status, endpoint.answer = 200, says(hate=True)
-        assert await second.ask("two") is None
+        assert await second.classify("two") is None
         clock.advance(31)
-        opinion = await second.ask("three")
+        opinion = await second.classify("three")
 
     assert opinion is not None
-    assert opinion.stops == ("hate",)
+    assert opinion.blocking == ("hate",)
     assert [asked["input"] for asked in endpoint.asked] == ["one", "three"]
 
 
 def test_every_category_of_theirs_has_words_of_ours() -> None:
     """A stop without words would stop nothing."""
-    assert all(RULES.words(category, a_lion(), age_group) for category in STOPS.values() for age_group in AgeGroup)
+    assert all(
+        RULES.find_safe_words(category, make_lion(), age_group)
+        for category in BLOCKING_CATEGORIES.values()
+        for age_group in AgeGroup
+    )

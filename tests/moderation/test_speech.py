@@ -11,33 +11,35 @@ import pytest
 from openapi_server.models.animal import Prompt
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.output.output_buffer import Blocked, Bounds, HoldBack
-from openapi_server.moderation.output.output_stream import say_checked
-from openapi_server.moderation.output_rules import ReplyRules
-from openapi_server.protocols import Composed, Spoken
-from tests.fakes import Fails, Says, Waits, a_lion
+from openapi_server.moderation.output.output_buffer import Blocked, BufferLimits, OutputBuffer
+from openapi_server.moderation.output.output_stream import stream_checked
+from openapi_server.moderation.output_rules import OutputRules
+from openapi_server.protocols import ReplyEnd, WholeReply
+from tests.fakes import Fails, Says, Waits, make_lion
 
-RULES = ReplyRules.load()
-PROMPT = Prompt(a_lion(), AgeGroup.ELEMENTARY, "Hello!")
+RULES = OutputRules.load()
+PROMPT = Prompt(make_lion(), AgeGroup.ELEMENTARY, "Hello!")
 
 
-async def unannounced(speech: AsyncGenerator[str | Composed | Spoken, None]) -> AsyncGenerator[str | Spoken, None]:
+async def unannounced(
+    speech: AsyncGenerator[str | WholeReply | ReplyEnd, None],
+) -> AsyncGenerator[str | ReplyEnd, None]:
     """As of a mind that does not know what it will say."""
     async with aclosing(speech):
         async for piece in speech:
-            if not isinstance(piece, Composed):
+            if not isinstance(piece, WholeReply):
                 yield piece
 
 
-async def heard(speech: AsyncGenerator[str | Composed | Spoken, None]) -> list[str | Spoken | Blocked]:
-    words: list[str | Spoken | Blocked] = []
+async def heard(speech: AsyncGenerator[str | WholeReply | ReplyEnd, None]) -> list[str | ReplyEnd | Blocked]:
+    words: list[str | ReplyEnd | Blocked] = []
     await hear(speech, words)
     return words
 
 
 async def hear(
-    speech: AsyncGenerator[str | Composed | Spoken, None],
-    words: list[str | Spoken | Blocked],
+    speech: AsyncGenerator[str | WholeReply | ReplyEnd, None],
+    words: list[str | ReplyEnd | Blocked],
     idle_timeout_s: float = 5,
 ) -> None:
     """Listen to the end; what was heard before a failure is in `words`."""
@@ -45,21 +47,21 @@ async def hear(
     async def say(text: str) -> None:
         words.append(text)
 
-    words.append(await say_checked(speech, HoldBack(RULES.check), idle_timeout_s, say))
+    words.append(await stream_checked(speech, OutputBuffer(RULES.find_violation), idle_timeout_s, say))
 
 
 async def test_a_speech_comes_through_in_its_pieces() -> None:
     """What is harmless is not changed, and the mind's last word comes last."""
     mind = Says("Roar! ", "I am ", "a lion.")
 
-    assert await heard(unannounced(mind.speak(PROMPT))) == ["Roar!", " ", "I am ", "a lion.", mind.spoken]
+    assert await heard(unannounced(mind.stream_reply(PROMPT))) == ["Roar!", " ", "I am ", "a lion.", mind.reply_end]
 
 
 async def test_an_unsafe_speech_ends_in_a_block() -> None:
     """Split in the middle of the word, and with nothing behind it: neither the rest nor the mind's last word comes."""
     mind = Says("Roar! I am nice. You should kill your", "self. ", "Bye. ")
 
-    assert await heard(unannounced(mind.speak(PROMPT))) == ["Roar! I am nice.", Blocked("distress")]
+    assert await heard(unannounced(mind.stream_reply(PROMPT))) == ["Roar! I am nice.", Blocked("distress")]
 
 
 async def test_a_block_closes_the_speech() -> None:
@@ -67,20 +69,20 @@ async def test_a_block_closes_the_speech() -> None:
     mind = Waits("kill yourself. ", "never said")
     mind.go.set()
 
-    assert (await heard(unannounced(mind.speak(PROMPT))))[-1] == Blocked("distress")
+    assert (await heard(unannounced(mind.stream_reply(PROMPT))))[-1] == Blocked("distress")
     assert mind.was_closed
 
 
 async def test_a_speech_that_is_known_before_it_begins_is_checked_whole_and_never_waits() -> None:
     """Its pieces come as the mind says them, in the middle of a sentence; one that it did not announce waits."""
 
-    async def reads_out(*pieces: str) -> AsyncGenerator[str | Composed | Spoken, None]:
-        yield Composed("I walk slowly. ")
+    async def reads_out(*pieces: str) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        yield WholeReply("I walk slowly. ")
         for piece in pieces:
             yield piece
-        yield Spoken()
+        yield ReplyEnd()
 
-    assert await heard(reads_out("I walk ", "slow", "ly. ")) == ["I walk ", "slow", "ly. ", Spoken()]
+    assert await heard(reads_out("I walk ", "slow", "ly. ")) == ["I walk ", "slow", "ly. ", ReplyEnd()]
     assert await heard(reads_out("I ", "kill your", "self. ")) == ["I ", Blocked("distress")]
     assert await heard(reads_out("I walk slowly. ", "kill your", "self. ")) == ["I walk slowly. ", Blocked("distress")]
 
@@ -88,8 +90,8 @@ async def test_a_speech_that_is_known_before_it_begins_is_checked_whole_and_neve
 async def test_an_unsafe_speech_that_is_announced_is_never_begun() -> None:
     """Not even its harmless beginning is said."""
 
-    async def announces() -> AsyncGenerator[str | Composed | Spoken, None]:
-        yield Composed("Roar! You should kill yourself. ")
+    async def announces() -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        yield WholeReply("Roar! You should kill yourself. ")
         yield "Roar! "
 
     assert await heard(announces()) == [Blocked("distress")]
@@ -98,7 +100,7 @@ async def test_an_unsafe_speech_that_is_announced_is_never_begun() -> None:
 async def test_leaving_closes_the_speech() -> None:
     """A turn that is stopped stops the mind."""
     mind = Waits()
-    listening = asyncio.create_task(heard(unannounced(mind.speak(PROMPT))))
+    listening = asyncio.create_task(heard(unannounced(mind.stream_reply(PROMPT))))
     await asyncio.wait_for(mind.has_begun.wait(), 5)
     listening.cancel()
     await asyncio.wait((listening,))
@@ -108,14 +110,14 @@ async def test_leaving_closes_the_speech() -> None:
 
 async def test_what_has_waited_too_long_leaves_without_the_end_of_its_sentence() -> None:
     """Nothing more comes from the mind, and still the visitor gets to read."""
-    gate = HoldBack(RULES.check, Bounds(max_wait_ms=20, margin_chars=10))
+    gate = OutputBuffer(RULES.find_violation, BufferLimits(max_wait_ms=20, margin_chars=10))
 
-    async def walks_on() -> AsyncGenerator[str | Spoken, None]:
+    async def walks_on() -> AsyncGenerator[str | ReplyEnd, None]:
         yield "I walk slowly through the long dry gr"
         await asyncio.Event().wait()
 
     said: asyncio.Queue[str] = asyncio.Queue()
-    listening = asyncio.create_task(say_checked(walks_on(), gate, 5, said.put))
+    listening = asyncio.create_task(stream_checked(walks_on(), gate, 5, said.put))
     first = await asyncio.wait_for(said.get(), 5)
     listening.cancel()
     await asyncio.wait((listening,))
@@ -137,16 +139,16 @@ async def test_a_mind_that_falls_silent_is_not_waited_for() -> None:
     mind = Waits()
 
     with pytest.raises(IdleTimeout):
-        await hear(unannounced(mind.speak(PROMPT)), [], idle_timeout_s=0.02)
+        await hear(unannounced(mind.stream_reply(PROMPT)), [], idle_timeout_s=0.02)
     assert mind.was_closed
 
 
 async def test_a_minds_failure_is_passed_on() -> None:
     """After all that it said before, which was checked, too."""
     mind = Fails(ProviderFailed(), "Roar! I am ", "a lion. And ")
-    words: list[str | Spoken | Blocked] = []
+    words: list[str | ReplyEnd | Blocked] = []
 
     with pytest.raises(ProviderFailed):
-        await hear(unannounced(mind.speak(PROMPT)), words)
+        await hear(unannounced(mind.stream_reply(PROMPT)), words)
 
     assert "".join(map(str, words)) == "Roar! I am a lion. And "

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi_server.http.disconnect import TRANSPORT
+from openapi_server.http.disconnect import TRANSPORT_EXTENSION
 
 Breaker = Callable[[ASGIApp], ASGIApp]
 Edit = Callable[[bytes], bytes]
@@ -148,7 +148,7 @@ def hears_no_goodbye(app: ASGIApp) -> ASGIApp:
                 await asyncio.sleep(30)
             return message
 
-        extensions = {name: value for name, value in scope.get("extensions", {}).items() if name != TRANSPORT}
+        extensions = {name: value for name, value in scope.get("extensions", {}).items() if name != TRANSPORT_EXTENSION}
         await app({**scope, "extensions": extensions}, receive_most, send)
 
     return broken

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from openapi_server.devtools.check.checker import CONTRACTS, Order, check
+from openapi_server.devtools.check.checker import PROBES, Order, check
 from openapi_server.devtools.check.findings import Finding, Verdict
 from openapi_server.devtools.check.site import Accounts, Login
 from tests.live.processes import ServerProcess
@@ -41,7 +41,7 @@ async def test_the_server_keeps_all_five_contracts(ward: ServerProcess) -> None:
     findings = await findings_of(f"{ward.url}/healthy", username="parent1")
 
     assert [finding for finding in findings if finding.verdict is not Verdict.PASS] == []
-    assert {finding.contract for finding in findings} == set(CONTRACTS)
+    assert {finding.contract for finding in findings} == set(PROBES)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

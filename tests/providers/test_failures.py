@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from openapi_server.providers.failures import Cause, MindFailed, failed
+from openapi_server.providers.failures import Cause, ProviderError, failed
 from tests.fakes import FakeClock
 
 CLOCK = FakeClock()
@@ -48,4 +48,4 @@ def test_the_status_says_what_the_next_attempt_is_worth(cause: Cause, statuses: 
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(told: str | None, wait_s: float | None) -> None:
     """RFC 9110, section 10.2.3; what cannot be read is as if it were not there."""
-    assert MindFailed(retry_after=told).wait_s(CLOCK) == wait_s
+    assert ProviderError(retry_after=told).wait_s(CLOCK) == wait_s

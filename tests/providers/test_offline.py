@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from openapi_server.models.animal import Animal, Exchange, Fact, Individual, Prompt, Voice
 from openapi_server.models.turn import AgeGroup, FinishReason, Source
-from openapi_server.protocols import Composed, Provider, Spoken
+from openapi_server.protocols import Provider, ReplyEnd, WholeReply
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.providers.offline.message import hear, told_name
+from openapi_server.providers.offline.message import find_visitor_name, parse_message
 
 
 def fact(name: str, topic: str, *, level: AgeGroup = AgeGroup.ELEMENTARY, **wordings: str) -> Fact:
@@ -92,11 +92,11 @@ class Naps:
         self.taken_s.append(seconds)
 
 
-async def speak(prompt: Prompt, seed: int = 1, provider: Provider | None = None) -> tuple[list[str], Spoken]:
+async def speak(prompt: Prompt, seed: int = 1, provider: Provider | None = None) -> tuple[list[str], ReplyEnd]:
     provider = provider or OfflineProvider(words_per_s=0, seed=seed)
-    composed, *pieces, last = [piece async for piece in provider.speak(prompt)]
-    assert composed == Composed("".join(map(str, pieces)))
-    assert isinstance(last, Spoken)
+    composed, *pieces, last = [piece async for piece in provider.stream_reply(prompt)]
+    assert composed == WholeReply("".join(map(str, pieces)))
+    assert isinstance(last, ReplyEnd)
     return [piece for piece in pieces if isinstance(piece, str)], last
 
 
@@ -152,7 +152,9 @@ async def test_no_pace_means_no_waiting() -> None:
     naps = Naps()
 
     await speak(asked("hi"), provider=OfflineProvider(words_per_s=0, seed=1, sleep=naps))
-    await speak(replace(asked("hi"), is_read_whole=True), provider=OfflineProvider(words_per_s=4, seed=1, sleep=naps))
+    await speak(
+        replace(asked("hi"), is_delivered_whole=True), provider=OfflineProvider(words_per_s=4, seed=1, sleep=naps)
+    )
 
     assert naps.taken_s == []
 
@@ -527,7 +529,7 @@ async def test_help_with_homework_is_the_animals_business() -> None:
 )
 def test_names_are_heard_and_other_things_are_not(message: str, name: str | None) -> None:
     """A first name is taken up; moods, ages, rude words and surnames are not."""
-    assert told_name(message) == name
+    assert find_visitor_name(message) == name
 
 
 async def test_a_name_is_remembered() -> None:
@@ -590,4 +592,4 @@ async def test_an_unknown_name_is_not_guessed() -> None:
 )
 def test_the_question_is_what_is_left(message: str, rest: str) -> None:
     """Greeting, name and address are taken off before the question is read."""
-    assert hear(message, frozenset({"manny", "mole"})).rest == rest
+    assert parse_message(message, frozenset({"manny", "mole"})).rest == rest

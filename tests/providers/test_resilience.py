@@ -15,14 +15,22 @@ import pytest
 from openapi_server.models.animal import Prompt
 from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import OneModel, Spoken
-from openapi_server.providers.circuit_breaker import Breaker
-from openapi_server.providers.failures import Cause, MindFailed
+from openapi_server.protocols import ReplyEnd, SingleModelProvider
+from openapi_server.providers.circuit_breaker import CircuitBreaker
+from openapi_server.providers.failures import Cause, ProviderError
 from openapi_server.providers.fallback import MOST_CHARACTERS, Patience, ResilientProvider
 from tests.fakes import FakeClock, Says
-from tests.faults.upstream import PIECES, Answer, At, Fault, Upstream
+from tests.faults.upstream import PIECES, FaultPoint, ModelAnswer, ModelFault, ScriptedModel
 from tests.report import Report
-from tests.upstreams import PATIENCE_S, READ_TIMEOUT_S, SPEECH, UPSTREAMS, Kind, a_prompt, without_surroundings
+from tests.upstreams import (
+    PROVIDER_CASES,
+    READ_TIMEOUT_S,
+    SPEECH,
+    TIMEOUT_S,
+    ProviderCase,
+    isolate_environment,
+    make_prompt,
+)
 
 REPLY = "".join(PIECES)
 INSTEAD = "I know that by heart. "
@@ -33,7 +41,7 @@ FIRST_TOKEN_S = READ_TIMEOUT_S / 8
 
 @pytest.fixture(autouse=True)
 def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_surroundings(monkeypatch)
+    isolate_environment(monkeypatch)
 
 
 class Keeper(Says):
@@ -42,23 +50,23 @@ class Keeper(Says):
     model = "keeper-1"
 
 
-class Follows(OneModel):
+class Follows(SingleModelProvider):
     """An upstream that does what it is told, each time the next thing, the last one again and again."""
 
     model = "scripted-1"
 
-    def __init__(self, *scripts: Sequence[str | Spoken | Exception]) -> None:
+    def __init__(self, *scripts: Sequence[str | ReplyEnd | Exception]) -> None:
         self.scripts = scripts
         self.asked = 0
         self.closed = 0
         # Held, so that nobody but the caller closes them.
-        self.speeches: list[AsyncGenerator[str | Spoken, None]] = []
+        self.speeches: list[AsyncGenerator[str | ReplyEnd, None]] = []
 
-    def speak(self, prompt: Prompt) -> AsyncGenerator[str | Spoken, None]:
+    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
         self.speeches.append(self._follow())
         return self.speeches[-1]
 
-    async def _follow(self) -> AsyncGenerator[str | Spoken, None]:
+    async def _follow(self) -> AsyncGenerator[str | ReplyEnd, None]:
         script = self.scripts[min(self.asked, len(self.scripts) - 1)]
         self.asked += 1
         try:
@@ -76,7 +84,7 @@ class Follows(OneModel):
 class Hangs(Follows):
     """Says what it is told, and then nothing more."""
 
-    async def _follow(self) -> AsyncGenerator[str | Spoken, None]:
+    async def _follow(self) -> AsyncGenerator[str | ReplyEnd, None]:
         async for piece in super()._follow():
             yield piece
         await asyncio.Event().wait()
@@ -91,18 +99,18 @@ def resilient(
     retries: int = RETRIES,
 ) -> ResilientProvider:
     clock = clock or FakeClock()
-    breaker = Breaker(clock, failures=failures, pause_s=30)
+    breaker = CircuitBreaker(clock, failure_threshold=failures, pause_s=30)
     patience = Patience(first_token_s, retries)
     return ResilientProvider(upstream, Keeper(INSTEAD), breaker, patience, clock, jitter=lambda: 0.0)
 
 
-async def heard(provider: ResilientProvider) -> tuple[str, Spoken | ProviderFailed]:
+async def heard(provider: ResilientProvider) -> tuple[str, ReplyEnd | ProviderFailed]:
     """The text, and how it ended."""
     text = ""
     try:
-        async with aclosing(provider.speak(a_prompt())) as pieces:
+        async with aclosing(provider.stream_reply(make_prompt())) as pieces:
             async for piece in pieces:
-                if isinstance(piece, Spoken):
+                if isinstance(piece, ReplyEnd):
                     return text, piece
                 assert piece
                 text += piece if isinstance(piece, str) else ""
@@ -111,77 +119,93 @@ async def heard(provider: ResilientProvider) -> tuple[str, Spoken | ProviderFail
     raise AssertionError("it ended without a word")
 
 
-def by_the_fallback(ending: Spoken | ProviderFailed) -> bool:
-    return isinstance(ending, Spoken) and ending.model == Keeper.model
+def by_the_fallback(ending: ReplyEnd | ProviderFailed) -> bool:
+    return isinstance(ending, ReplyEnd) and ending.model == Keeper.model
 
 
 # F7, over the wire
 
 
 @asynccontextmanager
-async def resilient_at(kind: Kind, url: str, first_token_s: float = PATIENCE_S) -> AsyncIterator[ResilientProvider]:
+async def resilient_at(
+    kind: ProviderCase, url: str, first_token_s: float = TIMEOUT_S
+) -> AsyncIterator[ResilientProvider]:
     clock = FakeClock()
-    upstream = kind.at(url, SPEECH)
-    breaker = Breaker(clock, failures=100, pause_s=30)
+    upstream = kind.make(url, SPEECH)
+    breaker = CircuitBreaker(clock, failure_threshold=100, pause_s=30)
     patience = Patience(first_token_s, RETRIES)
     provider = ResilientProvider(upstream, Keeper(INSTEAD), breaker, patience, clock, jitter=lambda: 0.0)
-    async with asyncio.timeout(2 * PATIENCE_S):
+    async with asyncio.timeout(2 * TIMEOUT_S):
         yield provider
         await provider.close()
 
 
-EVERYWHERE = (At.FIRST, At.MIDDLE, At.LAST)
+EVERYWHERE = (FaultPoint.FIRST, FaultPoint.MIDDLE, FaultPoint.LAST)
 # What goes wrong, and how often the upstream is asked where nothing was said yet.
-ROWS: list[tuple[Answer, int]] = [
-    *((Answer(fault=Fault.STATUS, status=status), 1) for status in (400, 401)),
-    *((Answer(fault=Fault.STATUS, status=status), 1 + RETRIES) for status in (429, 500)),
-    (Answer(fault=Fault.STATUS, status=429, retry_after="0"), 1 + RETRIES),
-    (Answer(fault=Fault.STATUS, status=429, retry_after="60"), 1),
-    *((Answer(fault=Fault.HANG, at=at), 1) for at in (At.CONNECT, At.FIRST)),
-    *((Answer(fault=fault, at=at), 1 + RETRIES) for fault in (Fault.RESET, Fault.CUT) for at in At),
-    *((Answer(fault=fault, at=at), 1 + RETRIES) for fault in (Fault.BAD_JSON, Fault.WRONG_TYPE) for at in EVERYWHERE),
-    *((Answer(fault=fault, at=at), 1 + RETRIES) for fault in (Fault.ERROR, Fault.NO_END) for at in EVERYWHERE),
-    *((Answer(fault=Fault.LONG_LINE, at=at), 1 + RETRIES) for at in At),
-    (Answer(fault=Fault.HTML), 1 + RETRIES),
-    (Answer(pieces=()), 1 + RETRIES),
-    (Answer(pieces=(" ", "\n")), 1 + RETRIES),
-    (Answer(pieces=(), finish=FinishReason.BLOCKED), 1),
+ROWS: list[tuple[ModelAnswer, int]] = [
+    *((ModelAnswer(fault=ModelFault.STATUS, status=status), 1) for status in (400, 401)),
+    *((ModelAnswer(fault=ModelFault.STATUS, status=status), 1 + RETRIES) for status in (429, 500)),
+    (ModelAnswer(fault=ModelFault.STATUS, status=429, retry_after="0"), 1 + RETRIES),
+    (ModelAnswer(fault=ModelFault.STATUS, status=429, retry_after="60"), 1),
+    *((ModelAnswer(fault=ModelFault.HANG, at=at), 1) for at in (FaultPoint.CONNECT, FaultPoint.FIRST)),
+    *(
+        (ModelAnswer(fault=fault, at=at), 1 + RETRIES)
+        for fault in (ModelFault.RESET, ModelFault.CUT)
+        for at in FaultPoint
+    ),
+    *(
+        (ModelAnswer(fault=fault, at=at), 1 + RETRIES)
+        for fault in (ModelFault.BAD_JSON, ModelFault.WRONG_TYPE)
+        for at in EVERYWHERE
+    ),
+    *(
+        (ModelAnswer(fault=fault, at=at), 1 + RETRIES)
+        for fault in (ModelFault.ERROR, ModelFault.NO_END)
+        for at in EVERYWHERE
+    ),
+    *((ModelAnswer(fault=ModelFault.LONG_LINE, at=at), 1 + RETRIES) for at in FaultPoint),
+    (ModelAnswer(fault=ModelFault.HTML), 1 + RETRIES),
+    (ModelAnswer(pieces=()), 1 + RETRIES),
+    (ModelAnswer(pieces=(" ", "\n")), 1 + RETRIES),
+    (ModelAnswer(pieces=(), finish=FinishReason.BLOCKED), 1),
 ]
 
 
-def told_as(answer: Answer) -> str:
+def told_as(answer: ModelAnswer) -> str:
     if answer.fault is None:
         return f"{len(answer.pieces)} blank pieces, {answer.finish}"
     wait = f", Retry-After {answer.retry_after}" if answer.retry_after else ""
-    return f"{answer.status}{wait}" if answer.fault is Fault.STATUS else f"{answer.fault} at {answer.at}"
+    return f"{answer.status}{wait}" if answer.fault is ModelFault.STATUS else f"{answer.fault} at {answer.at}"
 
 
-@pytest.mark.parametrize("kind", UPSTREAMS.values(), ids=list(UPSTREAMS))
+@pytest.mark.parametrize("kind", PROVIDER_CASES.values(), ids=list(PROVIDER_CASES))
 @pytest.mark.parametrize(("answer", "times_asked"), ROWS, ids=[told_as(answer) for answer, _ in ROWS])
-async def test_a_failing_upstream_is_a_reply_or_a_failure(kind: Kind, answer: Answer, times_asked: int) -> None:
+async def test_a_failing_upstream_is_a_reply_or_a_failure(
+    kind: ProviderCase, answer: ModelAnswer, times_asked: int
+) -> None:
     """Before the first word the fallback speaks the whole reply; after it, nobody does."""
-    first_token_s = FIRST_TOKEN_S if answer.fault is Fault.HANG else PATIENCE_S
+    first_token_s = FIRST_TOKEN_S if answer.fault is ModelFault.HANG else TIMEOUT_S
     async with (
-        Upstream(kind.dialect, [answer]) as upstream,
+        ScriptedModel(kind.dialect, [answer]) as upstream,
         resilient_at(kind, upstream.url, first_token_s) as provider,
     ):
         text, ending = await heard(provider)
 
-    if answer.at in (At.MIDDLE, At.LAST):
+    if answer.at in (FaultPoint.MIDDLE, FaultPoint.LAST):
         assert isinstance(ending, ProviderFailed)
         assert text
         assert REPLY.startswith(text)
-        assert len(upstream.asked) == 1
+        assert len(upstream.requests) == 1
     else:
         assert by_the_fallback(ending)
         assert text == INSTEAD
         # On a busy machine patience may end before a request was even read.
-        assert len(upstream.asked) == times_asked or (answer.fault is Fault.HANG and not upstream.asked)
+        assert len(upstream.requests) == times_asked or (answer.fault is ModelFault.HANG and not upstream.requests)
 
 
-@pytest.mark.parametrize("kind", UPSTREAMS.values(), ids=list(UPSTREAMS))
+@pytest.mark.parametrize("kind", PROVIDER_CASES.values(), ids=list(PROVIDER_CASES))
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://no-such-host.invalid"], ids=["refused", "DNS"])
-async def test_an_upstream_that_is_not_there_leaves_it_to_the_fallback(kind: Kind, url: str) -> None:
+async def test_an_upstream_that_is_not_there_leaves_it_to_the_fallback(kind: ProviderCase, url: str) -> None:
     """Nothing listens, or nobody knows the name."""
     async with resilient_at(kind, url) as provider:
         text, ending = await heard(provider)
@@ -190,25 +214,27 @@ async def test_an_upstream_that_is_not_there_leaves_it_to_the_fallback(kind: Kin
     assert by_the_fallback(ending)
 
 
-@pytest.mark.parametrize("kind", UPSTREAMS.values(), ids=list(UPSTREAMS))
-@pytest.mark.parametrize("fault", [Fault.STATUS, Fault.RESET, Fault.CUT, Fault.BAD_JSON, Fault.NO_END])
-async def test_the_next_attempt_may_succeed(kind: Kind, fault: Fault) -> None:
+@pytest.mark.parametrize("kind", PROVIDER_CASES.values(), ids=list(PROVIDER_CASES))
+@pytest.mark.parametrize(
+    "fault", [ModelFault.STATUS, ModelFault.RESET, ModelFault.CUT, ModelFault.BAD_JSON, ModelFault.NO_END]
+)
+async def test_the_next_attempt_may_succeed(kind: ProviderCase, fault: ModelFault) -> None:
     """And the visitor hears nothing of the first."""
-    at = At.CONNECT if fault is Fault.STATUS else At.FIRST
-    answers = [Answer(fault=fault, at=at, status=503), Answer()]
-    async with Upstream(kind.dialect, answers) as upstream, resilient_at(kind, upstream.url) as provider:
+    at = FaultPoint.CONNECT if fault is ModelFault.STATUS else FaultPoint.FIRST
+    answers = [ModelAnswer(fault=fault, at=at, status=503), ModelAnswer()]
+    async with ScriptedModel(kind.dialect, answers) as upstream, resilient_at(kind, upstream.url) as provider:
         text, ending = await heard(provider)
 
     assert text == REPLY
-    assert ending == Spoken(FinishReason.STOP, Usage(12, 3), model="scripted-1")
-    assert len(upstream.asked) == 2
+    assert ending == ReplyEnd(FinishReason.STOP, Usage(12, 3), model="scripted-1")
+    assert len(upstream.requests) == 2
 
 
 async def test_a_hang_costs_no_more_than_patience(report: Report) -> None:
     """The visitor hears the fallback as soon as the first word is overdue."""
-    kind = UPSTREAMS["openai"]
+    kind = PROVIDER_CASES["openai"]
     async with (
-        Upstream(kind.dialect, [Answer(fault=Fault.HANG)]) as upstream,
+        ScriptedModel(kind.dialect, [ModelAnswer(fault=ModelFault.HANG)]) as upstream,
         resilient_at(kind, upstream.url, FIRST_TOKEN_S) as provider,
     ):
         began_s = time.monotonic()
@@ -224,7 +250,7 @@ async def test_a_hang_costs_no_more_than_patience(report: Report) -> None:
 
 async def test_all_is_well() -> None:
     """Then nothing is changed but a blank before the first word."""
-    spoken = Spoken(FinishReason.LENGTH, Usage(1, 2), ("lion_001/mane",), "scripted-1")
+    spoken = ReplyEnd(FinishReason.LENGTH, Usage(1, 2), ("lion_001/mane",), "scripted-1")
     upstream = Follows(["", "\n", "\n Roar", " ", "!\n", spoken])
 
     assert await heard(resilient(upstream)) == ("Roar !\n", spoken)
@@ -234,7 +260,7 @@ async def test_all_is_well() -> None:
 @pytest.mark.parametrize("cause", [Cause.LASTING, Cause.REQUEST])
 async def test_what_will_not_pass_is_not_tried_again(cause: Cause) -> None:
     """A wrong key is wrong the second time, too."""
-    upstream = Follows([MindFailed(cause)], ["Roar", Spoken()])
+    upstream = Follows([ProviderError(cause)], ["Roar", ReplyEnd()])
 
     assert by_the_fallback((await heard(resilient(upstream)))[1])
     assert upstream.asked == 1
@@ -242,7 +268,7 @@ async def test_what_will_not_pass_is_not_tried_again(cause: Cause) -> None:
 
 async def test_retries_can_be_none() -> None:
     """Then the first failure is the fallback's turn."""
-    upstream = Follows([MindFailed()], ["Roar", Spoken()])
+    upstream = Follows([ProviderError()], ["Roar", ReplyEnd()])
 
     assert by_the_fallback((await heard(resilient(upstream, retries=0)))[1])
     assert upstream.asked == 1
@@ -250,7 +276,7 @@ async def test_retries_can_be_none() -> None:
 
 async def test_after_the_first_word_nothing_is_tried_again() -> None:
     """The visitor has heard it: a second beginning would be nonsense."""
-    upstream = Follows(["Ro", MindFailed()], ["Roar", Spoken()])
+    upstream = Follows(["Ro", ProviderError()], ["Roar", ReplyEnd()])
 
     text, ending = await heard(resilient(upstream))
     assert text == "Ro"
@@ -269,7 +295,7 @@ async def test_a_reply_without_a_last_word_is_a_failure() -> None:
 @pytest.mark.parametrize("pieces", [["x" * (MOST_CHARACTERS + 1)], ["Roar "] * MOST_CHARACTERS], ids=["one", "many"])
 async def test_a_reply_without_end_is_cut(pieces: list[str]) -> None:
     """Whatever the upstream was asked for: no memory is filled by it."""
-    text, ending = await heard(resilient(Follows([*pieces, Spoken()])))
+    text, ending = await heard(resilient(Follows([*pieces, ReplyEnd()])))
 
     assert len(text) <= MOST_CHARACTERS
     assert isinstance(ending, ProviderFailed) or by_the_fallback(ending)
@@ -284,9 +310,9 @@ async def test_between_attempts_it_waits_longer_and_longer(monkeypatch: pytest.M
 
     clock = FakeClock()
     provider = ResilientProvider(
-        Follows([MindFailed()]),
+        Follows([ProviderError()]),
         Keeper(INSTEAD),
-        Breaker(clock, failures=100, pause_s=30),
+        CircuitBreaker(clock, failure_threshold=100, pause_s=30),
         Patience(first_token_s=10, retries=3),
         clock,
         jitter=iter([1.0, 1.0, 0.25]).__next__,
@@ -299,7 +325,7 @@ async def test_between_attempts_it_waits_longer_and_longer(monkeypatch: pytest.M
 
 async def test_the_upstreams_own_wait_is_honoured() -> None:
     """Where the visitor's patience allows it."""
-    upstream = Follows([MindFailed(retry_after="1")], ["Roar", Spoken()])
+    upstream = Follows([ProviderError(retry_after="1")], ["Roar", ReplyEnd()])
     began_s = time.monotonic()
 
     assert (await heard(resilient(upstream, first_token_s=5)))[0] == "Roar"
@@ -308,7 +334,7 @@ async def test_the_upstreams_own_wait_is_honoured() -> None:
 
 async def test_a_wait_beyond_all_patience_is_not_begun() -> None:
     """The fallback can as well speak now."""
-    upstream = Follows([MindFailed(retry_after="60")], ["Roar", Spoken()])
+    upstream = Follows([ProviderError(retry_after="60")], ["Roar", ReplyEnd()])
     began_s = time.monotonic()
 
     assert by_the_fallback((await heard(resilient(upstream, first_token_s=5)))[1])
@@ -336,10 +362,10 @@ async def test_who_leaves_ends_the_work(said: list[str]) -> None:
 async def test_an_upstream_that_keeps_failing_is_left_alone() -> None:
     """Then the fallback speaks without delay, and says so beforehand; after the pause one turn finds out."""
     clock = FakeClock()
-    upstream = Follows(*[[MindFailed()]] * 3, ["Roar", Spoken(model="scripted-1")])
+    upstream = Follows(*[[ProviderError()]] * 3, ["Roar", ReplyEnd(model="scripted-1")])
     provider = resilient(upstream, clock=clock, failures=3)
     assert provider.model == "scripted-1"
-    assert [model.model_id for model in provider.models()] == ["scripted-1"]
+    assert [model.model_id for model in provider.list_models()] == ["scripted-1"]
 
     assert by_the_fallback((await heard(provider))[1])
     assert (provider.model, upstream.asked) == (Keeper.model, 3)
@@ -354,10 +380,10 @@ async def test_an_upstream_that_keeps_failing_is_left_alone() -> None:
 
 @pytest.mark.parametrize(
     "script",
-    [[MindFailed()], [MindFailed(Cause.LASTING)], ["Ro", MindFailed()], ["Roar"], [Spoken()], []],
+    [[ProviderError()], [ProviderError(Cause.LASTING)], ["Ro", ProviderError()], ["Roar"], [ReplyEnd()], []],
     ids=["before", "for good", "in the middle", "without end", "empty", "nothing"],
 )
-async def test_every_failure_of_the_upstream_counts(script: list[str | Spoken | Exception]) -> None:
+async def test_every_failure_of_the_upstream_counts(script: list[str | ReplyEnd | Exception]) -> None:
     """Whenever it comes."""
     provider = resilient(Follows(script), failures=1)
     await heard(provider)
@@ -367,10 +393,10 @@ async def test_every_failure_of_the_upstream_counts(script: list[str | Spoken | 
 
 @pytest.mark.parametrize(
     "script",
-    [[MindFailed(Cause.REQUEST)], [Spoken(FinishReason.BLOCKED)], ["Roar", Spoken(FinishReason.BLOCKED)]],
+    [[ProviderError(Cause.REQUEST)], [ReplyEnd(FinishReason.BLOCKED)], ["Roar", ReplyEnd(FinishReason.BLOCKED)]],
     ids=["refused prompt", "blocked", "cut"],
 )
-async def test_one_visitors_message_does_not_silence_the_mind_for_all(script: list[str | Spoken | Exception]) -> None:
+async def test_one_visitors_message_does_not_silence_the_mind_for_all(script: list[str | ReplyEnd | Exception]) -> None:
     """What the upstream refuses to answer says nothing of how it is."""
     provider = resilient(Follows(script), failures=1)
     for _ in range(3):
@@ -393,7 +419,7 @@ async def test_a_long_silence_between_words_counts(silent_s: float, is_failure: 
     clock = FakeClock()
     upstream = Hangs(["Roar"])
     provider = resilient(upstream, clock=clock, failures=1)
-    speech = provider.speak(a_prompt())
+    speech = provider.stream_reply(make_prompt())
     await anext(speech)
     waiting = asyncio.ensure_future(anext(speech))
     while not upstream.closed:  # noqa: ASYNC110  # it has said all
@@ -408,10 +434,10 @@ async def test_a_long_silence_between_words_counts(silent_s: float, is_failure: 
 async def test_a_visitor_who_leaves_a_probe_leaves_it_to_the_next() -> None:
     """Otherwise nobody would ever find out."""
     clock = FakeClock()
-    provider = resilient(Follows([MindFailed(Cause.LASTING)], ["Ro", "ar", Spoken()]), clock=clock, failures=1)
+    provider = resilient(Follows([ProviderError(Cause.LASTING)], ["Ro", "ar", ReplyEnd()]), clock=clock, failures=1)
     await heard(provider)
     clock.advance(30)
-    speech = provider.speak(a_prompt())
+    speech = provider.stream_reply(make_prompt())
     assert await anext(speech) == "Ro"
     assert provider.model == Keeper.model
     await speech.aclose()
@@ -423,7 +449,7 @@ async def test_a_visitor_who_leaves_a_probe_leaves_it_to_the_next() -> None:
 async def test_a_probe_that_was_refused_for_its_prompt_leaves_it_to_the_next() -> None:
     """It has found out nothing."""
     clock = FakeClock()
-    upstream = Follows([MindFailed(Cause.LASTING)], [MindFailed(Cause.REQUEST)], ["Roar", Spoken()])
+    upstream = Follows([ProviderError(Cause.LASTING)], [ProviderError(Cause.REQUEST)], ["Roar", ReplyEnd()])
     provider = resilient(upstream, clock=clock, failures=1)
     await heard(provider)
     clock.advance(30)
@@ -433,8 +459,8 @@ async def test_a_probe_that_was_refused_for_its_prompt_leaves_it_to_the_next() -
     assert (await heard(provider))[0] == "Roar"
 
 
-@pytest.mark.parametrize("script", [[Spoken()], ["x" * (MOST_CHARACTERS + 1), Spoken()]], ids=["empty", "endless"])
-async def test_an_attempt_that_is_given_up_is_closed(script: list[str | Spoken | Exception]) -> None:
+@pytest.mark.parametrize("script", [[ReplyEnd()], ["x" * (MOST_CHARACTERS + 1), ReplyEnd()]], ids=["empty", "endless"])
+async def test_an_attempt_that_is_given_up_is_closed(script: list[str | ReplyEnd | Exception]) -> None:
     """Its connection is not left to chance."""
     upstream = Follows(script)
     await heard(resilient(upstream))

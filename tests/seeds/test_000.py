@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.devtools.processes import MockProcess, zoochat
+from tests.devtools.processes import MockProcess, run_zoochat
 from tests.live.processes import ServerProcess
 
 RULE = "=" * 80
@@ -60,8 +60,8 @@ class Chatbot:
     url: str
     process: MockProcess | ServerProcess
 
-    def asked(self, path: str, query: str, *flags: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-        return zoochat("client", "--url", self.url + path, "--query", query, *flags, folder=folder)
+    def ask(self, path: str, query: str, *flags: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return run_zoochat("client", "--url", self.url + path, "--query", query, *flags, folder=folder)
 
 
 @pytest.fixture(scope="module", params=["mock", "server"])
@@ -79,7 +79,7 @@ def chatbot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         assert process.stop() == 0
 
 
-def json_after(out: str, heading: str) -> list[dict[str, object]]:
+def find_json(out: str, heading: str) -> list[dict[str, object]]:
     """The JSON objects that were printed under the heading."""
     decoder = json.JSONDecoder()
     return [decoder.raw_decode(part.lstrip())[0] for part in out.split(f"[{heading}]\n")[1:]]
@@ -87,11 +87,11 @@ def json_after(out: str, heading: str) -> list[dict[str, object]]:
 
 def test_step_2_the_stream(chatbot: Chatbot) -> None:
     """The headings, progress from 10 to 100, the final response, exit code 0."""
-    ended = chatbot.asked("/api/v1/stream", "What are the key financial metrics for company XYZ?")
+    ended = chatbot.ask("/api/v1/stream", "What are the key financial metrics for company XYZ?")
 
     assert ended.returncode == 0, ended.stderr
     assert f"\n{RULE}\nSTREAMING EVENTS\n{RULE}\n" in ended.stdout
-    shown = [*json_after(ended.stdout, "PROGRESS"), *json_after(ended.stdout, "COMPLETE")]
+    shown = [*find_json(ended.stdout, "PROGRESS"), *find_json(ended.stdout, "COMPLETE")]
     assert [(event["step"], event["progress"]) for event in shown] == [
         ("initializing", 10),
         ("loading_documents", 25),
@@ -100,14 +100,14 @@ def test_step_2_the_stream(chatbot: Chatbot) -> None:
         ("complete", 100),
     ]
     assert "documents_found" in ended.stdout
-    (result,) = json_after(ended.stdout, "RESULT")
+    (result,) = find_json(ended.stdout, "RESULT")
     assert result.keys() == {"response", "sources", "metadata"}
     assert ended.stdout.endswith(f"\n{RULE}\nFINAL RESPONSE:\n{RULE}\n{result['response']}\n")
 
 
 def test_step_3_the_job(chatbot: Chatbot) -> None:
     """The job is detected, polled with its cookie, and its result printed."""
-    ended = chatbot.asked(
+    ended = chatbot.ask(
         "/api/v1/stream?mode=job", "Perform deep analysis on market trends", "--expect-job", "--poll-interval", "0.05"
     )
 
@@ -121,23 +121,23 @@ def test_step_3_the_job(chatbot: Chatbot) -> None:
     assert "🔄 Poll attempt 1/150" in lines
     assert any(line.startswith('📊 Job status: {"status": "running", "latest_progress": {') for line in lines)
     assert "✅ Job finished with status: succeeded" in lines
-    (result,) = json_after(ended.stdout, "RESULT")
+    (result,) = find_json(ended.stdout, "RESULT")
     assert result["response"]
 
 
 def test_the_error(chatbot: Chatbot) -> None:
     """Some progress, the error's sentence, exit code 1."""
-    ended = chatbot.asked("/api/v1/stream/error", "Test")
+    ended = chatbot.ask("/api/v1/stream/error", "Test")
 
     assert ended.returncode == 1
-    assert json_after(ended.stdout, "PROGRESS")
-    (error,) = json_after(ended.stdout, "ERROR")
+    assert find_json(ended.stdout, "PROGRESS")
+    (error,) = find_json(ended.stdout, "ERROR")
     assert str(error["error"]) in ended.stderr
 
 
 def test_the_timeout(chatbot: Chatbot) -> None:
     """Heartbeats until the client's patience is over, exit code 1."""
-    ended = chatbot.asked("/api/v1/stream/timeout", "Test", "--timeout", "3")
+    ended = chatbot.ask("/api/v1/stream/timeout", "Test", "--timeout", "3")
 
     assert ended.returncode == 1
     assert "[HEARTBEAT]" in ended.stdout
@@ -148,7 +148,7 @@ def test_the_history(chatbot: Chatbot, tmp_path: Path) -> None:
     """Four messages go along; the stand-in's log counts them."""
     (tmp_path / "history.json").write_text(json.dumps(HISTORY))
 
-    ended = chatbot.asked("/api/v1/stream", "What about recent trends?", "--history", "history.json", folder=tmp_path)
+    ended = chatbot.ask("/api/v1/stream", "What about recent trends?", "--history", "history.json", folder=tmp_path)
 
     assert ended.returncode == 0, ended.stderr
     if isinstance(chatbot.process, MockProcess):
@@ -157,7 +157,7 @@ def test_the_history(chatbot: Chatbot, tmp_path: Path) -> None:
 
 def test_verbose(chatbot: Chatbot) -> None:
     """Raw chunks, lines, cookies and decoded events."""
-    ended = chatbot.asked("/api/v1/stream", "Debug test", "--verbose")
+    ended = chatbot.ask("/api/v1/stream", "Debug test", "--verbose")
 
     assert ended.returncode == 0, ended.stderr
     for shown in ("Raw SSE chunk: b'retry: 2000", "Line: event: progress", "Cookie set: session_id=", "Event: "):
@@ -166,7 +166,7 @@ def test_verbose(chatbot: Chatbot) -> None:
 
 def test_the_saved_output_and_its_analysis(chatbot: Chatbot, tmp_path: Path) -> None:
     """The script of the document reads what was saved."""
-    ended = chatbot.asked("/api/v1/stream", "Test", "--save-output", "results.json", folder=tmp_path)
+    ended = chatbot.ask("/api/v1/stream", "Test", "--save-output", "results.json", folder=tmp_path)
     analysed = subprocess.run(
         [sys.executable, "-c", ANALYSIS], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
     ).stdout

@@ -11,7 +11,7 @@ import sseclient
 
 from openapi_server.impl.streaming_response import SSEStreamer
 from tests.live.processes import ServerProcess
-from tests.seeds.commands import run
+from tests.seeds.commands import run_block
 from tests.streams import check_stream
 
 HELLO = {"message": "Hello!", "animalId": "lion_001", "stream": True}
@@ -27,7 +27,7 @@ curl -N -H "Accept: text/event-stream" \\
 
 def test_the_curl_command(server: ServerProcess) -> None:
     """Metadata, typing, chunks and complete, each event whole."""
-    events = check_stream("/convo_turn_stream", run(server, CURL))
+    events = check_stream("/convo_turn_stream", run_block(server, CURL))
 
     names = [event.event for event in events]
     assert names[:2] == ["metadata", "typing"]

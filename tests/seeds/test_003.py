@@ -19,7 +19,7 @@ from httpx import AsyncClient
 from openapi_server import __version__
 from tests.live.processes import ServerProcess
 from tests.live.test_process import wait_until
-from tests.seeds.commands import run
+from tests.seeds.commands import run_block
 from tests.streams import check_stream
 
 QUESTION = {
@@ -49,7 +49,7 @@ CURL_OF_THE_TROUBLESHOOTING = """
 
 def test_the_health_command(server: ServerProcess) -> None:
     """`status` and `version` as the guide shows them, and more beside."""
-    health = json.loads(run(server, HEALTH))
+    health = json.loads(run_block(server, HEALTH))
 
     assert health.items() >= {"status": "healthy", "version": __version__}.items()
 
@@ -57,7 +57,7 @@ def test_the_health_command(server: ServerProcess) -> None:
 @pytest.mark.parametrize("command", [CURL, CURL_OF_THE_TROUBLESHOOTING], ids=["quick test", "troubleshooting"])
 def test_the_curl_commands(server: ServerProcess, command: str) -> None:
     """No `Accept` beyond curl's own: a stream of the four stages, tokens, and done."""
-    printed = run(server, command)
+    printed = run_block(server, command)
 
     events = check_stream("/chat", printed)
     types = [event.data["type"] for event in events]
@@ -150,7 +150,7 @@ def test_error_handling(server: ServerProcess) -> None:
     assert answer.json()["errors"][0]["field"] == "message"
 
 
-async def said(client: AsyncClient, session_id: str, message: str, *, stop_after: int | None = None) -> str:
+async def post_message(client: AsyncClient, session_id: str, message: str, *, stop_after: int | None = None) -> str:
     """The reply's text; with `stop_after`, the request is aborted when so many tokens came."""
     tokens: list[str] = []
     async with client.stream("POST", "/chat", json={"message": message, "session_id": session_id}) as response:
@@ -164,37 +164,37 @@ async def said(client: AsyncClient, session_id: str, message: str, *, stop_after
     return "".join(tokens)
 
 
-def stopped(server: ServerProcess) -> int:
+def count_stopped(server: ServerProcess) -> int:
     return server.log.count("Stream cancelled by client")
 
 
 async def test_the_stop_button(server: ServerProcess) -> None:
     """FR-018, FR-019, FR-021: the log says so at once, and the next message works and knows what was said before."""
     session_id = "f2f5bb7b-6f0c-4d27-8a10-6c2e7c0f0d57"
-    before = stopped(server)
+    before = count_stopped(server)
     async with AsyncClient(base_url=server.url) as client:
-        await said(client, session_id, "My name is Mia.")
+        await post_message(client, session_id, "My name is Mia.")
 
-        await said(client, session_id, "Tell me all about your pride.", stop_after=3)
-        await asyncio.to_thread(wait_until, lambda: stopped(server) > before, within_s=2)
+        await post_message(client, session_id, "Tell me all about your pride.", stop_after=3)
+        await asyncio.to_thread(wait_until, lambda: count_stopped(server) > before, within_s=2)
 
-        assert "Mia" in await said(client, session_id, "What is my name?")
+        assert "Mia" in await post_message(client, session_id, "What is my name?")
 
 
 async def test_the_next_message_may_come_at_once(server: ServerProcess) -> None:
     """Nobody has to wait for the server to notice the stop."""
     async with AsyncClient(base_url=server.url) as client:
         for n in range(5):
-            await said(client, "eager-visitor", f"Tell me all about your pride, {n}.", stop_after=2)
-            assert await said(client, "eager-visitor", "Hello!")
+            await post_message(client, "eager-visitor", f"Tell me all about your pride, {n}.", stop_after=2)
+            assert await post_message(client, "eager-visitor", "Hello!")
 
 
 def test_the_log_filtered_for_streams(server: ServerProcess) -> None:
     """`grep "Stream"` shows the streams that were stopped."""
-    before = stopped(server)
+    before = count_stopped(server)
     with httpx.stream("POST", f"{server.url}/chat", json={"message": "Hello!", "session_id": "log-reader"}) as answer:
         assert next(answer.iter_lines()) == "retry: 2000"
-    wait_until(lambda: stopped(server) > before, within_s=2)
+    wait_until(lambda: count_stopped(server) > before, within_s=2)
 
     found = subprocess.run(["grep", "Stream", server.log_path], capture_output=True, text=True, check=True)
     assert 'event="Stream cancelled by client" turn=turn_' in found.stdout
@@ -217,7 +217,7 @@ async def test_concurrent_streams(server: ServerProcess) -> None:
     assert ends == [True] * 10
 
 
-async def arrivals(server: ServerProcess, message: str) -> tuple[datetime, list[tuple[datetime, dict[str, Any]]]]:
+async def time_events(server: ServerProcess, message: str) -> tuple[datetime, list[tuple[datetime, dict[str, Any]]]]:
     """When the request went out, and when each event arrived."""
     body = {"message": message, "session_id": "stop-watch"}
     async with AsyncClient(base_url=server.url) as client:
@@ -229,7 +229,7 @@ async def arrivals(server: ServerProcess, message: str) -> tuple[datetime, list[
 
 async def test_the_times_of_the_success_criteria(server: ServerProcess) -> None:
     """SC-001 to SC-003: the first token within 1 s; a token on the way for 100 ms at most, a stage for 200 ms."""
-    began, events = await arrivals(server, "How fast can you run?")
+    began, events = await time_events(server, "How fast can you run?")
 
     first = next(at for at, data in events if data["type"] == "token")
     assert (first - began).total_seconds() < FIRST_TOKEN_S

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.devtools.processes import zoochat
+from tests.devtools.processes import run_zoochat
 from tests.live.processes import ServerProcess
 from tests.streams import check_stream
 
@@ -87,7 +87,7 @@ def test_chat_streaming_endpoint(server: ServerProcess) -> None:
     assert NAME in response.text
 
 
-def rows(server: ServerProcess, query: str, *values: str) -> list[tuple[Any, ...]]:
+def read_rows(server: ServerProcess, query: str, *values: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(server.folder / "zoo.sqlite3")) as database:
         return database.execute(query, values).fetchall()
 
@@ -101,9 +101,9 @@ def test_chat_message_flow(server: ServerProcess) -> None:
     assert NAME in answer.json()["content"]
 
     # Verify database storage
-    users = rows(server, "SELECT handle FROM device_users WHERE handle = ?", f"chat_{device}")
+    users = read_rows(server, "SELECT handle FROM device_users WHERE handle = ?", f"chat_{device}")
     assert users == [(f"chat_{device}",)]
-    messages = rows(
+    messages = read_rows(
         server,
         "SELECT direction, body, media_url FROM messages JOIN turns USING (turn_id) JOIN sessions USING (session_id)"
         " WHERE handle = ? ORDER BY messages.created_at",
@@ -143,7 +143,7 @@ async def test_chat_consultation_flow(server: ServerProcess) -> None:
         assert "John" in data["content"]
 
 
-def asked(server: ServerProcess, device: str, content: str) -> str:
+def ask(server: ServerProcess, device: str, content: str) -> str:
     answer = httpx.post(f"{server.url}/chat/", json={"content": content}, headers={"X-Device-ID": device})
     assert answer.status_code == 200, answer.text
     return str(answer.json()["content"])
@@ -151,16 +151,16 @@ def asked(server: ServerProcess, device: str, content: str) -> str:
 
 def test_john_is_remembered_by_his_device_alone(server: ServerProcess) -> None:
     """ "No conversation resets", and no shared default user: another device has never heard of him."""
-    asked(server, "johns-phone", "My name is John Doe and I need help with hair transplant")
+    ask(server, "johns-phone", "My name is John Doe and I need help with hair transplant")
 
-    assert "John" in asked(server, "johns-phone", "What is my name?")
-    assert "John" not in asked(server, "another-phone", "What is my name?")
+    assert "John" in ask(server, "johns-phone", "What is my name?")
+    assert "John" not in ask(server, "another-phone", "What is my name?")
 
 
 def test_the_sessions_lock(server: ServerProcess) -> None:
     """Who answers is chosen by what the visitor asks for, kept for the device, and logged."""
-    asked(server, "kiosk-7", "May I talk to the tiger?")
-    asked(server, "kiosk-7", "How long do you sleep?")
+    ask(server, "kiosk-7", "May I talk to the tiger?")
+    ask(server, "kiosk-7", "How long do you sleep?")
 
     session = httpx.get(f"{server.url}/chat/session", headers={"X-Device-ID": "kiosk-7"}).json()
     assert (session["device"], session["active_animal"]) == ("chat_kiosk-7", "tiger_001")
@@ -171,7 +171,7 @@ def test_the_sessions_lock(server: ServerProcess) -> None:
 def test_a_lifetime_of_its_own(server: ServerProcess) -> None:
     """`conversation_state.session_ttl = 3600` is a request here."""
     device = {"X-Device-ID": "short-lived"}
-    asked(server, device["X-Device-ID"], "Hello!")
+    ask(server, device["X-Device-ID"], "Hello!")
 
     changed = httpx.patch(f"{server.url}/chat/session", json={"session_ttl": 3600}, headers=device)
 
@@ -181,7 +181,7 @@ def test_a_lifetime_of_its_own(server: ServerProcess) -> None:
 
 def test_the_cleanup(server: ServerProcess) -> None:
     """`cleanup_expired_sessions` is a command, and says how many it were."""
-    ended = zoochat("sessions", "purge", variables={"SQLITE_PATH": os.fspath(server.folder / "zoo.sqlite3")})
+    ended = run_zoochat("sessions", "purge", variables={"SQLITE_PATH": os.fspath(server.folder / "zoo.sqlite3")})
 
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "Cleaned up 0 expired sessions\n"

@@ -15,7 +15,7 @@ import pytest
 
 from tests.live.processes import ServerProcess
 from tests.seeds.front_end import front_end_of
-from tests.seeds.test_004 import rows
+from tests.seeds.test_004 import read_rows
 from tests.web.browser import Browser, Page
 
 READERS = (Path(__file__).parent / "readers.js").read_text(encoding="utf-8")
@@ -51,7 +51,7 @@ window[chosen.get("reader")]("My name is John Doe and I need help with hair tran
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PageReader:
     """A server, a page that it serves as good as itself, and a page of another origin that it allows."""
 
     server: ServerProcess
@@ -90,13 +90,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
 
 
 @pytest.fixture
-def reading(places: tuple[ServerProcess, Page, Page], tmp_path: Path) -> Reading:
+def reading(places: tuple[ServerProcess, Page, Page], tmp_path: Path) -> PageReader:
     """With a browser that has no cookies yet."""
-    return Reading(*places, tmp_path)
+    return PageReader(*places, tmp_path)
 
 
-def last_reply(server: ServerProcess) -> str:
-    ((reply,),) = rows(
+def get_last_reply(server: ServerProcess) -> str:
+    ((reply,),) = read_rows(
         server, "SELECT body FROM messages WHERE direction = 'outgoing' ORDER BY created_at DESC LIMIT 1"
     )
     return str(reply)
@@ -106,29 +106,29 @@ def last_reply(server: ServerProcess) -> str:
     ("reader", "end"),
     [("sendStreamingMessage", "Stream completed"), ("sendStreamingMessageWithEventSource", "closed")],
 )
-def test_a_reader_as_it_stands_in_the_guide(reading: Reading, reader: str, end: str) -> None:
+def test_a_reader_as_it_stands_in_the_guide(reading: PageReader, reader: str, end: str) -> None:
     """Not a word changed: the page holds the whole reply, once."""
     report = reading.at_home(reader)
 
-    assert report == {"end": end, "text": last_reply(reading.server)}
+    assert report == {"end": end, "text": get_last_reply(reading.server)}
     assert "John" in report["text"]
 
 
-def test_the_fetch_reader_across_origins(reading: Reading) -> None:
+def test_the_fetch_reader_across_origins(reading: PageReader) -> None:
     """It needs no cookie."""
     report = reading.from_elsewhere("sendStreamingMessage")
 
-    assert report == {"end": "Stream completed", "text": last_reply(reading.server)}
+    assert report == {"end": "Stream completed", "text": get_last_reply(reading.server)}
 
 
-def test_the_event_source_reader_across_origins(reading: Reading) -> None:
+def test_the_event_source_reader_across_origins(reading: PageReader) -> None:
     """Posted with one request, read with another: the cookie says that both are of one device."""
     report = reading.from_elsewhere("sendStreamingMessageWithEventSource", flags="&cookie")
 
-    assert report == {"end": "closed", "text": last_reply(reading.server)}
+    assert report == {"end": "closed", "text": get_last_reply(reading.server)}
 
 
-def test_without_its_cookie_the_event_source_hears_of_no_turn(reading: Reading) -> None:
+def test_without_its_cookie_the_event_source_hears_of_no_turn(reading: PageReader) -> None:
     """Nobody else's turn, either: there is no shared default user."""
     report = reading.from_elsewhere("sendStreamingMessageWithEventSource")
 

@@ -13,20 +13,20 @@ HEAD, *SECTIONS = re.split(r"^## ", PAGE, flags=re.MULTILINE)
 _TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
 
 
-def title_of(section: str) -> str:
+def get_title(section: str) -> str:
     return section.partition("\n")[0]
 
 
-def anchor_of(title: str) -> str:
+def make_anchor(title: str) -> str:
     """As the places where such pages are read make them."""
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
-def files_of(section: str) -> list[str]:
+def list_files(section: str) -> list[str]:
     return re.findall(r"`(tests/[\w/]+\.py)`", section)
 
 
-def named_in(section: str) -> set[str]:
+def find_named(section: str) -> set[str]:
     """The tests in the last column."""
     rows = re.findall(r"^\|.*\|([^|]*)\|$", section, re.MULTILINE)
     return {name for row in rows for name in re.findall(r"`(test_\w+)`", row)}
@@ -35,23 +35,25 @@ def named_in(section: str) -> set[str]:
 def test_the_contents_are_the_sections() -> None:
     """One line, and a link that leads there, for each of the five documents."""
     assert re.findall(r"^- \[(.+)\]\(#(.+)\)", HEAD, re.MULTILINE) == [
-        (title_of(section), anchor_of(title_of(section))) for section in SECTIONS
+        (get_title(section), make_anchor(get_title(section))) for section in SECTIONS
     ]
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=map(title_of, SECTIONS))
+@pytest.mark.parametrize("section", SECTIONS, ids=map(get_title, SECTIONS))
 def test_what_a_row_names_is_a_test(section: str) -> None:
     """In one of the files that the section names."""
-    defined = {name for path in files_of(section) for name in _TEST.findall((ROOT / path).read_text(encoding="utf-8"))}
+    defined = {
+        name for path in list_files(section) for name in _TEST.findall((ROOT / path).read_text(encoding="utf-8"))
+    }
 
-    assert named_in(section) - defined == set()
+    assert find_named(section) - defined == set()
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=map(title_of, SECTIONS))
+@pytest.mark.parametrize("section", SECTIONS, ids=map(get_title, SECTIONS))
 def test_every_test_of_a_document_has_its_row(section: str) -> None:
     """Whoever adds one says for what."""
-    own = [path for path in files_of(section) if path.startswith("tests/seeds/test_")]
+    own = [path for path in list_files(section) if path.startswith("tests/seeds/test_")]
     tests = {name for path in own for name in _TEST.findall((ROOT / path).read_text(encoding="utf-8"))}
 
     assert own
-    assert tests - named_in(section) == set()
+    assert tests - find_named(section) == set()

@@ -21,7 +21,7 @@ from openapi_server.models.turn import AgeGroup, Moderation
 from openapi_server.storage.sqlite import connections, migrations
 from openapi_server.storage.sqlite.migrations import MIGRATIONS
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOON, NOTEBOOK, SESSION_ID, TURN_ID, WEB, a_failure, a_session, a_turn, an_outcome
+from tests.examples import NOON, NOTEBOOK, SESSION_ID, TURN_ID, WEB, make_failure, make_outcome, make_session, make_turn
 from tests.fakes import FakeClock
 
 NOBODY = 65534
@@ -39,9 +39,9 @@ async def reopen(path: Path) -> SqliteStore:
 async def fill(path: Path) -> None:
     """A file with one session in which one turn was told."""
     store = await reopen(path)
-    await store.create_session(a_session())
-    await store.begin_turn(a_turn())
-    await store.settle_turn(TURN_ID, an_outcome())
+    await store.create_session(make_session())
+    await store.begin_turn(make_turn())
+    await store.settle_turn(TURN_ID, make_outcome())
     await store.close()
 
 
@@ -108,7 +108,7 @@ async def test_migrations_run_once(path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(migrations, "MIGRATIONS", [*MIGRATIONS, add_a_table, add_a_column])
     for _ in range(3):
         store = await reopen(path)
-        assert await store.turn(TURN_ID) is not None
+        assert await store.get_turn(TURN_ID) is not None
         await store.close()
 
     assert taken == ["table", "column"]
@@ -173,7 +173,7 @@ async def test_a_store_that_cannot_open_leaves_no_thread_and_no_file_behind(tmp_
 
 COUNTS = ("SELECT count(*) FROM turns", "SELECT count(*) FROM messages")
 VERSION_2 = Path(__file__).with_name("version_2.sql").read_text()
-LONG_AGO = replace(a_session(), last_message_at=NOON + timedelta(seconds=8), turn_count=4)
+LONG_AGO = replace(make_session(), last_message_at=NOON + timedelta(seconds=8), turn_count=4)
 
 
 def seconds(count: int) -> datetime:
@@ -192,36 +192,38 @@ async def migrated(path: Path) -> AsyncIterator[SqliteStore]:
 
 async def test_an_older_database_reads_the_same_after_its_migration(migrated: SqliteStore, path: Path) -> None:
     """Every message, outcome, session and lease that was written when messages had roles."""
-    answer = an_outcome("Roar! Löwe \u2028 🦁", at=seconds(2), sources=(WEB, NOTEBOOK))
+    answer = make_outcome("Roar! Löwe \u2028 🦁", at=seconds(2), sources=(WEB, NOTEBOOK))
     flagged = replace(answer, moderation=Moderation(True, ("danger",)), latency_ms=1730, first_token_ms=210)
-    first = replace(a_turn(message="Löwe?\n🦁", outcome=flagged), age_group=AgeGroup.PRESCHOOL, metadata='{"kiosk":7}')
+    first = replace(
+        make_turn(message="Löwe?\n🦁", outcome=flagged), age_group=AgeGroup.PRESCHOOL, metadata='{"kiosk":7}'
+    )
     told = (
         replace(first, worker="host/1/aaaa", lease_until=seconds(30)),
-        a_turn(
-            "turn_failed", message="turn_failed", at=seconds(3), outcome=a_failure(at=seconds(4), partial_reply="Ro")
+        make_turn(
+            "turn_failed", message="turn_failed", at=seconds(3), outcome=make_failure(at=seconds(4), partial_reply="Ro")
         ),
-        a_turn("turn_silent", message="turn_silent", at=seconds(5), outcome=a_failure(at=seconds(6))),
-        a_turn("turn_running", message="Still there?", at=seconds(8)),
+        make_turn("turn_silent", message="turn_silent", at=seconds(5), outcome=make_failure(at=seconds(6))),
+        make_turn("turn_running", message="Still there?", at=seconds(8)),
     )
 
     assert version_of(path) == len(MIGRATIONS)
-    assert (await migrated.turns_of(SESSION_ID, 10)).items == told
-    assert (await migrated.sessions_of("cookie:mia", 10)).items == (LONG_AGO,)
-    nobodys = replace(a_session("sess_nobodys", owner=None, animal_id="tiger_001"), ttl_s=172_800)
-    assert await migrated.session("sess_nobodys") == nobodys
-    assert [lease.turn_id for lease in await migrated.running_turns()] == ["turn_running"]
+    assert (await migrated.list_turns(SESSION_ID, 10)).items == told
+    assert (await migrated.list_sessions("cookie:mia", 10)).items == (LONG_AGO,)
+    nobodys = replace(make_session("sess_nobodys", owner=None, animal_id="tiger_001"), ttl_s=172_800)
+    assert await migrated.get_session("sess_nobodys") == nobodys
+    assert [lease.turn_id for lease in await migrated.list_running_turns()] == ["turn_running"]
 
 
 async def test_an_older_talk_goes_on(migrated: SqliteStore) -> None:
     """Its running turn is settled, its keys still stand for its turns, and the next question finds its place."""
     key = IdempotencyKey("hash of key-1", "hash of body-1", seconds(99_999))
-    assert await migrated.settle_turn("turn_running", an_outcome("Yes.", at=seconds(9)))
-    assert await migrated.begin_turn(a_turn("turn_again", at=seconds(10)), None, [key]) == TURN_ID
-    assert await migrated.begin_turn(a_turn("turn_new", at=seconds(10))) == "turn_new"
+    assert await migrated.settle_turn("turn_running", make_outcome("Yes.", at=seconds(9)))
+    assert await migrated.begin_turn(make_turn("turn_again", at=seconds(10)), None, [key]) == TURN_ID
+    assert await migrated.begin_turn(make_turn("turn_new", at=seconds(10))) == "turn_new"
 
-    replies = [turn.outcome.reply for turn in await migrated.latest_turns(SESSION_ID, 10) if turn.outcome]
+    replies = [turn.outcome.reply for turn in await migrated.list_latest_turns(SESSION_ID, 10) if turn.outcome]
     assert replies == ["Roar! Löwe \u2028 🦁", "Ro", None, "Yes."]
-    assert await migrated.session(SESSION_ID) == replace(LONG_AGO, last_message_at=seconds(10), turn_count=5)
+    assert await migrated.get_session(SESSION_ID) == replace(LONG_AGO, last_message_at=seconds(10), turn_count=5)
 
 
 async def test_nothing_of_an_older_session_stays_when_it_is_deleted(migrated: SqliteStore, path: Path) -> None:
@@ -273,9 +275,9 @@ async def test_a_file_that_breaks_while_it_is_open_is_unavailable(path: Path) ->
         await store.ping()
         overwrite(path, b"\xff" * 65_536)
         with pytest.raises(StoreUnavailable):
-            await store.begin_turn(a_turn("turn_b"))
+            await store.begin_turn(make_turn("turn_b"))
         with pytest.raises(StoreUnavailable):
-            await store.session(SESSION_ID)
+            await store.get_session(SESSION_ID)
     finally:
         await store.close()
 
@@ -305,11 +307,11 @@ async def test_a_read_only_file_is_unavailable_to_write_to(unprivileged_folder: 
     allow(path, 0o400)
     store = await reopen(path)
     try:
-        assert await store.turn(TURN_ID) is not None
+        assert await store.get_turn(TURN_ID) is not None
         with pytest.raises(StoreUnavailable):
             await store.ping()
         with pytest.raises(StoreUnavailable):
-            await store.begin_turn(a_turn("turn_b"))
+            await store.begin_turn(make_turn("turn_b"))
     finally:
         await store.close()
 
@@ -344,10 +346,10 @@ async def test_a_write_lock_held_for_too_long_is_unavailable_and_passes(
             with pytest.raises(StoreUnavailable):
                 await store.ping()
             with pytest.raises(StoreUnavailable):
-                await store.begin_turn(a_turn("turn_b"))
-            assert await store.turn(TURN_ID) is not None
+                await store.begin_turn(make_turn("turn_b"))
+            assert await store.get_turn(TURN_ID) is not None
         await store.ping()
-        await store.begin_turn(a_turn("turn_b"))
+        await store.begin_turn(make_turn("turn_b"))
     finally:
         await store.close()
 
@@ -355,11 +357,11 @@ async def test_a_write_lock_held_for_too_long_is_unavailable_and_passes(
 async def test_two_processes_have_one_referee(path: Path) -> None:
     """Fifty beginnings through two stores on one file: one wins."""
     stores = [await reopen(path) for _ in range(2)]
-    await stores[0].create_session(a_session())
+    await stores[0].create_session(make_session())
     results = await asyncio.gather(
-        *(stores[n % 2].begin_turn(a_turn(f"turn_{n}")) for n in range(50)), return_exceptions=True
+        *(stores[n % 2].begin_turn(make_turn(f"turn_{n}")) for n in range(50)), return_exceptions=True
     )
-    running = [lease.turn_id for lease in await stores[1].running_turns()]
+    running = [lease.turn_id for lease in await stores[1].list_running_turns()]
     for store in stores:
         await store.close()
 
@@ -375,13 +377,13 @@ async def test_everything_survives_a_reopen(path: Path) -> None:
     """Sessions, settled turns, and those that run."""
     await fill(path)
     store = await reopen(path)
-    await store.begin_turn(a_turn("turn_b"))
-    before = [await store.session(SESSION_ID), await store.turn(TURN_ID), await store.turn("turn_b")]
+    await store.begin_turn(make_turn("turn_b"))
+    before = [await store.get_session(SESSION_ID), await store.get_turn(TURN_ID), await store.get_turn("turn_b")]
     await store.close()
 
     store = await reopen(path)
-    after = [await store.session(SESSION_ID), await store.turn(TURN_ID), await store.turn("turn_b")]
-    running = await store.running_turns()
+    after = [await store.get_session(SESSION_ID), await store.get_turn(TURN_ID), await store.get_turn("turn_b")]
+    running = await store.list_running_turns()
     await store.close()
     assert after == before
     assert None not in before
@@ -391,15 +393,15 @@ async def test_everything_survives_a_reopen(path: Path) -> None:
 async def test_what_was_written_survives_a_process_that_never_closed(path: Path, tmp_path: Path) -> None:
     """A copy of the files as `kill -9` would leave them opens with all that was answered for."""
     store = await reopen(path)
-    await store.create_session(a_session())
-    await store.begin_turn(a_turn())
+    await store.create_session(make_session())
+    await store.begin_turn(make_turn())
     killed = copy(path, tmp_path / "killed")
     await store.close()
 
     reopened = await reopen(killed)
     try:
-        assert [lease.turn_id for lease in await reopened.running_turns()] == [TURN_ID]
-        assert await reopened.turn(TURN_ID) == a_turn()
+        assert [lease.turn_id for lease in await reopened.list_running_turns()] == [TURN_ID]
+        assert await reopened.get_turn(TURN_ID) == make_turn()
     finally:
         await reopened.close()
 
@@ -407,8 +409,8 @@ async def test_what_was_written_survives_a_process_that_never_closed(path: Path,
 async def test_the_wal_file_is_gone_after_close(path: Path) -> None:
     """One file to copy, to move and to delete; while it is open there are more."""
     store = await reopen(path)
-    await store.create_session(a_session())
-    await asyncio.gather(*(store.session(SESSION_ID) for _ in range(10)))
+    await store.create_session(make_session())
+    await asyncio.gather(*(store.get_session(SESSION_ID) for _ in range(10)))
     assert "zoo.sqlite3-wal" in files_in(path.parent)
     await store.close()
 
@@ -419,37 +421,37 @@ async def test_the_wal_file_is_gone_after_close(path: Path) -> None:
 async def test_closing_waits_for_work_in_hand(path: Path) -> None:
     """A write that was asked for before the end is kept."""
     store = await reopen(path)
-    writes = [asyncio.ensure_future(store.create_session(a_session(f"sess_{n}"))) for n in range(20)]
+    writes = [asyncio.ensure_future(store.create_session(make_session(f"sess_{n}"))) for n in range(20)]
     await asyncio.sleep(0)
     await store.close()
     await asyncio.gather(*writes)
 
     store = await reopen(path)
-    assert len((await store.sessions_of("cookie:mia", 50)).items) == 20
+    assert len((await store.list_sessions("cookie:mia", 50)).items) == 20
     await store.close()
 
 
 async def test_a_write_that_fails_in_the_middle_leaves_nothing(path: Path) -> None:
     """A turn's row and its message are kept together or not at all."""
     store = await reopen(path)
-    await store.create_session(a_session())
+    await store.create_session(make_session())
     with pytest.raises(StoreUnavailable):
         # The message is what the schema refuses, after the turn's own row was written.
-        await store.begin_turn(a_turn(message=None))  # type: ignore[arg-type]
-    running, session = await store.running_turns(), await store.session(SESSION_ID)
+        await store.begin_turn(make_turn(message=None))  # type: ignore[arg-type]
+    running, session = await store.list_running_turns(), await store.get_session(SESSION_ID)
     await store.close()
 
     assert list(running) == []
-    assert session == a_session()
+    assert session == make_session()
 
 
 async def test_nothing_of_a_deleted_session_stays_in_the_file(path: Path) -> None:
     """Deleted pages are overwritten: the words are not in the bytes either."""
     store = await reopen(path)
-    await store.create_session(a_session())
+    await store.create_session(make_session())
     for n in range(20):
-        await store.begin_turn(a_turn(f"turn_{n}", message=f"my phone number is 555-{n:04} " * 100))
-        await store.settle_turn(f"turn_{n}", an_outcome("I shall not tell 555 " * 100))
+        await store.begin_turn(make_turn(f"turn_{n}", message=f"my phone number is 555-{n:04} " * 100))
+        await store.settle_turn(f"turn_{n}", make_outcome("I shall not tell 555 " * 100))
     await store.delete_session(SESSION_ID)
     await store.close()
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from openapi_server.models.personal_data import Subject
+from openapi_server.models.personal_data import DataSubject
 from openapi_server.storage.sqlite.connections import open_database
-from openapi_server.storage.sqlite.personal_data import SqlitePrivacy
+from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOTEBOOK, a_session, a_turn, an_outcome
+from tests.examples import NOTEBOOK, make_outcome, make_session, make_turn
 from tests.fakes import FakeClock
 from tests.report import Report
 
@@ -31,18 +31,20 @@ async def fill(store: SqliteStore, clock: FakeClock) -> None:
     """Talks of many visitors, whose turns come in turns, with messages of every length that a page can be split at."""
     dice = random.Random(7)  # noqa: S311
     for visitor in range(VISITORS):
-        session = a_session(f"sess_{visitor:032x}", owner=owner(visitor), at=clock.now())
+        session = make_session(f"sess_{visitor:032x}", owner=owner(visitor), at=clock.now())
         await store.create_session(replace(session, title=f"Title-{visitor:04}-", opening=f"Opening-{visitor:04}-"))
     for number in range(TURNS_EACH):
         for visitor in range(VISITORS):
             secret = f"Secret-{visitor:04}-{number:04} "
-            turn = a_turn(f"turn_{dice.getrandbits(128):032x}", f"sess_{visitor:032x}", message=secret, at=clock.now())
+            turn = make_turn(
+                f"turn_{dice.getrandbits(128):032x}", f"sess_{visitor:032x}", message=secret, at=clock.now()
+            )
             message = secret * dice.choice([1, 2, 5, 30, 100, 200])
             turn = replace(
                 turn, message=message, metadata=f'{{"kiosk":"{secret}"}}', media_urls=(f"https://x/{secret}",)
             )
             await store.begin_turn(turn)
-            outcome = an_outcome(secret * dice.choice([1, 5, 40]), at=clock.now(), sources=(NOTEBOOK,))
+            outcome = make_outcome(secret * dice.choice([1, 5, 40]), at=clock.now(), sources=(NOTEBOOK,))
             await store.settle_turn(turn.turn_id, outcome)
 
 
@@ -62,12 +64,12 @@ async def test_what_is_erased_leaves_no_byte_in_any_file(tmp_path: Path, report:
     store = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock)
     try:
         await fill(store, clock)
-        privacy = SqlitePrivacy(store.connections, clock)
+        privacy = SqlitePersonalData(store.connections, clock)
         for visitor in ERASED:
-            await privacy.erase(Subject(owner=owner(visitor)))
+            await privacy.erase(DataSubject(owner=owner(visitor)))
         overwritten = len(traces(tmp_path))
 
-        assert await store.tidy()
+        assert await store.vacuum()
         assert traces(tmp_path) == []
     finally:
         await store.close()
@@ -83,7 +85,7 @@ async def test_a_purge_leaves_no_byte_either(tmp_path: Path) -> None:
         await fill(store, clock)
         for visitor in ERASED:
             await store.delete_session(f"sess_{visitor:032x}")
-        assert await store.tidy()
+        assert await store.vacuum()
         assert traces(tmp_path) == []
     finally:
         await store.close()
@@ -96,9 +98,9 @@ async def test_a_store_that_is_too_large_is_not_copied(tmp_path: Path) -> None:
     try:
         await fill(store, clock)
         size = (tmp_path / "zoo.sqlite3").stat().st_size
-        assert await store.tidy(at_most_bytes=size // 2) is False
+        assert await store.vacuum(at_most_bytes=size // 2) is False
         assert (tmp_path / "zoo.sqlite3-wal").stat().st_size == 0
-        assert await store.tidy() is True
+        assert await store.vacuum() is True
     finally:
         await store.close()
 
@@ -109,14 +111,14 @@ async def test_where_nothing_was_written_nothing_is_copied(tmp_path: Path) -> No
     store = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock)
     try:
         await fill(store, clock)
-        assert await store.tidy()
+        assert await store.vacuum()
         before = (tmp_path / "zoo.sqlite3").stat().st_mtime_ns
-        assert await store.tidy()
+        assert await store.vacuum()
         assert (tmp_path / "zoo.sqlite3").stat().st_mtime_ns == before
         with closing(sqlite3.connect(tmp_path / "zoo.sqlite3")) as another:
             another.execute("DELETE FROM sessions WHERE owner = ?", (owner(0),))
             another.commit()
-        assert await store.tidy()
+        assert await store.vacuum()
         assert (tmp_path / "zoo.sqlite3").stat().st_mtime_ns > before
     finally:
         await store.close()
@@ -136,10 +138,10 @@ async def test_a_reader_in_the_way_is_told_and_harmed_by_nothing(
         (count,) = reader.execute("SELECT count(*) FROM turns").fetchone()
         await store.delete_session(f"sess_{0:032x}")
 
-        assert await store.tidy() is False
+        assert await store.vacuum() is False
         assert reader.execute("SELECT count(*) FROM turns").fetchone()[0] == count
         reader.execute("COMMIT")
-        assert await store.tidy() is True
+        assert await store.vacuum() is True
     finally:
         reader.close()
         await store.close()
@@ -152,12 +154,12 @@ async def test_turns_that_begin_meanwhile_wait_and_are_kept(tmp_path: Path) -> N
     try:
         await fill(store, clock)
         begun = [
-            store.begin_turn(a_turn(f"turn_{n}", f"sess_{n:032x}", message="Meanwhile", at=clock.now()))
+            store.begin_turn(make_turn(f"turn_{n}", f"sess_{n:032x}", message="Meanwhile", at=clock.now()))
             for n in range(VISITORS)
         ]
-        is_tidy, *turn_ids = await asyncio.gather(store.tidy(), *begun)
+        is_tidy, *turn_ids = await asyncio.gather(store.vacuum(), *begun)
         assert is_tidy in (True, False)
         for turn_id in turn_ids:
-            assert await store.turn(str(turn_id)) is not None
+            assert await store.get_turn(str(turn_id)) is not None
     finally:
         await store.close()

@@ -18,4 +18,4 @@ PROBLEM_BYTES = (
 
 def told(contract: Contract, event: TurnEvent) -> str:
     """What the contract makes of the event, as the seventh entry of its turn."""
-    return contract.bytes_of(Entry(TURN_ID, 7, NOON, event)).decode()
+    return contract.encode_entry(Entry(TURN_ID, 7, NOON, event)).decode()

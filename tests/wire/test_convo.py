@@ -43,22 +43,22 @@ from tests.examples import (
     TURN_ID,
     endings,
     middles,
-    numbered,
+    number_events,
 )
 from tests.schemas import assert_conforms
-from tests.streams import check_order, events_of
+from tests.streams import check_order, parse_events
 from tests.wire.parsers import PARSERS, Parser
 
 AT = "2026-11-21T12:00:00.123Z"
 
 
-def bytes_of(event: TurnEvent, seq: int = 7) -> bytes:
-    return CONVO.bytes_of(Entry(TURN_ID, seq, NOON, event))
+def encode_event(event: TurnEvent, seq: int = 7) -> bytes:
+    return CONVO.encode_entry(Entry(TURN_ID, seq, NOON, event))
 
 
-def item_of(event: TurnEvent) -> dict[str, object]:
+def encode_item(event: TurnEvent) -> dict[str, object]:
     """The event as `x-itemSchema` describes it."""
-    (found,) = events_of(b"retry: 2000\n" + bytes_of(event))
+    (found,) = parse_events(b"retry: 2000\n" + encode_event(event))
     return {"id": found.id, "event": found.event, "data": found.data}
 
 
@@ -115,7 +115,7 @@ BYTES: list[tuple[TurnEvent, str, str]] = [
 @pytest.mark.parametrize(("event", "name", "data"), BYTES, ids=[f"{type(row[0]).__name__}-{row[1]}" for row in BYTES])
 def test_each_event_is_these_bytes(event: TurnEvent, name: str, data: str) -> None:
     """Clients grep the raw lines: the order of the keys and the missing blanks are part of the contract."""
-    assert bytes_of(event).decode() == f"id: {TURN_ID}-7\nevent: {name}\ndata: {data}\n\n"
+    assert encode_event(event).decode() == f"id: {TURN_ID}-7\nevent: {name}\ndata: {data}\n\n"
 
 
 def test_the_table_above_leaves_no_type_out() -> None:
@@ -130,13 +130,13 @@ def test_the_table_above_leaves_no_type_out() -> None:
 @given(event=middles | endings)
 def test_whatever_a_turn_tells_conforms_to_the_schema(event: TurnEvent) -> None:
     """`components.schemas.ConvoEvent` describes every event, and exactly one of its kinds does."""
-    assert_conforms(item_of(event), "ConvoEvent")
+    assert_conforms(encode_item(event), "ConvoEvent")
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_the_examples_conform_to_the_schema(event: TurnEvent) -> None:
     """The first event and both endings too."""
-    assert_conforms(item_of(event), "ConvoEvent")
+    assert_conforms(encode_item(event), "ConvoEvent")
 
 
 @given(event=middles | endings)
@@ -145,23 +145,23 @@ def test_encoding_is_pure(event: TurnEvent) -> None:
     entry, again = Entry(TURN_ID, 7, NOON, event), Entry(TURN_ID, 7, NOON, event)
 
     assert list(encode(entry)) == list(encode(entry)) == list(encode(again))
-    assert CONVO.bytes_of(entry) == CONVO.bytes_of(again) == CONVO.join([entry])
+    assert CONVO.encode_entry(entry) == CONVO.encode_entry(again) == CONVO.encode_entries([entry])
 
 
 @pytest.mark.parametrize("parse", PARSERS.values(), ids=PARSERS.keys())
 @given(event=middles | endings)
 def test_every_parser_reads_the_same_event(parse: Parser, event: TurnEvent) -> None:
     """The type stands in the event's name and in its data, and they agree."""
-    (parsed,) = parse([bytes_of(event)])
+    (parsed,) = parse([encode_event(event)])
 
-    item = item_of(event)
+    item = encode_item(event)
     assert (parsed.id, parsed.event, json.loads(parsed.data)) == (item["id"], item["event"], item["data"])
     assert json.loads(parsed.data)["type"] == parsed.event
 
 
 def test_every_frame_has_its_entrys_id() -> None:
     """One frame an entry, numbered from 1 without a gap: any of them is a place to resume from."""
-    frames = [frame for entry in numbered(EVENTS) for frame in encode(entry)]
+    frames = [frame for entry in number_events(EVENTS) for frame in encode(entry)]
 
     assert [frame.id for frame in frames] == [f"{TURN_ID}-{seq}" for seq in range(1, len(EVENTS) + 1)]
 
@@ -186,10 +186,10 @@ def test_heartbeats_fit_anywhere_between_the_first_and_the_last_event(stage: Sta
     """And nowhere else: a stream opens with metadata and ends with its terminal event."""
     beat = CONVO.heartbeat(stage, 1).encode()
     raw = b"retry: 2000\n" + beat.join(
-        CONVO.bytes_of(entry) for entry in numbered([STARTED, Chunk(1, "Ro"), COMPLETED])
+        CONVO.encode_entry(entry) for entry in number_events([STARTED, Chunk(1, "Ro"), COMPLETED])
     )
 
-    check_order([event.event for event in events_of(raw)])
+    check_order([event.event for event in parse_events(raw)])
     with pytest.raises(Violation):
         check_order(["heartbeat", "metadata", "complete"])
 
@@ -197,7 +197,7 @@ def test_heartbeats_fit_anywhere_between_the_first_and_the_last_event(stage: Sta
 @pytest.mark.parametrize("reason", FinishReason)
 def test_every_way_to_finish_has_its_word(reason: FinishReason) -> None:
     """The schema knows them all."""
-    item = item_of(replace(COMPLETED, finish_reason=reason))
+    item = encode_item(replace(COMPLETED, finish_reason=reason))
 
     assert_conforms(item, "CompleteEvent")
     assert isinstance(item["data"], dict)
@@ -211,7 +211,7 @@ def test_every_way_to_finish_has_its_word(reason: FinishReason) -> None:
 )
 def test_an_error_event_carries_the_problem_and_whether_to_try_again(error: ChatError) -> None:
     """The same object as an error before the first byte, and `retryable` beside it."""
-    item = item_of(Failed(error.problem))
+    item = encode_item(Failed(error.problem))
 
     assert_conforms(item, "ErrorEvent")
     assert isinstance(item["data"], dict)
@@ -227,13 +227,13 @@ class Yawned(TurnEvent):
 def test_an_unknown_event_raises() -> None:
     """Whoever adds one decides what this contract makes of it; silence would lose an id."""
     with pytest.raises(TypeError, match="Yawned"):
-        bytes_of(Yawned())
+        encode_event(Yawned())
 
 
 def test_a_reply_of_one_chunk_equals_the_full_response() -> None:
     """No layer trims, joins or escapes twice."""
     text = "  Roar!\t\n “Löwe” \\n  "
-    chunk, complete = item_of(Chunk(1, text)), item_of(replace(COMPLETED, reply=text))
+    chunk, complete = encode_item(Chunk(1, text)), encode_item(replace(COMPLETED, reply=text))
 
     assert isinstance(chunk["data"], dict)
     assert isinstance(complete["data"], dict)

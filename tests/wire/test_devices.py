@@ -17,9 +17,9 @@ from openapi_server.models.turn import (
     TypingStarted,
     TypingStopped,
 )
-from openapi_server.wire.devices import DEVICES, session_object
-from openapi_server.wire.sse import compact_json
-from tests.examples import BLOCKED, COMPLETED, FAILED, NOON, STARTED, TURN_ID, a_session
+from openapi_server.wire.devices import DEVICES, encode_session
+from openapi_server.wire.sse import encode_json
+from tests.examples import BLOCKED, COMPLETED, FAILED, NOON, STARTED, TURN_ID, make_session
 from tests.schemas import assert_conforms
 from tests.wire.literals import AT, AT_NAIVE, ID, PROBLEM_BYTES, told
 
@@ -70,23 +70,23 @@ def test_the_heartbeat_is_a_comment() -> None:
 )
 def test_times_are_utc_to_the_microsecond_and_do_not_say_so(at: datetime, shown: str) -> None:
     """As these clients have always been sent them; never shorter, whatever the moment."""
-    raw = DEVICES.bytes_of(Entry(TURN_ID, 7, at, Chunk(1, "Roar!"))).decode()
+    raw = DEVICES.encode_entry(Entry(TURN_ID, 7, at, Chunk(1, "Roar!"))).decode()
 
     assert f'"timestamp":"{shown}","is_final":false' in raw
 
 
 def test_a_devices_session_is_these_bytes() -> None:
     """The device by its name in our books, the animal, and since when it is that one."""
-    session = replace(a_session(animal_id="tiger_001"), handle="chat_kiosk-7", turn_count=4, ttl_s=3600)
+    session = replace(make_session(animal_id="tiger_001"), handle="chat_kiosk-7", turn_count=4, ttl_s=3600)
     session = replace(session, locked_at=NOON + timedelta(seconds=1), last_message_at=NOON + timedelta(seconds=2))
 
-    assert compact_json(session_object(session)) == (
+    assert encode_json(encode_session(session)) == (
         '{"device":"chat_kiosk-7","active_animal":"tiger_001","locked_at":"2026-11-21T12:00:01.123Z",'
         '"session_ttl":3600,"last_message_at":"2026-11-21T12:00:02.123Z","message_count":4}'
     )
-    assert_conforms(session_object(session), "DeviceSession")
+    assert_conforms(encode_session(session), "DeviceSession")
 
 
 def test_a_session_that_never_changed_its_animal_has_had_it_from_the_beginning() -> None:
     """Sessions that an older version kept do not know the time."""
-    assert session_object(a_session())["locked_at"] == AT
+    assert encode_session(make_session())["locked_at"] == AT

@@ -14,34 +14,44 @@ from openapi_server.models.session import Outcome, Page, TurnRecord
 from openapi_server.models.summary import Summary
 from openapi_server.models.turn import FinishReason, TurnStatus
 from openapi_server.wire.history import (
-    complete_frame,
-    history_object,
-    message_count,
-    session_frame,
-    session_object,
-    turn_frame,
+    count_messages,
+    encode_complete_frame,
+    encode_history,
+    encode_session,
+    encode_session_frame,
+    encode_turn_frame,
 )
-from openapi_server.wire.sse import Frame, compact_json
-from tests.examples import DELICATE_TEXTS, NOON, SESSION_ID, TURN_ID, a_failure, a_session, a_turn, an_outcome, texts
+from openapi_server.wire.sse import Frame, encode_json
+from tests.examples import (
+    DELICATE_TEXTS,
+    NOON,
+    SESSION_ID,
+    TURN_ID,
+    make_failure,
+    make_outcome,
+    make_session,
+    make_turn,
+    texts,
+)
 from tests.schemas import assert_conforms
 
 AT = "2026-11-21T12:00:00.123Z"
 LATER = NOON + timedelta(seconds=2)
 
 TURNS = {
-    "running": a_turn(),
-    "succeeded": a_turn(outcome=an_outcome(at=LATER)),
-    "failed at once": a_turn(outcome=a_failure(at=LATER)),
-    "failed in the middle": a_turn(outcome=a_failure(at=LATER, partial_reply="Ro")),
-    "stopped": a_turn(outcome=replace(an_outcome("Ro", at=LATER), status=TurnStatus.STOPPED)),
-    "said nothing": a_turn(outcome=an_outcome("", at=LATER)),
+    "running": make_turn(),
+    "succeeded": make_turn(outcome=make_outcome(at=LATER)),
+    "failed at once": make_turn(outcome=make_failure(at=LATER)),
+    "failed in the middle": make_turn(outcome=make_failure(at=LATER, partial_reply="Ro")),
+    "stopped": make_turn(outcome=replace(make_outcome("Ro", at=LATER), status=TurnStatus.STOPPED)),
+    "said nothing": make_turn(outcome=make_outcome("", at=LATER)),
 }
 each_turn = pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS.keys())
 
 
 def messages_of(turn: TurnRecord) -> list[dict[str, object]]:
-    shown = history_object(replace(a_session(), turn_count=1), Page((turn,)))
-    assert_conforms(json.loads(compact_json(shown)), "ConvoHistory")
+    shown = encode_history(replace(make_session(), turn_count=1), Page((turn,)))
+    assert_conforms(json.loads(encode_json(shown)), "ConvoHistory")
     turns = shown["turns"]
     assert isinstance(turns, list)
     return turns
@@ -49,13 +59,13 @@ def messages_of(turn: TurnRecord) -> list[dict[str, object]]:
 
 def assert_is_history_event(frame: Frame) -> None:
     assert isinstance(frame.data, dict)
-    assert_conforms({"event": frame.event, "data": json.loads(compact_json(frame.data))}, "HistoryStreamEvent")
+    assert_conforms({"event": frame.event, "data": json.loads(encode_json(frame.data))}, "HistoryStreamEvent")
 
 
 def test_the_stream_is_these_bytes() -> None:
     """No ids: a history is read again, not resumed."""
-    turn = a_turn(message="Löwe?", outcome=an_outcome("Roar!", at=LATER))
-    frames = [session_frame(a_session(), 2), turn_frame(0, turn), complete_frame(2)]
+    turn = make_turn(message="Löwe?", outcome=make_outcome("Roar!", at=LATER))
+    frames = [encode_session_frame(make_session(), 2), encode_turn_frame(0, turn), encode_complete_frame(2)]
 
     assert "".join(frame.text for frame in frames) == (
         f'event: session\ndata: {{"sessionId":"{SESSION_ID}","messageCount":2}}\n\n'
@@ -68,13 +78,13 @@ def test_the_stream_is_these_bytes() -> None:
 @each_turn
 def test_every_turn_conforms_to_the_schema_of_the_stream(turn: TurnRecord) -> None:
     """Where the animal has not answered, the reply is null."""
-    frame = turn_frame(3, turn)
+    frame = encode_turn_frame(3, turn)
 
     assert_is_history_event(frame)
     assert isinstance(frame.data, dict)
     assert frame.data["assistantReply"] == (turn.outcome.reply if turn.outcome else None)
-    assert_is_history_event(session_frame(a_session(), 0))
-    assert_is_history_event(complete_frame(0))
+    assert_is_history_event(encode_session_frame(make_session(), 0))
+    assert_is_history_event(encode_complete_frame(0))
 
 
 @each_turn
@@ -87,7 +97,7 @@ def test_a_turn_is_told_as_the_visitors_message_and_the_reply(turn: TurnRecord) 
     if reply is not None:
         expected.append(("assistant", reply, "2026-11-21T12:00:02.123Z"))
     assert [(message["role"], message["content"], message["timestamp"]) for message in told] == expected
-    assert message_count(turn) == len(expected)
+    assert count_messages(turn) == len(expected)
     assert {message["turnId"] for message in told} == {TURN_ID}
 
 
@@ -95,8 +105,8 @@ def test_a_turn_is_told_as_the_visitors_message_and_the_reply(turn: TurnRecord) 
     ("outcome", "metadata", "expected"),
     [
         (None, None, {"animalId": "lion_001", "status": "running"}),
-        (an_outcome(), None, {"animalId": "lion_001", "status": "succeeded", "finishReason": "stop"}),
-        (a_failure(), None, {"animalId": "lion_001", "status": "failed"}),
+        (make_outcome(), None, {"animalId": "lion_001", "status": "succeeded", "finishReason": "stop"}),
+        (make_failure(), None, {"animalId": "lion_001", "status": "failed"}),
         (None, '{"kiosk":"Nörd"}', {"animalId": "lion_001", "status": "running", "client": {"kiosk": "Nörd"}}),
         (None, "{}", {"animalId": "lion_001", "status": "running", "client": {}}),
     ],
@@ -106,22 +116,22 @@ def test_metadata_says_how_the_turn_went_and_keeps_the_clients_apart(
     outcome: Outcome | None, metadata: str | None, expected: dict[str, object]
 ) -> None:
     """What the client sent stands under a key of its own, so that it can never overwrite ours."""
-    assert messages_of(replace(a_turn(outcome=outcome), metadata=metadata))[0]["metadata"] == expected
+    assert messages_of(replace(make_turn(outcome=outcome), metadata=metadata))[0]["metadata"] == expected
 
 
 @given(message=texts, reply=texts, reason=st.sampled_from(FinishReason))
 def test_any_text_conforms_and_comes_back(message: str, reply: str, reason: FinishReason) -> None:
     """History is a copy, to the character."""
-    turn = a_turn(message=message, outcome=replace(an_outcome(reply), finish_reason=reason))
+    turn = make_turn(message=message, outcome=replace(make_outcome(reply), finish_reason=reason))
 
     assert [told["content"] for told in messages_of(turn)] == [message, reply]
-    assert_is_history_event(turn_frame(0, turn))
+    assert_is_history_event(encode_turn_frame(0, turn))
 
 
 @pytest.mark.parametrize("text", DELICATE_TEXTS.values(), ids=DELICATE_TEXTS.keys())
 def test_delicate_text_stays_on_one_line(text: str) -> None:
     """A line separator inside a message does not end the event."""
-    frame = turn_frame(0, a_turn(message=text, outcome=an_outcome(text)))
+    frame = encode_turn_frame(0, make_turn(message=text, outcome=make_outcome(text)))
 
     *lines, empty, end = frame.text.split("\n")
     assert (len(lines), empty, end) == (2, "", "")
@@ -131,9 +141,9 @@ def test_delicate_text_stays_on_one_line(text: str) -> None:
 @pytest.mark.parametrize("next_cursor", [None, "WzUwXQ"])
 def test_a_cursor_is_shown_only_where_there_is_more(next_cursor: str | None) -> None:
     """A client goes on while there is one."""
-    shown = history_object(replace(a_session(), turn_count=51), Page((a_turn(),), next_cursor))
+    shown = encode_history(replace(make_session(), turn_count=51), Page((make_turn(),), next_cursor))
 
-    assert_conforms(json.loads(compact_json(shown)), "ConvoHistory")
+    assert_conforms(json.loads(encode_json(shown)), "ConvoHistory")
     assert shown.get("nextCursor") == next_cursor
     assert ("nextCursor" in shown) == (next_cursor is not None)
     assert shown["totalTurns"] == 51
@@ -141,16 +151,16 @@ def test_a_cursor_is_shown_only_where_there_is_more(next_cursor: str | None) -> 
 
 def test_an_empty_session_has_no_messages() -> None:
     """It was begun, and nothing was said."""
-    assert history_object(a_session(), Page(()))["turns"] == []
+    assert encode_history(make_session(), Page(()))["turns"] == []
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, 0), (0.4, 0), (61, 61), (86_400, 86_400), (-5, 0)])
 def test_a_session_tells_how_long_it_lasted(seconds: float, shown: int) -> None:
     """Never below zero, also where the clock went back."""
-    session = replace(a_session(), last_message_at=NOON + timedelta(seconds=seconds))
-    told = session_object(session, "Leo", Summary("They talked about speed.", ("speed",), 4))
+    session = replace(make_session(), last_message_at=NOON + timedelta(seconds=seconds))
+    told = encode_session(session, "Leo", Summary("They talked about speed.", ("speed",), 4))
 
-    assert_conforms(json.loads(compact_json(told)), "Session")
+    assert_conforms(json.loads(encode_json(told)), "Session")
     assert told["durationSeconds"] == shown
     assert (told["animalName"], told["messageCount"], told["startTime"]) == ("Leo", 4, AT)
     assert told["summary"] == "They talked about speed."

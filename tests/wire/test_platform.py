@@ -26,8 +26,8 @@ from openapi_server.models.turn import (
     TypingStopped,
     fold,
 )
-from openapi_server.wire.platform import PLATFORM, accepted_object, job_id_of, job_object, turn_id_of
-from openapi_server.wire.sse import compact_json
+from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_job, make_job_id, parse_job_id
+from openapi_server.wire.sse import encode_json
 from tests.examples import (
     BLOCKED,
     COMPLETED,
@@ -39,12 +39,12 @@ from tests.examples import (
     STARTED,
     TURN_ID,
     WEB,
-    a_failure,
-    a_turn,
-    an_outcome,
-    numbered,
+    make_failure,
+    make_outcome,
+    make_turn,
+    number_events,
 )
-from tests.narrations import NARRATIONS, Telling, tellings
+from tests.narrations import TURN_SCRIPTS, TurnScript, turn_scripts
 from tests.schemas import assert_conforms
 from tests.wire.literals import AT, ID, PROBLEM_BYTES, told
 
@@ -149,30 +149,30 @@ def test_the_heartbeat_is_an_empty_event(stage: Stage | None) -> None:
 
 def test_a_job_is_a_turn_by_another_name() -> None:
     """The same secret under both."""
-    assert (job_id_of(TURN_ID), turn_id_of(JOB_ID)) == (JOB_ID, TURN_ID)
-    assert compact_json(accepted_object(TURN_ID)) == (
+    assert (make_job_id(TURN_ID), parse_job_id(JOB_ID)) == (JOB_ID, TURN_ID)
+    assert encode_json(encode_accepted(TURN_ID)) == (
         f'{{"job_id":"{JOB_ID}","status":"pending","polling_url":"/jobs/{JOB_ID}"}}'
     )
-    assert_conforms(accepted_object(TURN_ID), "AcceptedJob")
+    assert_conforms(encode_accepted(TURN_ID), "AcceptedJob")
 
 
-def shown(turn: TurnRecord, live: TurnState | None = None) -> str:
+def encode_job_text(turn: TurnRecord, live: TurnState | None = None) -> str:
     """The job's bytes, after its schema was checked."""
-    job = job_object(turn, live)
-    assert_conforms(json.loads(compact_json(job)), "Job")
-    return compact_json(job)
+    job = encode_job(turn, live)
+    assert_conforms(json.loads(encode_json(job)), "Job")
+    return encode_json(job)
 
 
 def test_a_job_that_runs_is_these_bytes() -> None:
     """As far as its log says; where there is no log, it has begun, and no more is known."""
     times = f'"created_at":"{AT}","updated_at":"{AT}"'
-    live = fold(numbered([STARTED, StageChanged(Stage.RERANKING, True, 50, "1 fact chosen", 1)]))
+    live = fold(number_events([STARTED, StageChanged(Stage.RERANKING, True, 50, "1 fact chosen", 1)]))
 
-    assert shown(a_turn(), live) == (
+    assert encode_job_text(make_turn(), live) == (
         f'{{"job_id":"{JOB_ID}","status":"running","latest_progress":{{"step":"analyzing",'
         f'"message":"Choosing what fits the question","progress":50}},"result":null,"error":null,{times}}}'
     )
-    assert shown(a_turn()) == (
+    assert encode_job_text(make_turn()) == (
         f'{{"job_id":"{JOB_ID}","status":"running","latest_progress":{{"step":"initializing",'
         f'"message":"Waking the animal up","progress":10}},"result":null,"error":null,{times}}}'
     )
@@ -180,20 +180,20 @@ def test_a_job_that_runs_is_these_bytes() -> None:
 
 def test_a_job_that_succeeded_has_the_streams_result() -> None:
     """The same object, to the byte, whether its log is still there or not."""
-    outcome = replace(an_outcome(COMPLETED.reply, at=LATER, sources=(WEB, NOTEBOOK)), usage=COMPLETED.usage)
-    turn = a_turn(outcome=replace(outcome, latency_ms=1730))
+    outcome = replace(make_outcome(COMPLETED.reply, at=LATER, sources=(WEB, NOTEBOOK)), usage=COMPLETED.usage)
+    turn = make_turn(outcome=replace(outcome, latency_ms=1730))
     expected = (
         f'{{"job_id":"{JOB_ID}","status":"succeeded","latest_progress":{{"step":"complete",'
         f'"message":"The animal has answered","progress":100}},"result":{RESULTS[0][1]},"error":null,'
         f'"created_at":"{AT}","updated_at":"2026-11-21T12:00:02.123Z"}}'
     )
 
-    assert shown(turn) == shown(turn, fold(numbered([STARTED, COMPLETED]))) == expected
+    assert encode_job_text(turn) == encode_job_text(turn, fold(number_events([STARTED, COMPLETED]))) == expected
 
 
 def test_a_job_that_failed_says_why() -> None:
     """One sentence and the problem; what was said before the failure is no result."""
-    assert shown(a_turn(outcome=a_failure(at=LATER, partial_reply="Ro"))) == (
+    assert encode_job_text(make_turn(outcome=make_failure(at=LATER, partial_reply="Ro"))) == (
         f'{{"job_id":"{JOB_ID}","status":"failed","latest_progress":{{"step":"failed",'
         '"message":"The animal could not answer","progress":100},"result":null,'
         f'"error":"The animal lost its voice.","created_at":"{AT}","updated_at":"2026-11-21T12:00:02.123Z",'
@@ -204,29 +204,32 @@ def test_a_job_that_failed_says_why() -> None:
 def test_a_job_that_was_stopped_succeeded_with_what_was_said() -> None:
     """The contract has no other word for it; the metadata has."""
     outcome = Outcome(TurnStatus.STOPPED, LATER, "Ro", FinishReason.STOPPED)
-    job = json.loads(shown(a_turn(outcome=outcome)))
+    job = json.loads(encode_job_text(make_turn(outcome=outcome)))
 
     assert (job["status"], job["result"]["response"]) == ("succeeded", "Ro")
     assert job["result"]["metadata"]["finish_reason"] == "stopped"
 
 
 @settings(max_examples=30, deadline=None)
-@given(telling=tellings)
-def test_a_polled_job_never_goes_back(telling: Telling) -> None:
+@given(telling=turn_scripts)
+def test_a_polled_job_never_goes_back(telling: TurnScript) -> None:
     """Asked after every entry of its log, then from the store: status and progress only rise, and end as the stream."""
     assert_only_rises(telling)
 
 
-@pytest.mark.parametrize("telling", NARRATIONS.values(), ids=NARRATIONS.keys())
-def test_no_kind_of_job_ever_goes_back(telling: Telling) -> None:
+@pytest.mark.parametrize("telling", TURN_SCRIPTS.values(), ids=TURN_SCRIPTS.keys())
+def test_no_kind_of_job_ever_goes_back(telling: TurnScript) -> None:
     """The log may know of the end before the store is asked: until the store says so, the job runs."""
     assert_only_rises(telling)
 
 
-def assert_only_rises(telling: Telling) -> None:
-    entries = numbered(telling.events())
-    polls = [json.loads(shown(a_turn(), live)) for live in accumulate(entries, TurnState.after, initial=TurnState())]
-    polls.append(json.loads(shown(a_turn(outcome=_outcome_of(entries[-1])))))
+def assert_only_rises(telling: TurnScript) -> None:
+    entries = number_events(telling.build_events())
+    polls = [
+        json.loads(encode_job_text(make_turn(), live))
+        for live in accumulate(entries, TurnState.apply, initial=TurnState())
+    ]
+    polls.append(json.loads(encode_job_text(make_turn(outcome=_outcome_of(entries[-1])))))
 
     for before, after in pairwise(polls):
         assert before["latest_progress"]["progress"] <= after["latest_progress"]["progress"]
@@ -240,9 +243,9 @@ def assert_ends_alike(job: dict[str, object], entry: Entry) -> None:
     first, *_ = PLATFORM.encode(entry)
     assert isinstance(first.data, dict)
     if isinstance(entry.event, Completed):
-        assert job["result"] == json.loads(compact_json(first.data))
+        assert job["result"] == json.loads(encode_json(first.data))
     else:
-        assert {"error": job["error"], "problem": job["problem"]} == json.loads(compact_json(first.data))
+        assert {"error": job["error"], "problem": job["problem"]} == json.loads(encode_json(first.data))
 
 
 def _outcome_of(entry: Entry) -> Outcome:

@@ -8,8 +8,8 @@ import pytest
 
 from openapi_server.models import errors
 from openapi_server.models.errors import ChatError, FieldError, Problem
-from openapi_server.wire.convo import error_object
-from openapi_server.wire.problem import PROBLEM_JSON, problem_object
+from openapi_server.wire.convo import encode_error
+from openapi_server.wire.problem import PROBLEM_JSON, encode_problem
 from tests.schemas import assert_conforms
 
 
@@ -34,14 +34,14 @@ def test_every_error_of_ours_conforms_to_the_schema(error: type[ChatError]) -> N
     full = error("Ask again.", errors=(FieldError("message", "is required"),), turn_id="turn_a").problem
 
     for problem in (error().problem, full):
-        assert_conforms(problem_object(problem), "Problem")
-        assert_conforms(error_object(problem), "StreamProblem")
+        assert_conforms(encode_problem(problem), "Problem")
+        assert_conforms(encode_error(problem), "StreamProblem")
 
 
 @each_error
 def test_every_error_says_what_it_is(error: type[ChatError]) -> None:
     """A code for programs, a title that is the same each time, a sentence for people, a status that means it."""
-    told = problem_object(error().problem)
+    told = encode_problem(error().problem)
 
     assert told["type"] == f"urn:problem:zoochat:{error.code}"
     assert told["code"] == error.code
@@ -59,7 +59,7 @@ def test_no_two_errors_share_a_code() -> None:
 
 def test_nothing_optional_is_shown_empty() -> None:
     """`errors` and `turnId` are there when they help, and absent otherwise."""
-    assert problem_object(Problem("turn_not_found", 404, "No such turn", "No such turn.")) == {
+    assert encode_problem(Problem("turn_not_found", 404, "No such turn", "No such turn.")) == {
         "type": "urn:problem:zoochat:turn_not_found",
         "title": "No such turn",
         "status": 404,
@@ -71,7 +71,7 @@ def test_nothing_optional_is_shown_empty() -> None:
 def test_fields_and_the_turn_are_named_in_order() -> None:
     """The first thing that is wrong stands first."""
     found = (FieldError("message", "is required"), FieldError("animalId", "must be a text"))
-    told = problem_object(ChatError(errors=found, turn_id="turn_a").problem)
+    told = encode_problem(ChatError(errors=found, turn_id="turn_a").problem)
 
     assert told["errors"] == [
         {"field": "message", "message": "is required"},
@@ -84,8 +84,8 @@ def test_only_a_stream_says_whether_to_try_again() -> None:
     """Before the first byte the status and `Retry-After` say it."""
     problem = errors.ProviderFailed().problem
 
-    assert "retryable" not in problem_object(problem)
-    assert error_object(problem) == problem_object(problem) | {"retryable": True}
+    assert "retryable" not in encode_problem(problem)
+    assert encode_error(problem) == encode_problem(problem) | {"retryable": True}
 
 
 def test_problems_have_a_media_type_of_their_own() -> None:

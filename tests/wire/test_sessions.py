@@ -22,13 +22,13 @@ from openapi_server.models.turn import (
 from openapi_server.protocols import Model
 from openapi_server.wire.sessions import (
     SESSIONS,
-    confirmed_object,
-    created_object,
-    details_object,
-    model_object,
-    session_object,
+    encode_confirmation,
+    encode_created_session,
+    encode_model,
+    encode_session,
+    encode_session_details,
 )
-from openapi_server.wire.sse import compact_json
+from openapi_server.wire.sse import encode_json
 from tests.examples import (
     BLOCKED,
     COMPLETED,
@@ -37,10 +37,10 @@ from tests.examples import (
     SESSION_ID,
     STARTED,
     TURN_ID,
-    a_failure,
-    a_session,
-    a_turn,
-    an_outcome,
+    make_failure,
+    make_outcome,
+    make_session,
+    make_turn,
 )
 from tests.schemas import assert_conforms
 from tests.wire.literals import AT, ID, PROBLEM_BYTES, told
@@ -101,39 +101,39 @@ def test_a_model_is_offered_with_its_price() -> None:
     """In credits for a token."""
     model = Model("offline-keeper-1", "Keeper", "Answers from the keepers' notes.", max_tokens=512)
 
-    assert compact_json({"models": [model_object(model, 2)]}) == (
+    assert encode_json({"models": [encode_model(model, 2)]}) == (
         '{"models":[{"id":"offline-keeper-1","name":"Keeper","description":"Answers from the keepers\' notes.",'
         '"capabilities":["streaming"],"creditCost":2,"maxTokens":512,"available":true}]}'
     )
-    assert_conforms({"models": [model_object(model, 2)]}, "ModelList")
+    assert_conforms({"models": [encode_model(model, 2)]}, "ModelList")
 
 
 def test_a_session_has_the_title_that_its_client_gave_it() -> None:
     """One that was begun elsewhere is called for its animal."""
-    named = replace(a_session(), title="Löwen")
+    named = replace(make_session(), title="Löwen")
 
-    assert compact_json(created_object(named)) == (
+    assert encode_json(encode_created_session(named)) == (
         f'{{"sessionId":"{SESSION_ID}","title":"L\\u00f6wen","createdAt":"{AT}"}}'
     )
-    assert created_object(a_session())["title"] == "Talk with lion_001"
-    assert_conforms(created_object(named), "CreatedChatSession")
+    assert encode_created_session(make_session())["title"] == "Talk with lion_001"
+    assert_conforms(encode_created_session(named), "CreatedChatSession")
 
 
 def test_a_listed_session_counts_what_the_visitor_said() -> None:
     """The words it was begun with are a message, too."""
-    session = replace(a_session(), title="Lions", opening="Hello!", turn_count=2, last_message_at=LATER)
+    session = replace(make_session(), title="Lions", opening="Hello!", turn_count=2, last_message_at=LATER)
 
-    assert compact_json(session_object(session)) == (
+    assert encode_json(encode_session(session)) == (
         f'{{"sessionId":"{SESSION_ID}","title":"Lions","createdAt":"{AT}","updatedAt":"{AT_LATER}",'
         '"animalId":"lion_001","messageCount":3}'
     )
-    assert session_object(replace(session, opening=None))["messageCount"] == 2
-    assert_conforms(session_object(session), "ChatSession")
+    assert encode_session(replace(session, opening=None))["messageCount"] == 2
+    assert_conforms(encode_session(session), "ChatSession")
 
 
 def messages_of(session: SessionRecord, page: Page[TurnRecord], *, is_first: bool) -> list[tuple[str, str]]:
-    shown = details_object(session, page, is_first=is_first)
-    assert_conforms(json.loads(compact_json(shown)), "ChatSessionDetails")
+    shown = encode_session_details(session, page, is_first=is_first)
+    assert_conforms(json.loads(encode_json(shown)), "ChatSessionDetails")
     messages = shown["messages"]
     assert isinstance(messages, list)
     return [(message["role"], message["content"]) for message in messages]
@@ -141,12 +141,12 @@ def messages_of(session: SessionRecord, page: Page[TurnRecord], *, is_first: boo
 
 def test_a_sessions_messages_are_in_the_order_in_which_they_were_said() -> None:
     """First the words it was begun with, on the first page only; a turn without a reply is a message without one."""
-    session = replace(a_session(), opening="I like cats.", turn_count=4)
+    session = replace(make_session(), opening="I like cats.", turn_count=4)
     turns = (
-        a_turn(outcome=an_outcome("Roar!")),
-        a_turn(message="And?", outcome=a_failure(partial_reply="We")),
-        a_turn(message="Hm?", outcome=a_failure()),
-        a_turn(message="Well?"),
+        make_turn(outcome=make_outcome("Roar!")),
+        make_turn(message="And?", outcome=make_failure(partial_reply="We")),
+        make_turn(message="Hm?", outcome=make_failure()),
+        make_turn(message="Well?"),
     )
     said = [("user", "Hello!"), ("assistant", "Roar!"), ("user", "And?"), ("assistant", "We")]
     said += [("user", "Hm?"), ("user", "Well?")]
@@ -157,11 +157,11 @@ def test_a_sessions_messages_are_in_the_order_in_which_they_were_said() -> None:
 
 def test_each_message_of_a_turn_names_its_stream() -> None:
     """With the time at which it was said; the words that a session was begun with were no stream."""
-    session = replace(a_session(), opening="I like cats.")
-    page = Page((a_turn(outcome=an_outcome("Roar!", at=LATER)),), "next")
+    session = replace(make_session(), opening="I like cats.")
+    page = Page((make_turn(outcome=make_outcome("Roar!", at=LATER)),), "next")
 
-    assert compact_json(
-        {key: details_object(session, page, is_first=True)[key] for key in ("messages", "nextCursor")}
+    assert encode_json(
+        {key: encode_session_details(session, page, is_first=True)[key] for key in ("messages", "nextCursor")}
     ) == (
         f'{{"messages":[{{"role":"user","content":"I like cats.","timestamp":"{AT}"}},'
         f'{{"role":"user","content":"Hello!","timestamp":"{AT}","streamingSessionId":"{TURN_ID}"}},'
@@ -172,9 +172,9 @@ def test_each_message_of_a_turn_names_its_stream() -> None:
 
 def test_a_confirmation_says_what_the_stream_cost() -> None:
     """What the server counted, whatever the client thinks."""
-    confirmed = confirmed_object(a_turn(outcome=an_outcome()))
+    confirmed = encode_confirmation(make_turn(outcome=make_outcome()))
 
-    assert compact_json(confirmed) == (
+    assert encode_json(confirmed) == (
         f'{{"message":"The stream was confirmed.","sessionId":"{SESSION_ID}","tokensUsed":4}}'
     )
     assert_conforms(confirmed, "ConfirmedStream")

@@ -16,12 +16,12 @@ from openapi_server.wire.sse import (
     Contract,
     Frame,
     JsonObject,
-    comment,
-    compact_json,
-    retry_line,
-    sequence_of,
+    encode_comment,
+    encode_json,
+    encode_retry,
+    parse_event_id,
 )
-from tests.examples import DELICATE_TEXTS, NOON, TURN_ID, numbered
+from tests.examples import DELICATE_TEXTS, NOON, TURN_ID, number_events
 from tests.wire.parsers import PARSERS, Parsed, Parser
 
 each_parser = pytest.mark.parametrize("parse", PARSERS.values(), ids=PARSERS.keys())
@@ -93,7 +93,7 @@ def test_empty_data_raises() -> None:
 def test_what_is_not_json_is_never_sent(number: float) -> None:
     """Browsers throw at `NaN`, and their users see a stream that broke."""
     with pytest.raises(ValueError, match="JSON"):
-        compact_json({"size": number})
+        encode_json({"size": number})
 
 
 @each_parser
@@ -126,9 +126,9 @@ def test_delicate_text_inside_json_survives_a_parse(parse: Parser, text: str) ->
 
 
 RECORDED = (
-    retry_line()
+    encode_retry()
     + Frame({"type": "metadata", "animalName": "Löwe 🦁"}, event="metadata", id="turn_a-1").text
-    + comment("keep\nalive")
+    + encode_comment("keep\nalive")
     + Frame("zwei\nZeilen mit ö und 🦁", id="turn_a-2").text
     + Frame({"type": "heartbeat", "stage": "queued", "elapsedMs": 15000}, event="heartbeat").text
     + Frame({"type": "chunk", "content": "\r\n\u2028\0data: forged"}, event="chunk", id="turn_a-3").text
@@ -168,16 +168,16 @@ def test_bytes_fed_piecewise_parse_the_same(parse: Parser, size: int) -> None:
 def test_a_stream_starts_with_when_to_come_back() -> None:
     """The retry line belongs to the block that follows, so no block is empty."""
     assert RETRY_MS == 2000
-    assert retry_line() == "retry: 2000\n"
-    assert (retry_line(50) + Frame({}, id="t-1").text) == "retry: 50\nid: t-1\ndata: {}\n\n"
+    assert encode_retry() == "retry: 2000\n"
+    assert (encode_retry(50) + Frame({}, id="t-1").text) == "retry: 50\nid: t-1\ndata: {}\n\n"
 
 
 @each_parser
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_comment_is_never_an_event(parse: Parser, text: str) -> None:
     """Whatever stands in it, it forges nothing."""
-    assert comment(text).startswith(": ")
-    assert parse([comment(text).encode(), b"data: after\n\n"]) == [Parsed("message", "after", "")]
+    assert encode_comment(text).startswith(": ")
+    assert parse([encode_comment(text).encode(), b"data: after\n\n"]) == [Parsed("message", "after", "")]
 
 
 @pytest.mark.parametrize(
@@ -207,13 +207,13 @@ def test_a_comment_is_never_an_event(parse: Parser, text: str) -> None:
 )
 def test_an_event_id_names_a_place_in_its_own_turn_only(event_id: str, seq: int | None) -> None:
     """An unknown resume point is named as such, never guessed."""
-    assert sequence_of(event_id, "turn_a") == seq
+    assert parse_event_id(event_id, "turn_a") == seq
 
 
 @given(turn_id=plain, seq=st.integers(1, 999_999_999))
 def test_every_id_that_we_send_can_be_resumed_from(turn_id: str, seq: int) -> None:
     """Also of turns whose own id holds dashes."""
-    assert sequence_of(Entry(turn_id, seq, NOON, Chunk(1, "Ro")).id, turn_id) == seq
+    assert parse_event_id(Entry(turn_id, seq, NOON, Chunk(1, "Ro")).id, turn_id) == seq
 
 
 class Counts:
@@ -233,14 +233,18 @@ def test_an_entry_is_encoded_once_however_many_read_it() -> None:
     encode = Counts()
     contract = Contract("counted", encode, _no_heartbeat)
     other = Contract("other", lambda entry: iter([Frame("other")]), _no_heartbeat)
-    entries = numbered([Chunk(1, "Ro"), Chunk(2, "ar")])
+    entries = number_events([Chunk(1, "Ro"), Chunk(2, "ar")])
 
-    joined = contract.join(entries)
-    assert contract.join(entries) == joined == contract.bytes_of(entries[0]) + contract.bytes_of(entries[1])
+    joined = contract.encode_entries(entries)
+    assert (
+        contract.encode_entries(entries)
+        == joined
+        == contract.encode_entry(entries[0]) + contract.encode_entry(entries[1])
+    )
     assert joined.decode().split("\n\n")[:2] == ["data: first", f"id: {TURN_ID}-1\ndata: last"]
     assert encode.calls == 2
-    assert other.join(entries) == b"data: other\n\n" * 2
-    assert contract.join([]) == b""
+    assert other.encode_entries(entries) == b"data: other\n\n" * 2
+    assert contract.encode_entries([]) == b""
 
 
 def _no_heartbeat(stage: Stage | None, elapsed_ms: int) -> str:

@@ -19,9 +19,20 @@ from openapi_server.models.turn import (
     TypingStarted,
     TypingStopped,
 )
-from openapi_server.wire.chat import TOKENS, answer_object
-from openapi_server.wire.sse import compact_json
-from tests.examples import BLOCKED, COMPLETED, FAILED, NOTEBOOK, STARTED, TURN_ID, WEB, a_failure, a_turn, an_outcome
+from openapi_server.wire.chat import CHAT, encode_answer
+from openapi_server.wire.sse import encode_json
+from tests.examples import (
+    BLOCKED,
+    COMPLETED,
+    FAILED,
+    NOTEBOOK,
+    STARTED,
+    TURN_ID,
+    WEB,
+    make_failure,
+    make_outcome,
+    make_turn,
+)
 from tests.schemas import assert_conforms
 from tests.wire.literals import AT, ID, PROBLEM_BYTES, told
 
@@ -77,14 +88,14 @@ SILENT: list[TurnEvent] = [
 )
 def test_each_event_is_these_bytes(event: TurnEvent, kind: str, content: str) -> None:
     """Clients look for `"type":"done"` in the raw line: key order and missing blanks are part of the contract."""
-    assert told(TOKENS, event) == f'{ID}data: {{"type":"{kind}","content":{content},"timestamp":"{AT}"}}\n\n'
+    assert told(CHAT, event) == f'{ID}data: {{"type":"{kind}","content":{content},"timestamp":"{AT}"}}\n\n'
 
 
 def test_an_error_has_a_sentence_a_code_and_the_problem_beside_it() -> None:
     """The contract's own keys stand where its clients look for them."""
     content = '{"message":"The animal lost its voice.","code":"provider_failed"}'
 
-    assert told(TOKENS, FAILED) == (
+    assert told(CHAT, FAILED) == (
         f'{ID}data: {{"type":"error","content":{content},"timestamp":"{AT}","problem":{PROBLEM_BYTES}}}\n\n'
     )
 
@@ -101,25 +112,25 @@ def test_an_error_has_a_sentence_a_code_and_the_problem_beside_it() -> None:
 )
 def test_every_failure_has_its_code(error: ChatError, code: str) -> None:
     """Clients tell them apart by it; the one of silence is written as they have always read it."""
-    assert f'"code":"{code}"}},"timestamp"' in told(TOKENS, Failed(error.problem))
+    assert f'"code":"{code}"}},"timestamp"' in told(CHAT, Failed(error.problem))
 
 
 @pytest.mark.parametrize("event", SILENT)
 def test_what_the_contract_has_no_word_for_is_silence(event: TurnEvent) -> None:
     """A gap in the ids, and no byte on the wire."""
-    assert told(TOKENS, event) == ""
+    assert told(CHAT, event) == ""
 
 
 def test_the_heartbeat_is_a_comment() -> None:
     """Its clients parse every `data: ` line."""
-    assert TOKENS.heartbeat(None, 15_000) == ": heartbeat\n\n"
+    assert CHAT.heartbeat(None, 15_000) == ": heartbeat\n\n"
 
 
 def test_a_whole_answer_is_one_object() -> None:
     """With the session as the client calls it, and how many facts the animal spoke from."""
-    answer = answer_object(a_turn(outcome=an_outcome("Löwe.", sources=(WEB, NOTEBOOK))), "my-session_1")
+    answer = encode_answer(make_turn(outcome=make_outcome("Löwe.", sources=(WEB, NOTEBOOK))), "my-session_1")
 
-    assert compact_json(answer) == (
+    assert encode_json(answer) == (
         f'{{"response":"L\\u00f6we.","session_id":"my-session_1","turn_id":"{TURN_ID}","finish_reason":"stop",'
         f'"doc_count":2,"timestamp":"{AT}"}}'
     )
@@ -134,8 +145,8 @@ def test_a_whole_answer_is_one_object() -> None:
 def test_an_answer_says_why_it_ended(ending: Completed) -> None:
     """Stopped and blocked ones, too, are answers."""
     status = TurnStatus.STOPPED if ending is STOPPED else TurnStatus.SUCCEEDED
-    outcome = replace(an_outcome(ending.reply), status=status, finish_reason=ending.finish_reason)
-    answer = answer_object(a_turn(outcome=outcome), "s")
+    outcome = replace(make_outcome(ending.reply), status=status, finish_reason=ending.finish_reason)
+    answer = encode_answer(make_turn(outcome=outcome), "s")
 
     assert answer["finish_reason"] == ending.finish_reason.value
     assert_conforms(answer, "TokensAnswer")
@@ -144,5 +155,5 @@ def test_an_answer_says_why_it_ended(ending: Completed) -> None:
 def test_there_is_no_answer_before_the_end() -> None:
     """Whoever asks too early made a mistake; a failure without a reply still has the form of an answer."""
     with pytest.raises(ValueError, match="has not ended"):
-        answer_object(a_turn(), "s")
-    assert answer_object(a_turn(outcome=a_failure()), "s")["response"] == ""
+        encode_answer(make_turn(), "s")
+    assert encode_answer(make_turn(outcome=make_failure()), "s")["response"] == ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from openapi_server.devtools.check.findings import demand
+from openapi_server.devtools.check.findings import require
 
 PROBLEM_JSON = "application/problem+json"
 MEMBERS = {"type": str, "title": str, "status": int, "detail": str, "code": str}
@@ -27,17 +27,17 @@ def check_problem(answer: httpx.Response, due: Due, *, field: str | None = None,
     """An RFC 9457 problem with a status that is due; `errors` names the `field`, and the detail says what `says` is."""
     where = f"{answer.request.method} {answer.request.url.path}"
     status = answer.status_code
-    demand(status in due, f"{where}: {status} where {_told(due)} is due: {answer.text[:80]!r}")
+    require(status in due, f"{where}: {status} where {_told(due)} is due: {answer.text[:80]!r}")
     kind = answer.headers.get("content-type", "")
-    demand(kind.startswith(PROBLEM_JSON), f"{where}: {status} as {kind!r}, not {PROBLEM_JSON}")
+    require(kind.startswith(PROBLEM_JSON), f"{where}: {status} as {kind!r}, not {PROBLEM_JSON}")
     check_cors(answer.headers, where)
     problem = answer.json()
-    demand(problem.get("status") == status, f"{where}: status {problem.get('status')} in the problem of a {status}")
+    require(problem.get("status") == status, f"{where}: status {problem.get('status')} in the problem of a {status}")
     check_problem_object(problem, where)
     if field is not None:
         named = [error.get("field") for error in problem.get("errors", [])]
-        demand(field in named, f"{where}: errors name {named}, not {field!r}")
-    demand(says is None or says in problem["detail"], f"{where}: {problem['detail']!r} does not say {says!r}")
+        require(field in named, f"{where}: errors name {named}, not {field!r}")
+    require(says is None or says in problem["detail"], f"{where}: {problem['detail']!r} does not say {says!r}")
     return f"{status} {problem['code']}"
 
 
@@ -48,33 +48,33 @@ def _told(due: Due) -> str:
 def check_problem_object(problem: Mapping[str, Any], where: str) -> str:
     """The members of a problem object, wherever it stands; nothing of the server's inside in it."""
     for name, kind in MEMBERS.items():
-        demand(isinstance(problem.get(name), kind), f"{where}: the problem has no {name}: {str(problem)[:80]}")
+        require(isinstance(problem.get(name), kind), f"{where}: the problem has no {name}: {str(problem)[:80]}")
     leak = _LEAK.search(str(problem))
-    demand(leak is None, f"{where}: the problem shows the server's inside: {leak and leak[0]!r}")
+    require(leak is None, f"{where}: the problem shows the server's inside: {leak and leak[0]!r}")
     return f"{problem['status']} {problem['code']}"
 
 
 def check_cors(headers: httpx.Headers, where: str) -> str:
     """One origin, never any with credentials, and a `Vary` that keeps caches from mixing them up."""
     origin = headers.get("access-control-allow-origin")
-    demand(origin, f"{where}: no Access-Control-Allow-Origin")
+    require(origin, f"{where}: no Access-Control-Allow-Origin")
     is_any = origin == "*" and "access-control-allow-credentials" in headers
-    demand(not is_any, f"{where}: Access-Control-Allow-Origin * with credentials")
-    demand("origin" in headers.get("vary", "").lower(), f"{where}: Vary does not name Origin")
+    require(not is_any, f"{where}: Access-Control-Allow-Origin * with credentials")
+    require("origin" in headers.get("vary", "").lower(), f"{where}: Vary does not name Origin")
     exposed = headers.get("access-control-expose-headers", "").lower()
-    demand("x-streaming-session-id" in exposed, f"{where}: X-Streaming-Session-Id is not exposed")
+    require("x-streaming-session-id" in exposed, f"{where}: X-Streaming-Session-Id is not exposed")
     return f"{where}: {origin}"
 
 
 def check_stream_headers(headers: httpx.Headers) -> str:
     """What every stream says of itself, so that nothing between server and reader keeps it or holds it back."""
     kind = headers.get("content-type", "")
-    demand(re.fullmatch(r"text/event-stream; ?charset=utf-8", kind, re.IGNORECASE), f"Content-Type {kind!r}")
+    require(re.fullmatch(r"text/event-stream; ?charset=utf-8", kind, re.IGNORECASE), f"Content-Type {kind!r}")
     control = headers.get("cache-control", "")
-    demand({"no-cache", "no-transform"} <= set(re.split(r",\s*", control)), f"Cache-Control {control!r}")
-    demand(headers.get("x-accel-buffering") == "no", f"X-Accel-Buffering {headers.get('x-accel-buffering')!r}")
+    require({"no-cache", "no-transform"} <= set(re.split(r",\s*", control)), f"Cache-Control {control!r}")
+    require(headers.get("x-accel-buffering") == "no", f"X-Accel-Buffering {headers.get('x-accel-buffering')!r}")
     turn_id = headers.get("x-streaming-session-id", "")
-    demand(re.fullmatch(r"[A-Za-z0-9_-]{1,118}", turn_id), f"X-Streaming-Session-Id {turn_id!r}")
+    require(re.fullmatch(r"[A-Za-z0-9_-]{1,118}", turn_id), f"X-Streaming-Session-Id {turn_id!r}")
     check_cors(headers, "the stream")
     return f"{kind}, {control}, {turn_id[:12]}..."
 
@@ -83,9 +83,9 @@ def check_cookie(headers: httpx.Headers, *names: str) -> str:
     """A cookie by one of these names (any, when none is given) that no script and no foreign page can use."""
     cookies = headers.get_list("set-cookie")
     found = next((cookie for cookie in cookies if not names or cookie.partition("=")[0] in names), None)
-    demand(found, f"NO COOKIES received: no Set-Cookie for {' or '.join(names) or 'anything'}")
+    require(found, f"NO COOKIES received: no Set-Cookie for {' or '.join(names) or 'anything'}")
     name, *attributes = str(found).split(";")
     given = {attribute.strip().lower() for attribute in attributes}
     missing = [due for due in ("HttpOnly", "SameSite=Lax", "Path=/") if due.lower() not in given]
-    demand(not missing, f"the cookie {name.partition('=')[0]} lacks {', '.join(missing)}")
+    require(not missing, f"the cookie {name.partition('=')[0]} lacks {', '.join(missing)}")
     return f"{name.partition('=')[0]}: {'; '.join(part.strip() for part in attributes)}"

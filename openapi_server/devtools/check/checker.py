@@ -21,7 +21,7 @@ from openapi_server.devtools.check.streams import EVENT_STREAM
 from openapi_server.devtools.check.tokens import TokenProbes
 from openapi_server.spec import load_spec
 
-CONTRACTS: dict[str, type[StreamProbes]] = {
+PROBES: dict[str, type[StreamProbes]] = {
     probes.contract: probes for probes in (ConvoProbes, PlatformProbes, SessionProbes, TokenProbes, DeviceProbes)
 }
 
@@ -49,12 +49,12 @@ class Order:
 async def check(order: Order, on_plan: Callable[[int], None], on_finding: Progress) -> list[Finding]:
     """All findings, contract by contract. `CannotCheck` when there is no server, or no contract known of it."""
     spec = await _description(order)
-    names = order.contracts or [name for name, probes in CONTRACTS.items() if _has(spec, probes.operation)]
+    names = order.contracts or [name for name, probes in PROBES.items() if _has(spec, probes.operation)]
     if not names:
         raise CannotCheck("The server's description has none of the five contracts. Name one with --contract.")
     site = Site(order.url, _completed(spec), order.heartbeat_s, order.accounts)
     try:
-        checks = [(name, title, run) for name in names for title, run in CONTRACTS[name](site).checks().items()]
+        checks = [(name, title, run) for name in names for title, run in PROBES[name](site).checks().items()]
         on_plan(len(checks))
         return list(await asyncio.gather(*(_find(*planned, on_finding) for planned in checks)))
     finally:
@@ -126,7 +126,7 @@ def _completed(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     """The description; operations for which it has no rules of the stream get those that we know."""
     ours = load_spec()
     paths = dict(spec["paths"])
-    for probes in CONTRACTS.values():
+    for probes in PROBES.values():
         if not _has_rules(spec, probes.operation):
             paths[probes.operation] = ours["paths"].get(probes.operation, {})
     return {**spec, "paths": paths, "components": _merged(spec.get("components", {}), ours["components"])}

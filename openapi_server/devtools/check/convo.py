@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from openapi_server.devtools.check.answers import check_cookie, check_cors
-from openapi_server.devtools.check.findings import Skipped, demand
+from openapi_server.devtools.check.findings import Skipped, require
 from openapi_server.devtools.check.polling import check_forward
 from openapi_server.devtools.check.probes import NOBODYS_ANIMAL, Check, Mistake, StreamProbes
 from openapi_server.devtools.check.recording import Ask, Recording
@@ -71,24 +71,24 @@ class ConvoProbes(StreamProbes):
         path = "/convo_turn/{}/stop".format
         ask = await self.ask(QUESTION)
         first, recording, _ = await self.while_it_runs(ask, lambda turn_id: self.send(Ask(path(turn_id))))
-        demand(first.status_code == 200, f"POST {first.request.url.path}: {first.status_code} {first.text[:80]!r}")
+        require(first.status_code == 200, f"POST {first.request.url.path}: {first.status_code} {first.text[:80]!r}")
         if first.json()["finishReason"] == "stop":
             raise Skipped("the turn was over before it could be stopped")
         last = recording.events[-1]
         is_told = last.event == "complete" and last.data["finishReason"] == "stopped"
-        demand(is_told, f"the reader heard {last.event} {last.data.get('finishReason')}, not complete stopped")
-        told = self.rules.text_of(recording.events)
+        require(is_told, f"the reader heard {last.event} {last.data.get('finishReason')}, not complete stopped")
+        told = self.rules.join_text(recording.events)
         second = await self.send(Ask(path(recording.turn_id)))
-        demand(second.status_code == 200, f"stopped again: {second.status_code}, not 200")
+        require(second.status_code == 200, f"stopped again: {second.status_code}, not 200")
         for answer in (first.json(), second.json()):
             same = (answer["reply"], answer["finishReason"]) == (told, "stopped")
-            demand(same, f"a stop answers {answer['finishReason']} {answer['reply']!r}; the stream said {told!r}")
+            require(same, f"a stop answers {answer['finishReason']} {answer['reply']!r}; the stream said {told!r}")
         return f"complete stopped after {len(told)} characters; stopped again: the same"
 
     async def polling(self) -> str:
         """`Prefer: respond-async`: 202, and the state of the turn only goes forwards."""
         answer = await self.send((await self.ask("Hello!")).saying(stream=False).having(Prefer="respond-async"))
-        demand(answer.status_code == 202, f"Prefer: respond-async: {answer.status_code}, not 202")
+        require(answer.status_code == 202, f"Prefer: respond-async: {answer.status_code}, not 202")
         location = answer.headers.get("location", "")
         states = await self.poll(location, lambda state: state["status"] not in STATES[:2])
         return f"202, {location[:24]}...: {check_forward(states, STATES, lambda state: state['progress'])}"

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from openapi_server.devtools.check.answers import check_cookie, check_problem
-from openapi_server.devtools.check.findings import demand
+from openapi_server.devtools.check.findings import require
 from openapi_server.devtools.check.probes import Check, Mistake, StreamProbes
 from openapi_server.devtools.check.recording import Ask, Recording
 
@@ -52,10 +52,10 @@ class DeviceProbes(StreamProbes):
         """Without `X-Device-ID` the server makes a device up, and keeps it in a cookie."""
         visitor = self.site.visitor()
         first = await self.send(Ask("/chat/", {"content": "Hello!"}), visitor)
-        demand(first.status_code == 200, f"POST /chat/: {first.status_code} {first.text[:80]!r}")
+        require(first.status_code == 200, f"POST /chat/: {first.status_code} {first.text[:80]!r}")
         told = check_cookie(first.headers)
         second = await self.send(Ask("/chat/", {"content": "Hello again!"}), visitor)
-        demand("set-cookie" not in second.headers, "a visitor with a cookie is given another one")
+        require("set-cookie" not in second.headers, "a visitor with a cookie is given another one")
         return told
 
     async def final_event(self) -> str:
@@ -63,23 +63,23 @@ class DeviceProbes(StreamProbes):
         events = (await self.recorded()).events
         last = events[-1].data
         is_final = last.get("is_final") is True and last.get("content") == ""
-        demand(is_final, f"the last event is {str(last)[:80]}")
-        demand("error" not in last, f"the turn failed: {last.get('error')}")
+        require(is_final, f"the last event is {str(last)[:80]}")
+        require("error" not in last, f"the turn failed: {last.get('error')}")
         return f"{len(events) - 1} pieces, then an empty final event"
 
     async def whole_answer(self) -> str:
         """`POST /chat/` answers whole."""
         ask = await self.ask("Hello!")
         answer = await self.send(Ask("/chat/", ask.body, ask.headers))
-        demand(answer.status_code == 200, f"POST /chat/: {answer.status_code} {answer.text[:80]!r}")
+        require(answer.status_code == 200, f"POST /chat/: {answer.status_code} {answer.text[:80]!r}")
         content = answer.json().get("content")
-        demand(isinstance(content, str) and content, f"POST /chat/ has no content: {answer.text[:80]!r}")
+        require(isinstance(content, str) and content, f"POST /chat/ has no content: {answer.text[:80]!r}")
         return f"{content[:40]!r}"
 
     async def two_addresses(self) -> str:
         """`/chat/` is not `/chat`: no redirect from one to the other, each refuses the other's body."""
         ask = await self.ask("Hello!")
-        demand(isinstance(ask.body, Mapping), "")
+        require(isinstance(ask.body, Mapping), "")
         bare = await self.send(Ask("/chat", ask.body, ask.headers))
         slashed = await self.send(Ask("/chat/", {"message": "Hello!", "session_id": "s"}, ask.headers))
         seen = [check_problem(bare, (400,), field="message"), check_problem(slashed, (400,), field="content")]

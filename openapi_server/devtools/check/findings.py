@@ -33,7 +33,7 @@ class Finding:
     took_s: float = 0.0
 
 
-def demand(claim: object, evidence: str) -> None:
+def require(claim: object, evidence: str) -> None:
     """Raise `Violation` with the evidence unless the claim holds."""
     if not claim:
         raise Violation(evidence)

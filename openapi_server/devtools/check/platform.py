@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from openapi_server.devtools.check.answers import check_cookie, check_problem, check_problem_object
-from openapi_server.devtools.check.findings import Skipped, demand
+from openapi_server.devtools.check.findings import Skipped, require
 from openapi_server.devtools.check.polling import check_forward
 from openapi_server.devtools.check.probes import NOBODYS_ANIMAL, Check, Mistake, StreamProbes
 from openapi_server.devtools.check.recording import LATE_S, Ask, Recording
@@ -68,9 +68,9 @@ class PlatformProbes(StreamProbes):
     async def result(self) -> str:
         """What the platform shows: a response, and sources with a type and a title."""
         result = self._result_of(await self.recorded())
-        demand(isinstance(result.get("response"), str), f"the result has no response: {str(result)[:80]}")
+        require(isinstance(result.get("response"), str), f"the result has no response: {str(result)[:80]}")
         named = [(source.get("type"), source.get("title")) for source in result.get("sources", [])]
-        demand(all(kind and title for kind, title in named), f"a source without type or title: {named}")
+        require(all(kind and title for kind, title in named), f"a source without type or title: {named}")
         return f"a response of {len(result['response'])} characters, {len(named)} sources"
 
     async def job(self) -> str:
@@ -79,9 +79,9 @@ class PlatformProbes(StreamProbes):
         begun = await self._begun_job(visitor)
         jobs = await self.poll(begun["polling_url"], lambda job: job["status"] not in STATES[:2], visitor)
         without = [job for job in jobs if not isinstance(job.get("latest_progress"), dict)]
-        demand(not without, f"an answer without latest_progress: {str(without[:1])[:80]}")
+        require(not without, f"an answer without latest_progress: {str(without[:1])[:80]}")
         told = check_forward(jobs, STATES, lambda job: job["latest_progress"]["progress"])
-        demand((jobs[-1].get("result") or {}).get("response"), "the last answer has no result with a response")
+        require((jobs[-1].get("result") or {}).get("response"), "the last answer has no result with a response")
         return f"{begun['polling_url'][:16]}...: {len(jobs)} answers, {told}"
 
     async def foreign_job(self) -> str:
@@ -89,7 +89,7 @@ class PlatformProbes(StreamProbes):
         visitor = self.site.visitor()
         ask = Ask((await self._begun_job(visitor))["polling_url"], method="GET")
         mine = await self.send(ask, visitor)
-        demand(mine.status_code == 200, f"with its own cookie: {mine.status_code}, not 200")
+        require(mine.status_code == 200, f"with its own cookie: {mine.status_code}, not 200")
         stranger = check_problem(await self.send(ask, self.site.visitor()), (404,), says="Job not found")
         return f"without its cookie {stranger}"
 
@@ -99,12 +99,12 @@ class PlatformProbes(StreamProbes):
         recording = await self.reading().of(self.site.visitor(), Ask(path, {"query": QUESTION}))
         if recording.status == 404:
             raise Skipped(NO_SIMULATIONS.format(path))
-        demand(recording.status == 200, f"POST {path}: {recording.status} {recording.body[:80]!r}")
-        rules = StreamRules.of(self.site.spec, path) if self.site.has(path) else self.rules
+        require(recording.status == 200, f"POST {path}: {recording.status} {recording.body[:80]!r}")
+        rules = StreamRules.from_spec(self.site.spec, path) if self.site.has(path) else self.rules
         rules.check_events(recording.events)
         order = rules.check_order(recording.events)
         last = recording.events[-1].data
-        demand(isinstance(last.get("error"), str), f"the error event has no error: {last}")
+        require(isinstance(last.get("error"), str), f"the error event has no error: {last}")
         return f"{order}: {check_problem_object(last.get('problem') or {}, 'the error event')}"
 
     async def heartbeat(self) -> str:
@@ -115,22 +115,22 @@ class PlatformProbes(StreamProbes):
         if recording.status == 404:
             raise Skipped(NO_SIMULATIONS.format(path))
         beats = [event for event in recording.events if event.event == "heartbeat"]
-        demand(beats, f"no heartbeat within {recording.gap_s:.1f} s; the stream was {recording.end}")
-        demand(recording.gap_s <= due_s, f"{recording.gap_s:.1f} s without a heartbeat; {due_s} s are allowed")
-        demand(beats[0].id is None, f"the heartbeat carries the id {beats[0].id}")
+        require(beats, f"no heartbeat within {recording.gap_s:.1f} s; the stream was {recording.end}")
+        require(recording.gap_s <= due_s, f"{recording.gap_s:.1f} s without a heartbeat; {due_s} s are allowed")
+        require(beats[0].id is None, f"the heartbeat carries the id {beats[0].id}")
         return f"after {recording.gap_s:.1f} s, without an id"
 
     async def _begun_job(self, visitor: httpx.AsyncClient) -> Mapping[str, Any]:
         answer = await self.send(Ask(f"{self.operation}?mode=job", {"query": QUESTION}), visitor)
         where = f"POST {self.operation}?mode=job"
-        demand(answer.status_code in (200, 202), f"{where}: {answer.status_code} {answer.text[:80]!r}")
+        require(answer.status_code in (200, 202), f"{where}: {answer.status_code} {answer.text[:80]!r}")
         job: Mapping[str, Any] = answer.json()
         missing = [name for name in ("job_id", "status", "polling_url") if not job.get(name)]
-        demand(not missing, f"{where}: no {' and no '.join(missing)}")
-        demand(job["status"] == "pending", f"{where}: status {job['status']}, not pending")
+        require(not missing, f"{where}: no {' and no '.join(missing)}")
+        require(job["status"] == "pending", f"{where}: status {job['status']}, not pending")
         return job
 
     def _result_of(self, recording: Recording) -> Mapping[str, Any]:
         results = [event.data for event in recording.events if event.event == "result"]
-        demand(len(results) == 1, f"{len(results)} result events")
+        require(len(results) == 1, f"{len(results)} result events")
         return results[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from openapi_server.devtools.check.findings import demand
+from openapi_server.devtools.check.findings import require
 
 State = dict[str, Any]
 
@@ -17,9 +17,9 @@ def check_forward(states: Sequence[State], order: Sequence[str], progress_of: Ca
     """The states of one job as they were seen; the last name in `order` is how it has to end."""
     seen = [state["status"] for state in states]
     strange = [name for name in seen if name not in order]
-    demand(not strange, f"status {strange[:1]} is none of {', '.join(order)}")
-    demand(seen == sorted(seen, key=order.index), f"the status goes back: {' '.join(seen)}")
-    demand(seen[-1] == order[-1], f"the last status is {seen[-1]}, not {order[-1]}")
+    require(not strange, f"status {strange[:1]} is none of {', '.join(order)}")
+    require(seen == sorted(seen, key=order.index), f"the status goes back: {' '.join(seen)}")
+    require(seen[-1] == order[-1], f"the last status is {seen[-1]}, not {order[-1]}")
     progress = [progress_of(state) for state in states]
-    demand(progress == sorted(progress), f"the progress goes back: {progress}")
+    require(progress == sorted(progress), f"the progress goes back: {progress}")
     return f"{' > '.join(dict.fromkeys(seen))}, progress {' '.join(map(str, dict.fromkeys(progress)))}"

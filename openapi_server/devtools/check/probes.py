@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from openapi_server.devtools.check.answers import ANY_4XX, Due, check_problem, check_stream_headers
-from openapi_server.devtools.check.findings import Skipped, Violation, demand
+from openapi_server.devtools.check.findings import Skipped, Violation, require
 from openapi_server.devtools.check.recording import LATE_S, Ask, End, Recording, kept_of
-from openapi_server.devtools.check.streams import check_bytes, check_ids, events_of
+from openapi_server.devtools.check.streams import check_bytes, check_ids, parse_events
 from openapi_server.devtools.check.talking import QUESTION, Talking
 
 Check = Callable[[], Awaitable[str]]
@@ -81,27 +81,27 @@ class StreamProbes(Talking):
     async def ids(self) -> str:
         recording = await self.recorded()
         named = [event for event in recording.events if event.event == "heartbeat" and event.id is not None]
-        demand(not named, f"a heartbeat carries an id: {named[:1]}")
+        require(not named, f"a heartbeat carries an id: {named[:1]}")
         return check_ids(recording.kept, recording.turn_id, is_gapless=self.is_gapless)
 
     async def end(self) -> str:
         recording = await self.recorded()
-        names = [self.rules.name_of(event) for event in recording.events if self.rules.is_terminal(event)]
-        demand(len(names) == 1, f"{len(names)} terminal events: {names}")
-        demand(recording.end is End.CLOSED, f"{recording.end} ({names[0]})")
+        names = [self.rules.get_name(event) for event in recording.events if self.rules.is_terminal(event)]
+        require(len(names) == 1, f"{len(names)} terminal events: {names}")
+        require(recording.end is End.CLOSED, f"{recording.end} ({names[0]})")
         return f"one {names[0]}, then {recording.end}"
 
     async def silence(self) -> str:
         gap_s = (await self.recorded()).gap_s
-        demand(gap_s <= self.site.heartbeat_s + LATE_S, f"{gap_s:.1f} s without a byte, not even a heartbeat")
+        require(gap_s <= self.site.heartbeat_s + LATE_S, f"{gap_s:.1f} s without a byte, not even a heartbeat")
         return f"longest {gap_s:.2f} s"
 
     async def text(self) -> str:
         recording = await self.recorded()
-        told = self.rules.text_of(recording.events)
-        demand(told, "the stream tells no text")
+        told = self.rules.join_text(recording.events)
+        require(told, "the stream tells no text")
         for where, text in (await self.whole_texts(recording)).items():
-            demand(text == told, f"{where} differs from the stream: {_difference(told, text)}")
+            require(text == told, f"{where} differs from the stream: {_difference(told, text)}")
         return f"{len(told)} characters, {told[:40]!r}"
 
     async def stored_reply(self) -> str:
@@ -110,16 +110,18 @@ class StreamProbes(Talking):
         if not self.site.has("/convo_turn/{turnId}", "get"):
             raise Skipped("this server has no GET /convo_turn/{turnId}")
         state = await self.state_of(recording.turn_id)
-        told = self.rules.text_of(recording.events)
-        demand(state["status"] == "succeeded", f"the turn is {state['status']} after its last event")
-        demand(state["reply"] == told, f"the stored reply differs from the stream: {_difference(told, state['reply'])}")
+        told = self.rules.join_text(recording.events)
+        require(state["status"] == "succeeded", f"the turn is {state['status']} after its last event")
+        require(
+            state["reply"] == told, f"the stored reply differs from the stream: {_difference(told, state['reply'])}"
+        )
         return f"GET /convo_turn/{{turnId}}: {state['status']}, {len(told)} characters"
 
     async def resume(self) -> str:
         """At every id: the rest of the recording, to the byte; after the last one 204."""
         recording = await self.recorded()
         ids = [event.id for event in recording.kept if event.id is not None]
-        demand(ids, "no event has an id")
+        require(ids, "no event has an id")
         await self.each(lambda event_id: self._resume_at(recording, event_id), ids)
         return f"at each of {len(ids)} ids, to the byte; after the last 204"
 
@@ -127,11 +129,11 @@ class StreamProbes(Talking):
         answer = await self.send(self.again(await self.asked(), recording.turn_id, event_id), self.visitor)
         rest = recording.rest_after(event_id)
         if not rest:
-            demand(answer.status_code == 204, f"after the last event: {answer.status_code}, not 204")
+            require(answer.status_code == 204, f"after the last event: {answer.status_code}, not 204")
             return
         retry_line = recording.body[: recording.body.find(b"\n") + 1]
         is_due = answer.status_code == 200 and answer.content == retry_line + rest
-        demand(is_due, f"after {event_id}: {answer.status_code} {_which(answer.content, retry_line + rest)}")
+        require(is_due, f"after {event_id}: {answer.status_code} {_which(answer.content, retry_line + rest)}")
 
     async def resume_live(self) -> str:
         """A reader that leaves after the first events and comes back misses none and hears none twice."""
@@ -140,19 +142,21 @@ class StreamProbes(Talking):
         if before.end is not End.LEFT or any(map(self.rules.is_terminal, before.events)):
             raise Skipped("the turn was over before its reader could leave")
         heard = before.kept
-        demand(heard[-1].id, "the last event that was heard has no id")
+        require(heard[-1].id, "the last event that was heard has no id")
         after = await self.reading().of(self.neighbour, self.again(ask, before.turn_id, str(heard[-1].id)))
         check_ids([*heard, *after.kept], before.turn_id, is_gapless=self.is_gapless)
         whole = await self.send(self.again(ask, before.turn_id, str(heard[0].id)))
         parts = [event.raw for event in [*heard[1:], *after.kept]]
-        demand(parts == [event.raw for event in kept_of(events_of(whole.content))], "the two parts are not the whole")
+        require(
+            parts == [event.raw for event in kept_of(parse_events(whole.content))], "the two parts are not the whole"
+        )
         return f"{len(heard)} events, then the other {len(after.kept)}"
 
     async def resume_elsewhere(self) -> str:
         """A place that is not in this turn is refused; it is never guessed, and never begins a second turn."""
         recording = await self.recorded()
         seqs = [event.seq for event in recording.kept if event.id is not None]
-        demand(seqs, "no event has an id")
+        require(seqs, "no event has an id")
         places = [f"{UNKNOWN_TURN}-1", f"{recording.turn_id}-{seqs[-1] + 1}", "nonsense"]
         ask = await self.asked()
         answers = [await self.send(self.again(ask, recording.turn_id, place), self.visitor) for place in places]
@@ -163,9 +167,9 @@ class StreamProbes(Talking):
         """The recorded turn was begun with a key: the same again joins it, another request with it is refused."""
         recording, ask = await self.recorded(), self.with_key(await self.asked())
         joined = await self.reading().of(self.visitor, ask)
-        demand(joined.turn_id == recording.turn_id, f"the same request began another turn: {joined.status}")
+        require(joined.turn_id == recording.turn_id, f"the same request began another turn: {joined.status}")
         same = [event.raw for event in joined.kept] == [event.raw for event in recording.kept]
-        demand(same, "the joined stream is not the recorded one")
+        require(same, "the joined stream is not the recorded one")
         other = await self.send(self.with_key(self.other(await self.asked())), self.visitor)
         return f"joined {joined.turn_id[:12]}...; another request {check_problem(other, (422,))}"
 
@@ -188,10 +192,10 @@ class StreamProbes(Talking):
         answer, recording, acted_s = await self.while_it_runs(ask, lambda turn_id: self.head(self.other(ask)))
         if answer.status_code == 200 and recording.ended_s <= acted_s:
             raise Skipped("the first turn was over before the second one came")
-        demand(answer.status_code != 200, "a second turn begins while the first one runs")
+        require(answer.status_code != 200, "a second turn begins while the first one runs")
         told = check_problem(answer, self.busy)
         named = answer.json().get("turnId")
-        demand(named == recording.turn_id, f"the refusal names the turn {named}, not the one that runs")
+        require(named == recording.turn_id, f"the refusal names the turn {named}, not the one that runs")
         return f"a second one: {told}, turnId {recording.turn_id[:12]}..."
 
     async def state_of(self, turn_id: str) -> dict[str, Any]:
@@ -201,7 +205,7 @@ class StreamProbes(Talking):
         answer = await self.send(Ask(f"/convo_turn/{turn_id}", headers=credentials, method="GET"), self.visitor)
         if answer.status_code == 404 and self.contract != "convo":
             raise Skipped("GET /convo_turn/{turnId} does not show turns of this contract")
-        demand(answer.status_code == 200, f"GET /convo_turn/{{turnId}}: {answer.status_code}")
+        require(answer.status_code == 200, f"GET /convo_turn/{{turnId}}: {answer.status_code}")
         state: dict[str, Any] = answer.json()
         return state
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from openapi_server.devtools.check.streams import Event, events_of
+from openapi_server.devtools.check.streams import SseEvent, parse_events
 
 # How long a server gets to close a stream whose last event has come.
 CLOSE_WITHIN_S = 1.0
@@ -22,7 +22,7 @@ LISTENING_S = 2.0
 # A turn is finished or failed within this time.
 TURN_WITHIN_S = 300.0
 
-SeesEnd = Callable[[list[Event]], bool]
+SeesEnd = Callable[[list[SseEvent]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,11 @@ class Recording:
         return str(self.headers.get("x-streaming-session-id", ""))
 
     @cached_property
-    def events(self) -> list[Event]:
-        return events_of(self.body)
+    def events(self) -> list[SseEvent]:
+        return parse_events(self.body)
 
     @property
-    def kept(self) -> list[Event]:
+    def kept(self) -> list[SseEvent]:
         """The events that a resume brings again."""
         return kept_of(self.events)
 
@@ -93,7 +93,7 @@ class Recording:
         return b"".join(event.raw for event in self.kept[place + 1 :])
 
 
-def kept_of(events: list[Event]) -> list[Event]:
+def kept_of(events: list[SseEvent]) -> list[SseEvent]:
     """What stands in the turn's log: heartbeats do not, and carry no id."""
     return [event for event in events if event.event != "heartbeat"]
 
@@ -164,8 +164,8 @@ class Reading:
         return self._silence_s if self._closes_by_s is None else max(0.0, self._closes_by_s - now_s)
 
     @property
-    def _events(self) -> list[Event]:
-        return events_of(bytes(self._body))
+    def _events(self) -> list[SseEvent]:
+        return parse_events(bytes(self._body))
 
     def _note_gap(self) -> None:
         now_s = time.monotonic()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openapi_server.devtools.check.answers import check_problem
-from openapi_server.devtools.check.findings import Skipped, demand
+from openapi_server.devtools.check.findings import Skipped, require
 from openapi_server.devtools.check.probes import NOBODYS_ANIMAL, UNKNOWN_TURN, Check, Mistake, StreamProbes
 from openapi_server.devtools.check.recording import Ask, Recording
 from openapi_server.devtools.check.site import Login, Once, Site
@@ -53,7 +53,7 @@ class SessionProbes(StreamProbes):
 
     async def whole_texts(self, recording: Recording) -> Mapping[str, str]:
         done = recording.events[-1].data
-        demand(done.get("streamingSessionId") == recording.turn_id, "done names another turn than the header")
+        require(done.get("streamingSessionId") == recording.turn_id, "done names another turn than the header")
         return {"done.message": done.get("message", "")}
 
     def mistakes(self, ask: Ask) -> Sequence[Mistake]:
@@ -76,9 +76,9 @@ class SessionProbes(StreamProbes):
         missing = [
             name for name in ("accessToken", "refreshToken", "tokenType", "expiresIn", "user") if name not in tokens
         ]
-        demand(not missing, f"POST /auth/login: no {', '.join(missing)}")
+        require(not missing, f"POST /auth/login: no {', '.join(missing)}")
         me = await self.send(Ask("/me", headers=await self._headers(), method="GET"))
-        demand(me.status_code == 200, f"GET /me: {me.status_code}, not 200")
+        require(me.status_code == 200, f"GET /me: {me.status_code}, not 200")
         return f"{tokens['tokenType']} token for {tokens['user']['username']} ({tokens['user']['role']})"
 
     async def refresh(self) -> str:
@@ -86,17 +86,17 @@ class SessionProbes(StreamProbes):
         tokens = await self._logged_in(self.site.accounts.user)
         ask = Ask("/auth/refresh", {"refreshToken": tokens["refreshToken"]})
         first = await self.send(ask)
-        demand(first.status_code == 200, f"POST /auth/refresh: {first.status_code} {first.text[:80]!r}")
-        demand(first.json().get("accessToken"), "POST /auth/refresh: no accessToken")
+        require(first.status_code == 200, f"POST /auth/refresh: {first.status_code} {first.text[:80]!r}")
+        require(first.json().get("accessToken"), "POST /auth/refresh: no accessToken")
         return f"a new pair; the old token again {check_problem(await self.send(ask), (401,))}"
 
     async def credits(self) -> str:
         """A turn costs what it used, and no balance is below zero."""
         recording = await self.recorded()
         used = recording.events[-1].data.get("tokensUsed")
-        demand(isinstance(used, int) and used > 0, f"done tells tokensUsed {used!r}")
+        require(isinstance(used, int) and used > 0, f"done tells tokensUsed {used!r}")
         balance = await self._balance()
-        demand(balance >= 0, f"the balance is {balance}")
+        require(balance >= 0, f"the balance is {balance}")
         return f"tokensUsed {used}, balance {balance}"
 
     async def no_credits(self) -> str:
@@ -108,28 +108,28 @@ class SessionProbes(StreamProbes):
 
     async def models(self) -> str:
         answer = await self.send(Ask("/models", method="GET"))
-        demand(answer.status_code == 200, f"GET /models: {answer.status_code}, not 200")
+        require(answer.status_code == 200, f"GET /models: {answer.status_code}, not 200")
         models = answer.json()["models"]
-        demand(models, "GET /models names none")
+        require(models, "GET /models names none")
         return ", ".join(str(model["id"]) for model in models)
 
     async def confirm(self) -> str:
         """With the id that the header named; the count is the server's."""
         recording, ask = await self.recorded(), await self.asked()
         answer = await self.send(_confirmation(ask, recording.turn_id))
-        demand(answer.status_code == 200, f"the right id: {answer.status_code} {answer.text[:80]!r}")
+        require(answer.status_code == 200, f"the right id: {answer.status_code} {answer.text[:80]!r}")
         due = recording.events[-1].data.get("tokensUsed")
         told = answer.json().get("tokensUsed")
-        demand(told == due, f"tokensUsed {told} in the answer, {due} in done")
+        require(told == due, f"tokensUsed {told} in the answer, {due} in done")
         return f"200, tokensUsed {told}"
 
     async def confirm_early(self) -> str:
         """Right after the header, while the turn runs: it is stopped, and the session takes the next message."""
         ask = await self.ask(QUESTION)
         answer, _, _ = await self.while_it_runs(ask, lambda turn_id: self.send(_confirmation(ask, turn_id)))
-        demand(answer.status_code == 200, f"right after the header: {answer.status_code} {answer.text[:80]!r}")
+        require(answer.status_code == 200, f"right after the header: {answer.status_code} {answer.text[:80]!r}")
         following = await self.send(self.other(ask))
-        demand(following.status_code == 200, f"the next message: {following.status_code} {following.text[:80]!r}")
+        require(following.status_code == 200, f"the next message: {following.status_code} {following.text[:80]!r}")
         return "200 right after the header; the next message 200"
 
     async def mismatch(self) -> str:
@@ -137,10 +137,10 @@ class SessionProbes(StreamProbes):
         recording, ask = await self.recorded(), await self.asked()
         wrong = await self.send(_confirmation(ask, UNKNOWN_TURN))
         seen = check_problem(wrong, (400,))
-        demand("mismatch" in wrong.json()["detail"].lower(), f"{wrong.json()['detail']!r} does not say mismatch")
+        require("mismatch" in wrong.json()["detail"].lower(), f"{wrong.json()['detail']!r} does not say mismatch")
         inside = recording.turn_id.removeprefix("turn_")
         is_told = inside in wrong.text or inside in str(wrong.headers)
-        demand(not is_told, "the refusal of a wrong id tells the right one")
+        require(not is_told, "the refusal of a wrong id tells the right one")
         return f"{seen}; the right id is not told"
 
     async def foreign_session(self) -> str:
@@ -150,7 +150,7 @@ class SessionProbes(StreamProbes):
         unknown = Ask("/chat/sessions/sess_unknown/stream", ask.body, foreign.headers)
         answers = [await self.send(foreign), await self.send(unknown)]
         seen = [check_problem(answer, (404,)) for answer in answers]
-        demand(answers[0].json() == answers[1].json(), "a foreign session and an unknown one answer differently")
+        require(answers[0].json() == answers[1].json(), "a foreign session and an unknown one answer differently")
         return f"{seen[0]}, as for an unknown one"
 
     async def _login(self) -> Mapping[str, Any]:
@@ -160,7 +160,7 @@ class SessionProbes(StreamProbes):
         answer = await self.send(Ask("/auth/login", {"username": who.username, "password": who.password}))
         if answer.status_code == 401:
             raise Skipped(f"{who.username} cannot log in here; zoochat check --help says how to name who can")
-        demand(answer.status_code == 200, f"POST /auth/login: {answer.status_code} {answer.text[:80]!r}")
+        require(answer.status_code == 200, f"POST /auth/login: {answer.status_code} {answer.text[:80]!r}")
         tokens: Mapping[str, Any] = answer.json()
         return tokens
 
@@ -169,12 +169,12 @@ class SessionProbes(StreamProbes):
 
     async def _new_session(self) -> str:
         answer = await self.send(Ask("/chat/sessions", {"title": "zoochat check"}, await self._headers()))
-        demand(answer.status_code == 201, f"POST /chat/sessions: {answer.status_code} {answer.text[:80]!r}")
+        require(answer.status_code == 201, f"POST /chat/sessions: {answer.status_code} {answer.text[:80]!r}")
         return str(answer.json()["sessionId"])
 
     async def _balance(self) -> int:
         answer = await self.send(Ask("/credits/balance", headers=await self._headers(), method="GET"))
-        demand(answer.status_code == 200, f"GET /credits/balance: {answer.status_code}, not 200")
+        require(answer.status_code == 200, f"GET /credits/balance: {answer.status_code}, not 200")
         return int(answer.json()["credits"])
 
     async def _credit(self) -> str | None:
@@ -198,7 +198,7 @@ class SessionProbes(StreamProbes):
             "notes": "zoochat check",
         }
         answer = await self.send(Ask("/credits/allocate", body, headers))
-        demand(answer.status_code == 201, f"POST /credits/allocate: {answer.status_code} {answer.text[:80]!r}")
+        require(answer.status_code == 201, f"POST /credits/allocate: {answer.status_code} {answer.text[:80]!r}")
 
 
 def _confirmation(ask: Ask, turn_id: str) -> Ask:

@@ -15,8 +15,8 @@ from typing import Any
 
 from openapi_schema_validator import OAS30ReadValidator, oas30_format_checker
 
-from openapi_server.devtools.check.findings import demand
-from openapi_server.wire.sse import compact_json
+from openapi_server.devtools.check.findings import require
+from openapi_server.wire.sse import encode_json
 
 FIELD_ORDER = ("retry", "id", "event", "data")
 EVENT_STREAM = "text/event-stream"
@@ -28,7 +28,7 @@ _EVENT_ID = re.compile(r"([A-Za-z0-9_-]{1,118})-([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class SseEvent:
     """One event as a client gets it, its data decoded. `raw` is how it stood on the wire, without a retry line."""
 
     event: str
@@ -40,7 +40,7 @@ class Event:
     def seq(self) -> int:
         """The number in the id. Raises `Violation` where there is no such id."""
         found = _EVENT_ID.fullmatch(self.id or "")
-        demand(found, f"the id {self.id!r} is not <turnId>-<seq>")
+        require(found, f"the id {self.id!r} is not <turnId>-<seq>")
         return int(found[2]) if found else 0
 
     @property
@@ -49,7 +49,7 @@ class Event:
         return {"event": self.event, "data": self.data} | ({"id": self.id} if self.id is not None else {})
 
 
-def events_of(raw: bytes) -> list[Event]:
+def parse_events(raw: bytes) -> list[SseEvent]:
     """The events of a recorded stream, read as the standard says: any line end, any field order, comments skipped.
 
     >>> events_of(b'retry: 2000\\nid: turn_a-1\\nevent: chunk\\ndata: {"text":"Roar"}\\n\\n: still here\\n\\n')
@@ -59,14 +59,14 @@ def events_of(raw: bytes) -> list[Event]:
     return [event for event in events if event is not None]
 
 
-def _event(block: bytes) -> Event | None:
+def _event(block: bytes) -> SseEvent | None:
     fields: dict[str, list[str]] = {}
     for line in _LINE_END.split(block.decode(errors="replace")):
         name, _, value = line.partition(":")
         fields.setdefault(name, []).append(value.removeprefix(" "))
     if "data" not in fields:
         return None
-    return Event(fields.get("event", ["message"])[-1], _object(fields["data"]), fields.get("id", [None])[-1], block)
+    return SseEvent(fields.get("event", ["message"])[-1], _object(fields["data"]), fields.get("id", [None])[-1], block)
 
 
 def _object(lines: list[str]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _object(lines: list[str]) -> dict[str, Any]:
         data = json.loads(text)
     except ValueError:
         data = None
-    demand(isinstance(data, dict), f"data is not a JSON object: {text[:60]!r}")
+    require(isinstance(data, dict), f"data is not a JSON object: {text[:60]!r}")
     return dict(data)
 
 
@@ -84,11 +84,11 @@ def check_bytes(raw: bytes, *, is_whole: bool = True) -> str:
 
     Returns what was seen; raises `Violation`.
     """
-    demand(raw.isascii(), f"not ASCII: {raw[_first_foreign(raw) :][:12]!r}")
+    require(raw.isascii(), f"not ASCII: {raw[_first_foreign(raw) :][:12]!r}")
     text = raw.decode("ascii")
-    demand("\r" not in text, "a carriage return in the stream: lines end in \\n")
-    demand(re.match(r"retry: \d+\n", text), f"the first line is not the retry line: {text[:30]!r}")
-    demand(not is_whole or text.endswith("\n\n"), f"no blank line after the last event: {text[-30:]!r}")
+    require("\r" not in text, "a carriage return in the stream: lines end in \\n")
+    require(re.match(r"retry: \d+\n", text), f"the first line is not the retry line: {text[:30]!r}")
+    require(not is_whole or text.endswith("\n\n"), f"no blank line after the last event: {text[-30:]!r}")
     blocks = text.split("\n\n")[:-1]
     for block in blocks:
         _check_block(block.split("\n"))
@@ -102,34 +102,34 @@ def _first_foreign(raw: bytes) -> int:
 def _check_block(lines: list[str]) -> None:
     fields = [line.partition(": ")[::2] for line in lines if not line.startswith(":")]
     names = [name for name, _ in fields]
-    demand(set(names) <= set(FIELD_ORDER), f"a line that is no field with one space after its colon: {lines}")
-    demand(names == sorted(names, key=FIELD_ORDER.index), f"field order {names}")
-    demand(len(set(names)) == len(names), f"a field twice: {names}")
+    require(set(names) <= set(FIELD_ORDER), f"a line that is no field with one space after its colon: {lines}")
+    require(names == sorted(names, key=FIELD_ORDER.index), f"field order {names}")
+    require(len(set(names)) == len(names), f"a field twice: {names}")
     values = dict(fields)
     if set(names) <= {"retry"}:
         return
-    demand(values.get("data"), f"a block without data: {lines}")
+    require(values.get("data"), f"a block without data: {lines}")
     data = values["data"]
-    demand(data == compact_json(json.loads(data)), f"data is not compact, ASCII-escaped JSON: {data[:60]!r}")
+    require(data == encode_json(json.loads(data)), f"data is not compact, ASCII-escaped JSON: {data[:60]!r}")
 
 
-def check_ids(events: Sequence[Event], turn_id: str | None = None, *, is_gapless: bool = False) -> str:
+def check_ids(events: Sequence[SseEvent], turn_id: str | None = None, *, is_gapless: bool = False) -> str:
     """`<turnId>-<seq>`, always of one turn, strictly rising; where `is_gapless`, one by one. Heartbeats have none."""
     numbered = [event for event in events if event.id is not None]
     seqs = [event.seq for event in numbered]
     for before, after in pairwise(numbered):
         step = after.seq - before.seq
-        demand(step > 0, f"the ids do not rise: {after.id} after {before.id}")
-        demand(step == 1 or not is_gapless, f"a gap in the ids: {after.id} after {before.id}")
+        require(step > 0, f"the ids do not rise: {after.id} after {before.id}")
+        require(step == 1 or not is_gapless, f"a gap in the ids: {after.id} after {before.id}")
     turn_ids = {str(event.id).rpartition("-")[0] for event in numbered} | ({turn_id} if turn_id else set())
-    demand(len(turn_ids) <= 1, f"ids of several turns: {sorted(turn_ids)}")
+    require(len(turn_ids) <= 1, f"ids of several turns: {sorted(turn_ids)}")
     return f"{len(seqs)} ids, {seqs[0]} to {seqs[-1]}" if seqs else "no ids"
 
 
-def check_progress(events: Sequence[Event]) -> str:
+def check_progress(events: Sequence[SseEvent]) -> str:
     """Where events tell a progress, it never falls."""
     told = [event.data["progress"] for event in events if "progress" in event.data]
-    demand(told == sorted(told), f"progress falls: {told}")
+    require(told == sorted(told), f"progress falls: {told}")
     return "progress " + " ".join(map(str, told)) if told else "no event tells a progress"
 
 
@@ -141,7 +141,7 @@ class StreamRules:
     components: Mapping[str, Any]
 
     @classmethod
-    def of(cls, spec: Mapping[str, Any], path: str, method: str = "post") -> StreamRules:
+    def from_spec(cls, spec: Mapping[str, Any], path: str, method: str = "post") -> StreamRules:
         """The rules of an operation; KeyError where the spec has none."""
         media = spec["paths"][path][method]["responses"]["200"]["content"][EVENT_STREAM]
         return cls(media, spec["components"])
@@ -151,40 +151,40 @@ class StreamRules:
         order: Mapping[str, Any] = self.media["x-event-order"]
         return order
 
-    def name_of(self, event: Event) -> str:
+    def get_name(self, event: SseEvent) -> str:
         """The name that the state machine knows the event by: its own, or what the pointer `by` finds."""
         return _word(_pointed(event.item, self.order.get("by", "/event")))
 
-    def is_terminal(self, event: Event) -> bool:
+    def is_terminal(self, event: SseEvent) -> bool:
         """Whether the state machine ends with this event."""
-        name = self.name_of(event)
+        name = self.get_name(event)
         return any(moves.get(name) == self.order["end"] for moves in self.order["states"].values())
 
-    def check_events(self, events: Sequence[Event]) -> str:
+    def check_events(self, events: Sequence[SseEvent]) -> str:
         """Each event by `x-itemSchema`."""
         for event in events:
             error = next(self._validator.iter_errors(event.item), None)
-            demand(error is None, f"not an event of this contract: {event.raw[:120]!r}")
-        return f"{len(events)} events: {', '.join(dict.fromkeys(map(self.name_of, events)))}"
+            require(error is None, f"not an event of this contract: {event.raw[:120]!r}")
+        return f"{len(events)} events: {', '.join(dict.fromkeys(map(self.get_name, events)))}"
 
-    def check_order(self, events: Sequence[Event], *, is_resumed: bool = False, is_whole: bool = True) -> str:
+    def check_order(self, events: Sequence[SseEvent], *, is_resumed: bool = False, is_whole: bool = True) -> str:
         """The events by `x-event-order`; a whole stream has exactly one terminal event, the last."""
-        return self.check_names([self.name_of(event) for event in events], is_resumed=is_resumed, is_whole=is_whole)
+        return self.check_names([self.get_name(event) for event in events], is_resumed=is_resumed, is_whole=is_whole)
 
     def check_names(self, names: Sequence[str], *, is_resumed: bool = False, is_whole: bool = True) -> str:
         """The same, of the names alone."""
         state = self.order["resume" if is_resumed else "start"]
         for place, name in enumerate(names, 1):
             moves = self.order["states"].get(state, {})
-            demand(name in moves, f"{name} as event {place} of {len(names)}, in state {state}")
+            require(name in moves, f"{name} as event {place} of {len(names)}, in state {state}")
             state = moves[name]
-        demand(not is_whole or state == self.order["end"], f"the stream ended in state {state}, after {names[-1:]}")
+        require(not is_whole or state == self.order["end"], f"the stream ended in state {state}, after {names[-1:]}")
         return " ".join(_runs(names))
 
-    def text_of(self, events: Sequence[Event]) -> str:
+    def join_text(self, events: Sequence[SseEvent]) -> str:
         """The reply as the stream tells it, piece by piece."""
         pointers = self.order["text"]
-        named = [(self.name_of(event), event.item) for event in events]
+        named = [(self.get_name(event), event.item) for event in events]
         return "".join(_pointed(item, pointers[name]) for name, item in named if name in pointers)
 
     @cached_property
@@ -197,7 +197,7 @@ def _pointed(item: Any, pointer: str) -> Any:
     """The value at a JSON pointer (RFC 6901); `Violation` where there is none."""
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
-        demand(isinstance(item, dict) and name in item, f"an event has nothing at {pointer}")
+        require(isinstance(item, dict) and name in item, f"an event has nothing at {pointer}")
         item = item[name]
     return item
 

@@ -11,11 +11,11 @@ from typing import ClassVar, TypeVar
 
 import httpx
 
-from openapi_server.devtools.check.findings import demand
+from openapi_server.devtools.check.findings import require
 from openapi_server.devtools.check.polling import LOOKS_S, State
 from openapi_server.devtools.check.recording import TURN_WITHIN_S, Ask, Reading, Recording, SeesEnd
 from openapi_server.devtools.check.site import Once, Site
-from openapi_server.devtools.check.streams import Event, StreamRules
+from openapi_server.devtools.check.streams import SseEvent, StreamRules
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Talking(ABC):
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.rules = StreamRules.of(site.spec, self.operation)
+        self.rules = StreamRules.from_spec(site.spec, self.operation)
         # The visitor of the recorded stream, who comes without a cookie; and somebody else for all the rest.
         self.visitor = site.visitor()
         self.neighbour = site.visitor()
@@ -100,9 +100,9 @@ class Talking(ABC):
         seen: list[State] = []
         deadline_s = time.monotonic() + TURN_WITHIN_S
         while not seen or not is_over(seen[-1]):
-            demand(time.monotonic() < deadline_s, f"GET {path}: not over within {TURN_WITHIN_S:.0f} s")
+            require(time.monotonic() < deadline_s, f"GET {path}: not over within {TURN_WITHIN_S:.0f} s")
             answer = await self.send(ask, visitor)
-            demand(answer.status_code == 200, f"GET {path}: {answer.status_code}, not 200")
+            require(answer.status_code == 200, f"GET {path}: {answer.status_code}, not 200")
             seen.append(answer.json())
             await asyncio.sleep(LOOKS_S[min(len(seen), len(LOOKS_S)) - 1])
         return seen
@@ -128,10 +128,10 @@ class Talking(ABC):
     async def _record(self) -> Recording:
         ask = self.with_key(await self.asked())
         recording = await self.reading().of(self.visitor, ask)
-        demand(recording.status == 200, f"POST {ask.path}: {recording.status} {recording.body[:120]!r}")
+        require(recording.status == 200, f"POST {ask.path}: {recording.status} {recording.body[:120]!r}")
         kind = recording.headers.get("content-type", "")
-        demand(recording.events, f"POST {ask.path}: no events in {recording.body[:40]!r}, {kind}; {recording.end}")
+        require(recording.events, f"POST {ask.path}: no events in {recording.body[:40]!r}, {kind}; {recording.end}")
         return recording
 
-    def _is_over(self, events: list[Event]) -> bool:
+    def _is_over(self, events: list[SseEvent]) -> bool:
         return any(map(self.rules.is_terminal, events))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import httpx
 
-from openapi_server.devtools.check.findings import Skipped, demand
+from openapi_server.devtools.check.findings import Skipped, require
 from openapi_server.devtools.check.probes import NOBODYS_ANIMAL, Check, Mistake, StreamProbes
 from openapi_server.devtools.check.recording import Ask, Recording
 from openapi_server.devtools.check.talking import QUESTION
@@ -57,27 +57,27 @@ class TokenProbes(StreamProbes):
     async def abort(self) -> str:
         """Hanging up after the first token stops the turn, and the session takes the next message."""
         ask, visitor = await self.ask(QUESTION), self.site.visitor()
-        reading = self.reading(lambda events: self.rules.text_of(events) != "")
+        reading = self.reading(lambda events: self.rules.join_text(events) != "")
         aborted = await reading.of(visitor, ask)
-        demand(aborted.status == 200, f"POST {ask.path}: {aborted.status} {aborted.body[:80]!r}")
+        require(aborted.status == 200, f"POST {ask.path}: {aborted.status} {aborted.body[:80]!r}")
         took_s = await self._until_taken(self.other(ask), visitor)
         if self.site.has("/convo_turn/{turnId}", "get"):
             status = (await self.state_of(aborted.turn_id))["status"]
             if status == "succeeded":
                 raise Skipped("the turn was over before it could be aborted")
-            demand(status == "stopped", f"the aborted turn is {status}, not stopped")
+            require(status == "stopped", f"the aborted turn is {status}, not stopped")
         return f"stopped; the next message was taken {took_s:.2f} s later"
 
     async def _until_taken(self, ask: Ask, visitor: httpx.AsyncClient) -> float:
         """Seconds until the session took the next message."""
         began_s = asked_s = time.monotonic()
         while (answer := await self.send(ask, visitor)).status_code == 409:
-            demand(
+            require(
                 asked_s - began_s < STOPS_WITHIN_S, f"{STOPS_WITHIN_S} s after the abort the session still refuses: 409"
             )
             await asyncio.sleep(0.02)
             asked_s = time.monotonic()
-        demand(answer.status_code == 200, f"the next message: {answer.status_code} {answer.text[:80]!r}")
+        require(answer.status_code == 200, f"the next message: {answer.status_code} {answer.text[:80]!r}")
         return asked_s - began_s
 
     async def whole_answer(self) -> str:
@@ -88,6 +88,6 @@ class TokenProbes(StreamProbes):
             await self.send(ask.having(Accept="application/json")),
         ]
         for answer in answers:
-            demand(answer.status_code == 200, f"the JSON answer: {answer.status_code} {answer.text[:80]!r}")
-            demand(answer.json().get("response"), f"the JSON answer has no response: {answer.text[:80]!r}")
+            require(answer.status_code == 200, f"the JSON answer: {answer.status_code} {answer.text[:80]!r}")
+            require(answer.json().get("response"), f"the JSON answer has no response: {answer.text[:80]!r}")
         return f"two ways, {answers[0].json()['response'][:40]!r}"

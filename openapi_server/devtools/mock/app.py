@@ -23,10 +23,10 @@ from openapi_server.devtools.terminal import printable
 from openapi_server.event_logs.memory import MemoryTail
 from openapi_server.models.errors import ChatError, InvalidInput, MethodNotAllowed, NotFound
 from openapi_server.models.turn import Entry
-from openapi_server.wire.platform import PLATFORM, accepted_object, job_object, turn_id_of
-from openapi_server.wire.problem import PROBLEM_JSON, problem_object
-from openapi_server.wire.sse import STREAM_HEADERS, Frame, retry_line
-from openapi_server.wire.timestamps import iso_millis
+from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_job, parse_job_id
+from openapi_server.wire.problem import PROBLEM_JSON, encode_problem
+from openapi_server.wire.sse import STREAM_HEADERS, Frame, encode_retry
+from openapi_server.wire.timestamps import format_timestamp
 
 SCRIPTS: dict[str, Script] = {
     "/api/v1/stream": answering,
@@ -77,7 +77,7 @@ class _Mock:
     async def _begun(self, asked: Asked, visitor: Visitor, *, mode: str) -> Response:
         if mode == "job":
             log.info("📋 Using job polling mode")
-            return JSONResponse(accepted_object(await self._turns.begin(asked)), headers=visitor.headers)
+            return JSONResponse(encode_accepted(await self._turns.begin(asked)), headers=visitor.headers)
         if mode != "stream":
             raise InvalidInput("mode: must be one of stream, job")
         log.info("📡 Using SSE streaming mode")
@@ -97,7 +97,7 @@ class _Mock:
         return StreamingResponse(self._pieces(tail), headers=told)
 
     async def _pieces(self, tail: MemoryTail) -> AsyncGenerator[str, None]:
-        lead = retry_line()
+        lead = encode_retry()
         async for entries in self._turns.batches(tail):
             text = "".join(frame.text for entry in entries for frame in _logged(entry))
             # Entries that this contract has no word for are no silence, and no news.
@@ -106,19 +106,19 @@ class _Mock:
                 lead = ""
 
     async def job(self, request: Request) -> Response:
-        turn_id = turn_id_of(request.path_params["job_id"])
-        job = job_object(*await self._turns.state(turn_id, self._visitors.known(request)))
+        turn_id = parse_job_id(request.path_params["job_id"])
+        job = encode_job(*await self._turns.state(turn_id, self._visitors.known(request)))
         log.info("📊 Job status: %s %s", job["status"], json.dumps(job["latest_progress"]))
         return JSONResponse(job)
 
     async def jobs(self, request: Request) -> Response:
         """The visitor's own."""
         visitor = self._visitors.known(request)
-        jobs = [job_object(*await self._turns.state(turn_id, visitor)) for turn_id in self._turns.of_visitor(visitor)]
+        jobs = [encode_job(*await self._turns.state(turn_id, visitor)) for turn_id in self._turns.of_visitor(visitor)]
         return JSONResponse({"jobs": jobs, "next_cursor": None})
 
     async def health(self, request: Request) -> Response:
-        now = iso_millis(datetime.now(UTC))
+        now = format_timestamp(datetime.now(UTC))
         return JSONResponse(
             {"status": "healthy", "version": __version__, "timestamp": now, "active_jobs": self._turns.active}
         )
@@ -145,7 +145,7 @@ def _heartbeat() -> str:
 def _problem(request: Request, error: Exception) -> Response:
     known = error if isinstance(error, ChatError) else ChatError()
     log.info("❌ %d %s", known.status, known.detail)
-    return JSONResponse(problem_object(known.problem), known.status, known.headers, PROBLEM_JSON)
+    return JSONResponse(encode_problem(known.problem), known.status, known.headers, PROBLEM_JSON)
 
 
 def _frameworks_problem(request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from openapi_server.models.errors import ProviderFailed, TurnTimeout
 from openapi_server.models.turn import AgeGroup, Source, Stage, Started, TurnEvent, Usage
-from openapi_server.models.turn_events import Closing, Narrator
+from openapi_server.models.turn_events import TurnEventBuilder, TurnResult
 
 DOCUMENTS_FOUND = 12
 # 200 delays are five minutes at the default: longer than any client should wait.
@@ -30,7 +30,7 @@ SOURCES = (
 )
 
 Performance = Iterator[Sequence[TurnEvent]]
-Script = Callable[[Narrator, str, Callable[[], int]], Performance]
+Script = Callable[[TurnEventBuilder, str, Callable[[], int]], Performance]
 """Makes the steps of one turn, each the events that come at once. Asked for: the narrator of the turn, what the visitor
 asked, and the milliseconds since the turn began."""
 
@@ -48,27 +48,27 @@ def started(turn_id: str, session_id: str) -> Started:
     )
 
 
-def answering(narrator: Narrator, query: str, elapsed_ms: Callable[[], int]) -> Performance:
+def answering(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> Performance:
     """All steps, then the result."""
-    yield narrator.begin()
-    yield narrator.stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
-    yield narrator.stage(Stage.RERANKING, is_complete=True, detail="notes chosen")
-    yield narrator.stage(Stage.GENERATION, is_complete=False, detail="answering")
-    said = narrator.say(_reply(query), elapsed_ms())
+    yield narrator.start()
+    yield narrator.change_stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
+    yield narrator.change_stage(Stage.RERANKING, is_complete=True, detail="notes chosen")
+    yield narrator.change_stage(Stage.GENERATION, is_complete=False, detail="answering")
+    said = narrator.add_text(_reply(query), elapsed_ms())
     usage = Usage(prompt_tokens=len(query.split()), completion_tokens=len(narrator.reply.split()))
-    yield [*said, *narrator.complete(Closing(sources=SOURCES, usage=usage), elapsed_ms())]
+    yield [*said, *narrator.complete(TurnResult(sources=SOURCES, usage=usage), elapsed_ms())]
 
 
-def failing(narrator: Narrator, query: str, elapsed_ms: Callable[[], int]) -> Performance:
+def failing(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> Performance:
     """Some steps, then an error."""
-    yield narrator.begin()
-    yield narrator.stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
+    yield narrator.start()
+    yield narrator.change_stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
     yield narrator.fail(ProviderFailed("This error is simulated."), elapsed_ms())
 
 
-def dawdling(narrator: Narrator, query: str, elapsed_ms: Callable[[], int]) -> Performance:
+def dawdling(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> Performance:
     """One step, then nothing for longer than a client should wait."""
-    yield narrator.begin()
+    yield narrator.start()
     for _ in range(STEPS_UNTIL_TIMEOUT):
         yield []
     yield narrator.fail(TurnTimeout("This timeout is simulated."), elapsed_ms())

@@ -14,8 +14,8 @@ from openapi_server.event_logs.memory import MemoryEventLog, MemoryTail
 from openapi_server.models.errors import FieldError, InvalidInput, KeyReused, LogGone, ResumeMismatch, TurnNotFound
 from openapi_server.models.session import Outcome, TurnRecord
 from openapi_server.models.turn import AgeGroup, Completed, Entry, Failed, TurnEvent, TurnState, TurnStatus, fold
-from openapi_server.models.turn_events import Narrator
-from openapi_server.wire.sse import sequence_of
+from openapi_server.models.turn_events import TurnEventBuilder
+from openapi_server.wire.sse import parse_event_id
 
 # As often as the real server at the default delay, and quicker where everything is quicker.
 HEARTBEAT_DELAYS = 10
@@ -67,7 +67,7 @@ class MockTurns:
                 raise KeyReused()
             return known
         turn_id = f"turn_{secrets.token_hex(16)}"
-        await self._log.open(turn_id)
+        await self._log.create(turn_id)
         self._keep(turn_id, asked)
         task = self._playing[turn_id] = asyncio.create_task(self._play(turn_id))
         task.add_done_callback(lambda _: self._playing.pop(turn_id, None))
@@ -76,7 +76,7 @@ class MockTurns:
     async def state(self, turn_id: str, visitor: str) -> tuple[TurnRecord, TurnState | None]:
         """The turn as it is kept, and as its log says. Raises `TurnNotFound` for another visitor's, too."""
         record = self._of(turn_id, visitor).record
-        entries = await self._log.entries(turn_id)
+        entries = await self._log.list_entries(turn_id)
         return record, fold(entries) if entries else None
 
     def of_visitor(self, visitor: str) -> Sequence[str]:
@@ -89,14 +89,14 @@ class MockTurns:
         begun = self._of(turn_id, asked.visitor).asked
         if (begun.query, begun.script) != (asked.query, asked.script):
             raise ResumeMismatch("Repeat the request as it was, or leave Last-Event-ID out to ask anew.")
-        seq = sequence_of(last_event_id, turn_id)
-        if seq is None or seq > len(await self._log.entries(turn_id) or ()):
+        seq = parse_event_id(last_event_id, turn_id)
+        if seq is None or seq > len(await self._log.list_entries(turn_id) or ()):
             message = "is not the id of an event of this turn"
             raise InvalidInput(f"Last-Event-ID {message}.", errors=(FieldError("Last-Event-ID", message),))
         return turn_id, await self.tail(turn_id, seq)
 
     async def tail(self, turn_id: str, after: int = 0) -> MemoryTail:
-        tail = await self._log.tail(turn_id, after)
+        tail = await self._log.open_tail(turn_id, after)
         if tail is None:
             raise LogGone()
         return tail
@@ -115,7 +115,7 @@ class MockTurns:
         """End what plays. Readers are told that it is over."""
         for turn_id, task in list(self._playing.items()):
             task.cancel()
-            await self._log.drop(turn_id)
+            await self._log.delete(turn_id)
 
     def _of(self, turn_id: str, visitor: str) -> _Played:
         played = self._played.get(turn_id)
@@ -137,7 +137,7 @@ class MockTurns:
     async def _play(self, turn_id: str) -> None:
         played = self._played[turn_id]
         began_s = self._clock.monotonic()
-        narrator = Narrator(started(turn_id, played.record.session_id))
+        narrator = TurnEventBuilder(started(turn_id, played.record.session_id))
         steps = played.asked.script(narrator, played.asked.query, lambda: self._ms_since(began_s))
         for events in steps:
             if events:

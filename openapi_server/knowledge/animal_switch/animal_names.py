@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from openapi_server.knowledge.retrieval.query import tokens
+from openapi_server.knowledge.retrieval.query import tokenize
 from openapi_server.knowledge.retrieval.spelling import Speller
 
 _Phrase = tuple[str, ...]
@@ -51,37 +51,37 @@ _SHORTEST_MISSPELT = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
+class NameMatch:
     """An animal, where a message names it. `place`: which it is. `by_name`: by its own name. `is_many`: "tigers"."""
 
-    place: int
-    by_name: bool = False
-    is_many: bool = False
+    animal_index: int
+    is_own_name: bool = False
+    is_plural: bool = False
 
 
-class CallNames:
+class AnimalNames:
     """What the animals are called. Where two share a name, it means the first; an own name goes before a kind's."""
 
     def __init__(self, titles: Sequence[tuple[str, str]]) -> None:
         """`titles`: each animal's own name and its species."""
-        self._called: dict[_Phrase, Called] = {}
+        self._called: dict[_Phrase, NameMatch] = {}
         for place, (name, _) in enumerate(titles):
-            self._called.setdefault(tokens(name), Called(place, by_name=True))
+            self._called.setdefault(tokenize(name), NameMatch(place, is_own_name=True))
         # Of "ライオン" we know no word: whoever is called so is found by id alone.
-        species = [(place, words) for place, (_, kind) in enumerate(titles) if (words := tokens(kind))]
+        species = [(place, words) for place, (_, kind) in enumerate(titles) if (words := tokenize(kind))]
         for kinds in (_whole_kinds, _short_kinds, _other_kinds):
             for place, words in species:
                 self._add(place, kinds(words))
-        spelled = (word for phrase, called in self._called.items() if not called.by_name for word in phrase)
+        spelled = (word for phrase, called in self._called.items() if not called.is_own_name for word in phrase)
         self._speller = Speller(word for word in spelled if len(word) >= _SHORTEST_MISSPELT)
         self._longest = max(map(len, (*self._called, *_NAMESAKES)))
 
     def _add(self, place: int, kinds: Iterable[_Phrase]) -> None:
         for kind in kinds:
-            self._called.setdefault(kind, Called(place))
-            self._called.setdefault(_plural(kind), Called(place, is_many=True))
+            self._called.setdefault(kind, NameMatch(place))
+            self._called.setdefault(_plural(kind), NameMatch(place, is_plural=True))
 
-    def found_in(self, words: Sequence[str]) -> Iterator[str | Called]:
+    def find_names(self, words: Sequence[str]) -> Iterator[str | NameMatch]:
         """The words, with every name of an animal replaced by who is called so. Longer names are read first."""
         at = 0
         while at < len(words):
@@ -94,10 +94,10 @@ class CallNames:
     def _is_name(self, phrase: _Phrase) -> bool:
         return phrase in self._called or phrase in _NAMESAKES
 
-    def _misspelt(self, phrase: _Phrase) -> Called | None:
+    def _misspelt(self, phrase: _Phrase) -> NameMatch | None:
         if len(phrase) > 1 or len(phrase[0]) < _SHORTEST_MISSPELT - 1:
             return None
-        meant = (self._called.get((word,)) for word in self._speller.meant(phrase[0]))
+        meant = (self._called.get((word,)) for word in self._speller.suggest(phrase[0]))
         return next((called for called in meant if called), None)
 
 
@@ -112,7 +112,7 @@ def _short_kinds(species: _Phrase) -> Iterator[_Phrase]:
 
 
 def _other_kinds(species: _Phrase) -> Iterator[_Phrase]:
-    yield from (tokens(name) for name in _ALSO_CALLED.get(species[-1], ()))
+    yield from (tokenize(name) for name in _ALSO_CALLED.get(species[-1], ()))
 
 
 def _plural(kind: _Phrase) -> _Phrase:

@@ -135,11 +135,11 @@ _SPOKEN_TO = (
     rf"^(?:excuse me|psst?|oi|now)(?: ,)? {_THE_ONE}$",
 )
 
-ASKED_FOR = tuple(re.compile(wording) for wording in _ASKED_FOR)
+SWITCH_REQUESTS = tuple(re.compile(wording) for wording in _ASKED_FOR)
 """A wish in so many words. In every pattern here the group `at` is the number of the animal's mark."""
 
-SPOKEN_TO = tuple(re.compile(wording) for wording in _SPOKEN_TO)
+ADDRESSES = tuple(re.compile(wording) for wording in _SPOKEN_TO)
 """An animal is greeted or addressed. A wish in the same message goes before: "Hi Leo, may I talk to the tiger?"."""
 
-CALLED_OUT = re.compile(r"^(?:(?:the|mr|mrs) )?<one(?P<at>\d+)>$")
+BARE_NAME = re.compile(r"^(?:(?:the|mr|mrs) )?<one(?P<at>\d+)>$")
 """The whole message: a kind, called out. A bare own name may be the visitor's, who was asked for theirs."""

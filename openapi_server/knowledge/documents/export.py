@@ -19,7 +19,7 @@ _FOLDS_WELL = re.compile(r"[!-~](?: ?[!-~])+")
 _MOST_IN_A_ROW = 12
 
 
-def text_of(document: Document) -> str:
+def dump_yaml(document: Document) -> str:
     """YAML in the order of the document.
 
     >>> print(text_of({"animal_id": "ant_001", "conservation": {"code": "NE"}, "asks": ["eat", "leaf"]}), end="")

@@ -22,7 +22,7 @@ class AnimalFileError(ValueError):
         super().__init__(f"{file}: {field}: {complaint}")
         self.file = file
         self.field = field
-        self.complaint = complaint
+        self.message = complaint
 
 
 class Fields:

@@ -16,11 +16,19 @@ from typing import Any
 import yaml
 
 from openapi_server.knowledge.documents.fields import AnimalFileError, Fields
-from openapi_server.models.animal import Animal, Fact, Individual, Mind, Voice
+from openapi_server.models.animal import Animal, Fact, Individual, ModelSettings, Voice
 from openapi_server.models.document import Document
 from openapi_server.models.turn import AgeGroup, Source
 
-__all__ = ["AnimalFileError", "animal_files", "animal_of", "parsed", "read_animal", "read_document", "read_folder"]
+__all__ = [
+    "AnimalFileError",
+    "list_animal_files",
+    "load_document",
+    "parse_animal",
+    "read_animal",
+    "read_document",
+    "read_folder",
+]
 
 TOPICS = frozenset(
     """diet hunting speed movement size weight lifespan habitat range conservation threats family babies mating
@@ -40,10 +48,10 @@ _YAML_LOADER: type[Any] = type("_Loader", (getattr(yaml, "CSafeLoader", yaml.Saf
 
 def read_folder(folder: Path) -> tuple[Animal, ...]:
     """Every animal of a folder, in the order of their ids."""
-    return tuple(map(read_animal, animal_files(folder)))
+    return tuple(map(read_animal, list_animal_files(folder)))
 
 
-def animal_files(folder: Path) -> list[Path]:
+def list_animal_files(folder: Path) -> list[Path]:
     """In the order of the animals' ids. An empty folder is an error: a zoo has animals."""
     files = sorted(folder.glob("*.yaml"), key=lambda file: file.stem)
     if not files:
@@ -53,17 +61,17 @@ def animal_files(folder: Path) -> list[Path]:
 
 def read_animal(file: Path) -> Animal:
     """One animal. The file is named after it, so no two files can claim the same id."""
-    return animal_of(parsed(file), file)
+    return parse_animal(load_document(file), file)
 
 
 def read_document(file: Path) -> Document:
     """The same as it was written, once it is known to be right."""
-    document = parsed(file)
-    animal_of(document, file)
+    document = load_document(file)
+    parse_animal(document, file)
     return document  # type: ignore[return-value]  # or it would not be right
 
 
-def animal_of(document: object, file: Path, version: int = 0) -> Animal:
+def parse_animal(document: object, file: Path, version: int = 0) -> Animal:
     """The animal that a document describes. `file` is where it stands, named after the animal's id."""
     top = Fields(file, "", document)
     animal_id = top.name("animal_id")
@@ -84,7 +92,7 @@ def animal_of(document: object, file: Path, version: int = 0) -> Animal:
         individual=_individual(top.section("individual")),
         voice=_voice(top.section("voice")),
         facts=_facts(top.sections("facts", MOST_FACTS), animal_id, sources),
-        mind=_mind(top.maybe_section("mind")),
+        model_settings=_mind(top.maybe_section("mind")),
         prompt_additions=top.maybe_texts("prompt_additions"),
         version=version,
     )
@@ -92,7 +100,7 @@ def animal_of(document: object, file: Path, version: int = 0) -> Animal:
     return animal
 
 
-def parsed(file: Path) -> object:
+def load_document(file: Path) -> object:
     """What stands in the file, right or not. Raises `AnimalFileError` for what is not even YAML."""
     try:
         text = file.read_text(encoding="utf-8")
@@ -151,14 +159,14 @@ def _voice(fields: Fields) -> Voice:
     return voice
 
 
-def _mind(fields: Fields) -> Mind:
+def _mind(fields: Fields) -> ModelSettings:
     model = fields.maybe_text("model")
     if model is not None and not MODEL.fullmatch(model):
         raise fields.error("model", f"must be 1 to 200 characters without blanks, is {model!r}")
     max_tokens = fields.maybe_number("max_tokens", 1, LONGEST_TOKENS)
     if max_tokens is not None and max_tokens != int(max_tokens):
         raise fields.error("max_tokens", f"must be a whole number, is {max_tokens!r}")
-    mind = Mind(
+    mind = ModelSettings(
         model=model,
         temperature=fields.maybe_number("temperature", 0, HOTTEST),
         max_tokens=None if max_tokens is None else int(max_tokens),

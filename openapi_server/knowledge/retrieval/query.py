@@ -18,7 +18,7 @@ _TOKEN_LIMIT = 64
 """A child's question has ten words. Longer ones are read to here: 4,000 letters must not cost 4,000 look-ups."""
 
 
-def tokens(text: str) -> tuple[str, ...]:
+def tokenize(text: str) -> tuple[str, ...]:
     """Words in lower case, without accents and apostrophes, with drawn-out letters cut to two.
 
     >>> tokens("What's your FAVOURITE café? Pleeeease! 🦁")
@@ -39,29 +39,29 @@ class Term:
     """
 
     words: tuple[str, ...]
-    same: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
     weight: float = 1.0
     is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Query:
     """A message, read. Without terms it asks for nothing that facts could answer.
 
     `is_about_it`: the animal is spoken to or named, so that even a loose match is likely to be what was meant.
     """
 
-    said: str = ""
+    text: str = ""
     terms: tuple[Term, ...] = ()
-    is_about_it: bool = False
+    is_about_animal: bool = False
 
     @property
-    def stands_alone(self) -> bool:
+    def is_self_contained(self) -> bool:
         """True when it says itself what it is about; "how many?" and "are they big?" do not."""
-        return any(term.weight >= 1 or (self.is_about_it and term.topics) for term in self.terms)
+        return any(term.weight >= 1 or (self.is_about_animal and term.topics) for term in self.terms)
 
     @property
-    def says_what(self) -> bool:
+    def has_content(self) -> bool:
         """False when nothing but light words is left ("7 times 8") and nobody was addressed."""
-        return self.is_about_it or any(term.weight > LIGHT_WEIGHT for term in self.terms)
+        return self.is_about_animal or any(term.weight > LIGHT_WEIGHT for term in self.terms)

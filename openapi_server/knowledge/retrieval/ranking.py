@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openapi_server.knowledge.retrieval.followups import ASKS_FOR_A_DETAIL, FollowUp, follow_up, told
-from openapi_server.knowledge.retrieval.query import tokens
+from openapi_server.knowledge.retrieval.followups import DETAIL_QUESTION, FollowUp, detect_follow_up, list_told_fact_ids
+from openapi_server.knowledge.retrieval.query import tokenize
 from openapi_server.models.animal import Exchange, Fact
 from openapi_server.models.turn import AgeGroup
 
-KEPT = 3
+MAX_FACTS = 3
 
 _RECENT = 4
 _TOLD_LAST, _TOLD_RECENTLY, _TOLD_BUT_MORE_WANTED = 0.5, 0.7, 0.1
@@ -28,24 +28,26 @@ _WANTS_MORE = re.compile(r"\b(?:more|else|another|other)\b")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ScoredFact:
     """A fact and how well it matches; scores compare within one question only."""
 
     fact: Fact
     score: float
 
 
-def best_for(found: Sequence[Found], message: str, history: Sequence[Exchange], age_group: AgeGroup) -> list[Fact]:
+def select_facts(
+    found: Sequence[ScoredFact], message: str, history: Sequence[Exchange], age_group: AgeGroup
+) -> list[Fact]:
     """At most three facts: suited to the age, what was just told last, otherwise as they were found."""
     enough = _STANDS_IN * max((each.score for each in found if not _suits(each.fact, age_group)), default=0.0)
     suited = [each for each in found if _suits(each.fact, age_group) and each.score >= enough]
     asks_again = _asks_again(message, history)
 
-    def worth(each: Found) -> float:
+    def worth(each: ScoredFact) -> float:
         fresh = 1.0 if asks_again else _freshness(each.fact, message, history)
         return each.score * fresh * _PER_BAND_ABOVE ** _bands_above(each.fact, age_group)
 
-    return [each.fact for each in sorted(suited, key=worth, reverse=True)[:KEPT]]
+    return [each.fact for each in sorted(suited, key=worth, reverse=True)[:MAX_FACTS]]
 
 
 def _bands_above(fact: Fact, age_group: AgeGroup) -> int:
@@ -59,16 +61,16 @@ def _suits(fact: Fact, age_group: AgeGroup) -> bool:
 
 def _asks_again(message: str, history: Sequence[Exchange]) -> bool:
     """True for "why?", "how many?" and for the same question put twice: then the same fact is the answer."""
-    if follow_up(message) in (FollowUp.WHY, FollowUp.AGAIN):
+    if detect_follow_up(message) in (FollowUp.WHY, FollowUp.REPEAT):
         return True
-    if ASKS_FOR_A_DETAIL.fullmatch(" ".join(tokens(message))):
+    if DETAIL_QUESTION.fullmatch(" ".join(tokenize(message))):
         return True
-    return any(tokens(message) == tokens(exchange.message) for exchange in history[-_RECENT:])
+    return any(tokenize(message) == tokenize(exchange.message) for exchange in history[-_RECENT:])
 
 
 def _freshness(fact: Fact, message: str, history: Sequence[Exchange]) -> float:
-    if fact.fact_id not in told(history[-_RECENT:]):
+    if fact.fact_id not in list_told_fact_ids(history[-_RECENT:]):
         return 1.0
-    if _WANTS_MORE.search(" ".join(tokens(message))):
+    if _WANTS_MORE.search(" ".join(tokenize(message))):
         return _TOLD_BUT_MORE_WANTED
-    return _TOLD_LAST if fact.fact_id in told(history[-1:]) else _TOLD_RECENTLY
+    return _TOLD_LAST if fact.fact_id in list_told_fact_ids(history[-1:]) else _TOLD_RECENTLY

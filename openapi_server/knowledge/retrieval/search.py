@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from openapi_server.knowledge.retrieval.query import Question, Term, tokens
-from openapi_server.knowledge.retrieval.ranking import Found
+from openapi_server.knowledge.retrieval.query import Query, Term, tokenize
+from openapi_server.knowledge.retrieval.ranking import ScoredFact
 from openapi_server.knowledge.retrieval.spelling import Speller
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
 from openapi_server.models.animal import Animal, Fact
@@ -37,22 +37,22 @@ _NEAR_THE_BEST = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class _Match:
+class TermMatch:
     """How one fact meets one term: a score to rank by, and how much of the term counts as covered (0 to 1)."""
 
     score: float = 0.0
     quality: float = 0.0
 
 
-_Matches = dict[int, _Match]
+_Matches = dict[int, TermMatch]
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
+class SearchResult:
     """What a question's words found. `coverage`: how much of it the best fact covers, 0 to 1, also if too little."""
 
-    question: Question
-    found: list[Found]
+    query: Query
+    facts: list[ScoredFact]
     coverage: float = 0.0
 
 
@@ -63,7 +63,7 @@ class FactIndex:
         self._facts = animal.facts
         self._lexicon = lexicon
         self._own_words = frozenset(_own_words(animal))
-        self._asks = [{" ".join(tokens(ask)) for ask in fact.asks} for fact in animal.facts]
+        self._asks = [{" ".join(tokenize(ask)) for ask in fact.asks} for fact in animal.facts]
         self._speller = Speller(lexicon.vocabulary | set(_written_words(animal)))
         # Built on one thread, used by the library's worker thread, never by two at a time.
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
@@ -73,26 +73,26 @@ class FactIndex:
     def close(self) -> None:
         self._db.close()
 
-    def read(self, text: str) -> Question:
-        return self._lexicon.read(text, self._own_words)
+    def parse_query(self, text: str) -> Query:
+        return self._lexicon.parse_query(text, self._own_words)
 
-    def search(self, question: Question) -> Matched:
+    def search(self, query: Query) -> SearchResult:
         """Facts that answer the question, best first; none when no fact covers enough of it."""
-        matches = [self._matches(term) for term in question.terms]
-        weights = [self._weight(*pair) for pair in zip(question.terms, matches, strict=True)]
-        rows = set().union(*matches) if question.says_what else set()
-        enough = _ENOUGH_COVERED_IF_ABOUT_IT if question.is_about_it else _ENOUGH_COVERED
+        matches = [self._matches(term) for term in query.terms]
+        weights = [self._weight(*pair) for pair in zip(query.terms, matches, strict=True)]
+        rows = set().union(*matches) if query.has_content else set()
+        enough = _ENOUGH_COVERED_IF_ABOUT_IT if query.is_about_animal else _ENOUGH_COVERED
         coverage = max((_coverage(row, matches, weights) for row in rows), default=0.0)
         if coverage < enough:
-            return Matched(question, [], coverage)
-        found = [Found(self._facts[row], self._score(row, question, matches, weights)) for row in rows]
+            return SearchResult(query, [], coverage)
+        found = [ScoredFact(self._facts[row], self._score(row, query, matches, weights)) for row in rows]
         found.sort(key=lambda each: (-each.score, each.fact.fact_id))
         near = [each for each in found if each.score >= _NEAR_THE_BEST * found[0].score]
-        return Matched(question, near, coverage)
+        return SearchResult(query, near, coverage)
 
-    def _score(self, row: int, question: Question, matches: Sequence[_Matches], weights: Sequence[float]) -> float:
-        met = ((term, found.get(row, _Match())) for term, found in zip(question.terms, matches, strict=True))
-        exact = sum(len(ask.split()) for ask in self._asks[row] if f" {ask} " in f" {question.said} ")
+    def _score(self, row: int, question: Query, matches: Sequence[_Matches], weights: Sequence[float]) -> float:
+        met = ((term, found.get(row, TermMatch())) for term, found in zip(question.terms, matches, strict=True))
+        exact = sum(len(ask.split()) for ask in self._asks[row] if f" {ask} " in f" {question.text} ")
         scored = sum(term.weight * match.score for term, match in met) + _EXACT_ASK_WORTH * exact
         return scored * (0.3 + _coverage(row, matches, weights))
 
@@ -105,7 +105,7 @@ class FactIndex:
         matches = self._direct_matches(term)
         if matches or term.is_known:
             return matches
-        meant = (self.read(word).terms for word in self._speller.meant(term.words[0]))
+        meant = (self.parse_query(word).terms for word in self._speller.suggest(term.words[0]))
         slips = [self._direct_matches(corrected) for terms in meant for corrected in terms]
         return _best_of((row, _scaled(match, _SLIP_WORTH)) for found in slips for row, match in found.items())
 
@@ -113,13 +113,13 @@ class FactIndex:
         topics = tuple(topic.replace("_", "") for topic in term.topics)
         wordings = (
             ("{asks name}", term.words, 1.0, 1.0),
-            ("{asks name}", term.same, _SAME_WORTH, 1.0),
+            ("{asks name}", term.synonyms, _SAME_WORTH, 1.0),
             ("{topic}", topics, _TOPIC_WORTH, 1.0),
             ("{text say more}", term.words, _TOLD_WORTH, _TOLD_QUALITY),
-            ("{text say more}", term.same, _TOLD_WORTH * _SAME_WORTH, _TOLD_QUALITY),
+            ("{text say more}", term.synonyms, _TOLD_WORTH * _SAME_WORTH, _TOLD_QUALITY),
         )
         return _best_of(
-            (row, _Match(min(score, _BEST_SCORE) * worth, quality))
+            (row, TermMatch(min(score, _BEST_SCORE) * worth, quality))
             for columns, words, worth, quality in wordings
             for row, score in self._look_up(columns, words)
         )
@@ -138,26 +138,26 @@ def _coverage(row: int, matches: Sequence[_Matches], weights: Sequence[float]) -
     return covered / (sum(weights) or 1.0)
 
 
-def _best_of(pairs: Iterable[tuple[int, _Match]]) -> _Matches:
+def _best_of(pairs: Iterable[tuple[int, TermMatch]]) -> _Matches:
     best: _Matches = {}
     for row, match in pairs:
-        held = best.get(row, _Match())
-        best[row] = _Match(max(held.score, match.score), max(held.quality, match.quality))
+        held = best.get(row, TermMatch())
+        best[row] = TermMatch(max(held.score, match.score), max(held.quality, match.quality))
     return best
 
 
-def _scaled(match: _Match, worth: float) -> _Match:
-    return _Match(match.score * worth, match.quality * worth)
+def _scaled(match: TermMatch, worth: float) -> TermMatch:
+    return TermMatch(match.score * worth, match.quality * worth)
 
 
 def _own_words(animal: Animal) -> Iterator[str]:
-    for word in tokens(f"{animal.name} {animal.species}"):
+    for word in tokenize(f"{animal.name} {animal.species}"):
         yield from (word, f"{word}s")
 
 
 def _written_words(animal: Animal) -> Iterator[str]:
     for fact in animal.facts:
-        yield from tokens(f"{' '.join(fact.asks)} {fact.text} {fact.say}")
+        yield from tokenize(f"{' '.join(fact.asks)} {fact.text} {fact.say}")
 
 
 def _row(row: int, fact: Fact) -> tuple[int, str, str, str, str, str, str]:

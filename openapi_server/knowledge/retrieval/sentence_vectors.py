@@ -20,12 +20,12 @@ import numpy as np
 import structlog
 import yaml
 
-from openapi_server.knowledge.retrieval.fusion import Nearness
-from openapi_server.knowledge.retrieval.minilm import MODEL, WIDTH, MiniLM, Vectors
-from openapi_server.knowledge.retrieval.vector_file import key_of, read_vectors, write_vectors
+from openapi_server.knowledge.retrieval.fusion import Similarities
+from openapi_server.knowledge.retrieval.minilm import DIMENSIONS, MODEL_NAME, MiniLM, Vectors
+from openapi_server.knowledge.retrieval.vector_file import make_key, read_vectors, write_vectors
 from openapi_server.models.animal import Animal, Fact
 
-OUTSIDE = Path(__file__).with_name("outside.yaml")
+OUT_OF_SCOPE_FILE = Path(__file__).with_name("outside.yaml")
 
 _RECENT_QUESTIONS = 64
 _POLITE = 10
@@ -40,10 +40,10 @@ class _Learned:
 
 
 class SentenceModel(Protocol):
-    def vectors(self, texts: Sequence[str]) -> Vectors: ...
+    def encode(self, texts: Sequence[str]) -> Vectors: ...
 
 
-class SentenceMeanings:
+class SentenceVectorIndex:
     """Implements `Meanings`. One thread reads facts; questions are read in whichever thread asks."""
 
     def __init__(
@@ -62,23 +62,23 @@ class SentenceMeanings:
         be_polite = partial(_step_back, niceness)
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="meanings", initializer=be_polite)
         # Questions come twice, from `retrieve` and from `rerank`.
-        self._vector = lru_cache(maxsize=_RECENT_QUESTIONS)(lambda text: self._model.vectors([text])[0])
+        self._vector = lru_cache(maxsize=_RECENT_QUESTIONS)(lambda text: self._model.encode([text])[0])
 
-    def learn(self, animal: Animal) -> None:
+    def index_animal(self, animal: Animal) -> None:
         if not self._has_begun:
             self._has_begun = True
             self._soon(self._open)
         self._soon(partial(self._learn, animal))
 
-    def nearness(self, animal_id: str, message: str) -> Nearness | None:
+    def compute_similarities(self, animal_id: str, message: str) -> Similarities | None:
         learned = self._learned.get(animal_id)
         if learned is None:
             return None
         vector = self._vector(message)
         cosines = (learned.vectors @ vector).tolist()
-        return Nearness(dict(zip(learned.fact_ids, cosines, strict=True)), float((self._outside @ vector).max()))
+        return Similarities(dict(zip(learned.fact_ids, cosines, strict=True)), float((self._outside @ vector).max()))
 
-    def wait(self, timeout_s: float) -> None:
+    def wait_until_indexed(self, timeout_s: float) -> None:
         """Return when all that was to be learned is learned. Raises `TimeoutError`."""
         self._reader.submit(lambda: None).result(timeout_s)
 
@@ -96,7 +96,7 @@ class SentenceMeanings:
 
     def _open(self) -> None:
         self._model = self._load_model()
-        self._cached = read_vectors(self._file, WIDTH)
+        self._cached = read_vectors(self._file, DIMENSIONS)
         self._outside = self._mean_vectors([(text,) for text in _outside()])
         self._is_open = True
 
@@ -113,13 +113,13 @@ class SentenceMeanings:
 
     def _mean_vectors(self, wordings: Sequence[tuple[str, ...]]) -> Vectors:
         """For each group of texts the mean of their vectors: its product with a question is the mean of the cosines."""
-        return np.array([self._mean_vector(wording) for wording in wordings], np.float32).reshape(-1, WIDTH)
+        return np.array([self._mean_vector(wording) for wording in wordings], np.float32).reshape(-1, DIMENSIONS)
 
     def _mean_vector(self, wording: tuple[str, ...]) -> Vectors:
-        key = key_of(MODEL, *wording)
+        key = make_key(MODEL_NAME, *wording)
         if key not in self._cached and not self.is_closing:
-            self._cached[key] = self._model.vectors(wording).mean(axis=0)
-        return self._cached.get(key, np.zeros(WIDTH, np.float32))
+            self._cached[key] = self._model.encode(wording).mean(axis=0)
+        return self._cached.get(key, np.zeros(DIMENSIONS, np.float32))
 
 
 def _tell(done: Future[None]) -> None:
@@ -134,7 +134,7 @@ def _wording(fact: Fact) -> tuple[str, ...]:
 
 
 def _outside() -> list[str]:
-    listed: list[str] = yaml.safe_load(OUTSIDE.read_text(encoding="utf-8"))
+    listed: list[str] = yaml.safe_load(OUT_OF_SCOPE_FILE.read_text(encoding="utf-8"))
     return listed
 
 

@@ -24,7 +24,7 @@ class Speller:
                 for cut in _cuts(word):
                     self._words_by_cut[cut].add(word)
 
-    def meant(self, word: str) -> tuple[str, ...]:
+    def suggest(self, word: str) -> tuple[str, ...]:
         """Known words one slip away, in alphabetical order. The first letter must be right."""
         if len(word) < _SHORTEST:
             return ()

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from openapi_server.knowledge.retrieval.query import LIGHT_WEIGHT, Question, Term, tokens
+from openapi_server.knowledge.retrieval.query import LIGHT_WEIGHT, Query, Term, tokenize
 
 _Phrase = tuple[str, ...]
 
@@ -38,10 +38,12 @@ class Lexicon:
         self._spellings: Mapping[str, str] = lists["spellings"]
         self._same = _rings(lists["same"])
         self._topics = _topics_by_phrase(lists["topics"])
-        self._measures = frozenset(map(tokens, lists["measures"]))
+        self._measures = frozenset(map(tokenize, lists["measures"]))
         self._about_the_visitor = tuple(lists["about_the_visitor"])
         self._longest = max(map(len, self._topics))
-        self.near: Mapping[str, tuple[str, ...]] = {topic: tuple(near) for topic, near in lists["near"].items()}
+        self.related_topics: Mapping[str, tuple[str, ...]] = {
+            topic: tuple(near) for topic, near in lists["near"].items()
+        }
 
     @classmethod
     def load(cls, file: Path | None = None) -> Lexicon:
@@ -54,17 +56,17 @@ class Lexicon:
         in_phrases = {word for phrase in self._topics for word in phrase}
         return frozenset((in_phrases | self._same.keys() | self._animals) - self._stop)
 
-    def read(self, text: str, own_words: frozenset[str] = frozenset()) -> Question:
+    def parse_query(self, text: str, own_words: frozenset[str] = frozenset()) -> Query:
         """What the text asks for. `own_words` name the animal itself, so when it is asked they say nothing."""
-        said = " ".join(self._spellings.get(word, word) for word in tokens(text))
+        said = " ".join(self._spellings.get(word, word) for word in tokenize(text))
         asked = _COMPARISON.sub("", _ASIDE.sub("", said)).split()
         is_about_it = not (own_words | _YOU).isdisjoint(_NAMESAKE.sub("", said).split())
         if not is_about_it and self._is_about_the_visitor(asked):
-            return Question(said)
+            return Query(said)
         terms = (self._term(phrase, own_words, is_about_it) for phrase in self._phrases(asked))
         told = tuple(dict.fromkeys(term for term in terms if term.words or term.topics))[:_TERM_LIMIT]
         is_about_another = not is_about_it and len(told) > 1 and not self._animals.isdisjoint(asked)
-        return Question(said, () if is_about_another else told, is_about_it)
+        return Query(said, () if is_about_another else told, is_about_it)
 
     def _is_about_the_visitor(self, words: Sequence[str]) -> bool:
         said = f" {' '.join(words)} "
@@ -122,6 +124,6 @@ def _rings(lists: Iterable[Sequence[str]]) -> dict[str, tuple[str, ...]]:
 def _topics_by_phrase(phrases_by_topic: Mapping[str, Sequence[str]]) -> dict[_Phrase, tuple[str, ...]]:
     topics: dict[_Phrase, tuple[str, ...]] = {}
     for topic, phrases in phrases_by_topic.items():
-        for phrase in map(tokens, phrases):
+        for phrase in map(tokenize, phrases):
             topics[phrase] = (*topics.get(phrase, ()), topic)
     return topics

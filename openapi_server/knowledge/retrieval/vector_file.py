@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 Cached = Mapping[str, NDArray[np.float32]]
 
 
-def key_of(*wording: str) -> str:
+def make_key(*wording: str) -> str:
     return hashlib.sha256("\0".join(wording).encode()).hexdigest()
 
 

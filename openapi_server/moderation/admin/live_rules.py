@@ -9,79 +9,79 @@ import structlog
 
 from openapi_server.models.animal import Animal, Prompt
 from openapi_server.models.errors import StoreUnavailable
-from openapi_server.models.rule import KeptRule
+from openapi_server.models.rule import VersionedRule
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.admin.rule_set import Packaged, RuleSet, packaged_rules, ruled
-from openapi_server.moderation.pii.mask import Masked
+from openapi_server.moderation.admin.rule_set import PackagedRules, RuleSet, load_packaged_rules, merge_rules
+from openapi_server.moderation.pii.mask import MaskedText
 from openapi_server.protocols import RuleStore, Verdict
 
 log = structlog.get_logger(__name__)
 
 
-class LiveRules:
+class LiveRuleSet:
     """`now` is replaced as a whole, in one assignment: no reader sees half of a change."""
 
-    def __init__(self, store: RuleStore, packaged: Packaged | None = None) -> None:
+    def __init__(self, store: RuleStore, packaged: PackagedRules | None = None) -> None:
         self._store = store
-        self.packaged = packaged or packaged_rules()
-        self.kept: tuple[KeptRule, ...] = ()
-        self.now: RuleSet = ruled(self.packaged, ())
+        self.packaged = packaged or load_packaged_rules()
+        self.keepers_rules: tuple[VersionedRule, ...] = ()
+        self.current: RuleSet = merge_rules(self.packaged, ())
         self._version = 0
-        self._changing = asyncio.Lock()
+        self._refresh_lock = asyncio.Lock()
 
     async def refresh(self) -> None:
         """Take in what keepers have changed. Never fails: then the rules that were known stay."""
         try:
-            if await self._store.news(self._version) is not None:
-                await self._take_in()
+            if await self._store.list_changes(self._version) is not None:
+                await self._load_changes()
         except StoreUnavailable:
             log.warning("The store is away: the rules stay as they were")
 
-    async def _take_in(self) -> None:
+    async def _load_changes(self) -> None:
         """One at a time; whoever waited finds that there is nothing left to do, or the next change."""
-        async with self._changing:
-            news = await self._store.news(self._version)
+        async with self._refresh_lock:
+            news = await self._store.list_changes(self._version)
             if news is None:
                 return
             # Two hundred rules take longer to read than the event loop may wait.
-            self.now = await asyncio.to_thread(ruled, self.packaged, news.rules)
-            self.kept, self._version = news.rules, news.version
+            self.current = await asyncio.to_thread(merge_rules, self.packaged, news.rules)
+            self.keepers_rules, self._version = news.rules, news.version
 
 
-class LiveModerator:
+class LiveInputRules:
     """`Moderator`: asks for news before a message is checked, which is what every turn begins with."""
 
-    def __init__(self, rules: LiveRules) -> None:
+    def __init__(self, rules: LiveRuleSet) -> None:
         self._rules = rules
 
-    async def check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
         await self._rules.refresh()
-        return await self._rules.now.moderator.check(message, animal, age_group)
+        return await self._rules.current.input_rules.check_message(message, animal, age_group)
 
-    async def check_earlier(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        return await self._rules.now.moderator.check_earlier(message, animal, age_group)
+    async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        return await self._rules.current.input_rules.check_earlier_message(message, animal, age_group)
 
-    async def guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
-        return await self._rules.now.moderator.guidance(animal, age_group, message)
+    async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+        return await self._rules.current.input_rules.list_guidance(animal, age_group, message)
 
-    def mask(self, text: str) -> Masked:
-        return self._rules.now.moderator.mask(text)
+    def mask_text(self, text: str) -> MaskedText:
+        return self._rules.current.input_rules.mask_text(text)
 
-    def masked(self, text: str) -> str:
-        return self._rules.now.moderator.masked(text)
+    def mask_pii(self, text: str) -> str:
+        return self._rules.current.input_rules.mask_pii(text)
 
-    def words(self, category: str, animal: Animal, age_group: AgeGroup) -> str | None:
-        return self._rules.now.moderator.words(category, animal, age_group)
+    def find_safe_words(self, category: str, animal: Animal, age_group: AgeGroup) -> str | None:
+        return self._rules.current.input_rules.find_safe_words(category, animal, age_group)
 
 
-class LiveReplyRules:
+class LiveOutputRules:
     """`ReplyModerator`: a reply that has begun is checked to its end by the rules that it began with."""
 
-    def __init__(self, rules: LiveRules) -> None:
+    def __init__(self, rules: LiveRuleSet) -> None:
         self._rules = rules
 
-    def checking(self, prompt: Prompt) -> Callable[[str], str | None]:
-        return self._rules.now.replies.checking(prompt)
+    def build_check(self, prompt: Prompt) -> Callable[[str], str | None]:
+        return self._rules.current.output_rules.build_check(prompt)
 
-    def words(self, animal: Animal, age_group: AgeGroup) -> str:
-        return self._rules.now.replies.words(animal, age_group)
+    def get_safe_words(self, animal: Animal, age_group: AgeGroup) -> str:
+        return self._rules.current.output_rules.get_safe_words(animal, age_group)

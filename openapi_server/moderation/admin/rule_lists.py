@@ -7,13 +7,13 @@ from pathlib import Path
 import yaml
 
 from openapi_server.models.rule import RuleDocument
-from openapi_server.moderation.admin.rule_set import Packaged, read_kept
+from openapi_server.moderation.admin.rule_set import PackagedRules, parse_keepers_rule
 from openapi_server.moderation.rules.fields import Fields, RuleFileError
 
 _WHOLE = "(the whole file)"
 
 
-def read_rule_list(file: Path, packaged: Packaged) -> list[RuleDocument]:
+def read_rule_list(file: Path, packaged: PackagedRules) -> list[RuleDocument]:
     """Every rule of the file. `RuleFileError` names file, line, rule and field of what is wrong first."""
     try:
         text = file.read_text(encoding="utf-8")
@@ -31,10 +31,10 @@ def read_rule_list(file: Path, packaged: Packaged) -> list[RuleDocument]:
     return documents
 
 
-def _check(document: object, place: Path, packaged: Packaged, seen: set[str]) -> None:
+def _check(document: object, place: Path, packaged: PackagedRules, seen: set[str]) -> None:
     if not isinstance(document, dict):
         raise RuleFileError(place, "rule", "(all of it)", "must be a mapping")
-    rule = read_kept(document, packaged, place)
+    rule = parse_keepers_rule(document, packaged, place)
     if rule.name in seen:
         raise RuleFileError(place, f"rule {rule.name!r}", "name", "is there twice")
     seen.add(rule.name)

@@ -14,18 +14,18 @@ from pathlib import Path
 import structlog
 
 from openapi_server.models.animal import Prompt
-from openapi_server.models.rule import KeptRule, ListedRule, RuleDocument
-from openapi_server.moderation.input_rules import GUIDANCE_FILE, RULES_FILE, RuleModerator
-from openapi_server.moderation.output.output_buffer import Bounds
-from openapi_server.moderation.output_rules import REPLIES_FILE, ReplyRules
+from openapi_server.models.rule import ListedRule, RuleDocument, VersionedRule
+from openapi_server.moderation.input_rules import GUIDANCE_FILE, RULES_FILE, InputRules
+from openapi_server.moderation.output.output_buffer import BufferLimits
+from openapi_server.moderation.output_rules import REPLIES_FILE, OutputRules
 from openapi_server.moderation.rules.fields import Fields, RuleFileError
 from openapi_server.moderation.rules.files import Grammar, in_order, read_rule, read_rules
-from openapi_server.moderation.rules.linear_patterns import KeepersPattern
-from openapi_server.moderation.rules.rules import Action, Rule, RuleBook, Strength
+from openapi_server.moderation.rules.linear_patterns import KeepersPatternParser
+from openapi_server.moderation.rules.rules import Action, Rule, RuleCollection, Strength
 
-LONGEST_TEXT, LONGEST_LIST, HIGHEST_PRIORITY = 600, 100, 1000
+MAX_TEXT_CHARS, MAX_LIST_ITEMS, MAX_PRIORITY = 600, 100, 1000
 # A match has the borders of words around it, and all of that must fit into what the gate holds back.
-WIDEST_IN_REPLY = Bounds().margin_chars - 4
+MAX_REPLY_MATCH_CHARS = BufferLimits().margin_chars - 4
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -34,12 +34,12 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Packaged:
+class PackagedRules:
     """The rules that the server comes with: for messages, for minds, and for replies. No two have one name."""
 
-    messages: RuleBook
-    guidance: RuleBook
-    replies: RuleBook
+    messages: RuleCollection
+    guidance: RuleCollection
+    replies: RuleCollection
 
     @property
     def rules(self) -> Mapping[str, Rule]:
@@ -55,78 +55,84 @@ class Packaged:
 class RuleSet:
     """All that a turn asks, as the rules were at one moment; and the rules as keepers see them."""
 
-    moderator: RuleModerator
-    replies: ReplyRules
-    listed: tuple[ListedRule, ...]
+    input_rules: InputRules
+    output_rules: OutputRules
+    listed_rules: tuple[ListedRule, ...]
 
-    def matching(self, text: str, prompt: Prompt, *, is_reply: bool) -> tuple[str, ...]:
+    def find_matching_rules(self, text: str, prompt: Prompt, *, is_reply: bool) -> tuple[str, ...]:
         """The names of all rules that find something in the text, the one that counts first."""
         if is_reply:
-            return self.replies.matching(text, prompt)
-        return self.moderator.matching(text, prompt.animal, prompt.age_group)
+            return self.output_rules.find_matching_rules(text, prompt)
+        return self.input_rules.find_matching_rules(text, prompt.animal, prompt.age_group)
 
 
 @functools.cache
-def packaged_rules() -> Packaged:
+def load_packaged_rules() -> PackagedRules:
     """Read once: it takes a good part of a second."""
-    return Packaged(read_rules(RULES_FILE), read_rules(GUIDANCE_FILE), read_rules(REPLIES_FILE))
+    return PackagedRules(read_rules(RULES_FILE), read_rules(GUIDANCE_FILE), read_rules(REPLIES_FILE))
 
 
-def read_kept(document: RuleDocument, packaged: Packaged, place: Path = Path("rules")) -> Rule:
+def parse_keepers_rule(document: RuleDocument, packaged: PackagedRules, place: Path = Path("rules")) -> Rule:
     """A rule that keepers wrote; `RuleFileError` names the field that is wrong."""
     name = str(document.get("name"))[:64]
     fields = Fields(place, f"rule {name!r}", document)
     before, written = packaged.rules.get(name), packaged.documents.get(name, {})
-    _require_plain(fields, document, before)
+    _require_keepers_limits(fields, document, before)
     fields.truth("enabled", True)
     trusted = frozenset((*written.get("patterns", ()), *written.get("anywhere", ())))
-    widest = WIDEST_IN_REPLY if document.get("then") == Action.WITHHOLD else None
+    widest = MAX_REPLY_MATCH_CHARS if document.get("then") == Action.WITHHOLD else None
     terms, wordings = packaged.messages.terms, packaged.messages.wordings
-    rule = read_rule(fields, Grammar(terms, wordings, KeepersPattern(trusted, widest), LONGEST_TEXT))
-    return replace(rule, is_kept=True, is_own=before is None or _use(before) != _use(rule))
+    rule = read_rule(fields, Grammar(terms, wordings, KeepersPatternParser(trusted, widest), MAX_TEXT_CHARS))
+    return replace(
+        rule, is_from_keepers=True, is_additional=before is None or _get_purpose(before) != _get_purpose(rule)
+    )
 
 
-def ruled(packaged: Packaged, kept: Sequence[KeptRule]) -> RuleSet:
+def merge_rules(packaged: PackagedRules, kept: Sequence[VersionedRule]) -> RuleSet:
     """The rules that hold. A keepers' rule that cannot be read any more is left out, as if nobody had written it."""
-    found = {each.name: rule for each in kept if (rule := _readable(each, packaged)) is not None}
+    found = {each.name: rule for each in kept if (rule := _parse_or_skip(each, packaged)) is not None}
     off = {each.name for each in kept if each.name in found and not is_enabled(each.document)}
     messages, guidance, replies = (
-        _overlaid(book, found, off, actions)
+        _merge_collection(book, found, off, actions)
         for book, actions in (
             (packaged.messages, {Action.WORDS, Action.FLAG, Action.MASK}),
             (packaged.guidance, {Action.GUIDANCE}),
             (packaged.replies, {Action.WITHHOLD}),
         )
     )
-    listed = _listed(packaged, {each.name: each for each in kept if each.name in found}, found)
-    return RuleSet(RuleModerator(messages, guidance), ReplyRules(replies), listed)
+    listed = _list_rules(packaged, {each.name: each for each in kept if each.name in found}, found)
+    return RuleSet(InputRules(messages, guidance), OutputRules(replies), listed)
 
 
 def is_enabled(document: RuleDocument) -> bool:
     return document.get("enabled", True) is not False
 
 
-def binds(name: str, packaged: Packaged) -> bool:
+def is_binding(name: str, packaged: PackagedRules) -> bool:
     """True for a packaged rule that leaves nobody a choice: for distress, danger, tricks and the like."""
     rule = packaged.rules.get(name)
     return rule is not None and rule.strength in (Strength.ALWAYS, Strength.NEVER)
 
 
-def _overlaid(book: RuleBook, found: Mapping[str, Rule], off: set[str], actions: set[Action]) -> RuleBook:
+def _merge_collection(
+    book: RuleCollection, found: Mapping[str, Rule], off: set[str], actions: set[Action]
+) -> RuleCollection:
     packaged = [rule for rule in book.rules if rule.name not in found]
     ours = [rule for name, rule in found.items() if name not in off and rule.action in actions]
     return replace(book, rules=in_order([*packaged, *ours]))
 
 
-def _readable(kept: KeptRule, packaged: Packaged) -> Rule | None:
+def _parse_or_skip(kept: VersionedRule, packaged: PackagedRules) -> Rule | None:
     try:
-        return read_kept(kept.document, packaged)
+        return parse_keepers_rule(kept.document, packaged)
     except RuleFileError as error:
-        log.error("rule_unreadable", rule=kept.name, field=error.field, complaint=error.complaint)
+        log.error("rule_unreadable", rule=kept.name, field=error.field, complaint=error.message)
         return None
 
 
-def _listed(packaged: Packaged, kept: Mapping[str, KeptRule], found: Mapping[str, Rule]) -> tuple[ListedRule, ...]:
+def _list_rules(
+    packaged: PackagedRules, kept: Mapping[str, VersionedRule], found: Mapping[str, Rule]
+) -> tuple[ListedRule, ...]:
     """Those that are switched off, too. The most urgent first, whatever they are for."""
     documents = {**packaged.documents, **{name: each.document for name, each in kept.items()}}
     ordered = in_order({**packaged.rules, **found}.values())
@@ -136,12 +142,12 @@ def _listed(packaged: Packaged, kept: Mapping[str, KeptRule], found: Mapping[str
     )
 
 
-def _use(rule: Rule) -> str:
+def _get_purpose(rule: Rule) -> str:
     """What a rule is for: words and flags stand in one line, of which the first that matches counts."""
     return Action.WORDS if rule.action is Action.FLAG else rule.action
 
 
-def _require_plain(fields: Fields, document: RuleDocument, before: Rule | None) -> None:
+def _require_keepers_limits(fields: Fields, document: RuleDocument, before: Rule | None) -> None:
     """What the packaged files need not be asked: no masks, names that can stand in addresses, nothing too long."""
     if document.get("then") == Action.MASK or (before is not None and before.action is Action.MASK):
         raise fields.error("then", "masks come with the server: they are held against many formats of personal data")
@@ -149,17 +155,17 @@ def _require_plain(fields: Fields, document: RuleDocument, before: Rule | None) 
         if not form.fullmatch(str(document.get(key))):
             raise fields.error(key, f"must match {form.pattern}")
     priority = document.get("priority", 0)
-    if isinstance(priority, int) and abs(priority) > HIGHEST_PRIORITY:
-        raise fields.error("priority", f"must be at most {HIGHEST_PRIORITY}, above or below 0")
+    if isinstance(priority, int) and abs(priority) > MAX_PRIORITY:
+        raise fields.error("priority", f"must be at most {MAX_PRIORITY}, above or below 0")
     for key in ("animals", "groups", "patterns", "anywhere"):
-        if isinstance(document.get(key), list) and len(document[key]) > LONGEST_LIST:
-            raise fields.error(key, f"must be at most {LONGEST_LIST}")
-    for key, text in _texts(document):
+        if isinstance(document.get(key), list) and len(document[key]) > MAX_LIST_ITEMS:
+            raise fields.error(key, f"must be at most {MAX_LIST_ITEMS}")
+    for key, text in _iterate_texts(document):
         if _UNSTORABLE.search(text):
             raise fields.error(key, "must not hold NUL or half a surrogate pair")
 
 
-def _texts(document: RuleDocument) -> Iterable[tuple[str, str]]:
+def _iterate_texts(document: RuleDocument) -> Iterable[tuple[str, str]]:
     for key, value in document.items():
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
         yield from ((str(key), part) for part in parts if isinstance(part, str))

@@ -20,7 +20,7 @@ _TAGS = re.compile("[\U000e0020-\U000e007e]+")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
-def decoded(text: str) -> Iterator[str]:
+def decode_hidden_texts(text: str) -> Iterator[str]:
     """Every text that is hidden in this one. Most have none.
 
     >>> list(decoded("read %68%65%6c%6c%6f and aGVsbG8gbGl0dGxlIGxpb24="))
@@ -39,7 +39,7 @@ def decoded(text: str) -> Iterator[str]:
             yield from _readable(decode, found)
 
 
-def turned(text: str) -> tuple[str, str]:
+def reverse_and_rot13(text: str) -> tuple[str, str]:
     """The text backwards, and in rot13: every text has these readings, and few make sense."""
     return text[::-1], codecs.encode(text, "rot13")
 

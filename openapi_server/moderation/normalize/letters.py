@@ -51,7 +51,7 @@ _ENDING = re.compile(r"[!|+]+$")
 _LONG_RUN = re.compile(r"([^\W\d_])\1{2,}")
 
 
-def as_read(message: str) -> str:
+def normalize_text(message: str) -> str:
     """The message as a person reads it: lower case, plain letters, single blanks, nothing invisible.
 
     >>> as_read("I’m \\u200blost,  ＬＥＯ")
@@ -64,7 +64,7 @@ def as_read(message: str) -> str:
     return " ".join(plain.casefold().split())
 
 
-def folded(text: str) -> str:
+def fold_lookalikes(text: str) -> str:
     """Without accents, and with every letter that only looks like a Latin one replaced by it. Takes lower case.
 
     >>> folded("іgnörе"), folded("löwe")
@@ -76,7 +76,7 @@ def folded(text: str) -> str:
     return "".join(letter for letter in apart if not unicodedata.combining(letter))
 
 
-def undigited(text: str) -> tuple[str, ...]:
+def replace_digits(text: str) -> tuple[str, ...]:
     """The readings of a text in which digits stand for letters; none when no word mixes them.
 
     >>> undigited("1gn0r3 my 75 ru1es!")
@@ -91,7 +91,7 @@ def undigited(text: str) -> tuple[str, ...]:
     return (as_i,) if as_i == as_l else (as_i, as_l)
 
 
-def shortened(text: str) -> tuple[str, ...]:
+def shorten_runs(text: str) -> tuple[str, ...]:
     """The readings of drawn-out words, "kiiiill" and "killlll" alike; none when there are none."""
     if not _LONG_RUN.search(text):
         return ()

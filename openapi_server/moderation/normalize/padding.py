@@ -14,19 +14,19 @@ _TAGS = range(0xE0020, 0xE007F)
 """Shown by no screen, but they carry text (`encodings`)."""
 
 
-def without_padding(text: str) -> str:
+def remove_padding(text: str) -> str:
     """A text that every rule reads as it reads this one, and that has no more than a few signs between two letters.
 
     >>> without_padding("kill" + 500 * " " + "your\\u200bself"), without_padding("z . . . . . . . . . q")
     ('kill yourself', 'z . . . q')
     """
-    shown = text if text.isascii() else _shown(text)
+    shown = text if text.isascii() else _remove_invisible(text)
     single = _BLANKS.sub(lambda blanks: "\n" if "\n" in blanks[0] else " ", shown)
     seldom = _REPEATED.sub(lambda run: 3 * (run[1] or run[2]), single)
     return _SIGNS.sub(r"\1\2", seldom)
 
 
-def _shown(text: str) -> str:
+def _remove_invisible(text: str) -> str:
     """Without what no screen shows, and with a few accents at most on each letter."""
     kept: list[str] = []
     marks = 0

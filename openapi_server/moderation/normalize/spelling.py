@@ -11,7 +11,7 @@ _LONGEST_RUN = 600
 """Letters of one run that are looked at. Nobody spaces out more, and what is behind it stays as it is."""
 
 
-class Speller:
+class WordSegmenter:
     """Knows the words that matter. `strong` are those that a disguise is for; `small` are those between them."""
 
     def __init__(self, strong: Iterable[str], small: Iterable[str]) -> None:
@@ -19,11 +19,11 @@ class Speller:
         self._words = self._strong | frozenset(small)
         self._longest = max(map(len, self._words), default=0)
 
-    def mentions(self, text: str) -> bool:
+    def contains_strong_word(self, text: str) -> bool:
         """True when one of the strong words stands in the text."""
         return not self._strong.isdisjoint(_WORD.findall(text))
 
-    def put_right(self, text: str) -> str:
+    def segment(self, text: str) -> str:
         """The text with its known words whole and apart. Takes lower case.
 
         >>> speller = Speller(["ignore", "prompt"], ["your"])

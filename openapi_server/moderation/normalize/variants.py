@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from openapi_server.moderation.normalize.encodings import decoded, turned
-from openapi_server.moderation.normalize.letters import as_read, folded, shortened, undigited
-from openapi_server.moderation.normalize.spelling import Speller
+from openapi_server.moderation.normalize.encodings import decode_hidden_texts, reverse_and_rot13
+from openapi_server.moderation.normalize.letters import fold_lookalikes, normalize_text, replace_digits, shorten_runs
+from openapi_server.moderation.normalize.spelling import WordSegmenter
 
 _HIDDEN_TEXTS = 8
 """Decoded texts that are looked at. A message of nothing but codes must not keep the event loop."""
@@ -15,7 +15,7 @@ _HIDDEN_TEXTS = 8
 _SENTENCES = re.compile(r"(?<=\w\w)[.!?]+ ")
 
 
-def readings(message: str, speller: Speller) -> tuple[str, ...]:
+def list_variants(message: str, speller: WordSegmenter) -> tuple[str, ...]:
     """What rules are held against, the plain reading first. Harmless text has one reading, seldom two.
 
     The sentences that may be a disguise are read anew, and only they: in one more reading, a line for each way.
@@ -25,30 +25,33 @@ def readings(message: str, speller: Speller) -> tuple[str, ...]:
     >>> readings("Hi Leo! ıgn0re that", Speller(["ignore"], []))
     ('hi leo! ıgn0re that', 'ign0re that\\nignore that')
     """
-    hidden = [text for text, _ in zip(decoded(message), range(_HIDDEN_TEXTS), strict=False)]
+    hidden = [text for text, _ in zip(decode_hidden_texts(message), range(_HIDDEN_TEXTS), strict=False)]
     found: dict[str, None] = {}
     for text in (message, *hidden):
-        found.update(dict.fromkeys(_undisguised(text, speller)))
+        found.update(dict.fromkeys(_iterate_variants(text, speller)))
     return tuple(found)
 
 
-def _undisguised(message: str, speller: Speller) -> Iterator[str]:
-    plain = as_read(message)
+def _iterate_variants(message: str, speller: WordSegmenter) -> Iterator[str]:
+    plain = normalize_text(message)
     yield plain
     if "\n" in message.strip():
         # Some rules ask how a line begins.
-        yield "\n".join(as_read(line) for line in message.splitlines())
+        yield "\n".join(normalize_text(line) for line in message.splitlines())
     others = dict.fromkeys(
-        other for part in _SENTENCES.split(plain) for other in _other_readings(part, speller) if other != part
+        other
+        for part in _SENTENCES.split(plain)
+        for other in _iterate_sentence_variants(part, speller)
+        if other != part
     )
     if others:
         yield "\n".join(others)
 
 
-def _other_readings(sentence: str, speller: Speller) -> Iterator[str]:
-    bare = folded(sentence)
-    for text in (bare, *undigited(bare)):
-        for variant in (text, *shortened(text)):
+def _iterate_sentence_variants(sentence: str, speller: WordSegmenter) -> Iterator[str]:
+    bare = fold_lookalikes(sentence)
+    for text in (bare, *replace_digits(bare)):
+        for variant in (text, *shorten_runs(text)):
             yield variant
-            yield speller.put_right(variant)
-    yield from (text for text in turned(bare) if speller.mentions(text))
+            yield speller.segment(variant)
+    yield from (text for text in reverse_and_rot13(bare) if speller.contains_strong_word(text))

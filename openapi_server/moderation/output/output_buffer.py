@@ -15,16 +15,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from openapi_server.moderation.normalize.padding import without_padding
+from openapi_server.moderation.normalize.padding import remove_padding
 
-Check = Callable[[str], str | None]
+TextCheck = Callable[[str], str | None]
 """What is wrong with a text: a category, or None. It is asked about whole words only."""
 
 # A stop ends a sentence when two letters stand before it ("K. i. l. l." does not end four) and a blank behind it, which
 # must have come. A number's stop ends none: "555. 12" may be the same number. Chinese and Japanese ones need no blank.
 _SENTENCE_END = re.compile(r"(?<=[^\W\d_]{2})[.!?…]+[\"'”’»)\]*_]*(?=\s)|[。！？]")
 _BLANK = re.compile(r"\s")
-_MOST_SAID_CHARS = 2_000
+_MAX_CONTEXT_CHARS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Blocked:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class BufferLimits:
     """How much is held back, in characters, and how long, in milliseconds, where a sentence will not end.
 
     Time alone never sends the last `margin_chars`, so at a slow mind's pace they are what a visitor waits for.
@@ -67,19 +67,19 @@ class Bounds:
         return 3 * self.margin_chars
 
 
-class HoldBack:
+class OutputBuffer:
     """One reply's gate. Feed it every piece, ask it when it is `due`, and `finish` it."""
 
-    def __init__(self, check: Check, bounds: Bounds = Bounds()) -> None:
+    def __init__(self, check: TextCheck, bounds: BufferLimits = BufferLimits()) -> None:
         self._check = check
-        self._bounds = bounds
+        self._limits = bounds
         self._pieces: deque[tuple[str, float]] = deque()
         self._held = ""
-        self._said = ""
+        self._released = ""
         self._blocked: Blocked | None = None
         # So much was held when time had come and nothing could leave: only more text changes that.
         self._stuck_chars = 0
-        self._vouched = ""
+        self._approved = ""
         self.held_back_ms = 0.0
         """The longest that any character has waited so far."""
 
@@ -90,14 +90,14 @@ class HoldBack:
     @property
     def due_ms(self) -> float | None:
         """When to ask `due`; None while time alone would send nothing."""
-        if self._blocked or len(self._held) <= max(self._bounds.margin_chars, self._stuck_chars):
+        if self._blocked or len(self._held) <= max(self._limits.margin_chars, self._stuck_chars):
             return None
-        return self._pieces[0][1] + self._bounds.max_wait_ms
+        return self._pieces[0][1] + self._limits.max_wait_ms
 
-    def vouch(self, text: str) -> Released | Blocked:
+    def check_whole_reply(self, text: str) -> Released | Blocked:
         """Check a whole reply before its first piece: pieces that are the next of it need not wait."""
         category = self._check(text)
-        self._vouched = "" if category else text
+        self._approved = "" if category else text
         self._blocked = Blocked(category) if category else self._blocked
         return self._blocked or Released()
 
@@ -105,20 +105,20 @@ class HoldBack:
         """Take a piece of the reply; what may leave with it, or before it."""
         if self._blocked:
             return self._blocked
-        if text and not self._held and self._vouched.startswith(text):
-            self._vouched = self._vouched[len(text) :]
-            self._remember(text)
+        if text and not self._held and self._approved.startswith(text):
+            self._approved = self._approved[len(text) :]
+            self._add_context(text)
             return Released((text,))
-        self._vouched = ""
+        self._approved = ""
         if text:
             self._pieces.append((text, now_ms))
             self._held += text
-        end = self._end_of_last_sentence()
-        if len(self._held) - end > self._bounds.max_chars:
+        end = self._find_last_sentence_end()
+        if len(self._held) - end > self._limits.max_chars:
             return self._release_all_but_margin(now_ms)
         return self._release(end, end, now_ms)
 
-    def due(self, now_ms: float) -> Released | Blocked:
+    def flush_due(self, now_ms: float) -> Released | Blocked:
         """Time has passed: what has waited too long leaves without the end of its sentence."""
         if self._blocked:
             return self._blocked
@@ -133,60 +133,60 @@ class HoldBack:
         """The reply is over: all that is left, or `Blocked`."""
         return self._blocked or self._release(len(self._held), len(self._held), now_ms)
 
-    def _end_of_last_sentence(self) -> int:
+    def _find_last_sentence_end(self) -> int:
         ends = [found.end() for found in _SENTENCE_END.finditer(self._held)]
         return ends[-1] if ends else 0
 
     def _release_all_but_margin(self, now_ms: float) -> Released | Blocked:
         """Check up to the last whole word, and cut at a blank that is a margin before it."""
-        checked = _last_blank(self._held, len(self._held))
-        cut = _last_blank(self._held, self._margin_before(checked))
-        if cut == 0 and len(self._held) > self._bounds.max_chars:
+        checked = _find_last_blank(self._held, len(self._held))
+        cut = _find_last_blank(self._held, self._find_margin_start(checked))
+        if cut == 0 and len(self._held) > self._limits.max_chars:
             # A word without end: nothing but a cut inside it keeps the bound.
             checked = len(self._held)
-            cut = checked - self._bounds.margin_chars
+            cut = checked - self._limits.margin_chars
         return self._release(cut, checked, now_ms)
 
-    def _margin_before(self, checked: int) -> int:
+    def _find_margin_start(self, checked: int) -> int:
         """Where the last `margin_chars` before `checked` begin, padding not counted; 0 when there are not so many."""
-        margin = self._bounds.margin_chars
+        margin = self._limits.margin_chars
         start = checked - margin
-        while start > 0 and (missing := margin - len(without_padding(self._held[start:checked]))) > 0:
+        while start > 0 and (missing := margin - len(remove_padding(self._held[start:checked]))) > 0:
             start -= missing
         return max(start, 0)
 
     def _release(self, cut: int, checked: int, now_ms: float) -> Released | Blocked:
         if cut == 0:
             return Released()
-        self._shorten_memory()
-        category = self._check(self._said + self._held[:checked])
+        self._trim_context()
+        category = self._check(self._released + self._held[:checked])
         if category is not None:
             self._blocked = Blocked(category)
             self._held = ""
             self._pieces.clear()
             return self._blocked
-        return self._let_go(cut, now_ms)
+        return self._emit(cut, now_ms)
 
-    def _let_go(self, cut: int, now_ms: float) -> Released:
-        self._remember(self._held[:cut])
+    def _emit(self, cut: int, now_ms: float) -> Released:
+        self._add_context(self._held[:cut])
         self._stuck_chars = 0
         held_ms = now_ms - self._pieces[0][1]
         self.held_back_ms = max(self.held_back_ms, held_ms)
-        pieces = tuple(self._taken(cut))
+        pieces = tuple(self._take_pieces(cut))
         self._held = self._held[cut:]
         return Released(pieces, held_ms)
 
-    def _remember(self, text: str) -> None:
+    def _add_context(self, text: str) -> None:
         """What was said is looked at again with what follows it, further back than a phrase can reach."""
-        self._said += text
+        self._released += text
         # Shortened before each check; a reply that is known whole has none after the first.
-        if len(self._said) > _MOST_SAID_CHARS:
-            self._shorten_memory()
+        if len(self._released) > _MAX_CONTEXT_CHARS:
+            self._trim_context()
 
-    def _shorten_memory(self) -> None:
-        self._said = _tail(without_padding(self._said), self._bounds.look_back_chars)
+    def _trim_context(self) -> None:
+        self._released = _take_tail(remove_padding(self._released), self._limits.look_back_chars)
 
-    def _taken(self, count: int) -> Iterator[str]:
+    def _take_pieces(self, count: int) -> Iterator[str]:
         """The first `count` characters in their pieces; of one that is cut, the rest keeps its time."""
         while count > 0:
             text, at_ms = self._pieces.popleft()
@@ -197,7 +197,7 @@ class HoldBack:
             yield text
 
 
-def sentences(text: str) -> Iterator[str]:
+def split_sentences(text: str) -> Iterator[str]:
     """The text in the parts in which the gate releases it, when no bound is in its way.
 
     >>> list(sentences("I run. You? Well"))
@@ -210,12 +210,12 @@ def sentences(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _last_blank(text: str, before: int) -> int:
+def _find_last_blank(text: str, before: int) -> int:
     """The place behind the last blank that ends before `before`; 0 when there is none."""
     return next((at for at in range(before, 0, -1) if _BLANK.match(text, at - 1)), 0)
 
 
-def _tail(text: str, most: int) -> str:
+def _take_tail(text: str, most: int) -> str:
     """The last whole words of the text, for half of one could be a word that nobody said; of one without end, half."""
     if len(text) <= most:
         return text

@@ -8,14 +8,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
-from openapi_server.moderation.output.output_buffer import Blocked, HoldBack, Released
-from openapi_server.protocols import Composed, Spoken
+from openapi_server.moderation.output.output_buffer import Blocked, OutputBuffer, Released
+from openapi_server.protocols import ReplyEnd, WholeReply
 
-Speech = AsyncGenerator[str | Composed | Spoken, None]
-Say = Callable[[str], Awaitable[None]]
+ModelOutput = AsyncGenerator[str | WholeReply | ReplyEnd, None]
+SendText = Callable[[str], Awaitable[None]]
 
 
-async def say_checked(speech: Speech, gate: HoldBack, idle_timeout_s: float, say: Say) -> Spoken | Blocked:
+async def stream_checked(
+    speech: ModelOutput, gate: OutputBuffer, idle_timeout_s: float, say: SendText
+) -> ReplyEnd | Blocked:
     """Say every piece of the speech once it has passed the gate; the mind's last word, or why it may say no more.
 
     Raises `IdleTimeout` when the mind says nothing for `idle_timeout_s`, and whatever the speech raises, after what it
@@ -23,54 +25,54 @@ async def say_checked(speech: Speech, gate: HoldBack, idle_timeout_s: float, say
     of its own from beginning to end: libraries that keep scopes open over a `yield` do not bear to be resumed from
     another.
     """
-    passage = _Passage(speech, gate, say)
+    passage = _CheckedStream(speech, gate, say)
     try:
-        return await passage.watched(idle_timeout_s)
+        return await passage.run(idle_timeout_s)
     finally:
         await passage.close()
 
 
-class _Passage:
+class _CheckedStream:
     """One task hears the mind and says what may be said at once; this one says what has waited long enough.
 
     Most of a busy server's time goes into pieces of replies, so a piece costs no timer: when the bell rings, whoever
     watches looks what time has brought, and hangs it up again. Only what the gate begins to hold rings it before.
     """
 
-    def __init__(self, speech: Speech, gate: HoldBack, say: Say) -> None:
-        self._gate = gate
-        self._say = say
+    def __init__(self, speech: ModelOutput, gate: OutputBuffer, say: SendText) -> None:
+        self._buffer = gate
+        self._send_text = say
         self._loop = asyncio.get_running_loop()
-        self._bell = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._due_ms: float | None = None
-        self._heard_ms = _now_ms()
+        self._last_piece_ms = _get_time_ms()
         # What one of the two says must not come between the pieces that the other is saying.
-        self._saying = asyncio.Lock()
-        self._hearing = asyncio.create_task(self._hear(speech))
-        self._hearing.add_done_callback(lambda _: self._bell.set())
+        self._send_lock = asyncio.Lock()
+        self._reader_task = asyncio.create_task(self._read_output(speech))
+        self._reader_task.add_done_callback(lambda _: self._wakeup.set())
 
-    async def watched(self, idle_timeout_s: float) -> Spoken | Blocked:
+    async def run(self, idle_timeout_s: float) -> ReplyEnd | Blocked:
         idle_ms = idle_timeout_s * 1000
-        while not self._hearing.done():
-            await self._rung(self._heard_ms + idle_ms)
-            if self._hearing.done():
+        while not self._reader_task.done():
+            await self._wait_for_wakeup(self._last_piece_ms + idle_ms)
+            if self._reader_task.done():
                 break
-            if self._due_ms is not None and _now_ms() >= self._due_ms:
-                blocked = await self._let(self._gate.due(_now_ms()))
+            if self._due_ms is not None and _get_time_ms() >= self._due_ms:
+                blocked = await self._send_released(self._buffer.flush_due(_get_time_ms()))
                 if blocked is not None:
                     return blocked
-            if _now_ms() >= self._heard_ms + idle_ms:
+            if _get_time_ms() >= self._last_piece_ms + idle_ms:
                 raise IdleTimeout
-        return self._hearing.result()
+        return self._reader_task.result()
 
     async def close(self) -> None:
-        self._hearing.cancel()
-        await asyncio.wait((self._hearing,))
-        if not self._hearing.cancelled():
+        self._reader_task.cancel()
+        await asyncio.wait((self._reader_task,))
+        if not self._reader_task.cancelled():
             # Something else was the end: nobody asks any more how the speech has ended.
-            self._hearing.exception()
+            self._reader_task.exception()
 
-    async def _hear(self, speech: Speech) -> Spoken | Blocked:
+    async def _read_output(self, speech: ModelOutput) -> ReplyEnd | Blocked:
         async with aclosing(speech):
             while True:
                 try:
@@ -78,46 +80,50 @@ class _Passage:
                 except StopAsyncIteration:
                     raise ProviderFailed from None
                 except Exception:
-                    blocked = await self._let(self._gate.finish(_now_ms()))
+                    blocked = await self._send_released(self._buffer.finish(_get_time_ms()))
                     if blocked is None:
                         raise
                     return blocked
-                self._heard_ms = _now_ms()
-                blocked = await self._let(self._passed(piece))
+                self._last_piece_ms = _get_time_ms()
+                blocked = await self._send_released(self._feed(piece))
                 if blocked is not None:
                     return blocked
-                if isinstance(piece, Spoken):
+                if isinstance(piece, ReplyEnd):
                     return piece
 
-    def _passed(self, piece: str | Composed | Spoken) -> Released | Blocked:
+    def _feed(self, piece: str | WholeReply | ReplyEnd) -> Released | Blocked:
         if isinstance(piece, str):
-            return self._gate.feed(piece, self._heard_ms)
-        return self._gate.vouch(piece.text) if isinstance(piece, Composed) else self._gate.finish(self._heard_ms)
+            return self._buffer.feed(piece, self._last_piece_ms)
+        return (
+            self._buffer.check_whole_reply(piece.text)
+            if isinstance(piece, WholeReply)
+            else self._buffer.finish(self._last_piece_ms)
+        )
 
-    async def _let(self, passed: Released | Blocked) -> Blocked | None:
+    async def _send_released(self, passed: Released | Blocked) -> Blocked | None:
         """Say what has passed; what has not is the end."""
         if isinstance(passed, Blocked):
             return passed
         if passed.pieces:
-            async with self._saying:
+            async with self._send_lock:
                 for text in passed.pieces:
-                    await self._say(text)
-        if self._gate.due_ms != self._due_ms:
-            self._due_ms = self._gate.due_ms
-            self._bell.set()
+                    await self._send_text(text)
+        if self._buffer.due_ms != self._due_ms:
+            self._due_ms = self._buffer.due_ms
+            self._wakeup.set()
         return None
 
-    async def _rung(self, silent_ms: float) -> None:
+    async def _wait_for_wakeup(self, silent_ms: float) -> None:
         """Until something has changed, or until it is time to look again. Some loops ring a little early."""
         until_ms = silent_ms if self._due_ms is None else min(silent_ms, self._due_ms)
-        timer = self._loop.call_later(max(0.0, until_ms - _now_ms()) / 1000, self._bell.set)
+        timer = self._loop.call_later(max(0.0, until_ms - _get_time_ms()) / 1000, self._wakeup.set)
         try:
-            await self._bell.wait()
+            await self._wakeup.wait()
         finally:
             timer.cancel()
-        self._bell.clear()
+        self._wakeup.clear()
 
 
-def _now_ms() -> float:
+def _get_time_ms() -> float:
     """Not the loop's time, which costs a system call in some loops."""
     return time.monotonic() * 1000

@@ -16,7 +16,7 @@ _WORD = re.compile(r"\w+")
 _Quote = tuple[str, ...]
 
 
-def new_canary() -> str:
+def generate_canary() -> str:
     """A word to put into a prompt, 60 random bits of it. Letters only, few vowels: nobody says it by accident.
 
     >>> len(new_canary()), new_canary().isalpha()
@@ -25,28 +25,28 @@ def new_canary() -> str:
     return "".join(secrets.choice("bcdfghjklmnpqrtvwxz") for _ in range(16))
 
 
-class Confidential:
+class PromptLeakDetector:
     """Knows what must not get out. `canary` is looked for in other spellings, too; `texts` word for word."""
 
     def __init__(self, canary: str = "", texts: Iterable[str] = ()) -> None:
-        self._windows = {window for form in _forms(canary) for window in _windows(form)}
-        self._quotes = frozenset[_Quote]().union(*map(_quotes_of_prompt, texts))
+        self._windows = {window for form in _encode_canary(canary) for window in _iterate_windows(form)}
+        self._quotes = frozenset[_Quote]().union(*map(_list_prompt_quotes, texts))
 
-    def leaks(self, text: str) -> bool:
+    def is_leaked_in(self, text: str) -> bool:
         """True when a part of a secret stands in the text, however it is spaced, turned or encoded."""
         squeezed = "".join(filter(str.isalnum, text.casefold()))
-        return any(window in self._windows for window in _windows(squeezed)) or not self._quotes.isdisjoint(
-            _quotes(text)
+        return any(window in self._windows for window in _iterate_windows(squeezed)) or not self._quotes.isdisjoint(
+            _iterate_quotes(text)
         )
 
 
 @lru_cache(maxsize=1024)
-def _quotes_of_prompt(text: str) -> frozenset[_Quote]:
+def _list_prompt_quotes(text: str) -> frozenset[_Quote]:
     """What keepers and we wrote is the same in every prompt."""
-    return frozenset(_quotes(text))
+    return frozenset(_iterate_quotes(text))
 
 
-def _forms(canary: str) -> Iterable[str]:
+def _encode_canary(canary: str) -> Iterable[str]:
     if not canary:
         return
     raw = canary.encode()
@@ -60,10 +60,10 @@ def _forms(canary: str) -> Iterable[str]:
         yield code[4 if shift else 0 : len(code) - 4].casefold()
 
 
-def _windows(text: str) -> Iterable[str]:
+def _iterate_windows(text: str) -> Iterable[str]:
     return (text[at : at + _WINDOW_CHARS] for at in range(len(text) - _WINDOW_CHARS + 1))
 
 
-def _quotes(text: str) -> Iterable[_Quote]:
+def _iterate_quotes(text: str) -> Iterable[_Quote]:
     words = _WORD.findall(text.casefold())
     return (tuple(words[at : at + _WINDOW_WORDS]) for at in range(len(words) - _WINDOW_WORDS + 1))

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from openapi_server.moderation.pii import contacts, places
-from openapi_server.moderation.pii.names import surnames
-from openapi_server.moderation.pii.numbers import card_numbers, phone_numbers
+from openapi_server.moderation.pii.names import find_surnames
+from openapi_server.moderation.pii.numbers import find_card_numbers, find_phone_numbers
 
 
-class Kind(StrEnum):
+class PiiKind(StrEnum):
     """What was masked. Its placeholder stands in the text then, readable for a child."""
 
     EMAIL = "e-mail address"
@@ -34,12 +34,12 @@ class Kind(StrEnum):
         return f"[{self.value}]"
 
 
-CONTACTS = frozenset({Kind.EMAIL, Kind.LINK, Kind.ACCOUNT, Kind.CARD, Kind.ADDRESS, Kind.PHONE})
+CONTACT_KINDS = frozenset({PiiKind.EMAIL, PiiKind.LINK, PiiKind.ACCOUNT, PiiKind.CARD, PiiKind.ADDRESS, PiiKind.PHONE})
 """What no animal's reply has either. A surname or a school in a reply may be anybody's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Masked:
+class MaskedText:
     """The text with what is personal replaced, and what that was: kinds, never the data."""
 
     text: str
@@ -47,7 +47,7 @@ class Masked:
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
+class MaskPattern:
     """Something else to mask, as a rule names it: its category, what to look for, what to put there."""
 
     category: str
@@ -56,7 +56,7 @@ class Pattern:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _Find:
+class _Match:
     start: int
     end: int
     kind: str
@@ -66,27 +66,27 @@ class _Find:
 _Spans = Iterator[tuple[int, int]]
 
 
-def mask(text: str, kinds: Collection[Kind] = tuple(Kind), others: Sequence[Pattern] = ()) -> Masked:
+def mask_text(text: str, kinds: Collection[PiiKind] = tuple(PiiKind), others: Sequence[MaskPattern] = ()) -> MaskedText:
     """Replace every piece of personal data by a word in brackets; all else stays as it is, to the character.
 
     >>> mask("My name is John Doe and I live at 12 Oak Street.").text
     'My name is John [surname] and I live at [address].'
     """
-    seen, origins = _aligned(text)
-    finds = sorted(_found(seen, kinds, others))
+    seen, origins = _normalize_with_offsets(text)
+    finds = sorted(_find_matches(seen, kinds, others))
     pieces, at = [], 0
     for find in finds:
         pieces += [text[at : origins[find.start]], find.replacement]
         at = origins[find.end - 1] + 1
-    return Masked("".join([*pieces, text[at:]]), tuple(dict.fromkeys(find.kind for find in finds)))
+    return MaskedText("".join([*pieces, text[at:]]), tuple(dict.fromkeys(find.kind for find in finds)))
 
 
-def found_kinds(text: str, kinds: Collection[Kind] = CONTACTS) -> tuple[str, ...]:
+def find_kinds(text: str, kinds: Collection[PiiKind] = CONTACT_KINDS) -> tuple[str, ...]:
     """Which kinds of personal data stand in the text."""
-    return tuple(dict.fromkeys(find.kind for find in sorted(_found(_aligned(text)[0], kinds))))
+    return tuple(dict.fromkeys(find.kind for find in sorted(_find_matches(_normalize_with_offsets(text)[0], kinds))))
 
 
-def without_masks(text: str) -> str:
+def remove_placeholders(text: str) -> str:
     """The text without the words that masks left: a search for "school" would find schools of fish.
 
     >>> without_masks("I go to [school]. What do you eat?")
@@ -95,7 +95,7 @@ def without_masks(text: str) -> str:
     return _PLACEHOLDER.sub("", text)
 
 
-def _whole(*patterns: re.Pattern[str]) -> Callable[[str], _Spans]:
+def _build_finder(*patterns: re.Pattern[str]) -> Callable[[str], _Spans]:
     """Finds what the patterns match, or the part of it whose group has a name."""
 
     def find(text: str) -> _Spans:
@@ -109,38 +109,38 @@ def _whole(*patterns: re.Pattern[str]) -> Callable[[str], _Spans]:
 
 
 # Of two finds that overlap, the one that comes first here stays.
-_FINDERS: tuple[tuple[Kind, Callable[[str], _Spans]], ...] = (
-    (Kind.EMAIL, _whole(contacts.EMAIL)),
-    (Kind.LINK, _whole(contacts.LINK)),
-    (Kind.PASSWORD, _whole(contacts.PASSWORD)),
-    (Kind.ACCOUNT, _whole(contacts.ACCOUNT)),
-    (Kind.CARD, card_numbers),
-    (Kind.ADDRESS, _whole(places.ADDRESS, places.TOLD_ADDRESS)),
-    (Kind.PHONE, phone_numbers),
-    (Kind.SCHOOL, _whole(places.TOLD_SCHOOL, places.IS_CALLED_BY_NAME, places.GOES_TO_SCHOOL, places.SCHOOL)),
-    (Kind.SURNAME, surnames),
+_FINDERS: tuple[tuple[PiiKind, Callable[[str], _Spans]], ...] = (
+    (PiiKind.EMAIL, _build_finder(contacts.EMAIL)),
+    (PiiKind.LINK, _build_finder(contacts.LINK)),
+    (PiiKind.PASSWORD, _build_finder(contacts.PASSWORD)),
+    (PiiKind.ACCOUNT, _build_finder(contacts.ACCOUNT)),
+    (PiiKind.CARD, find_card_numbers),
+    (PiiKind.ADDRESS, _build_finder(places.ADDRESS, places.TOLD_ADDRESS)),
+    (PiiKind.PHONE, find_phone_numbers),
+    (PiiKind.SCHOOL, _build_finder(places.TOLD_SCHOOL, places.IS_CALLED_BY_NAME, places.GOES_TO_SCHOOL, places.SCHOOL)),
+    (PiiKind.SURNAME, find_surnames),
 )
-_PLACEHOLDER = re.compile("|".join(re.escape(kind.placeholder) for kind in Kind))
+_PLACEHOLDER = re.compile("|".join(re.escape(kind.placeholder) for kind in PiiKind))
 
 
-def _found(text: str, kinds: Collection[Kind], others: Sequence[Pattern] = ()) -> list[_Find]:
-    finds: list[_Find] = []
-    for find in _all(text, kinds, others):
+def _find_matches(text: str, kinds: Collection[PiiKind], others: Sequence[MaskPattern] = ()) -> list[_Match]:
+    finds: list[_Match] = []
+    for find in _find_candidates(text, kinds, others):
         if find.start < find.end and all(find.end <= other.start or other.end <= find.start for other in finds):
             finds.append(find)
     return finds
 
 
-def _all(text: str, kinds: Collection[Kind], others: Sequence[Pattern]) -> Iterator[_Find]:
+def _find_candidates(text: str, kinds: Collection[PiiKind], others: Sequence[MaskPattern]) -> Iterator[_Match]:
     for kind, finder in _FINDERS:
         if kind in kinds:
-            yield from (_Find(start, end, kind.value, kind.placeholder) for start, end in sorted(finder(text)))
+            yield from (_Match(start, end, kind.value, kind.placeholder) for start, end in sorted(finder(text)))
     for other in others:
         spans = (found.span() for found in other.pattern.finditer(text))
-        yield from (_Find(start, end, other.category, other.replacement) for start, end in spans)
+        yield from (_Match(start, end, other.category, other.replacement) for start, end in spans)
 
 
-def _aligned(text: str) -> tuple[str, list[int]]:
+def _normalize_with_offsets(text: str) -> tuple[str, list[int]]:
     """The text as it is seen, and for each of its letters the place in the text that it came from.
 
     Letter by letter, so that places can be told: wide letters become plain ones, invisible ones are left out.

@@ -58,17 +58,17 @@ _CAN_BE = frozenset(
 _MOST_WORDS = 4
 
 
-def surnames(text: str) -> Iterator[tuple[int, int]]:
+def find_surnames(text: str) -> Iterator[tuple[int, int]]:
     """Where a surname stands, from its first letter to its last; middle names are part of it."""
     for told in _TELLS_NAME.finditer(text):
-        yield from _behind_first_name(text, told.end(), is_surely_a_name=True)
+        yield from _find_after_first_name(text, told.end(), is_surely_a_name=True)
     for said in (*_SAYS_WHO.finditer(text), *_NAMES_ONE.finditer(text)):
-        yield from _behind_first_name(text, said.end(), is_surely_a_name=False)
+        yield from _find_after_first_name(text, said.end(), is_surely_a_name=False)
     for found in (*_TITLE.finditer(text), *_TELLS_SURNAME.finditer(text)):
-        yield from _run(text, found.end(), needs_capitals=False)
+        yield from _find_name_words(text, found.end(), needs_capitals=False)
 
 
-def _behind_first_name(text: str, at: int, *, is_surely_a_name: bool) -> Iterator[tuple[int, int]]:
+def _find_after_first_name(text: str, at: int, *, is_surely_a_name: bool) -> Iterator[tuple[int, int]]:
     first = _WORD.match(text, at)
     if first is None or first[0].casefold() in _CAN_BE | _NOT_SURNAMES or first[0].endswith("."):
         return
@@ -76,10 +76,10 @@ def _behind_first_name(text: str, at: int, *, is_surely_a_name: bool) -> Iterato
     if not is_surely_a_name and (not has_capital or first[0].isupper()):
         return
     if text[first.end() : first.end() + 1] == " ":
-        yield from _run(text, first.end() + 1, needs_capitals=has_capital and not first[0].isupper())
+        yield from _find_name_words(text, first.end() + 1, needs_capitals=has_capital and not first[0].isupper())
 
 
-def _run(text: str, at: int, *, needs_capitals: bool) -> Iterator[tuple[int, int]]:
+def _find_name_words(text: str, at: int, *, needs_capitals: bool) -> Iterator[tuple[int, int]]:
     """The words from `at` that can be a surname. Without capitals to go by: one word, and small ones before it."""
     start, end = at, at
     for _ in range(_MOST_WORDS):

@@ -41,7 +41,7 @@ _DATE = re.compile(r"\d{1,2}[./-]\d{1,2}[./-](?:\d{2}|\d{4})|\d{4}[./-]\d{1,2}[.
 _CARD = re.compile(r"(?<![\w.,])\d{4}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?!\w)")
 
 
-def phone_numbers(text: str) -> Iterator[tuple[int, int]]:
+def find_phone_numbers(text: str) -> Iterator[tuple[int, int]]:
     """Where a phone number stands: by its shape, or by what is said of it."""
     for found in _TOLD.finditer(text):
         yield found.span("it")
@@ -53,7 +53,7 @@ def phone_numbers(text: str) -> Iterator[tuple[int, int]]:
             yield found.span()
 
 
-def card_numbers(text: str) -> Iterator[tuple[int, int]]:
+def find_card_numbers(text: str) -> Iterator[tuple[int, int]]:
     """Where the number of a payment card stands. Its last digit proves it (ISO/IEC 7812-1, annex B)."""
     for found in _CARD.finditer(text):
         if _has_check_digit(re.sub(r"\D", "", found[0])):

@@ -14,7 +14,7 @@ class RuleFileError(ValueError):
         super().__init__(f"{file.name}: {rule}: {field}: {complaint}")
         self.rule = rule
         self.field = field
-        self.complaint = complaint
+        self.message = complaint
 
 
 class Fields:

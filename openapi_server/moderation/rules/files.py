@@ -13,7 +13,15 @@ import yaml
 
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.rules.fields import Fields, RuleFileError
-from openapi_server.moderation.rules.rules import Action, Audience, Rule, RuleBook, Searches, Strength, Wording
+from openapi_server.moderation.rules.rules import (
+    Action,
+    Audience,
+    Rule,
+    RuleCollection,
+    SearchPattern,
+    Strength,
+    Wording,
+)
 
 __all__ = [
     "Grammar",
@@ -44,11 +52,11 @@ class Grammar:
 
     terms: Mapping[str, str]
     wordings: Mapping[str, Wording]
-    pattern: Callable[[Fields, Mapping[str, str]], Searches | None]
+    pattern: Callable[[Fields, Mapping[str, str]], SearchPattern | None]
     longest: int | None = None
 
 
-def read_rules(file: Path) -> RuleBook:
+def read_rules(file: Path) -> RuleCollection:
     """The rules of one file, highest priority first; of equals, the stronger, then the one that stands first."""
     top = Fields(file, _NOBODY, _parsed(file))
     terms = _texts_by_name(Fields(file, "terms", top.value("terms", {})))
@@ -58,7 +66,7 @@ def read_rules(file: Path) -> RuleBook:
         raise top.error("rules", "must be a list that is not empty")
     grammar = Grammar(terms, wordings, _pattern)
     rules = [read_rule(Fields(file, name_of(entry, at), entry), grammar) for at, entry in enumerate(entries)]
-    book = RuleBook(
+    book = RuleCollection(
         rules=in_order(rules),
         wordings=wordings,
         terms=terms,
@@ -73,7 +81,7 @@ def read_rules(file: Path) -> RuleBook:
 
 def in_order(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """The most urgent first. Keepers' own come last, for the first that matches is the one that counts."""
-    return tuple(sorted(rules, key=lambda rule: (rule.is_own, -rule.priority, rule.strength.rank)))
+    return tuple(sorted(rules, key=lambda rule: (rule.is_additional, -rule.priority, rule.strength.rank)))
 
 
 def _parsed(file: Path) -> object:

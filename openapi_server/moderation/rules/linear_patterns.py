@@ -13,21 +13,21 @@ from typing import Any
 
 import re2
 
-from openapi_server.moderation.normalize.letters import as_read
+from openapi_server.moderation.normalize.letters import normalize_text
 from openapi_server.moderation.rules.fields import Fields
 from openapi_server.moderation.rules.files import packaged_pattern, spelled_out
-from openapi_server.moderation.rules.match_width import widest
-from openapi_server.moderation.rules.rules import Searches
+from openapi_server.moderation.rules.match_width import measure_match_width
+from openapi_server.moderation.rules.rules import SearchPattern
 
-MOST_KEYWORDS, MOST_PATTERNS, LONGEST = 50, 20, 200
+MAX_KEYWORDS, MAX_PATTERNS, MAX_PATTERN_CHARS = 50, 20, 200
 
 # A border of a word takes the character that is none. Nothing is lost by that: only whether there is a match counts.
 _NO_WORD = r"[^\p{L}\p{N}_]"
 # Measured: at that size the worst expressions that we found take 10 ms for 4,000 characters, nearly all take 0.01.
-_LARGEST_PROGRAM = 16_000
-_MEMORY = 1 << 19
+_MAX_PROGRAM_SIZE = 16_000
+_MAX_MEMORY_BYTES = 1 << 19
 # Whatever finds one of these finds something in every message.
-_NOTHING = ("", " ", *ascii_lowercase, *digits)
+_TRIVIAL_TEXTS = ("", " ", *ascii_lowercase, *digits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,17 @@ class LinearPattern:
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyPattern:
     """Finds what one of several finds."""
 
-    parts: tuple[Searches, ...]
+    parts: tuple[SearchPattern, ...]
 
     def search(self, text: str, /) -> object | None:
         return next((found for part in self.parts if (found := part.search(text)) is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
-class KeepersPattern:
+class KeepersPatternParser:
     """Reads the keys of a keepers' rule that say what it looks for; `RuleFileError` names what cannot be.
 
     `trusted`: patterns of the package's rule with that name, which keepers may keep as they are, look-around and all.
@@ -61,44 +61,49 @@ class KeepersPattern:
     """
 
     trusted: Set[str] = frozenset()
-    widest: int | None = None
+    max_match_chars: int | None = None
 
-    def __call__(self, fields: Fields, terms: Mapping[str, str]) -> Searches | None:
-        keywords = self._keywords(fields)
-        patterns, ours = self._patterns(fields, "patterns", terms)
-        inside, ours_inside = self._patterns(fields, "anywhere", terms)
-        parts: list[Searches] = []
+    def __call__(self, fields: Fields, terms: Mapping[str, str]) -> SearchPattern | None:
+        keywords = self._parse_keywords(fields)
+        patterns, ours = self._parse_patterns(fields, "patterns", terms)
+        inside, ours_inside = self._parse_patterns(fields, "anywhere", terms)
+        parts: list[SearchPattern] = []
         if keywords or patterns or inside:
-            parts.append(_compiled(fields, "patterns", _either([*keywords, *patterns], inside)))
+            parts.append(_compile(fields, "patterns", _join_alternatives([*keywords, *patterns], inside)))
         if ours or ours_inside:
             parts.append(packaged_pattern(fields, ours, ours_inside))
-        return AnyOf(tuple(parts)) if parts else None
+        return AnyPattern(tuple(parts)) if parts else None
 
-    def _keywords(self, fields: Fields) -> list[str]:
+    def _parse_keywords(self, fields: Fields) -> list[str]:
         words = fields.texts("keywords")
-        _require_few(fields, "keywords", words, MOST_KEYWORDS)
-        return [self._checked(fields, f"keywords[{at}]", re2.escape(as_read(word))) for at, word in enumerate(words)]
+        _require_few(fields, "keywords", words, MAX_KEYWORDS)
+        return [
+            self._validate_source(fields, f"keywords[{at}]", re2.escape(normalize_text(word)))
+            for at, word in enumerate(words)
+        ]
 
-    def _patterns(self, fields: Fields, key: str, terms: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    def _parse_patterns(self, fields: Fields, key: str, terms: Mapping[str, str]) -> tuple[list[str], list[str]]:
         """The keepers' own, checked; and those that are the package's."""
         given = fields.texts(key)
         own = {at: pattern for at, pattern in enumerate(given) if pattern not in self.trusted}
-        _require_few(fields, key, tuple(own.values()), MOST_PATTERNS)
+        _require_few(fields, key, tuple(own.values()), MAX_PATTERNS)
         checked = [
-            self._checked(fields, f"{key}[{at}]", spelled_out(fields, pattern, terms), is_whole=key == "patterns")
+            self._validate_source(
+                fields, f"{key}[{at}]", spelled_out(fields, pattern, terms), is_whole=key == "patterns"
+            )
             for at, pattern in own.items()
         ]
         return checked, [spelled_out(fields, pattern, terms) for pattern in given if pattern in self.trusted]
 
-    def _checked(self, fields: Fields, key: str, source: str, *, is_whole: bool = True) -> str:
+    def _validate_source(self, fields: Fields, key: str, source: str, *, is_whole: bool = True) -> str:
         """Compiled alone first: a bracket that one leaves open, the next could close."""
-        _compiled(fields, key, source)
-        alone = _compiled(fields, key, _either([source], []) if is_whole else source)
-        if any(alone.search(text) for text in _NOTHING):
+        _compile(fields, key, source)
+        alone = _compile(fields, key, _join_alternatives([source], []) if is_whole else source)
+        if any(alone.search(text) for text in _TRIVIAL_TEXTS):
             raise fields.error(key, "would find the empty text, or a single letter")
-        if self.widest is not None and widest(source) > self.widest:
+        if self.max_match_chars is not None and measure_match_width(source) > self.max_match_chars:
             raise fields.error(
-                key, f"must not match more than {self.widest} characters: so much of a reply is held back"
+                key, f"must not match more than {self.max_match_chars} characters: so much of a reply is held back"
             )
         return source
 
@@ -107,36 +112,36 @@ def _require_few(fields: Fields, key: str, texts: Sequence[str], most: int) -> N
     if len(texts) > most:
         raise fields.error(key, f"must be at most {most}")
     for at, text in enumerate(texts):
-        if len(text) > LONGEST:
-            raise fields.error(f"{key}[{at}]", f"must be at most {LONGEST} characters long")
+        if len(text) > MAX_PATTERN_CHARS:
+            raise fields.error(f"{key}[{at}]", f"must be at most {MAX_PATTERN_CHARS} characters long")
 
 
-def _either(whole: Sequence[str], inside: Sequence[str]) -> str:
+def _join_alternatives(whole: Sequence[str], inside: Sequence[str]) -> str:
     """One expression: `whole` on the borders of words, `inside` anywhere."""
     words = "|".join(f"(?:{source})" for source in whole)
     either = [rf"(?:^|{_NO_WORD})(?:{words})(?:$|{_NO_WORD})"] if whole else []
     return "|".join([*either, *(f"(?:{source})" for source in inside)])
 
 
-def _compiled(fields: Fields, key: str, source: str) -> LinearPattern:
+def _compile(fields: Fields, key: str, source: str) -> LinearPattern:
     try:
-        compiled = re2.compile(f"(?m){source}", _options())
+        compiled = re2.compile(f"(?m){source}", _build_options())
     except re2.error as error:
-        raise fields.error(key, f"is no regular expression that RE2 knows: {_reason(error)}") from None
-    if compiled.programsize > _LARGEST_PROGRAM:
+        raise fields.error(key, f"is no regular expression that RE2 knows: {_describe_error(error)}") from None
+    if compiled.programsize > _MAX_PROGRAM_SIZE:
         raise fields.error(key, "is too large: fewer or shorter repetitions would do")
     return LinearPattern(compiled)
 
 
-def _options() -> Any:
+def _build_options() -> Any:
     options = re2.Options()
     options.log_errors = False
     options.never_capture = True
     options.case_sensitive = False
-    options.max_mem = _MEMORY
+    options.max_mem = _MAX_MEMORY_BYTES
     return options
 
 
-def _reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     [reason] = error.args
     return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)

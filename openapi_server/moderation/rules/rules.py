@@ -61,13 +61,13 @@ class Wording:
 
     texts: Mapping[AgeGroup, str]
 
-    def text(self, age_group: AgeGroup, animal: Animal) -> str:
+    def get_text(self, age_group: AgeGroup, animal: Animal) -> str:
         """For a band below the first one, too, for there must be words."""
         fitting = [text for band, text in self.texts.items() if band.rank <= age_group.rank]
         return (fitting[-1] if fitting else next(iter(self.texts.values()))).format(animal=animal.name)
 
 
-class Searches(Protocol):
+class SearchPattern(Protocol):
     """What finds something in a text: one of Python's expressions, or one that keepers wrote."""
 
     def search(self, text: str, /) -> object | None: ...
@@ -86,20 +86,20 @@ class Rule:
     category: str
     action: Action
     priority: int = 0
-    pattern: Searches | None = None
+    pattern: SearchPattern | None = None
     audience: Audience = Audience()
     wording: Wording | None = None
     guidance: str = ""
     replacement: str = ""
-    is_kept: bool = False
-    is_own: bool = False
+    is_from_keepers: bool = False
+    is_additional: bool = False
 
     def matches(self, readings: Sequence[str]) -> bool:
         return self.pattern is None or any(self.pattern.search(text) for text in readings)
 
 
 @dataclass(frozen=True, slots=True)
-class RuleBook:
+class RuleCollection:
     """All rules of a file, the most urgent first, and the words that are worth a disguise.
 
     `documents` are the rules as they stand in the file; `terms` what their patterns share.
@@ -112,5 +112,5 @@ class RuleBook:
     terms: Mapping[str, str] = field(default_factory=dict)
     documents: tuple[RuleDocument, ...] = ()
 
-    def of(self, *actions: Action) -> tuple[Rule, ...]:
+    def select_rules(self, *actions: Action) -> tuple[Rule, ...]:
         return tuple(rule for rule in self.rules if rule.action in actions)

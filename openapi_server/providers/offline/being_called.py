@@ -16,7 +16,7 @@ _TO_TALK = (
 )
 
 
-def is_called(said: str, own_names: Collection[str]) -> bool:
+def is_switch_request(said: str, own_names: Collection[str]) -> bool:
     """True when the message asks for this animal and for nothing more. `said`: in plain words.
 
     >>> is_called("may i talk to the tiger", {"bulan", "tiger"}), is_called("may i talk to the tiger", {"leo", "lion"})

@@ -386,7 +386,7 @@ _WORDINGS: tuple[tuple[Intent, tuple[str, ...]], ...] = (
 _INTENTS = tuple((intent, re.compile("|".join(wordings))) for intent, wordings in _WORDINGS)
 
 
-def recognise(rest: str) -> Intent | None:
+def detect_intent(rest: str) -> Intent | None:
     """The intent of a message; None when it is a question or a remark of its own."""
     return next((intent for intent, pattern in _INTENTS if pattern.search(rest)), None)
 
@@ -400,7 +400,7 @@ _OTHER_ANIMAL = re.compile(
 )
 
 
-def other_animal(rest: str, own_names: frozenset[str]) -> str | None:
+def find_other_animal(rest: str, own_names: frozenset[str]) -> str | None:
     """An animal that the message is about, when it is not this one."""
     named = (animal.group(1) for animal in _OTHER_ANIMAL.finditer(rest))
     return next((animal for animal in named if animal not in own_names), None)

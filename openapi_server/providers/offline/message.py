@@ -58,19 +58,19 @@ _AGE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ParsedMessage:
     """`rest` is the message without greeting, name and age, in lower case without punctuation."""
 
     rest: str
-    greets: bool = False
+    has_greeting: bool = False
     name: str | None = None
     age: str | None = None
     has_words: bool = True
-    has_pictures: bool = False
+    has_emoji: bool = False
     is_question: bool = False
 
 
-def plain(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Lower case, no accents, no punctuation.
 
     >>> plain("What's THAT?!")
@@ -81,21 +81,21 @@ def plain(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", letters))
 
 
-def hear(message: str, own_names: frozenset[str] = frozenset()) -> Heard:
+def parse_message(message: str, own_names: frozenset[str] = frozenset()) -> ParsedMessage:
     """Take a message apart. `own_names` are words that address the animal ("hi Leo!")."""
     text = message[:_READ_LETTERS].replace("’", "'")
-    name = told_name(message)
+    name = find_visitor_name(message)
     age = _AGE.search(text)
     kept = _without_introduction(text, name, age)
-    greeting = _GREETING.match(plain(kept))
-    rest = plain(kept)[greeting.end() :] if greeting else plain(kept)
-    return Heard(
+    greeting = _GREETING.match(normalize_text(kept))
+    rest = normalize_text(kept)[greeting.end() :] if greeting else normalize_text(kept)
+    return ParsedMessage(
         rest=_without_address(rest, own_names),
-        greets=greeting is not None,
+        has_greeting=greeting is not None,
         name=name,
         age=_spelt(age.group(1)) if age else None,
-        has_words=bool(plain(text)),
-        has_pictures=any(unicodedata.category(letter) == "So" for letter in text),
+        has_words=bool(normalize_text(text)),
+        has_emoji=any(unicodedata.category(letter) == "So" for letter in text),
         is_question="?" in message or bool(_ASKS.match(rest)),
     )
 
@@ -107,7 +107,7 @@ _ASKS = re.compile(
 )
 
 
-def told_name(text: str) -> str | None:
+def find_visitor_name(text: str) -> str | None:
     """The name a visitor gives, first names only: a surname is nothing an animal should repeat."""
     text = text[:_NAME_LETTERS].replace("’", "'")
     for told in _TOLD_NAME.finditer(text):
@@ -132,7 +132,9 @@ def _is_name(word: str) -> bool:
 def _is_whole_clause(text: str, said: re.Match[str]) -> bool:
     """True for "hi im mia" and "im mia and ...": without a capital, a name must be all that is said."""
     before, after = text[: said.start()].strip(" ,.!"), text[said.end() :].strip()
-    opens = not before or (_GREETING.match(plain(before)) is not None and len(before.split()) <= _GREETING_WORDS)
+    opens = not before or (
+        _GREETING.match(normalize_text(before)) is not None and len(before.split()) <= _GREETING_WORDS
+    )
     return opens and bool(re.match(r"$|[,.!?]|and\b|i am\b|i'?m\b", after, re.I))
 
 

@@ -7,11 +7,19 @@ from collections.abc import Callable, Mapping
 
 from openapi_server.models.animal import Fact
 from openapi_server.providers.offline import lines
-from openapi_server.providers.offline.answers import wording
-from openapi_server.providers.offline.conversation import Talk
+from openapi_server.providers.offline.answers import choose_wording
+from openapi_server.providers.offline.conversation import Conversation
 from openapi_server.providers.offline.intents import Intent
-from openapi_server.providers.offline.message import plain
-from openapi_server.providers.offline.phrasing import Reply, filled, fitted, joined, listed, maybe_offer, offer
+from openapi_server.providers.offline.message import normalize_text
+from openapi_server.providers.offline.phrasing import (
+    Reply,
+    add_article,
+    fill_placeholders,
+    fit_to_age,
+    join_parts,
+    make_offer,
+    maybe_make_offer,
+)
 
 _FAVOURITE_WORDS: Mapping[str, str] = {
     "food": "food foods snack meal lunch dinner breakfast treat fruit meat drink eat dish",
@@ -24,21 +32,21 @@ _FAVOURITE_WORDS: Mapping[str, str] = {
 _FAVOURITE = re.compile(r"\b(?:favou?rites?|fav|fave|favrit|favourit|best) (\w+)")
 
 
-def _line(talk: Talk, line: str) -> Reply:
-    return Reply(fitted(talk, line, closer=maybe_offer(talk, line)))
+def _line(talk: Conversation, line: str) -> Reply:
+    return Reply(fit_to_age(talk, line, closer=maybe_make_offer(talk, line)))
 
 
-def _voiced(kind: str) -> Callable[[Talk], Reply]:
+def _voiced(kind: str) -> Callable[[Conversation], Reply]:
     """A line of the animal's own, such as its goodbyes."""
-    return lambda talk: Reply(talk.pick(getattr(talk.animal.voice, kind)))
+    return lambda talk: Reply(talk.pick_line(getattr(talk.animal.voice, kind)))
 
 
-def _who(talk: Talk) -> Reply:
+def _who(talk: Conversation) -> Reply:
     individual = talk.animal.individual
     character = f"{', '.join(individual.character[:-1])} and {individual.character[-1]}"
-    species = listed(talk.animal.species)
-    line = filled(
-        talk.pick(lines.WHO),
+    species = add_article(talk.animal.species)
+    line = fill_placeholders(
+        talk.pick_line(lines.WHO),
         animal=talk.animal.name,
         a_species=species,
         home=individual.home,
@@ -47,26 +55,26 @@ def _who(talk: Talk) -> Reply:
     return _line(talk, line)
 
 
-def _real(talk: Talk) -> Reply:
-    line = talk.pick(lines.REAL)
-    return Reply(filled(line, disclosure=talk.animal.disclosure, animal=talk.animal.species))
+def _real(talk: Conversation) -> Reply:
+    line = talk.pick_line(lines.REAL)
+    return Reply(fill_placeholders(line, disclosure=talk.animal.disclosure, animal=talk.animal.species))
 
 
-def _my_name(talk: Talk) -> Reply:
-    if talk.name is None:
-        return Reply(talk.pick(lines.UNKNOWN_NAME))
-    return _line(talk, filled(talk.pick(lines.KNOWN_NAME), visitor=talk.name))
+def _my_name(talk: Conversation) -> Reply:
+    if talk.visitor_name is None:
+        return Reply(talk.pick_line(lines.UNKNOWN_NAME))
+    return _line(talk, fill_placeholders(talk.pick_line(lines.KNOWN_NAME), visitor=talk.visitor_name))
 
 
-def _birthday(talk: Talk) -> Reply:
+def _birthday(talk: Conversation) -> Reply:
     """The keepers' own fact about the birthday where it was found, else the date from the animal's papers."""
     fact = next((fact for fact in talk.prompt.facts if _is_about(fact, "birthday")), None)
     if fact is not None:
-        return Reply(fitted(talk, wording(talk, fact), closer=offer(talk, fact.say)), (fact.fact_id,))
+        return Reply(fit_to_age(talk, choose_wording(talk, fact), closer=make_offer(talk, fact.say)), (fact.fact_id,))
     individual = talk.animal.individual
     born = individual.born
-    line = filled(
-        talk.pick(lines.BORN),
+    line = fill_placeholders(
+        talk.pick_line(lines.BORN),
         born=f"{born.day} {born:%B %Y}",
         birthday=f"{born.day} {born:%B}",
         year=str(born.year),
@@ -76,69 +84,69 @@ def _birthday(talk: Talk) -> Reply:
 
 
 def _is_about(fact: Fact, word: str) -> bool:
-    return fact.topic == "zoo_life" and word in {plain(ask) for ask in fact.asks}
+    return fact.topic == "zoo_life" and word in {normalize_text(ask) for ask in fact.asks}
 
 
-def _favourite(talk: Talk) -> Reply:
+def _favourite(talk: Conversation) -> Reply:
     favourites = talk.animal.individual.favourites
     asked = _FAVOURITE.search(talk.heard.rest)
     word = asked.group(1) if asked else "thing"
     kind = next((kind for kind, words in _FAVOURITE_WORDS.items() if word in words.split()), None)
     if kind is not None and kind in favourites:
-        return _line(talk, filled(talk.pick(lines.FAVOURITE[kind]), it=favourites[kind]))
+        return _line(talk, fill_placeholders(talk.pick_line(lines.FAVOURITE[kind]), it=favourites[kind]))
     other = talk.chance.choice(sorted(favourites.keys() & lines.FAVOURITE.keys()))
-    line = filled(talk.pick(lines.FAVOURITE_UNKNOWN), what=word, kind=other, it=favourites[other])
+    line = fill_placeholders(talk.pick_line(lines.FAVOURITE_UNKNOWN), what=word, kind=other, it=favourites[other])
     return _line(talk, line)
 
 
-def _joke(talk: Talk) -> Reply:
-    return Reply(talk.pick(talk.animal.voice.jokes, never_twice=True))
+def _joke(talk: Conversation) -> Reply:
+    return Reply(talk.pick_line(talk.animal.voice.jokes, never_twice=True))
 
 
-def _story(talk: Talk) -> Reply:
-    return Reply(talk.pick(talk.animal.individual.anecdotes, never_twice=True))
+def _story(talk: Conversation) -> Reply:
+    return Reply(talk.pick_line(talk.animal.individual.anecdotes, never_twice=True))
 
 
-def _bored(talk: Talk) -> Reply:
-    return Reply(filled(talk.pick(lines.BORED), joke=_joke(talk).text))
+def _bored(talk: Conversation) -> Reply:
+    return Reply(fill_placeholders(talk.pick_line(lines.BORED), joke=_joke(talk).text))
 
 
-def _what_can_i_ask(talk: Talk) -> Reply:
+def _what_can_i_ask(talk: Conversation) -> Reply:
     """Three topics that this animal's keepers really wrote about."""
     known = dict.fromkeys(fact.topic for fact in talk.animal.facts if fact.topic in lines.TOPIC_OFFERS)
     topics = talk.chance.sample(list(known), k=min(3, len(known)))
     if len(topics) < 3:
-        return Reply(offer(talk) or talk.pick(lines.PLAIN[Intent.YES]))
+        return Reply(make_offer(talk) or talk.pick_line(lines.PLAIN[Intent.YES]))
     first, second, third = (lines.TOPIC_OFFERS[topic] for topic in topics)
-    line = talk.pick(lines.WHAT_CAN_I_ASK)
-    return Reply(filled(line, first=first, second=second, third=third, animal=f"{talk.animal.species}s"))
+    line = talk.pick_line(lines.WHAT_CAN_I_ASK)
+    return Reply(fill_placeholders(line, first=first, second=second, third=third, animal=f"{talk.animal.species}s"))
 
 
-def _boy_or_girl(talk: Talk) -> Reply:
+def _boy_or_girl(talk: Conversation) -> Reply:
     choices = lines.BOY_OR_GIRL.get(talk.animal.individual.sex)
     if choices is None:
-        return Reply(talk.pick(talk.animal.voice.dont_know))
-    return _line(talk, filled(talk.pick(choices), species=talk.animal.species))
+        return Reply(talk.pick_line(talk.animal.voice.dont_know))
+    return _line(talk, fill_placeholders(talk.pick_line(choices), species=talk.animal.species))
 
 
-def _home(choices: tuple[str, ...]) -> Callable[[Talk], Reply]:
-    return lambda talk: _line(talk, filled(talk.pick(choices), home=talk.animal.individual.home))
+def _home(choices: tuple[str, ...]) -> Callable[[Conversation], Reply]:
+    return lambda talk: _line(talk, fill_placeholders(talk.pick_line(choices), home=talk.animal.individual.home))
 
 
-def _sound(talk: Talk) -> Reply:
-    line = filled(talk.pick(lines.SOUND), sound=talk.animal.voice.sound)
+def _sound(talk: Conversation) -> Reply:
+    line = fill_placeholders(talk.pick_line(lines.SOUND), sound=talk.animal.voice.sound)
     fact = next((fact for fact in talk.prompt.facts if fact.topic in ("sound", "communication", "myth")), None)
     if fact is None:
         return _line(talk, line)
-    told = wording(talk, fact)
-    return Reply(told if talk.animal.voice.sound in told else joined(line, told), (fact.fact_id,))
+    told = choose_wording(talk, fact)
+    return Reply(told if talk.animal.voice.sound in told else join_parts(line, told), (fact.fact_id,))
 
 
-def _play(talk: Talk) -> Reply:
-    return _line(talk, talk.pick(lines.PLAY))
+def _play(talk: Conversation) -> Reply:
+    return _line(talk, talk.pick_line(lines.PLAY))
 
 
-PERSONAL: dict[Intent, Callable[[Talk], Reply]] = {
+PERSONAL: dict[Intent, Callable[[Conversation], Reply]] = {
     Intent.GOODBYE: _voiced("goodbyes"),
     Intent.THANKS: _voiced("thanks"),
     Intent.HOW_ARE_YOU: _voiced("how_are_you"),

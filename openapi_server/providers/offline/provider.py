@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from openapi_server.models.animal import Animal, Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import Composed, Model, Spoken
-from openapi_server.providers.offline.replies import compose
+from openapi_server.protocols import Model, ReplyEnd, WholeReply
+from openapi_server.providers.offline.replies import compose_reply
 
 # What a turn may cost at most: the prompt's words with those of a long memory, and the reply's.
-MAX_TOKENS = 1000
+MAX_TURN_TOKENS = 1000
 
 
 class OfflineProvider:
@@ -29,26 +29,26 @@ class OfflineProvider:
     def model(self) -> str:
         return "offline-keeper-1"
 
-    def models(self) -> Sequence[Model]:
+    def list_models(self) -> Sequence[Model]:
         described = "Speaks in the keepers' own words, word by word; needs neither network nor key."
-        return (Model(self.model, "Keepers' voice", described, ("streaming", "offline"), MAX_TOKENS),)
+        return (Model(self.model, "Keepers' voice", described, ("streaming", "offline"), MAX_TURN_TOKENS),)
 
-    def model_for(self, animal: Animal) -> Model:
-        return self.models()[0]
+    def get_model(self, animal: Animal) -> Model:
+        return self.list_models()[0]
 
-    async def speak(self, prompt: Prompt) -> AsyncGenerator[str | Composed | Spoken, None]:
-        reply = compose(prompt, self._seed)
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        reply = compose_reply(prompt, self._seed)
         pieces = re.findall(r"\S+\s*", reply.text)
-        yield Composed("".join(pieces))
+        yield WholeReply("".join(pieces))
         for at, piece in enumerate(pieces):
-            if at and self._pause_s and not prompt.is_read_whole:
+            if at and self._pause_s and not prompt.is_delivered_whole:
                 await self._sleep(self._pause_s)
             yield piece
-        usage = Usage(prompt_tokens=_words_read(prompt), completion_tokens=len(pieces))
-        yield Spoken(FinishReason.STOP, usage, reply.fact_ids)
+        usage = Usage(prompt_tokens=_count_prompt_words(prompt), completion_tokens=len(pieces))
+        yield ReplyEnd(FinishReason.STOP, usage, reply.fact_ids)
 
 
-def _words_read(prompt: Prompt) -> int:
+def _count_prompt_words(prompt: Prompt) -> int:
     read = [prompt.message, *(fact.text for fact in prompt.facts)]
     read += [text for exchange in prompt.history for text in (exchange.message, exchange.reply)]
     return sum(len(text.split()) for text in read)

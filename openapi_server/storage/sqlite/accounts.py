@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from openapi_server.models.user import Login, Person, Role, User
+from openapi_server.models.user import AuthenticatedUser, Login, Role, User
 from openapi_server.protocols import Clock
 from openapi_server.storage.sqlite.connections import Connections
-from openapi_server.storage.sqlite.rows import stamp
+from openapi_server.storage.sqlite.rows import encode_time
 
 
 class SqliteAccounts:
@@ -21,26 +21,33 @@ class SqliteAccounts:
 
     @property
     def _now(self) -> str:
-        return stamp(self._clock.now())
+        return encode_time(self._clock.now())
 
-    async def add_user(self, user: User) -> bool:
+    async def create_user(self, user: User) -> bool:
         query = "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-        row = (user.username, user.role, user.password_hash, stamp(user.created_at), user.parent, int(user.is_demo))
-        return await self._changes(query, row)
+        row = (
+            user.username,
+            user.role,
+            user.password_hash,
+            encode_time(user.created_at),
+            user.parent,
+            int(user.is_demo),
+        )
+        return await self._execute(query, row)
 
-    async def user(self, username: str) -> User | None:
+    async def get_user(self, username: str) -> User | None:
         def select(db: sqlite3.Connection) -> User | None:
             row = db.execute("SELECT * FROM users WHERE username = ?", (username,)).fetchone()
-            return user_record(row) if row else None
+            return decode_user(row) if row else None
 
         return await self._connections.read(select)
 
-    async def users(self) -> Sequence[User]:
+    async def list_users(self) -> Sequence[User]:
         query = "SELECT * FROM users ORDER BY username"
-        return await self._connections.read(lambda db: [user_record(row) for row in db.execute(query)])
+        return await self._connections.read(lambda db: [decode_user(row) for row in db.execute(query)])
 
     async def set_role(self, username: str, role: Role) -> bool:
-        return await self._changes("UPDATE users SET role = ? WHERE username = ?", (role, username))
+        return await self._execute("UPDATE users SET role = ? WHERE username = ?", (role, username))
 
     async def reset_password(self, username: str, password_hash: str) -> bool:
         now = self._now
@@ -55,9 +62,9 @@ class SqliteAccounts:
 
     async def rehash_password(self, username: str, old_hash: str, new_hash: str) -> None:
         query = "UPDATE users SET password_hash = ? WHERE username = ? AND password_hash = ?"
-        await self._changes(query, (new_hash, username, old_hash))
+        await self._execute(query, (new_hash, username, old_hash))
 
-    async def begin_login(self, login: Login, token_hash: str, password_hash: str) -> bool:
+    async def create_login(self, login: Login, token_hash: str, password_hash: str) -> bool:
         now = self._now
 
         def insert(db: sqlite3.Connection) -> bool:
@@ -67,10 +74,10 @@ class SqliteAccounts:
                 INSERT INTO logins (login_id, username, began_at, expires_at)
                 SELECT ?, username, ?, ? FROM users WHERE username = ? AND password_hash = ?
             """
-            times = (stamp(login.began_at), stamp(login.expires_at))
+            times = (encode_time(login.began_at), encode_time(login.expires_at))
             if not db.execute(query, (login.login_id, *times, login.username, password_hash)).rowcount:
                 return False
-            _keep_token(db, token_hash, login.login_id)
+            _insert_token(db, token_hash, login.login_id)
             return True
 
         return await self._connections.write(insert)
@@ -79,27 +86,27 @@ class SqliteAccounts:
         now = self._now
 
         def rotate(db: sqlite3.Connection) -> Login | None:
-            login_id = _login_of(db, old_hash, now)
+            login_id = _find_login(db, old_hash, now)
             if login_id is None:
                 return None
             used = "UPDATE refresh_tokens SET used_at = ? WHERE token_hash = ? AND used_at IS NULL"
             if not db.execute(used, (now, old_hash)).rowcount:
-                _end(db, login_id, now)
+                _end_login(db, login_id, now)
                 return None
-            _keep_token(db, new_hash, login_id)
-            db.execute("UPDATE logins SET expires_at = ? WHERE login_id = ?", (stamp(expires_at), login_id))
-            return login_record(db.execute("SELECT * FROM logins WHERE login_id = ?", (login_id,)).fetchone())
+            _insert_token(db, new_hash, login_id)
+            db.execute("UPDATE logins SET expires_at = ? WHERE login_id = ?", (encode_time(expires_at), login_id))
+            return decode_login(db.execute("SELECT * FROM logins WHERE login_id = ?", (login_id,)).fetchone())
 
         return await self._connections.write(rotate)
 
     async def end_login(self, login_id: str) -> None:
         now = self._now
-        await self._connections.write(lambda db: _end(db, login_id, now))
+        await self._connections.write(lambda db: _end_login(db, login_id, now))
 
-    async def person(self, username: str, login_id: str) -> Person | None:
+    async def get_authenticated_user(self, username: str, login_id: str) -> AuthenticatedUser | None:
         now = self._now
 
-        def select(db: sqlite3.Connection) -> Person | None:
+        def select(db: sqlite3.Connection) -> AuthenticatedUser | None:
             query = """
                 SELECT username, role FROM users JOIN logins USING (username)
                 WHERE username = ? AND login_id = ? AND ended_at IS NULL AND expires_at > ?
@@ -108,16 +115,16 @@ class SqliteAccounts:
             if row is None:
                 return None
             role = Role(row["role"])
-            children = _children(db, username) if role.rank >= Role.PARENT.rank else ()
-            return Person(username, role, children, login_id)
+            children = _list_children(db, username) if role.rank >= Role.PARENT.rank else ()
+            return AuthenticatedUser(username, role, children, login_id)
 
         return await self._connections.read(select)
 
-    async def _changes(self, query: str, values: tuple[object, ...]) -> bool:
+    async def _execute(self, query: str, values: tuple[object, ...]) -> bool:
         return await self._connections.write(lambda db: db.execute(query, values).rowcount > 0)
 
 
-def _login_of(db: sqlite3.Connection, token_hash: str, now: str) -> str | None:
+def _find_login(db: sqlite3.Connection, token_hash: str, now: str) -> str | None:
     """The login that a refresh token belongs to, used or not, if it stands."""
     query = """
         SELECT login_id FROM refresh_tokens JOIN logins USING (login_id)
@@ -127,20 +134,20 @@ def _login_of(db: sqlite3.Connection, token_hash: str, now: str) -> str | None:
     return str(row["login_id"]) if row else None
 
 
-def _children(db: sqlite3.Connection, username: str) -> tuple[str, ...]:
+def _list_children(db: sqlite3.Connection, username: str) -> tuple[str, ...]:
     rows = db.execute("SELECT username FROM users WHERE parent = ? ORDER BY username", (username,))
     return tuple(row["username"] for row in rows)
 
 
-def _keep_token(db: sqlite3.Connection, token_hash: str, login_id: str) -> None:
+def _insert_token(db: sqlite3.Connection, token_hash: str, login_id: str) -> None:
     db.execute("INSERT INTO refresh_tokens (token_hash, login_id) VALUES (?, ?)", (token_hash, login_id))
 
 
-def _end(db: sqlite3.Connection, login_id: str, now: str) -> None:
+def _end_login(db: sqlite3.Connection, login_id: str, now: str) -> None:
     db.execute("UPDATE logins SET ended_at = ? WHERE login_id = ? AND ended_at IS NULL", (now, login_id))
 
 
-def user_record(row: sqlite3.Row) -> User:
+def decode_user(row: sqlite3.Row) -> User:
     return User(
         username=row["username"],
         role=Role(row["role"]),
@@ -151,6 +158,6 @@ def user_record(row: sqlite3.Row) -> User:
     )
 
 
-def login_record(row: sqlite3.Row) -> Login:
+def decode_login(row: sqlite3.Row) -> Login:
     began_at, expires_at = datetime.fromisoformat(row["began_at"]), datetime.fromisoformat(row["expires_at"])
     return Login(row["login_id"], row["username"], began_at, expires_at)

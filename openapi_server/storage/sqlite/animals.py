@@ -7,11 +7,11 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from openapi_server.models.document import Change, Document, Draft, KeptAnimal, News, Operation
+from openapi_server.models.document import Change, Document, DocumentChanges, Draft, Operation, VersionedDocument
 from openapi_server.models.page import decode_cursor, encode_cursor
 from openapi_server.models.session import Page
 from openapi_server.storage.sqlite.connections import Connections
-from openapi_server.storage.sqlite.rows import stamp
+from openapi_server.storage.sqlite.rows import encode_time
 
 LAST = 2**63 - 1
 
@@ -29,7 +29,7 @@ class SqliteAnimals:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    async def fill(self, documents: Sequence[Document], by: str, at: datetime) -> bool:
+    async def seed(self, documents: Sequence[Document], by: str, at: datetime) -> bool:
         def insert(db: sqlite3.Connection) -> bool:
             if db.execute("SELECT 1 FROM animals LIMIT 1").fetchone() is not None:
                 return False
@@ -39,40 +39,40 @@ class SqliteAnimals:
 
         return await self._connections.write(insert)
 
-    async def news(self, since: int) -> News:
+    async def list_changes(self, since: int) -> DocumentChanges:
         rows = await self._connections.read(lambda db: db.execute(NEWS, (since,)).fetchall())
         animals = {row["animal_id"]: _animal(row) if row["document"] is not None else None for row in rows}
-        return News(max((row["news"] for row in rows), default=since), animals)
+        return DocumentChanges(max((row["news"] for row in rows), default=since), animals)
 
-    async def animal(self, animal_id: str) -> KeptAnimal | None:
+    async def get_document(self, animal_id: str) -> VersionedDocument | None:
         row = await self._one("SELECT * FROM animals WHERE animal_id = ?", animal_id)
         return _animal(row) if row else None
 
-    async def add(self, change: Change, document: Document) -> KeptAnimal | None:
-        def insert(db: sqlite3.Connection) -> KeptAnimal | None:
-            is_taken = _version(db, change.animal_id) is not None
+    async def add(self, change: Change, document: Document) -> VersionedDocument | None:
+        def insert(db: sqlite3.Connection) -> VersionedDocument | None:
+            is_taken = _version(db, change.document_id) is not None
             return None if is_taken else _write(db, change, document)
 
         return await self._connections.write(insert)
 
-    async def replace(self, change: Change, version: int, document: Document) -> KeptAnimal | None:
-        def update(db: sqlite3.Connection) -> KeptAnimal | None:
-            is_same = _version(db, change.animal_id) == version
+    async def replace(self, change: Change, version: int, document: Document) -> VersionedDocument | None:
+        def update(db: sqlite3.Connection) -> VersionedDocument | None:
+            is_same = _version(db, change.document_id) == version
             return _write(db, change, document) if is_same else None
 
         return await self._connections.write(update)
 
-    async def remove(self, change: Change, version: int) -> bool:
+    async def delete_document(self, change: Change, version: int) -> bool:
         def delete(db: sqlite3.Connection) -> bool:
             query = "DELETE FROM animals WHERE animal_id = ? AND version = ?"
-            is_gone = db.execute(query, (change.animal_id, version)).rowcount > 0
+            is_gone = db.execute(query, (change.document_id, version)).rowcount > 0
             if is_gone:
                 _enter(db, change)
             return is_gone
 
         return await self._connections.write(delete)
 
-    async def history(self, animal_id: str, limit: int, cursor: str | None = None) -> Page[Change]:
+    async def list_history(self, animal_id: str, limit: int, cursor: str | None = None) -> Page[Change]:
         (before,) = decode_cursor(cursor, int) if cursor else (LAST,)
         query = "SELECT * FROM animal_changes WHERE animal_id = ? AND version < ? ORDER BY version DESC LIMIT ?"
         rows = await self._connections.read(lambda db: db.execute(query, (animal_id, before, limit + 1)).fetchall())
@@ -80,12 +80,12 @@ class SqliteAnimals:
         mark = encode_cursor(shown[-1]["version"]) if len(rows) > limit else None
         return Page(tuple(_change(row) for row in shown), mark)
 
-    async def draft(self, animal_id: str) -> Draft | None:
+    async def get_draft(self, animal_id: str) -> Draft | None:
         row = await self._one("SELECT * FROM animal_drafts WHERE animal_id = ?", animal_id)
         return _draft(row) if row else None
 
-    async def keep_draft(self, draft: Draft) -> bool:
-        values = (json.dumps(draft.document), draft.based_on, draft.by, stamp(draft.at), draft.animal_id)
+    async def put_draft(self, draft: Draft) -> bool:
+        values = (json.dumps(draft.document), draft.based_on, draft.by, encode_time(draft.at), draft.document_id)
 
         def insert(db: sqlite3.Connection) -> bool:
             query = """
@@ -99,15 +99,15 @@ class SqliteAnimals:
 
         return await self._connections.write(insert)
 
-    async def drop_draft(self, animal_id: str) -> bool:
+    async def delete_draft(self, animal_id: str) -> bool:
         query = "DELETE FROM animal_drafts WHERE animal_id = ?"
         return await self._connections.write(lambda db: db.execute(query, (animal_id,)).rowcount > 0)
 
-    async def promote(self, change: Change, version: int, draft: Draft) -> KeptAnimal | None:
-        values = (draft.animal_id, json.dumps(draft.document), draft.based_on)
+    async def promote_draft(self, change: Change, version: int, draft: Draft) -> VersionedDocument | None:
+        values = (draft.document_id, json.dumps(draft.document), draft.based_on)
 
-        def move(db: sqlite3.Connection) -> KeptAnimal | None:
-            if _version(db, draft.animal_id) != version:
+        def move(db: sqlite3.Connection) -> VersionedDocument | None:
+            if _version(db, draft.document_id) != version:
                 return None
             query = "DELETE FROM animal_drafts WHERE animal_id = ? AND document = ? AND based_on = ?"
             is_same = db.execute(query, values).rowcount > 0
@@ -125,27 +125,27 @@ def _version(db: sqlite3.Connection, animal_id: str) -> int | None:
     return int(row["version"]) if row else None
 
 
-def _write(db: sqlite3.Connection, change: Change, document: Document) -> KeptAnimal:
+def _write(db: sqlite3.Connection, change: Change, document: Document) -> VersionedDocument:
     version = _enter(db, change)
     query = """
         INSERT INTO animals (animal_id, version, document) VALUES (?, ?, ?)
         ON CONFLICT (animal_id) DO UPDATE SET version = excluded.version, document = excluded.document
     """
-    db.execute(query, (change.animal_id, version, json.dumps(document)))
-    return KeptAnimal(change.animal_id, version, document)
+    db.execute(query, (change.document_id, version, json.dumps(document)))
+    return VersionedDocument(change.document_id, version, document)
 
 
 def _enter(db: sqlite3.Connection, change: Change) -> int:
     """Write the change into the animal's history; its number."""
     query = "INSERT INTO animal_changes (animal_id, operation, changed_by, changed_at, fields) VALUES (?, ?, ?, ?, ?)"
-    row = (change.animal_id, change.operation, change.by, stamp(change.at), json.dumps(change.fields))
+    row = (change.document_id, change.operation, change.by, encode_time(change.at), json.dumps(change.fields))
     version = db.execute(query, row).lastrowid
     assert version is not None  # noqa: S101  # an INSERT has one
     return version
 
 
-def _animal(row: sqlite3.Row) -> KeptAnimal:
-    return KeptAnimal(row["animal_id"], row["version"], json.loads(row["document"]))
+def _animal(row: sqlite3.Row) -> VersionedDocument:
+    return VersionedDocument(row["animal_id"], row["version"], json.loads(row["document"]))
 
 
 def _change(row: sqlite3.Row) -> Change:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlite3
 from datetime import datetime
 
-from openapi_server.models.audit import Actor, AuditEntry, Deed
+from openapi_server.models.audit import Actor, AuditAction, AuditEntry
 from openapi_server.models.page import decode_cursor, encode_cursor
 from openapi_server.models.session import Page
 from openapi_server.storage.sqlite.connections import Connections
-from openapi_server.storage.sqlite.rows import stamp
-from openapi_server.storage.sqlite.turns import insert
+from openapi_server.storage.sqlite.rows import encode_time
+from openapi_server.storage.sqlite.turns import insert_row
 
-LAST = 2**63 - 1
+MAX_ENTRY_ID = 2**63 - 1
 
 
 class SqliteAudit:
@@ -21,39 +21,41 @@ class SqliteAudit:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    async def note(self, entry: AuditEntry) -> None:
-        await self._connections.write(lambda db: insert(db, "audit", _row(entry)))
+    async def record(self, entry: AuditEntry) -> None:
+        await self._connections.write(lambda db: insert_row(db, "audit", _encode_audit_entry(entry)))
 
-    async def entries(self, limit: int, since: datetime | None = None, cursor: str | None = None) -> Page[AuditEntry]:
-        (before,) = decode_cursor(cursor, int) if cursor else (LAST,)
+    async def list_entries(
+        self, limit: int, since: datetime | None = None, cursor: str | None = None
+    ) -> Page[AuditEntry]:
+        (before,) = decode_cursor(cursor, int) if cursor else (MAX_ENTRY_ID,)
         query = "SELECT * FROM audit WHERE at >= ? AND entry_id < ? ORDER BY entry_id DESC LIMIT ?"
-        values = (stamp(since) if since else "", before, limit + 1)
+        values = (encode_time(since) if since else "", before, limit + 1)
         rows = await self._connections.read(lambda db: db.execute(query, values).fetchall())
         shown = rows[:limit]
         mark = encode_cursor(shown[-1]["entry_id"]) if len(rows) > limit else None
-        return Page(tuple(audit_entry(row) for row in shown), mark)
+        return Page(tuple(decode_audit_entry(row) for row in shown), mark)
 
-    async def drop_before(self, at: datetime, limit: int) -> int:
+    async def delete_before(self, at: datetime, limit: int) -> int:
         query = "DELETE FROM audit WHERE entry_id IN (SELECT entry_id FROM audit WHERE at < ? LIMIT ?)"
-        return await self._connections.write(lambda db: db.execute(query, (stamp(at), limit)).rowcount)
+        return await self._connections.write(lambda db: db.execute(query, (encode_time(at), limit)).rowcount)
 
 
-def audit_entry(row: sqlite3.Row) -> AuditEntry:
+def decode_audit_entry(row: sqlite3.Row) -> AuditEntry:
     return AuditEntry(
         at=datetime.fromisoformat(row["at"]),
-        deed=Deed(row["deed"]),
+        action=AuditAction(row["deed"]),
         actor=Actor(row["role"], row["name"]),
-        about=row["about"],
+        target=row["about"],
         request_id=row["request_id"],
     )
 
 
-def _row(entry: AuditEntry) -> dict[str, object]:
+def _encode_audit_entry(entry: AuditEntry) -> dict[str, object]:
     return {
-        "at": stamp(entry.at),
-        "deed": entry.deed,
+        "at": encode_time(entry.at),
+        "deed": entry.action,
         "role": entry.actor.role,
         "name": entry.actor.name,
-        "about": entry.about,
+        "about": entry.target,
         "request_id": entry.request_id,
     }

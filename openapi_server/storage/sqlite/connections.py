@@ -37,28 +37,26 @@ class Connections:
         self._opened: list[sqlite3.Connection] = []
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._guarded, self._transact, work)
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._run, self._transact, work)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._guarded, self._query, work)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, self._query, work)
 
-    async def alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def run_exclusive(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """For what cannot be done in a transaction, while nobody else in this process writes."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._guarded, self._query, work)
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._run, self._query, work)
 
     async def close(self) -> None:
         """Let work in hand finish, then close every connection; the last one to close folds the WAL back in."""
-        await asyncio.to_thread(self._shut)
+        await asyncio.to_thread(self._close_all)
 
-    def _shut(self) -> None:
+    def _close_all(self) -> None:
         self._writer.shutdown()
         self._readers.shutdown()
         for connection in self._opened:
             connection.close()
 
-    def _guarded(
-        self, how: Callable[[Callable[[sqlite3.Connection], T]], T], work: Callable[[sqlite3.Connection], T]
-    ) -> T:
+    def _run(self, how: Callable[[Callable[[sqlite3.Connection], T]], T], work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return how(work)
         except sqlite3.Error as error:

@@ -285,18 +285,18 @@ MIGRATIONS: list[Migration] = [
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring a database up to date, each step in a transaction of its own; `user_version` counts the steps taken."""
-    taken = _steps_taken(connection)
+    taken = _count_migrations(connection)
     while taken < len(MIGRATIONS):
-        taken = _take_next_step(connection)
+        taken = _apply_next(connection)
     if taken > len(MIGRATIONS):
         raise sqlite3.DatabaseError("the database was written by a newer version of this server")
 
 
-def _take_next_step(connection: sqlite3.Connection) -> int:
+def _apply_next(connection: sqlite3.Connection) -> int:
     """The count is read again under the write lock: another process may have been quicker."""
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        taken = _steps_taken(connection)
+        taken = _count_migrations(connection)
         for step in MIGRATIONS[taken : taken + 1]:
             step(connection)
             taken += 1
@@ -304,6 +304,6 @@ def _take_next_step(connection: sqlite3.Connection) -> int:
     return taken
 
 
-def _steps_taken(connection: sqlite3.Connection) -> int:
+def _count_migrations(connection: sqlite3.Connection) -> int:
     (taken,) = connection.execute("PRAGMA user_version").fetchone()
     return int(taken)

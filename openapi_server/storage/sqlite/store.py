@@ -20,19 +20,26 @@ from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Out
 from openapi_server.protocols import Clock
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.migrations import migrate
-from openapi_server.storage.sqlite.retention import count_over, forget_old, remove_over
+from openapi_server.storage.sqlite.retention import count_expired_sessions, delete_expired_sessions, delete_old_turns
 from openapi_server.storage.sqlite.rows import (
-    TURNS,
-    device_user,
-    lease,
-    session_record,
-    session_row,
-    stamp,
-    turn_record,
+    SELECT_TURNS,
+    decode_device_user,
+    decode_lease,
+    decode_session,
+    decode_turn,
+    encode_session,
+    encode_time,
 )
-from openapi_server.storage.sqlite.turns import begin, insert, remove_session, session_now, set_ttl, settle
-from openapi_server.storage.sqlite.vacuum import tidy
-from openapi_server.storage.sqlite.visibility import Horizon
+from openapi_server.storage.sqlite.turns import (
+    begin_turn,
+    delete_session,
+    insert_row,
+    select_session,
+    set_session_ttl,
+    settle_turn,
+)
+from openapi_server.storage.sqlite.vacuum import vacuum
+from openapi_server.storage.sqlite.visibility import RetentionWindow
 
 log = structlog.get_logger(__name__)
 
@@ -70,21 +77,21 @@ class SqliteStore:
         return self._connections
 
     @property
-    def _horizon(self) -> Horizon:
-        return Horizon.at(self._clock.now(), self._retention)
+    def _horizon(self) -> RetentionWindow:
+        return RetentionWindow.at(self._clock.now(), self._retention)
 
     async def create_session(self, session: SessionRecord) -> None:
-        await self._connections.write(lambda db: insert(db, "sessions", session_row(session)))
+        await self._connections.write(lambda db: insert_row(db, "sessions", encode_session(session)))
 
-    async def session(self, session_id: str) -> SessionRecord | None:
+    async def get_session(self, session_id: str) -> SessionRecord | None:
         horizon = self._horizon
 
         def select(db: sqlite3.Connection) -> SessionRecord | None:
-            return session_now(db, session_id, horizon)
+            return select_session(db, session_id, horizon)
 
         return await self._connections.read(select)
 
-    async def sessions_of(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
+    async def list_sessions(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
         before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
         horizon = self._horizon
 
@@ -97,11 +104,11 @@ class SqliteStore:
                 """,
                 (owner, horizon.now, horizon.since, *before, limit + 1),
             )
-            return [session_record(row, horizon.since) for row in rows]
+            return [decode_session(row, horizon.since) for row in rows]
 
         found = await self._connections.read(select)
         last = found[:limit][-1:]
-        mark = [encode_cursor(stamp(session.last_message_at), session.session_id) for session in last]
+        mark = [encode_cursor(encode_time(session.last_message_at), session.session_id) for session in last]
         return Page(tuple(found[:limit]), mark[0] if len(found) > limit else None)
 
     async def begin_turn(
@@ -111,97 +118,97 @@ class SqliteStore:
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
     ) -> str:
-        horizon = Horizon.at(turn.created_at, self._retention)
-        return await self._connections.write(lambda db: begin(db, turn, new_session, keys, charge, horizon))
+        horizon = RetentionWindow.at(turn.created_at, self._retention)
+        return await self._connections.write(lambda db: begin_turn(db, turn, new_session, keys, charge, horizon))
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
-        return await self._connections.write(lambda db: settle(db, turn_id, outcome))
+        return await self._connections.write(lambda db: settle_turn(db, turn_id, outcome))
 
-    async def turn(self, turn_id: str) -> TurnRecord | None:
-        named = {**self._horizon.named, "turn_id": turn_id}
+    async def get_turn(self, turn_id: str) -> TurnRecord | None:
+        named = {**self._horizon.parameters, "turn_id": turn_id}
 
         def select(db: sqlite3.Connection) -> TurnRecord | None:
-            row = db.execute(f"{TURNS} WHERE turns.turn_id = :turn_id", named).fetchone()
-            return turn_record(row) if row else None
+            row = db.execute(f"{SELECT_TURNS} WHERE turns.turn_id = :turn_id", named).fetchone()
+            return decode_turn(row) if row else None
 
         return await self._connections.read(select)
 
-    async def turns_of(self, session_id: str, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
+    async def list_turns(self, session_id: str, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
         (after,) = decode_cursor(cursor, int) if cursor else (0,)
-        named = {**self._horizon.named, "session_id": session_id, "after": after, "limit": limit + 1}
+        named = {**self._horizon.parameters, "session_id": session_id, "after": after, "limit": limit + 1}
         where = "WHERE turns.session_id = :session_id AND position > :after ORDER BY position LIMIT :limit"
-        rows = await self._connections.read(lambda db: db.execute(f"{TURNS} {where}", named).fetchall())
+        rows = await self._connections.read(lambda db: db.execute(f"{SELECT_TURNS} {where}", named).fetchall())
         shown = rows[:limit]
         mark = encode_cursor(shown[-1]["position"]) if len(rows) > limit else None
-        return Page(tuple(turn_record(row) for row in shown), mark)
+        return Page(tuple(decode_turn(row) for row in shown), mark)
 
-    async def latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
-        named = {**self._horizon.named, "session_id": session_id, "limit": limit}
+    async def list_latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
+        named = {**self._horizon.parameters, "session_id": session_id, "limit": limit}
         where = "WHERE turns.session_id = :session_id ORDER BY position DESC LIMIT :limit"
-        rows = await self._connections.read(lambda db: db.execute(f"{TURNS} {where}", named).fetchall())
-        return [turn_record(row) for row in reversed(rows)]
+        rows = await self._connections.read(lambda db: db.execute(f"{SELECT_TURNS} {where}", named).fetchall())
+        return [decode_turn(row) for row in reversed(rows)]
 
-    async def turns_of_owner(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
+    async def list_owner_turns(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
         before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
-        named = {**self._horizon.named, "owner": owner, "at": before[0], "turn_id": before[1], "limit": limit + 1}
+        named = {**self._horizon.parameters, "owner": owner, "at": before[0], "turn_id": before[1], "limit": limit + 1}
         # Said in two ways, so that an owner's few turns are found by the index of owners.
         whose = "" if owner is None else "sessions.owner = :owner AND"
         where = f"""
             WHERE {whose} (turns.created_at, turns.turn_id) < (:at, :turn_id)
             ORDER BY turns.created_at DESC, turns.turn_id DESC LIMIT :limit
         """
-        rows = await self._connections.read(lambda db: db.execute(f"{TURNS} {where}", named).fetchall())
+        rows = await self._connections.read(lambda db: db.execute(f"{SELECT_TURNS} {where}", named).fetchall())
         shown = rows[:limit]
         mark = encode_cursor(shown[-1]["created_at"], shown[-1]["turn_id"]) if len(rows) > limit else None
-        return Page(tuple(turn_record(row) for row in shown), mark)
+        return Page(tuple(decode_turn(row) for row in shown), mark)
 
     async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
         horizon = self._horizon
-        return await self._connections.write(lambda db: set_ttl(db, session_id, ttl_s, horizon))
+        return await self._connections.write(lambda db: set_session_ttl(db, session_id, ttl_s, horizon))
 
-    async def device_user(self, user_id: str) -> DeviceUser | None:
+    async def get_device_user(self, user_id: str) -> DeviceUser | None:
         query = "SELECT * FROM device_users WHERE user_id = ?"
         row = await self._connections.read(lambda db: db.execute(query, (user_id,)).fetchone())
-        return device_user(row) if row else None
+        return decode_device_user(row) if row else None
 
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
         horizon = self._horizon
 
         def delete(db: sqlite3.Connection) -> Sequence[str] | None:
-            if session_now(db, session_id, horizon) is None:
+            if select_session(db, session_id, horizon) is None:
                 return None
             # Its id is the device's user, too: whoever wants it gone wants no trace of it.
             db.execute("DELETE FROM device_users WHERE user_id = ?", (session_id,))
-            return remove_session(db, session_id, horizon.now)
+            return delete_session(db, session_id, horizon.now)
 
         return await self._connections.write(delete)
 
-    async def running_turns(self) -> Sequence[Lease]:
+    async def list_running_turns(self) -> Sequence[Lease]:
         query = "SELECT turn_id, worker, lease_until FROM turns WHERE ended_at IS NULL"
-        return await self._connections.read(lambda db: [lease(row) for row in db.execute(query)])
+        return await self._connections.read(lambda db: [decode_lease(row) for row in db.execute(query)])
 
     async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> Sequence[str]:
         def update(db: sqlite3.Connection) -> list[str]:
             query = "UPDATE turns SET lease_until = ? WHERE turn_id = ? AND ended_at IS NULL"
-            return [turn_id for turn_id in turn_ids if db.execute(query, (stamp(until), turn_id)).rowcount]
+            return [turn_id for turn_id in turn_ids if db.execute(query, (encode_time(until), turn_id)).rowcount]
 
         return await self._connections.write(update)
 
     async def count_expired_sessions(self) -> int:
         horizon = self._horizon
-        return await self._connections.read(lambda db: count_over(db, horizon))
+        return await self._connections.read(lambda db: count_expired_sessions(db, horizon))
 
-    async def purge_expired_sessions(self, limit: int) -> int:
+    async def delete_expired_sessions(self, limit: int) -> int:
         horizon = self._horizon
-        return await self._connections.write(lambda db: remove_over(db, horizon, limit))
+        return await self._connections.write(lambda db: delete_expired_sessions(db, horizon, limit))
 
-    async def forget_old_turns(self, limit: int) -> int:
+    async def delete_old_turns(self, limit: int) -> int:
         horizon = self._horizon
-        return await self._connections.write(lambda db: forget_old(db, horizon, limit))
+        return await self._connections.write(lambda db: delete_old_turns(db, horizon, limit))
 
-    async def tidy(self, at_most_bytes: int | None = None) -> bool:
-        is_tidy = await self._connections.alone(
-            partial(tidy, at_most_bytes=at_most_bytes, is_forced=not self._was_tidied)
+    async def vacuum(self, at_most_bytes: int | None = None) -> bool:
+        is_tidy = await self._connections.run_exclusive(
+            partial(vacuum, at_most_bytes=at_most_bytes, is_forced=not self._was_tidied)
         )
         self._was_tidied = self._was_tidied or is_tidy
         return is_tidy

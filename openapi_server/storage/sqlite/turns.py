@@ -13,11 +13,18 @@ from openapi_server.models.credits import Charge
 from openapi_server.models.errors import KeyReused, SessionNotFound, TurnRunning
 from openapi_server.models.session import IdempotencyKey, Outcome, SessionRecord, TurnRecord
 from openapi_server.storage.sqlite import credit_rows
-from openapi_server.storage.sqlite.rows import message_row, outcome_json, session_record, session_row, stamp, turn_row
-from openapi_server.storage.sqlite.visibility import Horizon
+from openapi_server.storage.sqlite.rows import (
+    decode_session,
+    encode_message,
+    encode_outcome,
+    encode_session,
+    encode_time,
+    encode_turn,
+)
+from openapi_server.storage.sqlite.visibility import RetentionWindow
 
 # A key is as good as the turn that it stands for.
-KEYS = """
+SELECT_KEY = """
     SELECT body_hash, idempotency_keys.turn_id FROM idempotency_keys
     JOIN turns ON turns.turn_id = idempotency_keys.turn_id
     JOIN sessions ON sessions.session_id = turns.session_id
@@ -25,61 +32,63 @@ KEYS = """
 """
 
 
-def begin(
+def begin_turn(
     db: sqlite3.Connection,
     turn: TurnRecord,
     new_session: SessionRecord | None,
     keys: Sequence[IdempotencyKey],
     charge: Charge | None,
-    horizon: Horizon,
+    horizon: RetentionWindow,
 ) -> str:
     """`Store.begin_turn`. The horizon is the turn's own."""
-    seen = _seen_before(db, keys, horizon)
+    seen = _find_earlier_turn(db, keys, horizon)
     if seen is not None:
-        _remember(db, keys, seen)
+        _store_keys(db, keys, seen)
         return seen
     if new_session is not None:
-        _begin_session(db, new_session, horizon)
+        _create_session(db, new_session, horizon)
     position = _take_position(db, turn, horizon)
     if charge is not None:
-        credit_rows.reserve(db, charge, turn.turn_id, horizon.now)
-    insert(db, "turns", turn_row(turn, position))
-    insert(db, "messages", message_row(turn.turn_id, "incoming", turn.message, turn.created_at, turn.media_urls))
-    _remember(db, keys, turn.turn_id)
+        credit_rows.reserve_credits(db, charge, turn.turn_id, horizon.now)
+    insert_row(db, "turns", encode_turn(turn, position))
+    insert_row(db, "messages", encode_message(turn.turn_id, "incoming", turn.message, turn.created_at, turn.media_urls))
+    _store_keys(db, keys, turn.turn_id)
     return turn.turn_id
 
 
-def settle(db: sqlite3.Connection, turn_id: str, outcome: Outcome) -> bool:
+def settle_turn(db: sqlite3.Connection, turn_id: str, outcome: Outcome) -> bool:
     """`Store.settle_turn`."""
-    now = stamp(outcome.ended_at)
+    now = encode_time(outcome.ended_at)
     query = "UPDATE turns SET ended_at = ?, outcome = ? WHERE turn_id = ? AND ended_at IS NULL"
-    if not db.execute(query, (now, outcome_json(outcome), turn_id)).rowcount:
+    if not db.execute(query, (now, encode_outcome(outcome), turn_id)).rowcount:
         return False
     if outcome.reply is not None:
-        insert(db, "messages", message_row(turn_id, "outgoing", outcome.reply, outcome.ended_at))
-    credit_rows.finish(db, turn_id, outcome.credits_used, now)
+        insert_row(db, "messages", encode_message(turn_id, "outgoing", outcome.reply, outcome.ended_at))
+    credit_rows.settle_reservation(db, turn_id, outcome.credits_used, now)
     return True
 
 
-def remove_session(db: sqlite3.Connection, session_id: str, now: str) -> Sequence[str]:
+def delete_session(db: sqlite3.Connection, session_id: str, now: str) -> Sequence[str]:
     """Delete it with all its turns, and give back what those held that still ran; the turns' ids."""
     turn_ids = [row[0] for row in db.execute("SELECT turn_id FROM turns WHERE session_id = ?", (session_id,))]
     for turn_id in turn_ids:
-        credit_rows.finish(db, turn_id, 0, now)
+        credit_rows.settle_reservation(db, turn_id, 0, now)
     db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
     return turn_ids
 
 
-def session_now(db: sqlite3.Connection, session_id: str, horizon: Horizon) -> SessionRecord | None:
+def select_session(db: sqlite3.Connection, session_id: str, horizon: RetentionWindow) -> SessionRecord | None:
     """The session, unless it is over, or all that was said in it is too old."""
     query = "SELECT * FROM sessions WHERE session_id = ? AND expires_at > ? AND last_message_at > ?"
     row = db.execute(query, (session_id, horizon.now, horizon.since)).fetchone()
-    return session_record(row, horizon.since) if row else None
+    return decode_session(row, horizon.since) if row else None
 
 
-def set_ttl(db: sqlite3.Connection, session_id: str, ttl_s: int, horizon: Horizon) -> SessionRecord | None:
+def set_session_ttl(
+    db: sqlite3.Connection, session_id: str, ttl_s: int, horizon: RetentionWindow
+) -> SessionRecord | None:
     """`Store.set_session_ttl`."""
-    session = session_now(db, session_id, horizon)
+    session = select_session(db, session_id, horizon)
     if session is None:
         return None
     changed = replace(session, ttl_s=ttl_s)
@@ -87,28 +96,28 @@ def set_ttl(db: sqlite3.Connection, session_id: str, ttl_s: int, horizon: Horizo
     return changed
 
 
-def insert(db: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
+def insert_row(db: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
     """Table and column names are ours; only values come from outside."""
     columns, places = ", ".join(row), ", ".join(f":{name}" for name in row)
     db.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", row)  # noqa: S608
 
 
-def _begin_session(db: sqlite3.Connection, session: SessionRecord, horizon: Horizon) -> None:
+def _create_session(db: sqlite3.Connection, session: SessionRecord, horizon: RetentionWindow) -> None:
     """Unless it is there already: somebody was quicker. One of the same name that is over makes room for it."""
-    if session_now(db, session.session_id, horizon) is not None:
+    if select_session(db, session.session_id, horizon) is not None:
         return
-    remove_session(db, session.session_id, horizon.now)
-    insert(db, "sessions", session_row(session))
+    delete_session(db, session.session_id, horizon.now)
+    insert_row(db, "sessions", encode_session(session))
     if session.handle is not None:
         query = "INSERT OR IGNORE INTO device_users (user_id, handle, created_at) VALUES (?, ?, ?)"
         db.execute(query, (session.session_id, session.handle, horizon.now))
 
 
-def _seen_before(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], horizon: Horizon) -> str | None:
+def _find_earlier_turn(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], horizon: RetentionWindow) -> str | None:
     """The turn that one of the keys stands for already. A key whose time is over makes room for its next use."""
     for key in keys:
         db.execute("DELETE FROM idempotency_keys WHERE key = ? AND expires_at <= ?", (key.key, horizon.now))
-        row = db.execute(KEYS, {"key": key.key, **horizon.named}).fetchone()
+        row = db.execute(SELECT_KEY, {"key": key.key, **horizon.parameters}).fetchone()
         if row is not None and row["body_hash"] != key.body_hash:
             raise KeyReused("Use a new Idempotency-Key for every new request.")
         if row is not None:
@@ -116,17 +125,22 @@ def _seen_before(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], horizon
     return None
 
 
-def _remember(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], turn_id: str) -> None:
+def _store_keys(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], turn_id: str) -> None:
     """From now on every one of the keys stands for the turn, whichever of them it was found by."""
     for key in keys:
         db.execute("DELETE FROM idempotency_keys WHERE key = ?", (key.key,))
-        row = {"key": key.key, "body_hash": key.body_hash, "turn_id": turn_id, "expires_at": stamp(key.expires_at)}
-        insert(db, "idempotency_keys", row)
+        row = {
+            "key": key.key,
+            "body_hash": key.body_hash,
+            "turn_id": turn_id,
+            "expires_at": encode_time(key.expires_at),
+        }
+        insert_row(db, "idempotency_keys", row)
 
 
-def _take_position(db: sqlite3.Connection, turn: TurnRecord, horizon: Horizon) -> int:
+def _take_position(db: sqlite3.Connection, turn: TurnRecord, horizon: RetentionWindow) -> int:
     """The turn's place in its session, which lives on from now; refused when it is not there or busy."""
-    session = session_now(db, turn.session_id, horizon)
+    session = select_session(db, turn.session_id, horizon)
     if session is None:
         raise SessionNotFound
     query = "SELECT turn_id FROM turns WHERE session_id = ? AND ended_at IS NULL"
@@ -148,5 +162,5 @@ def _update_session(db: sqlite3.Connection, session: SessionRecord) -> None:
         UPDATE sessions SET last_message_at = :last_message_at, expires_at = :expires_at, turn_count = :turn_count,
         animal_id = :animal_id, locked_at = :locked_at, ttl_s = :ttl_s WHERE session_id = :session_id
         """,
-        session_row(session),
+        encode_session(session),
     )

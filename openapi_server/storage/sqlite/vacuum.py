@@ -10,23 +10,23 @@ from __future__ import annotations
 import sqlite3
 
 
-def tidy(db: sqlite3.Connection, *, at_most_bytes: int | None, is_forced: bool) -> bool:
+def vacuum(db: sqlite3.Connection, *, at_most_bytes: int | None, is_forced: bool) -> bool:
     """`Store.tidy`. Measured: 0.6 s for 86 MB, in which nobody can write.
 
     Nothing is copied when nothing was written since the last time, as the empty log tells, unless `is_forced`.
     """
-    is_small = at_most_bytes is None or _bytes_of(db) <= at_most_bytes
-    if is_small and (is_forced or _pages_in_log(db)):
+    is_small = at_most_bytes is None or _count_bytes(db) <= at_most_bytes
+    if is_small and (is_forced or _count_log_pages(db)):
         db.execute("VACUUM")
     was_busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return is_small and not was_busy
 
 
-def _bytes_of(db: sqlite3.Connection) -> int:
+def _count_bytes(db: sqlite3.Connection) -> int:
     (pages,), (size,) = db.execute("PRAGMA page_count").fetchone(), db.execute("PRAGMA page_size").fetchone()
     return int(pages) * int(size)
 
 
-def _pages_in_log(db: sqlite3.Connection) -> int:
+def _count_log_pages(db: sqlite3.Connection) -> int:
     _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     return int(pages)

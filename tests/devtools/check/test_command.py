@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 import pytest
 
 from openapi_server.cli.check import CONTRACTS as OFFERED
-from openapi_server.devtools.check.checker import CONTRACTS, Order, check
+from openapi_server.devtools.check.checker import PROBES, Order, check
 from openapi_server.devtools.check.findings import Finding, Verdict
 from openapi_server.devtools.check.site import Accounts, Login
 from tests.devtools.canned import Canned, as_json, chatbot
-from tests.devtools.processes import MockProcess, zoochat
+from tests.devtools.processes import MockProcess, run_zoochat
 
 NOBODY = Accounts(Login("nobody", ""), Login("nobody", ""), Login("nobody", ""))
 NOT_FOUND = as_json({"status": 404}, 404)
@@ -29,7 +29,9 @@ def test_the_stand_in_for_the_platform_passes(mock: MockProcess, tmp_path: Path)
     """A server without a description is checked by ours, when the contract is named; exit code 0."""
     report = tmp_path / "report.xml"
 
-    ended = zoochat("check", mock.url, "--contract", "platform", "--heartbeat", "5", "--json", "--junit", str(report))
+    ended = run_zoochat(
+        "check", mock.url, "--contract", "platform", "--heartbeat", "5", "--json", "--junit", str(report)
+    )
 
     told = json.loads(ended.stdout)
     assert ended.returncode == 0, [row for row in told["findings"] if row["result"] == "fail"]
@@ -40,7 +42,7 @@ def test_the_stand_in_for_the_platform_passes(mock: MockProcess, tmp_path: Path)
 def test_whatever_a_server_answers_is_a_finding() -> None:
     """A page in place of everything: exit code 1, evidence, and no traceback."""
     with chatbot(PAGE) as bot:
-        ended = zoochat("check", bot.url, "--contract", "tokens", "--heartbeat", "1", variables={"COLUMNS": "200"})
+        ended = run_zoochat("check", bot.url, "--contract", "tokens", "--heartbeat", "1", variables={"COLUMNS": "200"})
 
     assert ended.returncode == 1
     assert "text/html" in ended.stdout
@@ -60,7 +62,7 @@ async def test_no_server_makes_the_checker_stumble(contract: str) -> None:
 
 def test_nobody_there_is_said_plainly() -> None:
     """Exit code 2: nothing was found out about the server."""
-    ended = zoochat("check", "http://127.0.0.1:1")
+    ended = run_zoochat("check", "http://127.0.0.1:1")
 
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "No answer from http://127.0.0.1:1" in ended.stderr
@@ -68,7 +70,7 @@ def test_nobody_there_is_said_plainly() -> None:
 
 def test_without_a_description_a_contract_has_to_be_named(mock: MockProcess) -> None:
     """Exit code 2, and the word that helps."""
-    ended = zoochat("check", mock.url)
+    ended = run_zoochat("check", mock.url)
 
     assert ended.returncode == 2
     assert "--contract" in ended.stderr
@@ -77,7 +79,7 @@ def test_without_a_description_a_contract_has_to_be_named(mock: MockProcess) -> 
 def test_a_description_without_any_of_the_contracts_is_said() -> None:
     """Somebody else's API."""
     with chatbot(as_json({"openapi": "3.0.3", "paths": {"/pets": {"get": {}}}})) as bot:
-        ended = zoochat("check", bot.url)
+        ended = run_zoochat("check", bot.url)
 
     assert ended.returncode == 2
     assert "none of the five contracts" in ended.stderr
@@ -99,4 +101,4 @@ async def test_what_cannot_be_done_there_is_skipped_with_its_reason() -> None:
 
 def test_the_command_offers_every_contract() -> None:
     """It names them without loading the probes."""
-    assert tuple(CONTRACTS) == OFFERED
+    assert tuple(PROBES) == OFFERED

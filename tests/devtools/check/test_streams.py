@@ -6,9 +6,16 @@ from typing import Any
 
 import pytest
 
-from openapi_server.devtools.check.checker import CONTRACTS
+from openapi_server.devtools.check.checker import PROBES
 from openapi_server.devtools.check.findings import Violation
-from openapi_server.devtools.check.streams import Event, StreamRules, check_bytes, check_ids, check_progress, events_of
+from openapi_server.devtools.check.streams import (
+    SseEvent,
+    StreamRules,
+    check_bytes,
+    check_ids,
+    check_progress,
+    parse_events,
+)
 from openapi_server.spec import load_spec
 
 GOOD = b'retry: 2000\nid: turn_a-1\nevent: chunk\ndata: {"text":"Roar"}\n\n: still here\n\n'
@@ -28,8 +35,8 @@ ITEM = {
 RULES = StreamRules({"x-event-order": ORDER, "x-itemSchema": ITEM}, {})
 
 
-def piece(text: str, *, is_final: bool = False, id: str | None = None) -> Event:
-    return Event("message", {"content": text, "is_final": is_final}, id)
+def piece(text: str, *, is_final: bool = False, id: str | None = None) -> SseEvent:
+    return SseEvent("message", {"content": text, "is_final": is_final}, id)
 
 
 def test_a_good_stream_breaks_no_rule_of_the_bytes() -> None:
@@ -65,13 +72,13 @@ def test_events_are_read_as_the_standard_says(line_end: bytes) -> None:
     """A stream that breaks one rule is still read, so that the other checks can judge the rest."""
     raw = b'retry:1\n:c\n\ndata:{"b":1}\nevent:x\nid:turn_a-1\n\n'.replace(b"\n", line_end)
 
-    assert events_of(raw) == [Event("x", {"b": 1}, "turn_a-1")]
+    assert parse_events(raw) == [SseEvent("x", {"b": 1}, "turn_a-1")]
 
 
 def test_data_that_is_no_object_is_told() -> None:
     """Every contract's data is a JSON object."""
     with pytest.raises(Violation, match="not a JSON object"):
-        events_of(b"data: [DONE]\n\n")
+        parse_events(b"data: [DONE]\n\n")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +123,7 @@ def test_the_text_is_where_the_spec_points() -> None:
     """And the terminal event is the one that leads to the end."""
     events = [piece("Ro"), piece("ar"), piece("", is_final=True)]
 
-    assert RULES.text_of(events) == "Roar"
+    assert RULES.join_text(events) == "Roar"
     assert RULES.check_order(events) == "false x2 true"
     assert [RULES.is_terminal(event) for event in events] == [False, False, True]
 
@@ -124,12 +131,12 @@ def test_the_text_is_where_the_spec_points() -> None:
 def test_an_event_that_the_pointer_does_not_find_is_a_violation() -> None:
     """Not a crash of the checker."""
     with pytest.raises(Violation, match="nothing at /data/is_final"):
-        RULES.name_of(Event("message", {"content": ""}))
+        RULES.get_name(SseEvent("message", {"content": ""}))
 
 
 def test_an_event_of_another_shape_is_shown() -> None:
     """As it stood on the wire."""
-    (event,) = events_of(b'data: {"text":"Roar"}\n\n')
+    (event,) = parse_events(b'data: {"text":"Roar"}\n\n')
 
     with pytest.raises(Violation, match="Roar"):
         RULES.check_events([event])
@@ -138,15 +145,15 @@ def test_an_event_of_another_shape_is_shown() -> None:
 @pytest.mark.parametrize("told", [[10, 25, 25, 100], []])
 def test_progress_may_stand_still(told: list[int]) -> None:
     """But never fall."""
-    check_progress([Event("progress", {"progress": progress}) for progress in told])
+    check_progress([SseEvent("progress", {"progress": progress}) for progress in told])
     with pytest.raises(Violation, match="falls"):
-        check_progress([Event("progress", {"progress": progress}) for progress in [*told, 5, 4]])
+        check_progress([SseEvent("progress", {"progress": progress}) for progress in [*told, 5, 4]])
 
 
-@pytest.mark.parametrize("probes", CONTRACTS.values(), ids=CONTRACTS)
+@pytest.mark.parametrize("probes", PROBES.values(), ids=PROBES)
 def test_the_spec_has_the_rules_of_all_five_streams(probes: Any) -> None:
     """What names an event, where its text stands, and how streams begin, go on and end."""
-    order = StreamRules.of(load_spec(), probes.operation).order
+    order = StreamRules.from_spec(load_spec(), probes.operation).order
 
     assert set(order) == {"by", "text", "start", "resume", "end", "states"}
     assert set(order["text"]) <= {name for moves in order["states"].values() for name in moves}
