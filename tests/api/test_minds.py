@@ -19,7 +19,7 @@ from openapi_server.providers.options import PROMPT_TOKENS, OneSpeech, Speech
 from tests.api.doors import CONVO, MANY_CREDITS, SESSIONS, get_turn_id, list_event_data, open_endpoint
 from tests.api.test_sessions import get_credits
 from tests.conftest import OpensZoo, RunningApp
-from tests.fakes import FakeClock, FakeKnowledge, Says, make_lion
+from tests.support.fakes import FakeClock, FakeKnowledge, Says, make_lion
 
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
 CHOSEN = FakeKnowledge(

@@ -11,7 +11,7 @@ import pytest
 from openapi_server.models.animal import Prompt
 from openapi_server.protocols import ReplyEnd, SingleModelProvider
 from tests.conftest import OpensClient
-from tests.fakes import FakeKnowledge
+from tests.support.fakes import FakeKnowledge
 
 HELLO = json.dumps({"message": "Hello!", "animalId": "lion_001"}).encode()
 JSON = {"Content-Type": "application/json"}

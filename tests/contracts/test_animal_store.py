@@ -21,8 +21,8 @@ from openapi_server.models.errors import InvalidInput
 from openapi_server.protocols import DocumentStore
 from openapi_server.storage.sqlite.animals import SqliteAnimals
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import DELICATE_TEXTS, NOON
-from tests.fakes import FakeClock
+from tests.support.examples import DELICATE_TEXTS, NOON
+from tests.support.fakes import FakeClock
 
 RACERS = 20
 LION: Document = {"animal_id": "lion_001", "name": "Leo", "facts": [{"id": "mane", "say": "Soft!"}]}

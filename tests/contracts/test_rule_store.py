@@ -16,8 +16,8 @@ from openapi_server.models.rule import RuleChange, RuleChanges, RuleDocument, Ru
 from openapi_server.protocols import RuleStore
 from openapi_server.storage.sqlite.rules import SqliteRules
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import DELICATE_TEXTS, NOON
-from tests.fakes import FakeClock
+from tests.support.examples import DELICATE_TEXTS, NOON
+from tests.support.fakes import FakeClock
 
 RACERS = 20
 PARTY: RuleDocument = {"name": "party", "then": "words", "keywords": ["party"], "words": {"preschool": "No."}}

@@ -23,7 +23,7 @@ from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Out
 from openapi_server.models.turn import AgeGroup, FinishReason, Moderation, TurnStatus, Usage
 from openapi_server.protocols import Clock, Store
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import (
+from tests.support.examples import (
     DELICATE_TEXTS,
     NOON,
     NOTEBOOK,
@@ -35,7 +35,7 @@ from tests.examples import (
     make_session,
     make_turn,
 )
-from tests.fakes import FakeClock
+from tests.support.fakes import FakeClock
 
 T = TypeVar("T")
 OTHER_ID = "sess_of_somebody_else"

@@ -18,7 +18,7 @@ from openapi_server.models.session import Outcome
 from openapi_server.models.turn import Completed, FinishReason, TurnStatus, Usage
 from openapi_server.protocols import ReplyEnd, SingleModelProvider, WholeReply
 from tests.engine.support import DictStore, EngineBench, make_request
-from tests.fakes import Fails, Says, Waits
+from tests.support.fakes import Fails, Says, Waits
 
 
 class SlowStore(DictStore):

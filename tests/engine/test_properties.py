@@ -15,7 +15,7 @@ from openapi_server.models.animal import Prompt
 from openapi_server.models.turn import Chunk, Completed, Entry, Failed, TurnStatus
 from openapi_server.protocols import ReplyEnd, SingleModelProvider
 from tests.engine.support import EngineBench, make_request
-from tests.fakes import make_lion
+from tests.support.fakes import make_lion
 
 # What can happen, one thing after the other. Numbers choose among readers, or a place in the log.
 HAPPENINGS = st.lists(

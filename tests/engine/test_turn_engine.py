@@ -12,7 +12,7 @@ from openapi_server.models.session import Outcome, SessionRecord, TurnRecord
 from openapi_server.models.turn import Chunk, Completed, Failed, FinishReason, TurnStatus, fold
 from openapi_server.protocols import Provider
 from tests.engine.support import EngineBench, make_request
-from tests.fakes import Blocks, Fails, Says, Waits, make_lion
+from tests.support.fakes import Blocks, Fails, Says, Waits, make_lion
 
 
 async def test_a_turn_is_written_once_and_stored_before_it_is_complete() -> None:

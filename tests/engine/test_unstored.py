@@ -13,7 +13,7 @@ from openapi_server.models.errors import ProviderFailed, StoreUnavailable
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import Completed, Entry, Failed, FinishReason
 from tests.engine.support import EngineBench, make_request
-from tests.fakes import Blocks, Fails, Says, Waits, make_lion
+from tests.support.fakes import Blocks, Fails, Says, Waits, make_lion
 
 WITHOUT_MEMORY = "The store is away: answering without memory"
 NOT_KEPT = "The store is away: the reply is not kept"

@@ -13,12 +13,11 @@ from typing import Any
 
 from tests.faults.exchanges import HttpExchange
 from tests.faults.figures import Figure, expect_at_most, expect_none
-from tests.faults.polling import poll_until
-from tests.faults.processes import ScriptedServer, run_scripted, start_scripted
-from tests.faults.scripts import Script
-from tests.faults.server import has_died
 from tests.faults.stored import open_store
 from tests.faults.visitors import ConvoClient
+from tests.support.polling import poll_until
+from tests.support.processes import ScriptedServer, run_scripted, start_scripted
+from tests.support.scripted_server import Script, has_died
 
 LEASE_S = 3
 

@@ -14,7 +14,7 @@ from openapi_server.knowledge.animal_switch.detection import detect_requested_an
 from openapi_server.knowledge.documents.schema import read_folder
 from openapi_server.knowledge.service import PACKAGED_ANIMALS
 from openapi_server.models.animal import Animal
-from tests.fakes import make_lion
+from tests.support.fakes import make_lion
 
 ZOO = read_folder(PACKAGED_ANIMALS)
 

@@ -26,11 +26,11 @@ from openapi_server.moderation.admin.rule_set import (
 from openapi_server.moderation.output.output_buffer import BufferLimits, OutputBuffer
 from openapi_server.moderation.rules.fields import RuleFileError
 from openapi_server.moderation.rules.match_width import measure_match_width
-from tests.examples import NOON
-from tests.fakes import make_lion
 from tests.moderation.datasets import ATTACKS, HARMLESS
 from tests.moderation.test_hold_back import LONG, SMALL, cut, sent, splits
-from tests.report import Report
+from tests.support.examples import NOON
+from tests.support.fakes import make_lion
+from tests.support.report import Report
 
 PACKAGED = load_packaged_rules()
 PARTY: dict[str, Any] = {

@@ -14,7 +14,7 @@ from openapi_server.moderation.input_rules import RULES_FILE
 from openapi_server.moderation.normalize.spelling import WordSegmenter
 from openapi_server.moderation.normalize.variants import list_variants
 from openapi_server.moderation.rules.files import read_rules
-from tests.examples import DELICATE_TEXTS
+from tests.support.examples import DELICATE_TEXTS
 
 BOOK = read_rules(RULES_FILE)
 SPELLER = WordSegmenter(BOOK.strong_words, BOOK.small_words)

@@ -21,7 +21,8 @@ from openapi_server.models.turn import (
 )
 from openapi_server.wire.chat import CHAT, encode_answer
 from openapi_server.wire.sse import encode_json
-from tests.examples import (
+from tests.support.contract import assert_conforms
+from tests.support.examples import (
     BLOCKED,
     COMPLETED,
     FAILED,
@@ -33,7 +34,6 @@ from tests.examples import (
     make_outcome,
     make_turn,
 )
-from tests.schemas import assert_conforms
 from tests.wire.literals import AT, ID, PROBLEM_BYTES, told
 
 STOPPED = replace(COMPLETED, finish_reason=FinishReason.STOPPED)

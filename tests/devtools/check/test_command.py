@@ -13,7 +13,7 @@ from openapi_server.devtools.check.checker import PROBES, Order, check
 from openapi_server.devtools.check.findings import Finding, Verdict
 from openapi_server.devtools.check.site import Accounts, Login
 from tests.devtools.canned import Canned, as_json, chatbot
-from tests.devtools.processes import MockProcess, run_zoochat
+from tests.support.processes import MockProcess, run_zoochat
 
 NOBODY = Accounts(Login("nobody", ""), Login("nobody", ""), Login("nobody", ""))
 NOT_FOUND = as_json({"status": 404}, 404)
