@@ -11,10 +11,11 @@ from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.impl.accounts import get_caller
 from openapi_server.knowledge.admin.animal_admin import AnimalEdit
-from openapi_server.models.animal import Animal, Prompt
+from openapi_server.models.animal import Animal
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.document import Document, VersionedDocument
 from openapi_server.models.errors import AnimalNotFound, FieldError, InvalidInput, VersionRequired
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.providers.prompt import system_prompt
 from openapi_server.wire.animal_admin import (

@@ -15,8 +15,9 @@ from openapi_server.http.identity import find_owner
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.models.audit import AuditAction, shorten_id
 from openapi_server.models.errors import SessionNotFound
-from openapi_server.models.session import SessionRecord, TurnRecord
+from openapi_server.models.session import SessionRecord
 from openapi_server.models.summary import Summary, summarize
+from openapi_server.models.turn import TurnRecord
 from openapi_server.protocols import Store
 from openapi_server.wire.history import encode_history, encode_session
 

@@ -13,9 +13,9 @@ from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.impl.accounts import get_caller
 from openapi_server.impl.turn_requests import get_active_animal
-from openapi_server.models.animal import Prompt
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.errors import FieldError, InvalidInput
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import ListedRule
 from openapi_server.models.turn import AgeGroup
 from openapi_server.models.user import Role

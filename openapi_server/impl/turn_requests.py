@@ -11,7 +11,7 @@ from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.identity import Identity, get_anonymous_scope, get_name_scope
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import AnimalNotFound
-from openapi_server.models.session import IdempotencyKey
+from openapi_server.models.turn import IdempotencyKey
 
 
 async def get_active_animal(context: RequestContext, animal_id: str) -> Animal:
