@@ -8,8 +8,8 @@ from contextlib import aclosing
 
 import pytest
 
-from openapi_server.models.animal import Prompt
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.output.output_buffer import Blocked, BufferLimits, OutputBuffer
 from openapi_server.moderation.output.output_stream import stream_checked

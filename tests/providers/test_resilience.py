@@ -12,14 +12,14 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from openapi_server.models.animal import Prompt
 from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import ReplyEnd, SingleModelProvider
+from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.circuit_breaker import CircuitBreaker
 from openapi_server.providers.failures import Cause, ProviderError
 from openapi_server.providers.fallback import MOST_CHARACTERS, Patience, ResilientProvider
-from tests.support.fakes import FakeClock, Says
+from tests.support.fakes import FakeClock, Says, SingleModelProvider
 from tests.support.provider_cases import (
     PROVIDER_CASES,
     READ_TIMEOUT_S,

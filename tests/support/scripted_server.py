@@ -18,11 +18,12 @@ from typing import Any
 
 from openapi_server.config import load_settings
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.models.animal import Prompt
-from openapi_server.models.session import TurnRecord
-from openapi_server.protocols import ReplyEnd, SingleModelProvider, WholeReply
+from openapi_server.models.prompt import Prompt
+from openapi_server.models.turn import TurnRecord
+from openapi_server.protocols import ReplyEnd, WholeReply
 from openapi_server.server import run
 from openapi_server.storage.sqlite.store import SqliteStore
+from tests.support.fakes import SingleModelProvider
 
 CALLS = "calls"
 
@@ -32,9 +33,9 @@ class Script:
     """How the model answers one message: the script is the message, so each turn chooses for itself.
 
     It says `pieces` of at least `size` characters, `per_s` a second (0: all at once); `mark` tells scripts apart.
-    After `hang_after` pieces it says nothing more. After `die_after` pieces, or at the step named by `die` ("before
-    begin_turn", "after settle_turn"), the server kills itself, once for each mark. With `reports_tasks` it answers
-    with the number of asyncio tasks.
+    After `hang_after` pieces it says nothing more. After `die_after` pieces, or at the step that `die` names ("before
+    storing the turn", "after creating the log", "after storing the outcome"), the server kills itself, once for each
+    mark. With `reports_tasks` it answers with the number of asyncio tasks.
 
     >>> Script(pieces=2, mark="hello").message
     '{"pieces": 2, "mark": "hello"}'
@@ -128,27 +129,32 @@ def install_crash_points(folder: Path) -> None:
     """Let a turn whose script says so end the process right before or after a step of the store or the log."""
     scripts: dict[str, Script] = {}
 
-    def script_of(turn: TurnRecord | str) -> Script:
+    def find_script(turn: TurnRecord | str) -> Script:
         if isinstance(turn, TurnRecord):
             scripts[turn.turn_id] = Script.parse(turn.message)
             return scripts[turn.turn_id]
         return scripts.get(turn, Script())
 
-    def mortal(name: str, step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def wrap_step(label: str, step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @functools.wraps(step)
         async def run_step(self: object, turn: TurnRecord | str, *args: Any, **kwargs: Any) -> Any:
-            script = script_of(turn)
-            if script.die == f"before {name}":
+            script = find_script(turn)
+            if script.die == f"before {label}":
                 die_once(folder, script)
             result = await step(self, turn, *args, **kwargs)
-            if script.die == f"after {name}":
+            if script.die == f"after {label}":
                 die_once(folder, script)
             return result
 
         return run_step
 
-    for owner, name in ((SqliteStore, "begin_turn"), (MemoryEventLog, "open"), (SqliteStore, "settle_turn")):
-        setattr(owner, name, mortal(name, getattr(owner, name)))
+    steps: tuple[tuple[type, str, Callable[..., Awaitable[Any]]], ...] = (
+        (SqliteStore, "storing the turn", SqliteStore.begin_turn),
+        (MemoryEventLog, "creating the log", MemoryEventLog.create),
+        (SqliteStore, "storing the outcome", SqliteStore.settle_turn),
+    )
+    for owner, label, step in steps:
+        setattr(owner, step.__name__, wrap_step(label, step))
 
 
 def main() -> None:

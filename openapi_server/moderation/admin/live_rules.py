@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import structlog
 
-from openapi_server.models.animal import Animal, Prompt
+from openapi_server.models.animal import Animal
 from openapi_server.models.errors import StoreUnavailable
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import VersionedRule
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.admin.rule_set import PackagedRules, RuleSet, load_packaged_rules, merge_rules

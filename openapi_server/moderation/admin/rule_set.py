@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from openapi_server.models.animal import Prompt
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import ListedRule, RuleDocument, VersionedRule
 from openapi_server.moderation.input_rules import GUIDANCE_FILE, RULES_FILE, InputRules
 from openapi_server.moderation.output.output_buffer import BufferLimits
