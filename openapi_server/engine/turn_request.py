@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from openapi_server.models.animal import Animal, Exchange, Fact, Prompt
 from openapi_server.models.credits import Charge
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.pii.json_mask import mask_json
+from openapi_server.moderation.pii.mask import mask_json
 
 
 @dataclass(frozen=True, slots=True)
