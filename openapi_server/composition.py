@@ -16,10 +16,9 @@ from openapi_server.accounts.passwords import Passwords
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, Settings
-from openapi_server.engine.leases import Leases
+from openapi_server.engine.leases import Leases, make_worker_id
 from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
-from openapi_server.engine.worker import make_worker_id
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.services import Services
 from openapi_server.knowledge.admin.animal_admin import AnimalAdmin

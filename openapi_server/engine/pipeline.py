@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import structlog
 
 from openapi_server.engine.turn_request import TurnRequest
-from openapi_server.engine.turn_writer import TurnWriter, shorten_id
-from openapi_server.models.animal import Animal, Exchange, Fact, Prompt
+from openapi_server.engine.turn_writer import TurnWriter
+from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.errors import ProviderFailed, StoreUnavailable
-from openapi_server.models.session import TurnRecord
-from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnStatus
+from openapi_server.models.prompt import Exchange, Prompt
+from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnRecord, TurnStatus, shorten_id
 from openapi_server.models.turn_events import TurnResult
 from openapi_server.moderation.output_buffer import Blocked, OutputBuffer
 from openapi_server.moderation.output_stream import stream_checked

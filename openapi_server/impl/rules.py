@@ -11,11 +11,11 @@ from starlette.types import ASGIApp
 
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
-from openapi_server.impl.accounts import get_caller
+from openapi_server.http.authorization import require_user
 from openapi_server.impl.turn_requests import get_active_animal
-from openapi_server.models.animal import Prompt
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.errors import FieldError, InvalidInput
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import ListedRule
 from openapi_server.models.turn import AgeGroup
 from openapi_server.models.user import Role
@@ -106,7 +106,7 @@ def _choices(rule: ListedRule) -> dict[str, object]:
 
 def _edit_of(context: RequestContext, rule_name: str) -> RuleEdit:
     """Who is about to change the rule, and which versions of it they have seen."""
-    person, if_match = get_caller(context), context.headers.get("if-match")
+    person, if_match = require_user(context), context.headers.get("if-match")
     return RuleEdit(
         rule_name,
         person.username,

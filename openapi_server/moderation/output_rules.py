@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from openapi_server.models.animal import Animal, Prompt
+from openapi_server.models.animal import Animal
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.normalize import list_variants
 from openapi_server.moderation.output_buffer import split_sentences

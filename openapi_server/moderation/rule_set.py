@@ -14,8 +14,9 @@ from pathlib import Path
 
 import structlog
 
-from openapi_server.models.animal import Animal, Prompt
+from openapi_server.models.animal import Animal
 from openapi_server.models.errors import StoreUnavailable
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import ListedRule, RuleDocument, VersionedRule
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import GUIDANCE_FILE, RULES_FILE, InputRules

@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from openapi_server.models.animal import Prompt
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.normalize import remove_padding
 from openapi_server.moderation.output_buffer import BufferLimits, OutputBuffer

@@ -13,7 +13,7 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.models.animal import Prompt
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import MAX_RULES, VersionedRule
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.linear_patterns import measure_match_width

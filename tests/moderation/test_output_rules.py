@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from openapi_server.knowledge.service import KnowledgeService
-from openapi_server.models.animal import Prompt
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import RULES_FILE, InputRules
 from openapi_server.moderation.output_rules import OutputRules

@@ -8,8 +8,8 @@ from contextlib import aclosing
 
 import pytest
 
-from openapi_server.models.animal import Prompt
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.output_buffer import Blocked, BufferLimits, OutputBuffer
 from openapi_server.moderation.output_rules import OutputRules
