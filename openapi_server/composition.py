@@ -26,9 +26,9 @@ from openapi_server.knowledge.admin.drafts import DraftAdmin
 from openapi_server.knowledge.admin.seeding import seed_animals
 from openapi_server.knowledge.retrieval.fusion import SemanticIndex
 from openapi_server.knowledge.service import KnowledgeService
-from openapi_server.moderation.admin.live_rules import LiveInputRules, LiveOutputRules, LiveRuleSet
-from openapi_server.moderation.admin.rule_admin import RuleAdmin
 from openapi_server.moderation.remote import ModerationClient, RemoteModerator
+from openapi_server.moderation.rule_admin import RuleAdmin
+from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet
 from openapi_server.protocols import AccountStore, Clock, DocumentStore, Moderator, Provider
 from openapi_server.providers.factory import open_provider
 from openapi_server.providers.offline import OfflineProvider

@@ -19,8 +19,8 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import ListedRule
 from openapi_server.models.turn import AgeGroup
 from openapi_server.models.user import Role
-from openapi_server.moderation.admin.rule_admin import RuleEdit
-from openapi_server.moderation.admin.rule_set import RuleSet
+from openapi_server.moderation.rule_admin import RuleEdit
+from openapi_server.moderation.rule_set import RuleSet
 from openapi_server.protocols import Moderator, ReplyModerator
 from openapi_server.wire.etags import encode_etag, parse_if_match
 from openapi_server.wire.rules import decode_rule, encode_field_name, encode_listed_rule, encode_rule

@@ -26,8 +26,8 @@ from tests.faults.front_doors import (
     log_in_child,
 )
 from tests.faults.minds import QUESTION, run_server_with
-from tests.moderation.test_in_need import NEED
-from tests.moderation.test_personal import TOLD
+from tests.moderation.test_children_in_need import NEED
+from tests.moderation.test_pii import TOLD
 from tests.support.model_dialects import OpenAIDialect
 from tests.support.polling import poll_until
 from tests.support.scripted_model import ScriptedModel

@@ -16,7 +16,7 @@ import httpx
 from openapi_server.moderation.output_rules import OutputRules
 from tests.faults.figures import Figure, expect_at_most, expect_none
 from tests.moderation.datasets import ATTACKS, HARMLESS, Texts
-from tests.moderation.test_hostile_minds import PHRASES
+from tests.moderation.test_adversarial_replies import PHRASES
 from tests.support.contract import SseEvent, check_stream
 from tests.support.model_dialects import OpenAIDialect
 from tests.support.processes import ServerProcess
