@@ -16,8 +16,9 @@ from typing import Protocol
 import structlog
 
 from openapi_server.circuit_breaker import Attempt, CircuitBreaker
-from openapi_server.models.animal import Animal, Prompt
+from openapi_server.models.animal import Animal
 from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason
 from openapi_server.protocols import Clock, Model, Provider, ReplyEnd, WholeReply
 from openapi_server.providers.failures import FailureKind, ProviderError

@@ -19,7 +19,7 @@ from openapi_server.http.services import Services
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.rule import MAX_RULES, RuleChange, RuleOperation
-from openapi_server.moderation.rules.rules import Action, Strength
+from openapi_server.moderation.rules import Action, Strength
 from openapi_server.protocols import Provider
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.rules import SqliteRules

@@ -14,7 +14,7 @@ from openapi_server.cli import main
 from openapi_server.clock import SystemClock
 from openapi_server.models.document import COMMAND_LINE
 from openapi_server.models.rule import MAX_RULES, RuleChanges
-from openapi_server.moderation.admin.rule_set import load_packaged_rules
+from openapi_server.moderation.rule_set import load_packaged_rules
 from openapi_server.storage.sqlite.rules import SqliteRules
 from openapi_server.storage.sqlite.store import SqliteStore
 
