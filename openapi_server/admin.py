@@ -10,15 +10,22 @@ from dataclasses import dataclass
 from openapi_server.accounts.passwords import Passwords
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
-from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
+from openapi_server.knowledge.admin import AnimalAdmin
 from openapi_server.models.audit import Actor, AuditAction, AuditEntry
-from openapi_server.protocols import AccountStore, AuditTrail, Clock, CreditStore, PersonalDataStore, RuleStore, Store
+from openapi_server.protocols import (
+    AccountStore,
+    AuditTrail,
+    Clock,
+    CreditStore,
+    DocumentStore,
+    PersonalDataStore,
+    Store,
+)
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
-from openapi_server.storage.sqlite.animals import SqliteAnimals
 from openapi_server.storage.sqlite.audit import SqliteAudit
 from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
-from openapi_server.storage.sqlite.rules import SqliteRules
 from openapi_server.storage.sqlite.store import SqliteStore
 
 OPERATOR = "operator"
@@ -31,7 +38,7 @@ class Office:
     accounts: AccountStore
     credits: CreditStore
     animal_admin: AnimalAdmin
-    rule_store: RuleStore
+    rule_store: DocumentStore
     personal_data: PersonalDataStore
     audit: AuditTrail
     store: Store
@@ -55,8 +62,8 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
         yield Office(
             accounts=SqliteAccounts(store.connections, clock),
             credits=SqliteCredits(store.connections, clock),
-            animal_admin=AnimalAdmin(SqliteAnimals(store.connections), clock, settings.default_animal),
-            rule_store=SqliteRules(store.connections),
+            animal_admin=AnimalAdmin(SqliteAnimalDocuments(store.connections), clock, settings.default_animal),
+            rule_store=SqliteRuleDocuments(store.connections),
             personal_data=SqlitePersonalData(store.connections, clock, settings.retention),
             audit=SqliteAudit(store.connections),
             store=store,

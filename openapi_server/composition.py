@@ -22,24 +22,21 @@ from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
 from openapi_server.engine.worker import make_worker_id
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.services import Services
-from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
-from openapi_server.knowledge.admin.drafts import DraftAdmin
-from openapi_server.knowledge.admin.seeding import seed_animals
+from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin, seed_animals
 from openapi_server.knowledge.retrieval.fusion import SemanticIndex
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.moderation.admin.live_rules import LiveInputRules, LiveOutputRules, LiveRuleSet
-from openapi_server.moderation.admin.rule_admin import RuleAdmin
 from openapi_server.moderation.remote import ModerationClient, RemoteModerator
+from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.protocols import AccountStore, Clock, DocumentStore, Moderator, Provider
 from openapi_server.providers.factory import open_provider
 from openapi_server.providers.offline import OfflineProvider
 from openapi_server.storage.retention import RetentionJob
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
-from openapi_server.storage.sqlite.animals import SqliteAnimals
 from openapi_server.storage.sqlite.audit import SqliteAudit
 from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
-from openapi_server.storage.sqlite.rules import SqliteRules
 from openapi_server.storage.sqlite.store import SqliteStore
 
 # Modules and packages have the same names here, but for the dashes, which are one to pip.
@@ -59,7 +56,7 @@ async def open_services(settings: Settings, provider: Provider | None = None) ->
         mind = await parts.enter_async_context(open_provider(settings, clock)) if provider is None else provider
         store = await SqliteStore.open(settings.sqlite_path, clock, settings.retention)
         parts.push_async_callback(store.close)
-        animals = SqliteAnimals(store.connections)
+        animals = SqliteAnimalDocuments(store.connections)
         keepers = AnimalAdmin(animals, clock, settings.default_animal)
         library = await _open_library(animals, clock, settings)
         parts.callback(library.close)
@@ -68,7 +65,7 @@ async def open_services(settings: Settings, provider: Provider | None = None) ->
         accounts = await _open_accounts(SqliteAccounts(store.connections, clock), passwords, clock, settings)
         credit_store = SqliteCredits(store.connections, clock)
         event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s, max_turns=settings.replay_max_turns)
-        rule_store = SqliteRules(store.connections)
+        rule_store = SqliteRuleDocuments(store.connections)
         rules = LiveRuleSet(rule_store)
         await rules.refresh()
         moderator = await _open_moderator(LiveInputRules(rules), settings, clock, parts)

@@ -26,19 +26,17 @@ from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
 from openapi_server.engine.worker import make_worker_id
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.services import Services
-from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
-from openapi_server.knowledge.admin.drafts import DraftAdmin
+from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin
 from openapi_server.moderation.admin.live_rules import LiveInputRules, LiveOutputRules, LiveRuleSet
-from openapi_server.moderation.admin.rule_admin import RuleAdmin
+from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.protocols import Clock, Knowledge, Moderator, Provider, Store
 from openapi_server.providers.offline import OfflineProvider
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
-from openapi_server.storage.sqlite.animals import SqliteAnimals
 from openapi_server.storage.sqlite.audit import SqliteAudit
 from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
-from openapi_server.storage.sqlite.rules import SqliteRules
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.fakes import CHEAP_HASHER, AllowsAll, FakeKnowledge, Says
 from tests.report import LINES, MUTANTS_CAUGHT, Report
@@ -161,7 +159,7 @@ async def open_services_over(
     kept = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock, settings.retention)
     store: Store = wrap(kept)
     event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s)
-    rule_store = SqliteRules(kept.connections)
+    rule_store = SqliteRuleDocuments(kept.connections)
     rules = LiveRuleSet(rule_store)
     reply_rules = LiveOutputRules(rules)
     moderator = moderator or LiveInputRules(rules)
@@ -175,7 +173,7 @@ async def open_services_over(
     account_store = SqliteAccounts(kept.connections, clock)
     tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s, clock)
     accounts = AccountService(account_store, passwords, tokens, clock, settings.refresh_token_ttl_s)
-    keepers = AnimalAdmin(SqliteAnimals(kept.connections), clock, settings.default_animal)
+    keepers = AnimalAdmin(SqliteAnimalDocuments(kept.connections), clock, settings.default_animal)
     try:
         if settings.has_demo_users:
             await create_demo_users(account_store, passwords, clock)

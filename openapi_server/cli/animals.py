@@ -76,7 +76,7 @@ def lint(source: Path | None) -> None:
 
     Exit code 0: nothing is; 1: something is.
     """
-    from openapi_server.knowledge.service import PACKAGED_ANIMALS
+    from openapi_server.knowledge.documents.schema import PACKAGED_ANIMALS
 
     files = _right_files(source or PACKAGED_ANIMALS)
     click.echo(f"{len(files)} animals, nothing to complain about")
@@ -101,7 +101,7 @@ def _right_files(source: Path) -> list[Path]:
 
 async def _seeded(office: Office) -> None:
     """As a server does it: what is imported into an empty store comes to the animals there would have been."""
-    from openapi_server.knowledge.admin.seeding import seed_animals
+    from openapi_server.knowledge.admin import seed_animals
 
     await seed_animals(office.animal_admin.store, office.clock)
 

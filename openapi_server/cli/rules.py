@@ -9,15 +9,15 @@ import click
 
 from openapi_server.cli.admin import run_with_store
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import COMMAND_LINE
-from openapi_server.models.rule import ListedRule, RuleDocument, RuleOperation
+from openapi_server.models.document import COMMAND_LINE, Document, Operation
+from openapi_server.models.rule import ListedRule
 
 if TYPE_CHECKING:
     from openapi_server.admin import Office
-    from openapi_server.moderation.admin.rule_admin import RuleAdmin
+    from openapi_server.moderation.rule_admin import RuleAdmin
 
 rule_path = click.Path(exists=True, path_type=Path, dir_okay=False, readable=True)
-TOLD = {RuleOperation.CREATE: "added", RuleOperation.REPLACE: "changed", None: "unchanged"}
+TOLD = {Operation.CREATE: "added", Operation.REPLACE: "changed", None: "unchanged"}
 
 
 @click.group()
@@ -42,9 +42,9 @@ def export_rules(file: Path) -> None:
     """Write the keepers' rules to FILE, over what is there, or to the screen. Importing them changes nothing."""
     from openapi_server.knowledge.documents.export import dump_yaml
 
-    async def work(office: Office) -> list[RuleDocument]:
-        kept = await office.rule_store.list_changes(0)
-        return [dict(rule.document) for rule in kept.rules] if kept else []
+    async def work(office: Office) -> list[Document]:
+        changes = await office.rule_store.list_changes(0)
+        return [dict(stored.document) for stored in changes.existing]
 
     documents = run_with_store(work)
     text = dump_yaml({"rules": documents})
@@ -67,7 +67,7 @@ def import_rules(file: Path) -> None:
     """
     documents = _right_rules(file)
 
-    async def work(office: Office) -> list[tuple[str, RuleOperation | None]]:
+    async def work(office: Office) -> list[tuple[str, Operation | None]]:
         taken = await _keeping(office).import_rules(documents, COMMAND_LINE)
         for name, operation in taken:
             if operation is not None:
@@ -91,7 +91,7 @@ def lint(file: Path | None) -> None:
     click.echo(f"{count} rules, nothing to complain about")
 
 
-def _right_rules(file: Path) -> list[RuleDocument]:
+def _right_rules(file: Path) -> list[Document]:
     from openapi_server.moderation.admin.rule_lists import read_rule_list
     from openapi_server.moderation.admin.rule_set import load_packaged_rules
     from openapi_server.moderation.rules.fields import RuleFileError
@@ -105,7 +105,7 @@ def _right_rules(file: Path) -> list[RuleDocument]:
 def _keeping(office: Office) -> RuleAdmin:
     """Made here, for the packaged rules take a moment to read, and most commands need none."""
     from openapi_server.moderation.admin.live_rules import LiveRuleSet
-    from openapi_server.moderation.admin.rule_admin import RuleAdmin
+    from openapi_server.moderation.rule_admin import RuleAdmin
 
     return RuleAdmin(office.rule_store, office.clock, LiveRuleSet(office.rule_store))
 

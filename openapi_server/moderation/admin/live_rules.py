@@ -8,12 +8,12 @@ from collections.abc import Callable
 import structlog
 
 from openapi_server.models.animal import Animal, Prompt
+from openapi_server.models.document import VersionedDocument
 from openapi_server.models.errors import StoreUnavailable
-from openapi_server.models.rule import VersionedRule
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.admin.rule_set import PackagedRules, RuleSet, load_packaged_rules, merge_rules
 from openapi_server.moderation.pii.mask import MaskedText
-from openapi_server.protocols import RuleStore, Verdict
+from openapi_server.protocols import DocumentStore, Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -21,10 +21,10 @@ log = structlog.get_logger(__name__)
 class LiveRuleSet:
     """`now` is replaced as a whole, in one assignment: no reader sees half of a change."""
 
-    def __init__(self, store: RuleStore, packaged: PackagedRules | None = None) -> None:
+    def __init__(self, store: DocumentStore, packaged: PackagedRules | None = None) -> None:
         self._store = store
         self.packaged = packaged or load_packaged_rules()
-        self.keepers_rules: tuple[VersionedRule, ...] = ()
+        self.keepers_rules: tuple[VersionedDocument, ...] = ()
         self.current: RuleSet = merge_rules(self.packaged, ())
         self._version = 0
         self._refresh_lock = asyncio.Lock()
@@ -32,7 +32,7 @@ class LiveRuleSet:
     async def refresh(self) -> None:
         """Take in what keepers have changed. Never fails: then the rules that were known stay."""
         try:
-            if await self._store.list_changes(self._version) is not None:
+            if (await self._store.list_changes(self._version)).documents:
                 await self._load_changes()
         except StoreUnavailable:
             log.warning("The store is away: the rules stay as they were")
@@ -40,12 +40,14 @@ class LiveRuleSet:
     async def _load_changes(self) -> None:
         """One at a time; whoever waited finds that there is nothing left to do, or the next change."""
         async with self._refresh_lock:
-            news = await self._store.list_changes(self._version)
-            if news is None:
+            changes = await self._store.list_changes(self._version)
+            if not changes.documents:
                 return
+            changed = {rule.document_id: rule for rule in self.keepers_rules} | dict(changes.documents)
+            rules = tuple(rule for _, rule in sorted(changed.items()) if rule is not None)
             # Two hundred rules take longer to read than the event loop may wait.
-            self.current = await asyncio.to_thread(merge_rules, self.packaged, news.rules)
-            self.keepers_rules, self._version = news.rules, news.version
+            self.current = await asyncio.to_thread(merge_rules, self.packaged, rules)
+            self.keepers_rules, self._version = rules, changes.version
 
 
 class LiveInputRules:

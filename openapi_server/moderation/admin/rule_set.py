@@ -14,7 +14,8 @@ from pathlib import Path
 import structlog
 
 from openapi_server.models.animal import Prompt
-from openapi_server.models.rule import ListedRule, RuleDocument, VersionedRule
+from openapi_server.models.document import Document, VersionedDocument
+from openapi_server.models.rule import ListedRule
 from openapi_server.moderation.input_rules import GUIDANCE_FILE, RULES_FILE, InputRules
 from openapi_server.moderation.output.output_buffer import BufferLimits
 from openapi_server.moderation.output_rules import REPLIES_FILE, OutputRules
@@ -46,7 +47,7 @@ class PackagedRules:
         return {rule.name: rule for book in (self.messages, self.guidance, self.replies) for rule in book.rules}
 
     @property
-    def documents(self) -> Mapping[str, RuleDocument]:
+    def documents(self) -> Mapping[str, Document]:
         books = (self.messages, self.guidance, self.replies)
         return {document["name"]: document for book in books for document in book.documents}
 
@@ -72,7 +73,7 @@ def load_packaged_rules() -> PackagedRules:
     return PackagedRules(read_rules(RULES_FILE), read_rules(GUIDANCE_FILE), read_rules(REPLIES_FILE))
 
 
-def parse_keepers_rule(document: RuleDocument, packaged: PackagedRules, place: Path = Path("rules")) -> Rule:
+def parse_keepers_rule(document: Document, packaged: PackagedRules, place: Path = Path("rules")) -> Rule:
     """A rule that keepers wrote; `RuleFileError` names the field that is wrong."""
     name = str(document.get("name"))[:64]
     fields = Fields(place, f"rule {name!r}", document)
@@ -88,10 +89,10 @@ def parse_keepers_rule(document: RuleDocument, packaged: PackagedRules, place: P
     )
 
 
-def merge_rules(packaged: PackagedRules, kept: Sequence[VersionedRule]) -> RuleSet:
+def merge_rules(packaged: PackagedRules, kept: Sequence[VersionedDocument]) -> RuleSet:
     """The rules that hold. A keepers' rule that cannot be read any more is left out, as if nobody had written it."""
-    found = {each.name: rule for each in kept if (rule := _parse_or_skip(each, packaged)) is not None}
-    off = {each.name for each in kept if each.name in found and not is_enabled(each.document)}
+    found = {each.document_id: rule for each in kept if (rule := _parse_or_skip(each, packaged)) is not None}
+    off = {each.document_id for each in kept if each.document_id in found and not is_enabled(each.document)}
     messages, guidance, replies = (
         _merge_collection(book, found, off, actions)
         for book, actions in (
@@ -100,11 +101,11 @@ def merge_rules(packaged: PackagedRules, kept: Sequence[VersionedRule]) -> RuleS
             (packaged.replies, {Action.WITHHOLD}),
         )
     )
-    listed = _list_rules(packaged, {each.name: each for each in kept if each.name in found}, found)
+    listed = _list_rules(packaged, {each.document_id: each for each in kept if each.document_id in found}, found)
     return RuleSet(InputRules(messages, guidance), OutputRules(replies), listed)
 
 
-def is_enabled(document: RuleDocument) -> bool:
+def is_enabled(document: Document) -> bool:
     return document.get("enabled", True) is not False
 
 
@@ -122,16 +123,16 @@ def _merge_collection(
     return replace(book, rules=in_order([*packaged, *ours]))
 
 
-def _parse_or_skip(kept: VersionedRule, packaged: PackagedRules) -> Rule | None:
+def _parse_or_skip(kept: VersionedDocument, packaged: PackagedRules) -> Rule | None:
     try:
         return parse_keepers_rule(kept.document, packaged)
     except RuleFileError as error:
-        log.error("rule_unreadable", rule=kept.name, field=error.field, complaint=error.message)
+        log.error("rule_unreadable", rule=kept.document_id, field=error.field, complaint=error.message)
         return None
 
 
 def _list_rules(
-    packaged: PackagedRules, kept: Mapping[str, VersionedRule], found: Mapping[str, Rule]
+    packaged: PackagedRules, kept: Mapping[str, VersionedDocument], found: Mapping[str, Rule]
 ) -> tuple[ListedRule, ...]:
     """Those that are switched off, too. The most urgent first, whatever they are for."""
     documents = {**packaged.documents, **{name: each.document for name, each in kept.items()}}
@@ -147,7 +148,7 @@ def _get_purpose(rule: Rule) -> str:
     return Action.WORDS if rule.action is Action.FLAG else rule.action
 
 
-def _require_keepers_limits(fields: Fields, document: RuleDocument, before: Rule | None) -> None:
+def _require_keepers_limits(fields: Fields, document: Document, before: Rule | None) -> None:
     """What the packaged files need not be asked: no masks, names that can stand in addresses, nothing too long."""
     if document.get("then") == Action.MASK or (before is not None and before.action is Action.MASK):
         raise fields.error("then", "masks come with the server: they are held against many formats of personal data")
@@ -165,7 +166,7 @@ def _require_keepers_limits(fields: Fields, document: RuleDocument, before: Rule
             raise fields.error(key, "must not hold NUL or half a surrogate pair")
 
 
-def _iterate_texts(document: RuleDocument) -> Iterable[tuple[str, str]]:
+def _iterate_texts(document: Document) -> Iterable[tuple[str, str]]:
     for key, value in document.items():
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
         yield from ((str(key), part) for part in parts if isinstance(part, str))
