@@ -16,18 +16,17 @@ from openapi_server.accounts.passwords import Passwords
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, Settings
-from openapi_server.engine.leases import Leases
+from openapi_server.engine.leases import Leases, make_worker_id
 from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
-from openapi_server.engine.worker import make_worker_id
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.services import Services
 from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin, seed_animals
 from openapi_server.knowledge.retrieval.fusion import SemanticIndex
 from openapi_server.knowledge.service import KnowledgeService
-from openapi_server.moderation.admin.live_rules import LiveInputRules, LiveOutputRules, LiveRuleSet
 from openapi_server.moderation.remote import ModerationClient, RemoteModerator
 from openapi_server.moderation.rule_admin import RuleAdmin
+from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet
 from openapi_server.protocols import AccountStore, Clock, DocumentStore, Moderator, Provider
 from openapi_server.providers.factory import open_provider
 from openapi_server.providers.offline import OfflineProvider

@@ -7,13 +7,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from openapi_server.models.animal import Animal, Exchange, Fact, Prompt
+from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.audit import AuditEntry
 from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry
 from openapi_server.models.document import Change, Document, DocumentChanges, Draft, VersionedDocument
+from openapi_server.models.page import Page
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
-from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
-from openapi_server.models.turn import AgeGroup, Entry, FinishReason, Moderation, TurnEvent, Usage
+from openapi_server.models.prompt import Exchange, Prompt
+from openapi_server.models.session import DeviceUser, SessionRecord
+from openapi_server.models.turn import (
+    AgeGroup,
+    FinishReason,
+    IdempotencyKey,
+    Lease,
+    Moderation,
+    Outcome,
+    TurnRecord,
+    Usage,
+)
+from openapi_server.models.turn_events import Entry, TurnEvent
 from openapi_server.models.user import AuthenticatedUser, Login, Role, User
 
 
@@ -84,18 +96,6 @@ class Provider(Protocol):
         """The one that would speak for this animal now: visitors see its id in `metadata.model`."""
 
     def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]: ...
-
-
-class SingleModelProvider:
-    """What a provider with a single model has to say of it."""
-
-    model = ""
-
-    def list_models(self) -> Sequence[Model]:
-        return (Model(self.model, self.model, "The one mind of this server."),)
-
-    def get_model(self, animal: Animal) -> Model:
-        return self.list_models()[0]
 
 
 class Knowledge(Protocol):

@@ -20,15 +20,14 @@ from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.app import create_app
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
-from openapi_server.engine.leases import Leases
+from openapi_server.engine.leases import Leases, make_worker_id
 from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
-from openapi_server.engine.worker import make_worker_id
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.services import Services
 from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin
-from openapi_server.moderation.admin.live_rules import LiveInputRules, LiveOutputRules, LiveRuleSet
 from openapi_server.moderation.rule_admin import RuleAdmin
+from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet
 from openapi_server.protocols import Clock, Knowledge, Moderator, Provider, Store
 from openapi_server.providers.offline import OfflineProvider
 from openapi_server.spec import load_spec

@@ -8,24 +8,28 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 
 from openapi_server.models.errors import FieldError, Problem
-from openapi_server.models.session import Outcome, SessionRecord, TurnRecord
+from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import (
     AgeGroup,
+    FinishReason,
+    Moderation,
+    Outcome,
+    Source,
+    Stage,
+    TurnRecord,
+    TurnStatus,
+    Usage,
+)
+from openapi_server.models.turn_events import (
     Chunk,
     Completed,
     Entry,
     Failed,
-    FinishReason,
-    Moderation,
-    Source,
-    Stage,
     StageChanged,
     Started,
     TurnEvent,
-    TurnStatus,
     TypingStarted,
     TypingStopped,
-    Usage,
 )
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, 123_456, tzinfo=UTC)

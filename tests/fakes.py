@@ -9,10 +9,11 @@ from typing import Any
 
 from argon2 import PasswordHasher
 
-from openapi_server.models.animal import Animal, Exchange, Fact, Individual, Prompt, Voice
+from openapi_server.models.animal import Animal, Fact, Individual, Voice
 from openapi_server.models.errors import StoreUnavailable
+from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup, Moderation, Source, Usage
-from openapi_server.protocols import ReplyEnd, SingleModelProvider, Store, Verdict, WholeReply
+from openapi_server.protocols import Model, ReplyEnd, Store, Verdict, WholeReply
 
 # Real argon2id, a thousand times cheaper than a password deserves.
 CHEAP_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -34,6 +35,18 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
         self._monotonic_s += seconds
+
+
+class SingleModelProvider:
+    """The part of a `Provider` that all of these share: one model, whichever animal is asked."""
+
+    model = ""
+
+    def list_models(self) -> Sequence[Model]:
+        return (Model(self.model, self.model, "The only model of this server."),)
+
+    def get_model(self, animal: Animal) -> Model:
+        return self.list_models()[0]
 
 
 class Says(SingleModelProvider):

@@ -16,8 +16,8 @@ from openapi_server.models.errors import (
     StoreUnavailable,
     TurnTimeout,
 )
-from openapi_server.models.turn import FinishReason, Moderation, Source, Stage, TurnEvent, Usage
-from openapi_server.models.turn_events import TurnEventBuilder, TurnResult
+from openapi_server.models.turn import FinishReason, Moderation, Source, Stage, Usage
+from openapi_server.models.turn_events import TurnEvent, TurnEventBuilder, TurnResult
 from tests.examples import DELICATE_TEXTS, STARTED, pieces, sources
 
 Step = Callable[[TurnEventBuilder, int], list[TurnEvent]]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from openapi_server.models.animal import Exchange, Individual, Prompt
+from openapi_server.models.animal import Individual
+from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.providers.prompt import (
     HISTORY_TOKENS,

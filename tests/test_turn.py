@@ -9,22 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.models.turn import (
-    AgeGroup,
+from openapi_server.models.turn import AgeGroup, FinishReason, Stage, TurnStatus, Usage
+from openapi_server.models.turn_events import (
     Chunk,
     Completed,
     Entry,
     Failed,
-    FinishReason,
-    Stage,
     StageChanged,
     Started,
     TurnEvent,
     TurnState,
-    TurnStatus,
     TypingStarted,
     TypingStopped,
-    Usage,
     fold,
 )
 from tests.examples import BLOCKED, COMPLETED, EVENTS, FAILED, NOON, STARTED, endings, middles, number_events

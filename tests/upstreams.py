@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from openapi_server.models.animal import Prompt
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.providers.anthropic import AnthropicProvider
 from openapi_server.providers.bedrock import BedrockProvider

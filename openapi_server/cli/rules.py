@@ -85,16 +85,16 @@ def lint(file: Path | None) -> None:
 
     Exit code 0: nothing is; 1: something is.
     """
-    from openapi_server.moderation.admin.rule_set import load_packaged_rules
+    from openapi_server.moderation.rule_set import load_packaged_rules
 
     count = len(_right_rules(file)) if file else len(load_packaged_rules().rules)
     click.echo(f"{count} rules, nothing to complain about")
 
 
 def _right_rules(file: Path) -> list[Document]:
-    from openapi_server.moderation.admin.rule_lists import read_rule_list
-    from openapi_server.moderation.admin.rule_set import load_packaged_rules
-    from openapi_server.moderation.rules.fields import RuleFileError
+    from openapi_server.moderation.rule_fields import RuleFileError
+    from openapi_server.moderation.rule_lists import read_rule_list
+    from openapi_server.moderation.rule_set import load_packaged_rules
 
     try:
         return read_rule_list(file, load_packaged_rules())
@@ -104,8 +104,8 @@ def _right_rules(file: Path) -> list[Document]:
 
 def _keeping(office: Office) -> RuleAdmin:
     """Made here, for the packaged rules take a moment to read, and most commands need none."""
-    from openapi_server.moderation.admin.live_rules import LiveRuleSet
     from openapi_server.moderation.rule_admin import RuleAdmin
+    from openapi_server.moderation.rule_set import LiveRuleSet
 
     return RuleAdmin(office.rule_store, office.clock, LiveRuleSet(office.rule_store))
 

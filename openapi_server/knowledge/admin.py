@@ -41,7 +41,7 @@ from openapi_server.models.errors import (
     InvalidInput,
     VersionMismatch,
 )
-from openapi_server.models.session import Page
+from openapi_server.models.page import Page
 from openapi_server.protocols import Clock, DocumentStore, DraftStore
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
 from openapi_server.knowledge.service import KnowledgeService
-from openapi_server.models.animal import Animal, Fact, Prompt
+from openapi_server.models.animal import Animal, Fact
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import Provider
 

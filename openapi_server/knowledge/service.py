@@ -26,9 +26,10 @@ from openapi_server.knowledge.retrieval.fusion import MAX_CANDIDATES, SemanticIn
 from openapi_server.knowledge.retrieval.query import Query
 from openapi_server.knowledge.retrieval.ranking import ScoredFact, select_facts
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
-from openapi_server.models.animal import Animal, Exchange, Fact
+from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.document import VersionedDocument
 from openapi_server.models.errors import StoreUnavailable
+from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import DocumentStore
 

@@ -22,9 +22,15 @@ from openapi_server.models.errors import (
     VersionRequired,
 )
 from openapi_server.models.rule import MAX_RULES, ListedRule
-from openapi_server.moderation.admin.live_rules import LiveRuleSet
-from openapi_server.moderation.admin.rule_set import RuleSet, is_binding, is_enabled, merge_rules, parse_keepers_rule
-from openapi_server.moderation.rules.fields import RuleFileError
+from openapi_server.moderation.rule_fields import RuleFileError
+from openapi_server.moderation.rule_set import (
+    LiveRuleSet,
+    RuleSet,
+    is_binding,
+    is_enabled,
+    merge_rules,
+    parse_keepers_rule,
+)
 from openapi_server.protocols import Clock, DocumentStore
 
 

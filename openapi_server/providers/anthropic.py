@@ -8,7 +8,7 @@ from anthropic import AsyncAnthropic, AsyncStream, Timeout
 from anthropic.types import MessageParam, RawMessageStreamEvent
 from anthropic.types import Usage as AnthropicUsage
 
-from openapi_server.models.animal import Prompt
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.failures import failed, failed_with

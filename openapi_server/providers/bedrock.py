@@ -10,7 +10,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 
-from openapi_server.models.animal import Prompt
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.failures import ProviderError, failed

@@ -15,8 +15,9 @@ from typing import Protocol
 
 import structlog
 
-from openapi_server.models.animal import Animal, Prompt
+from openapi_server.models.animal import Animal
 from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason
 from openapi_server.protocols import Clock, Model, Provider, ReplyEnd, WholeReply
 from openapi_server.providers.circuit_breaker import Attempt, CircuitBreaker

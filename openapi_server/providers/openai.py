@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from openai import AsyncOpenAI, AsyncStream, Timeout, omit
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from openapi_server.models.animal import Prompt
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.failures import failed, failed_with

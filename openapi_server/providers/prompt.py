@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
-from openapi_server.models.animal import Animal, Exchange, Fact, Prompt
+from openapi_server.models.animal import Animal, Fact
+from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
 
 RECALLED_EXCHANGES = 10

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from openapi_server.models.animal import ModelSettings, Prompt
+from openapi_server.models.animal import ModelSettings
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import Usage
 from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.circuit_breaker import CircuitBreaker

@@ -20,7 +20,7 @@ from openapi_server.models.audit import AuditAction
 from openapi_server.models.document import Change, Operation
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.rule import MAX_RULES
-from openapi_server.moderation.rules.rules import Action, Strength
+from openapi_server.moderation.rules import Action, Strength
 from openapi_server.protocols import Provider
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.documents import SqliteRuleDocuments

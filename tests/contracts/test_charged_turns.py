@@ -17,7 +17,8 @@ import pytest
 
 from openapi_server.models.credits import Allocation, Charge, CreditEntry
 from openapi_server.models.errors import ChatError, InsufficientCredits, KeyReused, SessionNotFound, TurnRunning
-from openapi_server.models.session import IdempotencyKey, Outcome, SessionRecord
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import IdempotencyKey, Outcome
 from openapi_server.models.user import Role, User
 from openapi_server.protocols import AccountStore, Clock, CreditStore, Store
 from openapi_server.storage.sqlite.accounts import SqliteAccounts

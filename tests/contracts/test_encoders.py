@@ -26,7 +26,8 @@ from openapi_server.devtools.check.streams import (
     check_progress,
     parse_events,
 )
-from openapi_server.models.turn import Chunk, Completed, Entry, Stage, TurnEvent
+from openapi_server.models.turn import Stage
+from openapi_server.models.turn_events import Chunk, Completed, Entry, TurnEvent
 from openapi_server.spec import load_spec
 from openapi_server.wire.contracts import CONTRACTS
 from openapi_server.wire.sse import Contract, encode_retry

@@ -16,8 +16,9 @@ from traceback import format_exception
 import pytest
 import structlog
 
-from openapi_server.models.animal import Exchange, ModelSettings, Prompt
+from openapi_server.models.animal import ModelSettings
 from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import Provider, ReplyEnd, WholeReply
 from openapi_server.providers.offline import OfflineProvider

@@ -19,8 +19,19 @@ from typing import TypeVar
 import pytest
 
 from openapi_server.models.errors import InvalidInput, KeyReused, Problem, SessionNotFound, TurnRunning
-from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
-from openapi_server.models.turn import AgeGroup, FinishReason, Moderation, TurnStatus, Usage
+from openapi_server.models.page import Page
+from openapi_server.models.session import DeviceUser, SessionRecord
+from openapi_server.models.turn import (
+    AgeGroup,
+    FinishReason,
+    IdempotencyKey,
+    Lease,
+    Moderation,
+    Outcome,
+    TurnRecord,
+    TurnStatus,
+    Usage,
+)
 from openapi_server.protocols import Clock, Store
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.examples import (

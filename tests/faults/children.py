@@ -29,8 +29,8 @@ from tests.faults.front_doors import (
 from tests.faults.minds import QUESTION, run_server_with
 from tests.faults.polling import poll_until
 from tests.faults.upstream import ScriptedModel
-from tests.moderation.test_in_need import NEED
-from tests.moderation.test_personal import TOLD
+from tests.moderation.test_children_in_need import NEED
+from tests.moderation.test_pii import TOLD
 
 AT_ONCE = 8
 TTL_S = 1

@@ -19,7 +19,7 @@ from tests.faults.figures import Figure, expect_at_most, expect_none
 from tests.faults.upstream import ModelAnswer, ModelRequest, ScriptedModel
 from tests.live.processes import ServerProcess
 from tests.moderation.datasets import ATTACKS, HARMLESS, Texts
-from tests.moderation.test_hostile_minds import PHRASES
+from tests.moderation.test_adversarial_replies import PHRASES
 from tests.streams import SseEvent, check_stream
 
 AT_ONCE = 8

@@ -15,11 +15,12 @@ from typing import Any
 
 from openapi_server.config import load_settings
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.models.animal import Prompt
-from openapi_server.models.session import TurnRecord
-from openapi_server.protocols import ReplyEnd, SingleModelProvider, WholeReply
+from openapi_server.models.prompt import Prompt
+from openapi_server.models.turn import TurnRecord
+from openapi_server.protocols import ReplyEnd, WholeReply
 from openapi_server.server import run
 from openapi_server.storage.sqlite.store import SqliteStore
+from tests.fakes import SingleModelProvider
 from tests.faults.scripts import Script
 
 CALLS = "calls"
@@ -98,7 +99,7 @@ def install_crash_points(folder: Path) -> None:
 
         return run_step
 
-    for owner, name in ((SqliteStore, "begin_turn"), (MemoryEventLog, "open"), (SqliteStore, "settle_turn")):
+    for owner, name in ((SqliteStore, "begin_turn"), (MemoryEventLog, "create"), (SqliteStore, "settle_turn")):
         setattr(owner, name, mortal(name, getattr(owner, name)))
 
 

@@ -13,8 +13,9 @@ from starlette.types import Message
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.models.errors import ProviderFailed
-from openapi_server.models.session import Outcome, SessionRecord, TurnRecord
-from openapi_server.models.turn import AgeGroup, Chunk, Entry, TurnEvent, TurnStatus
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import AgeGroup, Outcome, TurnRecord, TurnStatus
+from openapi_server.models.turn_events import Chunk, Entry, TurnEvent
 from openapi_server.wire.contracts import CONTRACTS
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.platform import PLATFORM

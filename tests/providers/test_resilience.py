@@ -12,14 +12,14 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from openapi_server.models.animal import Prompt
 from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import ReplyEnd, SingleModelProvider
+from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.circuit_breaker import CircuitBreaker
 from openapi_server.providers.failures import Cause, ProviderError
 from openapi_server.providers.fallback import MOST_CHARACTERS, Patience, ResilientProvider
-from tests.fakes import FakeClock, Says
+from tests.fakes import FakeClock, Says, SingleModelProvider
 from tests.faults.upstream import PIECES, FaultPoint, ModelAnswer, ModelFault, ScriptedModel
 from tests.report import Report
 from tests.upstreams import (

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from openapi_server.models.errors import StoreUnavailable, TurnRunning
-from openapi_server.models.session import IdempotencyKey
-from openapi_server.models.turn import AgeGroup, Moderation
+from openapi_server.models.turn import AgeGroup, IdempotencyKey, Moderation
 from openapi_server.storage.sqlite import connections, migrations
 from openapi_server.storage.sqlite.migrations import MIGRATIONS
 from openapi_server.storage.sqlite.store import SqliteStore

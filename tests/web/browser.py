@@ -60,14 +60,18 @@ class Page:
 
     def __init__(self, html: str, handler: type[PageHandler] = PageHandler) -> None:
         self._reports: queue.Queue[Any] = queue.Queue()
-        ours = type("Handler", (handler,), {"html": html, "reports": self._reports})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), ours)
+        self._handler: Any = type("Handler", (handler,), {"html": html, "reports": self._reports})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 
     @property
     def origin(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
+
+    def show(self, html: str) -> None:
+        """Serve another page from now on."""
+        self._handler.html = html
 
     def report(self, timeout_s: float = 30) -> Any:
         return self._reports.get(timeout=timeout_s)

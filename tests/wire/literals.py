@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openapi_server.models.turn import Entry, TurnEvent
+from openapi_server.models.turn_events import Entry, TurnEvent
 from openapi_server.wire.sse import Contract
 from tests.examples import NOON, TURN_ID
 

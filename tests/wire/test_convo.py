@@ -19,12 +19,11 @@ from openapi_server.models.errors import (
     StoreUnavailable,
     TurnTimeout,
 )
-from openapi_server.models.turn import (
+from openapi_server.models.turn import FinishReason, Stage
+from openapi_server.models.turn_events import (
     Chunk,
     Entry,
     Failed,
-    FinishReason,
-    Stage,
     StageChanged,
     TurnEvent,
     TypingStarted,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.models.session import Outcome, Page, TurnRecord
+from openapi_server.models.page import Page
 from openapi_server.models.summary import Summary
-from openapi_server.models.turn import FinishReason, TurnStatus
+from openapi_server.models.turn import FinishReason, Outcome, TurnRecord, TurnStatus
 from openapi_server.wire.history import (
     count_messages,
     encode_complete_frame,

@@ -10,18 +10,15 @@ from itertools import accumulate, pairwise
 import pytest
 from hypothesis import given, settings
 
-from openapi_server.models.session import Outcome, TurnRecord
-from openapi_server.models.turn import (
+from openapi_server.models.turn import FinishReason, Outcome, Stage, TurnRecord, TurnStatus
+from openapi_server.models.turn_events import (
     Chunk,
     Completed,
     Entry,
     Failed,
-    FinishReason,
-    Stage,
     StageChanged,
     TurnEvent,
     TurnState,
-    TurnStatus,
     TypingStarted,
     TypingStopped,
     fold,

@@ -8,17 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from openapi_server.models.session import Page, SessionRecord, TurnRecord
-from openapi_server.models.turn import (
-    Chunk,
-    FinishReason,
-    Stage,
-    StageChanged,
-    TurnEvent,
-    TypingStarted,
-    TypingStopped,
-    Usage,
-)
+from openapi_server.models.page import Page
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import FinishReason, Stage, TurnRecord, Usage
+from openapi_server.models.turn_events import Chunk, StageChanged, TurnEvent, TypingStarted, TypingStopped
 from openapi_server.protocols import Model
 from openapi_server.wire.sessions import (
     SESSIONS,

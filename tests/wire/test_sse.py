@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.models.turn import Chunk, Entry, Stage
+from openapi_server.models.turn import Stage
+from openapi_server.models.turn_events import Chunk, Entry
 from openapi_server.wire.sse import (
     MAX_ID_BYTES,
     RETRY_MS,

@@ -7,15 +7,13 @@ from dataclasses import replace
 import pytest
 
 from openapi_server.models.errors import ChatError, IdleTimeout, Interrupted, ProviderFailed, TurnTimeout
-from openapi_server.models.turn import (
+from openapi_server.models.turn import FinishReason, Stage, TurnStatus
+from openapi_server.models.turn_events import (
     Chunk,
     Completed,
     Failed,
-    FinishReason,
-    Stage,
     StageChanged,
     TurnEvent,
-    TurnStatus,
     TypingStarted,
     TypingStopped,
 )

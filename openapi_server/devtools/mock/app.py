@@ -22,7 +22,7 @@ from openapi_server.devtools.mock.turns import Asked, MockTurns
 from openapi_server.devtools.terminal import printable
 from openapi_server.event_logs.memory import MemoryTail
 from openapi_server.models.errors import ChatError, InvalidInput, MethodNotAllowed, NotFound
-from openapi_server.models.turn import Entry
+from openapi_server.models.turn_events import Entry
 from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_job, parse_job_id
 from openapi_server.wire.problem import PROBLEM_JSON, encode_problem
 from openapi_server.wire.sse import STREAM_HEADERS, Frame, encode_retry

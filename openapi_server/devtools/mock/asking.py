@@ -84,9 +84,8 @@ def _field_error(error: Any) -> FieldError:
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return FieldError(".".join([*path, missing]), "is required")
-    described = str(error.schema.get("description", ""))
-    otherwise = "is not of the form that the API description gives"
-    return FieldError(".".join(path) or "body", described if described.startswith("must ") else otherwise)
+    message = error.schema.get("x-error-message", "is not of the form that the API description gives")
+    return FieldError(".".join(path) or "body", str(message))
 
 
 def _refused(errors: list[FieldError]) -> InvalidInput:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from openapi_server.models.errors import ProviderFailed, TurnTimeout
-from openapi_server.models.turn import AgeGroup, Source, Stage, Started, TurnEvent, Usage
-from openapi_server.models.turn_events import TurnEventBuilder, TurnResult
+from openapi_server.models.turn import AgeGroup, Source, Stage, Usage
+from openapi_server.models.turn_events import Started, TurnEvent, TurnEventBuilder, TurnResult
 
 DOCUMENTS_FOUND = 12
 # 200 delays are five minutes at the default: longer than any client should wait.

@@ -12,9 +12,8 @@ from openapi_server.clock import SystemClock
 from openapi_server.devtools.mock.scripts import ANIMAL, MODEL, Script, started
 from openapi_server.event_logs.memory import MemoryEventLog, MemoryTail
 from openapi_server.models.errors import FieldError, InvalidInput, KeyReused, LogGone, ResumeMismatch, TurnNotFound
-from openapi_server.models.session import Outcome, TurnRecord
-from openapi_server.models.turn import AgeGroup, Completed, Entry, Failed, TurnEvent, TurnState, TurnStatus, fold
-from openapi_server.models.turn_events import TurnEventBuilder
+from openapi_server.models.turn import AgeGroup, Outcome, TurnRecord, TurnStatus
+from openapi_server.models.turn_events import Completed, Entry, Failed, TurnEvent, TurnEventBuilder, TurnState, fold
 from openapi_server.wire.sse import parse_event_id
 
 # As often as the real server at the default delay, and quicker where everything is quicker.

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from openapi_server.models.document import Change, Document, DocumentChanges, Draft, Operation, VersionedDocument
-from openapi_server.models.page import decode_cursor, encode_cursor
-from openapi_server.models.session import Page
+from openapi_server.models.page import Page, decode_cursor, encode_cursor
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.rows import encode_time
 

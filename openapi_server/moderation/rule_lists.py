@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 
 from openapi_server.models.document import Document
-from openapi_server.moderation.admin.rule_set import PackagedRules, parse_keepers_rule
-from openapi_server.moderation.rules.fields import Fields, RuleFileError
+from openapi_server.moderation.rule_fields import Fields, RuleFileError
+from openapi_server.moderation.rule_set import PackagedRules, parse_keepers_rule
 
 _WHOLE = "(the whole file)"
 

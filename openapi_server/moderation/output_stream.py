@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
-from openapi_server.moderation.output.output_buffer import Blocked, OutputBuffer, Released
+from openapi_server.moderation.output_buffer import Blocked, OutputBuffer, Released
 from openapi_server.protocols import ReplyEnd, WholeReply
 
 ModelOutput = AsyncGenerator[str | WholeReply | ReplyEnd, None]

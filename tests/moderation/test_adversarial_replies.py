@@ -8,13 +8,13 @@ from itertools import product
 
 import pytest
 
-from openapi_server.models.animal import Prompt
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.normalize.padding import remove_padding
-from openapi_server.moderation.output.output_buffer import BufferLimits, OutputBuffer
+from openapi_server.moderation.normalize import remove_padding
+from openapi_server.moderation.output_buffer import BufferLimits, OutputBuffer
 from openapi_server.moderation.output_rules import OutputRules
 from tests.fakes import make_lion
-from tests.moderation.test_hold_back import LONG, sent
+from tests.moderation.test_output_buffer import LONG, sent
 from tests.report import Report
 
 RULES = OutputRules.load()

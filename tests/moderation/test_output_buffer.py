@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.knowledge.service import KnowledgeService
-from openapi_server.moderation.output.output_buffer import Blocked, BufferLimits, OutputBuffer, Released
+from openapi_server.moderation.output_buffer import Blocked, BufferLimits, OutputBuffer, Released
 from openapi_server.moderation.output_rules import OutputRules
 from tests.examples import DELICATE_TEXTS
 from tests.report import Report

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import yaml
 
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.rules.fields import Fields, RuleFileError
-from openapi_server.moderation.rules.rules import (
+from openapi_server.moderation.rule_fields import Fields, RuleFileError
+from openapi_server.moderation.rules import (
     Action,
     Audience,
     Rule,

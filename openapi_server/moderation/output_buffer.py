@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from openapi_server.moderation.normalize.padding import remove_padding
+from openapi_server.moderation.normalize import remove_padding
 
 TextCheck = Callable[[str], str | None]
 """What is wrong with a text: a category, or None. It is asked about whole words only."""
@@ -200,7 +200,7 @@ class OutputBuffer:
 def split_sentences(text: str) -> Iterator[str]:
     """The text in the parts in which the gate releases it, when no bound is in its way.
 
-    >>> list(sentences("I run. You? Well"))
+    >>> list(split_sentences("I run. You? Well"))
     ['I run.', ' You?', ' Well']
     """
     start = 0

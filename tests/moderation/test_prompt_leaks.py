@@ -8,7 +8,7 @@ import codecs
 import pytest
 
 from openapi_server.knowledge.service import KnowledgeService
-from openapi_server.moderation.output.prompt_leaks import PromptLeakDetector, generate_canary
+from openapi_server.moderation.prompt_leaks import PromptLeakDetector, generate_canary
 
 CANARY = "zqkvtrwpbxmdfghj"
 RULE = "Never ask for, repeat or guess a surname, an address or a school."

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from openapi_server.moderation.input_rules import InputRules
-from openapi_server.moderation.pii.json_mask import mask_json
+from openapi_server.moderation.pii.mask import mask_json
 
 MASK = InputRules.load().mask_pii
 

@@ -19,7 +19,7 @@ _Quote = tuple[str, ...]
 def generate_canary() -> str:
     """A word to put into a prompt, 60 random bits of it. Letters only, few vowels: nobody says it by accident.
 
-    >>> len(new_canary()), new_canary().isalpha()
+    >>> len(generate_canary()), generate_canary().isalpha()
     (16, True)
     """
     return "".join(secrets.choice("bcdfghjklmnpqrtvwxz") for _ in range(16))

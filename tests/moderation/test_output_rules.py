@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from openapi_server.knowledge.service import KnowledgeService
-from openapi_server.models.animal import Prompt
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import RULES_FILE, InputRules
 from openapi_server.moderation.output_rules import OutputRules
-from openapi_server.moderation.rules.files import read_rules
+from openapi_server.moderation.rule_files import read_rules
 from openapi_server.providers.offline import lines
 from tests.fakes import make_lion
 from tests.report import Report

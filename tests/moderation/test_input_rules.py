@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from openapi_server.models.turn import AgeGroup, Moderation
 from openapi_server.moderation.input_rules import RULES_FILE, InputRules
-from openapi_server.moderation.rules.files import read_rules
-from openapi_server.moderation.rules.rules import Action
+from openapi_server.moderation.rule_files import read_rules
+from openapi_server.moderation.rules import Action
 from openapi_server.protocols import Verdict
 from tests.examples import DELICATE_TEXTS
 from tests.fakes import make_lion

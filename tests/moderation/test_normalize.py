@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.moderation.input_rules import RULES_FILE
-from openapi_server.moderation.normalize.spelling import WordSegmenter
-from openapi_server.moderation.normalize.variants import list_variants
-from openapi_server.moderation.rules.files import read_rules
+from openapi_server.moderation.normalize import list_variants
+from openapi_server.moderation.rule_files import read_rules
+from openapi_server.moderation.segmentation import WordSegmenter
 from tests.examples import DELICATE_TEXTS
 
 BOOK = read_rules(RULES_FILE)

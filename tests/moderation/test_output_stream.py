@@ -8,12 +8,12 @@ from contextlib import aclosing
 
 import pytest
 
-from openapi_server.models.animal import Prompt
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.output.output_buffer import Blocked, BufferLimits, OutputBuffer
-from openapi_server.moderation.output.output_stream import stream_checked
+from openapi_server.moderation.output_buffer import Blocked, BufferLimits, OutputBuffer
 from openapi_server.moderation.output_rules import OutputRules
+from openapi_server.moderation.output_stream import stream_checked
 from openapi_server.protocols import ReplyEnd, WholeReply
 from tests.fakes import Fails, Says, Waits, make_lion
 
