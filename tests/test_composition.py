@@ -21,7 +21,7 @@ from openapi_server.config import load_settings
 
 async def main():
     async with open_services(load_settings()) as services:
-        lion = services.knowledge.animal("lion_001")
+        lion = services.knowledge.get_animal("lion_001")
         found = await services.knowledge.retrieve(lion, "how fast are you", [])
     print(len(found) > 0, "numpy" in sys.modules)
 

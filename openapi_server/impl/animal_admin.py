@@ -16,7 +16,7 @@ from openapi_server.models.document import Document, DocumentEdit, VersionedDocu
 from openapi_server.models.errors import AnimalNotFound, FieldError, InvalidInput, VersionRequired
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.providers.prompt import system_prompt
+from openapi_server.providers.prompt import render_system_prompt
 from openapi_server.wire.animal_admin import (
     decode_document,
     decode_settings,
@@ -112,7 +112,7 @@ async def get_animal_system_prompt(
         raise AnimalNotFound
     prompt = await _prompt(context, animal, AgeGroup(age_group), message or "")
     fact_ids = [fact.fact_id.rpartition("/")[2] for fact in prompt.facts]
-    text = system_prompt(prompt)
+    text = render_system_prompt(prompt)
     body = {"animalId": animal_id, "ageGroup": prompt.age_group, "systemPrompt": text, "factIds": fact_ids}
     return JSONResponse(body, headers={**PRIVATE, "ETag": encode_etag(animal.version)})
 
