@@ -38,9 +38,9 @@ from openapi_server.storage.sqlite.store import SqliteStore
 from tests.api.test_accounts import bearer, log_in
 from tests.api.test_minds import Speaks
 from tests.conftest import RunningApp, open_services_over
-from tests.examples import NOON
-from tests.fakes import AllowsAll, Waits
 from tests.knowledge.test_loading import MOLE
+from tests.support.examples import NOON
+from tests.support.fakes import AllowsAll, Waits
 
 LION = "/animal/lion_001"
 FACTS = f"{LION}/facts"

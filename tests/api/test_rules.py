@@ -26,8 +26,8 @@ from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.documents import SqliteRuleDocuments
 from tests.api.test_accounts import bearer, log_in
 from tests.conftest import RunningApp, open_services_over
-from tests.examples import NOON
-from tests.fakes import FakeKnowledge, Says
+from tests.support.examples import NOON
+from tests.support.fakes import FakeKnowledge, Says
 
 RULES = "/api/v1/guardrails/rules"
 VALIDATE = "/api/v1/guardrails/validate"

@@ -20,7 +20,7 @@ from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.models.credits import Allocation
 from openapi_server.models.user import Role, User, derive_cookie_owner
-from tests.examples import NOTEBOOK, make_outcome, make_session, make_turn
+from tests.support.examples import NOTEBOOK, make_outcome, make_session, make_turn
 
 T = TypeVar("T")
 COOKIE = "3tq0mE2p2h4wH0d0Wb3x9A"

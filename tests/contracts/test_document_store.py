@@ -22,8 +22,8 @@ from openapi_server.models.errors import InvalidInput
 from openapi_server.protocols import DocumentStore, DraftStore
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import DELICATE_TEXTS, NOON
-from tests.fakes import FakeClock
+from tests.support.examples import DELICATE_TEXTS, NOON
+from tests.support.fakes import FakeClock
 
 RACERS = 20
 ONE: Document = {"name": "Leo", "facts": [{"id": "mane", "say": "Soft!"}], "words": {"preschool": "No."}}

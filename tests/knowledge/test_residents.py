@@ -24,9 +24,9 @@ from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import DocumentStore
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOON
-from tests.fakes import FakeClock
 from tests.knowledge.test_loading import MOLE
+from tests.support.examples import NOON
+from tests.support.fakes import FakeClock
 
 WASP: Document = {**MOLE, "animal_id": "wasp_001", "name": "Wanda", "species": "Common wasp"}
 

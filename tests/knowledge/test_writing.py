@@ -22,8 +22,8 @@ from openapi_server.knowledge.documents.schema import (
     read_animal,
     read_document,
 )
-from tests.examples import DELICATE_TEXTS
 from tests.knowledge.test_loading import FACT, MOLE, spoilt, written
+from tests.support.examples import DELICATE_TEXTS
 
 LOADERS = [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)]
 

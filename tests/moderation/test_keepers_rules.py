@@ -27,11 +27,11 @@ from openapi_server.moderation.rule_set import (
     merge_rules,
     parse_keepers_rule,
 )
-from tests.examples import NOON
-from tests.fakes import make_lion
 from tests.moderation.datasets import ATTACKS, HARMLESS
 from tests.moderation.test_output_buffer import LONG, SMALL, cut, sent, splits
-from tests.report import Report
+from tests.support.examples import NOON
+from tests.support.fakes import make_lion
+from tests.support.report import Report
 
 PACKAGED = load_packaged_rules()
 PARTY: dict[str, Any] = {

@@ -15,7 +15,7 @@ from openapi_server.models.turn import AgeGroup, Moderation
 from openapi_server.moderation.input_rules import InputRules
 from openapi_server.moderation.remote import BLOCKING_CATEGORIES, ModerationClient, RemoteModerator
 from openapi_server.protocols import Verdict
-from tests.fakes import FakeClock, make_lion
+from tests.support.fakes import FakeClock, make_lion
 
 RULES = InputRules.load()
 

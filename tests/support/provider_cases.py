@@ -17,9 +17,9 @@ from openapi_server.providers.bedrock import BedrockProvider
 from openapi_server.providers.fallback import ModelProvider as ProviderOfUpstream
 from openapi_server.providers.openai import OpenAIProvider
 from openapi_server.providers.options import ModelOptions
-from tests.fakes import make_lion
-from tests.faults.dialects import AnthropicDialect, BedrockDialect, Dialect, OpenAIDialect
-from tests.faults.upstream import ModelAnswer, ScriptedModel
+from tests.support.fakes import make_lion
+from tests.support.model_dialects import AnthropicDialect, BedrockDialect, Dialect, OpenAIDialect
+from tests.support.scripted_model import ModelAnswer, ScriptedModel
 
 TIMEOUT_S = 30
 SPEECH = ModelOptions("scripted-1", temperature=0.25, max_tokens=77)
