@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,17 +24,20 @@ from openapi_server.moderation.linear_patterns import KeepersPatternParser
 from openapi_server.moderation.output_buffer import BufferLimits
 from openapi_server.moderation.output_rules import REPLIES_FILE, OutputRules
 from openapi_server.moderation.pii.mask import MaskedText
-from openapi_server.moderation.rule_fields import Fields, RuleFileError
-from openapi_server.moderation.rule_files import Grammar, in_order, read_rule, read_rules
+from openapi_server.moderation.rule_files import (
+    MASKS_ARE_PACKAGED,
+    Grammar,
+    RuleFileError,
+    make_rule,
+    read_rules,
+    sort_rules,
+    validate_keepers_rule,
+)
 from openapi_server.moderation.rules import Action, Rule, RuleCollection, Strength
 from openapi_server.protocols import DocumentStore, Verdict
 
-MAX_TEXT_CHARS, MAX_LIST_ITEMS, MAX_PRIORITY = 600, 100, 1000
 # A match has the borders of words around it, and all of that must fit into what the gate holds back.
 MAX_REPLY_MATCH_CHARS = BufferLimits().margin_chars - 4
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
-_CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 log = structlog.get_logger(__name__)
 
@@ -81,18 +83,17 @@ def load_packaged_rules() -> PackagedRules:
 
 def parse_keepers_rule(document: Document, packaged: PackagedRules, place: Path = Path("rules")) -> Rule:
     """A rule that keepers wrote; `RuleFileError` names the field that is wrong."""
-    name = str(document.get("name"))[:64]
-    fields = Fields(place, f"rule {name!r}", document)
+    name = str(document.get("name"))
     before, written = packaged.rules.get(name), packaged.documents.get(name, {})
-    _require_keepers_limits(fields, document, before)
-    fields.truth("enabled", True)
+    source = validate_keepers_rule(document, place)
+    if before is not None and before.action is Action.MASK:
+        raise source.make_error("then", MASKS_ARE_PACKAGED)
     trusted = frozenset((*written.get("patterns", ()), *written.get("anywhere", ())))
-    widest = MAX_REPLY_MATCH_CHARS if document.get("then") == Action.WITHHOLD else None
-    terms, wordings = packaged.messages.terms, packaged.messages.wordings
-    rule = read_rule(fields, Grammar(terms, wordings, KeepersPatternParser(trusted, widest), MAX_TEXT_CHARS))
-    return replace(
-        rule, is_from_keepers=True, is_additional=before is None or _get_purpose(before) != _get_purpose(rule)
-    )
+    max_match_chars = MAX_REPLY_MATCH_CHARS if source.document.then is Action.WITHHOLD else None
+    parse_pattern = KeepersPatternParser(trusted, max_match_chars)
+    rule = make_rule(source, Grammar(packaged.messages.terms, packaged.messages.wordings, parse_pattern))
+    is_additional = before is None or _get_purpose(before) != _get_purpose(rule)
+    return replace(rule, is_from_keepers=True, is_additional=is_additional)
 
 
 def merge_rules(packaged: PackagedRules, kept: Sequence[VersionedDocument]) -> RuleSet:
@@ -126,7 +127,7 @@ def _merge_collection(
 ) -> RuleCollection:
     packaged = [rule for rule in book.rules if rule.name not in found]
     ours = [rule for name, rule in found.items() if name not in off and rule.action in actions]
-    return replace(book, rules=in_order([*packaged, *ours]))
+    return replace(book, rules=sort_rules([*packaged, *ours]))
 
 
 def _parse_or_skip(kept: VersionedDocument, packaged: PackagedRules) -> Rule | None:
@@ -142,7 +143,7 @@ def _list_rules(
 ) -> tuple[ListedRule, ...]:
     """Those that are switched off, too. The most urgent first, whatever they are for."""
     documents = {**packaged.documents, **{name: each.document for name, each in kept.items()}}
-    ordered = in_order({**packaged.rules, **found}.values())
+    ordered = sort_rules({**packaged.rules, **found}.values())
     return tuple(
         ListedRule(rule.name, documents[rule.name], rule.name in packaged.rules, kept.get(rule.name))
         for rule in ordered
@@ -152,30 +153,6 @@ def _list_rules(
 def _get_purpose(rule: Rule) -> str:
     """What a rule is for: words and flags stand in one line, of which the first that matches counts."""
     return Action.WORDS if rule.action is Action.FLAG else rule.action
-
-
-def _require_keepers_limits(fields: Fields, document: Document, before: Rule | None) -> None:
-    """What the packaged files need not be asked: no masks, names that can stand in addresses, nothing too long."""
-    if document.get("then") == Action.MASK or (before is not None and before.action is Action.MASK):
-        raise fields.error("then", "masks come with the server: they are held against many formats of personal data")
-    for key, form in (("name", _NAME), ("category", _CATEGORY)):
-        if not form.fullmatch(str(document.get(key))):
-            raise fields.error(key, f"must match {form.pattern}")
-    priority = document.get("priority", 0)
-    if isinstance(priority, int) and abs(priority) > MAX_PRIORITY:
-        raise fields.error("priority", f"must be at most {MAX_PRIORITY}, above or below 0")
-    for key in ("animals", "groups", "patterns", "anywhere"):
-        if isinstance(document.get(key), list) and len(document[key]) > MAX_LIST_ITEMS:
-            raise fields.error(key, f"must be at most {MAX_LIST_ITEMS}")
-    for key, text in _iterate_texts(document):
-        if _UNSTORABLE.search(text):
-            raise fields.error(key, "must not hold NUL or half a surrogate pair")
-
-
-def _iterate_texts(document: Document) -> Iterable[tuple[str, str]]:
-    for key, value in document.items():
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        yield from ((str(key), part) for part in parts if isinstance(part, str))
 
 
 class LiveRuleSet:
