@@ -49,15 +49,15 @@ async def _generate_steps(
     started: Started, ending: ChatError, silent_s: float, heartbeat_s: float
 ) -> AsyncGenerator[list[TurnEvent] | str, None]:
     """What a turn would say: how it begins, heartbeats for as long as it is silent, and how it fails."""
-    narrator = TurnEventBuilder(started)
-    yield narrator.start()
-    yield narrator.change_stage(Stage.RETRIEVAL, is_complete=True, detail="0 facts found", found=0)
+    builder = TurnEventBuilder(started)
+    yield builder.start()
+    yield builder.change_stage(Stage.RETRIEVAL, is_complete=True, detail="0 facts found", found=0)
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + silent_s
     while loop.time() < ends_s:
         await asyncio.sleep(min(heartbeat_s, ends_s - loop.time()))
         yield encode_heartbeat(None, 0)
-    yield narrator.fail(ending, 0)
+    yield builder.fail(ending, 0)
 
 
 def _make_started_event(animal: Animal) -> Started:

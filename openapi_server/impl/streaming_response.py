@@ -91,20 +91,20 @@ class SSEStreamer:
         """
         began_s = self._clock.monotonic()
         script = _UnloggedStream(self._contract, make_id("turn"), self._clock)
-        narrator = TurnEventBuilder(_make_started_event(script.turn_id, session_id, animal_id))
-        yield script.encode(narrator.start())
+        builder = TurnEventBuilder(_make_started_event(script.turn_id, session_id, animal_id))
+        yield script.encode(builder.start())
         try:
             async for chunk in chunks:
                 if chunk:
-                    yield script.encode(narrator.add_text(chunk, self._measure_ms_since(began_s)))
+                    yield script.encode(builder.add_text(chunk, self._measure_ms_since(began_s)))
         except ChatError as error:
-            yield script.encode(narrator.fail(error, self._measure_ms_since(began_s)))
+            yield script.encode(builder.fail(error, self._measure_ms_since(began_s)))
         except Exception:
             # The reader is waiting for an end; the source's own words are for the log only.
             log.exception("chunks_failed")
-            yield script.encode(narrator.fail(ProviderFailed(), self._measure_ms_since(began_s)))
+            yield script.encode(builder.fail(ProviderFailed(), self._measure_ms_since(began_s)))
         else:
-            yield script.encode(narrator.complete(TurnResult(), self._measure_ms_since(began_s)))
+            yield script.encode(builder.complete(TurnResult(), self._measure_ms_since(began_s)))
 
     async def stream_script(
         self, turn_id: str, steps: AsyncIterable[Sequence[TurnEvent] | str]
