@@ -149,7 +149,7 @@ async def test_when_it_is_away_the_rules_alone_decide(endpoint: Endpoint) -> Non
 
     assert verdict == Verdict()
     assert len(endpoint.asked) == 1
-    assert [line["event"] for line in logs] == ["second_opinion_away"]
+    assert [line["event"] for line in logs] == ["moderation_endpoint_failed"]
     assert "secret" not in str(logs)
 
 
