@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import httpx
 import structlog
 
+from openapi_server.circuit_breaker import CircuitBreaker
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup, Moderation
 from openapi_server.moderation.input_rules import InputRules
@@ -49,7 +50,7 @@ class RemoteVerdict:
 class ModerationClient:
     """Calls the endpoint. `url` ends in /moderations; `client` has the API key in its headers.
 
-    After a failure, no request is sent for `cooldown_s`.
+    After a failure, no request is sent for `pause_s`. There is no retry: the visitor is waiting.
     """
 
     def __init__(
@@ -59,19 +60,18 @@ class ModerationClient:
         model: str,
         clock: Clock,
         timeout_s: float = 2,
-        cooldown_s: float = 30,
+        pause_s: float = 30,
     ) -> None:
         self._client = client
         self._url = url
         self._model = model
-        self._clock = clock
         self._timeout_s = timeout_s
-        self._cooldown_s = cooldown_s
-        self._retry_at_s = 0.0
+        self._breaker = CircuitBreaker("moderation", clock.monotonic, failure_threshold=1, pause_s=pause_s)
 
     async def classify(self, message: str) -> RemoteVerdict | None:
         """None when the endpoint gives no verdict."""
-        if self._clock.monotonic() < self._retry_at_s:
+        attempt = self._breaker.start_attempt()
+        if attempt is None:
             return None
         body = {"model": self._model, "input": mask_text(message).text}
         try:
@@ -79,13 +79,18 @@ class ModerationClient:
             async with asyncio.timeout(self._timeout_s):
                 response = await self._client.post(self._url, json=body, timeout=self._timeout_s)
             response.raise_for_status()
-            return _parse_verdict(response.json())
+            verdict = _parse_verdict(response.json())
         except (httpx.HTTPError, TimeoutError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             # ValueError: not JSON; the last four: JSON of another shape. The error's text may repeat the message, so
             # it is not logged.
-            self._retry_at_s = self._clock.monotonic() + self._cooldown_s
-            log.warning("moderation_endpoint_failed", error=type(error).__name__, cooldown_s=self._cooldown_s)
+            log.warning("moderation_failed", error=type(error).__name__)
+            attempt.record_failure()
             return None
+        else:
+            attempt.record_success()
+            return verdict
+        finally:
+            attempt.cancel()  # Has no effect after a recorded outcome.
 
 
 class RemoteModerator:

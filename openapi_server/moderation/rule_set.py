@@ -15,9 +15,10 @@ from pathlib import Path
 import structlog
 
 from openapi_server.models.animal import Animal
+from openapi_server.models.document import Document, VersionedDocument
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.prompt import Prompt
-from openapi_server.models.rule import ListedRule, RuleDocument, VersionedRule
+from openapi_server.models.rule import ListedRule
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import GUIDANCE_FILE, INPUT_RULES_FILE, InputRules
 from openapi_server.moderation.linear_patterns import KeepersPatternParser
@@ -26,7 +27,7 @@ from openapi_server.moderation.output_rules import OUTPUT_RULES_FILE, OutputRule
 from openapi_server.moderation.rule_fields import Fields, RuleFileError
 from openapi_server.moderation.rule_files import Grammar, in_order, read_rule, read_rules
 from openapi_server.moderation.rules import Action, Rule, RuleCollection, Strength
-from openapi_server.protocols import RuleStore, Verdict
+from openapi_server.protocols import DocumentStore, Verdict
 
 MAX_TEXT_CHARS, MAX_LIST_ITEMS, MAX_PRIORITY = 600, 100, 1000
 # A match and the word borders around it must fit into the margin of the output buffer.
@@ -51,7 +52,7 @@ class PackagedRules:
         return {rule.name: rule for rules in (self.messages, self.guidance, self.replies) for rule in rules.rules}
 
     @property
-    def documents(self) -> Mapping[str, RuleDocument]:
+    def documents(self) -> Mapping[str, Document]:
         collections = (self.messages, self.guidance, self.replies)
         return {document["name"]: document for rules in collections for document in rules.documents}
 
@@ -77,7 +78,7 @@ def load_packaged_rules() -> PackagedRules:
     return PackagedRules(read_rules(INPUT_RULES_FILE), read_rules(GUIDANCE_FILE), read_rules(OUTPUT_RULES_FILE))
 
 
-def parse_keepers_rule(document: RuleDocument, packaged: PackagedRules, place: Path = Path("rules")) -> Rule:
+def parse_keepers_rule(document: Document, packaged: PackagedRules, place: Path = Path("rules")) -> Rule:
     """The rule of a keepers' document. `RuleFileError` names the field that is wrong."""
     name = str(document.get("name"))[:64]
     fields = Fields(place, f"rule {name!r}", document)
@@ -93,10 +94,10 @@ def parse_keepers_rule(document: RuleDocument, packaged: PackagedRules, place: P
     )
 
 
-def merge_rules(packaged: PackagedRules, versioned: Sequence[VersionedRule]) -> RuleSet:
+def merge_rules(packaged: PackagedRules, versioned: Sequence[VersionedDocument]) -> RuleSet:
     """The rules in force. A keepers' rule that this server cannot read is logged and left out."""
-    parsed = {each.name: rule for each in versioned if (rule := _parse_or_skip(each, packaged)) is not None}
-    disabled = {each.name for each in versioned if each.name in parsed and not is_enabled(each.document)}
+    parsed = {each.document_id: rule for each in versioned if (rule := _parse_or_skip(each, packaged)) is not None}
+    disabled = {each.document_id for each in versioned if each.document_id in parsed and not is_enabled(each.document)}
     messages, guidance, replies = (
         _merge_collection(collection, parsed, disabled, actions)
         for collection, actions in (
@@ -105,11 +106,11 @@ def merge_rules(packaged: PackagedRules, versioned: Sequence[VersionedRule]) -> 
             (packaged.replies, {Action.WITHHOLD}),
         )
     )
-    listed = _list_rules(packaged, {each.name: each for each in versioned if each.name in parsed}, parsed)
+    listed = _list_rules(packaged, {each.document_id: each for each in versioned if each.document_id in parsed}, parsed)
     return RuleSet(InputRules(messages, guidance), OutputRules(replies), listed)
 
 
-def is_enabled(document: RuleDocument) -> bool:
+def is_enabled(document: Document) -> bool:
     return document.get("enabled", True) is not False
 
 
@@ -127,16 +128,16 @@ def _merge_collection(
     return replace(collection, rules=in_order([*packaged, *added]))
 
 
-def _parse_or_skip(versioned: VersionedRule, packaged: PackagedRules) -> Rule | None:
+def _parse_or_skip(versioned: VersionedDocument, packaged: PackagedRules) -> Rule | None:
     try:
         return parse_keepers_rule(versioned.document, packaged)
     except RuleFileError as error:
-        log.error("rule_unreadable", rule=versioned.name, field=error.field, complaint=error.message)
+        log.error("rule_unreadable", rule=versioned.document_id, field=error.field, complaint=error.message)
         return None
 
 
 def _list_rules(
-    packaged: PackagedRules, versioned: Mapping[str, VersionedRule], parsed: Mapping[str, Rule]
+    packaged: PackagedRules, versioned: Mapping[str, VersionedDocument], parsed: Mapping[str, Rule]
 ) -> tuple[ListedRule, ...]:
     """All rules, also those that are switched off, the most urgent first."""
     documents = {**packaged.documents, **{name: each.document for name, each in versioned.items()}}
@@ -152,7 +153,7 @@ def _get_purpose(rule: Rule) -> str:
     return Action.WORDS if rule.action is Action.FLAG else rule.action
 
 
-def _require_keepers_limits(fields: Fields, document: RuleDocument, before: Rule | None) -> None:
+def _require_keepers_limits(fields: Fields, document: Document, before: Rule | None) -> None:
     """Limits that packaged rules do not have: no masks, names that fit into URLs, maximum lengths."""
     if document.get("then") == Action.MASK or (before is not None and before.action is Action.MASK):
         raise fields.error("then", "masks come with the server: they are held against many formats of personal data")
@@ -170,7 +171,7 @@ def _require_keepers_limits(fields: Fields, document: RuleDocument, before: Rule
             raise fields.error(key, "must not hold NUL or half a surrogate pair")
 
 
-def _iterate_texts(document: RuleDocument) -> Iterable[tuple[str, str]]:
+def _iterate_texts(document: Document) -> Iterable[tuple[str, str]]:
     for key, value in document.items():
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
         yield from ((str(key), part) for part in parts if isinstance(part, str))
@@ -179,10 +180,10 @@ def _iterate_texts(document: RuleDocument) -> Iterable[tuple[str, str]]:
 class LiveRuleSet:
     """The rules in force, refreshed from the store. `current` is replaced in one assignment, so it is consistent."""
 
-    def __init__(self, store: RuleStore, packaged: PackagedRules | None = None) -> None:
+    def __init__(self, store: DocumentStore, packaged: PackagedRules | None = None) -> None:
         self._store = store
         self.packaged = packaged or load_packaged_rules()
-        self.keepers_rules: tuple[VersionedRule, ...] = ()
+        self.keepers_rules: tuple[VersionedDocument, ...] = ()
         self.current: RuleSet = merge_rules(self.packaged, ())
         self._version = 0
         self._refresh_lock = asyncio.Lock()
@@ -190,7 +191,7 @@ class LiveRuleSet:
     async def refresh(self) -> None:
         """Load what keepers have changed, in whichever process. Never fails: without the store, the rules stay."""
         try:
-            if await self._store.list_changes(self._version) is not None:
+            if (await self._store.list_changes(self._version)).documents:
                 await self._load_changes()
         except StoreUnavailable:
             log.warning("The store is unavailable: the rules stay as they were")
@@ -198,12 +199,14 @@ class LiveRuleSet:
     async def _load_changes(self) -> None:
         """One caller at a time; one that has waited finds no changes left, or the next ones."""
         async with self._refresh_lock:
-            news = await self._store.list_changes(self._version)
-            if news is None:
+            changes = await self._store.list_changes(self._version)
+            if not changes.documents:
                 return
+            changed = {rule.document_id: rule for rule in self.keepers_rules} | dict(changes.documents)
+            rules = tuple(rule for _, rule in sorted(changed.items()) if rule is not None)
             # Parsing two hundred rules takes too long for the event loop.
-            self.current = await asyncio.to_thread(merge_rules, self.packaged, news.rules)
-            self.keepers_rules, self._version = news.rules, news.version
+            self.current = await asyncio.to_thread(merge_rules, self.packaged, rules)
+            self.keepers_rules, self._version = rules, changes.version
 
 
 class LiveInputRules:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from openapi_server.models.animal import Animal
-from openapi_server.models.rule import RuleDocument
+from openapi_server.models.document import Document
 from openapi_server.models.turn import AgeGroup
 
 
@@ -112,7 +112,7 @@ class RuleCollection:
     strong_words: tuple[str, ...] = ()
     small_words: tuple[str, ...] = ()
     terms: Mapping[str, str] = field(default_factory=dict)
-    documents: tuple[RuleDocument, ...] = ()
+    documents: tuple[Document, ...] = ()
 
     def select_rules(self, *actions: Action) -> tuple[Rule, ...]:
         return tuple(rule for rule in self.rules if rule.action in actions)

@@ -20,7 +20,7 @@ from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.api.doors import CHAT_ENDPOINTS
 from tests.conftest import RunningApp, open_services_over
-from tests.fakes import CHEAP_HASHER, AllowsAll, FakeClock, FakeKnowledge, Says
+from tests.support.fakes import CHEAP_HASHER, AllowsAll, FakeClock, FakeKnowledge, Says
 
 PASSWORD = "correct horse battery staple"
 ACCOUNTS = {

@@ -24,8 +24,8 @@ from openapi_server.protocols import AccountStore, Clock, CreditStore, Store
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOON, SESSION_ID, TURN_ID, make_failure, make_outcome, make_session, make_turn
-from tests.fakes import FakeClock
+from tests.support.examples import NOON, SESSION_ID, TURN_ID, make_failure, make_outcome, make_session, make_turn
+from tests.support.fakes import FakeClock
 
 OTHER_ID = "sess_of_somebody_else"
 RACERS = 50

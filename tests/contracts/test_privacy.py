@@ -27,8 +27,8 @@ from openapi_server.storage.sqlite.audit import SqliteAudit
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOTEBOOK, SESSION_ID, TURN_ID, make_outcome, make_session, make_turn
-from tests.fakes import FakeClock
+from tests.support.examples import NOTEBOOK, SESSION_ID, TURN_ID, make_outcome, make_session, make_turn
+from tests.support.fakes import FakeClock
 
 DAY_S = 86_400
 KEPT = timedelta(days=30)

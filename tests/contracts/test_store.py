@@ -34,7 +34,7 @@ from openapi_server.models.turn import (
 )
 from openapi_server.protocols import Clock, Store
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import (
+from tests.support.examples import (
     DELICATE_TEXTS,
     NOON,
     NOTEBOOK,
@@ -46,7 +46,7 @@ from tests.examples import (
     make_session,
     make_turn,
 )
-from tests.fakes import FakeClock
+from tests.support.fakes import FakeClock
 
 T = TypeVar("T")
 OTHER_ID = "sess_of_somebody_else"

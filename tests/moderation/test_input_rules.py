@@ -16,8 +16,8 @@ from openapi_server.moderation.input_rules import INPUT_RULES_FILE, InputRules
 from openapi_server.moderation.rule_files import read_rules
 from openapi_server.moderation.rules import Action
 from openapi_server.protocols import Verdict
-from tests.examples import DELICATE_TEXTS
-from tests.fakes import make_lion
+from tests.support.examples import DELICATE_TEXTS
+from tests.support.fakes import make_lion
 
 MODERATOR = InputRules.load()
 LEO = make_lion()

@@ -13,8 +13,8 @@ from openapi_server.moderation.input_rules import INPUT_RULES_FILE, InputRules
 from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.moderation.rule_files import read_rules
 from openapi_server.providers.offline import lines
-from tests.fakes import make_lion
-from tests.report import Report
+from tests.support.fakes import make_lion
+from tests.support.report import Report
 
 RULES = OutputRules.load()
 

@@ -12,7 +12,7 @@ from openapi_server.moderation.input_rules import GUIDANCE_FILE, INPUT_RULES_FIL
 from openapi_server.moderation.output_rules import OUTPUT_RULES_FILE
 from openapi_server.moderation.rule_files import RuleFileError, read_rules
 from openapi_server.moderation.rules import Action
-from tests.fakes import make_lion
+from tests.support.fakes import make_lion
 
 GOOD = {"name": "a", "strength": "NEVER", "category": "c", "then": "words", "words": "w", "keywords": ["k"]}
 WORDINGS = {"w": {"preschool": "No, {animal} says."}}

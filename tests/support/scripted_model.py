@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any
 
 from openapi_server.models.turn import FinishReason, Usage
-from tests.faults.connections import close, reset
-from tests.faults.dialects import PRIVATE_ERROR, Dialect
+from tests.support.connections import close, reset
+from tests.support.model_dialects import PRIVATE_ERROR, Dialect
 
 PIECES = ("Roar! ", "I am ", "a lion.")
 LONG_BYTES = 10_000_000

@@ -1,4 +1,4 @@
-"""Every stream that the suite sees is held against the contract, by the same rules as `zoochat check` has."""
+"""Checks of streams and JSON values against `openapi.yaml`; streams by the same rules as `zoochat check` has."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
+from openapi_schema_validator import OAS30ReadValidator, oas30_format_checker
+
 from openapi_server.devtools.check import streams
 from openapi_server.devtools.check.streams import SseEvent, StreamRules, check_bytes, check_ids
 from openapi_server.spec import load_spec
 
-__all__ = ["CHECKED", "SseEvent", "check_order", "check_stream", "parse_events"]
+__all__ = ["CHECKED", "SseEvent", "assert_conforms", "check_order", "check_stream", "parse_events"]
 
 # How many streams of each operation were checked, for the report at the end of the suite.
 CHECKED: Counter[str] = Counter()
@@ -45,3 +47,14 @@ def check_order(names: Sequence[str], path: str = "/convo_turn_stream", *, is_wh
 @cache
 def _rules(path: str, method: str) -> StreamRules:
     return StreamRules.from_spec(load_spec(), path, method)
+
+
+def assert_conforms(value: object, name: str) -> None:
+    """The value matches `#/components/schemas/<name>`, also where it never went over HTTP."""
+    _make_validator(name).validate(value)
+
+
+@cache
+def _make_validator(name: str) -> OAS30ReadValidator:
+    schema = {"allOf": [{"$ref": f"#/components/schemas/{name}"}], "components": load_spec()["components"]}
+    return OAS30ReadValidator(schema, format_checker=oas30_format_checker)

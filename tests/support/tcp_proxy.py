@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
-from tests.faults.connections import close, connect, reset
+from tests.support.connections import close, connect, reset
 
 # Small buffers on the way: what a client does not take in is soon felt by the server.
 BUFFER_BYTES = 4096

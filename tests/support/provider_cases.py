@@ -14,15 +14,15 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.providers.anthropic import AnthropicProvider
 from openapi_server.providers.bedrock import BedrockProvider
-from openapi_server.providers.fallback import Upstream as ProviderOfUpstream
+from openapi_server.providers.fallback import ModelProvider as ProviderOfUpstream
 from openapi_server.providers.openai import OpenAIProvider
-from openapi_server.providers.options import Speech
-from tests.fakes import make_lion
-from tests.faults.dialects import AnthropicDialect, BedrockDialect, Dialect, OpenAIDialect
-from tests.faults.upstream import ModelAnswer, ScriptedModel
+from openapi_server.providers.options import ModelOptions
+from tests.support.fakes import make_lion
+from tests.support.model_dialects import AnthropicDialect, BedrockDialect, Dialect, OpenAIDialect
+from tests.support.scripted_model import ModelAnswer, ScriptedModel
 
 TIMEOUT_S = 30
-SPEECH = Speech("scripted-1", temperature=0.25, max_tokens=77)
+SPEECH = ModelOptions("scripted-1", temperature=0.25, max_tokens=77)
 READ_TIMEOUT_S = 2
 
 
@@ -42,19 +42,19 @@ class ProviderCase:
     """A provider with an upstream: how it is made, and how what it asks is read."""
 
     dialect: Dialect
-    make: Callable[[str, Speech], ProviderOfUpstream]
+    make: Callable[[str, ModelOptions], ProviderOfUpstream]
     read_request: Callable[[str, Any], RequestedReply]
 
 
-def make_openai(url: str, speech: Speech) -> ProviderOfUpstream:
+def make_openai(url: str, speech: ModelOptions) -> ProviderOfUpstream:
     return OpenAIProvider(f"{url}/v1", "sk-test", speech, connect_timeout_s=2)
 
 
-def make_anthropic(url: str, speech: Speech) -> ProviderOfUpstream:
+def make_anthropic(url: str, speech: ModelOptions) -> ProviderOfUpstream:
     return AnthropicProvider(url, "sk-test", speech, connect_timeout_s=2)
 
 
-def make_bedrock(url: str, speech: Speech) -> ProviderOfUpstream:
+def make_bedrock(url: str, speech: ModelOptions) -> ProviderOfUpstream:
     return BedrockProvider("eu-west-1", url, speech, connect_timeout_s=2, read_timeout_s=READ_TIMEOUT_S)
 
 
@@ -90,7 +90,7 @@ PROVIDER_CASES = {
 
 @asynccontextmanager
 async def open_provider(
-    kind: ProviderCase, *answers: ModelAnswer, speech: Speech = SPEECH
+    kind: ProviderCase, *answers: ModelAnswer, speech: ModelOptions = SPEECH
 ) -> AsyncIterator[tuple[ProviderOfUpstream, ScriptedModel]]:
     """A provider, and the upstream behind it that gives the answers."""
     async with asyncio.timeout(TIMEOUT_S), ScriptedModel(kind.dialect, answers or (ModelAnswer(),)) as upstream:

@@ -18,3 +18,12 @@ async def poll_until(claim: Callable[[], Awaitable[bool]], within_s: float) -> f
             return math.inf
         await asyncio.sleep(INTERVAL_S)
     return time.monotonic() - began_s
+
+
+def wait_until(claim: Callable[[], bool], within_s: float) -> float:
+    """Seconds until the claim held; fails when it does not within the bound."""
+    began_s = time.monotonic()
+    while not claim():
+        assert time.monotonic() - began_s < within_s, f"not within {within_s} s"
+        time.sleep(INTERVAL_S)
+    return time.monotonic() - began_s

@@ -1,15 +1,18 @@
-"""A server with everything real but the model, which answers as the message says: `python -m tests.faults.server`.
+"""A server whose model follows the script in each message; everything else is real.
 
-It notes each call of the mind beside the database, and can kill itself at points that nobody can hit from outside.
+`python -m tests.support.scripted_server` starts it. It writes down each call of the model beside the database, and can
+kill itself at points of a turn that cannot be hit from outside.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import os
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,60 @@ from openapi_server.models.turn import TurnRecord
 from openapi_server.protocols import ReplyEnd, WholeReply
 from openapi_server.server import run
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.fakes import SingleModelProvider
-from tests.faults.scripts import Script
+from tests.support.fakes import SingleModelProvider
 
 CALLS = "calls"
 
 
+@dataclass(frozen=True, slots=True)
+class Script:
+    """How the model answers one message: the script is the message, so each turn chooses for itself.
+
+    It says `pieces` of at least `size` characters, `per_s` a second (0: all at once); `mark` tells scripts apart.
+    After `hang_after` pieces it says nothing more. After `die_after` pieces, or at the step that `die` names ("before
+    storing the turn", "after creating the log", "after storing the outcome"), the server kills itself, once for each
+    mark. With `reports_tasks` it answers with the number of asyncio tasks.
+
+    >>> Script(pieces=2, mark="hello").message
+    '{"pieces": 2, "mark": "hello"}'
+    >>> Script.parse('{"pieces": 2}').reply
+    'Tick 1. Tick 2. '
+    """
+
+    pieces: int = 3
+    per_s: float = 0
+    size: int = 0
+    mark: str = ""
+    hang_after: int | None = None
+    die_after: int | None = None
+    die: str | None = None
+    reports_tasks: bool = False
+
+    @classmethod
+    def parse(cls, message: str) -> Script:
+        """What the message asks for; the defaults when it is no script."""
+        try:
+            return cls(**json.loads(message))
+        except (ValueError, TypeError):
+            return cls()
+
+    @property
+    def message(self) -> str:
+        defaults = asdict(Script())
+        return json.dumps({name: value for name, value in asdict(self).items() if value != defaults[name]})
+
+    @property
+    def texts(self) -> Iterator[str]:
+        """Each piece is a sentence: safety may hold text back until its sentence is whole."""
+        return (f"{f'Tick {number}'.ljust(self.size, '!')}. " for number in range(1, self.pieces + 1))
+
+    @property
+    def reply(self) -> str:
+        return "".join(self.texts)
+
+
 class ScriptedProvider(SingleModelProvider):
-    """A mind that follows the script in the visitor's message."""
+    """A model that follows the script in the visitor's message."""
 
     model = "scripted"
 
@@ -80,27 +129,32 @@ def install_crash_points(folder: Path) -> None:
     """Let a turn whose script says so end the process right before or after a step of the store or the log."""
     scripts: dict[str, Script] = {}
 
-    def script_of(turn: TurnRecord | str) -> Script:
+    def find_script(turn: TurnRecord | str) -> Script:
         if isinstance(turn, TurnRecord):
             scripts[turn.turn_id] = Script.parse(turn.message)
             return scripts[turn.turn_id]
         return scripts.get(turn, Script())
 
-    def mortal(name: str, step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def wrap_step(label: str, step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @functools.wraps(step)
         async def run_step(self: object, turn: TurnRecord | str, *args: Any, **kwargs: Any) -> Any:
-            script = script_of(turn)
-            if script.die == f"before {name}":
+            script = find_script(turn)
+            if script.die == f"before {label}":
                 die_once(folder, script)
             result = await step(self, turn, *args, **kwargs)
-            if script.die == f"after {name}":
+            if script.die == f"after {label}":
                 die_once(folder, script)
             return result
 
         return run_step
 
-    for owner, name in ((SqliteStore, "begin_turn"), (MemoryEventLog, "create"), (SqliteStore, "settle_turn")):
-        setattr(owner, name, mortal(name, getattr(owner, name)))
+    steps: tuple[tuple[type, str, Callable[..., Awaitable[Any]]], ...] = (
+        (SqliteStore, "storing the turn", SqliteStore.begin_turn),
+        (MemoryEventLog, "creating the log", MemoryEventLog.create),
+        (SqliteStore, "storing the outcome", SqliteStore.settle_turn),
+    )
+    for owner, label, step in steps:
+        setattr(owner, step.__name__, wrap_step(label, step))
 
 
 def main() -> None:

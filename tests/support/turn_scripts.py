@@ -18,7 +18,7 @@ from openapi_server.models.errors import (
 )
 from openapi_server.models.turn import FinishReason, Moderation, Source, Stage, Usage
 from openapi_server.models.turn_events import TurnEvent, TurnEventBuilder, TurnResult
-from tests.examples import DELICATE_TEXTS, STARTED, pieces, sources
+from tests.support.examples import DELICATE_TEXTS, STARTED, pieces, sources
 
 Step = Callable[[TurnEventBuilder, int], list[TurnEvent]]
 
