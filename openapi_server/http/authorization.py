@@ -11,7 +11,8 @@ from enum import Enum, auto
 from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.identity import find_owner
 from openapi_server.models.errors import SessionNotFound, TurnNotFound, UserNotFound
-from openapi_server.models.session import SessionRecord, TurnRecord
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import TurnRecord
 from openapi_server.models.user import USER_PREFIX, AuthenticatedUser, Role
 
 

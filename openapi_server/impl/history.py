@@ -13,8 +13,9 @@ from openapi_server.http.authorization import Access, get_authorized_session
 from openapi_server.http.identity import find_owner
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.impl.turn_requests import delete_session
-from openapi_server.models.session import SessionRecord, TurnRecord
+from openapi_server.models.session import SessionRecord
 from openapi_server.models.summary import Summary, summarize
+from openapi_server.models.turn import TurnRecord
 from openapi_server.protocols import Store
 from openapi_server.wire.history import encode_history, encode_session
 

@@ -16,14 +16,13 @@ from starlette.types import ASGIApp
 
 from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
-from openapi_server.engine.turn_start import make_id
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import is_administrator, may_read_job
 from openapi_server.http.identity import Identity, derive_session_id, find_owner, identify_caller
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
 from openapi_server.impl.turn_responses import resume_stream, start_stream
-from openapi_server.models.animal import Animal, Exchange
+from openapi_server.models.animal import Animal
 from openapi_server.models.errors import (
     ChatError,
     JobNotFound,
@@ -33,9 +32,11 @@ from openapi_server.models.errors import (
     TurnRunning,
     TurnTimeout,
 )
-from openapi_server.models.session import Page, TurnRecord
-from openapi_server.models.turn import AgeGroup, Stage, Started, TurnEvent
-from openapi_server.models.turn_events import TurnEventBuilder
+from openapi_server.models.ids import make_id
+from openapi_server.models.page import Page
+from openapi_server.models.prompt import Exchange
+from openapi_server.models.turn import AgeGroup, Stage, TurnRecord
+from openapi_server.models.turn_events import Started, TurnEvent, TurnEventBuilder
 from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_heartbeat, encode_job, parse_job_id
 
 NO_TURNS: Page[TurnRecord] = Page(())

@@ -10,7 +10,6 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
-from openapi_server.engine.turn_start import make_id
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session
 from openapi_server.http.identity import identify_caller
@@ -18,6 +17,7 @@ from openapi_server.impl.turn_requests import delete_session, get_active_animal,
 from openapi_server.impl.turn_responses import is_in_session, resume_stream, start_stream
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
+from openapi_server.models.ids import make_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.wire.sessions import (
     SESSIONS,

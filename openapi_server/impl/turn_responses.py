@@ -26,8 +26,8 @@ from openapi_server.models.errors import (
     ResumeMismatch,
     SessionDeleted,
 )
-from openapi_server.models.session import TurnRecord
-from openapi_server.models.turn import Completed, Failed
+from openapi_server.models.turn import TurnRecord
+from openapi_server.models.turn_events import Completed, Failed
 from openapi_server.wire.sse import Contract, parse_event_id
 
 NO_HEADERS: Mapping[str, str] = {}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openapi_server.models.session import TurnRecord
+from openapi_server.models.turn import TurnRecord
 
 # A full stop ends a sentence only before a blank: "0.5 metres" and "zoo.example" stay whole.
 _BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")

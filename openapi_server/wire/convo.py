@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from openapi_server.models.errors import Problem
-from openapi_server.models.session import Outcome, TurnRecord
-from openapi_server.models.turn import (
+from openapi_server.models.turn import Moderation, Outcome, Source, Stage, TurnRecord
+from openapi_server.models.turn_events import (
     Chunk,
     Completed,
     Entry,
     Failed,
-    Moderation,
-    Source,
-    Stage,
     StageChanged,
     Started,
     TurnState,

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from openapi_server.http.access_log import AccessLogMiddleware
-from tests.asgi import Arrives, Echoes, Raises, Request, Wire, ask
+from tests.support.asgi import Arrives, Echoes, Raises, Request, Wire, ask
 
 
 @pytest.mark.parametrize("given", ["abc", "A-b_9", "x" * 64])

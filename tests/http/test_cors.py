@@ -6,7 +6,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from openapi_server.http.cors import EXPOSED_HEADERS, CorsMiddleware
-from tests.asgi import Answer, Arrives, Echoes, Request, Wire, ask
+from tests.support.asgi import Answer, Arrives, Echoes, Request, Wire, ask
 
 ORIGINS = ("https://zoo.example", "http://localhost:3000")
 

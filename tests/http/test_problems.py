@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from openapi_server.http.access_log import AccessLogMiddleware
 from openapi_server.http.cors import CorsMiddleware
 from openapi_server.http.problems import UnexpectedErrorMiddleware
-from tests.asgi import Arrives, Raises, Request, Wire, ask
+from tests.support.asgi import Arrives, Raises, Request, Wire, ask
 
 ORIGIN = "http://localhost:3000"
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}

@@ -8,7 +8,8 @@ from dataclasses import replace
 from enum import Enum, auto
 
 from openapi_server.knowledge.retrieval.query import Query, tokenize
-from openapi_server.models.animal import Exchange, Fact
+from openapi_server.models.animal import Fact
+from openapi_server.models.prompt import Exchange
 
 _CONTEXT_WEIGHT = 0.4
 _SURPRISING = ("record", "myth", "intelligence", "body", "defence")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from openapi_server.knowledge.retrieval.followups import DETAIL_QUESTION, FollowUp, detect_follow_up, list_told_fact_ids
 from openapi_server.knowledge.retrieval.query import tokenize
-from openapi_server.models.animal import Exchange, Fact
+from openapi_server.models.animal import Fact
+from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup
 
 MAX_FACTS = 3

@@ -1,0 +1,129 @@
+"""Streams a model's output to the visitor through an `OutputBuffer`, which checks it and says when text may leave."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+
+from openapi_server.models.errors import IdleTimeout, ProviderFailed
+from openapi_server.moderation.output_buffer import Blocked, OutputBuffer, Released
+from openapi_server.protocols import ReplyEnd, WholeReply
+
+ModelOutput = AsyncGenerator[str | WholeReply | ReplyEnd, None]
+SendText = Callable[[str], Awaitable[None]]
+
+
+async def stream_checked(
+    output: ModelOutput, buffer: OutputBuffer, idle_timeout_s: float, send_text: SendText
+) -> ReplyEnd | Blocked:
+    """Send every piece of the output once the buffer has released it. Returns the output's end, or why it was blocked.
+
+    Raises `IdleTimeout` when the model is silent for `idle_timeout_s`, and whatever the output raises, after the text
+    before it was checked and sent. However this ends, the output is closed. It runs in one task of its own from
+    beginning to end: libraries that keep cancel scopes open over a `yield` cannot be resumed from another task.
+    """
+    stream = _CheckedStream(output, buffer, send_text)
+    try:
+        return await stream.run(idle_timeout_s)
+    finally:
+        await stream.close()
+
+
+class _CheckedStream:
+    """Two tasks: the reader feeds the buffer and sends what that releases at once; `run` watches the times.
+
+    Most of a busy server's time goes into pieces of replies, so a piece sets no timer. When `run` wakes up, it looks
+    at the clock and waits again. It is woken before only when the time changes at which held text becomes due.
+    """
+
+    def __init__(self, output: ModelOutput, buffer: OutputBuffer, send_text: SendText) -> None:
+        self._buffer = buffer
+        self._send_text = send_text
+        self._loop = asyncio.get_running_loop()
+        self._wakeup = asyncio.Event()
+        self._due_ms: float | None = None
+        self._last_piece_ms = _get_time_ms()
+        # Pieces that one task sends must not come between those that the other is sending.
+        self._send_lock = asyncio.Lock()
+        self._reader_task = asyncio.create_task(self._read_output(output))
+        self._reader_task.add_done_callback(lambda _: self._wakeup.set())
+
+    async def run(self, idle_timeout_s: float) -> ReplyEnd | Blocked:
+        idle_ms = idle_timeout_s * 1000
+        while not self._reader_task.done():
+            await self._wait_for_wakeup(self._last_piece_ms + idle_ms)
+            if self._reader_task.done():
+                break
+            if self._due_ms is not None and _get_time_ms() >= self._due_ms:
+                blocked = await self._send_released(self._buffer.flush_due(_get_time_ms()))
+                if blocked is not None:
+                    return blocked
+            if _get_time_ms() >= self._last_piece_ms + idle_ms:
+                raise IdleTimeout
+        return self._reader_task.result()
+
+    async def close(self) -> None:
+        self._reader_task.cancel()
+        await asyncio.wait((self._reader_task,))
+        if not self._reader_task.cancelled():
+            # `run` has ended for another reason. Retrieved, so that asyncio does not log it as never retrieved.
+            self._reader_task.exception()
+
+    async def _read_output(self, output: ModelOutput) -> ReplyEnd | Blocked:
+        async with aclosing(output):
+            while True:
+                try:
+                    piece = await anext(output)
+                except StopAsyncIteration:
+                    raise ProviderFailed from None
+                except Exception:
+                    # The reader is waiting for the text before the error.
+                    blocked = await self._send_released(self._buffer.finish(_get_time_ms()))
+                    if blocked is None:
+                        raise
+                    return blocked
+                self._last_piece_ms = _get_time_ms()
+                blocked = await self._send_released(self._feed(piece))
+                if blocked is not None:
+                    return blocked
+                if isinstance(piece, ReplyEnd):
+                    return piece
+
+    def _feed(self, piece: str | WholeReply | ReplyEnd) -> Released | Blocked:
+        match piece:
+            case str():
+                return self._buffer.feed(piece, self._last_piece_ms)
+            case WholeReply(text):
+                return self._buffer.check_whole_reply(text)
+            case _:
+                return self._buffer.finish(self._last_piece_ms)
+
+    async def _send_released(self, result: Released | Blocked) -> Blocked | None:
+        """Send what was released. `Blocked` is returned, and ends the stream."""
+        if isinstance(result, Blocked):
+            return result
+        if result.pieces:
+            async with self._send_lock:
+                for text in result.pieces:
+                    await self._send_text(text)
+        if self._buffer.due_ms != self._due_ms:
+            self._due_ms = self._buffer.due_ms
+            self._wakeup.set()
+        return None
+
+    async def _wait_for_wakeup(self, idle_deadline_ms: float) -> None:
+        """Until woken, or until held text is due or the model was silent too long; event loops may wake up early."""
+        until_ms = idle_deadline_ms if self._due_ms is None else min(idle_deadline_ms, self._due_ms)
+        timer = self._loop.call_later(max(0.0, until_ms - _get_time_ms()) / 1000, self._wakeup.set)
+        try:
+            await self._wakeup.wait()
+        finally:
+            timer.cancel()
+        self._wakeup.clear()
+
+
+def _get_time_ms() -> float:
+    """Monotonic. `loop.time()` costs a system call in some event loops."""
+    return time.monotonic() * 1000

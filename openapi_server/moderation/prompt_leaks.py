@@ -1,0 +1,70 @@
+"""Detects replies that leak their prompt: its canary word in any encoding, or a quote of its instructions."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import re
+import secrets
+from collections.abc import Iterable
+from functools import lru_cache
+
+_WINDOW_CHARS = 8
+"""So many characters of the canary in a row are a leak: a model can be made to tell a secret in two halves."""
+_WINDOW_WORDS = 7
+"""So many words of the instructions in a row are a quote."""
+_WORD = re.compile(r"\w+")
+_Quote = tuple[str, ...]
+
+
+def generate_canary() -> str:
+    """A random word (68 bits) to put into a prompt. Only consonants, so that no reply contains it by accident.
+
+    >>> len(generate_canary()), generate_canary().isalpha()
+    (16, True)
+    """
+    return "".join(secrets.choice("bcdfghjklmnpqrtvwxz") for _ in range(16))
+
+
+class PromptLeakDetector:
+    """Knows what must not leak: the `canary`, also reversed or encoded, and quotes of the `texts`, word for word."""
+
+    def __init__(self, canary: str = "", texts: Iterable[str] = ()) -> None:
+        self._windows = {window for form in _encode_canary(canary) for window in _iterate_windows(form)}
+        self._quotes = frozenset[_Quote]().union(*map(_list_prompt_quotes, texts))
+
+    def is_leaked_in(self, text: str) -> bool:
+        """True when the text contains a part of the canary, or a quote."""
+        squeezed = "".join(filter(str.isalnum, text.casefold()))
+        return any(window in self._windows for window in _iterate_windows(squeezed)) or not self._quotes.isdisjoint(
+            _iterate_quotes(text)
+        )
+
+
+@lru_cache(maxsize=1024)
+def _list_prompt_quotes(text: str) -> frozenset[_Quote]:
+    """Cached: the instructions are the same in every prompt."""
+    return frozenset(_iterate_quotes(text))
+
+
+def _encode_canary(canary: str) -> Iterable[str]:
+    if not canary:
+        return
+    raw = canary.encode()
+    yield canary.casefold()
+    yield canary[::-1].casefold()
+    yield codecs.encode(canary, "rot13").casefold()
+    yield raw.hex()
+    # In Base64 a word looks different at each of three offsets; of each, the part that its neighbours do not change.
+    for shift in range(3):
+        code = base64.b64encode(b"\0" * shift + raw).decode()
+        yield code[4 if shift else 0 : len(code) - 4].casefold()
+
+
+def _iterate_windows(text: str) -> Iterable[str]:
+    return (text[at : at + _WINDOW_CHARS] for at in range(len(text) - _WINDOW_CHARS + 1))
+
+
+def _iterate_quotes(text: str) -> Iterable[_Quote]:
+    words = _WORD.findall(text.casefold())
+    return (tuple(words[at : at + _WINDOW_WORDS]) for at in range(len(words) - _WINDOW_WORDS + 1))

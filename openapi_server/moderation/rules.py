@@ -1,0 +1,118 @@
+"""Rules as values: what is looked for, for which visitors and animals, and what happens then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from openapi_server.models.animal import Animal
+from openapi_server.models.document import Document
+from openapi_server.models.turn import AgeGroup
+
+
+class Strength(StrEnum):
+    """How strongly a rule binds. ALWAYS and NEVER are orders; ENCOURAGE and DISCOURAGE are preferences for a model."""
+
+    ALWAYS = "ALWAYS"
+    NEVER = "NEVER"
+    ENCOURAGE = "ENCOURAGE"
+    DISCOURAGE = "DISCOURAGE"
+
+    @property
+    def rank(self) -> int:
+        """0 for the strongest."""
+        return list(Strength).index(self)
+
+
+class Action(StrEnum):
+    """What a rule does when it matches.
+
+    words: the visitor gets fixed words in place of an answer. flag: the visitor gets an answer, and the turn is marked.
+    mask: what was found is replaced. guidance: the model is told how to answer. withhold: the sentence is not sent
+    (only in rules for replies).
+    """
+
+    WORDS = "words"
+    FLAG = "flag"
+    MASK = "mask"
+    GUIDANCE = "guidance"
+    WITHHOLD = "withhold"
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """The age groups (both ends included) and animals that a rule is for. Neither animals nor groups: all animals."""
+
+    youngest: AgeGroup = AgeGroup.PRESCHOOL
+    oldest: AgeGroup = AgeGroup.ADULT
+    animals: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+
+    def includes(self, animal: Animal, age_group: AgeGroup) -> bool:
+        is_of_age = self.youngest.rank <= age_group.rank <= self.oldest.rank
+        is_for_all = not self.animals and not self.groups
+        return is_of_age and (is_for_all or animal.animal_id in self.animals or animal.group in self.groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """Fixed words by age group. Each text is for its age group and those above it, up to the next that has its own."""
+
+    texts: Mapping[AgeGroup, str]
+
+    def get_text(self, age_group: AgeGroup, animal: Animal) -> str:
+        """The first text is also for the age groups below it."""
+        fitting = [text for band, text in self.texts.items() if band.rank <= age_group.rank]
+        return (fitting[-1] if fitting else next(iter(self.texts.values()))).format(animal=animal.name)
+
+
+class SearchPattern(Protocol):
+    """A pattern: `re.Pattern`, or one that keepers wrote (`linear_patterns`)."""
+
+    def search(self, text: str, /) -> object | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. `pattern` None: it matches every text. `replacement`: what a mask puts in place of what it finds.
+
+    `is_from_keepers`: keepers wrote it. `is_additional`: and it replaces no packaged rule. Such a rule comes after all
+    packaged ones, which were tested with thousands of texts, so it can add to them and never overrule them.
+    """
+
+    name: str
+    strength: Strength
+    category: str
+    action: Action
+    priority: int = 0
+    pattern: SearchPattern | None = None
+    audience: Audience = Audience()
+    wording: Wording | None = None
+    guidance: str = ""
+    replacement: str = ""
+    is_from_keepers: bool = False
+    is_additional: bool = False
+
+    def matches(self, variants: Sequence[str]) -> bool:
+        return self.pattern is None or any(self.pattern.search(text) for text in variants)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCollection:
+    """The rules of a file, the most urgent first.
+
+    `wordings`: fixed words by name. `strong_words` and `small_words`: see `WordSegmenter`. `terms`: alternatives that
+    patterns share. `documents`: the rules as they are in the file.
+    """
+
+    rules: tuple[Rule, ...]
+    wordings: Mapping[str, Wording] = field(default_factory=dict)
+    strong_words: tuple[str, ...] = ()
+    small_words: tuple[str, ...] = ()
+    terms: Mapping[str, str] = field(default_factory=dict)
+    documents: tuple[Document, ...] = ()
+
+    def select_rules(self, *actions: Action) -> tuple[Rule, ...]:
+        return tuple(rule for rule in self.rules if rule.action in actions)
