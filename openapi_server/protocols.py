@@ -127,35 +127,35 @@ class Knowledge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the rules say of a visitor's message. `safe_words` replaces the animal's own reply when set."""
+    """The result of checking a visitor's message. `safe_words`, when set, replace the animal's reply."""
 
     moderation: Moderation = Moderation()
     safe_words: str | None = None
 
 
 class Moderator(Protocol):
-    """The rules that stand between a visitor and the model."""
+    """Checks visitors' messages before a model gets them."""
 
     async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict: ...
 
     async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        """The same of what a client says was said before: there may be fifty of these, and nobody outside is asked."""
+        """Check a message of the history that a client sends. There may be fifty, so no remote service is called."""
 
     def mask_pii(self, text: str) -> str:
-        """The text as it may be stored, logged and told to a mind: without personal data."""
+        """The text without personal data, as it may be stored, logged and sent to a model."""
 
     async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
-        """Sentences for the mind, most urgent first."""
+        """Instructions for the model, the most urgent first."""
 
 
 class ReplyModerator(Protocol):
-    """The rules that stand between the mind and the visitor."""
+    """Checks models' replies before a visitor gets them."""
 
     def build_check(self, prompt: Prompt) -> Callable[[str], str | None]:
-        """The check of one reply: the category of what is wrong with a text, or None."""
+        """The check of one reply: returns the category of what is wrong with a text, or None."""
 
     def get_safe_words(self, animal: Animal, age_group: AgeGroup) -> str:
-        """What the animal says in place of what was withheld."""
+        """What the animal says in place of withheld text."""
 
 
 class Tail(Protocol):

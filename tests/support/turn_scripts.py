@@ -25,7 +25,7 @@ Step = Callable[[TurnEventBuilder, int], list[TurnEvent]]
 
 @dataclass(frozen=True)
 class TurnScript:
-    """What happens in one turn. If `end_after` is set, it is stopped after so many steps, or fails with `error`."""
+    """What happens in one turn. After `end_after` steps, if set, it is stopped, or fails with `error`."""
 
     pieces: tuple[str, ...] = ("Roar! ", "I am ", "a lion.")
     sources: tuple[Source, ...] = ()
