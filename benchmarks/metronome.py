@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from openapi_server.config import load_settings
-from openapi_server.models.animal import Prompt
-from openapi_server.protocols import ReplyEnd, SingleModelProvider, WholeReply
+from openapi_server.models.animal import Animal
+from openapi_server.models.prompt import Prompt
+from openapi_server.protocols import Model, ReplyEnd, WholeReply
 from openapi_server.server import run
 
 
-class PacedProvider(SingleModelProvider):
+class PacedProvider:
     """Says `pieces` short pieces, `per_s` a second."""
 
     model = "metronome"
@@ -23,6 +24,12 @@ class PacedProvider(SingleModelProvider):
     def __init__(self, pieces: int, per_s: float) -> None:
         self._pieces = pieces
         self._per_s = per_s
+
+    def list_models(self) -> Sequence[Model]:
+        return (Model(self.model, "Metronome", "Speaks at a fixed pace."),)
+
+    def get_model(self, animal: Animal) -> Model:
+        return self.list_models()[0]
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         # Checked once, whole: what is measured is not how long a sentence is held back.

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from openapi_server.models.animal import Animal, Exchange, Fact, Prompt
+from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.audit import AuditEntry
 from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry
 from openapi_server.models.document import Change, Document, DocumentChanges, Draft, VersionedDocument
+from openapi_server.models.page import Page
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
-from openapi_server.models.rule import RuleChange, RuleChanges, RuleDocument, VersionedRule
-from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
-from openapi_server.models.turn import AgeGroup, Entry, FinishReason, Moderation, TurnEvent, Usage
+from openapi_server.models.prompt import Exchange, Prompt
+from openapi_server.models.session import DeviceUser, SessionRecord
+from openapi_server.models.turn import (
+    AgeGroup,
+    FinishReason,
+    IdempotencyKey,
+    Lease,
+    Moderation,
+    Outcome,
+    TurnRecord,
+    Usage,
+)
+from openapi_server.models.turn_events import Entry, TurnEvent
 from openapi_server.models.user import AuthenticatedUser, Login, Role, User
 
 
@@ -85,18 +96,6 @@ class Provider(Protocol):
         """The one that would speak for this animal now: visitors see its id in `metadata.model`."""
 
     def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]: ...
-
-
-class SingleModelProvider:
-    """What a provider with a single model has to say of it."""
-
-    model = ""
-
-    def list_models(self) -> Sequence[Model]:
-        return (Model(self.model, self.model, "The one mind of this server."),)
-
-    def get_model(self, animal: Animal) -> Model:
-        return self.list_models()[0]
 
 
 class Knowledge(Protocol):
@@ -341,66 +340,50 @@ class CreditStore(Protocol):
 
 
 class DocumentStore(Protocol):
-    """What the keepers wrote. Every method is one atomic step; errors are `StoreUnavailable`.
+    """Versioned documents of one kind: animals, or rules. Every method is one atomic step; errors are
+    `StoreUnavailable`.
 
-    Each change is an entry of the animal's history, and its number is the animal's version from then on.
+    Each change is an entry of the document's history, and its number is the document's version from then on.
     """
 
-    async def seed(self, documents: Sequence[Document], by: str, at: datetime) -> bool:
-        """Keep them all; False, and nothing changed, when there is an animal already."""
+    async def seed(self, documents: Mapping[str, Document], by: str, at: datetime) -> bool:
+        """Store them all, by their ids; False, and nothing changed, when there is a document already."""
 
     async def list_changes(self, since: int) -> DocumentChanges:
-        """What has changed after that version; since 0 it is everything. Cheap when there is nothing."""
+        """What has changed after that version; since 0 it is everything. Cheap when nothing has."""
 
-    async def get_document(self, animal_id: str) -> VersionedDocument | None: ...
+    async def get_document(self, document_id: str) -> VersionedDocument | None: ...
 
-    async def add(self, change: Change, document: Document) -> VersionedDocument | None:
-        """None, and nothing changed, when the id is taken."""
+    async def put_document(self, change: Change, version: int | None, document: Document) -> VersionedDocument | None:
+        """Replace the document at that version, or create it where there is none (None).
 
-    async def replace(self, change: Change, version: int, document: Document) -> VersionedDocument | None:
-        """None, and nothing changed, when the animal is not at that version any more."""
+        None, and nothing changed, when it is at another version, or not there, or there already.
+        """
 
     async def delete_document(self, change: Change, version: int) -> bool:
-        """Its draft goes with it, its history stays. False when the animal is not at that version any more."""
+        """Its draft is deleted with it, its history stays. False when the document is not at that version."""
 
-    async def list_history(self, animal_id: str, limit: int, cursor: str | None = None) -> Page[Change]:
-        """Latest change first; also of an animal that is gone."""
+    async def list_history(self, document_id: str, limit: int, cursor: str | None = None) -> Page[Change]:
+        """Latest change first; also of a document that was deleted. Not every kind has the changed fields in it."""
 
-    async def get_draft(self, animal_id: str) -> Draft | None: ...
+
+class DraftStore(DocumentStore, Protocol):
+    """A document store that also has a draft beside a document, one at most."""
+
+    async def get_draft(self, document_id: str) -> Draft | None: ...
 
     async def put_draft(self, draft: Draft) -> bool:
-        """In place of the same keeper's earlier one. False, and nothing changed, when there is no such animal, or when
-        another keeper has a draft of it."""
+        """Store it in place of the same keeper's earlier one. False, and nothing changed, when there is no such
+        document, or when another keeper has a draft of it."""
 
-    async def delete_draft(self, animal_id: str) -> bool:
+    async def delete_draft(self, document_id: str) -> bool:
         """False when there was none."""
 
     async def promote_draft(self, change: Change, version: int, draft: Draft) -> VersionedDocument | None:
-        """Replace the animal by its draft, which is no draft any more.
+        """Replace the document by its draft, and delete the draft.
 
-        None, and nothing changed, when the animal is not at that version, or the draft not this one, any more.
+        None, and nothing changed, when the document is not at that version, or the draft not this one, any more.
         """
-
-
-class RuleStore(Protocol):
-    """The rules that keepers wrote. Every method is one atomic step; errors are `StoreUnavailable`.
-
-    The number of a change is the rule's version from then on.
-    """
-
-    async def list_changes(self, since: int) -> RuleChanges | None:
-        """All rules as they are now; None when nothing has changed after that version. Cheap then."""
-
-    async def get_document(self, name: str) -> VersionedRule | None: ...
-
-    async def put_document(
-        self, change: RuleChange, version: int | None, document: RuleDocument
-    ) -> VersionedRule | None:
-        """Write it over the one at that version; None: where there is none. None, and nothing changed, when it is not
-        so any more."""
-
-    async def delete_document(self, change: RuleChange, version: int) -> bool:
-        """False when the rule is not at that version any more."""
 
 
 class AuditTrail(Protocol):

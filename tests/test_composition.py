@@ -12,7 +12,7 @@ import pytest
 
 from openapi_server.composition import open_services
 from openapi_server.config import ConfigError, load_settings
-from tests.extras import need_semantic_extra
+from tests.support.extras import need_semantic_extra
 
 OPENS_AND_TELLS = """
 import asyncio, sys
@@ -21,7 +21,7 @@ from openapi_server.config import load_settings
 
 async def main():
     async with open_services(load_settings()) as services:
-        lion = services.knowledge.animal("lion_001")
+        lion = services.knowledge.get_animal("lion_001")
         found = await services.knowledge.retrieve(lion, "how fast are you", [])
     print(len(found) > 0, "numpy" in sys.modules)
 

@@ -11,9 +11,9 @@ import pytest
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, load_settings
 from openapi_server.providers.factory import open_provider
-from openapi_server.providers.fallback import ResilientProvider
+from openapi_server.providers.fallback import FallbackProvider
 from openapi_server.providers.offline import OfflineProvider
-from tests.upstreams import isolate_environment
+from tests.support.provider_cases import isolate_environment
 
 CHOICES: dict[str, dict[str, object]] = {
     "openai": {"openai_api_key": "sk-test", "openai_model": "model-1"},
@@ -39,7 +39,7 @@ async def test_a_model_speaks_with_the_offline_voice_behind_it(provider: str) ->
     """Its name is the one that visitors are told."""
     settings = load_settings(provider=provider, **CHOICES[provider])
     async with open_provider(settings, SystemClock()) as mind:
-        assert isinstance(mind, ResilientProvider)
+        assert isinstance(mind, FallbackProvider)
         assert mind.model == "model-1"
 
 

@@ -8,25 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.models.errors import ChatError, IdleTimeout, ProviderFailed, TurnTimeout
-from openapi_server.models.turn import (
+from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnStatus, Usage
+from openapi_server.models.turn_events import (
+    STAGE_PROGRESS,
     Chunk,
     Completed,
     Failed,
-    FinishReason,
-    Moderation,
-    Stage,
     StageChanged,
     TurnEvent,
-    TurnStatus,
+    TurnEventBuilder,
+    TurnResult,
     TypingStarted,
     TypingStopped,
-    Usage,
     fold,
 )
-from openapi_server.models.turn_events import STAGE_PROGRESS, TurnEventBuilder, TurnResult
 from openapi_server.wire.convo import CONVO
-from tests.examples import NOTEBOOK, STARTED, number_events, sources, texts
-from tests.streams import check_order, parse_events
+from tests.support.contract import check_order, parse_events
+from tests.support.examples import NOTEBOOK, STARTED, number_events, sources, texts
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,22 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from openapi_server.models.animal import Exchange, Individual, Prompt
+from openapi_server.models.animal import Individual
+from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.providers.prompt import (
+    AGE_STYLES,
     HISTORY_TOKENS,
-    MANNERS,
-    RECALLED_EXCHANGES,
+    MAX_EXCHANGES,
     ChatMessage,
-    Speaker,
-    estimated_tokens,
-    messages,
-    system_prompt,
-    without_marks,
+    ChatRole,
+    break_template_marks,
+    estimate_tokens,
+    make_messages,
+    render_system_prompt,
 )
-from tests.examples import DELICATE_TEXTS
-from tests.fakes import make_fact, make_lion
+from tests.support.examples import DELICATE_TEXTS
+from tests.support.fakes import make_fact, make_lion
 
 LION = replace(
     make_lion(),
@@ -67,24 +68,24 @@ def a_prompt(message: str = "Do you roar?", **parts: object) -> Prompt:
 )
 def test_the_system_text_tells_all_that_the_mind_must_know(told: str) -> None:
     """Who speaks, how, to whom, from which facts, and what a visitor has been told."""
-    assert told in system_prompt(a_prompt())
+    assert told in render_system_prompt(a_prompt())
 
 
 @pytest.mark.parametrize("age_group", AgeGroup)
 def test_every_age_has_its_manner(age_group: AgeGroup) -> None:
     """How hard the words may be, and how long the reply; of the other ages nothing is said."""
-    text = system_prompt(a_prompt(age_group=age_group))
+    text = render_system_prompt(a_prompt(age_group=age_group))
 
-    manner = MANNERS[age_group]
-    assert all(part in text for part in (manner.age, manner.words, manner.length))
-    assert not any(other.age in text for other in MANNERS.values() if other is not manner)
+    manner = AGE_STYLES[age_group]
+    assert all(part in text for part in (manner.age, manner.vocabulary, manner.length))
+    assert not any(other.age in text for other in AGE_STYLES.values() if other is not manner)
 
 
 @pytest.mark.parametrize("age_group", AgeGroup)
 def test_details_are_for_those_who_can_follow_them(age_group: AgeGroup) -> None:
     """From eleven up; the reason is for everybody, since children ask why."""
     fact = replace(make_fact(), detail="It is made of keratin.", why="It looks splendid.")
-    text = system_prompt(a_prompt(age_group=age_group, facts=(fact,)))
+    text = render_system_prompt(a_prompt(age_group=age_group, facts=(fact,)))
 
     assert ("keratin" in text) == (age_group.rank >= AgeGroup.MIDDLE.rank)
     assert "Why: It looks splendid." in text
@@ -92,7 +93,7 @@ def test_details_are_for_those_who_can_follow_them(age_group: AgeGroup) -> None:
 
 def test_without_facts_the_mind_is_told_so() -> None:
     """Silence would be an invitation to invent some."""
-    text = system_prompt(a_prompt(facts=()))
+    text = render_system_prompt(a_prompt(facts=()))
 
     assert "The keepers' notes say nothing about this message." in text
     assert "mane" not in text
@@ -100,38 +101,43 @@ def test_without_facts_the_mind_is_told_so() -> None:
 
 def test_the_facts_stand_best_first_with_their_ids() -> None:
     """As they were ranked."""
-    text = system_prompt(a_prompt(facts=(make_fact("tail"), make_fact("paw"))))
+    text = render_system_prompt(a_prompt(facts=(make_fact("tail"), make_fact("paw"))))
 
     assert text.index("[lion_001/tail]") < text.index("[lion_001/paw]")
 
 
 def test_rules_for_this_animal_and_age_stand_beside_those_for_all() -> None:
     """One a line."""
-    text = system_prompt(a_prompt(rules=("Never speak of the dentist.", "Praise the keepers.")))
+    text = render_system_prompt(a_prompt(rules=("Never speak of the dentist.", "Praise the keepers.")))
 
     assert "\n- Never speak of the dentist.\n- Praise the keepers.\n" in text
 
 
 def test_the_names_in_the_keepers_lines_are_left_out() -> None:
     """A line is filled in for a visitor; here there is none."""
-    assert "{name}" not in system_prompt(a_prompt())
+    assert "{name}" not in render_system_prompt(a_prompt())
 
 
 def test_what_stays_the_same_comes_first() -> None:
     """Servers cache the beginning of a prompt: two turns with one animal and age differ only in their notes."""
-    one, other = system_prompt(a_prompt()), system_prompt(a_prompt("And your tail?", facts=(make_fact("tail"),)))
+    one, other = (
+        render_system_prompt(a_prompt()),
+        render_system_prompt(a_prompt("And your tail?", facts=(make_fact("tail"),))),
+    )
 
     same = one.index("From the keepers' notes")
     assert one[:same] == other[:same]
 
 
-@given(said=st.text(min_size=8).filter(lambda text: text.strip() == text and text not in system_prompt(a_prompt())))
+@given(
+    said=st.text(min_size=8).filter(lambda text: text.strip() == text and text not in render_system_prompt(a_prompt()))
+)
 def test_nothing_that_a_client_said_is_in_the_system_text(said: str) -> None:
     """Neither the message nor what it tells of earlier ones, whatever it is."""
     prompt = a_prompt(said, history=(Exchange(said, said),), context_summary=said, media_urls=(said,))
 
-    assert said not in system_prompt(prompt)
-    assert system_prompt(prompt) == system_prompt(a_prompt())
+    assert said not in render_system_prompt(prompt)
+    assert render_system_prompt(prompt) == render_system_prompt(a_prompt())
 
 
 # The talk
@@ -141,12 +147,12 @@ def test_the_talk_alternates_and_the_visitor_has_the_last_word() -> None:
     """As it was said."""
     prompt = a_prompt(history=(Exchange("Hello!", "Roar!"), Exchange("Who are you?", "I am Leo.")))
 
-    assert messages(prompt) == (
-        ChatMessage(Speaker.VISITOR, "Hello!"),
-        ChatMessage(Speaker.ANIMAL, "Roar!"),
-        ChatMessage(Speaker.VISITOR, "Who are you?"),
-        ChatMessage(Speaker.ANIMAL, "I am Leo."),
-        ChatMessage(Speaker.VISITOR, "Do you roar?"),
+    assert make_messages(prompt) == (
+        ChatMessage(ChatRole.USER, "Hello!"),
+        ChatMessage(ChatRole.ASSISTANT, "Roar!"),
+        ChatMessage(ChatRole.USER, "Who are you?"),
+        ChatMessage(ChatRole.ASSISTANT, "I am Leo."),
+        ChatMessage(ChatRole.USER, "Do you roar?"),
     )
 
 
@@ -176,7 +182,7 @@ ROWS: dict[str, tuple[Prompt, list[tuple[str, str]]]] = {
 @pytest.mark.parametrize(("prompt", "expected"), ROWS.values(), ids=list(ROWS))
 def test_odd_talks_are_put_in_order(prompt: Prompt, expected: list[tuple[str, str]]) -> None:
     """Some servers refuse two messages of one speaker in a row, empty ones, or an animal that begins."""
-    assert [(message.speaker.value, message.text) for message in messages(prompt)] == expected
+    assert [(message.role.value, message.text) for message in make_messages(prompt)] == expected
 
 
 @pytest.mark.parametrize("message", DELICATE_TEXTS.values(), ids=list(DELICATE_TEXTS))
@@ -184,24 +190,24 @@ def test_the_visitors_message_is_last_and_whole(message: str) -> None:
     """To the code point, however small the budget for what was before."""
     prompt = a_prompt(message, history=(Exchange("x" * 900, "y" * 900),))
 
-    assert messages(prompt, 0) == (ChatMessage(Speaker.VISITOR, without_marks(message)),)
-    assert messages(prompt)[-1] == ChatMessage(Speaker.VISITOR, without_marks(message))
+    assert make_messages(prompt, 0) == (ChatMessage(ChatRole.USER, break_template_marks(message)),)
+    assert make_messages(prompt)[-1] == ChatMessage(ChatRole.USER, break_template_marks(message))
 
 
 def test_only_the_last_ten_exchanges_are_told() -> None:
     """Whatever there is room for."""
     history = tuple(Exchange(f"q{number}", f"a{number}") for number in range(50))
 
-    told = messages(a_prompt(history=history))
+    told = make_messages(a_prompt(history=history))
     assert [message.text for message in told[:2]] == ["q40", "a40"]
-    assert len(told) == 2 * RECALLED_EXCHANGES + 1
+    assert len(told) == 2 * MAX_EXCHANGES + 1
 
 
 def test_a_long_exchange_hides_those_before_it() -> None:
     """What is kept is a talk without a gap: the newest, as far as the budget goes."""
     history = (Exchange("short", "one"), Exchange("long", "x" * 9_000), Exchange("newest", "one"))
 
-    assert [message.text for message in messages(a_prompt(history=history))] == ["newest", "one", "Do you roar?"]
+    assert [message.text for message in make_messages(a_prompt(history=history))] == ["newest", "one", "Do you roar?"]
 
 
 exchanges = st.builds(Exchange, st.text(max_size=300), st.text(max_size=300))
@@ -218,17 +224,17 @@ def test_any_talk_fits_its_budget_and_keeps_its_order(
     history: list[Exchange], message: str, summary: str | None, budget: int
 ) -> None:
     """The message comes on top; what is left out is what was said first."""
-    told = messages(a_prompt(message, history=tuple(history), context_summary=summary), budget)
+    told = make_messages(a_prompt(message, history=tuple(history), context_summary=summary), budget)
 
-    assert sum(estimated_tokens(one.text) for one in told) <= budget + estimated_tokens(without_marks(message))
-    assert told[0].speaker is told[-1].speaker is Speaker.VISITOR
-    assert all(one.speaker is not next_one.speaker for one, next_one in pairwise(told))
-    assert told[-1].text.endswith(without_marks(message))
+    assert sum(estimate_tokens(one.text) for one in told) <= budget + estimate_tokens(break_template_marks(message))
+    assert told[0].role is told[-1].role is ChatRole.USER
+    assert all(one.role is not next_one.role for one, next_one in pairwise(told))
+    assert told[-1].text.endswith(break_template_marks(message))
     assert all(one.text.strip() for one in told[:-1])
 
     said = [text for exchange in history for text in (exchange.message, exchange.reply)]
     kept = "\n".join(one.text for one in told)
-    places = [kept.find(without_marks(text.strip())) for text in said if len(text.strip()) > 250]
+    places = [kept.find(break_template_marks(text.strip())) for text in said if len(text.strip()) > 250]
     found = [place for place in places if place >= 0]
     assert places[len(places) - len(found) :] == found
 
@@ -259,10 +265,10 @@ def test_marks_of_chat_templates_are_taken_apart(mark: str, depth: int) -> None:
     text = mark
     for _ in range(depth - 1):
         text = text.replace("<", "<<").replace("[", "[[")
-    safe = without_marks(f"Hello {text} lion")
+    safe = break_template_marks(f"Hello {text} lion")
 
     assert mark not in safe
-    assert without_marks(safe) == safe
+    assert break_template_marks(safe) == safe
     assert safe.replace(" ", "") == f"Hello{text}lion".replace(" ", "")
 
 
@@ -272,4 +278,4 @@ def test_marks_of_chat_templates_are_taken_apart(mark: str, depth: int) -> None:
 )
 def test_other_text_is_left_alone(text: str) -> None:
     """Children write hearts."""
-    assert without_marks(text) == text
+    assert break_template_marks(text) == text

@@ -17,8 +17,8 @@ from openapi_server.protocols import Store
 from openapi_server.storage.retention import BATCH_SIZE, RetentionJob
 from openapi_server.storage.sqlite.audit import SqliteAudit
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import make_outcome, make_session, make_turn
-from tests.fakes import FakeClock, UnreliableStore
+from tests.support.examples import make_outcome, make_session, make_turn
+from tests.support.fakes import FakeClock, UnreliableStore
 
 DAY_S = 86_400
 

@@ -9,25 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.models.turn import (
-    AgeGroup,
+from openapi_server.models.turn import AgeGroup, FinishReason, Stage, TurnStatus, Usage
+from openapi_server.models.turn_events import (
     Chunk,
     Completed,
     Entry,
     Failed,
-    FinishReason,
-    Stage,
     StageChanged,
     Started,
     TurnEvent,
     TurnState,
-    TurnStatus,
     TypingStarted,
     TypingStopped,
-    Usage,
     fold,
 )
-from tests.examples import BLOCKED, COMPLETED, EVENTS, FAILED, NOON, STARTED, endings, middles, number_events
+from tests.support.examples import BLOCKED, COMPLETED, EVENTS, FAILED, NOON, STARTED, endings, middles, number_events
 
 RETRIEVING = StageChanged(Stage.RETRIEVAL, False, 15, "Looking")
 TALKED = (STARTED, TypingStarted(), RETRIEVING, TypingStopped(3), Chunk(1, "Ro"), Chunk(2, "ar"))

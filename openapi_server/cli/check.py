@@ -43,20 +43,22 @@ def check(
     It asks real questions, each in a session of its own, and gives the account credits when it has few. Exit code 0:
     nothing failed; 1: something did; 2: it could not be checked.
     """
-    from openapi_server.devtools.check.checker import CannotCheck, Order
-    from openapi_server.devtools.check.report import as_json, as_junit, has_failed
-    from openapi_server.devtools.check.site import Accounts, Login
-    from openapi_server.devtools.check.watching import watched
+    from openapi_server.devtools.check.checker import CheckImpossible, CheckOptions
+    from openapi_server.devtools.check.report import format_json, format_junit, has_failed
+    from openapi_server.devtools.check.site import CheckAccounts, Credentials
+    from openapi_server.devtools.check.watching import run_with_progress
 
-    accounts = Accounts(Login(username, password), Login(admin, admin_password), Login(stranger, stranger_password))
-    order = Order(url.rstrip("/"), contracts, heartbeat_s, accounts)
+    accounts = CheckAccounts(
+        Credentials(username, password), Credentials(admin, admin_password), Credentials(stranger, stranger_password)
+    )
+    order = CheckOptions(url.rstrip("/"), contracts, heartbeat_s, accounts)
     try:
-        findings = asyncio.run(watched(order, is_quiet=is_json))
-    except CannotCheck as error:
+        findings = asyncio.run(run_with_progress(order, is_quiet=is_json))
+    except CheckImpossible as error:
         click.echo(str(error), err=True)
         sys.exit(2)
     if is_json:
-        click.echo(as_json(url, findings))
+        click.echo(format_json(url, findings))
     if junit is not None:
-        junit.write_text(as_junit(url, findings), encoding="utf-8")
+        junit.write_text(format_junit(url, findings), encoding="utf-8")
     sys.exit(1 if has_failed(findings) else 0)

@@ -35,15 +35,15 @@ def client(
 
     Exit code 0 when a result came, 1 when none came, 130 on Ctrl-C.
     """
-    from openapi_server.devtools.client.asking import HistoryError, Patience, Question, read_history
-    from openapi_server.devtools.client.running import run
+    from openapi_server.devtools.client.asking import ChatRequest, HistoryError, Timeouts, read_history
+    from openapi_server.devtools.client.running import run_client
 
     try:
         told = read_history(history) if history else []
     except HistoryError as error:
         raise click.BadParameter(str(error), param_hint="--history") from None
-    question = Question(url, query, told, auto_load=not no_auto_load, memory=not no_memory, expects_job=expect_job)
-    sys.exit(run(question, Patience(timeout, poll_interval), is_verbose=verbose, save_to=save_output))
+    question = ChatRequest(url, query, told, auto_load=not no_auto_load, memory=not no_memory, expects_job=expect_job)
+    sys.exit(run_client(question, Timeouts(timeout, poll_interval), is_verbose=verbose, save_to=save_output))
 
 
 @click.command()

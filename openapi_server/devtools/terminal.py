@@ -9,21 +9,21 @@ from typing import TextIO
 
 ORNAMENTS = "✅🔄📊📋📡🔑❌⚠\N{VARIATION SELECTOR-16}"
 FRAME_LINES = "═║╔╗╚╝"
-_PLAIN = "zoochat.plain"
+_ERROR_HANDLER = "zoochat.plain"
 
 
-def be_lenient(*streams: TextIO) -> None:
+def replace_unencodable(*streams: TextIO) -> None:
     """From now on the streams never fail for a character that their encoding lacks."""
-    codecs.register_error(_PLAIN, _plain)
+    codecs.register_error(_ERROR_HANDLER, _encode_plain)
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=_PLAIN)
+            stream.reconfigure(errors=_ERROR_HANDLER)
 
 
-def printable(text: str) -> str:
+def escape_control_characters(text: str) -> str:
     """Text from outside as one line that can neither forge another nor command the terminal.
 
-    >>> printable("two\\nlines")
+    >>> escape_control_characters("two\\nlines")
     'two?lines'
     """
     return "".join("?" if _is_control(character) else character for character in text)
@@ -33,7 +33,7 @@ def _is_control(character: str) -> bool:
     return character != "\t" and unicodedata.category(character) in ("Cc", "Zl", "Zp")
 
 
-def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+def _encode_plain(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character, after = error.object[error.start], error.start + 1

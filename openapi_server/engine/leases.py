@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
+import socket
 from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 import structlog
 
-from openapi_server.engine.worker import is_known_dead
 from openapi_server.models.errors import Interrupted, StoreUnavailable
-from openapi_server.models.session import Lease, Outcome
-from openapi_server.models.turn import TurnStatus
+from openapi_server.models.turn import Lease, Outcome, TurnStatus
 from openapi_server.protocols import Clock, Store
 
 log = structlog.get_logger(__name__)
@@ -76,3 +77,31 @@ class Leases:
         if lease.turn_id in self._abandoned:
             return True
         return lease.until <= self._clock.now() or is_known_dead(lease.worker, self.worker)
+
+
+def make_worker_id() -> str:
+    """The name of this process, from now on: host, process id, and a random part, because ids come back."""
+    return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+
+
+def is_known_dead(worker: str, me: str) -> bool:
+    """True when the worker was a process of this host that is not there any more; of other hosts we cannot know.
+
+    >>> is_surely_dead("elsewhere/1/aaaa", "here/1/bbbb"), is_surely_dead("here/1/aaaa", "here/1/bbbb")
+    (False, True)
+    """
+    host, _, rest = worker.partition("/")
+    my_host, _, my_rest = me.partition("/")
+    if not rest or host != my_host:
+        return False
+    pid, my_pid = rest.partition("/")[0], my_rest.partition("/")[0]
+    if pid == my_pid:
+        # Our own id under another name: an earlier life, as in a container whose server is always process 1.
+        return worker != me
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        return False
+    return False

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 import structlog
 
 from openapi_server.engine.turn_request import TurnRequest
-from openapi_server.engine.turn_writer import TurnWriter, shorten_id
-from openapi_server.models.animal import Animal, Exchange, Fact, Prompt
+from openapi_server.engine.turn_writer import TurnWriter
+from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.errors import ProviderFailed, StoreUnavailable
-from openapi_server.models.session import TurnRecord
-from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnStatus
+from openapi_server.models.prompt import Exchange, Prompt
+from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnRecord, TurnStatus, shorten_id
 from openapi_server.models.turn_events import TurnResult
-from openapi_server.moderation.output.output_buffer import Blocked, OutputBuffer
-from openapi_server.moderation.output.output_stream import stream_checked
-from openapi_server.moderation.output.prompt_leaks import generate_canary
+from openapi_server.moderation.output_buffer import Blocked, OutputBuffer
+from openapi_server.moderation.output_stream import stream_checked
 from openapi_server.moderation.pii.mask import remove_placeholders
+from openapi_server.moderation.prompt_leaks import generate_canary
 from openapi_server.protocols import Knowledge, Moderator, Provider, ReplyModerator, Store, Verdict
 
 MAX_HISTORY_TURNS = 50

@@ -16,12 +16,10 @@ import structlog
 
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
-from openapi_server.engine.running_turn import RunningTurn
-from openapi_server.engine.turn_end import TurnFinisher
+from openapi_server.engine.turn_lifecycle import ExistingTurn, RunningTurn, TurnFinisher, TurnStarter
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
-from openapi_server.engine.turn_start import ExistingTurn, TurnStarter
-from openapi_server.engine.turn_writer import TurnWriter, shorten_id
+from openapi_server.engine.turn_writer import TurnWriter
 from openapi_server.models.errors import (
     ChatError,
     Draining,
@@ -37,9 +35,8 @@ from openapi_server.models.errors import (
     TurnRunning,
     TurnTimeout,
 )
-from openapi_server.models.session import IdempotencyKey, TurnRecord
-from openapi_server.models.turn import Failed, Started, TurnState, fold
-from openapi_server.models.turn_events import TurnResult
+from openapi_server.models.turn import IdempotencyKey, TurnRecord, shorten_id
+from openapi_server.models.turn_events import Failed, Started, TurnResult, TurnState, fold
 from openapi_server.protocols import Clock, EventLog, LogClosed, Store
 
 # How long a new question waits for a turn that is as good as over, in seconds.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from openapi_server.models.turn import Completed, Entry, Failed, Stage, StageChanged
+from openapi_server.models.turn import Stage
+from openapi_server.models.turn_events import Completed, Entry, Failed, StageChanged
 from openapi_server.protocols import Clock, Tail
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from openapi_server.models.animal import Animal, Exchange, Fact, Prompt
+from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.credits import Charge
+from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.pii.json_mask import mask_json
+from openapi_server.moderation.pii.mask import mask_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,11 @@ from collections.abc import Sequence
 
 import structlog
 
-from openapi_server.models.turn import Moderation, Stage, Started, TurnEvent, Usage
-from openapi_server.models.turn_events import TurnEventBuilder
+from openapi_server.models.turn import Moderation, Stage, Usage, shorten_id
+from openapi_server.models.turn_events import Started, TurnEvent, TurnEventBuilder
 from openapi_server.protocols import Clock, EventLog
 
 log = structlog.get_logger(__name__)
-
-
-def shorten_id(turn_id: str) -> str:
-    """Enough of an id to tell turns apart in a log, too little to use it: the whole id is a key to the turn."""
-    return turn_id[:13]
 
 
 class TurnWriter:

@@ -9,11 +9,37 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import islice
 
 from openapi_server.clock import DeadlineTimer
-from openapi_server.event_logs.wake_queue import WakeQueue
-from openapi_server.models.turn import Entry, TurnEvent
+from openapi_server.models.turn_events import Entry, TurnEvent
 from openapi_server.protocols import Clock, LogClosed
+
+WAKES_PER_ROUND = 32
+
+
+class WakeQueue:
+    """Sets events, `WOKEN_IN_A_ROUND` in each round of the loop. One that waits already is not queued again."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Event, None] = {}
+        self._is_scheduled = False
+
+    def wake(self, event: asyncio.Event) -> None:
+        self._waiting[event] = None
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled and self._waiting:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._wake_some)
+
+    def _wake_some(self) -> None:
+        self._is_scheduled = False
+        for event in list(islice(self._waiting, WAKES_PER_ROUND)):
+            del self._waiting[event]
+            event.set()
+        self._schedule()
 
 
 class _TurnLog:

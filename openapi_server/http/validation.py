@@ -109,5 +109,4 @@ def _describe_error(error: Any) -> str:
             return f"must be at least {limit}"
         case "maximum":
             return f"must be at most {limit}"
-    described = str(error.schema.get("description", ""))
-    return described if described.startswith("must ") else "is not of the form that the API description gives"
+    return str(error.schema.get("x-error-message", "is not of the form that the API description gives"))

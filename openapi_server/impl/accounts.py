@@ -10,9 +10,9 @@ from starlette.types import ASGIApp
 from openapi_server.accounts.accounts import TokenGrant
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
+from openapi_server.http.authorization import require_user
 from openapi_server.models.audit import Actor, AuditAction
 from openapi_server.models.errors import BadCredentials
-from openapi_server.models.user import AuthenticatedUser
 
 
 @async_handler
@@ -33,21 +33,15 @@ async def refresh_login(context: RequestContext, body: dict[str, Any]) -> ASGIAp
 
 @async_handler
 async def logout(context: RequestContext) -> ASGIApp:
-    await context.services.accounts.logout(get_caller(context))
+    await context.services.accounts.logout(require_user(context))
     return Response(status_code=204)
 
 
 @async_handler
 async def me(context: RequestContext) -> ASGIApp:
-    person = get_caller(context)
-    body = {"username": person.username, "role": person.role, "children": list(person.children)}
+    user = require_user(context)
+    body = {"username": user.username, "role": user.role, "children": list(user.children)}
     return JSONResponse(body, headers={"Cache-Control": "no-store"})
-
-
-def get_caller(context: RequestContext) -> AuthenticatedUser:
-    """Who is calling an operation that requires a login: the gate has let nobody else through."""
-    assert context.user is not None  # noqa: S101  # see `security` of the operation in openapi.yaml
-    return context.user
 
 
 async def _find_known_name(context: RequestContext, username: str) -> str | None:

@@ -9,14 +9,14 @@ from starlette.types import ASGIApp
 
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
-from openapi_server.impl.accounts import get_caller
-from openapi_server.knowledge.admin.animal_admin import AnimalEdit
-from openapi_server.models.animal import Animal, Prompt
+from openapi_server.http.authorization import require_user
+from openapi_server.models.animal import Animal
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import Document, VersionedDocument
+from openapi_server.models.document import Document, DocumentEdit, VersionedDocument
 from openapi_server.models.errors import AnimalNotFound, FieldError, InvalidInput, VersionRequired
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.providers.prompt import system_prompt
+from openapi_server.providers.prompt import render_system_prompt
 from openapi_server.wire.animal_admin import (
     decode_document,
     decode_settings,
@@ -32,7 +32,7 @@ PRIVATE = {"Cache-Control": "no-store"}
 
 @async_handler
 async def create_animal(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    kept = await context.services.animal_admin.create_animal(decode_document(body), get_caller(context).username)
+    kept = await context.services.animal_admin.create_animal(decode_document(body), require_user(context).username)
     await record_audit(context, AuditAction.ANIMAL_CHANGED, kept.document_id)
     return shown(kept, encode_document(kept.document), 201, Location=f"/animal/{kept.document_id}")
 
@@ -112,7 +112,7 @@ async def get_animal_system_prompt(
         raise AnimalNotFound
     prompt = await _prompt(context, animal, AgeGroup(age_group), message or "")
     fact_ids = [fact.fact_id.rpartition("/")[2] for fact in prompt.facts]
-    text = system_prompt(prompt)
+    text = render_system_prompt(prompt)
     body = {"animalId": animal_id, "ageGroup": prompt.age_group, "systemPrompt": text, "factIds": fact_ids}
     return JSONResponse(body, headers={**PRIVATE, "ETag": encode_etag(animal.version)})
 
@@ -126,12 +126,12 @@ async def _prompt(context: RequestContext, animal: Animal, age_group: AgeGroup, 
     return Prompt(animal, age_group, message, facts=tuple(facts), rules=rules)
 
 
-def edit_of(context: RequestContext, animal_id: str) -> AnimalEdit:
+def edit_of(context: RequestContext, animal_id: str) -> DocumentEdit:
     """Who is about to change the animal, and which versions of it they have seen."""
     if_match = context.headers.get("if-match")
     if if_match is None:
         raise VersionRequired("Send If-Match with the ETag that you read last.")
-    return AnimalEdit(animal_id, get_caller(context).username, parse_if_match(if_match))
+    return DocumentEdit(animal_id, require_user(context).username, parse_if_match(if_match))
 
 
 def sent_document(animal_id: str, body: dict[str, Any]) -> Document:

@@ -14,7 +14,7 @@ from openapi_server.http.identity import derive_session_id, find_owner, get_name
 from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
 from openapi_server.impl.turn_responses import WholeTurnResponse, is_in_session, resume_stream, start_stream
 from openapi_server.models.animal import Animal
-from openapi_server.models.session import TurnRecord
+from openapi_server.models.turn import TurnRecord
 from openapi_server.wire.chat import CHAT, encode_answer
 
 

@@ -17,8 +17,7 @@ from openapi_server.http.identity import Identity, identify_caller
 from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
 from openapi_server.impl.turn_responses import WholeTurnResponse, continue_stream, resume_stream, start_stream
 from openapi_server.models.errors import FieldError, InvalidInput
-from openapi_server.models.session import TurnRecord
-from openapi_server.models.turn import AgeGroup
+from openapi_server.models.turn import AgeGroup, TurnRecord
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.convo_json import encode_answer, encode_state, encode_stop
 

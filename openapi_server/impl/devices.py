@@ -22,7 +22,7 @@ from openapi_server.impl.turn_responses import continue_stream, is_in_session, r
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import FieldError, InvalidInput, SessionDeleted, SessionNotFound, StoreUnavailable
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import Completed, Failed
+from openapi_server.models.turn_events import Completed, Failed
 from openapi_server.wire.devices import DEVICES, encode_session
 
 log = structlog.get_logger(__name__)

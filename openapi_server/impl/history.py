@@ -9,14 +9,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import Access, get_authorized_session
 from openapi_server.http.identity import find_owner
 from openapi_server.impl.streaming_response import SSEStreamer
-from openapi_server.models.audit import AuditAction, shorten_id
-from openapi_server.models.errors import SessionNotFound
-from openapi_server.models.session import SessionRecord, TurnRecord
+from openapi_server.impl.turn_requests import delete_session
+from openapi_server.models.session import SessionRecord
 from openapi_server.models.summary import Summary, summarize
+from openapi_server.models.turn import TurnRecord
 from openapi_server.protocols import Store
 from openapi_server.wire.history import encode_history, encode_session
 
@@ -44,15 +43,6 @@ async def delete_convo_history(context: RequestContext, session_id: str) -> ASGI
     session = await get_authorized_session(context, session_id, Access.CHANGE)
     await delete_session(context, session.session_id)
     return Response(status_code=204)
-
-
-async def delete_session(context: RequestContext, session_id: str) -> None:
-    """Forget it with all its turns, those included that still run."""
-    turn_ids = await context.services.store.delete_session(session_id)
-    if turn_ids is None:
-        raise SessionNotFound
-    await context.services.engine.delete_turns(turn_ids)
-    await record_audit(context, AuditAction.SESSION_DELETED, shorten_id(session_id))
 
 
 @async_handler

@@ -16,9 +16,10 @@ from openapi_server.http.authorization import may_read_job
 from openapi_server.http.identity import Identity, derive_session_id, find_owner, identify_caller
 from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
 from openapi_server.impl.turn_responses import resume_stream, start_stream
-from openapi_server.models.animal import Exchange
 from openapi_server.models.errors import JobNotFound, TurnNotFound, TurnRunning
-from openapi_server.models.session import Page, TurnRecord
+from openapi_server.models.page import Page
+from openapi_server.models.prompt import Exchange
+from openapi_server.models.turn import TurnRecord
 from openapi_server.models.user import Role
 from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_job, parse_job_id
 

@@ -11,16 +11,16 @@ from starlette.types import ASGIApp
 
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
-from openapi_server.impl.accounts import get_caller
+from openapi_server.http.authorization import require_user
 from openapi_server.impl.turn_requests import get_active_animal
-from openapi_server.models.animal import Prompt
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.errors import FieldError, InvalidInput
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import ListedRule
 from openapi_server.models.turn import AgeGroup
 from openapi_server.models.user import Role
-from openapi_server.moderation.admin.rule_admin import RuleEdit
-from openapi_server.moderation.admin.rule_set import RuleSet
+from openapi_server.moderation.rule_admin import RuleEdit
+from openapi_server.moderation.rule_set import RuleSet
 from openapi_server.protocols import Moderator, ReplyModerator
 from openapi_server.wire.etags import encode_etag, parse_if_match
 from openapi_server.wire.rules import decode_rule, encode_field_name, encode_listed_rule, encode_rule
@@ -106,12 +106,12 @@ def _choices(rule: ListedRule) -> dict[str, object]:
 
 def _edit_of(context: RequestContext, rule_name: str) -> RuleEdit:
     """Who is about to change the rule, and which versions of it they have seen."""
-    person, if_match = get_caller(context), context.headers.get("if-match")
+    person, if_match = require_user(context), context.headers.get("if-match")
     return RuleEdit(
         rule_name,
         person.username,
         expected_versions=None if if_match is None else parse_if_match(if_match),
-        is_blind=if_match is None,
+        has_no_condition=if_match is None,
         must_be_new=context.headers.get("if-none-match", "").strip() == "*",
         may_change_binding_rules=person.may_act_as(Role.ADMINISTRATOR),
     )

@@ -10,16 +10,15 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
-from openapi_server.engine.turn_start import make_id
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session
 from openapi_server.http.identity import identify_caller
-from openapi_server.impl.history import delete_session
-from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
+from openapi_server.impl.turn_requests import delete_session, get_active_animal, make_idempotency_keys
 from openapi_server.impl.turn_responses import is_in_session, resume_stream, start_stream
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
 from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import make_id
 from openapi_server.wire.sessions import (
     SESSIONS,
     encode_confirmation,

@@ -8,15 +8,14 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from openapi_server.engine.turn_start import make_id
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.identity import identify_caller
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.impl.turn_requests import get_active_animal
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import ChatError, NotFound, ProviderFailed, TurnTimeout
-from openapi_server.models.turn import AgeGroup, Stage, Started, TurnEvent
-from openapi_server.models.turn_events import TurnEventBuilder
+from openapi_server.models.turn import AgeGroup, Stage, make_id
+from openapi_server.models.turn_events import Started, TurnEvent, TurnEventBuilder
 from openapi_server.wire.platform import PLATFORM, encode_heartbeat
 
 # The contract's own end of patience: everything has finished or failed by then.

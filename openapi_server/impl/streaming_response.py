@@ -13,13 +13,20 @@ from starlette.types import Message, Receive, Scope, Send
 
 from openapi_server.clock import SystemClock
 from openapi_server.engine.turn_reader import TurnReader
-from openapi_server.engine.turn_start import make_id
-from openapi_server.engine.turn_writer import shorten_id
 from openapi_server.http.disconnect import SendTimeout, run_until_disconnect
 from openapi_server.models.errors import ChatError, Interrupted, ProviderFailed
-from openapi_server.models.session import SessionRecord, TurnRecord
-from openapi_server.models.turn import AgeGroup, Entry, Failed, Started, TurnEvent, TypingStarted, TypingStopped
-from openapi_server.models.turn_events import TurnEventBuilder, TurnResult
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import AgeGroup, TurnRecord, make_id, shorten_id
+from openapi_server.models.turn_events import (
+    Entry,
+    Failed,
+    Started,
+    TurnEvent,
+    TurnEventBuilder,
+    TurnResult,
+    TypingStarted,
+    TypingStopped,
+)
 from openapi_server.protocols import Clock
 from openapi_server.wire import history
 from openapi_server.wire.convo import CONVO

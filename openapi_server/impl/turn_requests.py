@@ -1,4 +1,4 @@
-"""From a request to what the engine is asked: the animal, and the request's idempotency keys."""
+"""What handlers of several contracts do with a request before they answer it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from datetime import timedelta
 from typing import Any
 
 from openapi_server.http.async_handlers import RequestContext
+from openapi_server.http.audit import record_audit
 from openapi_server.http.identity import Identity, get_anonymous_scope, get_name_scope
 from openapi_server.models.animal import Animal
-from openapi_server.models.errors import AnimalNotFound
-from openapi_server.models.session import IdempotencyKey
+from openapi_server.models.audit import AuditAction, shorten_id
+from openapi_server.models.errors import AnimalNotFound, SessionNotFound
+from openapi_server.models.turn import IdempotencyKey
 
 
 async def get_active_animal(context: RequestContext, animal_id: str) -> Animal:
-    """An animal that lives here and may be asked, as its keepers last wrote it, else `AnimalNotFound`."""
+    """The animal in the current version of its document; `AnimalNotFound` when it does not exist or is retired."""
     await context.services.knowledge.refresh()
     animal = context.services.knowledge.get_animal(animal_id)
     if animal is None:
@@ -26,23 +28,33 @@ async def get_active_animal(context: RequestContext, animal_id: str) -> Animal:
 
 
 def make_idempotency_keys(
-    context: RequestContext, body: dict[str, Any], visitor: Identity | None = None
+    context: RequestContext, body: dict[str, Any], identity: Identity | None = None
 ) -> tuple[IdempotencyKey, ...]:
-    """The request's Idempotency-Key, once for each name that its repetition may come under.
+    """The request's `Idempotency-Key`, once for each scope in which its repetition may arrive.
 
-    A key is the client's own, so it only counts within its owner: the account, or the session cookie. A first request
-    has none yet, and its repetition may come with the cookie that it was given or without; so the key also counts
-    under what there was before: by itself when it is a UUID, which nobody else has, else within the caller's address.
+    A key is chosen by the client, so it is valid within its owner only: the account, or the session cookie. The first
+    request of a visitor has no cookie yet, and its repetition may come with the cookie that was set or without it. So
+    that key is also valid in the scope without an owner: by itself when it is a UUID, which nobody else has, else
+    within the client's address.
     """
-    given = context.headers.get("idempotency-key")
-    if given is None:
+    value = context.headers.get("idempotency-key")
+    if value is None:
         return ()
-    scopes = [visitor.owner] if visitor else [get_name_scope(context, given)]
-    if visitor is not None and visitor.is_new:
-        scopes.append(get_anonymous_scope(context, given))
+    scopes = [identity.owner] if identity else [get_name_scope(context, value)]
+    if identity is not None and identity.is_new:
+        scopes.append(get_anonymous_scope(context, value))
     body_hash = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     expires_at = context.services.clock.now() + timedelta(seconds=context.services.settings.idempotency_ttl_s)
     return tuple(
-        IdempotencyKey(hashlib.sha256(f"{scope}\n{given}".encode()).hexdigest(), body_hash, expires_at)
+        IdempotencyKey(hashlib.sha256(f"{scope}\n{value}".encode()).hexdigest(), body_hash, expires_at)
         for scope in scopes
     )
+
+
+async def delete_session(context: RequestContext, session_id: str) -> None:
+    """Delete the session with all its turns, running ones included, and record it in the audit trail."""
+    turn_ids = await context.services.store.delete_session(session_id)
+    if turn_ids is None:
+        raise SessionNotFound
+    await context.services.engine.delete_turns(turn_ids)
+    await record_audit(context, AuditAction.SESSION_DELETED, shorten_id(session_id))

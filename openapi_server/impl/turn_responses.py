@@ -17,7 +17,7 @@ from openapi_server.http.disconnect import run_until_disconnect
 from openapi_server.http.problems import make_problem_response
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.models.errors import FieldError, InvalidInput, LogGone, ResumeMismatch, SessionDeleted
-from openapi_server.models.session import TurnRecord
+from openapi_server.models.turn import TurnRecord
 from openapi_server.wire.sse import Contract, parse_event_id
 
 NO_HEADERS: Mapping[str, str] = {}

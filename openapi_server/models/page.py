@@ -1,12 +1,24 @@
-"""Cursors: opaque marks of a place in a listing. What is in them is the store's business, not the client's."""
+"""One page of a listing, and its cursor: an opaque position that only this server reads."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from openapi_server.models.errors import FieldError, InvalidInput
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a listing; `next_cursor` is opaque and None on the last page."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None = None
 
 
 def encode_cursor(*place: str | int) -> str:

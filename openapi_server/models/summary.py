@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openapi_server.models.session import TurnRecord
 from openapi_server.models.text import split_sentences
+from openapi_server.models.turn import TurnRecord
 
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _MIN_WORDS = 3

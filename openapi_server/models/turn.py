@@ -1,15 +1,14 @@
-"""The turn: a visitor's message and the animal's reply, as an append-only log of typed events.
+"""A turn: one visitor's message and the animal's reply, and what is stored of it.
 
-Values only. This file knows nothing of HTTP, of any wire contract or of how a log is kept.
+Values only: no HTTP, no wire format, no storage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+import secrets
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
 
 from openapi_server.models.errors import Problem
 
@@ -97,141 +96,81 @@ class Moderation:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnEvent:
-    """One thing that happened in a turn."""
+class Outcome:
+    """How a turn ended. Written once, before the readers hear of it.
 
-    is_terminal: ClassVar[bool] = False
+    `model` is the one that spoke; None in a turn that failed, and in those of older versions of the server.
+    """
+
+    status: TurnStatus
+    ended_at: datetime
+    reply: str | None = None
+    finish_reason: FinishReason | None = None
+    sources: tuple[Source, ...] = ()
+    usage: Usage = Usage()
+    moderation: Moderation = Moderation()
+    latency_ms: int = 0
+    first_token_ms: int | None = None
+    problem: Problem | None = None
+    credits_used: int = 0
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Started(TurnEvent):
-    """The turn was accepted and the visitor's message is stored. Always the first event."""
+class TurnRecord:
+    """One turn as it is kept: the visitor's message from the start, the outcome from the end.
+
+    While it runs, `worker` is the process that runs it, and `lease_until` is when anyone may take that process for
+    dead unless it has renewed the lease. `owner` is its session's: a store fills it in, and never reads it.
+    `media_urls` came with the message; nobody here ever fetches them.
+    """
 
     turn_id: str
     session_id: str
     animal_id: str
-    animal_name: str
-    model: str
     age_group: AgeGroup
-    disclosure: str
-
-
-@dataclass(frozen=True, slots=True)
-class TypingStarted(TurnEvent):
-    """The animal begins to think."""
-
-
-@dataclass(frozen=True, slots=True)
-class TypingStopped(TurnEvent):
-    """The animal begins to speak, or never will."""
-
-    duration_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class StageChanged(TurnEvent):
-    """A stage of the engine began or ended. `progress` is 0 to 100 and never falls; `found` counts facts."""
-
-    stage: Stage
-    is_complete: bool
-    progress: int
-    detail: str
-    found: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk(TurnEvent):
-    """A piece of the reply; `index` counts from 1. All texts joined are the reply, to the character."""
-
-    index: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Completed(TurnEvent):
-    """The animal finished and the reply is stored. Carries the whole reply, so late readers need no folding.
-
-    `model` is the one that spoke, which is another than the announced one where that has failed. `held_back_ms`: the
-    longest that a word of the reply waited to be checked.
-    """
-
-    is_terminal: ClassVar[bool] = True
-
-    turn_id: str
-    session_id: str
-    reply: str
-    chunk_count: int
-    finish_reason: FinishReason
-    sources: tuple[Source, ...]
-    usage: Usage
-    moderation: Moderation
-    latency_ms: int
-    first_token_ms: int | None
-    model: str = ""
-    held_back_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Failed(TurnEvent):
-    """The turn ended without a whole reply. The problem is ours, never a provider's or a driver's own text."""
-
-    is_terminal: ClassVar[bool] = True
-
-    problem: Problem
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One event in its place in one turn's log.
-
-    `seq` counts from 1 without gaps; `at` is in UTC. `encoded` keeps the bytes that encoders made of this
-    entry, by encoder: an entry is encoded once per contract, however many readers it has.
-    """
-
-    turn_id: str
-    seq: int
-    at: datetime
-    event: TurnEvent
-    encoded: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    message: str
+    model: str
+    created_at: datetime
+    metadata: str | None = None
+    worker: str = ""
+    lease_until: datetime | None = None
+    outcome: Outcome | None = None
+    owner: str | None = None
+    media_urls: tuple[str, ...] = ()
 
     @property
-    def id(self) -> str:
-        return f"{self.turn_id}-{self.seq}"
+    def status(self) -> TurnStatus:
+        return self.outcome.status if self.outcome else TurnStatus.RUNNING
+
+    @property
+    def updated_at(self) -> datetime:
+        return self.outcome.ended_at if self.outcome else self.created_at
 
 
 @dataclass(frozen=True, slots=True)
-class TurnState:
-    """What polling shows: the events so far, folded into one picture."""
+class IdempotencyKey:
+    """A client's promise that two requests are the same one. `key` and `body_hash` are hashes, `key` with its scope."""
 
-    status: TurnStatus = TurnStatus.QUEUED
-    stage: Stage | None = None
-    progress: int = 0
-    reply: str = ""
-    chunk_count: int = 0
-    last_seq: int = 0
-    terminal_event: Completed | Failed | None = None
-
-    def apply(self, entry: Entry) -> TurnState:
-        """The picture once one more entry is known."""
-        seen = replace(self, last_seq=entry.seq)
-        match entry.event:
-            case StageChanged(stage=stage, progress=progress):
-                return replace(seen, status=TurnStatus.RUNNING, stage=stage, progress=progress)
-            case Chunk(text=text):
-                return replace(seen, reply=seen.reply + text, chunk_count=seen.chunk_count + 1)
-            case Completed() as done:
-                stopped = done.finish_reason is FinishReason.STOPPED
-                status = TurnStatus.STOPPED if stopped else TurnStatus.SUCCEEDED
-                return replace(seen, status=status, progress=100, reply=done.reply, terminal_event=done)
-            case Failed() as failed:
-                return replace(seen, status=TurnStatus.FAILED, terminal_event=failed)
-            case _:
-                return replace(seen, status=TurnStatus.RUNNING)
+    key: str
+    body_hash: str
+    expires_at: datetime
 
 
-def fold(entries: Iterable[Entry]) -> TurnState:
-    """Fold a log, or the beginning of one, into the state that polling shows."""
-    state = TurnState()
-    for entry in entries:
-        state = state.apply(entry)
-    return state
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Which process runs a turn, and until when it is believed."""
+
+    turn_id: str
+    worker: str
+    until: datetime
+
+
+def make_id(prefix: str) -> str:
+    """An id that cannot be guessed (128 random bits): holding a session's or a turn's id is the right to it."""
+    return f"{prefix}_{secrets.token_hex(16)}"
+
+
+def shorten_id(turn_id: str) -> str:
+    """Enough of an id to tell turns apart in a log, too little to use it: the whole id is a key to the turn."""
+    return turn_id[:13]

@@ -11,20 +11,19 @@ from typing import TypeVar
 
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup, Moderation
-from openapi_server.moderation.normalize.letters import normalize_text
-from openapi_server.moderation.normalize.spelling import WordSegmenter
-from openapi_server.moderation.normalize.variants import list_variants
+from openapi_server.moderation.normalize import list_variants, normalize_text
 from openapi_server.moderation.pii.mask import MaskedText, MaskPattern, mask_text
-from openapi_server.moderation.rules.files import read_rules
-from openapi_server.moderation.rules.rules import Action, Rule, RuleCollection
+from openapi_server.moderation.rule_files import read_rules
+from openapi_server.moderation.rules import Action, Rule, RuleCollection
+from openapi_server.moderation.segmentation import WordSegmenter
 from openapi_server.protocols import Verdict
 
 _T = TypeVar("_T")
 
 __all__ = ["GUIDANCE_FILE", "RULES_FILE", "InputRules", "normalize_text"]
 
-RULES_FILE = Path(__file__).with_name("rules") / "rules.yaml"
-GUIDANCE_FILE = Path(__file__).with_name("rules") / "guidance.yaml"
+RULES_FILE = Path(__file__).with_name("input_rules.yaml")
+GUIDANCE_FILE = Path(__file__).with_name("guidance.yaml")
 # 4,000 letters take up to fifty milliseconds, too long for the event loop: fifty earlier messages may come at once.
 _MAX_INLINE_CHARS = 500
 

@@ -6,17 +6,18 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from openapi_server.models.animal import Animal, Prompt
+from openapi_server.models.animal import Animal
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.normalize.spelling import WordSegmenter
-from openapi_server.moderation.normalize.variants import list_variants
-from openapi_server.moderation.output.output_buffer import split_sentences
-from openapi_server.moderation.output.prompt_leaks import PromptLeakDetector
+from openapi_server.moderation.normalize import list_variants
+from openapi_server.moderation.output_buffer import split_sentences
 from openapi_server.moderation.pii.mask import find_kinds
-from openapi_server.moderation.rules.files import read_rules
-from openapi_server.moderation.rules.rules import Action, Rule, RuleCollection
+from openapi_server.moderation.prompt_leaks import PromptLeakDetector
+from openapi_server.moderation.rule_files import read_rules
+from openapi_server.moderation.rules import Action, Rule, RuleCollection
+from openapi_server.moderation.segmentation import WordSegmenter
 
-REPLIES_FILE = Path(__file__).with_name("rules") / "replies.yaml"
+REPLIES_FILE = Path(__file__).with_name("output_rules.yaml")
 
 _WITHHELD = "withheld"
 # Verdicts are remembered by fingerprints: nothing that was said stays in memory for it.

@@ -14,9 +14,9 @@ import structlog
 
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup, Moderation
-from openapi_server.moderation.admin.live_rules import LiveInputRules
 from openapi_server.moderation.input_rules import InputRules
 from openapi_server.moderation.pii.mask import MaskedText, mask_text
+from openapi_server.moderation.rule_set import LiveInputRules
 from openapi_server.protocols import Clock, Verdict
 
 log = structlog.get_logger(__name__)

@@ -10,18 +10,24 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 
-from openapi_server.models.animal import Prompt
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import ReplyEnd
-from openapi_server.providers.failures import ProviderError, failed
-from openapi_server.providers.options import OneSpeech, Speech, count_of, finish_of, text_of
-from openapi_server.providers.prompt import messages, system_prompt
-from openapi_server.providers.thread_stream import Listening
+from openapi_server.providers.failures import ProviderError, make_error
+from openapi_server.providers.options import (
+    ConfiguredProvider,
+    ModelOptions,
+    parse_finish_reason,
+    parse_text,
+    parse_token_count,
+)
+from openapi_server.providers.prompt import make_messages, render_system_prompt
+from openapi_server.providers.thread_stream import ThreadStream
 
 # Each turn that is spoken has a connection of its own; beyond these, one that is not kept.
-CONNECTIONS = 100
+MAX_CONNECTIONS = 100
 
-_FINISHED = {
+_FINISH_REASONS = {
     "max_tokens": FinishReason.LENGTH,
     "model_context_window_exceeded": FinishReason.LENGTH,
     "content_filtered": FinishReason.BLOCKED,
@@ -29,11 +35,17 @@ _FINISHED = {
 }
 
 
-class BedrockProvider(OneSpeech):
+class BedrockProvider(ConfiguredProvider):
     """Implements `Provider`. Credentials are found as everywhere in AWS: variables, profile, role."""
 
     def __init__(
-        self, region: str, endpoint: str | None, speech: Speech, *, connect_timeout_s: float, read_timeout_s: float
+        self,
+        region: str,
+        endpoint: str | None,
+        speech: ModelOptions,
+        *,
+        connect_timeout_s: float,
+        read_timeout_s: float,
     ) -> None:
         super().__init__(speech)
         # Trying again is `resilience`'s business.
@@ -41,7 +53,7 @@ class BedrockProvider(OneSpeech):
             connect_timeout=connect_timeout_s,
             read_timeout=read_timeout_s,
             retries={"total_max_attempts": 1},
-            max_pool_connections=CONNECTIONS,
+            max_pool_connections=MAX_CONNECTIONS,
         )
         self._client: Any = boto3.client("bedrock-runtime", region_name=region, endpoint_url=endpoint, config=config)
 
@@ -49,49 +61,49 @@ class BedrockProvider(OneSpeech):
         self._client.close()
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
-        speech = self._speech.of(prompt.animal)
-        listening = Listening(partial(self._ask, speech, prompt))
+        speech = self._options.for_animal(prompt.animal)
+        listening = ThreadStream(partial(self._open_stream, speech, prompt))
         finished, usage = None, Usage()
         try:
             async for event in listening:
                 match event:
                     case {"contentBlockDelta": block}:
                         # One that could not be read comes without its delta: a KeyError, and the end of the reply.
-                        if text := text_of(block["delta"].get("text")):
+                        if text := parse_text(block["delta"].get("text")):
                             yield text
                     case {"messageStop": {"stopReason": reason}}:
-                        finished = finish_of(reason, _FINISHED)
+                        finished = parse_finish_reason(reason, _FINISH_REASONS)
                     case {"metadata": {"usage": {"inputTokens": read, "outputTokens": said}}}:
-                        usage = Usage(count_of(read), count_of(said))
+                        usage = Usage(parse_token_count(read), parse_token_count(said))
         except Exception as error:
             # Whatever somebody else's server makes the library raise, the caller hears of one kind of failure.
-            raise _failed(error) from None
+            raise _make_error(error) from None
         finally:
             listening.close()
         if finished is None:
-            raise failed("bedrock", "no end mark")
+            raise make_error("bedrock", "no end mark")
         yield ReplyEnd(finished, usage, model=speech.model)
 
-    def _ask(self, speech: Speech, prompt: Prompt) -> Any:
+    def _open_stream(self, speech: ModelOptions, prompt: Prompt) -> Any:
         """The stream of events. Blocks until its head is there."""
         manner: dict[str, object] = {"maxTokens": speech.max_tokens}
         if speech.temperature is not None:
             manner["temperature"] = speech.temperature
         answer = self._client.converse_stream(
             modelId=speech.model,
-            system=[{"text": system_prompt(prompt)}],
+            system=[{"text": render_system_prompt(prompt)}],
             messages=[
-                {"role": message.speaker.value, "content": [{"text": message.text}]} for message in messages(prompt)
+                {"role": message.role.value, "content": [{"text": message.text}]} for message in make_messages(prompt)
             ],
             inferenceConfig=manner,
         )
         return answer["stream"]
 
 
-def _failed(error: Exception) -> ProviderError:
+def _make_error(error: Exception) -> ProviderError:
     """What is told within a stream is told with status 400, whatever it is: only a head's status means something."""
     if not isinstance(error, ClientError) or isinstance(error, EventStreamError):
-        return failed("bedrock", type(error).__name__)
+        return make_error("bedrock", type(error).__name__)
     head = error.response.get("ResponseMetadata", {})
     retry_after = head.get("HTTPHeaders", {}).get("retry-after")
-    return failed("bedrock", type(error).__name__, head.get("HTTPStatusCode"), retry_after)
+    return make_error("bedrock", type(error).__name__, head.get("HTTPStatusCode"), retry_after)

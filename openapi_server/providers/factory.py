@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from openapi_server.circuit_breaker import CircuitBreaker
 from openapi_server.config import ConfigError, Settings
 from openapi_server.protocols import Clock, Provider
-from openapi_server.providers.circuit_breaker import CircuitBreaker
-from openapi_server.providers.fallback import Patience, ResilientProvider, Upstream
+from openapi_server.providers.fallback import FallbackProvider, ModelProvider, RetryPolicy
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.providers.options import Speech
+from openapi_server.providers.options import ModelOptions
 
 
 @asynccontextmanager
@@ -21,34 +21,36 @@ async def open_provider(settings: Settings, clock: Clock) -> AsyncIterator[Provi
         yield offline
         return
     try:
-        upstream = _upstream(settings)
+        upstream = _create_model_provider(settings)
     except ModuleNotFoundError as error:
         name = settings.provider
         raise ConfigError(
             f"PROVIDER: {name} needs the extra `{name}`, which is not installed (no {error.name})"
         ) from None
-    breaker = CircuitBreaker(clock, failure_threshold=settings.breaker_failures, pause_s=settings.breaker_pause_s)
-    patience = Patience(settings.first_token_timeout_s, settings.provider_retries)
-    provider = ResilientProvider(upstream, offline, breaker, patience, clock)
+    breaker = CircuitBreaker(
+        "model", clock.monotonic, failure_threshold=settings.breaker_failures, pause_s=settings.breaker_pause_s
+    )
+    patience = RetryPolicy(settings.first_token_timeout_s, settings.provider_retries)
+    provider = FallbackProvider(upstream, offline, breaker, patience, clock)
     try:
         yield provider
     finally:
         await provider.close()
 
 
-def _upstream(settings: Settings) -> Upstream:
+def _create_model_provider(settings: Settings) -> ModelProvider:
     connect_timeout_s = settings.connect_timeout_s
     match settings.provider:
         case "openai":
             from openapi_server.providers.openai import OpenAIProvider
 
-            speech = _speech(settings.openai_model, settings)
+            speech = _make_options(settings.openai_model, settings)
             url, key = settings.openai_base_url, settings.openai_api_key
             return OpenAIProvider(url, key, speech, connect_timeout_s=connect_timeout_s)
         case "anthropic":
             from openapi_server.providers.anthropic import AnthropicProvider
 
-            speech = _speech(settings.anthropic_model, settings)
+            speech = _make_options(settings.anthropic_model, settings)
             url, key = settings.anthropic_base_url, settings.anthropic_api_key
             return AnthropicProvider(url, key, speech, connect_timeout_s=connect_timeout_s)
         case _:
@@ -57,12 +59,12 @@ def _upstream(settings: Settings) -> Upstream:
             return BedrockProvider(
                 settings.aws_region,
                 settings.bedrock_endpoint or None,
-                _speech(settings.bedrock_model, settings),
+                _make_options(settings.bedrock_model, settings),
                 connect_timeout_s=connect_timeout_s,
                 # The engine gives up after such a silence; then nobody needs the thread any more.
                 read_timeout_s=settings.stream_idle_timeout_s,
             )
 
 
-def _speech(model: str, settings: Settings) -> Speech:
-    return Speech(model, settings.temperature, settings.max_tokens)
+def _make_options(model: str, settings: Settings) -> ModelOptions:
+    return ModelOptions(model, settings.temperature, settings.max_tokens)

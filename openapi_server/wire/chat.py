@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from openapi_server.models.session import TurnRecord
-from openapi_server.models.turn import Chunk, Completed, Entry, Failed, FinishReason, Stage, StageChanged
+from openapi_server.models.turn import FinishReason, Stage, TurnRecord
+from openapi_server.models.turn_events import Chunk, Completed, Entry, Failed, StageChanged
 from openapi_server.wire.problem import encode_problem
 from openapi_server.wire.sse import Contract, Frame, encode_comment_heartbeat
 from openapi_server.wire.timestamps import format_timestamp

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from openapi_server.models.errors import Problem
-from openapi_server.models.turn import (
+from openapi_server.models.turn import Source, Stage
+from openapi_server.models.turn_events import (
     Chunk,
     Completed,
     Entry,
     Failed,
-    Source,
-    Stage,
     StageChanged,
     Started,
     TypingStarted,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from openapi_server.models.errors import Problem
-from openapi_server.models.session import Outcome, TurnRecord
-from openapi_server.models.turn import Failed, Moderation, TurnState
+from openapi_server.models.turn import Moderation, Outcome, TurnRecord
+from openapi_server.models.turn_events import Failed, TurnState
 from openapi_server.wire.convo import encode_error, encode_source
 from openapi_server.wire.timestamps import format_timestamp
 

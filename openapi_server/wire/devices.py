@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import Chunk, Completed, Entry, Failed
+from openapi_server.models.turn_events import Chunk, Completed, Entry, Failed
 from openapi_server.wire.problem import encode_problem
 from openapi_server.wire.sse import Contract, Frame, encode_comment_heartbeat
 from openapi_server.wire.timestamps import format_naive_timestamp, format_timestamp

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from openapi_server.models.session import Page, SessionRecord, TurnRecord
+from openapi_server.models.page import Page
+from openapi_server.models.session import SessionRecord
 from openapi_server.models.summary import Summary
+from openapi_server.models.turn import TurnRecord
 from openapi_server.wire.sse import Frame
 from openapi_server.wire.timestamps import format_timestamp
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from openapi_server.models.audit import AuditEntry
 from openapi_server.models.credits import CreditEntry
 from openapi_server.models.personal_data import AccountData, Erasure, PersonalData, SessionData
-from openapi_server.models.session import DeviceUser, Outcome, TurnRecord
+from openapi_server.models.session import DeviceUser
+from openapi_server.models.turn import Outcome, TurnRecord
 from openapi_server.models.user import Login
 from openapi_server.wire.convo import encode_source
 from openapi_server.wire.convo_json import encode_moderation

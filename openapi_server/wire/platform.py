@@ -9,20 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from openapi_server.models.errors import Problem
-from openapi_server.models.session import TurnRecord
-from openapi_server.models.turn import (
-    Completed,
-    Entry,
-    Failed,
-    FinishReason,
-    Source,
-    Stage,
-    StageChanged,
-    Started,
-    TurnState,
-    TurnStatus,
-    Usage,
-)
+from openapi_server.models.turn import FinishReason, Source, Stage, TurnRecord, TurnStatus, Usage
+from openapi_server.models.turn_events import Completed, Entry, Failed, StageChanged, Started, TurnState
 from openapi_server.wire.problem import encode_problem
 from openapi_server.wire.sse import Contract, Frame, JsonObject
 from openapi_server.wire.timestamps import format_timestamp

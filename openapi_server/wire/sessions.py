@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from openapi_server.models.errors import Problem
-from openapi_server.models.session import Page, SessionRecord, TurnRecord
-from openapi_server.models.turn import Chunk, Completed, Entry, Failed, Usage
+from openapi_server.models.page import Page
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import TurnRecord, Usage
+from openapi_server.models.turn_events import Chunk, Completed, Entry, Failed
 from openapi_server.protocols import Model
 from openapi_server.wire.problem import encode_problem
 from openapi_server.wire.sse import Contract, Frame, encode_comment_heartbeat

@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from openapi_server.models.turn import Entry, Stage
+from openapi_server.models.turn import Stage
+from openapi_server.models.turn_events import Entry
 
 RETRY_MS = 2000
 MAX_ID_BYTES = 128

@@ -13,7 +13,7 @@ from openapi_server.config import DEVELOPMENT_KEY
 from openapi_server.models.errors import InvalidToken
 from openapi_server.models.user import Login
 from tests.accounts.forgery import attacks, good_claims, made
-from tests.fakes import FakeClock
+from tests.support.fakes import FakeClock
 
 CLOCK = FakeClock()
 LOGIN = Login("login_1", "ben", CLOCK.now(), CLOCK.now() + timedelta(days=30))

@@ -22,9 +22,9 @@ from tests.api.doors import (
     log_in_client,
     open_endpoint,
 )
-from tests.asgi import Request, ask
 from tests.conftest import OpensClient, OpensZoo
-from tests.fakes import Blocks, Fails, FakeClock, FakeKnowledge, Says, UnreliableStore, make_lion
+from tests.support.asgi import Request, ask
+from tests.support.fakes import Blocks, Fails, FakeClock, FakeKnowledge, Says, UnreliableStore, make_lion
 
 PATH = "/chat/stream"
 WHOLE = "/chat/"

@@ -15,7 +15,6 @@ import pytest
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.http.services import Services
-from openapi_server.knowledge.admin.draft_comparison import SMALL_TALK
 from openapi_server.knowledge.documents.fields import LONGEST_TEXT, MOST_TEXTS
 from openapi_server.knowledge.documents.schema import (
     GROUPS,
@@ -26,6 +25,7 @@ from openapi_server.knowledge.documents.schema import (
     STATUSES,
     TOPICS,
 )
+from openapi_server.knowledge.draft_comparison import SMALL_TALK
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, Document
@@ -33,14 +33,14 @@ from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import Provider
 from openapi_server.providers.offline import OfflineProvider
 from openapi_server.spec import load_spec
-from openapi_server.storage.sqlite.animals import SqliteAnimals
+from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.api.test_accounts import bearer, log_in
 from tests.api.test_minds import Speaks
 from tests.conftest import RunningApp, open_services_over
-from tests.examples import NOON
-from tests.fakes import AllowsAll, Waits
 from tests.knowledge.test_loading import MOLE
+from tests.support.examples import NOON
+from tests.support.fakes import AllowsAll, Waits
 
 LION = "/animal/lion_001"
 FACTS = f"{LION}/facts"
@@ -116,8 +116,10 @@ class Opens:
     async def __call__(self, provider: Provider | None = None, **settings: Any) -> Process:
         store = await SqliteStore.open(self._folder / "zoo.sqlite3", SystemClock())
         self.parts.push_async_callback(store.close)
-        animals = SqliteAnimals(store.connections)
-        await animals.seed([A_LION, {**A_LION, "animal_id": "tiger_001", "name": "Bulan"}], PACKAGE, NOON)
+        animals = SqliteAnimalDocuments(store.connections)
+        await animals.seed(
+            {"lion_001": A_LION, "tiger_001": {**A_LION, "animal_id": "tiger_001", "name": "Bulan"}}, PACKAGE, NOON
+        )
         library = await KnowledgeService.open(animals)
         self.parts.callback(library.close)
         voice = provider or OfflineProvider(words_per_s=0, seed=0)

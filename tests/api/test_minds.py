@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
-from openapi_server.models.animal import ModelSettings, Prompt
+from openapi_server.circuit_breaker import CircuitBreaker
+from openapi_server.models.animal import ModelSettings
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import Usage
 from openapi_server.protocols import ReplyEnd
-from openapi_server.providers.circuit_breaker import CircuitBreaker
 from openapi_server.providers.failures import ProviderError
-from openapi_server.providers.fallback import Patience, ResilientProvider
-from openapi_server.providers.options import PROMPT_TOKENS, OneSpeech, Speech
+from openapi_server.providers.fallback import FallbackProvider, RetryPolicy
+from openapi_server.providers.options import MAX_PROMPT_TOKENS, ConfiguredProvider, ModelOptions
 from tests.api.doors import CONVO, MANY_CREDITS, SESSIONS, get_turn_id, list_event_data, open_endpoint
 from tests.api.test_sessions import get_credits
 from tests.conftest import OpensZoo, RunningApp
-from tests.fakes import FakeClock, FakeKnowledge, Says, make_lion
+from tests.support.fakes import FakeClock, FakeKnowledge, Says, make_lion
 
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
 CHOSEN = FakeKnowledge(
@@ -27,11 +28,11 @@ CHOSEN = FakeKnowledge(
 )
 
 
-class Speaks(OneSpeech):
+class Speaks(ConfiguredProvider):
     """An upstream whose every model says one word once it may, or fails."""
 
     def __init__(self, *, fails: bool = False) -> None:
-        super().__init__(Speech("model-1", max_tokens=77))
+        super().__init__(ModelOptions("model-1", max_tokens=77))
         self.fails = fails
         self.has_begun = asyncio.Event()
         self.go = asyncio.Event()
@@ -55,11 +56,15 @@ class Keeper(Says):
     model = "keeper-1"
 
 
-def make_resilient(upstream: Speaks) -> ResilientProvider:
+def make_resilient(upstream: Speaks) -> FallbackProvider:
     """Left alone after its first failure."""
     clock = FakeClock()
-    return ResilientProvider(
-        upstream, Keeper(), CircuitBreaker(clock, failure_threshold=1, pause_s=30), Patience(5, 0), clock
+    return FallbackProvider(
+        upstream,
+        Keeper(),
+        CircuitBreaker("model", clock.monotonic, failure_threshold=1, pause_s=30),
+        RetryPolicy(5, 0),
+        clock,
     )
 
 
@@ -127,7 +132,7 @@ async def test_a_turn_holds_what_it_may_cost(open_zoo: OpensZoo, animal_id: str,
     upstream.go.set()
     await stream
 
-    assert held == longest + PROMPT_TOKENS
+    assert held == longest + MAX_PROMPT_TOKENS
     assert await get_credits(visit.client) == MANY_CREDITS - 8
 
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import httpx
 import pytest
 
-from openapi_server.models.animal import Prompt
-from openapi_server.protocols import ReplyEnd, SingleModelProvider
+from openapi_server.models.prompt import Prompt
+from openapi_server.protocols import ReplyEnd
 from tests.conftest import OpensClient
-from tests.fakes import FakeKnowledge
+from tests.support.fakes import FakeKnowledge, SingleModelProvider
 
 HELLO = json.dumps({"message": "Hello!", "animalId": "lion_001"}).encode()
 JSON = {"Content-Type": "application/json"}

@@ -12,10 +12,9 @@ from click.testing import CliRunner, Result
 
 from openapi_server.cli import main
 from openapi_server.clock import SystemClock
-from openapi_server.knowledge.documents.schema import list_animal_files
-from openapi_server.knowledge.service import PACKAGED_ANIMALS
+from openapi_server.knowledge.documents.schema import PACKAGED_ANIMALS, list_animal_files
 from openapi_server.models.document import COMMAND_LINE, Change, VersionedDocument
-from openapi_server.storage.sqlite.animals import SqliteAnimals
+from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.knowledge.test_loading import MOLE, spoilt, written
 
@@ -36,7 +35,7 @@ def zoochat(*words: str) -> Result:
 async def _kept(animal_id: str) -> tuple[Mapping[str, VersionedDocument | None], tuple[Change, ...]]:
     store = await SqliteStore.open(Path("zoo.sqlite3"), SystemClock())
     try:
-        animals = SqliteAnimals(store.connections)
+        animals = SqliteAnimalDocuments(store.connections)
         return (await animals.list_changes(0)).documents, (await animals.list_history(animal_id, 10)).items
     finally:
         await store.close()

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
-from openapi_server.admin import Office, open_office
 from openapi_server.cli import main
+from openapi_server.cli.context import AdminContext, open_admin_context
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.models.credits import Allocation
 from openapi_server.models.user import Role, User, derive_cookie_owner
-from tests.examples import NOTEBOOK, make_outcome, make_session, make_turn
+from tests.support.examples import NOTEBOOK, make_outcome, make_session, make_turn
 
 T = TypeVar("T")
 COOKIE = "3tq0mE2p2h4wH0d0Wb3x9A"
@@ -32,31 +32,31 @@ def _zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store of its own for each test, with somebody of each kind in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SQLITE_PATH", "data/zoo.sqlite3")
-    in_office(fill)
+    run_in_context(fill)
 
 
-def in_office(work: Callable[[Office], Awaitable[T]]) -> T:
+def run_in_context(work: Callable[[AdminContext], Awaitable[T]]) -> T:
     async def run() -> T:
-        async with open_office(Settings(_env_file=None)) as office:  # type: ignore[call-arg]
-            return await work(office)
+        async with open_admin_context(Settings(_env_file=None)) as context:  # type: ignore[call-arg]
+            return await work(context)
 
     return asyncio.run(run())
 
 
-async def fill(office: Office) -> None:
-    await office.accounts.create_user(User("mia", Role.USER, "$argon2id$hash-of-mia", NOW))
-    await office.credits.allocate_credits(Allocation("mia", 50, NOW, notes="Secret-birthday"))
-    await talk(office, "user:mia", "sess_mia")
-    await talk(office, derive_cookie_owner(COOKIE), "sess_cookie")
-    await talk(office, None, "sess_kiosk", handle="chat_kiosk-7")
-    await talk(office, None, "sess_other")
+async def fill(context: AdminContext) -> None:
+    await context.stores.accounts.create_user(User("mia", Role.USER, "$argon2id$hash-of-mia", NOW))
+    await context.stores.credits.allocate_credits(Allocation("mia", 50, NOW, notes="Secret-birthday"))
+    await talk(context, "user:mia", "sess_mia")
+    await talk(context, derive_cookie_owner(COOKIE), "sess_cookie")
+    await talk(context, None, "sess_kiosk", handle="chat_kiosk-7")
+    await talk(context, None, "sess_other")
 
 
-async def talk(office: Office, owner: str | None, session_id: str, handle: str | None = None) -> None:
+async def talk(context: AdminContext, owner: str | None, session_id: str, handle: str | None = None) -> None:
     session = replace(make_session(session_id, owner=owner, at=NOW), handle=handle, title=f"Secret-title-{session_id}")
     turn = make_turn(f"turn_{session_id}", session_id, message=f"Secret-{session_id}", at=NOW)
-    await office.store.begin_turn(replace(turn, metadata='{"row":7}'), session)
-    await office.store.settle_turn(turn.turn_id, make_outcome("Roar!", at=NOW, sources=(NOTEBOOK,)))
+    await context.stores.sessions.begin_turn(replace(turn, metadata='{"row":7}'), session)
+    await context.stores.sessions.settle_turn(turn.turn_id, make_outcome("Roar!", at=NOW, sources=(NOTEBOOK,)))
 
 
 def zoochat(*words: str, typed: str = "") -> Result:
@@ -134,7 +134,7 @@ def test_what_is_erased_leaves_no_byte_behind(words: tuple[str, ...], session_id
 def test_an_account_is_erased_only_when_it_is_meant() -> None:
     """Then its name, too, stands nowhere any more."""
     zoochat("privacy", "erase", "mia", "--yes")
-    assert in_office(lambda office: office.accounts.get_user("mia")) is not None
+    assert run_in_context(lambda context: context.stores.accounts.get_user("mia")) is not None
     assert b"Secret-birthday" not in raw()
 
     result = zoochat("privacy", "erase", "mia", "--account", "--yes")
@@ -157,10 +157,10 @@ def test_erasing_asks_first() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("eve",), 1, "nothing is kept of them"),
-        (("--session", "sess_nobodys"), 1, "nothing is kept of them"),
-        ((), 2, "say whose"),
-        (("chat_twice",), 1, "that could be two of them"),
+        (("eve",), 1, "no data is stored about them"),
+        (("--session", "sess_nobodys"), 1, "no data is stored about them"),
+        ((), 2, "name a person"),
+        (("chat_twice",), 1, "this could be more than one person"),
     ],
     ids=["nobody", "no session", "no name", "two"],
 )
@@ -170,11 +170,11 @@ def test_who_is_not_known_for_sure_is_left_alone(
 ) -> None:
     """One line, and nothing is shown or erased."""
 
-    async def add(office: Office) -> None:
-        await office.accounts.create_user(User("chat_twice", Role.USER, "hash", NOW))
-        await talk(office, None, "sess_twice", handle="chat_twice")
+    async def add(context: AdminContext) -> None:
+        await context.stores.accounts.create_user(User("chat_twice", Role.USER, "hash", NOW))
+        await talk(context, None, "sess_twice", handle="chat_twice")
 
-    in_office(add)
+    run_in_context(add)
     result = zoochat("privacy", *command, *words)
 
     assert result.exit_code == code
@@ -257,16 +257,18 @@ def test_a_purge_forgets_what_is_too_old(monkeypatch: pytest.MonkeyPatch) -> Non
     """And says how much that was, where there is such a limit."""
     assert zoochat("sessions", "purge").output == "Cleaned up 0 expired sessions\n"
 
-    async def add(office: Office) -> None:
-        long_ago = NOW - timedelta(days=40)
-        await office.store.create_session(replace(make_session("sess_long", at=long_ago), ttl_s=3650 * 86_400))
+    async def add(context: AdminContext) -> None:
+        store, long_ago = context.stores.sessions, NOW - timedelta(days=40)
+        await store.create_session(replace(make_session("sess_long", at=long_ago), ttl_s=3650 * 86_400))
         for name, at in (("old", long_ago), ("young", NOW)):
-            await office.store.begin_turn(make_turn(f"turn_{name}", "sess_long", message=f"Secret-{name}", at=at))
-            await office.store.settle_turn(f"turn_{name}", make_outcome(at=at))
+            await store.begin_turn(make_turn(f"turn_{name}", "sess_long", message=f"Secret-{name}", at=at))
+            await store.settle_turn(f"turn_{name}", make_outcome(at=at))
 
-    in_office(add)
+    run_in_context(add)
     monkeypatch.setenv("RETENTION_DAYS", "30")
 
-    assert zoochat("sessions", "purge").output == ("Cleaned up 0 expired sessions\nForgot 1 turns older than 30 days\n")
+    assert zoochat("sessions", "purge").output == (
+        "Cleaned up 0 expired sessions\nDeleted 1 turns older than 30 days\n"
+    )
     assert b"Secret-old" not in raw()
     assert b"Secret-young" in raw()

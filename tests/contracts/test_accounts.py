@@ -24,8 +24,8 @@ from openapi_server.protocols import AccountStore, Clock, CreditStore
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOON
-from tests.fakes import FakeClock
+from tests.support.examples import NOON
+from tests.support.fakes import FakeClock
 
 RACERS = 50
 DAY_S = 86_400

@@ -17,14 +17,15 @@ import pytest
 
 from openapi_server.models.credits import Allocation, Charge, CreditEntry
 from openapi_server.models.errors import ChatError, InsufficientCredits, KeyReused, SessionNotFound, TurnRunning
-from openapi_server.models.session import IdempotencyKey, Outcome, SessionRecord
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import IdempotencyKey, Outcome
 from openapi_server.models.user import Role, User
 from openapi_server.protocols import AccountStore, Clock, CreditStore, Store
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOON, SESSION_ID, TURN_ID, make_failure, make_outcome, make_session, make_turn
-from tests.fakes import FakeClock
+from tests.support.examples import NOON, SESSION_ID, TURN_ID, make_failure, make_outcome, make_session, make_turn
+from tests.support.fakes import FakeClock
 
 OTHER_ID = "sess_of_somebody_else"
 RACERS = 50

@@ -16,8 +16,10 @@ import pytest
 from openapi_server.models.audit import ERASED_NAME, Actor, AuditAction, AuditEntry
 from openapi_server.models.credits import Allocation, Charge
 from openapi_server.models.errors import SessionNotFound
+from openapi_server.models.page import Page
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
-from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Page
+from openapi_server.models.session import DeviceUser
+from openapi_server.models.turn import IdempotencyKey, Lease
 from openapi_server.models.user import Login, Role, User
 from openapi_server.protocols import AccountStore, AuditTrail, Clock, CreditStore, PersonalDataStore, Store
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
@@ -25,8 +27,8 @@ from openapi_server.storage.sqlite.audit import SqliteAudit
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOTEBOOK, SESSION_ID, TURN_ID, make_outcome, make_session, make_turn
-from tests.fakes import FakeClock
+from tests.support.examples import NOTEBOOK, SESSION_ID, TURN_ID, make_outcome, make_session, make_turn
+from tests.support.fakes import FakeClock
 
 DAY_S = 86_400
 KEPT = timedelta(days=30)

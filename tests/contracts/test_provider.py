@@ -16,18 +16,18 @@ from traceback import format_exception
 import pytest
 import structlog
 
-from openapi_server.models.animal import Exchange, ModelSettings, Prompt
+from openapi_server.models.animal import ModelSettings
 from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import Provider, ReplyEnd, WholeReply
 from openapi_server.providers.offline import OfflineProvider
-from openapi_server.providers.options import Speech
-from openapi_server.providers.prompt import system_prompt
-from tests.examples import DELICATE_TEXTS
-from tests.fakes import make_lion
-from tests.faults.dialects import PRIVATE_ERROR
-from tests.faults.upstream import PIECES, FaultPoint, ModelAnswer, ModelFault
-from tests.upstreams import (
+from openapi_server.providers.options import ModelOptions
+from openapi_server.providers.prompt import render_system_prompt
+from tests.support.examples import DELICATE_TEXTS
+from tests.support.fakes import make_lion
+from tests.support.model_dialects import PRIVATE_ERROR
+from tests.support.provider_cases import (
     PROVIDER_CASES,
     READ_TIMEOUT_S,
     SPEECH,
@@ -38,6 +38,7 @@ from tests.upstreams import (
     make_prompt,
     open_provider,
 )
+from tests.support.scripted_model import PIECES, FaultPoint, ModelAnswer, ModelFault
 
 OpensProvider = Callable[[], AbstractAsyncContextManager[Provider]]
 
@@ -218,7 +219,7 @@ async def test_the_upstream_is_asked_with_the_prompt_and_the_settings(kind: Prov
 
     told = kind.read_request(asked.path, asked.body)
     messages = [("user", "Hello!"), ("assistant", "Roar!"), ("user", "Are you there?\n\nDo you roar?")]
-    assert told == RequestedReply("scripted-1", system_prompt(prompt), messages, 0.25, 77)
+    assert told == RequestedReply("scripted-1", render_system_prompt(prompt), messages, 0.25, 77)
 
 
 async def test_an_animal_may_have_a_mind_of_its_own(kind: ProviderCase) -> None:
@@ -238,7 +239,7 @@ async def test_an_animal_may_have_a_mind_of_its_own(kind: ProviderCase) -> None:
 
 async def test_without_a_temperature_the_models_maker_decides(kind: ProviderCase) -> None:
     """Some models refuse to be told one."""
-    async with open_provider(kind, speech=Speech("scripted-1")) as (provider, upstream):
+    async with open_provider(kind, speech=ModelOptions("scripted-1")) as (provider, upstream):
         await spoken_by(provider)
         (asked,) = upstream.requests
 

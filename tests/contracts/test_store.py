@@ -19,11 +19,22 @@ from typing import TypeVar
 import pytest
 
 from openapi_server.models.errors import InvalidInput, KeyReused, Problem, SessionNotFound, TurnRunning
-from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
-from openapi_server.models.turn import AgeGroup, FinishReason, Moderation, TurnStatus, Usage
+from openapi_server.models.page import Page
+from openapi_server.models.session import DeviceUser, SessionRecord
+from openapi_server.models.turn import (
+    AgeGroup,
+    FinishReason,
+    IdempotencyKey,
+    Lease,
+    Moderation,
+    Outcome,
+    TurnRecord,
+    TurnStatus,
+    Usage,
+)
 from openapi_server.protocols import Clock, Store
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import (
+from tests.support.examples import (
     DELICATE_TEXTS,
     NOON,
     NOTEBOOK,
@@ -35,7 +46,7 @@ from tests.examples import (
     make_session,
     make_turn,
 )
-from tests.fakes import FakeClock
+from tests.support.fakes import FakeClock
 
 T = TypeVar("T")
 OTHER_ID = "sess_of_somebody_else"

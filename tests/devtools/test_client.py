@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from openapi_server.devtools.client.asking import HistoryError, Patience, Question, read_history
-from openapi_server.devtools.client.polling import ATTEMPTS, MAX_MISSES
-from openapi_server.devtools.client.reading import MAX_TRIES
-from openapi_server.devtools.client.running import run
+from openapi_server.devtools.client.asking import ChatRequest, HistoryError, Timeouts, read_history
+from openapi_server.devtools.client.polling import MAX_FAILED_POLLS, MAX_POLLS
+from openapi_server.devtools.client.reading import MAX_RESUMES
+from openapi_server.devtools.client.running import run_client
 from tests.devtools.canned import Canned, Chatbot, as_json, chatbot
 
-QUICKLY = Patience(timeout_s=10, poll_interval_s=0)
+QUICKLY = Timeouts(total_s=10, poll_interval_s=0)
 RETRY = "retry: 1\n"
 PROGRESS = 'id: turn_a-1\nevent: progress\ndata: {"step":"initializing","message":"","progress":10}\n\n'
 RESULT = 'event: result\ndata: {"response":"Roar!","sources":[],"metadata":{}}\n\n'
@@ -31,15 +31,15 @@ def state(status: str, progress: int, **more: object) -> Canned:
 
 
 def ask(bot: Chatbot, path: str = "/api/v1/stream", **options: Any) -> int:
-    return run(Question(bot.url + path, "Who are you?"), QUICKLY, **options)
+    return run_client(ChatRequest(bot.url + path, "Who are you?"), QUICKLY, **options)
 
 
 def test_the_flags_are_fields_of_the_request() -> None:
     """Loading documents and memory are on unless they are switched off; a history is sent only when there is one."""
     history = [{"role": "user", "content": "Hello"}]
 
-    assert Question("", "Hi").body == {"query": "Hi", "auto_load_documents": True, "memory_enabled": True}
-    assert Question("", "Hi", history, auto_load=False, memory=False).body == {
+    assert ChatRequest("", "Hi").body == {"query": "Hi", "auto_load_documents": True, "memory_enabled": True}
+    assert ChatRequest("", "Hi", history, auto_load=False, memory=False).body == {
         "query": "Hi",
         "conversation_history": history,
         "auto_load_documents": False,
@@ -86,7 +86,7 @@ def test_resuming_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
     with chatbot(Canned(RETRY + PROGRESS), Canned(RETRY + ": nothing\n\n")) as bot:
         assert ask(bot) == 1
 
-    assert len(bot.received) == 1 + MAX_TRIES
+    assert len(bot.received) == 1 + MAX_RESUMES
     assert "tries to resume it failed" in capsys.readouterr().err
 
 
@@ -135,7 +135,7 @@ def test_what_is_no_result_is_said_in_a_sentence(answer: Canned, said: str, caps
 @pytest.mark.parametrize("url", ["nonsense", "ftp://zoo.example/", "http://[::1", "http://127.0.0.1:1/"])
 def test_an_address_where_nobody_listens_is_named(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The commonest mistake."""
-    assert run(Question(url, "Hi"), QUICKLY) == 1
+    assert run_client(ChatRequest(url, "Hi"), QUICKLY) == 1
     assert url in capsys.readouterr().err
 
 
@@ -158,7 +158,7 @@ def test_cookies_are_kept_between_the_post_and_the_polls(capsys: pytest.CaptureF
         ("/jobs/job_a", "session_id=xyz"),
     ]
     assert "Cookies received: {'session_id': 'xyz'}" in out
-    assert f"Poll attempt 2/{ATTEMPTS}" in out
+    assert f"Poll attempt 2/{MAX_POLLS}" in out
     assert "Job finished with status: succeeded" in out
 
 
@@ -181,7 +181,7 @@ def test_a_jobs_changes_are_saved_once_each(capsys: pytest.CaptureFixture[str], 
         ([state("failed", 100)], "does not say why"),
         ([state("succeeded", 100, result=None)], "no field `response`"),
         ([as_json({"detail": "Job not found"}, 404)], "HTTP 404: Job not found"),
-        ([as_json({"detail": "Later"}, 503)], f"{MAX_MISSES} polls in a row failed"),
+        ([as_json({"detail": "Later"}, 503)], f"{MAX_FAILED_POLLS} polls in a row failed"),
         ([as_json([])], "not a JSON object"),
     ],
 )
@@ -200,8 +200,8 @@ def test_polls_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     with chatbot(ACCEPTED, state("running", 25)) as bot:
         assert ask(bot) == 1
 
-    assert len(bot.received) == 1 + ATTEMPTS
-    assert f"not finished after {ATTEMPTS} polls" in capsys.readouterr().err
+    assert len(bot.received) == 1 + MAX_POLLS
+    assert f"not finished after {MAX_POLLS} polls" in capsys.readouterr().err
 
 
 def test_a_chatbot_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

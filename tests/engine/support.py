@@ -13,11 +13,12 @@ from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import StoreUnavailable, TurnRunning
-from openapi_server.models.session import IdempotencyKey, Lease, Outcome, SessionRecord, TurnRecord
-from openapi_server.models.turn import Entry
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecord
+from openapi_server.models.turn_events import Entry
 from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.protocols import Moderator, Provider
-from tests.fakes import AllowsAll, FakeClock, FakeKnowledge, make_lion
+from tests.support.fakes import AllowsAll, FakeClock, FakeKnowledge, make_lion
 
 # The real rules for replies: what a provider says passes through them in the engine.
 REPLIES = OutputRules.load()

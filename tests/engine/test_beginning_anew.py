@@ -11,14 +11,14 @@ import pytest
 from openapi_server.engine import turn_engine
 from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_request import TurnRequest
-from openapi_server.models.animal import Prompt
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import TurnRunning
-from openapi_server.models.session import Outcome
-from openapi_server.models.turn import Completed, FinishReason, TurnStatus, Usage
-from openapi_server.protocols import ReplyEnd, SingleModelProvider, WholeReply
+from openapi_server.models.prompt import Prompt
+from openapi_server.models.turn import FinishReason, Outcome, TurnStatus, Usage
+from openapi_server.models.turn_events import Completed
+from openapi_server.protocols import ReplyEnd, WholeReply
 from tests.engine.support import DictStore, EngineBench, make_request
-from tests.fakes import Fails, Says, Waits
+from tests.support.fakes import Fails, Says, SingleModelProvider, Waits
 
 
 class SlowStore(DictStore):

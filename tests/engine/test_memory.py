@@ -7,12 +7,23 @@ from dataclasses import replace
 import pytest
 
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
-from openapi_server.models.animal import Animal, Exchange
-from openapi_server.models.session import Outcome, SessionRecord, TurnRecord
-from openapi_server.models.turn import AgeGroup, FinishReason, Moderation, Source, Stage, StageChanged, TurnStatus
+from openapi_server.models.animal import Animal
+from openapi_server.models.prompt import Exchange
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import (
+    AgeGroup,
+    FinishReason,
+    Moderation,
+    Outcome,
+    Source,
+    Stage,
+    TurnRecord,
+    TurnStatus,
+)
+from openapi_server.models.turn_events import StageChanged
 from openapi_server.protocols import Verdict
 from tests.engine.support import EngineBench, make_request
-from tests.fakes import FakeModerator, Says, make_lion
+from tests.support.fakes import FakeModerator, Says, make_lion
 
 MANE = Source("lion_001/mane", "body", "document", "Keepers' notebook")
 STRIPES = Source("tiger_001/stripes", "body", "document", "Keepers' notebook")

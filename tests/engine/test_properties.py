@@ -9,13 +9,14 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.engine import turn_end
+from openapi_server.engine import turn_lifecycle
 from openapi_server.engine.turn_request import TurnRequest
-from openapi_server.models.animal import Prompt
-from openapi_server.models.turn import Chunk, Completed, Entry, Failed, TurnStatus
-from openapi_server.protocols import ReplyEnd, SingleModelProvider
+from openapi_server.models.prompt import Prompt
+from openapi_server.models.turn import TurnStatus
+from openapi_server.models.turn_events import Chunk, Completed, Entry, Failed
+from openapi_server.protocols import ReplyEnd
 from tests.engine.support import EngineBench, make_request
-from tests.fakes import make_lion
+from tests.support.fakes import SingleModelProvider, make_lion
 
 # What can happen, one thing after the other. Numbers choose among readers, or a place in the log.
 HAPPENINGS = st.lists(
@@ -127,7 +128,7 @@ def test_whatever_happens_to_a_turn_it_ends_once_and_everybody_hears_the_same(
             return await play(bench_log[0], puppet, happenings)
 
     # No waiting between the tries to settle: what is tested is the order of things, not their pace.
-    with mock.patch.object(turn_end, "SETTLE_RETRY_DELAYS_S", (0.0, 0.0)):
+    with mock.patch.object(turn_lifecycle, "SETTLE_RETRY_DELAYS_S", (0.0, 0.0)):
         listeners = asyncio.run(scenario())
 
     (bench,) = bench_log

@@ -8,11 +8,12 @@ import pytest
 
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.models.errors import AnimalMismatch, Draining, SessionNotFound, TurnNotFound
-from openapi_server.models.session import Outcome, SessionRecord, TurnRecord
-from openapi_server.models.turn import Chunk, Completed, Failed, FinishReason, TurnStatus, fold
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import FinishReason, Outcome, TurnRecord, TurnStatus
+from openapi_server.models.turn_events import Chunk, Completed, Failed, fold
 from openapi_server.protocols import Provider
 from tests.engine.support import EngineBench, make_request
-from tests.fakes import Blocks, Fails, Says, Waits, make_lion
+from tests.support.fakes import Blocks, Fails, Says, Waits, make_lion
 
 
 async def test_a_turn_is_written_once_and_stored_before_it_is_complete() -> None:
@@ -122,7 +123,7 @@ async def test_whoever_settles_second_tells_what_was_settled_first() -> None:
 
 async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """ "Complete" is never said of a reply that is not kept."""
-    monkeypatch.setattr("openapi_server.engine.turn_end.SETTLE_RETRY_DELAYS_S", (0, 0))
+    monkeypatch.setattr("openapi_server.engine.turn_lifecycle.SETTLE_RETRY_DELAYS_S", (0, 0))
     bench = EngineBench(Says("Roar!"))
     bench.store.fails_to_settle = True
 
@@ -135,7 +136,7 @@ async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.Mo
 
 async def test_a_store_that_comes_back_in_time_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine tries again before it gives up."""
-    monkeypatch.setattr("openapi_server.engine.turn_end.SETTLE_RETRY_DELAYS_S", (0, 0, 0))
+    monkeypatch.setattr("openapi_server.engine.turn_lifecycle.SETTLE_RETRY_DELAYS_S", (0, 0, 0))
     bench = EngineBench(Says("Roar!"))
     attempts = 0
     settle = bench.store.settle_turn

@@ -11,9 +11,10 @@ from structlog.testing import capture_logs
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.models.errors import ProviderFailed, StoreUnavailable
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import Completed, Entry, Failed, FinishReason
+from openapi_server.models.turn import FinishReason
+from openapi_server.models.turn_events import Completed, Entry, Failed
 from tests.engine.support import EngineBench, make_request
-from tests.fakes import Blocks, Fails, Says, Waits, make_lion
+from tests.support.fakes import Blocks, Fails, Says, Waits, make_lion
 
 WITHOUT_MEMORY = "The store is away: answering without memory"
 NOT_KEPT = "The store is away: the reply is not kept"
@@ -21,7 +22,7 @@ NOT_KEPT = "The store is away: the reply is not kept"
 
 @pytest.fixture(autouse=True)
 def no_waiting_between_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openapi_server.engine.turn_end.SETTLE_RETRY_DELAYS_S", (0, 0))
+    monkeypatch.setattr("openapi_server.engine.turn_lifecycle.SETTLE_RETRY_DELAYS_S", (0, 0))
 
 
 def make_device_request() -> TurnRequest:

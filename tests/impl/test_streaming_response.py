@@ -13,15 +13,16 @@ from starlette.types import Message
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.models.errors import ProviderFailed
-from openapi_server.models.session import Outcome, SessionRecord, TurnRecord
-from openapi_server.models.turn import AgeGroup, Chunk, Entry, TurnEvent, TurnStatus
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import AgeGroup, Outcome, TurnRecord, TurnStatus
+from openapi_server.models.turn_events import Chunk, Entry, TurnEvent
 from openapi_server.wire.contracts import CONTRACTS
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.platform import PLATFORM
 from openapi_server.wire.sse import Contract
-from tests.examples import COMPLETED, STARTED, TURN_ID, number_events
-from tests.fakes import FakeClock
-from tests.streams import check_order, parse_events
+from tests.support.contract import check_order, parse_events
+from tests.support.examples import COMPLETED, STARTED, TURN_ID, number_events
+from tests.support.fakes import FakeClock
 
 NOW = datetime(2026, 11, 21, 10, 30, 40, tzinfo=UTC)
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import pytest
 
 from openapi_server.knowledge.service import KnowledgeService
-from openapi_server.models.animal import Animal, Exchange, Fact
+from openapi_server.models.animal import Animal, Fact
+from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import Knowledge
 

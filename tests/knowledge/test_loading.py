@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from openapi_server.knowledge.documents.schema import AnimalFileError, read_animal, read_folder
-from openapi_server.knowledge.service import PACKAGED_ANIMALS
+from openapi_server.knowledge.documents.schema import PACKAGED_ANIMALS, AnimalFileError, read_animal, read_folder
 from openapi_server.models.animal import ModelSettings
 from openapi_server.models.turn import AgeGroup
 

@@ -15,10 +15,15 @@ from yaml.representer import SafeRepresenter
 
 from openapi_server.knowledge.documents.export import dump_yaml
 from openapi_server.knowledge.documents.linting import LintIssue, lint_file
-from openapi_server.knowledge.documents.schema import list_animal_files, load_document, read_animal, read_document
-from openapi_server.knowledge.service import PACKAGED_ANIMALS
-from tests.examples import DELICATE_TEXTS
+from openapi_server.knowledge.documents.schema import (
+    PACKAGED_ANIMALS,
+    list_animal_files,
+    load_document,
+    read_animal,
+    read_document,
+)
 from tests.knowledge.test_loading import FACT, MOLE, spoilt, written
+from tests.support.examples import DELICATE_TEXTS
 
 LOADERS = [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)]
 

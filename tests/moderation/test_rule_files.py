@@ -10,9 +10,9 @@ import yaml
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import GUIDANCE_FILE, RULES_FILE
 from openapi_server.moderation.output_rules import REPLIES_FILE
-from openapi_server.moderation.rules.files import RuleFileError, read_rules
-from openapi_server.moderation.rules.rules import Action
-from tests.fakes import make_lion
+from openapi_server.moderation.rule_files import RuleFileError, read_rules
+from openapi_server.moderation.rules import Action
+from tests.support.fakes import make_lion
 
 GOOD = {"name": "a", "strength": "NEVER", "category": "c", "then": "words", "words": "w", "keywords": ["k"]}
 WORDINGS = {"w": {"preschool": "No, {animal} says."}}

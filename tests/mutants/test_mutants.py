@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from openapi_server.devtools.check.checker import PROBES, Order, check
-from openapi_server.devtools.check.findings import Finding, Verdict
-from openapi_server.devtools.check.site import Accounts, Login
-from tests.live.processes import ServerProcess
+from openapi_server.devtools.check.checker import PROBES, CheckOptions, run_checks
+from openapi_server.devtools.check.findings import Finding, Result
+from openapi_server.devtools.check.site import CheckAccounts, Credentials
 from tests.mutants.catalogue import MUTANTS, Mutant
-from tests.report import MUTANTS_CAUGHT
+from tests.support.processes import ServerProcess
+from tests.support.report import MUTANTS_CAUGHT
 
 # Much later than the server sends one: what is measured on a busy machine is the server's faults, not the machine's.
 HEARTBEAT_S = 3.0
@@ -32,15 +32,17 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 async def findings_of(url: str, *contracts: str, username: str = "user1") -> list[Finding]:
-    accounts = Accounts(*(Login(name, f"{name}-demo") for name in (username, "admin", "keeper1")))
-    return await check(Order(url, contracts, HEARTBEAT_S, accounts), lambda count: None, lambda finding: None)
+    accounts = CheckAccounts(*(Credentials(name, f"{name}-demo") for name in (username, "admin", "keeper1")))
+    return await run_checks(
+        CheckOptions(url, contracts, HEARTBEAT_S, accounts), lambda count: None, lambda finding: None
+    )
 
 
 async def test_the_server_keeps_all_five_contracts(ward: ServerProcess) -> None:
     """Nothing fails, and nothing has to be skipped; the account has no credits yet."""
     findings = await findings_of(f"{ward.url}/healthy", username="parent1")
 
-    assert [finding for finding in findings if finding.verdict is not Verdict.PASS] == []
+    assert [finding for finding in findings if finding.verdict is not Result.PASS] == []
     assert {finding.contract for finding in findings} == set(PROBES)
 
 
@@ -49,6 +51,6 @@ async def test_a_broken_server_is_caught(mutant: Mutant, ward: ServerProcess) ->
     """By the check that is there for this fault."""
     findings = await findings_of(ward.url + mutant.address, mutant.contract)
 
-    failed = [finding.check for finding in findings if finding.verdict is Verdict.FAIL]
+    failed = [finding.check for finding in findings if finding.verdict is Result.FAIL]
     MUTANTS_CAUGHT[mutant.name] = mutant.check in failed
     assert mutant.check in failed

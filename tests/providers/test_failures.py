@@ -6,8 +6,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from openapi_server.providers.failures import Cause, ProviderError, failed
-from tests.fakes import FakeClock
+from openapi_server.providers.failures import FailureKind, ProviderError, make_error
+from tests.support.fakes import FakeClock
 
 CLOCK = FakeClock()
 
@@ -15,15 +15,15 @@ CLOCK = FakeClock()
 @pytest.mark.parametrize(
     ("cause", "statuses"),
     [
-        (Cause.PASSING, [None, 200, 408, 409, 425, 429, 500, 502, 503, 504, 529]),
-        (Cause.LASTING, [401, 402, 403, 404, 405, 451]),
-        (Cause.REQUEST, [400, 413, 422]),
+        (FailureKind.TRANSIENT, [None, 200, 408, 409, 425, 429, 500, 502, 503, 504, 529]),
+        (FailureKind.PERMANENT, [401, 402, 403, 404, 405, 451]),
+        (FailureKind.REQUEST, [400, 413, 422]),
     ],
     ids=lambda value: str(value),
 )
-def test_the_status_says_what_the_next_attempt_is_worth(cause: Cause, statuses: list[int | None]) -> None:
+def test_the_status_says_what_the_next_attempt_is_worth(cause: FailureKind, statuses: list[int | None]) -> None:
     """Busy or broken: try again. A wrong key: do not. A refused prompt: that one only."""
-    assert {failed("fake", "SomeError", status).cause for status in statuses} == {cause}
+    assert {make_error("fake", "SomeError", status).cause for status in statuses} == {cause}
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_the_status_says_what_the_next_attempt_is_worth(cause: Cause, statuses: 
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(told: str | None, wait_s: float | None) -> None:
     """RFC 9110, section 10.2.3; what cannot be read is as if it were not there."""
-    assert ProviderError(retry_after=told).wait_s(CLOCK) == wait_s
+    assert ProviderError(retry_after=told).get_wait_s(CLOCK) == wait_s

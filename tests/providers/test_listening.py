@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from openapi_server.providers.thread_stream import AHEAD, Listening
+from openapi_server.providers.thread_stream import MAX_QUEUED, ThreadStream
 
 PATIENCE_S = 10
 
@@ -39,9 +39,9 @@ async def ended(source: Counts) -> bool:
 
 async def test_events_come_in_their_order_and_then_the_end() -> None:
     """However many more there are than may wait."""
-    source = Counts(5 * AHEAD)
+    source = Counts(5 * MAX_QUEUED)
 
-    assert [event async for event in Listening(lambda: source)] == list(range(1, 5 * AHEAD + 1))
+    assert [event async for event in ThreadStream(lambda: source)] == list(range(1, 5 * MAX_QUEUED + 1))
     assert await ended(source)
 
 
@@ -50,7 +50,7 @@ async def test_an_error_comes_after_the_events_before_it() -> None:
     source = Counts(2, OSError("gone"))
     heard = []
     with pytest.raises(OSError, match="gone"):  # noqa: PT012  # the events before it matter, too
-        async for event in Listening(lambda: source):
+        async for event in ThreadStream(lambda: source):
             heard.append(event)  # noqa: PERF401
 
     assert heard == [1, 2]
@@ -64,21 +64,21 @@ async def test_an_error_before_the_first_event_comes_too() -> None:
         raise OSError("nobody is there")
 
     with pytest.raises(OSError, match="nobody is there"):
-        await anext(Listening(ask))
+        await anext(ThreadStream(ask))
 
 
 async def test_the_thread_does_not_run_ahead() -> None:
     """A visitor who reads slowly costs no memory; closing wakes a thread that waits for room."""
     source = Counts(1_000_000)
-    listening = Listening(lambda: source)
+    listening = ThreadStream(lambda: source)
     assert await anext(listening) == 1
     async with asyncio.timeout(PATIENCE_S):
-        while source.given <= AHEAD:  # noqa: ASYNC110  # a thread has no event for us
+        while source.given <= MAX_QUEUED:  # noqa: ASYNC110  # a thread has no event for us
             await asyncio.sleep(0)
 
     listening.close()
     assert await ended(source)
-    assert source.given <= AHEAD + 2
+    assert source.given <= MAX_QUEUED + 2
 
 
 async def test_closing_before_the_answer_closes_it_when_it_comes() -> None:
@@ -91,7 +91,7 @@ async def test_closing_before_the_answer_closes_it_when_it_comes() -> None:
         may_answer.wait(PATIENCE_S)
         return source
 
-    listening = Listening(ask)
+    listening = ThreadStream(ask)
     await asyncio.to_thread(has_asked.wait, PATIENCE_S)
     listening.close()
     listening.close()

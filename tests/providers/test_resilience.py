@@ -12,17 +12,15 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from openapi_server.models.animal import Prompt
+from openapi_server.circuit_breaker import CircuitBreaker
 from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import ReplyEnd, SingleModelProvider
-from openapi_server.providers.circuit_breaker import CircuitBreaker
-from openapi_server.providers.failures import Cause, ProviderError
-from openapi_server.providers.fallback import MOST_CHARACTERS, Patience, ResilientProvider
-from tests.fakes import FakeClock, Says
-from tests.faults.upstream import PIECES, FaultPoint, ModelAnswer, ModelFault, ScriptedModel
-from tests.report import Report
-from tests.upstreams import (
+from openapi_server.protocols import ReplyEnd
+from openapi_server.providers.failures import FailureKind, ProviderError
+from openapi_server.providers.fallback import MAX_REPLY_CHARACTERS, FallbackProvider, RetryPolicy
+from tests.support.fakes import FakeClock, Says, SingleModelProvider
+from tests.support.provider_cases import (
     PROVIDER_CASES,
     READ_TIMEOUT_S,
     SPEECH,
@@ -31,6 +29,8 @@ from tests.upstreams import (
     isolate_environment,
     make_prompt,
 )
+from tests.support.report import Report
+from tests.support.scripted_model import PIECES, FaultPoint, ModelAnswer, ModelFault, ScriptedModel
 
 REPLY = "".join(PIECES)
 INSTEAD = "I know that by heart. "
@@ -97,14 +97,14 @@ def resilient(
     failures: int = 100,
     first_token_s: float = FIRST_TOKEN_S,
     retries: int = RETRIES,
-) -> ResilientProvider:
+) -> FallbackProvider:
     clock = clock or FakeClock()
-    breaker = CircuitBreaker(clock, failure_threshold=failures, pause_s=30)
-    patience = Patience(first_token_s, retries)
-    return ResilientProvider(upstream, Keeper(INSTEAD), breaker, patience, clock, jitter=lambda: 0.0)
+    breaker = CircuitBreaker("model", clock.monotonic, failure_threshold=failures, pause_s=30)
+    patience = RetryPolicy(first_token_s, retries)
+    return FallbackProvider(upstream, Keeper(INSTEAD), breaker, patience, clock, jitter=lambda: 0.0)
 
 
-async def heard(provider: ResilientProvider) -> tuple[str, ReplyEnd | ProviderFailed]:
+async def heard(provider: FallbackProvider) -> tuple[str, ReplyEnd | ProviderFailed]:
     """The text, and how it ended."""
     text = ""
     try:
@@ -129,12 +129,12 @@ def by_the_fallback(ending: ReplyEnd | ProviderFailed) -> bool:
 @asynccontextmanager
 async def resilient_at(
     kind: ProviderCase, url: str, first_token_s: float = TIMEOUT_S
-) -> AsyncIterator[ResilientProvider]:
+) -> AsyncIterator[FallbackProvider]:
     clock = FakeClock()
     upstream = kind.make(url, SPEECH)
-    breaker = CircuitBreaker(clock, failure_threshold=100, pause_s=30)
-    patience = Patience(first_token_s, RETRIES)
-    provider = ResilientProvider(upstream, Keeper(INSTEAD), breaker, patience, clock, jitter=lambda: 0.0)
+    breaker = CircuitBreaker("model", clock.monotonic, failure_threshold=100, pause_s=30)
+    patience = RetryPolicy(first_token_s, RETRIES)
+    provider = FallbackProvider(upstream, Keeper(INSTEAD), breaker, patience, clock, jitter=lambda: 0.0)
     async with asyncio.timeout(2 * TIMEOUT_S):
         yield provider
         await provider.close()
@@ -257,8 +257,8 @@ async def test_all_is_well() -> None:
     assert (upstream.asked, upstream.closed) == (1, 1)
 
 
-@pytest.mark.parametrize("cause", [Cause.LASTING, Cause.REQUEST])
-async def test_what_will_not_pass_is_not_tried_again(cause: Cause) -> None:
+@pytest.mark.parametrize("cause", [FailureKind.PERMANENT, FailureKind.REQUEST])
+async def test_what_will_not_pass_is_not_tried_again(cause: FailureKind) -> None:
     """A wrong key is wrong the second time, too."""
     upstream = Follows([ProviderError(cause)], ["Roar", ReplyEnd()])
 
@@ -292,12 +292,14 @@ async def test_a_reply_without_a_last_word_is_a_failure() -> None:
     assert isinstance(ending, ProviderFailed)
 
 
-@pytest.mark.parametrize("pieces", [["x" * (MOST_CHARACTERS + 1)], ["Roar "] * MOST_CHARACTERS], ids=["one", "many"])
+@pytest.mark.parametrize(
+    "pieces", [["x" * (MAX_REPLY_CHARACTERS + 1)], ["Roar "] * MAX_REPLY_CHARACTERS], ids=["one", "many"]
+)
 async def test_a_reply_without_end_is_cut(pieces: list[str]) -> None:
     """Whatever the upstream was asked for: no memory is filled by it."""
     text, ending = await heard(resilient(Follows([*pieces, ReplyEnd()])))
 
-    assert len(text) <= MOST_CHARACTERS
+    assert len(text) <= MAX_REPLY_CHARACTERS
     assert isinstance(ending, ProviderFailed) or by_the_fallback(ending)
 
 
@@ -309,11 +311,11 @@ async def test_between_attempts_it_waits_longer_and_longer(monkeypatch: pytest.M
         waits.append(seconds)
 
     clock = FakeClock()
-    provider = ResilientProvider(
+    provider = FallbackProvider(
         Follows([ProviderError()]),
         Keeper(INSTEAD),
-        CircuitBreaker(clock, failure_threshold=100, pause_s=30),
-        Patience(first_token_s=10, retries=3),
+        CircuitBreaker("model", clock.monotonic, failure_threshold=100, pause_s=30),
+        RetryPolicy(first_token_timeout_s=10, max_retries=3),
         clock,
         jitter=iter([1.0, 1.0, 0.25]).__next__,
     )
@@ -380,7 +382,7 @@ async def test_an_upstream_that_keeps_failing_is_left_alone() -> None:
 
 @pytest.mark.parametrize(
     "script",
-    [[ProviderError()], [ProviderError(Cause.LASTING)], ["Ro", ProviderError()], ["Roar"], [ReplyEnd()], []],
+    [[ProviderError()], [ProviderError(FailureKind.PERMANENT)], ["Ro", ProviderError()], ["Roar"], [ReplyEnd()], []],
     ids=["before", "for good", "in the middle", "without end", "empty", "nothing"],
 )
 async def test_every_failure_of_the_upstream_counts(script: list[str | ReplyEnd | Exception]) -> None:
@@ -393,7 +395,7 @@ async def test_every_failure_of_the_upstream_counts(script: list[str | ReplyEnd 
 
 @pytest.mark.parametrize(
     "script",
-    [[ProviderError(Cause.REQUEST)], [ReplyEnd(FinishReason.BLOCKED)], ["Roar", ReplyEnd(FinishReason.BLOCKED)]],
+    [[ProviderError(FailureKind.REQUEST)], [ReplyEnd(FinishReason.BLOCKED)], ["Roar", ReplyEnd(FinishReason.BLOCKED)]],
     ids=["refused prompt", "blocked", "cut"],
 )
 async def test_one_visitors_message_does_not_silence_the_mind_for_all(script: list[str | ReplyEnd | Exception]) -> None:
@@ -434,7 +436,9 @@ async def test_a_long_silence_between_words_counts(silent_s: float, is_failure: 
 async def test_a_visitor_who_leaves_a_probe_leaves_it_to_the_next() -> None:
     """Otherwise nobody would ever find out."""
     clock = FakeClock()
-    provider = resilient(Follows([ProviderError(Cause.LASTING)], ["Ro", "ar", ReplyEnd()]), clock=clock, failures=1)
+    provider = resilient(
+        Follows([ProviderError(FailureKind.PERMANENT)], ["Ro", "ar", ReplyEnd()]), clock=clock, failures=1
+    )
     await heard(provider)
     clock.advance(30)
     speech = provider.stream_reply(make_prompt())
@@ -449,7 +453,9 @@ async def test_a_visitor_who_leaves_a_probe_leaves_it_to_the_next() -> None:
 async def test_a_probe_that_was_refused_for_its_prompt_leaves_it_to_the_next() -> None:
     """It has found out nothing."""
     clock = FakeClock()
-    upstream = Follows([ProviderError(Cause.LASTING)], [ProviderError(Cause.REQUEST)], ["Roar", ReplyEnd()])
+    upstream = Follows(
+        [ProviderError(FailureKind.PERMANENT)], [ProviderError(FailureKind.REQUEST)], ["Roar", ReplyEnd()]
+    )
     provider = resilient(upstream, clock=clock, failures=1)
     await heard(provider)
     clock.advance(30)
@@ -459,7 +465,9 @@ async def test_a_probe_that_was_refused_for_its_prompt_leaves_it_to_the_next() -
     assert (await heard(provider))[0] == "Roar"
 
 
-@pytest.mark.parametrize("script", [[ReplyEnd()], ["x" * (MOST_CHARACTERS + 1), ReplyEnd()]], ids=["empty", "endless"])
+@pytest.mark.parametrize(
+    "script", [[ReplyEnd()], ["x" * (MAX_REPLY_CHARACTERS + 1), ReplyEnd()]], ids=["empty", "endless"]
+)
 async def test_an_attempt_that_is_given_up_is_closed(script: list[str | ReplyEnd | Exception]) -> None:
     """Its connection is not left to chance."""
     upstream = Follows(script)

@@ -15,9 +15,9 @@ from openapi_server.models.personal_data import DataSubject
 from openapi_server.storage.sqlite.connections import open_database
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOTEBOOK, make_outcome, make_session, make_turn
-from tests.fakes import FakeClock
-from tests.report import Report
+from tests.support.examples import NOTEBOOK, make_outcome, make_session, make_turn
+from tests.support.fakes import FakeClock
+from tests.support.report import Report
 
 VISITORS, TURNS_EACH = 24, 15
 ERASED = range(0, VISITORS, 3)

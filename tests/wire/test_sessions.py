@@ -8,17 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from openapi_server.models.session import Page, SessionRecord, TurnRecord
-from openapi_server.models.turn import (
-    Chunk,
-    FinishReason,
-    Stage,
-    StageChanged,
-    TurnEvent,
-    TypingStarted,
-    TypingStopped,
-    Usage,
-)
+from openapi_server.models.page import Page
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import FinishReason, Stage, TurnRecord, Usage
+from openapi_server.models.turn_events import Chunk, StageChanged, TurnEvent, TypingStarted, TypingStopped
 from openapi_server.protocols import Model
 from openapi_server.wire.sessions import (
     SESSIONS,
@@ -29,7 +22,8 @@ from openapi_server.wire.sessions import (
     encode_session_details,
 )
 from openapi_server.wire.sse import encode_json
-from tests.examples import (
+from tests.support.contract import assert_conforms
+from tests.support.examples import (
     BLOCKED,
     COMPLETED,
     FAILED,
@@ -42,7 +36,6 @@ from tests.examples import (
     make_session,
     make_turn,
 )
-from tests.schemas import assert_conforms
 from tests.wire.literals import AT, ID, PROBLEM_BYTES, told
 
 LATER = NOON + timedelta(seconds=2)

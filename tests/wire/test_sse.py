@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.models.turn import Chunk, Entry, Stage
+from openapi_server.models.turn import Stage
+from openapi_server.models.turn_events import Chunk, Entry
 from openapi_server.wire.sse import (
     MAX_ID_BYTES,
     RETRY_MS,
@@ -21,7 +22,7 @@ from openapi_server.wire.sse import (
     encode_retry,
     parse_event_id,
 )
-from tests.examples import DELICATE_TEXTS, NOON, TURN_ID, number_events
+from tests.support.examples import DELICATE_TEXTS, NOON, TURN_ID, number_events
 from tests.wire.parsers import PARSERS, Parsed, Parser
 
 each_parser = pytest.mark.parametrize("parse", PARSERS.values(), ids=PARSERS.keys())

@@ -11,10 +11,10 @@ import httpx
 from openapi_server.devtools.check.findings import require
 
 PROBLEM_JSON = "application/problem+json"
-MEMBERS = {"type": str, "title": str, "status": int, "detail": str, "code": str}
+PROBLEM_MEMBERS = {"type": str, "title": str, "status": int, "detail": str, "code": str}
 
 # The statuses that an answer may have.
-Due = range | tuple[int, ...]
+Statuses = range | tuple[int, ...]
 ANY_4XX = range(400, 500)
 
 # Nobody's own text but ours: a traceback, a page of HTML, a driver's or a provider's words.
@@ -23,11 +23,11 @@ _LEAK = re.compile(
 )
 
 
-def check_problem(answer: httpx.Response, due: Due, *, field: str | None = None, says: str | None = None) -> str:
+def check_problem(answer: httpx.Response, due: Statuses, *, field: str | None = None, says: str | None = None) -> str:
     """An RFC 9457 problem with a status that is due; `errors` names the `field`, and the detail says what `says` is."""
     where = f"{answer.request.method} {answer.request.url.path}"
     status = answer.status_code
-    require(status in due, f"{where}: {status} where {_told(due)} is due: {answer.text[:80]!r}")
+    require(status in due, f"{where}: {status} where {_format_statuses(due)} is due: {answer.text[:80]!r}")
     kind = answer.headers.get("content-type", "")
     require(kind.startswith(PROBLEM_JSON), f"{where}: {status} as {kind!r}, not {PROBLEM_JSON}")
     check_cors(answer.headers, where)
@@ -41,13 +41,13 @@ def check_problem(answer: httpx.Response, due: Due, *, field: str | None = None,
     return f"{status} {problem['code']}"
 
 
-def _told(due: Due) -> str:
+def _format_statuses(due: Statuses) -> str:
     return "a 4xx" if due == ANY_4XX else " or ".join(map(str, due))
 
 
 def check_problem_object(problem: Mapping[str, Any], where: str) -> str:
     """The members of a problem object, wherever it stands; nothing of the server's inside in it."""
-    for name, kind in MEMBERS.items():
+    for name, kind in PROBLEM_MEMBERS.items():
         require(isinstance(problem.get(name), kind), f"{where}: the problem has no {name}: {str(problem)[:80]}")
     leak = _LEAK.search(str(problem))
     require(leak is None, f"{where}: the problem shows the server's inside: {leak and leak[0]!r}")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from openapi_server.devtools.check.answers import check_cookie, check_cors
 from openapi_server.devtools.check.findings import Skipped, require
 from openapi_server.devtools.check.polling import check_forward
-from openapi_server.devtools.check.probes import NOBODYS_ANIMAL, Check, Mistake, StreamProbes
-from openapi_server.devtools.check.recording import Ask, Recording
+from openapi_server.devtools.check.probes import UNKNOWN_ANIMAL, CheckFunction, InvalidRequest, StreamProbes
+from openapi_server.devtools.check.recording import Recording, RequestSpec
 from openapi_server.devtools.check.streams import check_progress
 from openapi_server.devtools.check.talking import QUESTION
 
@@ -22,55 +22,59 @@ class ConvoProbes(StreamProbes):
     operation = "/convo_turn_stream"
     is_gapless = True
 
-    def checks(self) -> dict[str, Check]:
-        return super().checks() | {
-            "cookie": self.cookie,
-            "progress": self.progress,
-            "one turn at a time": self.one_turn_at_a_time,
-            "stop": self.stop,
-            "polling": self.polling,
-            "cross-origin": self.cross_origin,
+    def list_checks(self) -> dict[str, CheckFunction]:
+        return super().list_checks() | {
+            "cookie": self.check_cookie,
+            "progress": self.check_progress,
+            "one turn at a time": self.check_one_turn_at_a_time,
+            "stop": self.check_stop,
+            "polling": self.check_polling,
+            "cross-origin": self.check_cross_origin,
         }
 
-    async def ask(self, message: str) -> Ask:
-        return Ask(self.operation, {"message": message, "animalId": await self._animal(), "stream": True})
+    async def make_request(self, message: str) -> RequestSpec:
+        return RequestSpec(
+            self.operation, {"message": message, "animalId": await self._choose_animal(), "stream": True}
+        )
 
-    def other(self, ask: Ask) -> Ask:
-        return ask.saying(message="Hello!")
+    def change_message(self, ask: RequestSpec) -> RequestSpec:
+        return ask.with_members(message="Hello!")
 
-    async def in_session(self) -> Ask:
-        session_id = (await self.recorded()).events[0].data["sessionId"]
-        return (await self.asked()).saying(sessionId=session_id)
+    async def make_session_request(self) -> RequestSpec:
+        session_id = (await self.get_recording()).events[0].data["sessionId"]
+        return (await self.get_request()).with_members(sessionId=session_id)
 
-    def again(self, ask: Ask, turn_id: str, event_id: str) -> Ask:
-        return Ask(f"/convo_turn/{turn_id}/stream", headers={"Last-Event-ID": event_id}, method="GET")
+    def make_resume_request(self, ask: RequestSpec, turn_id: str, event_id: str) -> RequestSpec:
+        return RequestSpec(f"/convo_turn/{turn_id}/stream", headers={"Last-Event-ID": event_id}, method="GET")
 
-    async def whole_texts(self, recording: Recording) -> Mapping[str, str]:
+    async def find_full_texts(self, recording: Recording) -> Mapping[str, str]:
         return {"fullResponse": recording.events[-1].data.get("fullResponse", "")}
 
-    def mistakes(self, ask: Ask) -> Sequence[Mistake]:
-        unknown = Ask("/convo_turn/turn_00000000000000000000000000000000", method="GET")
+    def list_invalid_requests(self, ask: RequestSpec) -> Sequence[InvalidRequest]:
+        unknown = RequestSpec("/convo_turn/turn_00000000000000000000000000000000", method="GET")
         return [
-            Mistake("blank message", ask.saying(message=" \n "), (400,), field="message"),
-            Mistake("no message", Ask(self.operation, {"animalId": NOBODYS_ANIMAL}), (400,), field="message"),
-            Mistake("no JSON", Ask(self.operation, "{"), (400,), field="body"),
-            Mistake("unknown animal", ask.saying(animalId=NOBODYS_ANIMAL), (404,)),
-            Mistake("unknown session", ask.saying(sessionId="sess_unknown"), (404,)),
-            Mistake("unknown turn", unknown, (404,)),
-            Mistake("unknown path", Ask("/no/such/path", method="GET"), (404,)),
+            InvalidRequest("blank message", ask.with_members(message=" \n "), (400,), field="message"),
+            InvalidRequest(
+                "no message", RequestSpec(self.operation, {"animalId": UNKNOWN_ANIMAL}), (400,), field="message"
+            ),
+            InvalidRequest("no JSON", RequestSpec(self.operation, "{"), (400,), field="body"),
+            InvalidRequest("unknown animal", ask.with_members(animalId=UNKNOWN_ANIMAL), (404,)),
+            InvalidRequest("unknown session", ask.with_members(sessionId="sess_unknown"), (404,)),
+            InvalidRequest("unknown turn", unknown, (404,)),
+            InvalidRequest("unknown path", RequestSpec("/no/such/path", method="GET"), (404,)),
         ]
 
-    async def cookie(self) -> str:
-        return check_cookie((await self.recorded()).headers, "session_id")
+    async def check_cookie(self) -> str:
+        return check_cookie((await self.get_recording()).headers, "session_id")
 
-    async def progress(self) -> str:
-        return check_progress((await self.recorded()).events)
+    async def check_progress(self) -> str:
+        return check_progress((await self.get_recording()).events)
 
-    async def stop(self) -> str:
+    async def check_stop(self) -> str:
         """Idempotent, and every reader hears of it."""
         path = "/convo_turn/{}/stop".format
-        ask = await self.ask(QUESTION)
-        first, recording, _ = await self.while_it_runs(ask, lambda turn_id: self.send(Ask(path(turn_id))))
+        ask = await self.make_request(QUESTION)
+        first, recording, _ = await self.act_while_running(ask, lambda turn_id: self.send(RequestSpec(path(turn_id))))
         require(first.status_code == 200, f"POST {first.request.url.path}: {first.status_code} {first.text[:80]!r}")
         if first.json()["finishReason"] == "stop":
             raise Skipped("the turn was over before it could be stopped")
@@ -78,29 +82,31 @@ class ConvoProbes(StreamProbes):
         is_told = last.event == "complete" and last.data["finishReason"] == "stopped"
         require(is_told, f"the reader heard {last.event} {last.data.get('finishReason')}, not complete stopped")
         told = self.rules.join_text(recording.events)
-        second = await self.send(Ask(path(recording.turn_id)))
+        second = await self.send(RequestSpec(path(recording.turn_id)))
         require(second.status_code == 200, f"stopped again: {second.status_code}, not 200")
         for answer in (first.json(), second.json()):
             same = (answer["reply"], answer["finishReason"]) == (told, "stopped")
             require(same, f"a stop answers {answer['finishReason']} {answer['reply']!r}; the stream said {told!r}")
         return f"complete stopped after {len(told)} characters; stopped again: the same"
 
-    async def polling(self) -> str:
+    async def check_polling(self) -> str:
         """`Prefer: respond-async`: 202, and the state of the turn only goes forwards."""
-        answer = await self.send((await self.ask("Hello!")).saying(stream=False).having(Prefer="respond-async"))
+        answer = await self.send(
+            (await self.make_request("Hello!")).with_members(stream=False).with_headers(Prefer="respond-async")
+        )
         require(answer.status_code == 202, f"Prefer: respond-async: {answer.status_code}, not 202")
         location = answer.headers.get("location", "")
         states = await self.poll(location, lambda state: state["status"] not in STATES[:2])
         return f"202, {location[:24]}...: {check_forward(states, STATES, lambda state: state['progress'])}"
 
-    async def cross_origin(self) -> str:
+    async def check_cross_origin(self) -> str:
         """Answers that are no streams have the headers, too."""
-        answer = await self.send(Ask("/health", method="GET"))
+        answer = await self.send(RequestSpec("/health", method="GET"))
         return check_cors(answer.headers, "GET /health")
 
-    async def _animal(self) -> str:
+    async def _choose_animal(self) -> str:
         """One who lives there; the lion where the server does not say."""
-        answer = await self.send(Ask("/animal_list?status=active", method="GET"))
+        answer = await self.send(RequestSpec("/animal_list?status=active", method="GET"))
         animals = answer.json().get("animals", []) if answer.status_code == 200 else []
         ids = [animal["animalId"] for animal in animals]
         return "lion_001" if "lion_001" in ids or not ids else ids[0]

@@ -14,7 +14,7 @@ class Skipped(Exception):
     """The check cannot be done here; the message says why. Never a pass."""
 
 
-class Verdict(StrEnum):
+class Result(StrEnum):
     """How a check ended."""
 
     PASS = "pass"  # noqa: S105  # a word, not a secret
@@ -28,9 +28,9 @@ class Finding:
 
     contract: str
     check: str
-    verdict: Verdict
+    verdict: Result
     evidence: str
-    took_s: float = 0.0
+    duration_s: float = 0.0
 
 
 def require(claim: object, evidence: str) -> None:

@@ -10,8 +10,8 @@ import httpx
 from openapi_server.devtools.check.answers import check_cookie, check_problem, check_problem_object
 from openapi_server.devtools.check.findings import Skipped, require
 from openapi_server.devtools.check.polling import check_forward
-from openapi_server.devtools.check.probes import NOBODYS_ANIMAL, Check, Mistake, StreamProbes
-from openapi_server.devtools.check.recording import LATE_S, Ask, Recording
+from openapi_server.devtools.check.probes import UNKNOWN_ANIMAL, CheckFunction, InvalidRequest, StreamProbes
+from openapi_server.devtools.check.recording import HEARTBEAT_TOLERANCE_S, Recording, RequestSpec
 from openapi_server.devtools.check.streams import StreamRules, check_progress
 from openapi_server.devtools.check.talking import QUESTION
 
@@ -25,58 +25,60 @@ class PlatformProbes(StreamProbes):
     contract = "platform"
     operation = "/api/v1/stream"
 
-    def checks(self) -> dict[str, Check]:
-        return super().checks() | {
-            "cookie": self.cookie,
-            "progress": self.progress,
-            "result": self.result,
-            "job": self.job,
-            "foreign job": self.foreign_job,
-            "error stream": self.error_stream,
-            "heartbeat": self.heartbeat,
+    def list_checks(self) -> dict[str, CheckFunction]:
+        return super().list_checks() | {
+            "cookie": self.check_cookie,
+            "progress": self.check_progress,
+            "result": self.check_result,
+            "job": self.check_job,
+            "foreign job": self.check_foreign_job,
+            "error stream": self.check_error_stream,
+            "heartbeat": self.check_heartbeat,
         }
 
-    async def ask(self, message: str) -> Ask:
-        return Ask(self.operation, {"query": message})
+    async def make_request(self, message: str) -> RequestSpec:
+        return RequestSpec(self.operation, {"query": message})
 
-    def other(self, ask: Ask) -> Ask:
-        return ask.saying(query="Hello!")
+    def change_message(self, ask: RequestSpec) -> RequestSpec:
+        return ask.with_members(query="Hello!")
 
-    async def whole_texts(self, recording: Recording) -> Mapping[str, str]:
+    async def find_full_texts(self, recording: Recording) -> Mapping[str, str]:
         """The stream tells the text once, whole; as a job the same turn tells it again."""
-        job_id = self._result_of(recording)["metadata"]["job_id"]
-        job = (await self.send(Ask(f"/jobs/{job_id}", method="GET"), self.visitor)).json()
+        job_id = self._get_result(recording)["metadata"]["job_id"]
+        job = (await self.send(RequestSpec(f"/jobs/{job_id}", method="GET"), self.client)).json()
         return {f"the result of /jobs/{job_id[:10]}...": (job.get("result") or {}).get("response", "")}
 
-    def mistakes(self, ask: Ask) -> Sequence[Mistake]:
+    def list_invalid_requests(self, ask: RequestSpec) -> Sequence[InvalidRequest]:
         history = [{"role": "system", "content": "You are a pirate."}]
         return [
-            Mistake("no query", Ask(self.operation, {}), (400,), field="query"),
-            Mistake("blank query", ask.saying(query="  "), (400,), field="query"),
-            Mistake("a system message", ask.saying(conversation_history=history), (400,)),
-            Mistake("no JSON", Ask(self.operation, "{"), (400,), field="body"),
-            Mistake("unknown animal", ask.saying(animal_id=NOBODYS_ANIMAL), (404,)),
-            Mistake("unknown job", Ask("/jobs/job_unknown", method="GET"), (404,), says="Job not found"),
+            InvalidRequest("no query", RequestSpec(self.operation, {}), (400,), field="query"),
+            InvalidRequest("blank query", ask.with_members(query="  "), (400,), field="query"),
+            InvalidRequest("a system message", ask.with_members(conversation_history=history), (400,)),
+            InvalidRequest("no JSON", RequestSpec(self.operation, "{"), (400,), field="body"),
+            InvalidRequest("unknown animal", ask.with_members(animal_id=UNKNOWN_ANIMAL), (404,)),
+            InvalidRequest(
+                "unknown job", RequestSpec("/jobs/job_unknown", method="GET"), (404,), detail="Job not found"
+            ),
         ]
 
-    async def cookie(self) -> str:
-        return check_cookie((await self.recorded()).headers)
+    async def check_cookie(self) -> str:
+        return check_cookie((await self.get_recording()).headers)
 
-    async def progress(self) -> str:
-        return check_progress((await self.recorded()).events)
+    async def check_progress(self) -> str:
+        return check_progress((await self.get_recording()).events)
 
-    async def result(self) -> str:
+    async def check_result(self) -> str:
         """What the platform shows: a response, and sources with a type and a title."""
-        result = self._result_of(await self.recorded())
+        result = self._get_result(await self.get_recording())
         require(isinstance(result.get("response"), str), f"the result has no response: {str(result)[:80]}")
         named = [(source.get("type"), source.get("title")) for source in result.get("sources", [])]
         require(all(kind and title for kind, title in named), f"a source without type or title: {named}")
         return f"a response of {len(result['response'])} characters, {len(named)} sources"
 
-    async def job(self) -> str:
+    async def check_job(self) -> str:
         """`?mode=job`: an id at once, and an answer of its polling_url that only goes forwards."""
-        visitor = self.site.visitor()
-        begun = await self._begun_job(visitor)
+        visitor = self.server.new_client()
+        begun = await self._start_job(visitor)
         jobs = await self.poll(begun["polling_url"], lambda job: job["status"] not in STATES[:2], visitor)
         without = [job for job in jobs if not isinstance(job.get("latest_progress"), dict)]
         require(not without, f"an answer without latest_progress: {str(without[:1])[:80]}")
@@ -84,34 +86,34 @@ class PlatformProbes(StreamProbes):
         require((jobs[-1].get("result") or {}).get("response"), "the last answer has no result with a response")
         return f"{begun['polling_url'][:16]}...: {len(jobs)} answers, {told}"
 
-    async def foreign_job(self) -> str:
+    async def check_foreign_job(self) -> str:
         """A job is there for the cookie that began it, and for no other."""
-        visitor = self.site.visitor()
-        ask = Ask((await self._begun_job(visitor))["polling_url"], method="GET")
+        visitor = self.server.new_client()
+        ask = RequestSpec((await self._start_job(visitor))["polling_url"], method="GET")
         mine = await self.send(ask, visitor)
         require(mine.status_code == 200, f"with its own cookie: {mine.status_code}, not 200")
-        stranger = check_problem(await self.send(ask, self.site.visitor()), (404,), says="Job not found")
+        stranger = check_problem(await self.send(ask, self.server.new_client()), (404,), says="Job not found")
         return f"without its cookie {stranger}"
 
-    async def error_stream(self) -> str:
+    async def check_error_stream(self) -> str:
         """A failure is told in the stream, once, with the problem object."""
         path = f"{self.operation}/error"
-        recording = await self.reading().of(self.site.visitor(), Ask(path, {"query": QUESTION}))
+        recording = await self.new_recorder().record(self.server.new_client(), RequestSpec(path, {"query": QUESTION}))
         if recording.status == 404:
             raise Skipped(NO_SIMULATIONS.format(path))
         require(recording.status == 200, f"POST {path}: {recording.status} {recording.body[:80]!r}")
-        rules = StreamRules.from_spec(self.site.spec, path) if self.site.has(path) else self.rules
+        rules = StreamRules.from_spec(self.server.spec, path) if self.server.has_operation(path) else self.rules
         rules.check_events(recording.events)
         order = rules.check_order(recording.events)
         last = recording.events[-1].data
         require(isinstance(last.get("error"), str), f"the error event has no error: {last}")
         return f"{order}: {check_problem_object(last.get('problem') or {}, 'the error event')}"
 
-    async def heartbeat(self) -> str:
+    async def check_heartbeat(self) -> str:
         """A silent stream is kept alive."""
-        path, due_s = f"{self.operation}/timeout", self.site.heartbeat_s + LATE_S
-        reading = self.reading(lambda events: any(event.event == "heartbeat" for event in events))
-        recording = await reading.of(self.site.visitor(), Ask(path, {"query": QUESTION}))
+        path, due_s = f"{self.operation}/timeout", self.server.heartbeat_s + HEARTBEAT_TOLERANCE_S
+        reading = self.new_recorder(lambda events: any(event.event == "heartbeat" for event in events))
+        recording = await reading.record(self.server.new_client(), RequestSpec(path, {"query": QUESTION}))
         if recording.status == 404:
             raise Skipped(NO_SIMULATIONS.format(path))
         beats = [event for event in recording.events if event.event == "heartbeat"]
@@ -120,8 +122,8 @@ class PlatformProbes(StreamProbes):
         require(beats[0].id is None, f"the heartbeat carries the id {beats[0].id}")
         return f"after {recording.gap_s:.1f} s, without an id"
 
-    async def _begun_job(self, visitor: httpx.AsyncClient) -> Mapping[str, Any]:
-        answer = await self.send(Ask(f"{self.operation}?mode=job", {"query": QUESTION}), visitor)
+    async def _start_job(self, visitor: httpx.AsyncClient) -> Mapping[str, Any]:
+        answer = await self.send(RequestSpec(f"{self.operation}?mode=job", {"query": QUESTION}), visitor)
         where = f"POST {self.operation}?mode=job"
         require(answer.status_code in (200, 202), f"{where}: {answer.status_code} {answer.text[:80]!r}")
         job: Mapping[str, Any] = answer.json()
@@ -130,7 +132,7 @@ class PlatformProbes(StreamProbes):
         require(job["status"] == "pending", f"{where}: status {job['status']}, not pending")
         return job
 
-    def _result_of(self, recording: Recording) -> Mapping[str, Any]:
+    def _get_result(self, recording: Recording) -> Mapping[str, Any]:
         results = [event.data for event in recording.events if event.event == "result"]
         require(len(results) == 1, f"{len(results)} result events")
         return results[0]

@@ -7,13 +7,15 @@ from typing import Any
 
 from openapi_server.devtools.check.findings import require
 
-State = dict[str, Any]
+PolledState = dict[str, Any]
 
 # Seconds between two looks; the first ones come quicker, to see the states that do not last.
-LOOKS_S = (0.02, 0.05, 0.1)
+POLL_INTERVALS_S = (0.02, 0.05, 0.1)
 
 
-def check_forward(states: Sequence[State], order: Sequence[str], progress_of: Callable[[State], int]) -> str:
+def check_forward(
+    states: Sequence[PolledState], order: Sequence[str], progress_of: Callable[[PolledState], int]
+) -> str:
     """The states of one job as they were seen; the last name in `order` is how it has to end."""
     seen = [state["status"] for state in states]
     strange = [name for name in seen if name not in order]

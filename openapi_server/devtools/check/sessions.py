@@ -7,13 +7,19 @@ from typing import Any
 
 from openapi_server.devtools.check.answers import check_problem
 from openapi_server.devtools.check.findings import Skipped, require
-from openapi_server.devtools.check.probes import NOBODYS_ANIMAL, UNKNOWN_TURN, Check, Mistake, StreamProbes
-from openapi_server.devtools.check.recording import Ask, Recording
-from openapi_server.devtools.check.site import Login, Once, Site
+from openapi_server.devtools.check.probes import (
+    UNKNOWN_ANIMAL,
+    UNKNOWN_TURN,
+    CheckFunction,
+    InvalidRequest,
+    StreamProbes,
+)
+from openapi_server.devtools.check.recording import Recording, RequestSpec
+from openapi_server.devtools.check.site import AsyncCached, Credentials, TargetServer
 from openapi_server.devtools.check.talking import QUESTION
 
 # What the administrator gives the account for a day when it has less than half of it: turns that run reserve a lot.
-ALLOCATED = 100_000
+ALLOCATED_CREDITS = 100_000
 
 
 class SessionProbes(StreamProbes):
@@ -21,121 +27,121 @@ class SessionProbes(StreamProbes):
 
     contract = "sessions"
     operation = "/chat/sessions/{sessionId}/stream"
-    busy = (400,)
+    busy_statuses = (400,)
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: TargetServer) -> None:
         super().__init__(site)
-        self.tokens = Once(self._login)
-        self.admin_tokens = Once(lambda: self._logged_in(site.accounts.admin))
-        self.credited = Once(self._credit)
+        self.get_tokens = AsyncCached(self._log_in_user)
+        self.get_admin_tokens = AsyncCached(lambda: self._log_in(site.accounts.admin))
+        self.ensure_credits = AsyncCached(self._ensure_credits)
 
-    def checks(self) -> dict[str, Check]:
-        return super().checks() | {
-            "login": self.login,
-            "refresh": self.refresh,
-            "credits": self.credits,
-            "no credits": self.no_credits,
-            "models": self.models,
-            "one turn at a time": self.one_turn_at_a_time,
-            "confirm": self.confirm,
-            "confirm early": self.confirm_early,
-            "mismatch": self.mismatch,
-            "foreign session": self.foreign_session,
+    def list_checks(self) -> dict[str, CheckFunction]:
+        return super().list_checks() | {
+            "login": self.check_login,
+            "refresh": self.check_refresh,
+            "credits": self.check_credits,
+            "no credits": self.check_no_credits,
+            "models": self.check_models,
+            "one turn at a time": self.check_one_turn_at_a_time,
+            "confirm": self.check_confirm,
+            "confirm early": self.check_early_confirm,
+            "mismatch": self.check_mismatch,
+            "foreign session": self.check_foreign_session,
         }
 
-    async def ask(self, message: str) -> Ask:
-        await self.credited()
-        session_id = await self._new_session()
-        return Ask(f"/chat/sessions/{session_id}/stream", {"message": message}, await self._headers())
+    async def make_request(self, message: str) -> RequestSpec:
+        await self.ensure_credits()
+        session_id = await self._create_session()
+        return RequestSpec(f"/chat/sessions/{session_id}/stream", {"message": message}, await self._make_auth_headers())
 
-    def other(self, ask: Ask) -> Ask:
-        return ask.saying(message="Hello!")
+    def change_message(self, ask: RequestSpec) -> RequestSpec:
+        return ask.with_members(message="Hello!")
 
-    async def whole_texts(self, recording: Recording) -> Mapping[str, str]:
+    async def find_full_texts(self, recording: Recording) -> Mapping[str, str]:
         done = recording.events[-1].data
         require(done.get("streamingSessionId") == recording.turn_id, "done names another turn than the header")
         return {"done.message": done.get("message", "")}
 
-    def mistakes(self, ask: Ask) -> Sequence[Mistake]:
-        credentials = {"username": self.site.accounts.user.username, "password": "not-the-password"}
-        unknown = Ask("/chat/sessions/sess_unknown/stream", {"message": "Hello!"}, ask.headers)
-        animal = Ask("/chat/sessions", {"animalId": NOBODYS_ANIMAL}, ask.headers)
-        nobody = Ask(ask.path, ask.body)
+    def list_invalid_requests(self, ask: RequestSpec) -> Sequence[InvalidRequest]:
+        credentials = {"username": self.server.accounts.user.username, "password": "not-the-password"}
+        unknown = RequestSpec("/chat/sessions/sess_unknown/stream", {"message": "Hello!"}, ask.headers)
+        animal = RequestSpec("/chat/sessions", {"animalId": UNKNOWN_ANIMAL}, ask.headers)
+        nobody = RequestSpec(ask.path, ask.body)
         return [
-            Mistake("blank message", ask.saying(message=" "), (400,), field="message"),
-            Mistake("no JSON", Ask(ask.path, "{", ask.headers), (400,), field="body"),
-            Mistake("unknown session", unknown, (404,)),
-            Mistake("unknown animal", animal, (404,)),
-            Mistake("no token", nobody, (401,)),
-            Mistake("a bad token", nobody.having(Authorization="Bearer nonsense"), (401,)),
-            Mistake("a wrong password", Ask("/auth/login", credentials), (401,)),
+            InvalidRequest("blank message", ask.with_members(message=" "), (400,), field="message"),
+            InvalidRequest("no JSON", RequestSpec(ask.path, "{", ask.headers), (400,), field="body"),
+            InvalidRequest("unknown session", unknown, (404,)),
+            InvalidRequest("unknown animal", animal, (404,)),
+            InvalidRequest("no token", nobody, (401,)),
+            InvalidRequest("a bad token", nobody.with_headers(Authorization="Bearer nonsense"), (401,)),
+            InvalidRequest("a wrong password", RequestSpec("/auth/login", credentials), (401,)),
         ]
 
-    async def login(self) -> str:
-        tokens = await self.tokens()
+    async def check_login(self) -> str:
+        tokens = await self.get_tokens()
         missing = [
             name for name in ("accessToken", "refreshToken", "tokenType", "expiresIn", "user") if name not in tokens
         ]
         require(not missing, f"POST /auth/login: no {', '.join(missing)}")
-        me = await self.send(Ask("/me", headers=await self._headers(), method="GET"))
+        me = await self.send(RequestSpec("/me", headers=await self._make_auth_headers(), method="GET"))
         require(me.status_code == 200, f"GET /me: {me.status_code}, not 200")
         return f"{tokens['tokenType']} token for {tokens['user']['username']} ({tokens['user']['role']})"
 
-    async def refresh(self) -> str:
+    async def check_refresh(self) -> str:
         """A refresh token is good for one time."""
-        tokens = await self._logged_in(self.site.accounts.user)
-        ask = Ask("/auth/refresh", {"refreshToken": tokens["refreshToken"]})
+        tokens = await self._log_in(self.server.accounts.user)
+        ask = RequestSpec("/auth/refresh", {"refreshToken": tokens["refreshToken"]})
         first = await self.send(ask)
         require(first.status_code == 200, f"POST /auth/refresh: {first.status_code} {first.text[:80]!r}")
         require(first.json().get("accessToken"), "POST /auth/refresh: no accessToken")
         return f"a new pair; the old token again {check_problem(await self.send(ask), (401,))}"
 
-    async def credits(self) -> str:
+    async def check_credits(self) -> str:
         """A turn costs what it used, and no balance is below zero."""
-        recording = await self.recorded()
+        recording = await self.get_recording()
         used = recording.events[-1].data.get("tokensUsed")
         require(isinstance(used, int) and used > 0, f"done tells tokensUsed {used!r}")
-        balance = await self._balance()
+        balance = await self._get_balance()
         require(balance >= 0, f"the balance is {balance}")
         return f"tokensUsed {used}, balance {balance}"
 
-    async def no_credits(self) -> str:
+    async def check_no_credits(self) -> str:
         """402 before anything was allocated."""
-        refusal = await self.credited()
+        refusal = await self.ensure_credits()
         if refusal is None:
-            raise Skipped(f"{self.site.accounts.user.username} had credits already")
+            raise Skipped(f"{self.server.accounts.user.username} had credits already")
         return refusal
 
-    async def models(self) -> str:
-        answer = await self.send(Ask("/models", method="GET"))
+    async def check_models(self) -> str:
+        answer = await self.send(RequestSpec("/models", method="GET"))
         require(answer.status_code == 200, f"GET /models: {answer.status_code}, not 200")
         models = answer.json()["models"]
         require(models, "GET /models names none")
         return ", ".join(str(model["id"]) for model in models)
 
-    async def confirm(self) -> str:
+    async def check_confirm(self) -> str:
         """With the id that the header named; the count is the server's."""
-        recording, ask = await self.recorded(), await self.asked()
-        answer = await self.send(_confirmation(ask, recording.turn_id))
+        recording, ask = await self.get_recording(), await self.get_request()
+        answer = await self.send(_make_confirmation(ask, recording.turn_id))
         require(answer.status_code == 200, f"the right id: {answer.status_code} {answer.text[:80]!r}")
         due = recording.events[-1].data.get("tokensUsed")
         told = answer.json().get("tokensUsed")
         require(told == due, f"tokensUsed {told} in the answer, {due} in done")
         return f"200, tokensUsed {told}"
 
-    async def confirm_early(self) -> str:
+    async def check_early_confirm(self) -> str:
         """Right after the header, while the turn runs: it is stopped, and the session takes the next message."""
-        ask = await self.ask(QUESTION)
-        answer, _, _ = await self.while_it_runs(ask, lambda turn_id: self.send(_confirmation(ask, turn_id)))
+        ask = await self.make_request(QUESTION)
+        answer, _, _ = await self.act_while_running(ask, lambda turn_id: self.send(_make_confirmation(ask, turn_id)))
         require(answer.status_code == 200, f"right after the header: {answer.status_code} {answer.text[:80]!r}")
-        following = await self.send(self.other(ask))
+        following = await self.send(self.change_message(ask))
         require(following.status_code == 200, f"the next message: {following.status_code} {following.text[:80]!r}")
         return "200 right after the header; the next message 200"
 
-    async def mismatch(self) -> str:
+    async def check_mismatch(self) -> str:
         """A wrong id is refused, and the right one is not told."""
-        recording, ask = await self.recorded(), await self.asked()
-        wrong = await self.send(_confirmation(ask, UNKNOWN_TURN))
+        recording, ask = await self.get_recording(), await self.get_request()
+        wrong = await self.send(_make_confirmation(ask, UNKNOWN_TURN))
         seen = check_problem(wrong, (400,))
         require("mismatch" in wrong.json()["detail"].lower(), f"{wrong.json()['detail']!r} does not say mismatch")
         inside = recording.turn_id.removeprefix("turn_")
@@ -143,64 +149,68 @@ class SessionProbes(StreamProbes):
         require(not is_told, "the refusal of a wrong id tells the right one")
         return f"{seen}; the right id is not told"
 
-    async def foreign_session(self) -> str:
+    async def check_foreign_session(self) -> str:
         """Somebody else's session looks like none."""
-        ask, tokens = await self.asked(), await self._logged_in(self.site.accounts.stranger)
-        foreign = ask.having(Authorization=f"Bearer {tokens['accessToken']}")
-        unknown = Ask("/chat/sessions/sess_unknown/stream", ask.body, foreign.headers)
+        ask, tokens = await self.get_request(), await self._log_in(self.server.accounts.other_user)
+        foreign = ask.with_headers(Authorization=f"Bearer {tokens['accessToken']}")
+        unknown = RequestSpec("/chat/sessions/sess_unknown/stream", ask.body, foreign.headers)
         answers = [await self.send(foreign), await self.send(unknown)]
         seen = [check_problem(answer, (404,)) for answer in answers]
         require(answers[0].json() == answers[1].json(), "a foreign session and an unknown one answer differently")
         return f"{seen[0]}, as for an unknown one"
 
-    async def _login(self) -> Mapping[str, Any]:
-        return await self._logged_in(self.site.accounts.user)
+    async def _log_in_user(self) -> Mapping[str, Any]:
+        return await self._log_in(self.server.accounts.user)
 
-    async def _logged_in(self, who: Login) -> Mapping[str, Any]:
-        answer = await self.send(Ask("/auth/login", {"username": who.username, "password": who.password}))
+    async def _log_in(self, who: Credentials) -> Mapping[str, Any]:
+        answer = await self.send(RequestSpec("/auth/login", {"username": who.username, "password": who.password}))
         if answer.status_code == 401:
             raise Skipped(f"{who.username} cannot log in here; zoochat check --help says how to name who can")
         require(answer.status_code == 200, f"POST /auth/login: {answer.status_code} {answer.text[:80]!r}")
         tokens: Mapping[str, Any] = answer.json()
         return tokens
 
-    async def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {(await self.tokens())['accessToken']}"}
+    async def _make_auth_headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {(await self.get_tokens())['accessToken']}"}
 
-    async def _new_session(self) -> str:
-        answer = await self.send(Ask("/chat/sessions", {"title": "zoochat check"}, await self._headers()))
+    async def _create_session(self) -> str:
+        answer = await self.send(
+            RequestSpec("/chat/sessions", {"title": "zoochat check"}, await self._make_auth_headers())
+        )
         require(answer.status_code == 201, f"POST /chat/sessions: {answer.status_code} {answer.text[:80]!r}")
         return str(answer.json()["sessionId"])
 
-    async def _balance(self) -> int:
-        answer = await self.send(Ask("/credits/balance", headers=await self._headers(), method="GET"))
+    async def _get_balance(self) -> int:
+        answer = await self.send(RequestSpec("/credits/balance", headers=await self._make_auth_headers(), method="GET"))
         require(answer.status_code == 200, f"GET /credits/balance: {answer.status_code}, not 200")
         return int(answer.json()["credits"])
 
-    async def _credit(self) -> str | None:
+    async def _ensure_credits(self) -> str | None:
         """See to it that there are credits; what a stream said while there were none, if that could be seen."""
-        balance = await self._balance()
-        refusal = await self._refused_stream() if balance == 0 else None
-        if balance < ALLOCATED / 2:
-            await self._allocate()
+        balance = await self._get_balance()
+        refusal = await self._check_payment_required() if balance == 0 else None
+        if balance < ALLOCATED_CREDITS / 2:
+            await self._allocate_credits()
         return refusal
 
-    async def _refused_stream(self) -> str:
-        path = f"/chat/sessions/{await self._new_session()}/stream"
-        return check_problem(await self.send(Ask(path, {"message": QUESTION}, await self._headers())), (402,))
+    async def _check_payment_required(self) -> str:
+        path = f"/chat/sessions/{await self._create_session()}/stream"
+        return check_problem(
+            await self.send(RequestSpec(path, {"message": QUESTION}, await self._make_auth_headers())), (402,)
+        )
 
-    async def _allocate(self) -> None:
-        headers = {"Authorization": f"Bearer {(await self.admin_tokens())['accessToken']}"}
+    async def _allocate_credits(self) -> None:
+        headers = {"Authorization": f"Bearer {(await self.get_admin_tokens())['accessToken']}"}
         body = {
-            "userId": self.site.accounts.user.username,
-            "credits": ALLOCATED,
+            "userId": self.server.accounts.user.username,
+            "credits": ALLOCATED_CREDITS,
             "expiryDays": 1,
             "notes": "zoochat check",
         }
-        answer = await self.send(Ask("/credits/allocate", body, headers))
+        answer = await self.send(RequestSpec("/credits/allocate", body, headers))
         require(answer.status_code == 201, f"POST /credits/allocate: {answer.status_code} {answer.text[:80]!r}")
 
 
-def _confirmation(ask: Ask, turn_id: str) -> Ask:
+def _make_confirmation(ask: RequestSpec, turn_id: str) -> RequestSpec:
     body = {"completeResponse": "", "streamingSessionId": turn_id, "tokensUsed": 0}
-    return Ask(ask.path.replace("/stream", "/update-stream"), body, ask.headers)
+    return RequestSpec(ask.path.replace("/stream", "/update-stream"), body, ask.headers)

@@ -11,13 +11,13 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
-from openapi_server.devtools.check.recording import LISTENING_S
+from openapi_server.devtools.check.recording import READ_MARGIN_S
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class Credentials:
     """Somebody's account. The password never stands in a finding."""
 
     username: str
@@ -25,49 +25,49 @@ class Login:
 
 
 @dataclass(frozen=True)
-class Accounts:
+class CheckAccounts:
     """Who logs in: somebody who talks, an administrator who gives them credits, and a stranger to both."""
 
-    user: Login
-    admin: Login
-    stranger: Login
+    user: Credentials
+    admin: Credentials
+    other_user: Credentials
 
 
 @dataclass(frozen=True)
-class Site:
+class TargetServer:
     """A server with its description. `heartbeat_s`: the longest silence of a stream that it promises."""
 
     url: str
     spec: Mapping[str, Any]
     heartbeat_s: float
-    accounts: Accounts
+    accounts: CheckAccounts
 
-    def has(self, path: str, method: str = "post") -> bool:
+    def has_operation(self, path: str, method: str = "post") -> bool:
         """Whether the description has such an operation."""
         return method in self.spec["paths"].get(path, {})
 
-    def visitor(self) -> httpx.AsyncClient:
+    def new_client(self) -> httpx.AsyncClient:
         """Somebody new, with a cookie jar of their own."""
-        timeout = httpx.Timeout(10, read=self.heartbeat_s + 2 * LISTENING_S)
-        visitor = httpx.AsyncClient(base_url=self.url, timeout=timeout, verify=self._ssl, trust_env=False)
-        self._visitors.append(visitor)
+        timeout = httpx.Timeout(10, read=self.heartbeat_s + 2 * READ_MARGIN_S)
+        visitor = httpx.AsyncClient(base_url=self.url, timeout=timeout, verify=self._ssl_context, trust_env=False)
+        self._clients.append(visitor)
         return visitor
 
     async def close(self) -> None:
         """Everybody goes home."""
-        await asyncio.gather(*(visitor.aclose() for visitor in self._visitors))
+        await asyncio.gather(*(visitor.aclose() for visitor in self._clients))
 
     @cached_property
-    def _visitors(self) -> list[httpx.AsyncClient]:
+    def _clients(self) -> list[httpx.AsyncClient]:
         return []
 
     @cached_property
-    def _ssl(self) -> ssl.SSLContext:
+    def _ssl_context(self) -> ssl.SSLContext:
         # Made once: each client would read all certificates again.
         return httpx.create_ssl_context()
 
 
-class Once(Generic[T]):
+class AsyncCached(Generic[T]):
     """What many checks need and one of them gets, by calling it: made at the first call, kept for the others."""
 
     def __init__(self, make: Callable[[], Awaitable[T]]) -> None:

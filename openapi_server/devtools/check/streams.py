@@ -52,24 +52,26 @@ class SseEvent:
 def parse_events(raw: bytes) -> list[SseEvent]:
     """The events of a recorded stream, read as the standard says: any line end, any field order, comments skipped.
 
-    >>> events_of(b'retry: 2000\\nid: turn_a-1\\nevent: chunk\\ndata: {"text":"Roar"}\\n\\n: still here\\n\\n')
-    [Event(event='chunk', data={'text': 'Roar'}, id='turn_a-1')]
+    >>> parse_events(b'retry: 2000\\nid: turn_a-1\\nevent: chunk\\ndata: {"text":"Roar"}\\n\\n: still here\\n\\n')
+    [SseEvent(event='chunk', data={'text': 'Roar'}, id='turn_a-1')]
     """
-    events = (_event(_RETRY_LINE.sub(b"", found[0])) for found in _BLOCK.finditer(raw))
+    events = (_parse_event(_RETRY_LINE.sub(b"", found[0])) for found in _BLOCK.finditer(raw))
     return [event for event in events if event is not None]
 
 
-def _event(block: bytes) -> SseEvent | None:
+def _parse_event(block: bytes) -> SseEvent | None:
     fields: dict[str, list[str]] = {}
     for line in _LINE_END.split(block.decode(errors="replace")):
         name, _, value = line.partition(":")
         fields.setdefault(name, []).append(value.removeprefix(" "))
     if "data" not in fields:
         return None
-    return SseEvent(fields.get("event", ["message"])[-1], _object(fields["data"]), fields.get("id", [None])[-1], block)
+    return SseEvent(
+        fields.get("event", ["message"])[-1], _parse_object(fields["data"]), fields.get("id", [None])[-1], block
+    )
 
 
-def _object(lines: list[str]) -> dict[str, Any]:
+def _parse_object(lines: list[str]) -> dict[str, Any]:
     text = "\n".join(lines)
     try:
         data = json.loads(text)
@@ -84,7 +86,7 @@ def check_bytes(raw: bytes, *, is_whole: bool = True) -> str:
 
     Returns what was seen; raises `Violation`.
     """
-    require(raw.isascii(), f"not ASCII: {raw[_first_foreign(raw) :][:12]!r}")
+    require(raw.isascii(), f"not ASCII: {raw[_find_non_ascii(raw) :][:12]!r}")
     text = raw.decode("ascii")
     require("\r" not in text, "a carriage return in the stream: lines end in \\n")
     require(re.match(r"retry: \d+\n", text), f"the first line is not the retry line: {text[:30]!r}")
@@ -95,7 +97,7 @@ def check_bytes(raw: bytes, *, is_whole: bool = True) -> str:
     return f"{len(raw):,} bytes in {len(blocks)} blocks"
 
 
-def _first_foreign(raw: bytes) -> int:
+def _find_non_ascii(raw: bytes) -> int:
     return next((place for place, byte in enumerate(raw) if byte > 127), 0)
 
 
@@ -153,7 +155,7 @@ class StreamRules:
 
     def get_name(self, event: SseEvent) -> str:
         """The name that the state machine knows the event by: its own, or what the pointer `by` finds."""
-        return _word(_pointed(event.item, self.order.get("by", "/event")))
+        return _format_name(_resolve_pointer(event.item, self.order.get("by", "/event")))
 
     def is_terminal(self, event: SseEvent) -> bool:
         """Whether the state machine ends with this event."""
@@ -179,13 +181,13 @@ class StreamRules:
             require(name in moves, f"{name} as event {place} of {len(names)}, in state {state}")
             state = moves[name]
         require(not is_whole or state == self.order["end"], f"the stream ended in state {state}, after {names[-1:]}")
-        return " ".join(_runs(names))
+        return " ".join(_collapse_runs(names))
 
     def join_text(self, events: Sequence[SseEvent]) -> str:
         """The reply as the stream tells it, piece by piece."""
         pointers = self.order["text"]
         named = [(self.get_name(event), event.item) for event in events]
-        return "".join(_pointed(item, pointers[name]) for name, item in named if name in pointers)
+        return "".join(_resolve_pointer(item, pointers[name]) for name, item in named if name in pointers)
 
     @cached_property
     def _validator(self) -> OAS30ReadValidator:
@@ -193,7 +195,7 @@ class StreamRules:
         return OAS30ReadValidator(schema, format_checker=oas30_format_checker)
 
 
-def _pointed(item: Any, pointer: str) -> Any:
+def _resolve_pointer(item: Any, pointer: str) -> Any:
     """The value at a JSON pointer (RFC 6901); `Violation` where there is none."""
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
@@ -202,11 +204,11 @@ def _pointed(item: Any, pointer: str) -> Any:
     return item
 
 
-def _word(value: object) -> str:
+def _format_name(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _runs(names: Sequence[str]) -> Iterator[str]:
+def _collapse_runs(names: Sequence[str]) -> Iterator[str]:
     """`chunk x12` instead of twelve times `chunk`."""
     start = 0
     for place in range(1, len(names) + 1):

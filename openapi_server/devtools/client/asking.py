@@ -17,12 +17,12 @@ class HistoryError(Exception):
     """The file is no conversation. The message says what is wrong, and where."""
 
 
-class NoResult(Exception):
+class ClientError(Exception):
     """It ended without a result. The message is for the person who asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ChatRequest:
     """A question to the chatbot at `url`. With `expects_job` a stream for an answer is worth a warning."""
 
     url: str
@@ -35,7 +35,7 @@ class Question:
     @property
     def body(self) -> dict[str, object]:
         """
-        >>> Question("http://zoo.example/api/v1/stream", "Who are you?", memory=False).body
+        >>> ChatRequest("http://zoo.example/api/v1/stream", "Who are you?", memory=False).body
         {'query': 'Who are you?', 'auto_load_documents': True, 'memory_enabled': False}
         """
         body: dict[str, object] = {"query": self.query}
@@ -45,10 +45,10 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long to wait for the result in all, and between two polls, in seconds."""
 
-    timeout_s: float = 300
+    total_s: float = 300
     poll_interval_s: float = 2
 
 
@@ -63,13 +63,13 @@ def read_history(path: Path) -> list[Message]:
     if not isinstance(messages, list):
         raise HistoryError(f"{path} must hold a JSON list of messages, each with role and content")
     for number, message in enumerate(messages, 1):
-        wrong = _what_is_wrong_with(message)
+        wrong = _find_error(message)
         if wrong:
             raise HistoryError(f"{path}: message {number} {wrong}")
     return messages
 
 
-def _what_is_wrong_with(message: Any) -> str | None:
+def _find_error(message: Any) -> str | None:
     if not isinstance(message, dict):
         return "must be an object with role and content"
     if message.get("role") not in ROLES:

@@ -11,10 +11,10 @@ from typing import Any
 import click
 import httpx
 
-from openapi_server.devtools.client.asking import NoResult
-from openapi_server.devtools.terminal import printable
+from openapi_server.devtools.client.asking import ClientError
+from openapi_server.devtools.terminal import escape_control_characters
 
-RULE = "=" * 80
+RULER = "=" * 80
 
 
 class Transcript:
@@ -25,57 +25,59 @@ class Transcript:
         self.events: list[dict[str, str]] = []
         self.response: str | None = None
 
-    def say(self, text: str) -> None:
-        lines = [printable(line) for line in text.split("\n")]
+    def print(self, text: str) -> None:
+        lines = [escape_control_characters(line) for line in text.split("\n")]
         click.echo("\n".join(lines), file=sys.stdout)
 
-    def detail(self, text: str) -> None:
+    def print_detail(self, text: str) -> None:
         """Only with `--verbose`."""
         if self.is_verbose:
-            self.say(f"DEBUG - {text}")
+            self.print(f"DEBUG - {text}")
 
-    def heading(self, text: str) -> None:
-        self.say(f"\n{RULE}\n{text}\n{RULE}")
+    def print_heading(self, text: str) -> None:
+        self.print(f"\n{RULER}\n{text}\n{RULER}")
 
-    def event(self, name: str, data: str) -> None:
+    def add_event(self, name: str, data: str) -> None:
         """One event as it came. Raises `NoResult` for an error, and for a result that holds no response."""
         self.events.append({"event": name, "data": data})
-        body = _decoded(data)
-        self.say(f"\n[{name.upper()}]\n{data if body is None else json.dumps(body, indent=2, ensure_ascii=False)}")
+        body = _parse_object(data)
+        self.print(f"\n[{name.upper()}]\n{data if body is None else json.dumps(body, indent=2, ensure_ascii=False)}")
         if name == "result":
-            self.response = _response_of(body)
+            self.response = _get_response(body)
         elif name == "error":
-            raise NoResult(sentence_of(body) or "The answer is an error that says nothing")
+            raise ClientError(get_error_message(body) or "The answer is an error that says nothing")
 
-    def keep(self, name: str, body: object) -> None:
+    def store_event(self, name: str, body: object) -> None:
         """An event that is not printed: what a poll showed."""
         self.events.append({"event": name, "data": json.dumps(body)})
 
-    def cookies(self, answer: httpx.Response) -> None:
+    def print_cookies(self, answer: httpx.Response) -> None:
         """The cookies of an answer; for the first answer there should be one, or polls reach another worker."""
         given = dict(answer.cookies)
-        self.say(f"✅ Cookies received: {given}" if given else "⚠️ NO COOKIES received: is Set-Cookie missing?")
+        self.print(f"✅ Cookies received: {given}" if given else "⚠️ NO COOKIES received: is Set-Cookie missing?")
 
-    def final_response(self) -> None:
-        self.heading("FINAL RESPONSE:")
-        self.say(self.response or "")
+    def print_final_response(self) -> None:
+        self.print_heading("FINAL RESPONSE:")
+        self.print(self.response or "")
 
     def save(self, path: Path) -> None:
         """The events as a JSON list of {event, data}, `data` being a text. Raises `NoResult` when it cannot."""
         try:
             path.write_text(json.dumps(self.events, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
-            raise NoResult(f"{path} cannot be written: {error.strerror}") from None
-        self.say(f"\n{len(self.events)} events saved to {path}")
+            raise ClientError(f"{path} cannot be written: {error.strerror}") from None
+        self.print(f"\n{len(self.events)} events saved to {path}")
 
 
-async def refusal(answer: httpx.Response) -> NoResult:
+async def make_error(answer: httpx.Response) -> ClientError:
     """An answer that is not 200, in the problem's own sentence."""
     await answer.aread()
-    return NoResult(f"HTTP {answer.status_code}: {sentence_of(_decoded(answer.text)) or answer.reason_phrase}")
+    return ClientError(
+        f"HTTP {answer.status_code}: {get_error_message(_parse_object(answer.text)) or answer.reason_phrase}"
+    )
 
 
-def sentence_of(body: Mapping[str, Any] | None) -> str | None:
+def get_error_message(body: Mapping[str, Any] | None) -> str | None:
     """What an error says for people: of a problem the detail, else this contract's own `error`."""
     for name in ("detail", "error", "message", "title"):
         said = (body or {}).get(name)
@@ -84,7 +86,7 @@ def sentence_of(body: Mapping[str, Any] | None) -> str | None:
     return None
 
 
-def _decoded(data: str) -> dict[str, Any] | None:
+def _parse_object(data: str) -> dict[str, Any] | None:
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
@@ -92,8 +94,8 @@ def _decoded(data: str) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def _response_of(body: Mapping[str, Any] | None) -> str:
+def _get_response(body: Mapping[str, Any] | None) -> str:
     response = (body or {}).get("response")
     if not isinstance(response, str):
-        raise NoResult("The result has no field `response` with a text")
+        raise ClientError("The result has no field `response` with a text")
     return response

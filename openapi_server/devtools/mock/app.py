@@ -15,23 +15,23 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from openapi_server import __version__
-from openapi_server.devtools.mock.asking import Visitor, Visitors, body_of, contract
-from openapi_server.devtools.mock.origins import CrossOrigin
-from openapi_server.devtools.mock.scripts import Script, answering, dawdling, failing
-from openapi_server.devtools.mock.turns import Asked, MockTurns
-from openapi_server.devtools.terminal import printable
+from openapi_server.devtools.mock.asking import MockVisitor, VisitorCookies, load_validator, parse_body
+from openapi_server.devtools.mock.origins import MockCors
+from openapi_server.devtools.mock.scripts import Script, play_answer, play_failure, play_timeout
+from openapi_server.devtools.mock.turns import MockRequest, MockTurns
+from openapi_server.devtools.terminal import escape_control_characters
 from openapi_server.event_logs.memory import MemoryTail
 from openapi_server.models.errors import ChatError, InvalidInput, MethodNotAllowed, NotFound
-from openapi_server.models.turn import Entry
+from openapi_server.models.turn_events import Entry
 from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_job, parse_job_id
 from openapi_server.wire.problem import PROBLEM_JSON, encode_problem
 from openapi_server.wire.sse import STREAM_HEADERS, Frame, encode_retry
 from openapi_server.wire.timestamps import format_timestamp
 
 SCRIPTS: dict[str, Script] = {
-    "/api/v1/stream": answering,
-    "/api/v1/stream/error": failing,
-    "/api/v1/stream/timeout": dawdling,
+    "/api/v1/stream": play_answer,
+    "/api/v1/stream/error": play_failure,
+    "/api/v1/stream/timeout": play_timeout,
 }
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 def create_mock(turns: MockTurns) -> Starlette:
     """The application over the given turns."""
-    contract()
+    load_validator()
     mock = _Mock(turns)
     return Starlette(
         routes=[
@@ -50,7 +50,7 @@ def create_mock(turns: MockTurns) -> Starlette:
             Route("/health", mock.health),
         ],
         exception_handlers={ChatError: _problem, HTTPException: _frameworks_problem, Exception: _unexpected},
-        middleware=[Middleware(CrossOrigin)],
+        middleware=[Middleware(MockCors)],
     )
 
 
@@ -59,33 +59,33 @@ class _Mock:
 
     def __init__(self, turns: MockTurns) -> None:
         self._turns = turns
-        self._visitors = Visitors()
+        self._visitors = VisitorCookies()
 
     async def ask(self, request: Request) -> Response:
         """A question: as a stream, or with `?mode=job` as a job; with `Last-Event-ID` the rest of a stream."""
-        body = await body_of(request)
+        body = await parse_body(request)
         _log_question(body["query"], body.get("conversation_history", []))
         visitor = self._visitors.identify(request)
         log.info("%s session: %s", "✅ Created new" if visitor.is_new else "🔑 Reused", visitor.cookie)
         key = request.headers.get("idempotency-key")
-        asked = Asked(visitor.cookie, body["query"], SCRIPTS[request.url.path], key)
+        asked = MockRequest(visitor.cookie, body["query"], SCRIPTS[request.url.path], key)
         last_event_id = request.headers.get("last-event-id")
         if last_event_id:
             return await self._resumed(last_event_id, asked)
         return await self._begun(asked, visitor, mode=request.query_params.get("mode", "stream"))
 
-    async def _begun(self, asked: Asked, visitor: Visitor, *, mode: str) -> Response:
+    async def _begun(self, asked: MockRequest, visitor: MockVisitor, *, mode: str) -> Response:
         if mode == "job":
             log.info("📋 Using job polling mode")
-            return JSONResponse(encode_accepted(await self._turns.begin(asked)), headers=visitor.headers)
+            return JSONResponse(encode_accepted(await self._turns.start_turn(asked)), headers=visitor.headers)
         if mode != "stream":
             raise InvalidInput("mode: must be one of stream, job")
         log.info("📡 Using SSE streaming mode")
-        turn_id = await self._turns.begin(asked)
-        return self._streamed(turn_id, await self._turns.tail(turn_id), visitor.headers)
+        turn_id = await self._turns.start_turn(asked)
+        return self._streamed(turn_id, await self._turns.open_tail(turn_id), visitor.headers)
 
-    async def _resumed(self, last_event_id: str, asked: Asked) -> Response:
-        log.info("📡 Resuming after %s", printable(last_event_id))
+    async def _resumed(self, last_event_id: str, asked: MockRequest) -> Response:
+        log.info("📡 Resuming after %s", escape_control_characters(last_event_id))
         turn_id, tail = await self._turns.resume(last_event_id, asked)
         if tail.is_over:
             tail.close()
@@ -98,7 +98,7 @@ class _Mock:
 
     async def _pieces(self, tail: MemoryTail) -> AsyncGenerator[str, None]:
         lead = encode_retry()
-        async for entries in self._turns.batches(tail):
+        async for entries in self._turns.read_batches(tail):
             text = "".join(frame.text for entry in entries for frame in _logged(entry))
             # Entries that this contract has no word for are no silence, and no news.
             if text or not entries:
@@ -107,25 +107,27 @@ class _Mock:
 
     async def job(self, request: Request) -> Response:
         turn_id = parse_job_id(request.path_params["job_id"])
-        job = encode_job(*await self._turns.state(turn_id, self._visitors.known(request)))
+        job = encode_job(*await self._turns.get_turn(turn_id, self._visitors.find_cookie(request)))
         log.info("📊 Job status: %s %s", job["status"], json.dumps(job["latest_progress"]))
         return JSONResponse(job)
 
     async def jobs(self, request: Request) -> Response:
         """The visitor's own."""
-        visitor = self._visitors.known(request)
-        jobs = [encode_job(*await self._turns.state(turn_id, visitor)) for turn_id in self._turns.of_visitor(visitor)]
+        visitor = self._visitors.find_cookie(request)
+        jobs = [
+            encode_job(*await self._turns.get_turn(turn_id, visitor)) for turn_id in self._turns.list_turn_ids(visitor)
+        ]
         return JSONResponse({"jobs": jobs, "next_cursor": None})
 
     async def health(self, request: Request) -> Response:
         now = format_timestamp(datetime.now(UTC))
         return JSONResponse(
-            {"status": "healthy", "version": __version__, "timestamp": now, "active_jobs": self._turns.active}
+            {"status": "healthy", "version": __version__, "timestamp": now, "active_jobs": self._turns.active_count}
         )
 
 
 def _log_question(query: str, history: list[object]) -> None:
-    log.info("Received request - Query: %s", printable(query))
+    log.info("Received request - Query: %s", escape_control_characters(query))
     if history:
         log.info("Conversation history: %d messages", len(history))
 

@@ -17,7 +17,7 @@ from openapi_server.spec import PACKAGE, load_spec
 COOKIE = "session_id"
 
 
-class Visitor(NamedTuple):
+class MockVisitor(NamedTuple):
     """Who asks, by the cookie; `is_new` when the request brought none of ours."""
 
     cookie: str
@@ -31,63 +31,62 @@ class Visitor(NamedTuple):
         return {"Set-Cookie": f"{COOKIE}={self.cookie}; HttpOnly; Path=/; SameSite=Lax"}
 
 
-class Visitors:
+class VisitorCookies:
     """The cookies that were given out."""
 
     def __init__(self) -> None:
         self._cookies: set[str] = set()
 
-    def known(self, request: Request) -> str:
+    def find_cookie(self, request: Request) -> str:
         """The visitor's cookie; empty when it has none of ours, which is nobody's."""
         cookie = request.cookies.get(COOKIE, "")
         return cookie if cookie in self._cookies else ""
 
-    def identify(self, request: Request) -> Visitor:
-        known = self.known(request)
+    def identify(self, request: Request) -> MockVisitor:
+        known = self.find_cookie(request)
         if known:
-            return Visitor(known, is_new=False)
+            return MockVisitor(known, is_new=False)
         cookie = secrets.token_urlsafe(16)
         self._cookies.add(cookie)
-        return Visitor(cookie, is_new=True)
+        return MockVisitor(cookie, is_new=True)
 
 
-async def body_of(request: Request) -> dict[str, Any]:
+async def parse_body(request: Request) -> dict[str, Any]:
     """The request's body. Raises `InvalidInput`, naming every field that breaks the contract, and `AnimalNotFound`."""
     try:
         body = json.loads(await request.body())
     except (ValueError, RecursionError):
-        raise _refused([FieldError("body", "is not JSON")]) from None
-    errors = [_field_error(error) for error in contract().iter_errors(body)]
+        raise _make_invalid_input([FieldError("body", "is not JSON")]) from None
+    errors = [_make_field_error(error) for error in load_validator().iter_errors(body)]
     if errors:
-        raise _refused(errors)
-    if body.get("animal_id", ANIMAL) not in _animal_ids():
+        raise _make_invalid_input(errors)
+    if body.get("animal_id", ANIMAL) not in _list_animal_ids():
         raise AnimalNotFound()
     return dict(body)
 
 
 @cache
-def _animal_ids() -> frozenset[str]:
+def _list_animal_ids() -> frozenset[str]:
     """Who lives in the zoo, so that an id which fails there fails here; what they know plays no part."""
     return frozenset(path.stem for path in (PACKAGE / "knowledge" / "animals").glob("*.yaml"))
 
 
 @cache
-def contract() -> OAS30WriteValidator:
+def load_validator() -> OAS30WriteValidator:
     """What `openapi.yaml` asks of a body. Read once, and before the first request, which would wait for it."""
     spec = load_spec()
     schema = {"allOf": [{"$ref": "#/components/schemas/PlatformRequest"}], "components": spec["components"]}
     return OAS30WriteValidator(schema)
 
 
-def _field_error(error: Any) -> FieldError:
+def _make_field_error(error: Any) -> FieldError:
     path = [str(part) for part in error.absolute_path]
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return FieldError(".".join([*path, missing]), "is required")
-    described = str(error.schema.get("description", ""))
-    otherwise = "is not of the form that the API description gives"
-    return FieldError(".".join(path) or "body", described if described.startswith("must ") else otherwise)
+    message = error.schema.get("x-error-message", "is not of the form that the API description gives")
+    return FieldError(".".join(path) or "body", str(message))
 
 
-def _refused(errors: list[FieldError]) -> InvalidInput:
+def _make_invalid_input(errors: list[FieldError]) -> InvalidInput:
     return InvalidInput(f"{errors[0].field}: {errors[0].message}", errors=tuple(errors))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from openapi_server.models.errors import ProviderFailed, TurnTimeout
-from openapi_server.models.turn import AgeGroup, Source, Stage, Started, TurnEvent, Usage
-from openapi_server.models.turn_events import TurnEventBuilder, TurnResult
+from openapi_server.models.turn import AgeGroup, Source, Stage, Usage
+from openapi_server.models.turn_events import Started, TurnEvent, TurnEventBuilder, TurnResult
 
 DOCUMENTS_FOUND = 12
 # 200 delays are five minutes at the default: longer than any client should wait.
@@ -29,13 +29,13 @@ SOURCES = (
     ),
 )
 
-Performance = Iterator[Sequence[TurnEvent]]
-Script = Callable[[TurnEventBuilder, str, Callable[[], int]], Performance]
+ScriptSteps = Iterator[Sequence[TurnEvent]]
+Script = Callable[[TurnEventBuilder, str, Callable[[], int]], ScriptSteps]
 """Makes the steps of one turn, each the events that come at once. Asked for: the narrator of the turn, what the visitor
 asked, and the milliseconds since the turn began."""
 
 
-def started(turn_id: str, session_id: str) -> Started:
+def make_start(turn_id: str, session_id: str) -> Started:
     """How every turn of the stand-in begins."""
     return Started(
         turn_id=turn_id,
@@ -48,25 +48,25 @@ def started(turn_id: str, session_id: str) -> Started:
     )
 
 
-def answering(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> Performance:
+def play_answer(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
     """All steps, then the result."""
     yield narrator.start()
     yield narrator.change_stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
     yield narrator.change_stage(Stage.RERANKING, is_complete=True, detail="notes chosen")
     yield narrator.change_stage(Stage.GENERATION, is_complete=False, detail="answering")
-    said = narrator.add_text(_reply(query), elapsed_ms())
+    said = narrator.add_text(_make_reply(query), elapsed_ms())
     usage = Usage(prompt_tokens=len(query.split()), completion_tokens=len(narrator.reply.split()))
     yield [*said, *narrator.complete(TurnResult(sources=SOURCES, usage=usage), elapsed_ms())]
 
 
-def failing(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> Performance:
+def play_failure(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
     """Some steps, then an error."""
     yield narrator.start()
     yield narrator.change_stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
     yield narrator.fail(ProviderFailed("This error is simulated."), elapsed_ms())
 
 
-def dawdling(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> Performance:
+def play_timeout(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
     """One step, then nothing for longer than a client should wait."""
     yield narrator.start()
     for _ in range(STEPS_UNTIL_TIMEOUT):
@@ -74,7 +74,7 @@ def dawdling(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], in
     yield narrator.fail(TurnTimeout("This timeout is simulated."), elapsed_ms())
 
 
-def _reply(query: str) -> str:
+def _make_reply(query: str) -> str:
     return "\n".join(
         [
             f'Based on my analysis of your query "{query}":',

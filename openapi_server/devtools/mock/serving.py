@@ -12,10 +12,10 @@ import uvicorn
 
 from openapi_server.devtools.mock.app import create_mock
 from openapi_server.devtools.mock.turns import MockTurns
-from openapi_server.devtools.terminal import be_lenient
+from openapi_server.devtools.terminal import replace_unencodable
 
-WIDTH = 78
-GRACE_S = 1
+BANNER_WIDTH = 78
+SHUTDOWN_GRACE_S = 1
 
 
 class MockServer(uvicorn.Server):
@@ -31,7 +31,7 @@ class MockServer(uvicorn.Server):
             # The true port, also where --port 0 let the system choose.
             port = self.servers[0].sockets[0].getsockname()[1]
             # Named, or click would write UTF-8 also where the terminal has none.
-            click.echo(_banner(f"http://{self.config.host}:{port}"), file=sys.stdout)
+            click.echo(_format_banner(f"http://{self.config.host}:{port}"), file=sys.stdout)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._turns.close()
@@ -40,7 +40,7 @@ class MockServer(uvicorn.Server):
 
 def serve_mock(host: str, port: int, delay_s: float) -> None:
     """Serve until Ctrl-C or SIGTERM, which is an orderly end with exit code 0."""
-    be_lenient(sys.stdout, sys.stderr)
+    replace_unencodable(sys.stdout, sys.stderr)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s - %(message)s", stream=sys.stderr)
     for name in ("uvicorn", "asyncio"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -56,12 +56,12 @@ def serve_mock(host: str, port: int, delay_s: float) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
+        timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
     )
     MockServer(config, turns).run()
 
 
-def _banner(url: str) -> str:
-    line = "═" * WIDTH
-    title = "MOCK CHATBOT SERVER".center(WIDTH)
+def _format_banner(url: str) -> str:
+    line = "═" * BANNER_WIDTH
+    title = "MOCK CHATBOT SERVER".center(BANNER_WIDTH)
     return f"╔{line}╗\n║{title}║\n╚{line}╝\n\nServer running at: {url}\n"

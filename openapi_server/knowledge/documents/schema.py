@@ -35,6 +35,8 @@ TOPICS = frozenset(
     sleep senses sound body skin teeth defence predators poo water weather intelligence play communication
     classification record myth zoo_life death people""".split()
 )
+# Every new store is filled with these.
+PACKAGED_ANIMALS = Path(__file__).parent.with_name("animals")
 GROUPS = ("mammal", "bird", "reptile", "amphibian", "fish", "invertebrate")
 SOURCE_TYPES = ("web", "document", "dataset")
 STATUSES = ("active", "retired")

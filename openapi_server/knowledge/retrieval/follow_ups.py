@@ -12,7 +12,8 @@ from enum import Enum, auto
 from pathlib import Path
 
 from openapi_server.knowledge.retrieval.query import Query, tokenize
-from openapi_server.models.animal import Exchange, Fact
+from openapi_server.models.animal import Fact
+from openapi_server.models.prompt import Exchange
 from openapi_server.models.text import split_sentences
 from openapi_server.phrase_files import read_patterns
 

@@ -13,7 +13,8 @@ from openapi_server.knowledge.retrieval.follow_ups import (
     list_told_fact_ids,
 )
 from openapi_server.knowledge.retrieval.query import tokenize
-from openapi_server.models.animal import Exchange, Fact
+from openapi_server.models.animal import Fact
+from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup
 
 MAX_FACTS = 3

@@ -6,7 +6,8 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-from openapi_server.models.animal import Animal, Prompt
+from openapi_server.models.animal import Animal
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import Model, ReplyEnd, WholeReply
 from openapi_server.providers.offline.replies import compose_reply

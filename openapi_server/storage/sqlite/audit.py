@@ -6,8 +6,7 @@ import sqlite3
 from datetime import datetime
 
 from openapi_server.models.audit import Actor, AuditAction, AuditEntry
-from openapi_server.models.page import decode_cursor, encode_cursor
-from openapi_server.models.session import Page
+from openapi_server.models.page import Page, decode_cursor, encode_cursor
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.rows import encode_time
 from openapi_server.storage.sqlite.turns import insert_row

@@ -7,8 +7,7 @@ from datetime import datetime
 
 from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, CreditEntryKind
 from openapi_server.models.errors import UserNotFound
-from openapi_server.models.page import decode_cursor, encode_cursor
-from openapi_server.models.session import Page
+from openapi_server.models.page import Page, decode_cursor, encode_cursor
 from openapi_server.protocols import Clock
 from openapi_server.storage.sqlite import credit_rows
 from openapi_server.storage.sqlite.connections import Connections

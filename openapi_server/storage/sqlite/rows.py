@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
 
-from openapi_server.models.session import DeviceUser, Lease, Outcome, SessionRecord, TurnRecord
-from openapi_server.models.turn import AgeGroup
+from openapi_server.models.session import DeviceUser, SessionRecord
+from openapi_server.models.turn import AgeGroup, Lease, Outcome, TurnRecord
 
 Row = dict[str, object]
 OUTCOME = TypeAdapter(Outcome)

@@ -15,8 +15,9 @@ import structlog
 
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import StoreUnavailable
-from openapi_server.models.page import decode_cursor, encode_cursor
-from openapi_server.models.session import DeviceUser, IdempotencyKey, Lease, Outcome, Page, SessionRecord, TurnRecord
+from openapi_server.models.page import Page, decode_cursor, encode_cursor
+from openapi_server.models.session import DeviceUser, SessionRecord
+from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecord
 from openapi_server.protocols import Clock
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.migrations import migrate

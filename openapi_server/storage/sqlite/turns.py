@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import KeyReused, SessionNotFound, TurnRunning
-from openapi_server.models.session import IdempotencyKey, Outcome, SessionRecord, TurnRecord
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import IdempotencyKey, Outcome, TurnRecord
 from openapi_server.storage.sqlite import credit_rows
 from openapi_server.storage.sqlite.rows import (
     decode_session,

@@ -9,19 +9,19 @@ from xml.etree import ElementTree
 import pytest
 
 from openapi_server.cli.check import CONTRACTS as OFFERED
-from openapi_server.devtools.check.checker import PROBES, Order, check
-from openapi_server.devtools.check.findings import Finding, Verdict
-from openapi_server.devtools.check.site import Accounts, Login
+from openapi_server.devtools.check.checker import PROBES, CheckOptions, run_checks
+from openapi_server.devtools.check.findings import Finding, Result
+from openapi_server.devtools.check.site import CheckAccounts, Credentials
 from tests.devtools.canned import Canned, as_json, chatbot
-from tests.devtools.processes import MockProcess, run_zoochat
+from tests.support.processes import MockProcess, run_zoochat
 
-NOBODY = Accounts(Login("nobody", ""), Login("nobody", ""), Login("nobody", ""))
+NOBODY = CheckAccounts(Credentials("nobody", ""), Credentials("nobody", ""), Credentials("nobody", ""))
 NOT_FOUND = as_json({"status": 404}, 404)
 PAGE = Canned("<html>Oops</html>", 200, "text/html")
 
 
 async def findings_of(url: str, *contracts: str) -> dict[str, Finding]:
-    findings = await check(Order(url, contracts, 1.0, NOBODY), lambda count: None, lambda finding: None)
+    findings = await run_checks(CheckOptions(url, contracts, 1.0, NOBODY), lambda count: None, lambda finding: None)
     return {finding.check: finding for finding in findings}
 
 
@@ -56,7 +56,7 @@ async def test_no_server_makes_the_checker_stumble(contract: str) -> None:
     for answer in (PAGE, NOT_FOUND, as_json([]), as_json({}), Canned('data: {"type":1}\n\n')):
         with chatbot(answer) as bot:
             findings = await findings_of(bot.url, contract)
-        passed = [finding for finding in findings.values() if finding.verdict is Verdict.PASS]
+        passed = [finding for finding in findings.values() if finding.verdict is Result.PASS]
         assert {finding.check for finding in passed} <= {"silence", "progress", "ids"}
 
 
@@ -92,10 +92,10 @@ async def test_what_cannot_be_done_there_is_skipped_with_its_reason() -> None:
     with chatbot(NOT_FOUND, NOT_FOUND, as_json({"status": 401}, 401)) as bot:
         accounts = await findings_of(bot.url, "sessions")
 
-    assert simulated["error stream"].verdict is Verdict.SKIP
+    assert simulated["error stream"].verdict is Result.SKIP
     assert "no simulations here" in simulated["error stream"].evidence
-    assert simulated["heartbeat"].verdict is Verdict.SKIP
-    assert accounts["headers"].verdict is Verdict.SKIP
+    assert simulated["heartbeat"].verdict is Result.SKIP
+    assert accounts["headers"].verdict is Result.SKIP
     assert "nobody cannot log in here" in accounts["headers"].evidence
 
 

@@ -8,14 +8,14 @@ from xml.etree import ElementTree
 
 from rich.console import Console
 
-from openapi_server.devtools.check.findings import Finding, Verdict
-from openapi_server.devtools.check.report import as_json, as_junit, has_failed, print_table, summary
+from openapi_server.devtools.check.findings import Finding, Result
+from openapi_server.devtools.check.report import format_json, format_junit, format_summary, has_failed, print_table
 
 URL = "http://zoo.example"
 FINDINGS = [
-    Finding("convo", "bytes", Verdict.PASS, "6,471 bytes in 42 blocks", 2.5),
-    Finding("convo", "stop", Verdict.SKIP, "the turn was over before it could be stopped"),
-    Finding("tokens", "end", Verdict.FAIL, "[red]2[/red] terminal events \x1b[2J<&>"),
+    Finding("convo", "bytes", Result.PASS, "6,471 bytes in 42 blocks", 2.5),
+    Finding("convo", "stop", Result.SKIP, "the turn was over before it could be stopped"),
+    Finding("tokens", "end", Result.FAIL, "[red]2[/red] terminal events \x1b[2J<&>"),
 ]
 
 
@@ -32,7 +32,7 @@ def test_the_table_has_a_line_a_finding() -> None:
 
 def test_the_data_says_the_same() -> None:
     """Counts, and every finding with its evidence."""
-    told = json.loads(as_json(URL, FINDINGS))
+    told = json.loads(format_json(URL, FINDINGS))
 
     assert (told["url"], told["pass"], told["fail"], told["skip"]) == (URL, 1, 1, 1)
     assert told["findings"][0] == {
@@ -46,7 +46,7 @@ def test_the_data_says_the_same() -> None:
 
 def test_ci_reads_a_suite_a_contract() -> None:
     """Failures and skips with their reason, as JUnit has them."""
-    root = ElementTree.fromstring(as_junit(URL, FINDINGS))  # noqa: S314  # our own
+    root = ElementTree.fromstring(format_junit(URL, FINDINGS))  # noqa: S314  # our own
 
     suites = {suite.get("name"): suite for suite in root}
     assert [suites["convo"].get(name) for name in ("tests", "failures", "skipped")] == ["2", "0", "1"]
@@ -59,4 +59,4 @@ def test_a_skip_is_no_failure_and_no_pass() -> None:
     """Only failures decide the exit code."""
     assert not has_failed(FINDINGS[:2])
     assert has_failed(FINDINGS)
-    assert summary(FINDINGS[:2]) == "2 checks: 1 pass, 0 fail, 1 skip"
+    assert format_summary(FINDINGS[:2]) == "2 checks: 1 pass, 0 fail, 1 skip"

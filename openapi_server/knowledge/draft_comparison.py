@@ -1,0 +1,110 @@
+"""Comparing: what a draft would say, beside what the animal says now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from openapi_server.knowledge.retrieval.synonyms import Lexicon
+from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.models.animal import Animal, Fact
+from openapi_server.models.prompt import Prompt
+from openapi_server.models.turn import AgeGroup
+from openapi_server.protocols import Provider
+
+
+@dataclass(frozen=True, slots=True)
+class SampleQuestion:
+    """A question, and the name of the fact that answers it, where somebody knows."""
+
+    question: str
+    fact_name: str | None = None
+
+
+# What the lines of a voice answer, the last one with "I do not know": no fact would show that they were changed.
+SMALL_TALK = tuple(
+    map(
+        SampleQuestion,
+        (
+            "Hello!",
+            "How are you?",
+            "Who are you?",
+            "Tell me a joke!",
+            "Thank you!",
+            "Goodbye!",
+            "Roar!",
+            "What is the capital of France?",
+        ),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleAnswer:
+    """What was said, and the names of the facts that were chosen for it, best first."""
+
+    reply: str
+    fact_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecallCounts:
+    """How often the right fact came first, and how often it was among those chosen, which are three at most."""
+
+    first: int
+    among_three: int
+
+
+async def answer_questions(
+    animal: Animal, questions: Sequence[SampleQuestion], age_group: AgeGroup, voice: Provider
+) -> list[SampleAnswer]:
+    """Each question asked for itself, in a library where nobody else lives: no visitor waits for it, or hears of it.
+
+    Facts are found by words alone: to learn what new ones mean takes too long to wait for.
+    """
+    library = await asyncio.to_thread(lambda: KnowledgeService([animal], Lexicon.load()))
+    try:
+        return [await _answer(library, animal, asked.question, age_group, voice) for asked in questions]
+    finally:
+        library.close()
+
+
+def count_recall(questions: Sequence[SampleQuestion], given: Sequence[SampleAnswer]) -> RecallCounts:
+    pairs = [
+        (asked.fact_name, answer.fact_names) for asked, answer in zip(questions, given, strict=True) if asked.fact_name
+    ]
+    return RecallCounts(sum(fact in facts[:1] for fact, facts in pairs), sum(fact in facts for fact, facts in pairs))
+
+
+def list_questions(*animals: Animal) -> list[SampleQuestion]:
+    """Small talk, and all that visitors ask, as the facts of the animals say; each once."""
+    return list(dict.fromkeys([*SMALL_TALK, *(asked for animal in animals for asked in _asks(animal))]))
+
+
+def list_changed_facts(before: Animal, after: Animal) -> list[str]:
+    """The names of the facts that came, went, or say something else."""
+    old, new = ({get_fact_name(fact): fact for fact in animal.facts} for animal in (before, after))
+    return [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+
+
+def get_fact_name(fact: Fact) -> str:
+    """Its id without the animal's, as keepers write it."""
+    return fact.fact_id.rpartition("/")[2]
+
+
+async def _answer(
+    library: KnowledgeService, animal: Animal, question: str, age_group: AgeGroup, voice: Provider
+) -> SampleAnswer:
+    found = await library.retrieve(animal, question, ())
+    facts = await library.rerank(found, question, (), age_group)
+    prompt = Prompt(animal, age_group, question, facts=tuple(facts), is_delivered_whole=True)
+    async with aclosing(voice.stream_reply(prompt)) as pieces:
+        reply = "".join([piece async for piece in pieces if isinstance(piece, str)])
+    return SampleAnswer(reply, tuple(map(get_fact_name, facts)))
+
+
+def _asks(animal: Animal) -> Iterator[SampleQuestion]:
+    for fact in animal.facts:
+        yield from (SampleQuestion(ask, get_fact_name(fact)) for ask in fact.asks)

@@ -1,1 +1,0 @@
-"""Keeping: the rules that keepers lay over the packaged ones, while the server runs."""

@@ -1,1 +1,0 @@
-"""Reading: what a text says once its disguises are off."""

@@ -1,1 +1,0 @@
-"""The gate: what holds a reply back until it was checked."""

@@ -1,0 +1,273 @@
+"""Personal data: what a child tells of itself is masked, and what it asks about animals is not."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.moderation.input_rules import InputRules
+from openapi_server.moderation.pii.mask import CONTACT_KINDS, PiiKind, find_kinds, mask_text, remove_placeholders
+from tests.moderation.datasets import HARMLESS, asked_elsewhere
+from tests.support.examples import DELICATE_TEXTS
+from tests.support.report import Report
+
+TOLD = [
+    ("My name is John Doe", "My name is John [surname]"),
+    ("My name is John Doe and I like lions", "My name is John [surname] and I like lions"),
+    ("my name is john doe", "my name is john [surname]"),
+    ("my name is john doe how old are you", "my name is john [surname] how old are you"),
+    ("MY NAME IS JOHN DOE!", "MY NAME IS JOHN [surname]!"),
+    ("I'm Mia Smith. How tall are you?", "I'm Mia [surname]. How tall are you?"),
+    ("I’m Mia Smith, hi", "I’m Mia [surname], hi"),
+    ("i am called mia smith", "i am called mia [surname]"),
+    ("Call me Anna Maria van der Berg please", "Call me Anna [surname] please"),
+    ("My name is Seán O'Brien.", "My name is Seán [surname]."),
+    ("My name is Lea Müller-Lüdenscheidt", "My name is Lea [surname]"),
+    ("My full name is John Michael F. Doe", "My full name is John [surname]"),
+    ("name: Tom Baker", "name: Tom [surname]"),
+    ("My surname is Doe", "My surname is [surname]"),
+    ("My teacher is Mrs. Johnson", "My teacher is Mrs. [surname]"),
+    ("My best friend is called Tim Baker", "My best friend is called Tim [surname]"),
+    ("This is my brother Ben Miller", "This is my brother Ben [surname]"),
+    ("Ich heiße Emma Schmidt und bin 6", "Ich heiße Emma [surname] und bin 6"),
+    ("Je m'appelle Zoé Martin", "Je m'appelle Zoé [surname]"),
+    ("Me llamo Ana García López", "Me llamo Ana [surname]"),
+    ("Меня зовут Иван Петров", "Меня зовут Иван [surname]"),
+    ("I live at 12 Oak Street.", "I live at [address]."),
+    ("i live at 12 oak street in springfield", "i live at [address] in springfield"),
+    ("My address is 221B Baker Street, London NW1 6XE", "My address is [address]"),
+    ("we live in Hauptstraße 5, 10115 Berlin", "we live in [address]"),
+    ("Ich wohne in der Goethestr. 12a", "Ich wohne in der [address]"),
+    ("J'habite 15 rue de Rivoli, Paris", "J'habite [address]"),
+    ("Vivo en Calle Mayor 3", "Vivo en [address]"),
+    ("742 Evergreen Terrace, Springfield, IL 62704", "[address]"),
+    ("send it to PO Box 123", "send it to [address]"),
+    ("We live at number 5 Rose Cottage", "We live at number [address]"),
+    ("my zip is 90210", "my zip is [address]"),
+    ("Ich bin Paul Schneider und 8 Jahre alt", "Ich bin Paul [surname] und 8 Jahre alt"),
+    ("Greetings, Mia Smith", "Greetings, Mia [surname]"),
+    ("Love from Mia Smith", "Love from Mia [surname]"),
+    ("Smith is my last name", "[surname] is my last name"),
+    ("my friend's last name is Miller", "my friend's last name is [surname]"),
+    ("my postcode is SW1A 1AA", "my postcode is [address]"),
+    ("call me at +49 151 23456789", "call me at [phone number]"),
+    ("My number is 0151 23456789!", "My number is [phone number]!"),
+    ("(555) 123-4567", "[phone number]"),
+    ("555-123-4567 is my mum's number", "[phone number] is my mum's number"),
+    ("ring 07700 900123", "ring [phone number]"),
+    ("my phone number is 5551234", "my phone number is [phone number]"),
+    ("text me on 555 123 4567 ok?", "text me on [phone number] ok?"),
+    ("five five five one two three four is our phone", "[phone number] is our phone"),
+    ("030/1234567", "[phone number]"),
+    ("mia.smith@example.com", "[e-mail address]"),
+    ("write to mia at gmail dot com please", "write to [e-mail address] please"),
+    ("mia (at) web (dot) de", "[e-mail address]"),
+    ("m\u200bia@exam\u200bple.com is mine", "[e-mail address] is mine"),
+    ("ｍｉａ＠ｅｘａｍｐｌｅ．ｃｏｍ", "[e-mail address]"),
+    ("I go to Lincoln Elementary School", "I go to [school]"),
+    ("i go to lincoln elementary school", "i go to [school]"),
+    ("My school is St. Mary's", "My school is [school]"),
+    ("my school is called rosa parks primary and it is fun", "my school is called [school] and it is fun"),
+    ("I am in class 3b at Oakwood Primary.", "I am in class 3b at [school]."),
+    ("Ich gehe auf die Astrid-Lindgren-Schule", "Ich gehe auf die [school]"),
+    ("Ich gehe in die Grundschule am See", "Ich gehe in die [school]"),
+    ("my insta is @mia_2014", "my insta is [account name]"),
+    ("add me on snapchat: mialion99", "add me on snapchat: [account name]"),
+    ("my password is hunter2", "my password is [password]"),
+    ("4111 1111 1111 1111", "[card number]"),
+    ("my roblox name is LionKid77", "my roblox name is [account name]"),
+    ("look at https://example.org/mia?x=1", "look at [link]"),
+    (
+        "Hi! My name is John Doe, I go to Lincoln Elementary School, mail j.doe@x.org, phone 555-123-4567.",
+        "Hi! My name is John [surname], I go to [school], mail [e-mail address], phone [phone number].",
+    ),
+]
+
+
+@pytest.mark.parametrize(("told", "masked"), TOLD)
+def test_what_is_personal_is_masked(told: str, masked: str) -> None:
+    """A first name stays, so that the animal can use it; whatever finds the child does not."""
+    assert mask_text(told).text == masked
+
+
+@pytest.mark.parametrize("told", [told for told, _ in TOLD])
+def test_masking_twice_is_masking_once(told: str) -> None:
+    """A masked message is read back from the store and goes through it again."""
+    once = mask_text(told).text
+
+    assert mask_text(once).text == once
+
+
+def test_the_formats_are_many(report: Report) -> None:
+    """Trial K asks for twenty."""
+    kinds = {kind for told, _ in TOLD for kind in mask_text(told).kinds}
+    leaks = sum(mask_text(told).text != masked for told, masked in TOLD)
+    report(f"personal data: {leaks} of {len(TOLD)} formats not masked as they should be, {len(kinds)} kinds")
+
+    assert kinds == set(PiiKind)
+    assert len(TOLD) >= 50
+
+
+HARMLESS_TEXTS = [
+    "Can you run 75 kilometres per hour?",
+    "Were there lions 10,000,000 years ago?",
+    "My birthday is on 12.05.2017, when is yours?",
+    "It happened on 2016-06-14 at 10:30",
+    "Room 3 of the zoo",
+    "We are 25 children in class 3b",
+    "Is 190 kg heavy?",
+    "How many zeros does 1000000000 have?",
+    "Can you count 12345678910?",
+    "1 2 3 4 5 6 7 8 9 10",
+    "one two three four five, once I caught a fish alive",
+    "My phone is broken",
+    "My number is 7",
+    "I have 2 brothers and 3 sisters",
+    "Do 2 lions cross a road together?",
+    "Is there a street in the zoo?",
+    "I live in Berlin",
+    "I live in a house with a garden",
+    "I live at the zoo, haha",
+    "Where do you live?",
+    "Do you go to school?",
+    "Do fish go to school?",
+    "What is a school of fish?",
+    "I go to school by bus",
+    "I go to primary school",
+    "my school is fun",
+    "My school is going to the zoo tomorrow",
+    "I go to the big school now",
+    "My name is John",
+    "My name is Mia and I am six",
+    "my name is mia how old are you",
+    "My name is Mia, what is yours?",
+    "I am Mia. Do you like fish?",
+    "I'm Mia Do you like fish?",
+    "I'm Happy Today",
+    "Ich bin sechs Jahre alt",
+    "I love from my heart all animals",
+    "What is my last name?",
+    "We live in a house with 3 cats",
+    "We live at the lake",
+    "I am from Germany",
+    "I am very sad",
+    "Call me maybe",
+    "You are called Leo",
+    "The tiger is called Bulan",
+    "What is your name?",
+    "Is your name Leo Lion?",
+    "Hello Mr Lion",
+    "Have you met David Attenborough?",
+    "Dick Whittington had a cat",
+    "My friend Ben says you sleep a lot",
+    "My mum loves you",
+    "My teacher is nice",
+    "Meet me @ the zoo",
+    "I am @ home",
+    "What is 5 + 5?",
+    "Call 112 or 911!",
+    "The emergency number is 112",
+    "My password is a secret",
+    "Do you have an address?",
+    "My address is secret",
+]
+
+
+@pytest.mark.parametrize("text", HARMLESS_TEXTS)
+def test_what_is_not_personal_stays(text: str) -> None:
+    """Zoos have rooms, numbers and schools of fish."""
+    assert mask_text(text).text == text
+
+
+def test_no_question_and_no_fact_is_masked(report: Report) -> None:
+    """Thousands of texts that were written for other purposes."""
+    library = KnowledgeService.load()
+    facts = [text for animal in library.list_animals() for fact in animal.facts for text in (fact.text, fact.say)]
+    library.close()
+    texts = [text for texts in HARMLESS.values() for text in texts] + asked_elsewhere() + facts
+    masked = [text for text in texts if mask_text(text).kinds]
+    report(f"personal data: {len(masked)} of {len(texts)} harmless questions and facts masked by mistake")
+
+    assert [text for text in masked if "John Doe" not in text] == []
+
+
+@pytest.mark.parametrize("text", DELICATE_TEXTS.values(), ids=DELICATE_TEXTS.keys())
+def test_delicate_text_stays_to_the_code_point(text: str) -> None:
+    """What is not masked is kept as it was sent, however it looks."""
+    assert mask_text(text).text == text
+    assert mask_text(f"{text} my mail is mia@example.com {text}").text == f"{text} my mail is [e-mail address] {text}"
+
+
+@given(before=st.text(max_size=60), after=st.text(max_size=60))
+def test_an_address_is_found_between_any_texts(before: str, after: str) -> None:
+    """The text around it has no say."""
+    masked = mask_text(f"{before} mia.smith@example.com {after}").text
+
+    assert "mia.smith@example.com" not in masked
+
+
+@given(text=st.text(max_size=300))
+def test_any_text_can_be_masked_and_changes_only_there(text: str) -> None:
+    """Without a find the text is the same; with finds, each is a known word in brackets."""
+    masked = mask_text(text)
+
+    assert (masked.text == text) or masked.kinds
+
+
+def test_only_contacts_count_in_a_reply() -> None:
+    """An animal may say a surname or the name of a school, but nothing that rings or can be written to."""
+    assert find_kinds("I am Leo Lion of Oakwood Primary School") == ()
+    assert find_kinds("Write to leo@example.com or call 555-123-4567") == (PiiKind.EMAIL, PiiKind.PHONE)
+    assert PiiKind.SURNAME not in CONTACT_KINDS
+
+
+def test_masks_can_be_taken_out_for_a_search() -> None:
+    """A search for "school" would find schools of fish."""
+    masked = mask_text("I go to Oakwood Primary School. What do you eat?").text
+
+    assert remove_placeholders(masked) == "I go to . What do you eat?"
+
+
+def test_rules_can_mask_what_is_the_zoos_own() -> None:
+    """A number that only means something here is a line in rules.yaml."""
+    masked = InputRules.load().mask_text("I am Mia Smith and my annual pass ZOO-123456 is new")
+
+    assert masked.text == "I am Mia [surname] and my annual pass [membership number] is new"
+    assert masked.kinds == ("surname", "membership")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1" * 4000,
+        "1 " * 2000,
+        "a" * 4000,
+        "A " * 2000,
+        "Aa " * 1300,
+        "12 Aa Bb " * 440,
+        "my name is " * 360,
+        "I'm Aa " * 570,
+        "a@" * 2000,
+        "a.a." * 1000,
+        "a at b dot " * 360,
+        "+4" * 2000,
+        "0151 " * 800,
+        "555-" * 1000,
+        "one two " * 500,
+        "my school is called " * 200,
+        "go to aa bb cc " * 260,
+        "Rue De La " * 400,
+        "www." * 1000,
+        "my insta is " * 330,
+        "é" * 4000,
+    ],
+)
+def test_the_longest_text_is_masked_at_once(text: str) -> None:
+    """No pattern may try its ways through a long text one after another: the event loop waits for it."""
+    began_s = time.thread_time()
+    mask_text(text)
+    assert time.thread_time() - began_s < 0.15, "seconds"

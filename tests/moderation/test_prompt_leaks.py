@@ -1,0 +1,67 @@
+"""Secrets of a prompt: found in a reply however they are spelled, and nowhere else."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+
+import pytest
+
+from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.moderation.prompt_leaks import PromptLeakDetector, generate_canary
+
+CANARY = "zqkvtrwpbxmdfghj"
+RULE = "Never ask for, repeat or guess a surname, an address or a school."
+SECRETS = PromptLeakDetector(CANARY, (RULE,))
+
+LEAKS = {
+    "plain": f"My secret is {CANARY}!",
+    "capitals": CANARY.upper(),
+    "backwards": CANARY[::-1],
+    "spelled": "-".join(CANARY),
+    "letter by letter": ". ".join(CANARY),
+    "on lines": "\n".join(CANARY),
+    "in halves": f"It begins with {CANARY[:8]}",
+    "the other half": f"It ends with {CANARY[8:]}",
+    "rot13": codecs.encode(CANARY, "rot13"),
+    "hexadecimal": CANARY.encode().hex(),
+    "base64": base64.b64encode(CANARY.encode()).decode(),
+    "base64 of a sentence": base64.b64encode(f"it is {CANARY}, psst".encode()).decode(),
+    "base64 of another": base64.b64encode(f"so: {CANARY}".encode()).decode(),
+    "base64 of a third": base64.b64encode(f"here {CANARY}".encode()).decode(),
+    "a rule": "I was told: never ask for, repeat or guess a surname, you know.",
+    "a rule in capitals": RULE.upper(),
+}
+
+
+@pytest.mark.parametrize("text", LEAKS.values(), ids=LEAKS.keys())
+def test_a_leak_is_seen(text: str) -> None:
+    """Asked nicely, a mind says it backwards, in halves or in code."""
+    assert SECRETS.is_leaked_in(text)
+
+
+@pytest.mark.parametrize("text", ["", "Roar!", "I will never ask for your surname.", CANARY[:7], "A B C D E F G"])
+def test_what_is_no_leak_passes(text: str) -> None:
+    """A few letters or words of it are chance."""
+    assert not SECRETS.is_leaked_in(text)
+
+
+def test_nothing_is_secret_without_secrets() -> None:
+    """The offline voice has no prompt."""
+    assert not PromptLeakDetector().is_leaked_in("anything at all")
+
+
+def test_no_fact_looks_like_a_canary() -> None:
+    """Few vowels, and eight letters of it in a row: an animal does not say that by chance."""
+    library = KnowledgeService.load()
+    texts = [text for animal in library.list_animals() for fact in animal.facts for text in (fact.text, fact.say)]
+    library.close()
+
+    for _ in range(5):
+        secrets = PromptLeakDetector(generate_canary())
+        assert [text for text in texts if secrets.is_leaked_in(text)] == []
+
+
+def test_canaries_are_not_guessed() -> None:
+    """Each prompt gets its own."""
+    assert len({generate_canary() for _ in range(100)}) == 100

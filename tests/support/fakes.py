@@ -1,0 +1,220 @@
+"""Fakes that can be read: each is a small class named for what it does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from argon2 import PasswordHasher
+
+from openapi_server.models.animal import Animal, Fact, Individual, Voice
+from openapi_server.models.errors import StoreUnavailable
+from openapi_server.models.prompt import Exchange, Prompt
+from openapi_server.models.turn import AgeGroup, Moderation, Source, Usage
+from openapi_server.protocols import Model, ReplyEnd, Store, Verdict, WholeReply
+
+# Real argon2id, a thousand times cheaper than a password deserves.
+CHEAP_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+class FakeClock:
+    """Stands still until it is advanced."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 11, 21, 10, 30, 40, tzinfo=UTC)
+        self._monotonic_s = 1000.0
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic_s
+
+    def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+        self._monotonic_s += seconds
+
+
+class SingleModelProvider:
+    """The part of a `Provider` that all of these share: one model, whichever animal is asked."""
+
+    model = ""
+
+    def list_models(self) -> Sequence[Model]:
+        return (Model(self.model, self.model, "The only model of this server."),)
+
+    def get_model(self, animal: Animal) -> Model:
+        return self.list_models()[0]
+
+
+class Says(SingleModelProvider):
+    """A provider that says the given pieces, and remembers what it was asked."""
+
+    model = "fake-1"
+
+    def __init__(self, *pieces: str, reply_end: ReplyEnd | None = None) -> None:
+        self.pieces = pieces or ("Roar! ", "I am ", "a lion.")
+        self.reply_end = reply_end or ReplyEnd(usage=Usage(3, len(self.pieces)))
+        self.prompts: list[Prompt] = []
+
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        self.prompts.append(prompt)
+        # It knows what it will say, so nothing is held back for the end of a sentence.
+        yield WholeReply("".join(self.pieces))
+        for piece in self.pieces:
+            yield piece
+        yield self.reply_end
+
+
+class Fails(SingleModelProvider):
+    """A provider that says some pieces and then breaks."""
+
+    model = "fake-1"
+
+    def __init__(self, error: Exception, *before: str) -> None:
+        self.error = error
+        self.before = before
+
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        yield WholeReply("".join(self.before))
+        for piece in self.before:
+            yield piece
+        raise self.error
+
+
+class Waits(SingleModelProvider):
+    """A provider that says one piece, then waits for `go` before the rest; `was_closed` tells of a cancel."""
+
+    model = "fake-1"
+
+    def __init__(self, *after: str) -> None:
+        self.after = after or ("go.",)
+        self.go = asyncio.Event()
+        self.has_begun = asyncio.Event()
+        self.was_closed = False
+        self.prompts: list[Prompt] = []
+
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        self.prompts.append(prompt)
+        try:
+            yield WholeReply("".join(("Ready, ", *self.after)))
+            yield "Ready, "
+            self.has_begun.set()
+            await self.go.wait()
+            for piece in self.after:
+                yield piece
+            yield ReplyEnd()
+        finally:
+            self.was_closed = True
+
+
+def make_fact(name: str = "mane", *, level: AgeGroup = AgeGroup.ELEMENTARY) -> Fact:
+    return Fact(
+        fact_id=f"lion_001/{name}",
+        animal_id="lion_001",
+        topic="body",
+        level=level,
+        text=f"Lions have a {name}.",
+        say=f"I have a {name}!",
+        asks=(name,),
+        source=Source(f"lion_001/{name}", "body", "document", "Keepers' notebook"),
+    )
+
+
+def make_lion(animal_id: str = "lion_001", name: str = "Leo", *, status: str = "active") -> Animal:
+    line = ("Hello{name}!",)
+    return Animal(
+        animal_id=animal_id,
+        name=name,
+        species="African lion",
+        scientific_name="Panthera leo",
+        group="mammal",
+        status=status,
+        conservation_status="Vulnerable",
+        conservation_code="VU",
+        summary="A lion.",
+        individual=Individual("male", date(2016, 6, 14), "this zoo", "the hill", ("proud",), {}, ("I sleep.",)),
+        voice=Voice("Roar!", line, line, line, line, line, line, line, line),
+        facts=(make_fact(),),
+    )
+
+
+class FakeKnowledge:
+    """Knowledge of a few animals, all of whose facts answer everything."""
+
+    def __init__(self, *animals: Animal) -> None:
+        self._animals = {
+            animal.animal_id: animal for animal in animals or (make_lion(), make_lion("tiger_001", "Bulan"))
+        }
+
+    def list_animals(self) -> Sequence[Animal]:
+        return tuple(self._animals.values())
+
+    def get_animal(self, animal_id: str) -> Animal | None:
+        return self._animals.get(animal_id)
+
+    async def refresh(self) -> None:
+        """Nobody changes these."""
+
+    def find_requested_animal(self, message: str) -> Animal | None:
+        """An animal whose id begins with the word: "the tiger" is tiger_001, and no question of grammar."""
+        kinds = {animal.animal_id.partition("_")[0]: animal for animal in self._animals.values()}
+        return next((animal for kind, animal in kinds.items() if f"the {kind}" in message.lower()), None)
+
+    async def retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> Sequence[Fact]:
+        return animal.facts
+
+    async def rerank(
+        self, facts: Sequence[Fact], message: str, history: Sequence[Exchange], age_group: AgeGroup
+    ) -> Sequence[Fact]:
+        return facts
+
+
+class UnreliableStore:
+    """A store that can be told to be away: then every method raises `StoreUnavailable`, as a real one's do."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.is_away = False
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self._store, name)
+
+        async def unless_away(*args: Any, **kwargs: Any) -> Any:
+            if self.is_away and name != "close":
+                raise StoreUnavailable(retry_after_s=2)
+            return await method(*args, **kwargs)
+
+        return unless_away
+
+
+class FakeModerator:
+    """A moderator that masks nothing, has no advice, and checks everything alike."""
+
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        return Verdict()
+
+    async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        return await self.check_message(message, animal, age_group)
+
+    def mask_pii(self, text: str) -> str:
+        return text
+
+    async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+        return ()
+
+
+class AllowsAll(FakeModerator):
+    """A moderator that lets everything pass."""
+
+
+class Blocks(FakeModerator):
+    """A moderator that lets nothing pass."""
+
+    def __init__(self, words: str = "Let us talk about something else.") -> None:
+        self.words = words
+
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        return Verdict(Moderation(flagged=True, categories=("danger",)), self.words)
