@@ -39,7 +39,7 @@ def list_rules() -> None:
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), default="-")
 def export_rules(file: Path) -> None:
     """Write the keepers' rules to FILE, over what is there, or to the screen. Importing them changes nothing."""
-    from openapi_server.knowledge.documents.export import dump_yaml
+    from openapi_server.yaml_files import dump_yaml
 
     async def work(context: AdminContext) -> list[Document]:
         changes = await context.stores.rules.list_changes(0)

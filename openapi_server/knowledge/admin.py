@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from openapi_server.knowledge.documents.schema import (
+from openapi_server.knowledge.schema import (
     PACKAGED_ANIMALS,
     AnimalFileError,
     list_animal_files,

@@ -14,12 +14,12 @@ from pathlib import Path
 from openapi_server.knowledge.animal_names import AnimalNames, NameMatch
 from openapi_server.knowledge.retrieval.query import tokenize
 from openapi_server.models.animal import Animal
-from openapi_server.phrase_files import read_patterns
+from openapi_server.pattern_files import load_patterns
 
 _MAX_CHARS = 1_000
 _FILLERS = frozenset("and but please pls plz thanks thank you now today too again so then to ask".split())
 
-_WORDINGS = read_patterns(Path(__file__).with_name("animal_switch.yaml"))
+_WORDINGS = load_patterns(Path(__file__).with_name("animal_switch.yaml"))
 _SWITCH_REQUESTS = tuple(re.compile(pattern) for pattern in _WORDINGS["switch_requests"])
 _ADDRESSES = tuple(re.compile(pattern) for pattern in _WORDINGS["addresses"])
 _BARE_NAMES = tuple(re.compile(pattern) for pattern in _WORDINGS["bare_names"])

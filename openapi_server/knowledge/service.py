@@ -12,7 +12,6 @@ from typing import TypeVar
 import structlog
 
 from openapi_server.knowledge.animal_switch import detect_requested_animal, strip_switch_request
-from openapi_server.knowledge.documents.schema import PACKAGED_ANIMALS, AnimalFileError, parse_animal, read_folder
 from openapi_server.knowledge.index_cache import IndexCache
 from openapi_server.knowledge.retrieval.follow_ups import (
     FollowUp,
@@ -26,6 +25,7 @@ from openapi_server.knowledge.retrieval.fusion import MAX_CANDIDATES, SemanticIn
 from openapi_server.knowledge.retrieval.query import Query
 from openapi_server.knowledge.retrieval.ranking import ScoredFact, select_facts
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
+from openapi_server.knowledge.schema import PACKAGED_ANIMALS, AnimalFileError, parse_animal, read_folder
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.document import VersionedDocument
 from openapi_server.models.errors import StoreUnavailable

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-# Of an id of ours so much is shown: enough to tell two apart, too little to use it.
-SHORT_ID_LENGTH = 13
 SHORT_HASH_LENGTH = 16
 # What stands in the place of an account that is erased.
 ERASED_NAME = "(erased)"
@@ -54,14 +52,6 @@ class AuditEntry:
     actor: Actor
     target: str | None = None
     request_id: str | None = None
-
-
-def shorten_id(whole: str) -> str:
-    """
-    >>> short_id("sess_9c8b7a6d5e4f3021a1b2c3d4e5f60718")
-    'sess_9c8b7a6d'
-    """
-    return whole[:SHORT_ID_LENGTH]
 
 
 def shorten_owner(owner: str) -> str:

@@ -13,8 +13,8 @@ import httpx
 from openapi_server.config import Settings
 from openapi_server.http.services import Services
 from openapi_server.models.credits import Allocation
+from openapi_server.models.ids import make_id
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import make_id
 from openapi_server.models.user import Role, User
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.store import SqliteStore

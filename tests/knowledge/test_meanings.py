@@ -142,8 +142,6 @@ def test_a_model_that_cannot_be_loaded_is_told(opened: Opens) -> None:
     assert meanings.compute_similarities(LION.animal_id, "how fast are you") is None
     [line] = lines
     assert line["event"] == "Sentence vectors cannot be used: facts are found by full-text search alone"
-        "Sentence vectors cannot be used: facts are found by full-text search alone"
-    ]
 
 
 def test_closing_does_not_wait_for_the_rest(opened: Opens) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from openapi_server.knowledge.admin import seed_animals
-from openapi_server.knowledge.documents.schema import parse_animal
 from openapi_server.knowledge.index_cache import IndexCache
 from openapi_server.knowledge.retrieval.fusion import Similarities
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
+from openapi_server.knowledge.schema import parse_animal
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, Change, Document, DocumentChanges, Operation
@@ -24,7 +24,7 @@ from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import DocumentStore
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.knowledge.test_loading import MOLE
+from tests.support.animal_documents import MOLE
 from tests.support.examples import NOON
 from tests.support.fakes import FakeClock
 

@@ -15,7 +15,7 @@ from openapi_server.knowledge.retrieval.query import Query, tokenize
 from openapi_server.models.animal import Fact
 from openapi_server.models.prompt import Exchange
 from openapi_server.models.text import split_sentences
-from openapi_server.phrase_files import read_patterns
+from openapi_server.pattern_files import load_patterns
 
 _CONTEXT_WEIGHT = 0.4
 _SURPRISING_TOPICS = ("record", "myth", "intelligence", "body", "defence")
@@ -33,7 +33,7 @@ class FollowUp(Enum):
 
 _PATTERNS = tuple(
     (FollowUp[kind.upper()], re.compile(pattern))
-    for kind, patterns in read_patterns(Path(__file__).with_name("follow_ups.yaml"))["follow_ups"].items()
+    for kind, patterns in load_patterns(Path(__file__).with_name("follow_ups.yaml"))["follow_ups"].items()
     for pattern in patterns
 )
 

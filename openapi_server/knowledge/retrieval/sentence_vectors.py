@@ -24,7 +24,7 @@ import structlog
 from openapi_server.knowledge.retrieval.fusion import Similarities
 from openapi_server.knowledge.retrieval.minilm import DIMENSIONS, MODEL_NAME, MiniLM, Vectors
 from openapi_server.models.animal import Animal, Fact
-from openapi_server.phrase_files import read_phrases
+from openapi_server.yaml_files import load_yaml
 
 OUT_OF_SCOPE_FILE = Path(__file__).with_name("out_of_scope.yaml")
 
@@ -102,7 +102,7 @@ class SentenceVectorIndex:
     def _load(self) -> None:
         self._model = self._load_model()
         self._cached = read_vectors(self._file, DIMENSIONS)
-        self._out_of_scope = self._encode_means([(text,) for text in read_phrases(OUT_OF_SCOPE_FILE)])
+        self._out_of_scope = self._encode_means([(text,) for text in load_yaml(OUT_OF_SCOPE_FILE)])
         self._is_loaded = True
 
     def _index_facts(self, animal: Animal) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from openapi_server.knowledge.retrieval.query import LIGHT_WEIGHT, Query, Term, tokenize
-from openapi_server.phrase_files import read_phrases
+from openapi_server.yaml_files import load_yaml
 
 _Phrase = tuple[str, ...]
 
@@ -50,7 +50,7 @@ class Lexicon:
     @classmethod
     def load(cls, file: Path | None = None) -> Lexicon:
         """Read a file, by default the packaged `synonyms.yaml`."""
-        return cls(read_phrases(file or Path(__file__).with_name("synonyms.yaml")))
+        return cls(load_yaml(file or Path(__file__).with_name("synonyms.yaml")))
 
     @property
     def vocabulary(self) -> frozenset[str]:

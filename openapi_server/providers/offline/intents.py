@@ -10,7 +10,7 @@ from collections.abc import Collection
 from enum import Enum, auto
 from pathlib import Path
 
-from openapi_server.phrase_files import read_patterns
+from openapi_server.pattern_files import load_patterns
 
 
 class Intent(Enum):
@@ -58,7 +58,7 @@ class Intent(Enum):
 
 _PATTERNS = tuple(
     (Intent[name.upper()], re.compile("|".join(patterns)))
-    for name, patterns in read_patterns(Path(__file__).with_name("intents.yaml"))["intents"].items()
+    for name, patterns in load_patterns(Path(__file__).with_name("intents.yaml"))["intents"].items()
 )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from openapi_server.phrase_files import read_phrases
 from openapi_server.providers.offline.intents import Intent
+from openapi_server.yaml_files import load_yaml
 
 Choices: TypeAlias = tuple[str, ...]
 """Lines of which one is said."""
@@ -55,7 +55,7 @@ class Lines:
     @classmethod
     def load(cls) -> Lines:
         """Read the file. Raises `TypeError` for a name that is missing or unknown, `KeyError` for an unknown intent."""
-        content: dict[str, Any] = read_phrases(Path(__file__).with_name("lines.yaml"))
+        content: dict[str, Any] = load_yaml(Path(__file__).with_name("lines.yaml"))
         by_intent = {Intent[name.upper()]: tuple(lines) for name, lines in content.pop("by_intent").items()}
         return cls(by_intent=by_intent, **{name: _freeze(lines) for name, lines in content.items()})
 

@@ -1,6 +1,6 @@
-"""Reads the YAML files of English phrases and patterns that lie beside the code that uses them.
+"""Pattern files: YAML with English phrasings as regular expressions, beside the code that uses them.
 
-Phrases are plain strings. Patterns are regular expressions in Python's syntax, with two additions:
+Patterns are in Python's syntax (`re`), with two additions:
 
 * `terms` are named pieces that the patterns of a file share. `{term}` in a pattern, or in a later term, stands for the
   piece of that name. Quantifiers such as `{2,}` begin with a digit, so the two cannot be confused.
@@ -13,26 +13,18 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-# libyaml reads these files ten times as fast as the pure Python loader. Both are the safe ones.
-_YAML_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from openapi_server.yaml_files import load_yaml
 
 _LINE_BREAK = re.compile(r"\s*\n\s*")
 _TERM = re.compile(r"\{([a-z_]+)\}")
 
 
-def read_phrases(file: Path) -> Any:
-    """The content of a phrase file. Raises `OSError` or `yaml.YAMLError`: a damaged installation cannot start."""
-    return yaml.load(file.read_text(encoding="utf-8"), _YAML_LOADER)  # noqa: S506  # a safe loader
+def load_patterns(file: Path) -> dict[str, Any]:
+    """The content of a pattern file without `terms`; each string in it is a pattern with its terms put in.
 
-
-def read_patterns(file: Path) -> dict[str, Any]:
-    """The content of a pattern file without `terms`; each string is a pattern with its terms put in.
-
-    Raises `ValueError` when a pattern names a term that the file does not define above it.
+    Raises `UnreadableFileError`, and `ValueError` when a pattern names a term that is not defined above it.
     """
-    content: dict[str, Any] = read_phrases(file)
+    content: dict[str, Any] = load_yaml(file)
     terms: dict[str, str] = {}
     for name, pattern in content.pop("terms", {}).items():
         terms[name] = _expand(pattern, terms)
