@@ -25,7 +25,7 @@ Step = Callable[[TurnEventBuilder, int], list[TurnEvent]]
 
 @dataclass(frozen=True)
 class TurnScript:
-    """What happens in one turn. After `cut_after` steps, where that is set, it is stopped, or fails by `cut_by`."""
+    """What happens in one turn. After `end_after` steps, if set, it is stopped, or fails with `error`."""
 
     pieces: tuple[str, ...] = ("Roar! ", "I am ", "a lion.")
     sources: tuple[Source, ...] = ()
@@ -94,6 +94,6 @@ turn_scripts = st.builds(
     sources=st.lists(sources, max_size=2).map(tuple),
     finish_reason=st.sampled_from([FinishReason.STOP, FinishReason.LENGTH, FinishReason.BLOCKED]),
     usage=st.builds(Usage, st.integers(0, 10**6), st.integers(0, 10**6)),
-    cut_after=st.none() | st.integers(0, 14),
-    cut_by=st.none() | st.sampled_from([ProviderFailed(), TurnTimeout(), IdleTimeout(), Interrupted(), ChatError()]),
+    end_after=st.none() | st.integers(0, 14),
+    error=st.none() | st.sampled_from([ProviderFailed(), TurnTimeout(), IdleTimeout(), Interrupted(), ChatError()]),
 )
