@@ -22,9 +22,10 @@ from openapi_server.config import Settings
 from openapi_server.http.services import Services
 from openapi_server.protocols import Clock, Knowledge, Moderator, Provider, Store
 from openapi_server.spec import load_spec
-from tests.fakes import CHEAP_HASHER, AllowsAll, FakeKnowledge, Says
-from tests.report import LINES, MUTANTS_CAUGHT, Report
-from tests.streams import CHECKED, check_stream
+from tests.support.contract import CHECKED, check_stream
+from tests.support.fakes import CHEAP_HASHER, AllowsAll, FakeKnowledge, Says
+from tests.support.processes import ServerProcess
+from tests.support.report import LINES, MUTANTS_CAUGHT, Report
 
 
 class RunFigures:
@@ -234,3 +235,26 @@ class CheckingTransport(httpx.AsyncBaseTransport):
             path = find_template(request.url.path)
             check_stream(path, body, method=request.method.lower(), is_resumed=is_resumed)
         return response
+
+
+class StartsServer(Protocol):
+    """A server process with these settings."""
+
+    def __call__(self, **settings: object) -> ServerProcess: ...
+
+
+@pytest.fixture
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartsServer]:
+    """Starts servers with settings of the test's choice; all are stopped at its end."""
+    processes: list[ServerProcess] = []
+    folder = tmp_path_factory.mktemp("server")
+
+    def start(**settings: object) -> ServerProcess:
+        processes.append(ServerProcess(folder, **settings))
+        return processes[-1]
+
+    try:
+        yield start
+    finally:
+        for process in processes:
+            process.stop()

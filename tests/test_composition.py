@@ -12,7 +12,7 @@ import pytest
 
 from openapi_server.composition import open_services
 from openapi_server.config import ConfigError, load_settings
-from tests.extras import need_semantic_extra
+from tests.support.extras import need_semantic_extra
 
 OPENS_AND_TELLS = """
 import asyncio, sys

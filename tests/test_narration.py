@@ -23,8 +23,8 @@ from openapi_server.models.turn_events import (
     fold,
 )
 from openapi_server.wire.convo import CONVO
-from tests.examples import NOTEBOOK, STARTED, number_events, sources, texts
-from tests.streams import check_order, parse_events
+from tests.support.contract import check_order, parse_events
+from tests.support.examples import NOTEBOOK, STARTED, number_events, sources, texts
 
 
 @dataclass(frozen=True)

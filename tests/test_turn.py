@@ -23,7 +23,7 @@ from openapi_server.models.turn_events import (
     TypingStopped,
     fold,
 )
-from tests.examples import BLOCKED, COMPLETED, EVENTS, FAILED, NOON, STARTED, endings, middles, number_events
+from tests.support.examples import BLOCKED, COMPLETED, EVENTS, FAILED, NOON, STARTED, endings, middles, number_events
 
 RETRIEVING = StageChanged(Stage.RETRIEVAL, False, 15, "Looking")
 TALKED = (STARTED, TypingStarted(), RETRIEVING, TypingStopped(3), Chunk(1, "Ro"), Chunk(2, "ar"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,6 +10,7 @@ import structlog
 from openapi_server.accounts.passwords import Passwords
 from openapi_server.accounts.tokens import AccessTokens, create_refresh_token, hash_refresh_token
 from openapi_server.models.errors import BadCredentials, InvalidToken
+from openapi_server.models.ids import make_id
 from openapi_server.models.user import AuthenticatedUser, Login, Role, User
 from openapi_server.protocols import AccountStore, Clock
 
@@ -47,7 +47,7 @@ class AccountService:
         if user is None or not checked.is_right:
             log.info("login_refused")
             raise BadCredentials
-        login = Login(f"login_{secrets.token_hex(16)}", username, self._clock.now(), self._login_expires_at)
+        login = Login(make_id("login"), username, self._clock.now(), self._login_expires_at)
         refresh_token = create_refresh_token()
         if not await self._store.create_login(login, hash_refresh_token(refresh_token), user.password_hash):
             raise BadCredentials

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from openapi_server.accounts.service import AccountService
 from openapi_server.config import Settings
 from openapi_server.engine.turn_engine import TurnEngine
-from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
-from openapi_server.knowledge.admin.drafts import DraftAdmin
+from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.protocols import (
     AuditTrail,

@@ -17,8 +17,8 @@ from openapi_server.impl.turn_requests import delete_session, get_active_animal,
 from openapi_server.impl.turn_responses import is_in_session, resume_stream, start_stream
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
+from openapi_server.models.ids import make_id
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import make_id
 from openapi_server.wire.sessions import (
     SESSIONS,
     encode_confirmation,

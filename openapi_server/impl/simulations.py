@@ -14,7 +14,8 @@ from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.impl.turn_requests import get_active_animal
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import ChatError, NotFound, ProviderFailed, TurnTimeout
-from openapi_server.models.turn import AgeGroup, Stage, make_id
+from openapi_server.models.ids import make_id
+from openapi_server.models.turn import AgeGroup, Stage
 from openapi_server.models.turn_events import Started, TurnEvent, TurnEventBuilder
 from openapi_server.wire.platform import PLATFORM, encode_heartbeat
 

@@ -15,8 +15,9 @@ from openapi_server.clock import SystemClock
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.http.disconnect import SendTimeout, run_until_disconnect
 from openapi_server.models.errors import ChatError, Interrupted, ProviderFailed
+from openapi_server.models.ids import make_id, shorten_id
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import AgeGroup, TurnRecord, make_id, shorten_id
+from openapi_server.models.turn import AgeGroup, TurnRecord
 from openapi_server.models.turn_events import (
     Entry,
     Failed,

@@ -12,7 +12,6 @@ from typing import TypeVar
 import structlog
 
 from openapi_server.knowledge.animal_switch.detection import detect_requested_animal, strip_switch_request
-from openapi_server.knowledge.documents.schema import AnimalFileError, parse_animal, read_folder
 from openapi_server.knowledge.index_cache import IndexCache
 from openapi_server.knowledge.retrieval.followups import (
     FollowUp,
@@ -26,6 +25,7 @@ from openapi_server.knowledge.retrieval.fusion import MAX_CANDIDATES, SemanticIn
 from openapi_server.knowledge.retrieval.query import Query
 from openapi_server.knowledge.retrieval.ranking import ScoredFact, select_facts
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
+from openapi_server.knowledge.schema import PACKAGED_ANIMALS, AnimalFileError, parse_animal, read_folder
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.document import VersionedDocument
 from openapi_server.models.errors import StoreUnavailable
@@ -34,8 +34,6 @@ from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import DocumentStore
 
 T = TypeVar("T")
-
-PACKAGED_ANIMALS = Path(__file__).with_name("animals")
 
 # "Tell me about lions": no word says what, and the animal may choose.
 _OPEN_QUESTION = re.compile(r"\b(?:tell|know|learn|facts?|interesting|special)\b")

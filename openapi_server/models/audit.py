@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-# The length of shortened ids and hashes: enough to tell two apart, too little to use one.
-SHORT_ID_LENGTH = 13
+# The length of shortened hashes: enough to tell two apart, too little to use one.
 SHORT_HASH_LENGTH = 16
 # Replaces the name of an erased account.
 ERASED_NAME = "(erased)"
@@ -56,18 +55,10 @@ class AuditEntry:
     request_id: str | None = None
 
 
-def shorten_id(whole: str) -> str:
-    """
-    >>> short_id("sess_9c8b7a6d5e4f3021a1b2c3d4e5f60718")
-    'sess_9c8b7a6d'
-    """
-    return whole[:SHORT_ID_LENGTH]
-
-
 def shorten_owner(owner: str) -> str:
     """The owner as the audit trail names it: a user by name, a visitor by part of the hash of the cookie.
 
-    >>> mark_of("user:mia"), mark_of("cookie:5f0b6d0f6a2f4d1c9c7a5f0b6d0f6a2f4d1c9c7a")
+    >>> shorten_owner("user:mia"), shorten_owner("cookie:5f0b6d0f6a2f4d1c9c7a5f0b6d0f6a2f4d1c9c7a")
     ('mia', 'cookie:5f0b6d0f6a2f4d1c')
     """
     kind, _, name = owner.partition(":")
@@ -79,7 +70,7 @@ def hash_device_handle(handle: str) -> str:
 
     Whoever knows the name finds the device's entries.
 
-    >>> mark_of_device("chat_kiosk-7")
+    >>> hash_device_handle("chat_kiosk-7")
     'device:05219ecf5b568722'
     """
     return f"device:{hashlib.sha256(handle.encode()).hexdigest()[:SHORT_HASH_LENGTH]}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openapi_server.models.audit import AuditEntry, hash_device_handle, shorten_id, shorten_owner
+from openapi_server.models.audit import AuditEntry, hash_device_handle, shorten_owner
 from openapi_server.models.credits import Balance, CreditEntry
+from openapi_server.models.ids import shorten_id
 from openapi_server.models.session import DeviceUser, SessionRecord
 from openapi_server.models.turn import TurnRecord
 from openapi_server.models.user import USER_PREFIX, Login, User

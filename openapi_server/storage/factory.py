@@ -15,16 +15,15 @@ from openapi_server.protocols import (
     Clock,
     CreditStore,
     DocumentStore,
+    DraftStore,
     PersonalDataStore,
-    RuleStore,
     Store,
 )
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
-from openapi_server.storage.sqlite.animals import SqliteAnimals
 from openapi_server.storage.sqlite.audit import SqliteAudit
 from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
-from openapi_server.storage.sqlite.rules import SqliteRules
 from openapi_server.storage.sqlite.store import SqliteStore
 
 
@@ -35,8 +34,8 @@ class Stores:
     sessions: Store
     accounts: AccountStore
     credits: CreditStore
-    animals: DocumentStore
-    rules: RuleStore
+    animals: DraftStore
+    rules: DocumentStore
     personal_data: PersonalDataStore
     audit: AuditTrail
 
@@ -55,8 +54,8 @@ async def open_sqlite_stores(path: Path, clock: Clock, retention: timedelta | No
             sessions=store,
             accounts=SqliteAccounts(store.connections, clock),
             credits=SqliteCredits(store.connections, clock),
-            animals=SqliteAnimals(store.connections),
-            rules=SqliteRules(store.connections),
+            animals=SqliteAnimalDocuments(store.connections),
+            rules=SqliteRuleDocuments(store.connections),
             personal_data=SqlitePersonalData(store.connections, clock, retention),
             audit=SqliteAudit(store.connections),
         )

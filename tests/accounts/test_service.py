@@ -17,8 +17,8 @@ from openapi_server.models.errors import BadCredentials
 from openapi_server.models.user import Role, User
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOON
-from tests.fakes import CHEAP_HASHER, FakeClock
+from tests.support.examples import NOON
+from tests.support.fakes import CHEAP_HASHER, FakeClock
 
 
 class Counts(Passwords):

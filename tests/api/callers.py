@@ -15,14 +15,14 @@ import time_machine
 from openapi_server.config import Settings
 from openapi_server.http.services import Services
 from openapi_server.models.credits import Allocation
+from openapi_server.models.ids import make_id
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import make_id
 from openapi_server.models.user import Role, User
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.api.doors import CHAT_ENDPOINTS
 from tests.conftest import RunningApp, open_services_over
-from tests.fakes import CHEAP_HASHER, AllowsAll, FakeClock, FakeKnowledge, Says
+from tests.support.fakes import CHEAP_HASHER, AllowsAll, FakeClock, FakeKnowledge, Says
 
 PASSWORD = "correct horse battery staple"
 ACCOUNTS = {

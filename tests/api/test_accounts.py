@@ -18,9 +18,9 @@ from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.accounts.forgery import attacks
-from tests.asgi import Request, ask
 from tests.conftest import OpensClient, OpensServices
-from tests.fakes import FakeClock
+from tests.support.asgi import Request, ask
+from tests.support.fakes import FakeClock
 
 Tokens = dict[str, Any]
 OPTIONAL_LOGIN = "/conversations/sessions"

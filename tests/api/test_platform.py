@@ -12,8 +12,8 @@ from openapi_server.impl import simulations
 from tests.api.doors import PLATFORM, get_last_event, get_turn_id, list_event_data, log_in_client, open_endpoint
 from tests.api.test_doors import UNKNOWN
 from tests.conftest import OpensClient, OpensZoo
-from tests.fakes import Blocks, Fails, FakeClock, Says, Waits
-from tests.streams import parse_events
+from tests.support.contract import parse_events
+from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits
 
 PATH = "/api/v1/stream"
 HELLO = {"query": "How fast can you run?"}

@@ -26,8 +26,8 @@ from tests.api.doors import (
 )
 from tests.api.test_accounts import bearer, log_in
 from tests.conftest import OpensZoo
-from tests.fakes import Fails, FakeClock, Says, UnreliableStore, Waits
-from tests.schemas import assert_conforms
+from tests.support.contract import assert_conforms
+from tests.support.fakes import Fails, FakeClock, Says, UnreliableStore, Waits
 
 SECRET = "My name is Xaverl and I live in Quakenbrueck"
 DAY_S = 86_400

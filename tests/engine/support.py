@@ -18,7 +18,7 @@ from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecor
 from openapi_server.models.turn_events import Entry
 from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.protocols import Moderator, Provider
-from tests.fakes import AllowsAll, FakeClock, FakeKnowledge, make_lion
+from tests.support.fakes import AllowsAll, FakeClock, FakeKnowledge, make_lion
 
 # The real rules for replies: what a provider says passes through them in the engine.
 REPLIES = OutputRules.load()

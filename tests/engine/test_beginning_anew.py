@@ -18,7 +18,7 @@ from openapi_server.models.turn import FinishReason, Outcome, TurnStatus, Usage
 from openapi_server.models.turn_events import Completed
 from openapi_server.protocols import ReplyEnd, WholeReply
 from tests.engine.support import DictStore, EngineBench, make_request
-from tests.fakes import Fails, Says, SingleModelProvider, Waits
+from tests.support.fakes import Fails, Says, SingleModelProvider, Waits
 
 
 class SlowStore(DictStore):

@@ -13,7 +13,7 @@ from openapi_server.models.turn import FinishReason, Outcome, TurnRecord, TurnSt
 from openapi_server.models.turn_events import Chunk, Completed, Failed, fold
 from openapi_server.protocols import Provider
 from tests.engine.support import EngineBench, make_request
-from tests.fakes import Blocks, Fails, Says, Waits, make_lion
+from tests.support.fakes import Blocks, Fails, Says, Waits, make_lion
 
 
 async def test_a_turn_is_written_once_and_stored_before_it_is_complete() -> None:

@@ -14,10 +14,10 @@ from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import FinishReason
 from openapi_server.models.turn_events import Completed, Entry, Failed
 from tests.engine.support import EngineBench, make_request
-from tests.fakes import Blocks, Fails, Says, Waits, make_lion
+from tests.support.fakes import Blocks, Fails, Says, Waits, make_lion
 
-WITHOUT_MEMORY = "The store is away: answering without memory"
-NOT_KEPT = "The store is away: the reply is not kept"
+WITHOUT_MEMORY = "The store is unavailable: answering without memory"
+NOT_KEPT = "The store is unavailable: the reply is not stored"
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from openapi_server.http.cors import EXPOSED_HEADERS, Edge
-from tests.asgi import Answer, Arrives, Echoes, Raises, Request, Wire, ask
+from tests.support.asgi import Answer, Arrives, Echoes, Raises, Request, Wire, ask
 
 OURS = ("https://zoo.example", "http://localhost:3000")
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}

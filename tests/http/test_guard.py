@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from openapi_server.http.request_limits import MAX_HEADER_BYTES, MAX_PATH_BYTES, RequestLimitsMiddleware
-from tests.asgi import WAIT_S, Arrives, Echoes, Leaves, Request, ask
+from tests.support.asgi import WAIT_S, Arrives, Echoes, Leaves, Request, ask
 
 LIMIT = 1000
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from openapi_server.http.strict_json import MAX_DEPTH, parse_json
 from openapi_server.models.errors import InvalidInput
-from tests.examples import DELICATE_TEXTS
+from tests.support.examples import DELICATE_TEXTS
 
 # Name, body, and the field and words of the refusal.
 REFUSED: list[tuple[str, bytes, str, str]] = [

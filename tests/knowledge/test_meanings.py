@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from openapi_server.knowledge.service import KnowledgeService
-from tests.fakes import make_fact, make_lion
-from tests.report import Report
+from tests.support.fakes import make_fact, make_lion
+from tests.support.report import Report
 
 if TYPE_CHECKING:
     from openapi_server.knowledge.retrieval.minilm import Vectors

@@ -9,12 +9,12 @@ import pytest
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import RULES_FILE, InputRules
+from openapi_server.moderation.input_rules import INPUT_RULES_FILE, InputRules
 from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.moderation.rule_files import read_rules
 from openapi_server.providers.offline import lines
-from tests.fakes import make_lion
-from tests.report import Report
+from tests.support.fakes import make_lion
+from tests.support.report import Report
 
 RULES = OutputRules.load()
 
@@ -110,7 +110,7 @@ def test_the_offline_voices_own_lines_pass() -> None:
 @pytest.mark.parametrize("age_group", AgeGroup)
 def test_our_fixed_words_pass(age_group: AgeGroup) -> None:
     """They are not held back, but they could be."""
-    said = [wording.get_text(age_group, make_lion()) for wording in read_rules(RULES_FILE).wordings.values()]
+    said = [wording.get_text(age_group, make_lion()) for wording in read_rules(INPUT_RULES_FILE).wordings.values()]
 
     assert [words for words in said if RULES.find_violation(words)] == []
     assert RULES.find_violation(RULES.get_safe_words(make_lion(), age_group)) is None

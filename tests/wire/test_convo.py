@@ -30,7 +30,8 @@ from openapi_server.models.turn_events import (
     TypingStopped,
 )
 from openapi_server.wire.convo import CONVO, encode
-from tests.examples import (
+from tests.support.contract import assert_conforms, check_order, parse_events
+from tests.support.examples import (
     BLOCKED,
     COMPLETED,
     DISCLOSURE,
@@ -44,8 +45,6 @@ from tests.examples import (
     middles,
     number_events,
 )
-from tests.schemas import assert_conforms
-from tests.streams import check_order, parse_events
 from tests.wire.parsers import PARSERS, Parser
 
 AT = "2026-11-21T12:00:00.123Z"

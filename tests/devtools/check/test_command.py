@@ -13,7 +13,7 @@ from openapi_server.devtools.check.checker import PROBES, CheckOptions, run_chec
 from openapi_server.devtools.check.findings import Finding, Result
 from openapi_server.devtools.check.site import CheckAccounts, Credentials
 from tests.devtools.canned import Canned, as_json, chatbot
-from tests.devtools.processes import MockProcess, run_zoochat
+from tests.support.processes import MockProcess, run_zoochat
 
 NOBODY = CheckAccounts(Credentials("nobody", ""), Credentials("nobody", ""), Credentials("nobody", ""))
 NOT_FOUND = as_json({"status": 404}, 404)
