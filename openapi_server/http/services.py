@@ -1,4 +1,4 @@
-"""What a handler may ask for."""
+"""The services that handlers use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ from openapi_server.protocols import (
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of a running server. `keepers_voice` speaks in the keepers' own words, whoever speaks to visitors."""
+    """The parts of a running server.
+
+    `provider` answers visitors; `offline_provider` answers in the keepers' own words, for previews of drafts.
+    `started_s` is the monotonic time of the start, in seconds.
+    """
 
     settings: Settings
     clock: Clock

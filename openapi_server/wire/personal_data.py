@@ -12,8 +12,7 @@ from openapi_server.models.personal_data import AccountData, Erasure, PersonalDa
 from openapi_server.models.session import DeviceUser
 from openapi_server.models.turn import Outcome, TurnRecord
 from openapi_server.models.user import Login
-from openapi_server.wire.convo import encode_source
-from openapi_server.wire.convo_json import encode_moderation
+from openapi_server.wire.convo import encode_moderation, encode_source
 from openapi_server.wire.timestamps import format_timestamp
 
 

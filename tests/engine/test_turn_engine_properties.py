@@ -15,7 +15,7 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import TurnStatus
 from openapi_server.models.turn_events import Chunk, Completed, Entry, Failed
 from openapi_server.protocols import ReplyEnd
-from tests.engine.support import EngineBench, make_request
+from tests.engine.bench import EngineBench, make_request
 from tests.support.fakes import SingleModelProvider, make_lion
 
 # What can happen, one thing after the other. Numbers choose among readers, or a place in the log.

@@ -22,7 +22,7 @@ from openapi_server.models.turn import (
 )
 from openapi_server.models.turn_events import StageChanged
 from openapi_server.protocols import Verdict
-from tests.engine.support import EngineBench, make_request
+from tests.engine.bench import EngineBench, make_request
 from tests.support.fakes import FakeModerator, Says, make_lion
 
 MANE = Source("lion_001/mane", "body", "document", "Keepers' notebook")

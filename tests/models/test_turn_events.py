@@ -1,9 +1,11 @@
-"""Narration: whoever tells a turn, its events come in the one order that the contract allows."""
+"""The events of a turn: the order in which they are built, and the state that their log folds into."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,18 +15,34 @@ from openapi_server.models.turn_events import (
     STAGE_PROGRESS,
     Chunk,
     Completed,
+    Entry,
     Failed,
     StageChanged,
+    Started,
     TurnEvent,
     TurnEventBuilder,
     TurnResult,
+    TurnState,
     TypingStarted,
     TypingStopped,
     fold,
 )
 from openapi_server.wire.convo import CONVO
 from tests.support.contract import check_order, parse_events
-from tests.support.examples import NOTEBOOK, STARTED, number_events, sources, texts
+from tests.support.examples import (
+    BLOCKED,
+    COMPLETED,
+    EVENTS,
+    FAILED,
+    NOON,
+    NOTEBOOK,
+    STARTED,
+    endings,
+    middles,
+    number_events,
+    sources,
+    texts,
+)
 
 
 @dataclass(frozen=True)
@@ -54,18 +72,18 @@ errors = st.sampled_from([ProviderFailed(), TurnTimeout(), IdleTimeout(), ChatEr
 
 def build_events(script: list[Say | Enter], ending: TurnResult | ChatError) -> list[TurnEvent]:
     """All events of a turn in which each call comes 10 ms after the one before."""
-    narrator = TurnEventBuilder(STARTED)
-    told = narrator.start()
+    builder = TurnEventBuilder(STARTED)
+    told = builder.start()
     elapsed_ms = 0
     for call in script:
         elapsed_ms += 10
         if isinstance(call, Say):
-            told += narrator.add_text(call.text, elapsed_ms)
+            told += builder.add_text(call.text, elapsed_ms)
         else:
-            told += narrator.change_stage(call.stage, is_complete=call.is_complete, detail="...")
+            told += builder.change_stage(call.stage, is_complete=call.is_complete, detail="...")
     if isinstance(ending, TurnResult):
-        return told + narrator.complete(ending, elapsed_ms + 10)
-    return told + narrator.fail(ending, elapsed_ms + 10)
+        return told + builder.complete(ending, elapsed_ms + 10)
+    return told + builder.fail(ending, elapsed_ms + 10)
 
 
 @given(script=calls, ending=closings | errors)
@@ -139,14 +157,14 @@ def test_every_stage_has_its_place_on_the_way() -> None:
 
 def test_a_blocked_turn_says_what_was_found_and_when_it_first_spoke() -> None:
     """What the pipeline knows at the end stands in the last event, untouched."""
-    narrator = TurnEventBuilder(STARTED)
-    narrator.start(5)
+    builder = TurnEventBuilder(STARTED)
+    builder.start(5)
     moderation = Moderation(flagged=True, categories=("danger",))
 
-    assert narrator.add_text("Please stay ", 30) == [TypingStopped(25), Chunk(1, "Please stay ")]
-    assert narrator.add_text("", 35) == []
-    assert narrator.add_text("outside.", 40) == [Chunk(2, "outside.")]
-    assert narrator.complete(TurnResult(FinishReason.BLOCKED, (NOTEBOOK,), Usage(1, 2), moderation), 50) == [
+    assert builder.add_text("Please stay ", 30) == [TypingStopped(25), Chunk(1, "Please stay ")]
+    assert builder.add_text("", 35) == []
+    assert builder.add_text("outside.", 40) == [Chunk(2, "outside.")]
+    assert builder.complete(TurnResult(FinishReason.BLOCKED, (NOTEBOOK,), Usage(1, 2), moderation), 50) == [
         Completed(
             turn_id=STARTED.turn_id,
             session_id=STARTED.session_id,
@@ -165,10 +183,10 @@ def test_a_blocked_turn_says_what_was_found_and_when_it_first_spoke() -> None:
 
 def test_a_turn_that_never_spoke_has_no_first_token() -> None:
     """None, not zero: zero would be the best time ever measured."""
-    narrator = TurnEventBuilder(STARTED)
-    narrator.start()
+    builder = TurnEventBuilder(STARTED)
+    builder.start()
 
-    stopped, completed = narrator.complete(TurnResult(), 12)
+    stopped, completed = builder.complete(TurnResult(), 12)
     assert stopped == TypingStopped(12)
     assert isinstance(completed, Completed)
     assert completed.first_token_ms is None
@@ -176,12 +194,93 @@ def test_a_turn_that_never_spoke_has_no_first_token() -> None:
 
 def test_a_failure_tells_our_problem_and_never_the_cause() -> None:
     """The cause may be a provider's own text; the readers get the error's title and detail."""
-    narrator = TurnEventBuilder(STARTED)
-    told = narrator.start()
+    builder = TurnEventBuilder(STARTED)
+    told = builder.start()
     error = ProviderFailed()
     error.__cause__ = OSError("secret-upstream:443 refused")
-    told += narrator.fail(error, 3)
+    told += builder.fail(error, 3)
 
     assert told[-1] == Failed(ProviderFailed().problem)
     assert "secret" not in repr(told)
     assert fold(number_events(told)).status is TurnStatus.FAILED
+
+
+RETRIEVING = StageChanged(Stage.RETRIEVAL, False, 15, "Looking")
+TALKED = (STARTED, TypingStarted(), RETRIEVING, TypingStopped(3), Chunk(1, "Ro"), Chunk(2, "ar"))
+
+logs = st.builds(
+    lambda middle, ending: number_events([STARTED, *middle, *ending]),
+    st.lists(middles, max_size=12),
+    st.lists(endings, max_size=1),
+)
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ((), TurnState()),
+        ((STARTED,), TurnState(TurnStatus.RUNNING, last_seq=1)),
+        ((STARTED, RETRIEVING), TurnState(TurnStatus.RUNNING, Stage.RETRIEVAL, 15, last_seq=2)),
+        (TALKED, TurnState(TurnStatus.RUNNING, Stage.RETRIEVAL, 15, "Roar", 2, 6)),
+        (
+            (*TALKED, COMPLETED),
+            TurnState(TurnStatus.SUCCEEDED, Stage.RETRIEVAL, 100, COMPLETED.reply, 2, 7, COMPLETED),
+        ),
+        ((STARTED, BLOCKED), TurnState(TurnStatus.SUCCEEDED, None, 100, BLOCKED.reply, 0, 2, BLOCKED)),
+        ((*TALKED, FAILED), TurnState(TurnStatus.FAILED, Stage.RETRIEVAL, 15, "Roar", 2, 7, FAILED)),
+    ],
+    ids=["nothing yet", "accepted", "in a stage", "talking", "completed", "blocked", "failed in the middle"],
+)
+def test_a_log_folds_into_what_polling_shows(events: tuple[TurnEvent, ...], expected: TurnState) -> None:
+    """Status, stage, progress and the text so far all come from the log, and from nothing else."""
+    assert fold(number_events(events)) == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        (FinishReason.STOP, TurnStatus.SUCCEEDED),
+        (FinishReason.LENGTH, TurnStatus.SUCCEEDED),
+        (FinishReason.BLOCKED, TurnStatus.SUCCEEDED),
+        (FinishReason.STOPPED, TurnStatus.STOPPED),
+    ],
+)
+def test_why_a_reply_ended_decides_the_status(reason: FinishReason, status: TurnStatus) -> None:
+    """A reply that somebody stopped is neither a success nor a failure."""
+    ended = replace(COMPLETED, finish_reason=reason)
+
+    assert fold(number_events([STARTED, ended])).status is status
+
+
+@given(log=logs, data=st.data())
+def test_folding_in_two_steps_equals_folding_at_once(log: list[Entry], data: st.DataObject) -> None:
+    """A reader that resumes in the middle gets the same picture as one that read from the start."""
+    cut = data.draw(st.integers(0, len(log)))
+
+    assert reduce(TurnState.apply, log[cut:], fold(log[:cut])) == fold(log)
+
+
+@given(log=logs)
+def test_a_fold_remembers_the_last_entry_and_all_the_text(log: list[Entry]) -> None:
+    """`last_seq` is where to go on reading; until the end, the reply is every chunk joined."""
+    state = fold(log)
+
+    assert state.last_seq == len(log)
+    assert state.status.is_final == log[-1].event.is_terminal
+    if not isinstance(log[-1].event, Completed):
+        assert state.reply == "".join(entry.event.text for entry in log if isinstance(entry.event, Chunk))
+
+
+def test_two_types_of_event_are_terminal_and_no_others() -> None:
+    """A turn ends completed or failed; there is no third way."""
+    assert {type(event) for event in EVENTS if event.is_terminal} == {Completed, Failed}
+    assert {type(event) for event in EVENTS} >= {Started, Completed, Failed, Chunk, StageChanged, TypingStarted}
+
+
+def test_an_entry_is_known_by_its_turn_and_its_place() -> None:
+    """The id is what a client sends back to resume; bytes kept with an entry do not make it another one."""
+    entry, same = Entry("turn_a", 17, NOON, STARTED), Entry("turn_a", 17, NOON, STARTED)
+    same.encoded["convo"] = b"..."
+
+    assert entry.id == "turn_a-17"
+    assert entry == same

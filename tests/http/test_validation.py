@@ -1,17 +1,20 @@
-"""Strict JSON: what the B trials throw at it, and what must come through byte for byte."""
+"""Validation: JSON that is refused, JSON that is read unchanged, and the error messages of the spec."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.http.strict_json import MAX_DEPTH, parse_json
+from openapi_server.http.validation import MAX_DEPTH, parse_json
 from openapi_server.models.errors import InvalidInput
+from openapi_server.spec import load_spec
 from tests.support.examples import DELICATE_TEXTS
 
 # Name, body, and the field and words of the refusal.
@@ -58,7 +61,7 @@ REFUSED: list[tuple[str, bytes, str, str]] = [
 
 @pytest.mark.parametrize(("body", "field", "words"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_what_is_refused_is_named_and_explained(body: bytes, field: str, words: str) -> None:
-    """Every door that Python's reader leaves open ends in a 400 that says where and what."""
+    """What Python's parser would accept is a 400 that names the field and the error."""
     with pytest.raises(InvalidInput) as refusal:
         parse_json(body)
 
@@ -120,7 +123,7 @@ def test_any_value_survives_the_way_in(value: object, is_escaped: bool) -> None:
 
 @given(body=st.binary(max_size=60) | st.text('{}[]",:\\u0dDeE19-.nulINa ', max_size=40).map(str.encode))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
-    """There is no third way out: no traceback, no other error."""
+    """No other error comes out of it."""
     with suppress(InvalidInput):
         parse_json(body)
 
@@ -143,3 +146,24 @@ def test_a_refusal_repeats_no_control_characters_of_the_body() -> None:
 
     assert refusal.value.errors[0].field.isprintable()
     assert len(refusal.value.errors[0].field) <= 64
+
+
+def iterate_schemas(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object of the spec that is a schema with a type."""
+    if isinstance(value, dict):
+        if isinstance(value.get("type"), str):
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from iterate_schemas(part)
+
+
+def test_a_description_says_what_a_field_is_and_its_error_message_what_is_valid() -> None:
+    """Readers of the reference want the one, callers with an invalid value the other."""
+    schemas = list(iterate_schemas(load_spec()))
+    messages = [schema["x-error-message"] for schema in schemas if "x-error-message" in schema]
+
+    assert len(messages) > 40
+    assert all(message.startswith("must ") for message in messages)
+    assert not [schema for schema in schemas if str(schema.get("description", "")).startswith("must ")]

@@ -66,11 +66,11 @@ class DictStore:
         return len(self.outcomes[turn_id]) == 1
 
     async def get_session(self, session_id: str) -> SessionRecord | None:
-        self._require_reachable("session")
+        self._require_reachable("get_session")
         return self.sessions.get(session_id)
 
     async def list_latest_turns(self, session_id: str, limit: int) -> list[TurnRecord]:
-        self._require_reachable("latest_turns")
+        self._require_reachable("list_latest_turns")
         theirs = [turn for turn in self.turns.values() if turn.session_id == session_id]
         return [replace(turn, outcome=self.outcomes.get(turn.turn_id, [None])[0]) for turn in theirs[-limit:]]
 

@@ -1,4 +1,4 @@
-"""The guard: what no request may be, refused before anything of it is parsed."""
+"""Request limits: what exceeds them is refused before it is parsed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.asgi import WAIT_S, Arrives, Echoes, Leaves, Request, ask
 LIMIT = 1000
 
 
-def guarded(app: Echoes, *, request_timeout_s: float = WAIT_S) -> RequestLimitsMiddleware:
+def limit(app: Echoes, *, request_timeout_s: float = WAIT_S) -> RequestLimitsMiddleware:
     return RequestLimitsMiddleware(app, max_body_bytes=LIMIT, request_timeout_s=request_timeout_s)
 
 
@@ -35,7 +35,7 @@ class Trickles:
 async def test_a_body_in_any_parts_arrives_whole_with_its_true_length(parts: list[bytes]) -> None:
     """Connexion takes a body without Content-Length for none at all, so a chunked one gets it here."""
     app = Echoes()
-    answer = await ask(guarded(app), with_header("Transfer-Encoding", "chunked"), Arrives(*parts))
+    answer = await ask(limit(app), with_header("Transfer-Encoding", "chunked"), Arrives(*parts))
 
     body = b"".join(parts)
     assert (answer.status, answer.body) == (200, body)
@@ -44,12 +44,12 @@ async def test_a_body_in_any_parts_arrives_whole_with_its_true_length(parts: lis
 
 
 async def test_other_headers_and_the_rest_of_the_scope_stay_as_they_were() -> None:
-    """The guard looks; it does not rewrite."""
+    """The limits are checked; nothing else is rewritten."""
     app = Echoes()
     request = Request(
         path="/convo_turn/Löwe", query=b"a=1&a=2", headers=(("X-A", "1"), ("X-A", "2"), ("Content-Length", "2"))
     )
-    await ask(guarded(app), request, Arrives(b"{}"))
+    await ask(limit(app), request, Arrives(b"{}"))
 
     assert app.header(b"x-a") == [b"1", b"2"]
     assert app.header(b"content-length") == [b"2"]
@@ -60,14 +60,14 @@ async def test_other_headers_and_the_rest_of_the_scope_stay_as_they_were() -> No
 @pytest.mark.parametrize("parts", [(b"x" * LIMIT,), (b"x" * (LIMIT - 1), b"x"), (b"",)])
 async def test_a_body_at_the_limit_is_taken(parts: tuple[bytes, ...]) -> None:
     """The limit itself is allowed."""
-    assert (await ask(guarded(Echoes()), Request(), Arrives(*parts))).body == b"".join(parts)
+    assert (await ask(limit(Echoes()), Request(), Arrives(*parts))).body == b"".join(parts)
 
 
 @pytest.mark.parametrize("length", [LIMIT + 1, 50 * 1024 * 1024, 10**17])
 async def test_a_body_that_says_it_is_too_large_is_refused_unread(length: int) -> None:
     """Not one byte of it is read; the connection closes, so the rest is never taken for a request."""
     app, connection = Echoes(), Arrives(b"x" * 100, is_whole=False)
-    answer = await ask(guarded(app), with_header("Content-Length", str(length)), connection)
+    answer = await ask(limit(app), with_header("Content-Length", str(length)), connection)
 
     assert (answer.status, answer.problem["code"]) == (413, "body_too_large")
     assert answer["connection"] == "close"
@@ -77,7 +77,7 @@ async def test_a_body_that_says_it_is_too_large_is_refused_unread(length: int) -
 async def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large() -> None:
     """50 MB without a length: reading stops at the limit, whatever else would come."""
     app, connection = Echoes(), Arrives(*[b"x" * 400] * 100)
-    answer = await ask(guarded(app), Request(), connection)
+    answer = await ask(limit(app), Request(), connection)
 
     assert answer.problem["code"] == "body_too_large"
     assert str(LIMIT) in answer.problem["detail"]
@@ -91,7 +91,7 @@ async def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large() -> None:
 async def test_a_slow_body_is_a_408(connection: Receive) -> None:
     """The time is for the whole request; a byte now and then does not buy more of it."""
     app = Echoes()
-    answer = await ask(guarded(app, request_timeout_s=0.02), Request(), connection)
+    answer = await ask(limit(app, request_timeout_s=0.02), Request(), connection)
 
     assert (answer.status, answer.problem["code"]) == (408, "request_timeout")
     assert answer["connection"] == "close"
@@ -110,7 +110,7 @@ class Lingers(Echoes):
 
 async def test_the_time_limit_is_for_the_request_and_not_for_the_answer() -> None:
     """A stream may last for minutes once its request has arrived."""
-    answer = await ask(guarded(Lingers(), request_timeout_s=0.01), Request(), Arrives(b"{}"))
+    answer = await ask(limit(Lingers(), request_timeout_s=0.01), Request(), Arrives(b"{}"))
 
     assert answer.status == 200
 
@@ -118,7 +118,7 @@ async def test_the_time_limit_is_for_the_request_and_not_for_the_answer() -> Non
 async def test_a_client_that_leaves_early_gets_no_answer() -> None:
     """Nobody is there to read it, and the half body must not be taken for a whole one."""
     app = Echoes()
-    answer = await ask(guarded(app), Request(), Leaves(b'{"mess', is_whole=False))
+    answer = await ask(limit(app), Request(), Leaves(b'{"mess', is_whole=False))
 
     assert answer.status is None
     assert app.scopes == []
@@ -135,7 +135,7 @@ class Watches(Echoes):
 async def test_after_the_body_the_application_hears_the_connection_itself() -> None:
     """A client that leaves in mid-stream is noticed by the stream."""
     app = Watches()
-    await ask(guarded(app), Request(), Leaves(b"{}"))
+    await ask(limit(app), Request(), Leaves(b"{}"))
 
     assert app.after == {"type": "http.disconnect"}
 
@@ -163,7 +163,7 @@ REFUSED: list[tuple[str, Request, int, str]] = [
 async def test_a_head_that_is_no_good_is_refused_and_the_part_named(request_: Request, status: int, field: str) -> None:
     """A problem with the field's name, before a single byte of the body is read."""
     app, connection = Echoes(), Arrives(b"{}")
-    answer = await ask(guarded(app), request_, connection)
+    answer = await ask(limit(app), request_, connection)
 
     assert answer.status == status
     assert [error["field"] for error in answer.problem["errors"]] == [field]
@@ -178,17 +178,17 @@ async def test_headers_beyond_the_limit_are_a_431() -> None:
     long = with_header("X-A", "a" * MAX_HEADER_BYTES)
     most = with_header("X-A", "a" * (MAX_HEADER_BYTES - 3))
 
-    assert (await ask(guarded(app), many)).problem["code"] == "headers_too_large"
-    assert (await ask(guarded(app), long)).status == 431
+    assert (await ask(limit(app), many)).problem["code"] == "headers_too_large"
+    assert (await ask(limit(app), long)).status == 431
     assert app.scopes == []
-    assert (await ask(guarded(app), most)).status == 200
+    assert (await ask(limit(app), most)).status == 200
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate", "identity, gzip", "zstd", "x"])
 async def test_a_compressed_body_is_a_415_unread(encoding: str) -> None:
     """A few kilobytes of gzip can unpack to gigabytes; JSON questions need no compression."""
     app, connection = Echoes(), Arrives(b"\x1f\x8b")
-    answer = await ask(guarded(app), with_header("Content-Encoding", encoding), connection)
+    answer = await ask(limit(app), with_header("Content-Encoding", encoding), connection)
 
     assert (answer.status, answer.problem["code"]) == (415, "unsupported_media_type")
     assert (app.scopes, connection.taken) == ([], 0)
@@ -201,7 +201,7 @@ async def test_a_compressed_body_is_a_415_unread(encoding: str) -> None:
 async def test_a_charset_that_is_not_utf_8_is_a_415(charset: str, form: str) -> None:
     """RFC 8259: JSON that is exchanged is UTF-8. A declared other charset is never guessed at."""
     app = Echoes()
-    answer = await ask(guarded(app), with_header("Content-Type", form.format(charset)), Arrives(b"{}"))
+    answer = await ask(limit(app), with_header("Content-Type", form.format(charset)), Arrives(b"{}"))
 
     assert (answer.status, answer.problem["code"]) == (415, "unsupported_media_type")
     assert app.scopes == []
@@ -222,13 +222,13 @@ async def test_a_charset_that_is_not_utf_8_is_a_415(charset: str, form: str) -> 
 )
 async def test_ordinary_heads_pass(name: str, value: str) -> None:
     """What clients really send is none of the guard's business."""
-    assert (await ask(guarded(Echoes()), with_header(name, value), Arrives(b"{}"))).body == b"{}"
+    assert (await ask(limit(Echoes()), with_header(name, value), Arrives(b"{}"))).body == b"{}"
 
 
 @pytest.mark.parametrize("path", ["/", "/" + "a" * (MAX_PATH_BYTES - 1), "/animal/Löwe 🦁", "/animal/../x", "/a%00"])
 async def test_odd_paths_that_can_do_no_harm_pass(path: str) -> None:
     """They are for the router, which knows no such address."""
-    assert (await ask(guarded(Echoes()), Request(path=path))).status == 200
+    assert (await ask(limit(Echoes()), Request(path=path))).status == 200
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
