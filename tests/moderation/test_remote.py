@@ -149,7 +149,7 @@ async def test_when_it_is_away_the_rules_alone_decide(endpoint: Endpoint) -> Non
 
     assert verdict == Verdict()
     assert len(endpoint.asked) == 1
-    assert [line["event"] for line in logs] == ["second_opinion_away"]
+    assert [line["event"] for line in logs] == ["moderation_failed", "breaker_opened"]
     assert "secret" not in str(logs)
 
 
@@ -164,7 +164,7 @@ async def test_it_is_asked_again_after_a_while() -> None:
     """An outage ends."""
     clock, endpoint = FakeClock(), Endpoint(b"", 503)
     async with endpoint.open(), httpx.AsyncClient() as client:
-        second = ModerationClient(client, endpoint.url, "mod-1", clock, cooldown_s=30)
+        second = ModerationClient(client, endpoint.url, "mod-1", clock, pause_s=30)
         assert await second.classify("one") is None
         endpoint.status, endpoint.answer = 200, says(hate=True)
         assert await second.classify("two") is None
