@@ -144,7 +144,7 @@ async def test_whoever_holds_an_animal_is_told_what_it_knew(zoo: Zoo) -> None:
 async def test_only_what_changed_is_read_anew(zoo: Zoo) -> None:
     """One of two animals is learned again; nothing at all when there is no news."""
     meanings = CountingIndex()
-    library = await zoo.library(meanings=meanings)
+    library = await zoo.library(semantic_index=meanings)
     assert meanings.indexed_ids == ["mole_001", "wasp_001"]
 
     await zoo.change(mole_that_says("I dig ten metres!"))

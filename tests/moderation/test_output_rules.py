@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +15,7 @@ from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import INPUT_RULES_FILE, InputRules
 from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.moderation.rule_files import read_rules
-from openapi_server.providers.offline import lines
+from openapi_server.providers.offline.lines import LINES
 from tests.support.fakes import make_lion
 from tests.support.report import Report
 
@@ -98,12 +101,20 @@ def test_the_keepers_words_pass(report: Report) -> None:
     assert withheld == []
 
 
-def test_the_lines_of_the_offline_provider_pass() -> None:
-    """Those around the keepers' facts."""
-    listed = [getattr(lines, name) for name in dir(lines) if name.isupper()]
-    said = [line for group in listed if isinstance(group, tuple) for line in group if isinstance(line, str)]
+def list_lines(lines: Any) -> Iterator[str]:
+    """Every text in a line, a list of lines, or lists of lines by what they are about."""
+    if isinstance(lines, str):
+        yield lines
+    else:
+        for each in lines.values() if isinstance(lines, Mapping) else lines:
+            yield from list_lines(each)
 
-    assert len(said) > 20
+
+def test_the_offline_providers_own_lines_pass() -> None:
+    """Those around the keepers' facts."""
+    said = [line for field in fields(LINES) for line in list_lines(getattr(LINES, field.name))]
+
+    assert len(said) > 100
     assert [line for line in said if RULES.find_violation(line)] == []
 
 

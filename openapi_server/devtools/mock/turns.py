@@ -136,8 +136,8 @@ class MockTurns:
     async def _play(self, turn_id: str) -> None:
         played = self._turns[turn_id]
         began_s = self._clock.monotonic()
-        narrator = TurnEventBuilder(make_start(turn_id, played.record.session_id))
-        steps = played.request.script(narrator, played.request.query, lambda: self._measure_ms(began_s))
+        builder = TurnEventBuilder(make_start(turn_id, played.record.session_id))
+        steps = played.request.script(builder, played.request.query, lambda: self._measure_ms(began_s))
         for events in steps:
             if events:
                 await self._append(turn_id, played, events)
