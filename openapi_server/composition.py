@@ -14,9 +14,9 @@ from importlib.util import find_spec
 import httpx
 import structlog
 
-from openapi_server.accounts.accounts import AccountService
 from openapi_server.accounts.demo import create_demo_users, list_demo_users
 from openapi_server.accounts.passwords import Passwords
+from openapi_server.accounts.service import AccountService
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, Settings
@@ -25,9 +25,7 @@ from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.services import Services
-from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
-from openapi_server.knowledge.admin.drafts import DraftAdmin
-from openapi_server.knowledge.admin.seeding import seed_animals
+from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin, seed_animals
 from openapi_server.knowledge.retrieval.fusion import SemanticIndex
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.moderation.remote import ModerationClient, RemoteModerator
@@ -172,7 +170,7 @@ async def _create_account_service(
             f"SQLITE_PATH: the database there has accounts whose passwords everybody knows ({', '.join(found)}); "
             "give each a new one with `zoochat users reset-password NAME`, or use another database"
         )
-    tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s, clock)
+    tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s)
     return AccountService(store, passwords, tokens, clock, settings.refresh_token_ttl_s)
 
 

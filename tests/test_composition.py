@@ -89,7 +89,7 @@ def test_semantic_on_delays_nothing(opened_in_a_process: Callable[[str], str], t
 
     told = opened_in_a_process("on")
 
-    from openapi_server.knowledge.retrieval.vector_file import read_vectors
+    from openapi_server.knowledge.retrieval.sentence_vectors import read_vectors
 
     assert told == "True True"
-    assert len(read_vectors(tmp_path / ".data" / "fact_vectors.npz", width=384)) < 200
+    assert len(read_vectors(tmp_path / ".data" / "fact_vectors.npz", dimensions=384)) < 200

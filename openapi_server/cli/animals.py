@@ -26,7 +26,7 @@ def import_animals(source: Path) -> None:
 
     Nothing is imported unless all files are right. Exit code 0: done; 1: something is wrong, and said.
     """
-    from openapi_server.knowledge.documents.schema import read_document
+    from openapi_server.knowledge.schema import read_document
 
     files = _right_files(source)
 
@@ -48,7 +48,7 @@ def export_animals(folder: Path) -> None:
 
     Other files stay, also those of animals that are gone: an import would bring them back.
     """
-    from openapi_server.knowledge.documents.export import dump_yaml
+    from openapi_server.yaml_files import dump_yaml
 
     async def work(context: AdminContext) -> list[Document]:
         await _seeded(context)
@@ -72,7 +72,7 @@ def lint(source: Path | None) -> None:
 
     Exit code 0: nothing is; 1: something is.
     """
-    from openapi_server.knowledge.service import PACKAGED_ANIMALS
+    from openapi_server.knowledge.schema import PACKAGED_ANIMALS
 
     files = _right_files(source or PACKAGED_ANIMALS)
     click.echo(f"{len(files)} animals, nothing to complain about")
@@ -80,8 +80,7 @@ def lint(source: Path | None) -> None:
 
 def _right_files(source: Path) -> list[Path]:
     """The files that are meant; when one of them is wrong, every complaint is printed, and the command ends."""
-    from openapi_server.knowledge.documents.linting import lint_file
-    from openapi_server.knowledge.documents.schema import AnimalFileError, list_animal_files
+    from openapi_server.knowledge.schema import AnimalFileError, lint_file, list_animal_files
 
     try:
         files = list_animal_files(source) if source.is_dir() else [source]
@@ -97,7 +96,7 @@ def _right_files(source: Path) -> list[Path]:
 
 async def _seeded(context: AdminContext) -> None:
     """As a server does it: what is imported into an empty store comes to the animals there would have been."""
-    from openapi_server.knowledge.admin.seeding import seed_animals
+    from openapi_server.knowledge.admin import seed_animals
 
     await seed_animals(context.animal_admin.store, context.clock)
 

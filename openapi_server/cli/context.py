@@ -21,7 +21,7 @@ from openapi_server.models.errors import ChatError
 
 if TYPE_CHECKING:
     from openapi_server.accounts.passwords import Passwords
-    from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
+    from openapi_server.knowledge.admin import AnimalAdmin
     from openapi_server.protocols import Clock
     from openapi_server.storage.factory import Stores
 
@@ -51,7 +51,7 @@ async def open_admin_context(settings: Settings) -> AsyncIterator[AdminContext]:
     """Open the database that the settings name, and close it again. Raises `StoreUnavailable`."""
     from openapi_server.accounts.passwords import Passwords
     from openapi_server.clock import SystemClock
-    from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
+    from openapi_server.knowledge.admin import AnimalAdmin
     from openapi_server.storage.factory import open_stores
 
     clock = SystemClock()

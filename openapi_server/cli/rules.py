@@ -9,14 +9,14 @@ import click
 
 from openapi_server.cli.context import AdminContext, run_with_context
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import COMMAND_LINE
-from openapi_server.models.rule import ListedRule, RuleDocument, RuleOperation
+from openapi_server.models.document import COMMAND_LINE, Document, Operation
+from openapi_server.models.rule import ListedRule
 
 if TYPE_CHECKING:
     from openapi_server.moderation.rule_admin import RuleAdmin
 
 rule_path = click.Path(exists=True, path_type=Path, dir_okay=False, readable=True)
-TOLD = {RuleOperation.CREATE: "added", RuleOperation.REPLACE: "changed", None: "unchanged"}
+TOLD = {Operation.CREATE: "added", Operation.REPLACE: "changed", None: "unchanged"}
 
 
 @click.group()
@@ -39,11 +39,11 @@ def list_rules() -> None:
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), default="-")
 def export_rules(file: Path) -> None:
     """Write the keepers' rules to FILE, over what is there, or to the screen. Importing them changes nothing."""
-    from openapi_server.knowledge.documents.export import dump_yaml
+    from openapi_server.yaml_files import dump_yaml
 
-    async def work(context: AdminContext) -> list[RuleDocument]:
-        kept = await context.stores.rules.list_changes(0)
-        return [dict(rule.document) for rule in kept.rules] if kept else []
+    async def work(context: AdminContext) -> list[Document]:
+        changes = await context.stores.rules.list_changes(0)
+        return [dict(stored.document) for stored in changes.existing]
 
     documents = run_with_context(work)
     text = dump_yaml({"rules": documents})
@@ -66,7 +66,7 @@ def import_rules(file: Path) -> None:
     """
     documents = _right_rules(file)
 
-    async def work(context: AdminContext) -> list[tuple[str, RuleOperation | None]]:
+    async def work(context: AdminContext) -> list[tuple[str, Operation | None]]:
         taken = await _keeping(context).import_rules(documents, COMMAND_LINE)
         for name, operation in taken:
             if operation is not None:
@@ -90,9 +90,9 @@ def lint(file: Path | None) -> None:
     click.echo(f"{count} rules, nothing to complain about")
 
 
-def _right_rules(file: Path) -> list[RuleDocument]:
-    from openapi_server.moderation.rule_fields import RuleFileError
-    from openapi_server.moderation.rule_lists import read_rule_list
+def _right_rules(file: Path) -> list[Document]:
+    from openapi_server.moderation.rule_admin import read_rule_list
+    from openapi_server.moderation.rule_files import RuleFileError
     from openapi_server.moderation.rule_set import load_packaged_rules
 
     try:

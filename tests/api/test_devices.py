@@ -420,7 +420,7 @@ async def test_without_a_store_the_device_is_answered_without_memory(
 
     assert whole.json() == {"content": "Roar!"}
     assert visit.read_text(streamed) == "Roar!"
-    assert capsys.readouterr().out.count("The store is away: answering without memory") == 2
+    assert capsys.readouterr().out.count("The store is unavailable: answering without memory") == 2
     assert [len(prompt.history) for prompt in provider.prompts] == [0, 0, 0, 1]
 
 

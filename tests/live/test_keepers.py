@@ -8,8 +8,8 @@ import sys
 
 import httpx
 
-from openapi_server.knowledge.documents.export import dump_yaml
 from openapi_server.wire.animal_admin import decode_document
+from openapi_server.yaml_files import dump_yaml
 from tests.conftest import StartsServer
 from tests.support.processes import ServerProcess
 

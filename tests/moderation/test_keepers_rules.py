@@ -13,12 +13,13 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openapi_server.models.document import VersionedDocument
 from openapi_server.models.prompt import Prompt
-from openapi_server.models.rule import MAX_RULES, VersionedRule
+from openapi_server.models.rule import MAX_RULES
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.linear_patterns import measure_match_width
 from openapi_server.moderation.output_buffer import BufferLimits, OutputBuffer
-from openapi_server.moderation.rule_fields import RuleFileError
+from openapi_server.moderation.rule_files import RuleFileError
 from openapi_server.moderation.rule_set import (
     MAX_REPLY_MATCH_CHARS,
     RuleSet,
@@ -44,7 +45,7 @@ WITHHELD: dict[str, Any] = {"name": "party", "strength": "NEVER", "category": "e
 
 
 def rules_with(*documents: dict[str, Any]) -> RuleSet:
-    return merge_rules(PACKAGED, [VersionedRule(each["name"], 1, each, "keeper1", NOON) for each in documents])
+    return merge_rules(PACKAGED, [VersionedDocument(each["name"], 1, each, "keeper1", NOON) for each in documents])
 
 
 def found(text: str, **members: Any) -> bool:

@@ -8,11 +8,13 @@ import pytest
 import yaml
 
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import GUIDANCE_FILE, RULES_FILE
-from openapi_server.moderation.output_rules import REPLIES_FILE
-from openapi_server.moderation.rule_files import RuleFileError, read_rules
+from openapi_server.moderation.input_rules import GUIDANCE_FILE, INPUT_RULES_FILE
+from openapi_server.moderation.output_rules import OUTPUT_RULES_FILE
+from openapi_server.moderation.rule_files import KeepersRule, RuleFileError, read_rules
 from openapi_server.moderation.rules import Action
+from openapi_server.spec import load_spec
 from tests.support.fakes import make_lion
+from tests.support.json_schemas import normalize_model, normalize_schema
 
 GOOD = {"name": "a", "strength": "NEVER", "category": "c", "then": "words", "words": "w", "keywords": ["k"]}
 WORDINGS = {"w": {"preschool": "No, {animal} says."}}
@@ -47,6 +49,22 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
     ("guidance without a text", {"then": "guidance"}, "guidance"),
     ("a mask without its replacement", {"then": "mask"}, "replacement"),
 ]
+
+
+def test_the_format_is_the_one_of_the_contract() -> None:
+    """Files and requests have the same members, required or not, with the same limits and choices.
+
+    Requests are stricter in three places, where a name that cannot exist does no harm in a file.
+    """
+    spec = load_spec()
+    contract = normalize_schema(spec["components"]["schemas"]["GuardrailRule"], spec)
+    texts = contract["properties"]["groups"]
+    assert contract["properties"]["animals"].pop("items").keys() == {"type", "pattern"}
+    assert contract["properties"]["words"]["oneOf"][0].pop("pattern")
+    assert contract["properties"]["replacement"].pop("maxLength")
+    contract["properties"]["animals"]["items"] = texts["items"]
+
+    assert normalize_model(KeepersRule) == contract
 
 
 @pytest.mark.parametrize(("change", "field"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
@@ -109,9 +127,9 @@ def test_the_most_urgent_rule_comes_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "actions"),
     [
-        (RULES_FILE, {Action.WORDS, Action.FLAG, Action.MASK}),
+        (INPUT_RULES_FILE, {Action.WORDS, Action.FLAG, Action.MASK}),
         (GUIDANCE_FILE, {Action.GUIDANCE}),
-        (REPLIES_FILE, {Action.WITHHOLD}),
+        (OUTPUT_RULES_FILE, {Action.WITHHOLD}),
     ],
 )
 def test_the_zoos_own_files_hold_what_they_are_for(file: Path, actions: set[Action]) -> None:
@@ -119,7 +137,7 @@ def test_the_zoos_own_files_hold_what_they_are_for(file: Path, actions: set[Acti
     assert {rule.action for rule in read_rules(file).rules} <= actions
 
 
-@pytest.mark.parametrize("file", [RULES_FILE, REPLIES_FILE])
+@pytest.mark.parametrize("file", [INPUT_RULES_FILE, OUTPUT_RULES_FILE])
 @pytest.mark.parametrize("age_group", AgeGroup)
 def test_every_fixed_text_can_be_said_to_every_age(file: Path, age_group: AgeGroup) -> None:
     """One line, no gap, and short enough to be read on a small screen."""

@@ -31,7 +31,7 @@ SOURCES = (
 
 ScriptSteps = Iterator[Sequence[TurnEvent]]
 Script = Callable[[TurnEventBuilder, str, Callable[[], int]], ScriptSteps]
-"""Makes the steps of one turn, each the events that come at once. Asked for: the narrator of the turn, what the visitor
+"""Makes the steps of one turn, each the events that come at once. Asked for: the builder of the turn, what the visitor
 asked, and the milliseconds since the turn began."""
 
 
@@ -48,30 +48,30 @@ def make_start(turn_id: str, session_id: str) -> Started:
     )
 
 
-def play_answer(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
+def play_answer(builder: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
     """All steps, then the result."""
-    yield narrator.start()
-    yield narrator.change_stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
-    yield narrator.change_stage(Stage.RERANKING, is_complete=True, detail="notes chosen")
-    yield narrator.change_stage(Stage.GENERATION, is_complete=False, detail="answering")
-    said = narrator.add_text(_make_reply(query), elapsed_ms())
-    usage = Usage(prompt_tokens=len(query.split()), completion_tokens=len(narrator.reply.split()))
-    yield [*said, *narrator.complete(TurnResult(sources=SOURCES, usage=usage), elapsed_ms())]
+    yield builder.start()
+    yield builder.change_stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
+    yield builder.change_stage(Stage.RERANKING, is_complete=True, detail="notes chosen")
+    yield builder.change_stage(Stage.GENERATION, is_complete=False, detail="answering")
+    said = builder.add_text(_make_reply(query), elapsed_ms())
+    usage = Usage(prompt_tokens=len(query.split()), completion_tokens=len(builder.reply.split()))
+    yield [*said, *builder.complete(TurnResult(sources=SOURCES, usage=usage), elapsed_ms())]
 
 
-def play_failure(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
+def play_failure(builder: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
     """Some steps, then an error."""
-    yield narrator.start()
-    yield narrator.change_stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
-    yield narrator.fail(ProviderFailed("This error is simulated."), elapsed_ms())
+    yield builder.start()
+    yield builder.change_stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
+    yield builder.fail(ProviderFailed("This error is simulated."), elapsed_ms())
 
 
-def play_timeout(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
+def play_timeout(builder: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
     """One step, then nothing for longer than a client should wait."""
-    yield narrator.start()
+    yield builder.start()
     for _ in range(STEPS_UNTIL_TIMEOUT):
         yield []
-    yield narrator.fail(TurnTimeout("This timeout is simulated."), elapsed_ms())
+    yield builder.fail(TurnTimeout("This timeout is simulated."), elapsed_ms())
 
 
 def _make_reply(query: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from openapi_server.clock import SystemClock
 from openapi_server.devtools.mock.scripts import ANIMAL, MODEL, Script, make_start
 from openapi_server.event_logs.memory import MemoryEventLog, MemoryTail
 from openapi_server.models.errors import FieldError, InvalidInput, KeyReused, LogGone, ResumeMismatch, TurnNotFound
+from openapi_server.models.ids import make_id
 from openapi_server.models.turn import AgeGroup, Outcome, TurnRecord, TurnStatus
 from openapi_server.models.turn_events import Completed, Entry, Failed, TurnEvent, TurnEventBuilder, TurnState, fold
 from openapi_server.wire.sse import parse_event_id
@@ -65,7 +65,7 @@ class MockTurns:
             if self._turns[known].request != asked:
                 raise KeyReused()
             return known
-        turn_id = f"turn_{secrets.token_hex(16)}"
+        turn_id = make_id("turn")
         await self._log.create(turn_id)
         self._store_turn(turn_id, asked)
         task = self._tasks[turn_id] = asyncio.create_task(self._play(turn_id))
@@ -123,7 +123,7 @@ class MockTurns:
         return played
 
     def _store_turn(self, turn_id: str, asked: MockRequest) -> None:
-        session_id = f"sess_{secrets.token_hex(16)}"
+        session_id = make_id("sess")
         now = self._clock.now()
         record = TurnRecord(turn_id, session_id, ANIMAL, AgeGroup.ADULT, asked.query, MODEL, created_at=now)
         self._turns[turn_id] = _MockTurn(asked, record)
@@ -136,8 +136,8 @@ class MockTurns:
     async def _play(self, turn_id: str) -> None:
         played = self._turns[turn_id]
         began_s = self._clock.monotonic()
-        narrator = TurnEventBuilder(make_start(turn_id, played.record.session_id))
-        steps = played.request.script(narrator, played.request.query, lambda: self._measure_ms(began_s))
+        builder = TurnEventBuilder(make_start(turn_id, played.record.session_id))
+        steps = played.request.script(builder, played.request.query, lambda: self._measure_ms(began_s))
         for events in steps:
             if events:
                 await self._append(turn_id, played, events)
