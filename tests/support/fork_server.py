@@ -21,6 +21,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from subprocess import DEVNULL, Popen, TimeoutExpired
@@ -61,7 +62,8 @@ class ForkedProcess:
 
     def send_signal(self, number: int) -> None:
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -85,12 +87,14 @@ def _connect() -> socket.socket:
     """The connection to this process's fork server, which ends when the connection does."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        Popen(
-            [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno())],
-            cwd=ROOT,
-            stdin=DEVNULL,
-            pass_fds=[theirs.fileno()],
-        )
+        command = [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno())]
+        process = Popen(command, cwd=ROOT, stdin=DEVNULL, pass_fds=[theirs.fileno()])
+
+    def end() -> None:
+        ours.close()
+        process.wait(5)
+
+    atexit.register(end)
     return ours
 
 
@@ -156,8 +160,9 @@ def _run(request: dict[str, Any]) -> NoReturn:
     os.environ.clear()
     os.environ.update(request["environment"])
     time.tzset()
-    sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115  # until the end
-    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115  # until the end
+    encoding = os.environ.get("PYTHONIOENCODING")
+    sys.stdout = open(1, "w", encoding=encoding, buffering=1, closefd=False)  # noqa: SIM115  # until the end
+    sys.stderr = open(2, "w", encoding=encoding, buffering=1, closefd=False)  # noqa: SIM115  # until the end
     sys.argv = [request["module"], *request["arguments"]]
     code = 1
     try:
