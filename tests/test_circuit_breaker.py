@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openapi_server.circuit_breaker import Attempt, CircuitBreaker
-from tests.fakes import FakeClock
+from tests.support.fakes import FakeClock
 
 PAUSE_S = 30
 

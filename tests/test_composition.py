@@ -12,7 +12,7 @@ import pytest
 
 from openapi_server.composition import open_services
 from openapi_server.config import ConfigError, load_settings
-from tests.extras import need_semantic_extra
+from tests.support.extras import need_semantic_extra
 
 OPENS_AND_TELLS = """
 import asyncio, sys
@@ -21,7 +21,7 @@ from openapi_server.config import load_settings
 
 async def main():
     async with open_services(load_settings()) as services:
-        lion = services.knowledge.animal("lion_001")
+        lion = services.knowledge.get_animal("lion_001")
         found = await services.knowledge.retrieve(lion, "how fast are you", [])
     print(len(found) > 0, "numpy" in sys.modules)
 
@@ -89,7 +89,7 @@ def test_semantic_on_delays_nothing(opened_in_a_process: Callable[[str], str], t
 
     told = opened_in_a_process("on")
 
-    from openapi_server.knowledge.retrieval.vector_file import read_vectors
+    from openapi_server.knowledge.retrieval.sentence_vectors import read_vectors
 
     assert told == "True True"
-    assert len(read_vectors(tmp_path / ".data" / "fact_vectors.npz", width=384)) < 200
+    assert len(read_vectors(tmp_path / ".data" / "fact_vectors.npz", dimensions=384)) < 200

@@ -13,7 +13,7 @@ from openapi_server.config import ConfigError, load_settings
 from openapi_server.providers.factory import open_provider
 from openapi_server.providers.fallback import FallbackProvider
 from openapi_server.providers.offline import OfflineProvider
-from tests.upstreams import isolate_environment
+from tests.support.provider_cases import isolate_environment
 
 CHOICES: dict[str, dict[str, object]] = {
     "openai": {"openai_api_key": "sk-test", "openai_model": "model-1"},

@@ -24,8 +24,8 @@ from openapi_server.providers.prompt import (
     make_messages,
     render_system_prompt,
 )
-from tests.examples import DELICATE_TEXTS
-from tests.fakes import make_fact, make_lion
+from tests.support.examples import DELICATE_TEXTS
+from tests.support.fakes import make_fact, make_lion
 
 LION = replace(
     make_lion(),

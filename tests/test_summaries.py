@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from openapi_server.models.summary import NOTHING_SAID, summarize
 from openapi_server.models.turn import TurnRecord
-from tests.examples import NOTEBOOK, WEB, make_failure, make_outcome, make_turn, texts
+from tests.support.examples import NOTEBOOK, WEB, make_failure, make_outcome, make_turn, texts
 
 SPEED = "Lions sprint across open grassland at eighty kilometres an hour."
 SLEEP = "Most lions sleep through the whole warm afternoon."

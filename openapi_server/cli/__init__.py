@@ -9,12 +9,14 @@ import click
 
 from openapi_server import __version__
 from openapi_server.cli import devtools
-from openapi_server.cli.accounts import credits, users
+from openapi_server.cli.accounts import users
 from openapi_server.cli.animals import animals
 from openapi_server.cli.audit import audit
+from openapi_server.cli.context import read_settings
+from openapi_server.cli.credits import credits
 from openapi_server.cli.personal_data import privacy
 from openapi_server.cli.rules import rules
-from openapi_server.cli.settings import read_settings
+from openapi_server.cli.sessions import sessions
 from openapi_server.config import ConfigError
 from openapi_server.models.errors import StoreUnavailable
 
@@ -23,7 +25,7 @@ from openapi_server.models.errors import StoreUnavailable
 @click.version_option(__version__, prog_name="zoochat")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """The chat server of a zoo. Without a command it serves."""
+    """The chat server of a zoo. Without a command it starts the server."""
     if context.invoked_subcommand is None:
         context.invoke(serve)
 
@@ -35,7 +37,7 @@ main.add_command(devtools.check)
 
 @main.command()
 def serve() -> None:
-    """Serve on HOST and PORT until Ctrl-C. Settings come from the environment and `.env.local`."""
+    """Start the server on HOST and PORT until Ctrl-C. Settings come from the environment and `.env.local`."""
     # Until the server is up, a signal just ends it; there is nothing to drain yet.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     from openapi_server.server import run  # imports the whole server: the other commands are quicker without
@@ -50,29 +52,7 @@ def serve() -> None:
         sys.exit(2)
 
 
-@main.group()
-def sessions() -> None:
-    """Look after the sessions in the store."""
-
-
-@sessions.command()
-@click.option("--batch", default=500, show_default=True, help="How many to delete in one transaction.")
-def purge(batch: int) -> None:
-    """Delete what is over or older than RETENTION_DAYS. Readers do not see it anyway; this frees the space.
-
-    The server does it by itself every hour, but tidies a large database's files only here: nobody can write meanwhile.
-    """
-    from openapi_server.cli.sessions import delete_expired
-
-    settings = read_settings()
-    purged = delete_expired(settings, batch)
-    click.echo(f"Cleaned up {purged.sessions} expired sessions")
-    if settings.retention:
-        click.echo(f"Forgot {purged.turns} turns older than {settings.retention_days} days")
-    if not purged.is_tidy:
-        click.echo("A reader was in the way: copies of it stay in the files until the next time", err=True)
-
-
+main.add_command(sessions)
 main.add_command(users)
 main.add_command(credits)
 main.add_command(animals)

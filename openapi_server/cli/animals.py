@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.cli.admin import run_with_store
+from openapi_server.cli.context import AdminContext, run_with_context
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.document import COMMAND_LINE, Change, Document
-
-if TYPE_CHECKING:
-    from openapi_server.admin import Office
 
 animal_path = click.Path(exists=True, path_type=Path, readable=True)
 
@@ -30,18 +26,18 @@ def import_animals(source: Path) -> None:
 
     Nothing is imported unless all files are right. Exit code 0: done; 1: something is wrong, and said.
     """
-    from openapi_server.knowledge.documents.schema import read_document
+    from openapi_server.knowledge.schema import read_document
 
     files = _right_files(source)
 
-    async def work(office: Office) -> list[tuple[str, Change | None]]:
+    async def work(context: AdminContext) -> list[tuple[str, Change | None]]:
         documents = [read_document(file) for file in files]
         for document in documents:
-            office.animal_admin.require_default_stays_active(document["animal_id"], document)
-        await _seeded(office)
-        return [await _taken(office, document) for document in documents]
+            context.animal_admin.require_default_stays_active(document["animal_id"], document)
+        await _seeded(context)
+        return [await _taken(context, document) for document in documents]
 
-    for animal_id, change in run_with_store(work):
+    for animal_id, change in run_with_context(work):
         click.echo(f"{animal_id}: {_told(change)}")
 
 
@@ -52,14 +48,14 @@ def export_animals(folder: Path) -> None:
 
     Other files stay, also those of animals that are gone: an import would bring them back.
     """
-    from openapi_server.knowledge.documents.export import dump_yaml
+    from openapi_server.yaml_files import dump_yaml
 
-    async def work(office: Office) -> list[Document]:
-        await _seeded(office)
-        news = await office.animal_admin.store.list_changes(0)
+    async def work(context: AdminContext) -> list[Document]:
+        await _seeded(context)
+        news = await context.animal_admin.store.list_changes(0)
         return [kept.document for kept in news.documents.values() if kept is not None]
 
-    documents = run_with_store(work)
+    documents = run_with_context(work)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for document in documents:
@@ -76,7 +72,7 @@ def lint(source: Path | None) -> None:
 
     Exit code 0: nothing is; 1: something is.
     """
-    from openapi_server.knowledge.service import PACKAGED_ANIMALS
+    from openapi_server.knowledge.schema import PACKAGED_ANIMALS
 
     files = _right_files(source or PACKAGED_ANIMALS)
     click.echo(f"{len(files)} animals, nothing to complain about")
@@ -84,8 +80,7 @@ def lint(source: Path | None) -> None:
 
 def _right_files(source: Path) -> list[Path]:
     """The files that are meant; when one of them is wrong, every complaint is printed, and the command ends."""
-    from openapi_server.knowledge.documents.linting import lint_file
-    from openapi_server.knowledge.documents.schema import AnimalFileError, list_animal_files
+    from openapi_server.knowledge.schema import AnimalFileError, lint_file, list_animal_files
 
     try:
         files = list_animal_files(source) if source.is_dir() else [source]
@@ -99,17 +94,17 @@ def _right_files(source: Path) -> list[Path]:
     return files
 
 
-async def _seeded(office: Office) -> None:
+async def _seeded(context: AdminContext) -> None:
     """As a server does it: what is imported into an empty store comes to the animals there would have been."""
-    from openapi_server.knowledge.admin.seeding import seed_animals
+    from openapi_server.knowledge.admin import seed_animals
 
-    await seed_animals(office.animal_admin.store, office.clock)
+    await seed_animals(context.animal_admin.store, context.clock)
 
 
-async def _taken(office: Office, document: Document) -> tuple[str, Change | None]:
-    change = await office.animal_admin.import_animal(document, COMMAND_LINE)
+async def _taken(context: AdminContext, document: Document) -> tuple[str, Change | None]:
+    change = await context.animal_admin.import_animal(document, COMMAND_LINE)
     if change is not None:
-        await office.record_audit(AuditAction.ANIMAL_CHANGED, change.document_id)
+        await context.record_audit(AuditAction.ANIMAL_CHANGED, change.document_id)
     return document["animal_id"], change
 
 

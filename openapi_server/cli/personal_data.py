@@ -1,4 +1,4 @@
-"""`zoochat privacy`: all that is kept of one person, to be handed to them or erased."""
+"""`zoochat privacy`: exports or erases all personal data of one person."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.cli.admin import run_with_store
+from openapi_server.cli.context import AdminContext, run_with_context
 from openapi_server.models.audit import ERASED_NAME, AuditAction
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
 from openapi_server.models.user import USER_PREFIX, USERNAME, derive_cookie_owner
-
-if TYPE_CHECKING:
-    # The store is loaded by the commands that need it: see `in_office`.
-    from openapi_server.admin import Office
 
 COOKIE_LENGTHS = range(22, 129)
 HANDLE_PREFIX = "chat_"
@@ -30,16 +25,16 @@ SUBJECT_KINDS: dict[str, Callable[[str], DataSubject]] = {
 }
 
 who = click.argument("owner", required=False)
-session = click.option("--session", "session_ids", multiple=True, help="A session's id, instead or beside; repeatable.")
+session = click.option("--session", "session_ids", multiple=True, help="A session id. Repeatable.")
 
 
 @click.group()
 def privacy() -> None:
-    """Show or erase all that is kept of one person. Servers may run meanwhile.
+    """Export or erase all personal data of one person. Works while servers run.
 
-    OWNER is a username, the value of a visitor's `session_id` cookie, or a device as `chat_<its name>`; where that
-    could be two of them, say user:NAME, cookie:VALUE or device:NAME. A `-` reads it from standard input, where no other
-    user of this machine sees it. Who has none of these may still know the id of a session.
+    OWNER is a username, the value of a visitor's `session_id` cookie, or a device as `chat_<its name>`. Write
+    user:NAME, cookie:VALUE or device:NAME where it could be more than one of these. `-` reads it from standard input,
+    where other users of this machine cannot see it. Without any of these, give the id of a session.
     """
 
 
@@ -48,15 +43,15 @@ def privacy() -> None:
 @session
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
 def export(owner: str | None, session_ids: tuple[str, ...], output: Path | None) -> None:
-    """Write one JSON document with all that is kept of somebody."""
+    """Write one JSON document with all data that is stored about a person."""
     from openapi_server.wire.personal_data import encode_personal_data
 
-    async def work(office: Office) -> dict[str, object]:
-        subject, dossier = await _find_subject(office, owner, session_ids)
-        await office.record_audit(AuditAction.EXPORTED, subject.audit_name)
-        return encode_personal_data(dossier, office.clock.now())
+    async def work(context: AdminContext) -> dict[str, object]:
+        subject, data = await _find_subject(context, owner, session_ids)
+        await context.record_audit(AuditAction.EXPORTED, subject.audit_name)
+        return encode_personal_data(data, context.clock.now())
 
-    text = json.dumps(run_with_store(work), ensure_ascii=False, indent=2)
+    text = json.dumps(run_with_context(work), ensure_ascii=False, indent=2)
     if output is None:
         click.echo(text)
     else:
@@ -67,77 +62,77 @@ def export(owner: str | None, session_ids: tuple[str, ...], output: Path | None)
 @privacy.command()
 @who
 @session
-@click.option("--account", "with_account", is_flag=True, help="The account, too, with its logins and its ledger.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--account", "with_account", is_flag=True, help="Also delete the account, with its logins and credits.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def erase(owner: str | None, session_ids: tuple[str, ...], with_account: bool, yes: bool) -> None:
-    """Erase all that is kept of somebody, and the copies of it in the database's files.
+    """Erase all data that is stored about a person, and its copies in the database's files.
 
-    Of an account the ledger stays as amounts, and the account itself stays without --account. While the files are
-    tidied nobody can write, about a second for 100 MB.
+    Without --account the account stays, and its credit history as amounts and times. Nobody can write while the files
+    are vacuumed, which takes about a second for 100 MB.
     """
 
-    async def work(office: Office) -> tuple[Erasure, bool]:
-        subject, dossier = await _find_subject(office, owner, session_ids)
+    async def work(context: AdminContext) -> tuple[Erasure, bool]:
+        subject, data = await _find_subject(context, owner, session_ids)
         if not yes:
-            click.confirm(f"Erase {_describe_counts(dossier)} for good?", abort=True, err=True)
-        erased = await office.personal_data.erase(subject, with_account=with_account)
-        await office.record_audit(AuditAction.ERASED, ERASED_NAME if erased.accounts else subject.audit_name)
-        return erased, await office.store.vacuum()
+            click.confirm(f"Erase {_describe_counts(data)} for good?", abort=True, err=True)
+        erasure = await context.stores.personal_data.erase(subject, with_account=with_account)
+        await context.record_audit(AuditAction.ERASED, ERASED_NAME if erasure.accounts else subject.audit_name)
+        return erasure, await context.stores.sessions.vacuum()
 
-    erased, is_tidy = run_with_store(work)
+    erasure, is_vacuumed = run_with_context(work)
     click.echo(
-        f"Erased {erased.sessions} sessions, {erased.turns} turns, {erased.messages} messages, "
-        f"{erased.devices} devices, {erased.accounts} accounts"
+        f"Erased {erasure.sessions} sessions, {erasure.turns} turns, {erasure.messages} messages, "
+        f"{erasure.devices} devices, {erasure.accounts} accounts"
     )
-    if not is_tidy:
+    if not is_vacuumed:
         raise click.ClickException("a reader was in the way: copies stay in the files until `zoochat sessions purge`")
 
 
 async def _find_subject(
-    office: Office, said: str | None, session_ids: tuple[str, ...]
+    context: AdminContext, argument: str | None, session_ids: tuple[str, ...]
 ) -> tuple[DataSubject, PersonalData]:
-    """Who is meant, and what is kept of them. One line and exit code 1 when that is nobody, or could be two."""
-    candidates = _list_candidates(_read_owner(said), session_ids)
-    dossiers = [(subject, await office.personal_data.export(subject)) for subject in candidates]
-    known = [(subject, dossier) for subject, dossier in dossiers if not dossier.is_empty]
+    """The person that the arguments name, with their data. Exit code 1 when there is nobody, or more than one."""
+    candidates = _list_candidates(_read_owner(argument), session_ids)
+    exports = [(subject, await context.stores.personal_data.export(subject)) for subject in candidates]
+    known = [(subject, data) for subject, data in exports if not data.is_empty]
     if not known:
-        raise click.ClickException("nothing is kept of them")
+        raise click.ClickException("no data is stored about them")
     if len(known) > 1:
-        raise click.ClickException("that could be two of them: say user:NAME, cookie:VALUE or device:NAME")
+        raise click.ClickException("this could be more than one person: write user:NAME, cookie:VALUE or device:NAME")
     return known[0]
 
 
-def _read_owner(said: str | None) -> str | None:
-    return sys.stdin.readline().strip() if said == "-" else said
+def _read_owner(argument: str | None) -> str | None:
+    return sys.stdin.readline().strip() if argument == "-" else argument
 
 
-def _list_candidates(said: str | None, session_ids: tuple[str, ...]) -> list[DataSubject]:
-    """Whom the words on the command line can mean."""
-    if said is None:
+def _list_candidates(argument: str | None, session_ids: tuple[str, ...]) -> list[DataSubject]:
+    """Everyone whom the arguments may mean."""
+    if argument is None:
         if not session_ids:
-            raise click.UsageError("say whose: OWNER, or --session ID")
+            raise click.UsageError("name a person: OWNER, or --session ID")
         return [DataSubject(session_ids=session_ids)]
-    kind, colon, name = said.partition(":")
-    kinds = [kind] if colon and kind in SUBJECT_KINDS else _guess_kinds(said)
-    name = name if colon and kind in SUBJECT_KINDS else said
+    kind, colon, name = argument.partition(":")
+    kinds = [kind] if colon and kind in SUBJECT_KINDS else _guess_kinds(argument)
+    name = name if colon and kind in SUBJECT_KINDS else argument
     return [replace(SUBJECT_KINDS[kind](name), session_ids=session_ids) for kind in kinds]
 
 
-def _guess_kinds(said: str) -> list[str]:
+def _guess_kinds(argument: str) -> list[str]:
     looks = {
-        "user": USERNAME.fullmatch(said) is not None,
-        "cookie": len(said) in COOKIE_LENGTHS,
-        "device": said.startswith(HANDLE_PREFIX),
+        "user": USERNAME.fullmatch(argument) is not None,
+        "cookie": len(argument) in COOKIE_LENGTHS,
+        "device": argument.startswith(HANDLE_PREFIX),
     }
     return [kind for kind, is_so in looks.items() if is_so]
 
 
-def _describe_counts(dossier: PersonalData) -> str:
-    turns = sum(len(talk.turns) for talk in dossier.sessions)
-    return f"{len(dossier.sessions)} sessions with {turns} turns, and {len(dossier.devices)} devices,"
+def _describe_counts(data: PersonalData) -> str:
+    turns = sum(len(session.turns) for session in data.sessions)
+    return f"{len(data.sessions)} sessions with {turns} turns, and {len(data.devices)} devices,"
 
 
 def _write_private_file(path: Path, text: str) -> None:
-    """For the eyes of whoever asked for it, and nobody else on this machine."""
+    """Only the user who runs the command can read the file (mode 0600)."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text + "\n")

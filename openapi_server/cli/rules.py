@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.cli.admin import run_with_store
+from openapi_server.cli.context import AdminContext, run_with_context
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import COMMAND_LINE
-from openapi_server.models.rule import ListedRule, RuleDocument, RuleOperation
+from openapi_server.models.document import COMMAND_LINE, Document, Operation
+from openapi_server.models.rule import ListedRule
 
 if TYPE_CHECKING:
-    from openapi_server.admin import Office
     from openapi_server.moderation.rule_admin import RuleAdmin
 
 rule_path = click.Path(exists=True, path_type=Path, dir_okay=False, readable=True)
-TOLD = {RuleOperation.CREATE: "added", RuleOperation.REPLACE: "changed", None: "unchanged"}
+TOLD = {Operation.CREATE: "added", Operation.REPLACE: "changed", None: "unchanged"}
 
 
 @click.group()
@@ -29,10 +28,10 @@ def rules() -> None:
 def list_rules() -> None:
     """Every rule, the most urgent first: who wrote it, what it does, and whether it is switched off."""
 
-    async def work(office: Office) -> tuple[ListedRule, ...]:
-        return await _keeping(office).list_rules()
+    async def work(context: AdminContext) -> tuple[ListedRule, ...]:
+        return await _keeping(context).list_rules()
 
-    for rule in run_with_store(work):
+    for rule in run_with_context(work):
         click.echo(_line(rule))
 
 
@@ -40,13 +39,13 @@ def list_rules() -> None:
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), default="-")
 def export_rules(file: Path) -> None:
     """Write the keepers' rules to FILE, over what is there, or to the screen. Importing them changes nothing."""
-    from openapi_server.knowledge.documents.export import dump_yaml
+    from openapi_server.yaml_files import dump_yaml
 
-    async def work(office: Office) -> list[RuleDocument]:
-        kept = await office.rule_store.list_changes(0)
-        return [dict(rule.document) for rule in kept.rules] if kept else []
+    async def work(context: AdminContext) -> list[Document]:
+        changes = await context.stores.rules.list_changes(0)
+        return [dict(stored.document) for stored in changes.existing]
 
-    documents = run_with_store(work)
+    documents = run_with_context(work)
     text = dump_yaml({"rules": documents})
     if str(file) == "-":
         click.echo(text, nl=False)
@@ -67,14 +66,14 @@ def import_rules(file: Path) -> None:
     """
     documents = _right_rules(file)
 
-    async def work(office: Office) -> list[tuple[str, RuleOperation | None]]:
-        taken = await _keeping(office).import_rules(documents, COMMAND_LINE)
+    async def work(context: AdminContext) -> list[tuple[str, Operation | None]]:
+        taken = await _keeping(context).import_rules(documents, COMMAND_LINE)
         for name, operation in taken:
             if operation is not None:
-                await office.record_audit(AuditAction.RULE_CHANGED, name)
+                await context.record_audit(AuditAction.RULE_CHANGED, name)
         return taken
 
-    for name, operation in run_with_store(work):
+    for name, operation in run_with_context(work):
         click.echo(f"{name}: {TOLD[operation]}")
 
 
@@ -91,7 +90,7 @@ def lint(file: Path | None) -> None:
     click.echo(f"{count} rules, nothing to complain about")
 
 
-def _right_rules(file: Path) -> list[RuleDocument]:
+def _right_rules(file: Path) -> list[Document]:
     from openapi_server.moderation.rule_fields import RuleFileError
     from openapi_server.moderation.rule_lists import read_rule_list
     from openapi_server.moderation.rule_set import load_packaged_rules
@@ -102,12 +101,12 @@ def _right_rules(file: Path) -> list[RuleDocument]:
         raise click.ClickException(str(error)) from None
 
 
-def _keeping(office: Office) -> RuleAdmin:
+def _keeping(context: AdminContext) -> RuleAdmin:
     """Made here, for the packaged rules take a moment to read, and most commands need none."""
     from openapi_server.moderation.rule_admin import RuleAdmin
     from openapi_server.moderation.rule_set import LiveRuleSet
 
-    return RuleAdmin(office.rule_store, office.clock, LiveRuleSet(office.rule_store))
+    return RuleAdmin(context.stores.rules, context.clock, LiveRuleSet(context.stores.rules))
 
 
 def _line(rule: ListedRule) -> str:

@@ -1,53 +1,75 @@
-"""Purging: delete what is over or too old, and its copies in the files, with a bar that says how far it is."""
+"""`zoochat sessions`: deletes what has expired, and its copies in the database's files."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import Progress
+import click
 
-from openapi_server.clock import SystemClock
+from openapi_server.cli.context import read_settings
 from openapi_server.config import Settings
-from openapi_server.protocols import Store
-from openapi_server.storage.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    from openapi_server.protocols import Store
 
 
 @dataclass(frozen=True, slots=True)
 class DeletedCounts:
-    """How much was deleted. `is_tidy`: no copy of it is left in the database's files."""
+    """How much was deleted. `is_vacuumed`: no copy of it is left in the database's files."""
 
     sessions: int
     turns: int
-    is_tidy: bool
+    is_vacuumed: bool
 
 
-def delete_expired(settings: Settings, batch: int) -> DeletedCounts:
-    """Delete every session that is over, and every turn that is too old. Servers may run meanwhile."""
-    return asyncio.run(_delete_expired(settings, batch))
+@click.group()
+def sessions() -> None:
+    """Manage the stored sessions. Works while servers run."""
+
+
+@sessions.command()
+@click.option("--batch", default=500, show_default=True, help="How many to delete in one transaction.")
+def purge(batch: int) -> None:
+    """Delete expired sessions and turns older than RETENTION_DAYS, and free their space.
+
+    No reader sees them anyway. The server deletes them by itself every hour, but it vacuums the files of a large
+    database only here, because nobody can write meanwhile.
+    """
+    settings = read_settings()
+    deleted = asyncio.run(_delete_expired(settings, batch))
+    click.echo(f"Cleaned up {deleted.sessions} expired sessions")
+    if settings.retention:
+        click.echo(f"Deleted {deleted.turns} turns older than {settings.retention_days} days")
+    if not deleted.is_vacuumed:
+        click.echo("A reader was in the way: copies stay in the files until the next time", err=True)
 
 
 async def _delete_expired(settings: Settings, batch: int) -> DeletedCounts:
-    store = await SqliteStore.open(settings.sqlite_path, SystemClock(), settings.retention)
-    try:
-        sessions = await _delete_sessions(store, batch)
+    from openapi_server.clock import SystemClock
+    from openapi_server.storage.factory import open_stores
+
+    async with open_stores(settings, SystemClock()) as stores:
+        store = stores.sessions
+        sessions = await _delete_expired_sessions(store, batch)
         turns = 0
-        while forgotten := await store.delete_old_turns(batch):
-            turns += forgotten
+        while deleted := await store.delete_old_turns(batch):
+            turns += deleted
         return DeletedCounts(sessions, turns, await store.vacuum())
-    finally:
-        await store.close()
 
 
-async def _delete_sessions(store: Store, batch: int) -> int:
-    """In batches, because every transaction keeps the servers' writes waiting."""
+async def _delete_expired_sessions(store: Store, batch: int) -> int:
+    """In batches, because the writes of running servers wait for every transaction."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     done = 0
-    # The bar is for a person who watches; what is piped on is the result alone.
+    # The progress bar is for people; only the result goes to standard output.
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Expired sessions", total=await store.count_expired_sessions())
-        while purged := await store.delete_expired_sessions(batch):
-            done += purged
+        while deleted := await store.delete_expired_sessions(batch):
+            done += deleted
             progress.update(task, completed=done)
     return done

@@ -1,1 +1,1 @@
-"""Turns: how they begin and end, what happens in between, and who reads along. No HTTP, no wire format."""
+"""Turns: how they start, run and end, and how they are read. No HTTP, no wire formats."""

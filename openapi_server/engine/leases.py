@@ -1,4 +1,4 @@
-"""Leases: a running turn belongs to a living process, or is settled as interrupted by whoever sees it first."""
+"""Leases: a running turn belongs to a living process, or else the first process to notice settles it as interrupted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 class Leases:
-    """Keeps the leases of this worker's turns, and settles the orphans of others."""
+    """Renews the leases of this process's turns, and settles the orphaned turns of others. `lease_s`: seconds."""
 
     def __init__(self, store: Store, clock: Clock, worker: str, lease_s: float) -> None:
         self.worker = worker
@@ -29,41 +29,44 @@ class Leases:
         self._get_own_turn_ids: Callable[[], Collection[str]] = tuple
         self._abandoned: set[str] = set()
 
-    def track(self, own: Callable[[], Collection[str]]) -> None:
-        """Say which turns this worker runs at any moment."""
-        self._get_own_turn_ids = own
+    def track(self, get_own_turn_ids: Callable[[], Collection[str]]) -> None:
+        """Set the function that returns the ids of the turns that run in this process."""
+        self._get_own_turn_ids = get_own_turn_ids
 
     def abandon(self, turn_id: str) -> None:
-        """A turn of ours is over, but the store was away and does not know: whoever sees it next may settle it."""
+        """Give up a turn of this process that has ended, but could not be settled: any process may settle it."""
         self._abandoned.add(turn_id)
 
     @property
     def duration(self) -> timedelta:
         return timedelta(seconds=self._lease_s)
 
-    async def run(self, lost: Callable[[str], None]) -> None:
-        """Renew and sweep three times a lease, for ever. `lost` hears of own turns that somebody else has ended."""
+    async def run(self, on_lost: Callable[[str], None]) -> None:
+        """Renew leases and settle orphans three times per lease, for ever.
+
+        `on_lost` is called with the id of each own turn that another process has settled or deleted.
+        """
         while True:
             await asyncio.sleep(self._lease_s / 3)
             try:
-                await self.renew(list(self._get_own_turn_ids()), lost)
+                await self.renew(list(self._get_own_turn_ids()), on_lost)
                 await self.settle_orphans()
             except StoreUnavailable:
-                log.warning("leases_not_kept")
+                log.warning("leases_not_renewed")
 
-    async def renew(self, turn_ids: Sequence[str], lost: Callable[[str], None]) -> None:
+    async def renew(self, turn_ids: Sequence[str], on_lost: Callable[[str], None]) -> None:
         if turn_ids:
             running = await self._store.renew_leases(turn_ids, self._clock.now() + self.duration)
             for turn_id in set(turn_ids) - set(running):
-                lost(turn_id)
+                on_lost(turn_id)
 
     async def settle_orphans(self) -> int:
-        """Settle what dead processes left running; how many turns that were."""
+        """Settle all orphaned turns as interrupted; how many this process settled."""
         orphans = [lease for lease in await self._store.list_running_turns() if self._is_orphan(lease)]
         return sum([await self.settle_orphan(lease.turn_id) for lease in orphans])
 
     async def settle_orphan(self, turn_id: str) -> bool:
-        """Write that the turn was interrupted; False when somebody else was first."""
+        """Settle the turn as interrupted; False when another process was first."""
         problem = Interrupted().problem
         outcome = Outcome(status=TurnStatus.FAILED, ended_at=self._clock.now(), problem=problem)
         is_first = await self._store.settle_turn(turn_id, outcome)
@@ -72,7 +75,7 @@ class Leases:
 
     def _is_orphan(self, lease: Lease) -> bool:
         if lease.turn_id in self._get_own_turn_ids():
-            # Whatever the clock on the wall says: we are alive.
+            # This process is alive, even if the system clock has jumped past the lease.
             return False
         if lease.turn_id in self._abandoned:
             return True
@@ -80,24 +83,24 @@ class Leases:
 
 
 def make_worker_id() -> str:
-    """The name of this process, from now on: host, process id, and a random part, because ids come back."""
+    """An id for this process: host, process id, and a random part, because process ids are used again."""
     return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
 
 
-def is_known_dead(worker: str, me: str) -> bool:
-    """True when the worker was a process of this host that is not there any more; of other hosts we cannot know.
+def is_known_dead(worker: str, own_worker: str) -> bool:
+    """True when the worker was a process of this host that has ended. Nothing is known of processes on other hosts.
 
-    >>> is_surely_dead("elsewhere/1/aaaa", "here/1/bbbb"), is_surely_dead("here/1/aaaa", "here/1/bbbb")
+    >>> is_known_dead("elsewhere/1/aaaa", "here/1/bbbb"), is_known_dead("here/1/aaaa", "here/1/bbbb")
     (False, True)
     """
     host, _, rest = worker.partition("/")
-    my_host, _, my_rest = me.partition("/")
-    if not rest or host != my_host:
+    own_host, _, own_rest = own_worker.partition("/")
+    if not rest or host != own_host:
         return False
-    pid, my_pid = rest.partition("/")[0], my_rest.partition("/")[0]
-    if pid == my_pid:
-        # Our own id under another name: an earlier life, as in a container whose server is always process 1.
-        return worker != me
+    pid, own_pid = rest.partition("/")[0], own_rest.partition("/")[0]
+    if pid == own_pid:
+        # The same process id with another random part: an earlier process, as in a container whose server is always 1.
+        return worker != own_worker
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

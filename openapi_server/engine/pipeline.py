@@ -1,6 +1,6 @@
-"""The pipeline: what happens to a turn, stage by stage, from the visitor's message to the animal's last word.
+"""The pipeline: the stages from the visitor's message to the animal's reply.
 
-moderate ▸ recall ▸ retrieve ▸ rerank ▸ generate. Each stage says in the log when it begins and when it has ended.
+moderate ▸ recall ▸ retrieve ▸ rerank ▸ generate. All but `recall` write an event when they begin and when they end.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from openapi_server.engine.turn_request import TurnRequest
 from openapi_server.engine.turn_writer import TurnWriter
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.errors import ProviderFailed, StoreUnavailable
+from openapi_server.models.ids import shorten_id
 from openapi_server.models.prompt import Exchange, Prompt
-from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnRecord, TurnStatus, shorten_id
+from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnRecord, TurnStatus
 from openapi_server.models.turn_events import TurnResult
 from openapi_server.moderation.output_buffer import Blocked, OutputBuffer
 from openapi_server.moderation.output_stream import stream_checked
@@ -32,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The stages, and what each of them asks. `idle_timeout_s`: how long the provider may be silent."""
+    """The stages, and what they depend on. `idle_timeout_s`: the longest time between two pieces from the provider."""
 
     provider: Provider
     knowledge: Knowledge
@@ -41,102 +42,101 @@ class Pipeline:
     store: Store
     idle_timeout_s: float
 
-    async def run(self, question: TurnRequest, turn: TurnWriter) -> TurnResult:
-        """Speak one reply into the turn; returns what its last event says."""
-        verdict = await self._moderate(question, turn)
+    async def run(self, request: TurnRequest, writer: TurnWriter) -> TurnResult:
+        """Write one reply to the turn's log, up to its terminal event, which the result describes."""
+        verdict = await self._moderate(request, writer)
         if verdict.safe_words is not None:
-            await turn.write_text(verdict.safe_words)
+            await writer.write_text(verdict.safe_words)
             return TurnResult(FinishReason.BLOCKED, moderation=verdict.moderation)
-        history = await self._recall(question)
-        found = await self._retrieve(question, history, turn)
-        facts = await self._rerank(question, history, found, turn)
-        rules = await self.moderator.list_guidance(question.animal, question.age_group, question.message)
-        closing = await self._generate(question, question.build_prompt(history, facts, rules, generate_canary()), turn)
-        used = [fact.source for fact in facts if closing.fact_ids is None or fact.fact_id in closing.fact_ids]
-        return replace(closing, sources=tuple(used), moderation=turn.moderation)
+        history = await self._recall(request)
+        found = await self._retrieve(request, history, writer)
+        facts = await self._rerank(request, history, found, writer)
+        rules = await self.moderator.list_guidance(request.animal, request.age_group, request.message)
+        result = await self._generate(request, request.build_prompt(history, facts, rules, generate_canary()), writer)
+        used = [fact.source for fact in facts if result.fact_ids is None or fact.fact_id in result.fact_ids]
+        return replace(result, sources=tuple(used), moderation=writer.moderation)
 
-    async def _moderate(self, question: TurnRequest, turn: TurnWriter) -> Verdict:
-        await turn.start_stage(Stage.MODERATION, "Reading the message")
-        verdict = await self.moderator.check_message(question.message, question.animal, question.age_group)
-        turn.moderation = verdict.moderation
+    async def _moderate(self, request: TurnRequest, writer: TurnWriter) -> Verdict:
+        await writer.start_stage(Stage.MODERATION, "Reading the message")
+        verdict = await self.moderator.check_message(request.message, request.animal, request.age_group)
+        writer.moderation = verdict.moderation
         detail = "Fixed words will answer" if verdict.safe_words else "The message may be answered"
-        await turn.complete_stage(Stage.MODERATION, detail)
+        await writer.complete_stage(Stage.MODERATION, detail)
         return verdict
 
-    async def _recall(self, question: TurnRequest) -> tuple[Exchange, ...]:
-        """What was said before: as the client tells it, where it does, else as the store has it."""
-        opening = (Exchange(question.opening, ""),) if question.opening else ()
-        told = await self._filter_client_history(
-            question, opening + (question.client_history or ())[-MAX_HISTORY_TURNS:]
-        )
-        if question.client_history is not None or question.recalled_session_id is None:
-            return told
-        return told + await self._load_history(question, question.recalled_session_id)
+    async def _recall(self, request: TurnRequest) -> tuple[Exchange, ...]:
+        """The conversation so far: as the client sends it, else as it is stored."""
+        opening = (Exchange(request.opening, ""),) if request.opening else ()
+        sent = opening + (request.client_history or ())[-MAX_HISTORY_TURNS:]
+        allowed = await self._filter_client_history(request, sent)
+        if request.client_history is not None or request.recalled_session_id is None:
+            return allowed
+        return allowed + await self._load_history(request, request.recalled_session_id)
 
-    async def _load_history(self, question: TurnRequest, session_id: str) -> tuple[Exchange, ...]:
+    async def _load_history(self, request: TurnRequest, session_id: str) -> tuple[Exchange, ...]:
         try:
             earlier = await self.store.list_latest_turns(session_id, MAX_HISTORY_TURNS)
         except StoreUnavailable:
-            if not question.is_storage_optional:
+            if not request.is_storage_optional:
                 raise
-            log.warning("The store is away: answering without memory")
+            log.warning("The store is unavailable: answering without memory")
             return ()
-        animal = question.animal
+        animal = request.animal
         return tuple(_make_exchange(record, animal) for record in earlier if record.status is not TurnStatus.RUNNING)
 
-    async def _filter_client_history(self, question: TurnRequest, told: Sequence[Exchange]) -> tuple[Exchange, ...]:
-        """Nobody has checked what a client says was said before: what the rules would stop is left out."""
-        return tuple([exchange for exchange in told if await self._is_allowed(question, exchange)])
+    async def _filter_client_history(self, request: TurnRequest, sent: Sequence[Exchange]) -> tuple[Exchange, ...]:
+        """A client may send anything as history, so exchanges that the rules would block are left out."""
+        return tuple([exchange for exchange in sent if await self._is_allowed(request, exchange)])
 
-    async def _is_allowed(self, question: TurnRequest, exchange: Exchange) -> bool:
-        verdict = await self.moderator.check_earlier_message(exchange.message, question.animal, question.age_group)
+    async def _is_allowed(self, request: TurnRequest, exchange: Exchange) -> bool:
+        verdict = await self.moderator.check_earlier_message(exchange.message, request.animal, request.age_group)
         return verdict.safe_words is None
 
-    async def _retrieve(self, question: TurnRequest, history: Sequence[Exchange], turn: TurnWriter) -> Sequence[Fact]:
-        await turn.start_stage(Stage.RETRIEVAL, "Looking into the keepers' notes")
+    async def _retrieve(self, request: TurnRequest, history: Sequence[Exchange], writer: TurnWriter) -> Sequence[Fact]:
+        await writer.start_stage(Stage.RETRIEVAL, "Looking into the keepers' notes")
         found: Sequence[Fact] = ()
-        if question.may_retrieve_facts:
-            found = await self.knowledge.retrieve(question.animal, remove_placeholders(question.message), history)
-        await turn.complete_stage(Stage.RETRIEVAL, f"{_format_fact_count(found)} found", len(found))
+        if request.may_retrieve_facts:
+            found = await self.knowledge.retrieve(request.animal, remove_placeholders(request.message), history)
+        await writer.complete_stage(Stage.RETRIEVAL, f"{_format_fact_count(found)} found", len(found))
         return found
 
     async def _rerank(
-        self, question: TurnRequest, history: Sequence[Exchange], found: Sequence[Fact], turn: TurnWriter
+        self, request: TurnRequest, history: Sequence[Exchange], found: Sequence[Fact], writer: TurnWriter
     ) -> Sequence[Fact]:
-        await turn.start_stage(Stage.RERANKING, "Choosing what fits the question and the age")
-        facts = await self.knowledge.rerank(found, remove_placeholders(question.message), history, question.age_group)
-        await turn.complete_stage(Stage.RERANKING, f"{_format_fact_count(facts)} chosen", len(facts))
+        await writer.start_stage(Stage.RERANKING, "Choosing what fits the question and the age")
+        facts = await self.knowledge.rerank(found, remove_placeholders(request.message), history, request.age_group)
+        await writer.complete_stage(Stage.RERANKING, f"{_format_fact_count(facts)} chosen", len(facts))
         return facts
 
-    async def _generate(self, question: TurnRequest, prompt: Prompt, turn: TurnWriter) -> TurnResult:
-        """What the mind says, once it was checked; what must not be said ends it with the animal's safe words."""
-        await turn.start_stage(Stage.GENERATION, f"{prompt.animal.name} is thinking")
-        gate = OutputBuffer(self.reply_moderator.build_check(prompt))
+    async def _generate(self, request: TurnRequest, prompt: Prompt, writer: TurnWriter) -> TurnResult:
+        """Stream the provider's reply through the output check. A blocked reply ends with the animal's safe words."""
+        await writer.start_stage(Stage.GENERATION, f"{prompt.animal.name} is thinking")
+        buffer = OutputBuffer(self.reply_moderator.build_check(prompt))
 
-        async def say(words: str) -> None:
-            if _SURROGATE.search(words):
-                # Half a character: no stream and no store can carry it.
+        async def write_checked(text: str) -> None:
+            if _SURROGATE.search(text):
+                # Half a character: it can be neither encoded in UTF-8 nor stored.
                 raise ProviderFailed
-            turn.held_back_ms = round(gate.held_back_ms)
-            await turn.write_text(words)
+            writer.held_back_ms = round(buffer.held_back_ms)
+            await writer.write_text(text)
 
-        last = await stream_checked(self.provider.stream_reply(prompt), gate, self.idle_timeout_s, say)
+        last = await stream_checked(self.provider.stream_reply(prompt), buffer, self.idle_timeout_s, write_checked)
         if isinstance(last, Blocked):
-            closing = await self._withhold(question, last, turn)
+            result = await self._withhold(request, last, writer)
         else:
-            closing = TurnResult(last.finish_reason, (), last.usage, model=last.model, fact_ids=last.fact_ids)
-        if not turn.reply.strip():
+            result = TurnResult(last.finish_reason, (), last.usage, model=last.model, fact_ids=last.fact_ids)
+        if not writer.reply.strip():
             raise ProviderFailed
-        await turn.complete_stage(Stage.GENERATION, f"{prompt.animal.name} has spoken")
-        return replace(closing, held_back_ms=round(gate.held_back_ms))
+        await writer.complete_stage(Stage.GENERATION, f"{prompt.animal.name} has spoken")
+        return replace(result, held_back_ms=round(buffer.held_back_ms))
 
-    async def _withhold(self, question: TurnRequest, blocked: Blocked, turn: TurnWriter) -> TurnResult:
-        """The rest of a reply that must not be said is never said; the animal's own words end it."""
-        log.warning("reply_withheld", turn=shorten_id(turn.turn_id), category=blocked.category)
-        words = self.reply_moderator.get_safe_words(question.animal, question.age_group)
-        await turn.write_text(f" {words}" if turn.reply.strip() else words)
-        turn.moderation = Moderation(flagged=True, categories=(blocked.category,))
-        return TurnResult(FinishReason.BLOCKED, usage=turn.usage_so_far, fact_ids=())
+    async def _withhold(self, request: TurnRequest, blocked: Blocked, writer: TurnWriter) -> TurnResult:
+        """Drop the rest of a reply that was blocked, and end it with the animal's safe words."""
+        log.warning("reply_withheld", turn=shorten_id(writer.turn_id), category=blocked.category)
+        words = self.reply_moderator.get_safe_words(request.animal, request.age_group)
+        await writer.write_text(f" {words}" if writer.reply.strip() else words)
+        writer.moderation = Moderation(flagged=True, categories=(blocked.category,))
+        return TurnResult(FinishReason.BLOCKED, usage=writer.usage_so_far, fact_ids=())
 
 
 def _format_fact_count(facts: Sequence[Fact]) -> str:
@@ -144,7 +144,7 @@ def _format_fact_count(facts: Sequence[Fact]) -> str:
 
 
 def _make_exchange(record: TurnRecord, animal: Animal) -> Exchange:
-    """Facts are only this animal's to refer to: another one that the session was with told its own."""
+    """A stored turn as an exchange. Facts of another animal that the session was with are left out."""
     outcome = record.outcome
     reply = (outcome.reply if outcome else None) or ""
     is_same = record.animal_id == animal.animal_id

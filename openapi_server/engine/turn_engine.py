@@ -1,8 +1,7 @@
-"""The turn engine: starts turns, ends each of them exactly once, and lets anyone read along.
+"""The turn engine: starts turns, runs each in a task of its own, and lets any number of clients read them.
 
-A turn runs in a task of its own on the event loop, detached from any connection. Whatever ends it first (the reply, a
-stop, a failure, a deadline, the server's own end) settles it in the store, and what the store keeps is what readers
-are told, once.
+A turn's task is detached from the connection that started it: clients may leave, resume, poll or stop. The states of a
+turn, and what each event does to it, are in `turn_lifecycle`.
 """
 
 from __future__ import annotations
@@ -35,11 +34,12 @@ from openapi_server.models.errors import (
     TurnRunning,
     TurnTimeout,
 )
-from openapi_server.models.turn import IdempotencyKey, TurnRecord, shorten_id
+from openapi_server.models.ids import shorten_id
+from openapi_server.models.turn import IdempotencyKey, TurnRecord
 from openapi_server.models.turn_events import Failed, Started, TurnResult, TurnState, fold
 from openapi_server.protocols import Clock, EventLog, LogClosed, Store
 
-# How long a new question waits for a turn that is as good as over, in seconds.
+# How long the start of a turn waits for the end of the one before in its session, in seconds.
 ENDING_TURN_WAIT_S = 0.5
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TurnLimits:
-    """How long things may last, in seconds. `drain_s`: what running turns get to finish when the server ends."""
+    """Time limits in seconds.
+
+    `turn_deadline_s`: the longest run of a turn. `orphan_grace_s`: how long it goes on without readers. `drain_s`: the
+    time that running turns get when the server shuts down. `session_ttl_s`: when a new session expires.
+    """
 
     turn_deadline_s: float
     orphan_grace_s: float
@@ -57,7 +61,7 @@ class TurnLimits:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedTurn:
-    """The turn that answers a question: a new one, or the earlier one that an idempotency key stands for."""
+    """The turn that answers a request: a new one, or the earlier one that an idempotency key belongs to."""
 
     turn_id: str
     session_id: str
@@ -65,7 +69,7 @@ class AcceptedTurn:
 
 
 class TurnEngine:
-    """Runs turns. All methods belong to the event loop."""
+    """Runs turns. Call its methods on the event loop only."""
 
     def __init__(
         self, pipeline: Pipeline, store: Store, event_log: EventLog, clock: Clock, leases: Leases, limits: TurnLimits
@@ -82,7 +86,7 @@ class TurnEngine:
         leases.track(lambda: self._running)
         self._reader_count = 0
         self._is_draining = False
-        self._lease_keeper: asyncio.Task[None] | None = None
+        self._lease_task: asyncio.Task[None] | None = None
 
     @property
     def running_count(self) -> int:
@@ -97,39 +101,39 @@ class TurnEngine:
         return self._is_draining
 
     async def open(self) -> int:
-        """Settle what dead processes left running, and keep the leases from now on. Returns how many were settled."""
-        self._lease_keeper = asyncio.create_task(self._leases.run(self._on_lease_lost))
+        """Start renewing leases, and settle the turns of dead processes. Returns how many were settled."""
+        self._lease_task = asyncio.create_task(self._leases.run(self._on_lease_lost))
         return await self._leases.settle_orphans()
 
-    async def start_turn(self, question: TurnRequest, keys: Sequence[IdempotencyKey] = ()) -> AcceptedTurn:
-        """Store the visitor's message, open the turn's log and set the turn going.
+    async def start_turn(self, request: TurnRequest, keys: Sequence[IdempotencyKey] = ()) -> AcceptedTurn:
+        """Store the visitor's message, create the turn's log and start its task.
 
         Raises `Draining`, `SessionNotFound`, `AnimalMismatch`, `TurnRunning`, `KeyReused`, `InsufficientCredits` or
-        `StoreUnavailable`, all of them before anything was sent.
+        `StoreUnavailable`.
         """
         if self._is_draining:
             raise Draining(retry_after_s=5)
-        # Here, before anything is kept, logged or asked of anyone, and once for all contracts.
-        question = question.mask_text(self._pipeline.moderator.mask_pii)
+        # Here, for all contracts: before anything is stored, logged or sent to a provider.
+        request = request.mask_text(self._pipeline.moderator.mask_pii)
         try:
-            started = await self._start_in_store(question, keys)
+            started = await self._start_in_store(request, keys)
         except StoreUnavailable:
-            if not question.is_storage_optional:
+            if not request.is_storage_optional:
                 raise
-            log.warning("The store is away: answering without memory")
-            return await self._launch(replace(question, session=SessionRef(), recall_from_session_id=None), None)
+            log.warning("The store is unavailable: answering without memory")
+            return await self._launch(replace(request, session=SessionRef(), recall_from_session_id=None))
         if isinstance(started, ExistingTurn):
             return await self._accept_existing(started.turn_id)
-        return await self._launch(question, started)
+        return await self._launch(request, started)
 
-    async def _start_in_store(self, question: TurnRequest, keys: Sequence[IdempotencyKey]) -> Started | ExistingTurn:
+    async def _start_in_store(self, request: TurnRequest, keys: Sequence[IdempotencyKey]) -> Started | ExistingTurn:
         try:
-            return await self._starter.start(question, keys)
+            return await self._starter.start(request, keys)
         except TurnRunning as busy:
-            # Clients abort and ask anew in one breath: a turn that is as good as over is not in the way.
+            # Clients abort a turn and start the next at once: a turn that is about to end is waited for.
             if not await self._wait_for_ending_turn(busy.turn_id or ""):
                 raise
-            return await self._starter.start(question, keys)
+            return await self._starter.start(request, keys)
 
     async def _wait_for_ending_turn(self, turn_id: str) -> bool:
         running = self._running.get(turn_id)
@@ -138,22 +142,22 @@ class TurnEngine:
         done, _ = await asyncio.wait((running.task,), timeout=ENDING_TURN_WAIT_S)
         return bool(done)
 
-    async def _launch(self, question: TurnRequest, started: Started | None) -> AcceptedTurn:
-        """Run the turn; without a `started` that the store knows, it will not be kept."""
+    async def _launch(self, request: TurnRequest, started: Started | None = None) -> AcceptedTurn:
+        """Start the turn's task. Without a `started` event, the turn is not in the store."""
         is_stored = started is not None
-        started = started or self._starter.make_started_event(question)
+        started = started or self._starter.make_started_event(request)
         writer = TurnWriter(started, self._log, self._clock)
         await writer.open()
-        grace_s = 0.0 if question.is_cancelled_on_disconnect else self._limits.orphan_grace_s
+        grace_s = 0.0 if request.is_cancelled_on_disconnect else self._limits.orphan_grace_s
         running = self._running[started.turn_id] = RunningTurn(writer, grace_s, self._on_orphaned, is_stored=is_stored)
-        running.task = asyncio.create_task(self._run_turn(question, running))
+        running.task = asyncio.create_task(self._run_turn(request, running))
         return AcceptedTurn(started.turn_id, started.session_id, started.animal_id)
 
     async def open_reader(self, turn_id: str, after: int = 0) -> TurnReader:
-        """A reader's place behind entry `after`.
+        """A reader of the entries behind number `after`.
 
-        Raises `TurnNotFound`, `LogGone` when the events were kept long enough, `TurnElsewhere` when another process has
-        them, `InvalidInput` when there is no such entry yet.
+        Raises `TurnNotFound`, `LogGone` when the log has expired, `TurnElsewhere` when the turn runs in another
+        process, and `InvalidInput` when there is no entry `after` yet.
         """
         entries = await self._log.list_entries(turn_id)
         tail = await self._log.open_tail(turn_id, after)
@@ -162,15 +166,13 @@ class TurnEngine:
         if after > len(entries):
             message = "names an event that has not happened"
             raise InvalidInput(f"Last-Event-ID {message}.", errors=(FieldError("Last-Event-ID", message),))
-        reader = TurnReader(turn_id, entries[:after], tail, self._clock)
         self._reader_count += 1
         if turn_id in self._running:
             self._running[turn_id].add_reader()
-        reader.on_leave(self._on_reader_left)
-        return reader
+        return TurnReader(turn_id, entries[:after], tail, self._clock, self._on_reader_closed)
 
     async def get_turn(self, turn_id: str) -> TurnRecord:
-        """The turn as it is kept. One whose process has died is settled by whoever looks first. Or `TurnNotFound`."""
+        """The stored turn, which is settled first if it is orphaned. Raises `TurnNotFound`."""
         turn = await self._store.get_turn(turn_id)
         if turn is not None and turn.outcome is None and turn_id not in self._running:
             await self._leases.settle_orphans()
@@ -180,7 +182,7 @@ class TurnEngine:
         return turn
 
     async def stop_turn(self, turn_id: str) -> TurnRecord:
-        """End the turn with what was said so far, and wait until it has ended. Nothing happens to one that has."""
+        """Stop the turn, unless it has ended, and wait for its end. Raises `TurnNotFound` and `TurnElsewhere`."""
         running = self._running.get(turn_id)
         if running is not None:
             running.stop()
@@ -192,14 +194,14 @@ class TurnEngine:
         return turn
 
     async def get_state(self, turn_id: str) -> TurnState | None:
-        """What the turn's log says of it; None when there is no log of it here."""
+        """The turn's state by its log; None when this process has no log of it."""
         if turn_id in self._running:
             self._running[turn_id].record_poll()
         entries = await self._log.list_entries(turn_id)
         return None if entries is None else fold(entries)
 
     async def delete_turns(self, turn_ids: Sequence[str]) -> None:
-        """Their session was deleted: end those that still run, tell their readers, and drop every log."""
+        """After the deletion of their session: cancel those that run, and delete all logs. Readers are told so."""
         await self._cancel_turns(turn_ids, SessionDeleted())
         for turn_id in turn_ids:
             with suppress(LogClosed):
@@ -207,11 +209,11 @@ class TurnEngine:
             await self._log.delete(turn_id)
 
     def start_draining(self) -> None:
-        """Take no more turns, from this moment on."""
+        """Refuse new turns from now on."""
         self._is_draining = True
 
     async def drain(self) -> None:
-        """Take no more turns, let those that run finish in the time that they get, and interrupt the rest."""
+        """Refuse new turns, give the running ones `drain_s` seconds to finish, and interrupt the rest."""
         self.start_draining()
         tasks = [turn.task for turn in self._running.values() if turn.task is not None]
         if tasks:
@@ -219,17 +221,17 @@ class TurnEngine:
         await self._cancel_turns(list(self._running), Interrupted())
 
     async def close(self) -> None:
-        """Take no more turns, interrupt those that run, and wait until each is settled."""
+        """Refuse new turns, interrupt the running ones, and wait until all are settled."""
         self.start_draining()
         await self._cancel_turns(list(self._running), Interrupted())
-        if self._lease_keeper is not None:
-            self._lease_keeper.cancel()
-            await asyncio.wait((self._lease_keeper,))
+        if self._lease_task is not None:
+            self._lease_task.cancel()
+            await asyncio.wait((self._lease_task,))
 
-    async def _cancel_turns(self, turn_ids: Sequence[str], ending: ChatError) -> None:
+    async def _cancel_turns(self, turn_ids: Sequence[str], error: ChatError) -> None:
         running = [self._running[turn_id] for turn_id in turn_ids if turn_id in self._running]
         for turn in running:
-            turn.cancel(ending)
+            turn.cancel(error)
         await asyncio.gather(*(turn.task for turn in running if turn.task is not None), return_exceptions=True)
 
     async def _accept_existing(self, turn_id: str) -> AcceptedTurn:
@@ -249,31 +251,31 @@ class TurnEngine:
             details=(("earliestEventId", None),),
         )
 
-    async def _run_turn(self, question: TurnRequest, running: RunningTurn) -> None:
-        """The turn's task. Readers are waiting: whatever happens here becomes exactly one terminal event."""
+    async def _run_turn(self, request: TurnRequest, running: RunningTurn) -> None:
+        """The turn's task. Readers wait for its end, so whatever happens here becomes exactly one terminal event."""
         try:
-            ending = await self._produce_result(question, running)
+            result = await self._produce_result(request, running)
             running.start_finishing()
             if running.is_stored:
-                if not await self._finisher.finish(running.writer, ending, question):
+                if not await self._finisher.finish(running.writer, result, request):
                     self._leases.abandon(running.writer.turn_id)
             else:
-                await self._finisher.finish_unstored(running.writer, ending)
+                await self._finisher.finish_unstored(running.writer, result)
         except Exception:
-            # Not even the end could be written, by a bug of ours: the readers must not wait for it for ever.
+            # A bug: the end could not be written. Readers must not wait for it for ever.
             log.exception("turn_not_ended", turn=shorten_id(running.writer.turn_id))
             with suppress(LogClosed):
                 await running.writer.append(running.writer.builder.fail(ChatError(), running.writer.elapsed_ms))
         finally:
             del self._running[running.writer.turn_id]
 
-    async def _produce_result(self, question: TurnRequest, running: RunningTurn) -> TurnResult | ChatError:
+    async def _produce_result(self, request: TurnRequest, running: RunningTurn) -> TurnResult | ChatError:
         running.has_started = True
         if running.cancel_result is not None:
             return running.cancel_result
         try:
             async with asyncio.timeout(self._limits.turn_deadline_s):
-                return await self._pipeline.run(question, running.writer)
+                return await self._pipeline.run(request, running.writer)
         except TimeoutError:
             return TurnTimeout()
         except ChatError as error:
@@ -281,11 +283,11 @@ class TurnEngine:
         except (asyncio.CancelledError, LogClosed):
             return running.cancel_result or Interrupted()
         except Exception:
-            # Whatever a provider or a store throws that it should not: the readers get a problem, the log the trace.
+            # An error that no provider or store should raise: readers get a problem, the log the traceback.
             log.exception("turn_crashed", turn=shorten_id(running.writer.turn_id))
             return ChatError()
 
-    def _on_reader_left(self, reader: TurnReader) -> None:
+    def _on_reader_closed(self, reader: TurnReader) -> None:
         self._reader_count -= 1
         if reader.turn_id in self._running:
             self._running[reader.turn_id].remove_reader()

@@ -1,4 +1,44 @@
-"""How a turn starts, runs and ends."""
+"""The life of a turn: how it is started in the store, runs in this process, and ends exactly once.
+
+A turn has a state in the process that runs it (`RunningTurn`) and one in the store. A dash means: nothing happens.
+
+In the process:
+
+    event                    starting           running                cancelled          finishing
+    -----------------------  -----------------  ---------------------  -----------------  ------------
+    the task's first step    running            .                      finishing          .
+    the pipeline returns     .                  finishing              finishing          .
+    the pipeline raises      .                  finishing (failed)     finishing          .
+    deadline                 .                  finishing (timeout)    finishing          .
+    stop_turn                cancelled          cancelled (stopped)    -                  -
+    orphan timer expires     cancelled          cancelled (stopped)    -                  .
+    session deleted          cancelled          cancelled (failed)     -                  -
+    lease lost               cancelled          cancelled (failed)     -                  -
+    drain or close           cancelled          cancelled (failed)     -                  -
+    a reader opens           stops the timer    stops the timer        stops the timer    -
+    the last reader leaves   starts the timer   starts the timer       starts the timer   -
+    a client polls           restarts a timer   restarts a timer       restarts a timer   -
+                             that runs          that runs              that runs
+
+    A cell with a dot cannot happen. `cancelled`: the first cancellation decides the result, and the pipeline, with the
+    provider's request, is being closed. `finishing`: the outcome is written to the store, then the terminal event is
+    appended to the log, then the turn leaves the process. The log stays readable for the replay window.
+
+In the store, which decides between processes:
+
+    operation                absent             running, leased        running, orphaned  settled
+    -----------------------  -----------------  ---------------------  -----------------  ------------
+    begin_turn, same         running            TurnRunning            settled first,     running (the
+      session                                                          then running       new turn)
+    begin_turn, same key     running            the stored turn        the stored turn    the stored turn
+    settle_turn              False              settled                settled            False
+    renew_leases             not returned       lease extended         lease extended     not returned
+    settle_orphans           -                  -                      settled (failed)   -
+    delete_session           -                  absent                 absent             absent
+
+    A turn is orphaned when its lease has expired, when its process is known to be dead, or when its process could not
+    store the outcome. Whoever settles a turn first decides how it ended; a process that comes second reports that.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +62,13 @@ from openapi_server.models.errors import (
     StoreUnavailable,
     TurnRunning,
 )
+from openapi_server.models.ids import make_id, shorten_id
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import (
-    FinishReason,
-    IdempotencyKey,
-    Outcome,
-    TurnRecord,
-    TurnStatus,
-    make_id,
-    shorten_id,
-)
+from openapi_server.models.turn import FinishReason, IdempotencyKey, Outcome, TurnRecord, TurnStatus
 from openapi_server.models.turn_events import Started, TurnResult
 from openapi_server.protocols import Clock, LogClosed, Provider, Store
 
-# Seconds to wait before each further try to write an outcome; after the last one the readers are told of the failure.
+# Delays between the attempts to store an outcome, in seconds. After the last attempt the turn fails for its readers.
 SETTLE_RETRY_DELAYS_S = (0.1, 0.3, 1.0, 3.0)
 
 log = structlog.get_logger(__name__)
@@ -43,13 +76,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ExistingTurn:
-    """Nothing was begun: an idempotency key of the request stands for this turn."""
+    """No turn was started, because an idempotency key of the request belongs to this one."""
 
     turn_id: str
 
 
 class TurnStarter:
-    """Begins turns in the store. All that can be refused is refused here, before anything was sent."""
+    """Starts turns in the store. Every refusal happens here, before the client is sent anything."""
 
     def __init__(self, store: Store, clock: Clock, leases: Leases, provider: Provider, session_ttl_s: int) -> None:
         self._store = store
@@ -58,27 +91,27 @@ class TurnStarter:
         self._provider = provider
         self._session_ttl_s = session_ttl_s
 
-    async def start(self, question: TurnRequest, keys: Sequence[IdempotencyKey]) -> Started | ExistingTurn:
-        """Keep the visitor's message: the first event of the new turn, or the turn that was begun with these keys."""
-        known = await self._find_session(question)
-        new_session = None if known else self._make_session(question)
-        session_id = new_session.session_id if new_session else question.session.session_id
-        started = self.make_started_event(question, session_id or "")
-        turn = self._make_record(question, started)
-        turn_id = await self._write_to_store(turn, new_session, keys, question.charge)
+    async def start(self, request: TurnRequest, keys: Sequence[IdempotencyKey]) -> Started | ExistingTurn:
+        """Store the message as a running turn, and its session if that is new."""
+        known_session = await self._find_session(request)
+        new_session = None if known_session else self._make_session(request)
+        session_id = new_session.session_id if new_session else request.session.session_id
+        started = self.make_started_event(request, session_id or "")
+        turn = self._make_record(request, started)
+        turn_id = await self._write_to_store(turn, new_session, keys, request.charge)
         return started if turn_id == started.turn_id else ExistingTurn(turn_id)
 
-    def make_started_event(self, question: TurnRequest, session_id: str | None = None) -> Started:
+    def make_started_event(self, request: TurnRequest, session_id: str | None = None) -> Started:
         """The first event of a new turn."""
-        animal = question.animal
+        animal = request.animal
         return Started(
             turn_id=make_id("turn"),
             session_id=session_id or make_id("sess"),
             animal_id=animal.animal_id,
             animal_name=animal.name,
-            # Asked anew each time: one that is away for a while has another speak in its place.
+            # Not cached: while a provider is unavailable, its fallback names another model.
             model=self._provider.get_model(animal).model_id,
-            age_group=question.age_group,
+            age_group=request.age_group,
             disclosure=animal.disclosure,
         )
 
@@ -92,60 +125,60 @@ class TurnStarter:
         try:
             return await self._store.begin_turn(turn, new_session, keys, charge)
         except TurnRunning:
-            # The one in the way may be a dead process's: then it is settled, and the way is free.
+            # The running turn may belong to a dead process. Then it is settled now, and the session is free.
             if not await self._leases.settle_orphans():
                 raise
             return await self._store.begin_turn(turn, new_session, keys, charge)
 
-    def _make_session(self, question: TurnRequest) -> SessionRecord:
-        now, place = self._clock.now(), question.session
+    def _make_session(self, request: TurnRequest) -> SessionRecord:
+        now, ref = self._clock.now(), request.session
         return SessionRecord(
-            session_id=place.session_id or make_id("sess"),
-            animal_id=question.animal.animal_id,
-            owner=place.owner,
+            session_id=ref.session_id or make_id("sess"),
+            animal_id=request.animal.animal_id,
+            owner=ref.owner,
             created_at=now,
             last_message_at=now,
             ttl_s=self._session_ttl_s,
-            handle=place.handle,
-            locked_at=now if place.handle else None,
+            handle=ref.handle,
+            locked_at=now if ref.handle else None,
         )
 
-    async def _find_session(self, question: TurnRequest) -> SessionRecord | None:
-        """The session that the question names; None when it begins one."""
-        place = question.session
-        if place.session_id is None:
+    async def _find_session(self, request: TurnRequest) -> SessionRecord | None:
+        """The stored session that the request refers to; None when the request starts a new one."""
+        ref = request.session
+        if ref.session_id is None:
             return None
-        session = await self._store.get_session(place.session_id)
-        if session is None and not place.is_client_chosen:
+        session = await self._store.get_session(ref.session_id)
+        if session is None and not ref.is_client_chosen:
             raise SessionNotFound("There is no such session. Leave sessionId out to begin a new one.")
-        if session is not None and place.handle is None and session.animal_id != question.animal.animal_id:
+        if session is not None and ref.handle is None and session.animal_id != request.animal.animal_id:
             raise AnimalMismatch(
                 f"This session is a talk with {session.animal_id}. Leave sessionId out to talk with another animal."
             )
         return session
 
-    def _make_record(self, question: TurnRequest, started: Started) -> TurnRecord:
+    def _make_record(self, request: TurnRequest, started: Started) -> TurnRecord:
         now = self._clock.now()
         return TurnRecord(
             turn_id=started.turn_id,
             session_id=started.session_id,
             animal_id=started.animal_id,
-            age_group=question.age_group,
-            message=question.message,
+            age_group=request.age_group,
+            message=request.message,
             model=started.model,
             created_at=now,
-            metadata=question.metadata,
+            metadata=request.metadata,
             worker=self._leases.worker,
             lease_until=now + self._leases.duration,
-            media_urls=question.media_urls,
+            media_urls=request.media_urls,
         )
 
 
 class RunningTurn:
-    """Once a turn is ending, nothing can end it another way.
+    """A turn that runs in this process: its task, its readers, and the result it was cancelled with, if it was.
 
-    `orphan_grace_s`: how long it goes on when its last reader has left. A turn that nobody ever read is polled, and
-    is nobody's orphan.
+    `orphan_grace_s` is how long it goes on after its last reader has left. A turn that never had a reader has no such
+    limit: its client polls.
     """
 
     def __init__(
@@ -164,18 +197,19 @@ class RunningTurn:
         self.is_finishing = False
         self._orphan_grace_s = orphan_grace_s
         self._on_orphaned = on_orphaned
-        self._readers = 0
+        self._reader_count = 0
         self._orphan_timer: asyncio.TimerHandle | None = None
 
-    def cancel(self, ending: TurnResult | ChatError) -> None:
+    def cancel(self, result: TurnResult | ChatError) -> None:
+        """End the turn early with this result. No effect on a turn that is cancelled or finishing already."""
         if self.cancel_result is None and not self.is_finishing:
-            self.cancel_result = ending
-            # A task that is cancelled before its first step never takes it, and nobody would write the end.
+            self.cancel_result = result
+            # A task that is cancelled before its first step never runs, and so could not write the turn's end.
             if self.has_started and self.task is not None:
                 self.task.cancel()
 
     def stop(self) -> None:
-        """End it with what was said so far."""
+        """End the turn early; its reply is the text so far."""
         writer = self.writer
         self.cancel(
             TurnResult(
@@ -186,22 +220,27 @@ class RunningTurn:
             )
         )
 
+    def start_finishing(self) -> None:
+        """From now on nothing changes the turn's result."""
+        self.is_finishing = True
+        self._clear_orphan_timer()
+
     @property
     def ends_soon(self) -> bool:
-        """Somebody has ended it, or will as soon as it is seen that its reader has left."""
+        """The turn is cancelled or finishing, or it is cancelled as soon as its reader's disconnect is noticed."""
         return self.is_finishing or self.cancel_result is not None or self._orphan_grace_s == 0
 
     def add_reader(self) -> None:
-        self._readers += 1
+        self._reader_count += 1
         self._clear_orphan_timer()
 
     def remove_reader(self) -> None:
-        self._readers -= 1
-        if self._readers == 0:
+        self._reader_count -= 1
+        if self._reader_count == 0:
             self._start_orphan_timer()
 
     def record_poll(self) -> None:
-        """Somebody still wants to know: an orphan's grace begins anew."""
+        """A client still waits for the turn: if the orphan timer runs, it starts anew."""
         if self._orphan_timer is not None:
             self._start_orphan_timer()
 
@@ -216,88 +255,80 @@ class RunningTurn:
             self._orphan_timer.cancel()
             self._orphan_timer = None
 
-    def start_finishing(self) -> None:
-        self.is_finishing = True
-        self._clear_orphan_timer()
-
 
 class TurnFinisher:
-    """Writes how turns end. Whoever settles first in the store decides; everybody tells what was decided."""
+    """Ends turns: stores the outcome first, then appends the terminal event that matches what is stored."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 
-    async def finish(self, writer: TurnWriter, ending: TurnResult | ChatError, question: TurnRequest) -> bool:
-        """Settle in the store, then tell the readers: "complete" is only said of a reply that is kept.
+    async def finish(self, writer: TurnWriter, result: TurnResult | ChatError, request: TurnRequest) -> bool:
+        """Settle the turn, then append its terminal event. False when the store was unavailable: it is not settled.
 
-        Unless the question would rather have an answer without memory than none. False: the store was away for so long
-        that the turn is not settled.
+        `Completed` is appended only when the reply is stored, or when storage is optional for the request.
         """
         is_settled = True
-        outcome = self._make_outcome(writer, ending, question.charge)
+        outcome = self._make_outcome(writer, result, request.charge)
         try:
             if not await self._settle_with_retries(writer.turn_id, outcome):
-                ending = await self._find_earlier_end(writer.turn_id)
+                result = await self._find_earlier_end(writer.turn_id)
         except StoreUnavailable as error:
             is_settled = False
-            log.warning("The store is away: the reply is not kept", turn=shorten_id(writer.turn_id))
-            if not question.is_storage_optional:
-                ending = error
-        await self._append_terminal_event(writer, ending, outcome)
+            log.warning("The store is unavailable: the reply is not stored", turn=shorten_id(writer.turn_id))
+            if not request.is_storage_optional:
+                result = error
+        await self._append_terminal_event(writer, result, outcome)
         return is_settled
 
-    async def finish_unstored(self, writer: TurnWriter, ending: TurnResult | ChatError) -> None:
-        """The end of a turn that the store never heard of: there is nothing to settle."""
-        await self._append_terminal_event(writer, ending, self._make_outcome(writer, ending, None))
+    async def finish_unstored(self, writer: TurnWriter, result: TurnResult | ChatError) -> None:
+        """End a turn that was never stored: append its terminal event."""
+        await self._append_terminal_event(writer, result, self._make_outcome(writer, result, None))
 
     async def _append_terminal_event(
-        self, writer: TurnWriter, ending: TurnResult | ChatError, outcome: Outcome
+        self, writer: TurnWriter, result: TurnResult | ChatError, outcome: Outcome
     ) -> None:
-        narrator = writer.builder
         with suppress(LogClosed):
-            if isinstance(ending, TurnResult):
-                await writer.append(narrator.complete(ending, outcome.latency_ms))
+            if isinstance(result, TurnResult):
+                await writer.append(writer.builder.complete(result, outcome.latency_ms))
             else:
-                await writer.append(narrator.fail(ending, outcome.latency_ms))
-        log.info(
-            "turn_ended", turn=shorten_id(writer.turn_id), status=outcome.status.value, latency_ms=outcome.latency_ms
-        )
+                await writer.append(writer.builder.fail(result, outcome.latency_ms))
+        status, latency_ms = outcome.status.value, outcome.latency_ms
+        log.info("turn_ended", turn=shorten_id(writer.turn_id), status=status, latency_ms=latency_ms)
 
     async def _settle_with_retries(self, turn_id: str, outcome: Outcome) -> bool:
-        for wait_s in SETTLE_RETRY_DELAYS_S:
+        for delay_s in SETTLE_RETRY_DELAYS_S:
             try:
                 return await self._store.settle_turn(turn_id, outcome)
             except StoreUnavailable:
-                await asyncio.sleep(wait_s)
+                await asyncio.sleep(delay_s)
         return await self._store.settle_turn(turn_id, outcome)
 
     async def _find_earlier_end(self, turn_id: str) -> ChatError:
-        """Somebody else was first: the session was deleted, or we were taken for dead."""
+        """Why the turn could not be settled: another process did, taking this one for dead, or it was deleted."""
         turn = await self._store.get_turn(turn_id)
         return Interrupted() if turn is not None else SessionDeleted()
 
-    def _make_outcome(self, writer: TurnWriter, ending: TurnResult | ChatError, charge: Charge | None) -> Outcome:
-        if isinstance(ending, ChatError):
+    def _make_outcome(self, writer: TurnWriter, result: TurnResult | ChatError, charge: Charge | None) -> Outcome:
+        if isinstance(result, ChatError):
             return Outcome(
                 status=TurnStatus.FAILED,
                 ended_at=self._clock.now(),
                 reply=writer.reply or None,
                 moderation=writer.moderation,
                 latency_ms=writer.elapsed_ms,
-                problem=ending.problem,
+                problem=result.problem,
             )
-        stopped = ending.finish_reason is FinishReason.STOPPED
         return Outcome(
-            status=TurnStatus.STOPPED if stopped else TurnStatus.SUCCEEDED,
+            status=result.finish_reason.turn_status,
             ended_at=self._clock.now(),
             reply=writer.reply,
-            finish_reason=ending.finish_reason,
-            sources=ending.sources,
-            usage=ending.usage,
-            moderation=ending.moderation,
+            finish_reason=result.finish_reason,
+            sources=result.sources,
+            usage=result.usage,
+            moderation=result.moderation,
             latency_ms=writer.elapsed_ms,
             first_token_ms=writer.builder.first_token_ms,
-            credits_used=ending.usage.total * charge.credits_per_token if charge else 0,
-            model=ending.model or writer.builder.started.model,
+            credits_used=result.usage.total * charge.credits_per_token if charge else 0,
+            model=result.model or writer.builder.started.model,
         )

@@ -1,4 +1,4 @@
-"""Readers of a turn: any number of them, from any point, none of which the writer ever waits for."""
+"""The readers of a turn: any number, from any entry on. The writer never waits for a reader."""
 
 from __future__ import annotations
 
@@ -11,24 +11,32 @@ from openapi_server.protocols import Clock, Tail
 
 
 class TurnReader:
-    """One reader of one turn. `stage` is the last that it heard of, `ending` the terminal event once it was read.
+    """Reads one turn, as a context manager: on exit it is closed, and `on_close` is called.
 
-    Use it as a context manager: leaving takes it off the list of readers, however it leaves.
+    `stage` is the latest stage read, `terminal_event` the turn's last event once it was read. `history` are the
+    entries before the tail's position.
     """
 
-    def __init__(self, turn_id: str, history: Sequence[Entry], tail: Tail, clock: Clock) -> None:
+    def __init__(
+        self,
+        turn_id: str,
+        history: Sequence[Entry],
+        tail: Tail,
+        clock: Clock,
+        on_close: Callable[[TurnReader], None] = lambda reader: None,
+    ) -> None:
         self.turn_id = turn_id
         self.stage: Stage | None = None
         self.terminal_event: Completed | Failed | None = None
         self._tail = tail
         self._clock = clock
         self._started_at = history[0].at if history else clock.now()
-        self._on_leave: Callable[[TurnReader], None] = lambda reader: None
+        self._on_close = on_close
         self._observe(history)
 
     @property
     def elapsed_ms(self) -> int:
-        """Milliseconds since the turn's first event, by the clock on the wall: readers may sit in another process."""
+        """Milliseconds since the turn's first event, by the time of day: the writer may be another process."""
         return max(0, round((self._clock.now() - self._started_at).total_seconds() * 1000))
 
     @property
@@ -36,13 +44,13 @@ class TurnReader:
         return self._tail.is_over
 
     async def read(self, wait_s: float) -> Sequence[Entry]:
-        """New entries, or none when `wait_s` seconds went by in silence."""
+        """New entries. Waits up to `wait_s` seconds for the first; empty when there was none in that time."""
         entries = await self._tail.read(wait_s)
         self._observe(entries)
         return entries
 
     async def read_to_end(self, wait_s: float = 60) -> Completed | Failed | None:
-        """Read until the terminal event and return it; None when the log was dropped before there was one."""
+        """Read up to the terminal event and return it; None when the log was deleted before there was one."""
         while not self.is_over:
             await self.read(wait_s)
         return self.terminal_event
@@ -52,11 +60,8 @@ class TurnReader:
             match entry.event:
                 case StageChanged(stage=stage):
                     self.stage = stage
-                case Completed() | Failed() as ending:
-                    self.terminal_event = ending
-
-    def on_leave(self, callback: Callable[[TurnReader], None]) -> None:
-        self._on_leave = callback
+                case Completed() | Failed() as terminal_event:
+                    self.terminal_event = terminal_event
 
     def __enter__(self) -> TurnReader:
         return self
@@ -65,4 +70,4 @@ class TurnReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._tail.close()
-        self._on_leave(self)
+        self._on_close(self)

@@ -1,4 +1,4 @@
-"""The question: what the engine is asked, whichever contract it came by."""
+"""The request for a turn, in the same form for every API contract."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from openapi_server.moderation.pii.mask import mask_json
 
 @dataclass(frozen=True, slots=True)
 class SessionRef:
-    """Where a question belongs: the session, and whose it is. `session_id` None begins a new session.
+    """The session that a turn belongs to, and its owner. `session_id` None starts a new session.
 
-    `is_chosen`: the id is the client's own doing, and the session begins with the first question in it.
-    `handle` is the device's name in our books; a device's session may change its animal.
+    `is_client_chosen`: the client makes up its session ids, so an unknown id starts a session instead of being an
+    error. `handle` is `chat_<device>` for a device, whose session may switch to another animal.
     """
 
     session_id: str | None = None
@@ -28,11 +28,14 @@ class SessionRef:
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
-    """What a visitor asks: who is asked, what, and where it belongs.
+    """Everything that starts a turn: the animal, the message, the session, and how to answer.
 
-    `told` is what was said before as the client tells it, in place of what the store remembers of the session, or of
-    `remembers`, another one; `opening` comes before all that. `may_go_unstored`: better an answer without memory than
-    none.
+    The conversation so far is `opening`, then `client_history` where the client sends one, else the stored turns of
+    the session, or of the session `recall_from_session_id`.
+
+    `is_storage_optional`: while the store is unavailable, the turn runs all the same, with no memory and no record.
+    `is_delivered_whole`: the reply is not streamed. `is_cancelled_on_disconnect`: the turn is stopped as soon as its
+    last reader leaves.
     """
 
     animal: Animal
@@ -53,17 +56,19 @@ class TurnRequest:
 
     @property
     def recalled_session_id(self) -> str | None:
+        """The session whose stored turns are the conversation so far; None for a new session."""
         return self.recall_from_session_id or self.session.session_id
 
     def mask_text(self, mask: Callable[[str], str]) -> TurnRequest:
-        """The same question without what the mask takes out, wherever a visitor's or a client's words stand in it."""
-        told = self.client_history and tuple(
-            replace(one, message=mask(one.message), reply=mask(one.reply)) for one in self.client_history
+        """The same request, with `mask` applied to every text that comes from the visitor or the client."""
+        client_history = self.client_history and tuple(
+            replace(exchange, message=mask(exchange.message), reply=mask(exchange.reply))
+            for exchange in self.client_history
         )
         return replace(
             self,
             message=mask(self.message),
-            client_history=told,
+            client_history=client_history,
             opening=self.opening and mask(self.opening),
             context_summary=self.context_summary and mask(self.context_summary),
             metadata=self.metadata and mask_json(self.metadata, mask),
@@ -72,7 +77,7 @@ class TurnRequest:
     def build_prompt(
         self, history: tuple[Exchange, ...], facts: Sequence[Fact], rules: tuple[str, ...] = (), canary: str = ""
     ) -> Prompt:
-        """All that the animal may speak from."""
+        """The provider's input for this request."""
         return Prompt(
             animal=self.animal,
             age_group=self.age_group,

@@ -1,4 +1,4 @@
-"""The one writer of one turn: narrates into the log and keeps the time."""
+"""The writer of a turn: appends the turn's events to its log, with the times they need."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from openapi_server.models.turn import Moderation, Stage, Usage, shorten_id
+from openapi_server.models.ids import shorten_id
+from openapi_server.models.turn import Moderation, Stage, Usage
 from openapi_server.models.turn_events import Started, TurnEvent, TurnEventBuilder
 from openapi_server.protocols import Clock, EventLog
 
@@ -14,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class TurnWriter:
-    """Appends one turn's events. Only the engine holds it, so a turn has one writer."""
+    """Appends the events of one turn. A turn has exactly one, held by the engine."""
 
     def __init__(self, started: Started, event_log: EventLog, clock: Clock) -> None:
         self.turn_id = started.turn_id
@@ -24,7 +25,7 @@ class TurnWriter:
         self.held_back_ms = 0
         self._log = event_log
         self._clock = clock
-        self._began_s = clock.monotonic()
+        self._started_s = clock.monotonic()
 
     @property
     def reply(self) -> str:
@@ -32,12 +33,12 @@ class TurnWriter:
 
     @property
     def usage_so_far(self) -> Usage:
-        """What a turn that is cut short has cost: no provider says, so its words are counted."""
+        """The usage of a turn that was ended early, in words of the reply: the provider does not report it."""
         return Usage(completion_tokens=len(self.reply.split()))
 
     @property
     def elapsed_ms(self) -> int:
-        return round((self._clock.monotonic() - self._began_s) * 1000)
+        return round((self._clock.monotonic() - self._started_s) * 1000)
 
     async def open(self) -> None:
         await self._log.create(self.turn_id)

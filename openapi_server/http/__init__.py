@@ -1,1 +1,1 @@
-"""What stands between the wire and a handler: checks in front of Connexion, and the way to the event loop behind it."""
+"""HTTP: middleware, authentication and authorization, and the answers for errors."""

@@ -1,8 +1,8 @@
-"""The bridge from Flask's threads to the event loop.
+"""Handlers that run on the event loop instead of in one of Flask's threads.
 
-Connexion runs Flask on a few threads, and an answer that streams or waits would hold one of them all the while. So a
-handler marked `on_loop` is a coroutine that runs on the event loop: its Flask thread only binds the arguments that
-Connexion has checked, and is free again. See docs/decisions/0001-on-loop-answers.md.
+Connexion runs Flask on a few threads, and an answer that streams or waits would occupy one of them all the time. A
+function decorated with `async_handler` is a coroutine that runs on the event loop: the Flask thread only binds the
+arguments that Connexion has checked, and is free again. See docs/decisions/0001-on-loop-answers.md.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from openapi_server.models.user import AuthenticatedUser
 from openapi_server.spec import load_spec
 
 P = ParamSpec("P")
-DEFERRED_EXTENSION = "zoochat.on_loop"
+DEFERRED_EXTENSION = "zoochat.deferred_handler"
 
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What an on-loop handler may know of its request beside its arguments."""
+    """What a handler gets of its request besides its arguments. `user`: the logged-in caller, if there is one."""
 
     services: Services
     headers: Headers
@@ -54,63 +54,67 @@ class RequestContext:
         return frozenset(preference.partition(";")[0].partition("=")[0].strip().lower() for preference in given)
 
     def choose_media_type(self, *media_types: str) -> str:
-        """The media type that the caller likes best; the first one where it does not care."""
+        """The media type that the `Accept` header prefers; the first one when it accepts several equally."""
         return _parse_accept(self.headers.get("accept")).best_match(media_types, default=media_types[0])
 
 
 AsyncHandler = Callable[Concatenate[RequestContext, P], Awaitable[ASGIApp]]
+BoundHandler = Callable[[RequestContext], Awaitable[ASGIApp]]
 
 
 class DeferredResponse(flask.Response):
-    """The empty answer that a Flask thread leaves behind: it carries what is to run on the event loop."""
+    """The empty response that a Flask thread returns. It carries the handler, with its arguments bound."""
 
-    def __init__(self, work: Callable[[RequestContext], Awaitable[ASGIApp]]) -> None:
+    def __init__(self, handler: BoundHandler) -> None:
         super().__init__(status=200)
-        self.work = work
+        self.handler = handler
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        # Nothing is sent, not even a status: each message would be a trip to the event loop and back, to be swallowed.
-        environ["asgi.scope"]["extensions"][DEFERRED_EXTENSION].work = self.work
+        # Nothing is sent, not even a status: each message would cross to the event loop only to be dropped there.
+        environ["asgi.scope"]["extensions"][DEFERRED_EXTENSION].handler = self.handler
         return ()
 
 
 def async_handler(handler: AsyncHandler[P]) -> Callable[P, DeferredResponse]:
-    """Make an async handler one that Connexion can call. Its first argument will be the `Call`.
+    """Make an async function a handler that Connexion can call.
 
-    The handler checks and raises, or returns an ASGI answer; nothing is sent before it returns.
+    The function takes a `RequestContext` and the operation's arguments. It raises `ChatError`, or returns an ASGI
+    response; nothing is sent before it returns.
     """
 
     @functools.wraps(handler)
     def bind(*args: P.args, **kwargs: P.kwargs) -> DeferredResponse:
-        return DeferredResponse(lambda call: handler(call, *args, **kwargs))
+        return DeferredResponse(lambda context: handler(context, *args, **kwargs))
 
     return bind
 
 
 def get_handler_without_arguments(operation_id: str | None) -> AsyncHandler[[]] | None:
-    """The handler of an operation that takes nothing but the `Call`; None for all others.
+    """The handler of an operation, if it takes only the `RequestContext`; else None.
 
     >>> get_handler_without_arguments("openapi_server.impl.system.health").__name__
     'health'
     """
     function = get_function_from_name(operation_id) if operation_id else None
     handler = getattr(function, "__wrapped__", None)
-    is_bare = handler is not None and list(inspect.signature(handler).parameters) == ["context"]
-    return handler if is_bare else None
+    has_no_arguments = handler is not None and len(inspect.signature(handler).parameters) == 1
+    return handler if has_no_arguments else None
 
 
 @dataclass(slots=True)
 class _Deferred:
-    work: Callable[[RequestContext], Awaitable[ASGIApp]] | None = None
+    """Where a `DeferredResponse` leaves the handler for the middleware."""
+
+    handler: BoundHandler | None = None
 
 
 class AsyncHandlerMiddleware:
-    """ASGI middleware, next to the application: swallows the empty answer and runs what it carries."""
+    """ASGI middleware, the innermost: drops the empty response and runs the handler that it carries."""
 
     def __init__(self, app: ASGIApp, *, services: Services) -> None:
         self._app = app
         self._services = services
-        # Operations that take no arguments need no Flask thread to bind them: a health check never waits for one.
+        # These need no Flask thread to bind their arguments: a health check never waits for one.
         self._handlers_without_arguments: dict[str | None, AsyncHandler[[]] | None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,33 +124,33 @@ class AsyncHandlerMiddleware:
         operation_id = scope["extensions"]["connexion_routing"].get("operation_id")
         if operation_id not in self._handlers_without_arguments:
             self._handlers_without_arguments[operation_id] = get_handler_without_arguments(operation_id)
-        slot = _Deferred(self._handlers_without_arguments[operation_id])
-        scope = {**scope, "extensions": {**scope.get("extensions", {}), DEFERRED_EXTENSION: slot}}
+        deferred = _Deferred(self._handlers_without_arguments[operation_id])
+        scope = {**scope, "extensions": {**scope.get("extensions", {}), DEFERRED_EXTENSION: deferred}}
 
-        async def send_unless_bridged(message: Message) -> None:
-            if slot.work is None:
+        async def send_unless_deferred(message: Message) -> None:
+            if deferred.handler is None:
                 await send(message)
 
-        if slot.work is None:
-            await self._app(scope, receive, send_unless_bridged)
-        if slot.work is not None:
+        if deferred.handler is None:
+            await self._app(scope, receive, send_unless_deferred)
+        if deferred.handler is not None:
             release_slot(scope)
-            answer = await self._run_handler(slot.work, scope)
-            await answer(scope, receive, send)
+            response = await self._run_handler(deferred.handler, scope)
+            await response(scope, receive, send)
 
-    async def _run_handler(self, work: Callable[[RequestContext], Awaitable[ASGIApp]], scope: Scope) -> ASGIApp:
+    async def _run_handler(self, handler: BoundHandler, scope: Scope) -> ASGIApp:
         base_url = str(URL(scope=scope).replace(path="", query=""))
         address = (scope.get("client") or ("unknown", 0))[0]
-        call = RequestContext(self._services, Headers(scope=scope), base_url, address, get_user(scope))
+        context = RequestContext(self._services, Headers(scope=scope), base_url, address, get_user(scope))
         try:
-            _require_acceptable(call.headers.get("accept"), scope)
-            return await work(call)
+            _require_acceptable(context.headers.get("accept"), scope)
+            return await handler(context)
         except ChatError as error:
             return make_error_response(error)
 
 
 def _require_acceptable(accept: str | None, scope: Scope) -> None:
-    """406 when the operation has no answer of a kind that the caller accepts: the spec says which kinds it has."""
+    """Raise `NotAcceptable` when the spec gives the operation no media type that the `Accept` header allows."""
     if accept in (None, "*/*"):
         return
     media_types = _list_media_types(scope["extensions"]["connexion_routing"]["operation_id"])
@@ -156,7 +160,7 @@ def _require_acceptable(accept: str | None, scope: Scope) -> None:
 
 @functools.cache
 def _list_media_types(operation_id: str) -> tuple[str, ...]:
-    """The kinds of answer that the spec gives the operation when all goes well."""
+    """The media types of the operation's successful answers in the spec."""
     found = [
         media_type
         for path in load_spec()["paths"].values()

@@ -1,4 +1,4 @@
-"""Auditing: what a caller does with somebody's things is noted, in one call where it happens."""
+"""The audit trail: records who did what to whose data."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ log = structlog.get_logger(__name__)
 async def record_audit(
     context: RequestContext, action: AuditAction, target: str | None = None, actor: Actor | None = None
 ) -> None:
-    """Keep that the caller, or the actor, did it. `about`: a username or a mark, never a whole id.
+    """Record an action of the caller, or of the actor. `target` is a username or a shortened id, never a whole id.
 
-    It is done already: a trail that cannot be written to is the operator's trouble, not the caller's.
+    The action has been done already, so an audit trail that cannot be written to is logged and does not fail the
+    request.
     """
     request_id = structlog.contextvars.get_contextvars().get("request_id")
     entry = AuditEntry(context.services.clock.now(), action, actor or get_actor(context), target, request_id)
     try:
         await context.services.audit.record(entry)
     except StoreUnavailable:
-        log.error("deed_not_noted", deed=action.value)
+        log.error("audit_entry_not_stored", action=action.value)
 
 
 def get_actor(context: RequestContext) -> Actor:
-    """The logged-in person; else a visitor, by part of the hash of their cookie."""
+    """The logged-in user; else a visitor, named by part of the hash of their cookie."""
     if context.user is not None:
         return Actor(context.user.role, context.user.username)
     owner = find_owner(context)

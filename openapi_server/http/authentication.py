@@ -1,8 +1,9 @@
-"""Who may come in. Connexion asks who the caller is; the gate behind it says no, before anything is validated.
+"""Authentication by access token: who is calling, and whether the operation requires a login or a role.
 
-In two steps, because Connexion tries all alternatives of an operation's `security`: where a login is optional (`{}`), a
-token that is refused would make its bearer an anonymous visitor, who finds none of his things and is not told why.
-So a refusal is handed on like an answer, and the gate raises it. An operation's `x-minimum-role` is kept here, too.
+It happens in two steps, because Connexion tries all alternatives of an operation's `security`. Where a login is
+optional (`{}`), Connexion would treat the caller with an invalid token as an anonymous visitor, who sees nothing of
+their own and is not told why. So `BearerTokenHandler` passes the error on like a result, and
+`AuthenticationMiddleware` answers with it before the request is validated.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from connexion.security import NO_VALUE, BearerSecurityHandler
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openapi_server.accounts.accounts import AccountService
+from openapi_server.accounts.service import AccountService
 from openapi_server.http.problems import ERRORS_BY_STATUS, make_error_response
 from openapi_server.models.errors import ChatError, Forbidden, InvalidToken
 from openapi_server.models.user import AuthenticatedUser, Role
 from openapi_server.spec import load_spec
 
-USER_EXTENSION = "zoochat.person"
-USER_KEY, ERROR_KEY = "person", "refusal"
-# RFC 6750, section 2.1. Ours are 400 characters long; what is longer is not worth a look.
+USER_EXTENSION = "zoochat.user"
+USER_KEY, ERROR_KEY = "user", "error"
+# RFC 6750, section 2.1. Our tokens have about 400 characters.
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]{1,4096}=*)", re.IGNORECASE)
 
 InfoFunction = Callable[[AccountService, str], Awaitable[AuthenticatedUser]]
@@ -34,12 +35,12 @@ log = structlog.get_logger(__name__)
 
 
 async def authenticate_token(accounts: AccountService, token: str) -> AuthenticatedUser:
-    """Whose the access token is; named as `x-bearerInfoFunc` in `openapi.yaml`."""
+    """The user of the access token. `openapi.yaml` names this function as `x-bearerInfoFunc`."""
     return await accounts.authenticate(token)
 
 
 class BearerTokenHandler(BearerSecurityHandler):  # type: ignore[misc]  # Connexion has no types
-    """Connexion's handler of the scheme, which hands a refusal on instead of raising it."""
+    """Connexion's handler of the security scheme, but it returns the error instead of raising it."""
 
     def __init__(self, accounts: AccountService) -> None:
         self._accounts = accounts
@@ -54,7 +55,7 @@ class BearerTokenHandler(BearerSecurityHandler):  # type: ignore[misc]  # Connex
             except ChatError as error:
                 return {ERROR_KEY: error}
             except Exception:
-                # Connexion would go on to the next alternative, and let the caller in as nobody.
+                # Connexion would try the next alternative and let the caller in as an anonymous visitor.
                 log.exception("unexpected_error")
                 return {ERROR_KEY: ChatError()}
 
@@ -62,7 +63,10 @@ class BearerTokenHandler(BearerSecurityHandler):  # type: ignore[misc]  # Connex
 
 
 class AuthenticationMiddleware:
-    """ASGI middleware behind Connexion's security: refuses, or leaves the `Person` for those behind it."""
+    """ASGI middleware behind Connexion's security: answers with the error, or provides the user with `get_user`.
+
+    It also checks the operation's `x-minimum-role`.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -72,25 +76,25 @@ class AuthenticationMiddleware:
             await self._app(scope, receive, send)
             return
         extensions = scope["extensions"]
-        found = extensions.get("connexion_context", {}).get("token_info", {})
+        result = extensions.get("connexion_context", {}).get("token_info", {})
         role = get_minimum_role(extensions["connexion_routing"].get("operation_id"))
-        refusal = found.get(ERROR_KEY) or _check_role(found.get(USER_KEY), role)
-        if refusal is not None:
-            await make_error_response(refusal)(scope, receive, send)
+        error = result.get(ERROR_KEY) or _check_role(result.get(USER_KEY), role)
+        if error is not None:
+            await make_error_response(error)(scope, receive, send)
             return
-        extensions[USER_EXTENSION] = found.get(USER_KEY)
+        extensions[USER_EXTENSION] = result.get(USER_KEY)
         await self._app(scope, receive, send)
 
 
 def get_user(scope: Scope) -> AuthenticatedUser | None:
-    """Who is calling; None for a visitor without an account."""
-    person: AuthenticatedUser | None = scope["extensions"].get(USER_EXTENSION)
-    return person
+    """The logged-in caller; None for a visitor without an account."""
+    user: AuthenticatedUser | None = scope["extensions"].get(USER_EXTENSION)
+    return user
 
 
 @functools.cache
 def get_minimum_role(operation_id: str | None) -> Role | None:
-    """What the spec's `x-minimum-role` says of the operation."""
+    """The `x-minimum-role` of the operation in the spec."""
     for path in load_spec()["paths"].values():
         for operation in path.values():
             if f"{operation['x-openapi-router-controller']}.{operation['operationId']}" == operation_id:
@@ -99,16 +103,17 @@ def get_minimum_role(operation_id: str | None) -> Role | None:
 
 
 def _parse_token(given: Sequence[str]) -> str:
-    """The one token in the `Authorization` headers: of two, nobody can say which one is meant."""
+    """The token in the `Authorization` headers. Two headers are refused: either of them could be the right one."""
     match = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
     if match is None:
         raise InvalidToken("Send one header, Authorization: Bearer, with the access token.")
     return match[1]
 
 
-def _check_role(person: AuthenticatedUser | None, role: Role | None) -> ChatError | None:
+def _check_role(user: AuthenticatedUser | None, role: Role | None) -> ChatError | None:
+    """The error for a caller who does not have the role; None when they may call the operation."""
     if role is None:
         return None
-    if person is None:
+    if user is None:
         return ERRORS_BY_STATUS[401]
-    return None if person.may_act_as(role) else Forbidden(f"This is for people with the role {role} or above.")
+    return None if user.may_act_as(role) else Forbidden(f"This is for people with the role {role} or above.")

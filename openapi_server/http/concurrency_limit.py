@@ -1,8 +1,9 @@
-"""Admission: how many requests are checked and bound at the same time.
+"""A limit for how many requests are parsed and validated at the same time.
 
-Parsing, validation and Flask cost a few milliseconds of the one interpreter each. A thousand that arrive together
-would all begin at once, and a health check behind them would wait for the whole crowd. So a request waits here, before
-anything of it is parsed, for one of a few places; it gives its place back when its work moves to the event loop.
+Parsing, validation and Flask take a few milliseconds of the one interpreter for each request. If a thousand requests
+that arrive together all started at once, a health check behind them would wait for all of them. So a request waits
+here for one of a few slots before it is parsed, and releases its slot when its handler begins on the event loop:
+streams hold none.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-SLOT_EXTENSION = "zoochat.admission"
+SLOT_EXTENSION = "zoochat.concurrency_slot"
 
-# The server's own: who watches it must not queue behind those whom it serves.
+# Monitoring must not wait for the other requests.
 UNLIMITED_PATHS = frozenset({"/health", "/ready", "/system_health", "/metrics"})
 
 
 class ConcurrencySlot:
-    """One request's place. Giving it back twice is giving it back once."""
+    """The slot of one request. Further calls of `release` do nothing."""
 
     def __init__(self, places: asyncio.Semaphore) -> None:
         self._semaphore = places
@@ -31,7 +32,7 @@ class ConcurrencySlot:
 
 
 class ConcurrencyLimitMiddleware:
-    """ASGI middleware in front of Connexion: `places` requests at once, in the order of their arrival."""
+    """ASGI middleware: lets `max_concurrent` requests pass at once, in the order of their arrival."""
 
     def __init__(self, app: ASGIApp, *, max_concurrent: int) -> None:
         self._app = app
@@ -42,21 +43,21 @@ class ConcurrencyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         await self._semaphore.acquire()
-        place = ConcurrencySlot(self._semaphore)
+        slot = ConcurrencySlot(self._semaphore)
 
-        async def send_and_leave(message: Message) -> None:
-            place.release()
+        async def send_and_release(message: Message) -> None:
+            slot.release()
             await send(message)
 
         try:
-            scope.setdefault("extensions", {})[SLOT_EXTENSION] = place
-            await self._app(scope, receive, send_and_leave)
+            scope.setdefault("extensions", {})[SLOT_EXTENSION] = slot
+            await self._app(scope, receive, send_and_release)
         finally:
-            place.release()
+            slot.release()
 
 
 def release_slot(scope: Scope) -> None:
-    """Say that the request's work goes on on the event loop, where it is in nobody's way."""
-    place = scope["extensions"].get(SLOT_EXTENSION)
-    if place is not None:
-        place.release()
+    """Release the slot of the request, if it has one."""
+    slot = scope["extensions"].get(SLOT_EXTENSION)
+    if slot is not None:
+        slot.release()

@@ -1,4 +1,4 @@
-"""Clients that leave, and clients that stay but take nothing."""
+"""Clients that disconnect, and clients that stay connected but read nothing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from openapi_server.clock import DeadlineTimer
 
 T = TypeVar("T")
 
-# Where the server's protocol leaves the transport of a connection, for those who must be dropped without a word.
+# The ASGI extension under which `uvicorn_protocol` provides the connection's transport, so that it can be aborted.
 TRANSPORT_EXTENSION = "zoochat.transport"
 
 log = structlog.get_logger(__name__)
 
 
 async def run_until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
-    """Do the work, but stop it as soon as the client has left; None when it did."""
+    """The result of the work; None when the client disconnected before, which cancels the work."""
+    # Not an anyio task group, nor Starlette's StreamingResponse over one: measured 200 µs a stream instead of 55.
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_wait_for_disconnect(receive))
+    disconnect = asyncio.create_task(_wait_for_disconnect(receive))
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, disconnect), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        leaving.cancel()
+        disconnect.cancel()
         working.cancel()
         await asyncio.wait((working,))
     return None if working.cancelled() else working.result()
@@ -39,23 +40,23 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 
 class SendTimeout:
-    """A `send` that drops the connection when one message is not taken within `timeout_s` seconds.
+    """A `send` that aborts the connection when one message cannot be sent within `timeout_s` seconds.
 
-    Dropped, not closed: closing would first wait for the client to take what is buffered for it.
+    It aborts instead of closing: closing would wait until the client has read what is buffered for it.
     """
 
     def __init__(self, send: Send, scope: Scope, timeout_s: float) -> None:
         self._send = send
         self._transport = scope.get("extensions", {}).get(TRANSPORT_EXTENSION)
         self._timeout_s = timeout_s
-        self._timer = DeadlineTimer(self._drop)
+        self._timer = DeadlineTimer(self._abort)
 
     async def __call__(self, message: Message) -> None:
         self._timer.set(self._timeout_s)
         await self._send(message)
         self._timer.clear()
         if message.get("more_body") and self._transport is not None and self._transport.is_closing():
-            # Dropped, by us or by the kernel. uvicorn would take all the rest without a word: read nothing more for it.
+            # Aborted, here or by the kernel. uvicorn would discard all further messages silently: stop producing them.
             raise asyncio.CancelledError
 
     def __enter__(self) -> SendTimeout:
@@ -66,7 +67,7 @@ class SendTimeout:
     ) -> None:
         self._timer.cancel()
 
-    def _drop(self) -> None:
+    def _abort(self) -> None:
         log.info("reader_dropped", timeout_s=self._timeout_s)
         if self._transport is not None:
             self._transport.abort()

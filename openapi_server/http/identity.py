@@ -1,4 +1,7 @@
-"""Who is calling. A visitor without an account is known by a random cookie, and needs nothing else."""
+"""Who is calling: a logged-in user, a visitor with a session cookie, or a device.
+
+A visitor without an account is known by a random cookie and needs nothing else.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import re
 import secrets
 import uuid
 from dataclasses import dataclass
+from http.cookies import SimpleCookie
 
 from openapi_server.http.async_handlers import RequestContext
 from openapi_server.models.user import derive_cookie_owner
@@ -20,7 +24,11 @@ COOKIE_VALUE = re.compile(r"[A-Za-z0-9_-]{22,128}")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`owner` is what the store may know: a hash, so that no row or backup holds a cookie that works."""
+    """A caller.
+
+    `owner` is what the store keeps: of a cookie only the hash, so that no row or backup holds a usable cookie.
+    `set_cookie` is the value of the `Set-Cookie` header for a caller who came without a cookie.
+    """
 
     owner: str
     set_cookie: str | None = None
@@ -31,21 +39,20 @@ class Identity:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The `Set-Cookie` header, when the request brought no cookie of its own."""
         return {"Set-Cookie": self.set_cookie} if self.set_cookie else {}
 
 
 def identify_caller(context: RequestContext) -> Identity:
-    """The visitor behind a request; a new one gets a cookie of 128 random bits."""
-    known = find_owner(context)
-    if known is not None:
-        return Identity(known)
+    """The caller of a request; a new visitor gets a cookie of 128 random bits."""
+    owner = find_owner(context)
+    if owner is not None:
+        return Identity(owner)
     value = secrets.token_urlsafe(16)
     return Identity(derive_cookie_owner(value), _build_cookie(context, SESSION_COOKIE, value))
 
 
 def find_owner(context: RequestContext) -> str | None:
-    """Who the request says it comes from: the logged-in person, else the cookie, if it has one that can be ours."""
+    """The owner that the request names: the logged-in user, else the session cookie if its form is valid, else None."""
     if context.user is not None:
         return context.user.owner
     value = context.cookies.get(SESSION_COOKIE, "")
@@ -53,12 +60,12 @@ def find_owner(context: RequestContext) -> str | None:
 
 
 def get_name_scope(context: RequestContext, name: str) -> str:
-    """Within what a name that the client chose counts: its account, its cookie, nothing but itself, or its address."""
+    """The scope in which a name that the client chose is unique: its account or cookie, else `get_anonymous_scope`."""
     return find_owner(context) or get_anonymous_scope(context, name)
 
 
 def get_anonymous_scope(context: RequestContext, name: str) -> str:
-    """A UUID is nobody else's and counts by itself; any other name within the caller's address."""
+    """The scope of a name without an owner: a UUID is unique by itself, any other name within the client's address."""
     try:
         return f"uuid:{uuid.UUID(name)}"
     except ValueError:
@@ -66,7 +73,10 @@ def get_anonymous_scope(context: RequestContext, name: str) -> str:
 
 
 def derive_session_id(context: RequestContext, kind: str, scope: str, name: str) -> str:
-    """The id of the session that a client's own name stands for. Nobody without our key can tell one from the other."""
+    """The id of the session that a client's own name stands for: an HMAC, so that nobody can compute it from the name.
+
+    Stored sessions depend on each `kind`: "platform", "tokens" (of `/chat`) and "device".
+    """
     key = context.services.settings.signing_key.encode()
     digest = hmac.new(key, f"session\n{kind}\n{scope}\n{name}".encode(), hashlib.sha256)
     return f"sess_{digest.hexdigest()[:32]}"
@@ -74,7 +84,7 @@ def derive_session_id(context: RequestContext, kind: str, scope: str, name: str)
 
 @dataclass(frozen=True, slots=True)
 class DeviceIdentity:
-    """A device and its session: `name` is what it calls itself, else one that tells nothing of our cookie."""
+    """A device and its session. `name` is what it calls itself, else a name that does not reveal its cookie."""
 
     name: str
     session_id: str
@@ -82,7 +92,7 @@ class DeviceIdentity:
 
     @property
     def handle(self) -> str:
-        """Its user's name in our books."""
+        """The name of the device's user in the store."""
         return f"chat_{self.name}"
 
     @property
@@ -91,18 +101,24 @@ class DeviceIdentity:
 
 
 def identify_device(context: RequestContext) -> DeviceIdentity:
-    """The device that `X-Device-ID` names, else our cookie; a new one gets a cookie of 128 random bits."""
-    named = context.headers.get("x-device-id")
-    if named is not None:
-        return DeviceIdentity(named, derive_session_id(context, "device", get_name_scope(context, named), named))
-    known = context.cookies.get(DEVICE_COOKIE, "")
-    value = known if COOKIE_VALUE.fullmatch(known) else secrets.token_urlsafe(16)
-    set_cookie = None if value == known else _build_cookie(context, DEVICE_COOKIE, value)
-    # The cookie is a secret, and counts by itself; the name stands in logs and answers.
+    """The device named by `X-Device-ID`, else by its cookie; a new one gets a cookie of 128 random bits."""
+    name = context.headers.get("x-device-id")
+    if name is not None:
+        return DeviceIdentity(name, derive_session_id(context, "device", get_name_scope(context, name), name))
+    cookie = context.cookies.get(DEVICE_COOKIE, "")
+    value = cookie if COOKIE_VALUE.fullmatch(cookie) else secrets.token_urlsafe(16)
+    set_cookie = None if value == cookie else _build_cookie(context, DEVICE_COOKIE, value)
+    # The cookie is secret and unique by itself; the name stands in logs and answers.
     name = hashlib.sha256(value.encode()).hexdigest()[:16]
     return DeviceIdentity(name, derive_session_id(context, "device", "cookie", value), set_cookie)
 
 
 def _build_cookie(context: RequestContext, name: str, value: str) -> str:
-    secure = "; Secure" if context.services.settings.environment == "production" else ""
-    return f"{name}={value}; HttpOnly; Max-Age={COOKIE_MAX_AGE_DAYS * 86_400}; Path=/; SameSite=Lax{secure}"
+    """The value of `Set-Cookie`. The cookie is `Secure` in production, where HTTPS is required."""
+    cookie = SimpleCookie({name: value})[name]
+    is_secure = context.services.settings.environment == "production"
+    max_age_s = COOKIE_MAX_AGE_DAYS * 86_400
+    attributes = {"httponly": True, "max-age": max_age_s, "path": "/", "samesite": "Lax", "secure": is_secure}
+    for attribute, setting in attributes.items():
+        cookie[attribute] = setting
+    return cookie.OutputString()

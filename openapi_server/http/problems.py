@@ -1,4 +1,4 @@
-"""The one place that says how an error looks over HTTP: RFC 9457, whoever raised it."""
+"""Errors as HTTP answers: every error has the same form (RFC 9457), whichever library raised it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from connexion.exceptions import ProblemException
 from connexion.lifecycle import ConnexionRequest, ConnexionResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server.models.errors import (
     BodyTooLarge,
@@ -28,11 +29,11 @@ from openapi_server.wire.sse import encode_json
 
 log = structlog.get_logger(__name__)
 
-# What frameworks raise by status, in our words. Their own texts stay inside.
+# What the frameworks raise, by status. Their own texts are not sent.
 ERRORS_BY_STATUS: dict[int, ChatError] = {
     400: InvalidInput(),
     401: LoginRequired("Log in with POST /auth/login, and send the access token as Authorization: Bearer."),
-    404: NotFound("Nothing lives at this address. GET / shows the way."),
+    404: NotFound("This address does not exist. GET / gives an overview."),
     405: MethodNotAllowed(),
     406: NotAcceptable(),
     413: BodyTooLarge(),
@@ -40,18 +41,44 @@ ERRORS_BY_STATUS: dict[int, ChatError] = {
 }
 
 
+class UnexpectedErrorMiddleware:
+    """ASGI middleware: answers any exception with a 500 problem, unless the answer has begun already."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except Exception:
+            if scope["type"] != "http":
+                raise
+            log.exception("unexpected_error")
+            if has_begun:
+                # Closing the connection is the only way to tell the client that the answer is not complete.
+                raise
+            await make_error_response(ChatError())(scope, receive, send)
+
+
 def make_error_response(error: ChatError) -> JSONResponse:
-    """The error as an ASGI answer."""
+    """The error as an ASGI response."""
     return make_problem_response(error.problem, _make_headers(error))
 
 
 def make_problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """A problem that is only a value by now, such as a stored turn's, as an ASGI answer."""
+    """A problem without its exception, such as that of a stored turn, as an ASGI response."""
     return JSONResponse(encode_problem(problem), problem.status, headers, PROBLEM_JSON)
 
 
 def add_error_handlers(app: FlaskApp) -> None:
-    """Give every exception that can leave Connexion our shape."""
+    """Answer all exceptions that leave Connexion and Flask in our form."""
     app.add_error_handler(ChatError, _handle_chat_error)
     app.add_error_handler(ProblemException, _handle_framework_error)
     app.add_error_handler(HTTPException, _handle_framework_error)
@@ -93,9 +120,9 @@ def _make_connexion_response(error: ChatError) -> ConnexionResponse:
 def _make_headers(error: ChatError) -> dict[str, str]:
     headers = {"Cache-Control": "no-store", **error.headers}
     if error.status == 401:
-        # RFC 6750, section 3: a caller who brought nothing is not told of an error.
-        said = ', error="invalid_token"' if isinstance(error, InvalidToken) else ""
-        headers["WWW-Authenticate"] = f'Bearer realm="zoochat"{said}'
+        # RFC 6750, section 3: a request without a token gets no error code.
+        parameters = ', error="invalid_token"' if isinstance(error, InvalidToken) else ""
+        headers["WWW-Authenticate"] = f'Bearer realm="zoochat"{parameters}'
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     return headers

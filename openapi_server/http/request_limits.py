@@ -1,7 +1,8 @@
-"""The guard: what no request may be, checked before Connexion parses anything of it.
+"""Limits for every request, checked before Connexion parses it.
 
-Size, encoding and arrival time of the body, size of the headers, and characters that have no business in a path.
-Measured without it: some of these end in a 500, some are accepted (bodies of 50 MB), some never end (a slow body).
+They hold for the size, encoding and arrival time of the body, the size of the headers, and the characters of the path.
+Measured without them: Connexion answers some of these requests with a 500, accepts others (bodies of 50 MB), and waits
+forever for a slow body.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from openapi_server.http.problems import make_error_response
 from openapi_server.models.errors import (
     BodyTooLarge,
     ChatError,
-    FieldError,
     HeadersTooLarge,
     InvalidInput,
     RequestTimeout,
@@ -26,16 +26,19 @@ from openapi_server.models.errors import (
 MAX_HEADER_BYTES = 32_768
 MAX_PATH_BYTES = 2_048
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
-# int() gives up at 4,300 digits, with an error that is not ours.
+# int() raises ValueError for more than 4,300 digits.
 _CONTENT_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class ClientDisconnected(Exception):
-    """The client went away before its request was whole: nobody is there to answer."""
+    """The client disconnected before its request was complete."""
 
 
 class RequestLimitsMiddleware:
-    """ASGI middleware in front of Connexion. Reads the body whole, so what follows has its true length."""
+    """ASGI middleware: reads the whole body, and answers requests that exceed a limit with 400, 408, 413, 415 or 431.
+
+    The application gets the body in one message, with its true length in `Content-Length`.
+    """
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int, request_timeout_s: float) -> None:
         self._app = app
@@ -81,14 +84,14 @@ class RequestLimitsMiddleware:
 
 def _check_head(scope: Scope) -> Headers:
     if _CONTROL_CHARACTER.search(scope["path"]) or len(scope["path"]) > MAX_PATH_BYTES:
-        raise _refused("path", f"must be at most {MAX_PATH_BYTES} characters without control characters")
+        raise InvalidInput.for_field("path", f"must be at most {MAX_PATH_BYTES} characters without control characters")
     if not scope["query_string"].isascii():
-        raise _refused("query", "must be percent-encoded")
+        raise InvalidInput.for_field("query", "must be percent-encoded")
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
         raise HeadersTooLarge(f"Request headers may have {MAX_HEADER_BYTES} bytes.")
     headers = Headers(scope=scope)
     if not _CONTENT_LENGTH.fullmatch(headers.get("content-length", "0")):
-        raise _refused("Content-Length", "must be a number")
+        raise InvalidInput.for_field("Content-Length", "must be a number")
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body without Content-Encoding.")
     charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", headers.get("content-type", ""), re.IGNORECASE)
@@ -97,21 +100,17 @@ def _check_head(scope: Scope) -> Headers:
     return headers
 
 
-def _refused(field: str, message: str) -> InvalidInput:
-    return InvalidInput(f"{field}: {message}", errors=(FieldError(field, message),))
-
-
 def _set_content_length(scope: Scope, length: int) -> Scope:
-    """Connexion takes a body without Content-Length for none at all: say the length, however the body came."""
+    """The scope with the body's length: Connexion ignores a body without `Content-Length`, such as a chunked one."""
     kept = [(name, value) for name, value in scope["headers"] if name not in (b"content-length", b"transfer-encoding")]
     return {**scope, "headers": [*kept, (b"content-length", str(length).encode())] if length else kept}
 
 
 def _replay_body(body: bytes, receive: Receive) -> Receive:
-    """A receive channel that gives the body once, and then whatever the connection has to say."""
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    """A `receive` that returns the body first, and then the further messages of the connection."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def replayed() -> Message:
-        return waiting.pop() if waiting else await receive()
+    async def receive_body_first() -> Message:
+        return messages.pop() if messages else await receive()
 
-    return replayed
+    return receive_body_first

@@ -1,14 +1,13 @@
-"""What a handler may ask for."""
+"""The services that handlers use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openapi_server.accounts.accounts import AccountService
+from openapi_server.accounts.service import AccountService
 from openapi_server.config import Settings
 from openapi_server.engine.turn_engine import TurnEngine
-from openapi_server.knowledge.admin.animal_admin import AnimalAdmin
-from openapi_server.knowledge.admin.drafts import DraftAdmin
+from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.protocols import (
     AuditTrail,
@@ -26,7 +25,11 @@ from openapi_server.protocols import (
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of a running server. `keepers_voice` speaks in the keepers' own words, whoever speaks to visitors."""
+    """The parts of a running server.
+
+    `provider` answers visitors; `offline_provider` answers in the keepers' own words, for previews of drafts.
+    `started_s` is the monotonic time of the start, in seconds.
+    """
 
     settings: Settings
     clock: Clock

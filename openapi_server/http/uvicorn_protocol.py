@@ -1,4 +1,4 @@
-"""Connections as uvicorn's protocol sees them: heads that do not arrive, peers that are not there any more."""
+"""uvicorn's HTTP protocol with two timeouts that it lacks: for slow request heads, and for peers that vanished."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from openapi_server.http.disconnect import TRANSPORT_EXTENSION
 
-# What the kernel may hold for one reader. By default it grows to megabytes for each that does not read.
+# The kernel's send buffer for one connection. By default it grows to megabytes for a client that does not read.
 SEND_BUFFER_BYTES = 65_536
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with the two deadlines that it lacks.
+    """A connection that is aborted when a timeout passes; both are in seconds.
 
-    A request's head must be there `head_timeout_s` after the connection or the head began. Bytes that the peer's kernel
-    does not acknowledge for `peer_timeout_s` end the connection (TCP_USER_TIMEOUT, RFC 5482): a phone in a tunnel says
-    no goodbye.
+    `head_timeout_s`: from the start of the connection, or of a further request on it, to the end of the request's head.
+    `peer_timeout_s`: how long sent bytes may stay unacknowledged by the peer's kernel (TCP_USER_TIMEOUT, RFC 5482), as
+    when a phone loses its network.
     """
 
     def __init__(self, *args: Any, head_timeout_s: float, peer_timeout_s: float, **kwargs: Any) -> None:
@@ -63,7 +63,8 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def make_protocol_class(*, head_timeout_s: float, peer_timeout_s: float) -> type[asyncio.Protocol]:
-    """The protocol for `uvicorn.Config(http=...)`, which only ever calls it."""
-    made: Any = partial(HttpProtocol, head_timeout_s=head_timeout_s, peer_timeout_s=peer_timeout_s)
-    protocol: type[asyncio.Protocol] = made
+    """The value for `uvicorn.Config(http=...)`."""
+    # uvicorn only calls it: a partial serves as well as a class.
+    factory: Any = partial(HttpProtocol, head_timeout_s=head_timeout_s, peer_timeout_s=peer_timeout_s)
+    protocol: type[asyncio.Protocol] = factory
     return protocol

@@ -1,7 +1,14 @@
-"""Connexion's validators with our eyes: strict JSON, patterns as OpenAPI means them, errors that name the field."""
+"""Validation of request bodies and parameters, in Connexion's validators.
+
+They differ from Connexion's own in three ways: JSON is parsed strictly, patterns have the meaning that OpenAPI gives
+them, and errors name the field. What an error says is made from the schema, or is its `x-error-message`; it never
+contains the value that was sent, which may be long or private.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,9 +20,10 @@ from jsonschema.validators import extend
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
-from openapi_server.http.strict_json import parse_json
 from openapi_server.models.errors import FieldError, InvalidInput
 
+MAX_DEPTH = 32
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 TYPE_NAMES = {
     "string": "a text",
     "integer": "a whole number",
@@ -27,7 +35,7 @@ TYPE_NAMES = {
 
 
 def _check_ecma_pattern(validator: Any, pattern: str, instance: object, schema: object) -> Iterator[ValidationError]:
-    r"""OpenAPI patterns are ECMA 262's, where `$` is the end; Python's also matches before a last line feed."""
+    r"""OpenAPI patterns are those of ECMA 262, where `$` is the end; Python's also matches before a last line feed."""
     if isinstance(instance, str) and not re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), instance):
         yield ValidationError("does not match the pattern")
 
@@ -48,8 +56,7 @@ class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Co
         return parse_json(b"".join([part async for part in stream]))
 
     def _validate(self, body: object) -> None:
-        schema = RequestSchemaValidator(self._schema, format_checker=Draft4Validator.FORMAT_CHECKER)
-        _raise_errors(schema.iter_errors(body), "body")
+        _raise_errors(_make_validator(self._schema).iter_errors(body), "body")
 
 
 class StrictParameterValidator(ParameterValidator):  # type: ignore[misc]  # Connexion has no types
@@ -61,28 +68,26 @@ class StrictParameterValidator(ParameterValidator):  # type: ignore[misc]  # Con
     ) -> None:
         name = str(param["name"])
         if value is not None:
-            _raise_errors(
-                RequestSchemaValidator(param["schema"], format_checker=Draft4Validator.FORMAT_CHECKER).iter_errors(
-                    value
-                ),
-                name,
-            )
+            _raise_errors(_make_validator(param["schema"]).iter_errors(value), name)
         elif param.get("required"):
-            raise InvalidInput(f"{name}: is required", errors=(FieldError(name, "is required"),))
+            raise InvalidInput.for_field(name, "is required")
 
 
 VALIDATOR_MAP = {"body": {"application/json": StrictBodyValidator}, "parameter": StrictParameterValidator}
 
 
+def _make_validator(schema: dict[str, Any]) -> Any:
+    return RequestSchemaValidator(schema, format_checker=Draft4Validator.FORMAT_CHECKER)
+
+
 def _raise_errors(errors: Iterable[Any], root_name: str) -> None:
-    """Raise one problem for all that is wrong; a field is named once, with the first thing that is wrong with it."""
+    """Raise one `InvalidInput` for all wrong fields; of each field it names the first error."""
     found: dict[str, FieldError] = {}
     for error in errors:
         field_error = _make_field_error(error, root_name)
         found.setdefault(field_error.field, field_error)
     if found:
-        first = next(iter(found.values()))
-        raise InvalidInput(f"{first.field}: {first.message}", errors=tuple(found.values()))
+        raise InvalidInput.for_fields(*found.values())
 
 
 def _make_field_error(error: Any, root_name: str) -> FieldError:
@@ -98,7 +103,7 @@ def _make_field_error(error: Any, root_name: str) -> FieldError:
 
 
 def _describe_error(error: Any) -> str:
-    """What would be right. Never the value that was sent: it may be long, or private."""
+    """What a valid value would be."""
     limit = error.validator_value
     match error.validator:
         case "type":
@@ -110,3 +115,65 @@ def _describe_error(error: Any) -> str:
         case "maximum":
             return f"must be at most {limit}"
     return str(error.schema.get("x-error-message", "is not of the form that the API description gives"))
+
+
+def parse_json(raw: bytes) -> object:
+    """The value of a JSON text (RFC 8259, UTF-8); `InvalidInput` names the field and what is wrong with it.
+
+    Python's parser accepts more than we do. Refused are also: other encodings, `NaN`, `Infinity` and numbers that
+    Python rounds to it (`1e400`), a key that occurs twice in one object, integers of thousands of digits, nesting
+    deeper than `MAX_DEPTH`, and NUL and lone surrogates, which no store or stream can carry.
+
+    >>> parse_json(b'{"message": "Hello!"}')
+    {'message': 'Hello!'}
+    """
+    try:
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_build_object, parse_constant=_reject_constant)
+    except UnicodeDecodeError:
+        raise InvalidInput.for_field("body", "must be UTF-8") from None
+    except RecursionError:
+        raise InvalidInput.for_field("body", f"must not be nested deeper than {MAX_DEPTH} levels") from None
+    except json.JSONDecodeError as error:
+        raise InvalidInput.for_field("body", f"is not JSON: {error.msg} at character {error.pos}") from None
+    except ValueError:
+        # The only other ValueError of json.loads is the interpreter's limit on the digits of an integer.
+        raise InvalidInput.for_field("body", "holds a number that is too long") from None
+    for path, part, depth in _iterate_values(value):
+        if depth > MAX_DEPTH:
+            raise InvalidInput.for_field("body", f"must not be nested deeper than {MAX_DEPTH} levels")
+        if isinstance(part, str) and _UNSTORABLE.search(part):
+            raise InvalidInput.for_field(path, "must not hold NUL or half a surrogate pair")
+        if isinstance(part, float) and math.isinf(part):
+            raise InvalidInput.for_field(path, "is a number too large to keep")
+    return value
+
+
+def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    value: dict[str, object] = {}
+    for name, part in pairs:
+        if name in value:
+            raise InvalidInput.for_field(_escape_name(name), "is there twice")
+        value[name] = part
+    return value
+
+
+def _reject_constant(name: str) -> object:
+    raise InvalidInput.for_field("body", f"{name} is not JSON")
+
+
+def _iterate_values(value: object) -> Iterator[tuple[str, object, int]]:
+    """Every key and value with its path and depth. Not recursive, because the depth is not known to be small."""
+    stack: list[tuple[str, object, int]] = [("body", value, 0)]
+    while stack:
+        path, part, depth = stack.pop()
+        yield path, part, depth
+        if isinstance(part, dict):
+            for key, child in part.items():
+                yield "body", key, depth
+                stack.append((_escape_name(key) if path == "body" else f"{path}.{_escape_name(key)}", child, depth + 1))
+        elif isinstance(part, list):
+            stack.extend((f"{path}[{index}]", child, depth + 1) for index, child in enumerate(part))
+
+
+def _escape_name(name: str) -> str:
+    return name.encode("unicode_escape").decode()[:64]

@@ -10,10 +10,9 @@ from starlette.types import ASGIApp
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import require_user
-from openapi_server.knowledge.admin.animal_admin import AnimalEdit
 from openapi_server.models.animal import Animal
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import Document, VersionedDocument
+from openapi_server.models.document import Document, DocumentEdit, VersionedDocument
 from openapi_server.models.errors import AnimalNotFound, FieldError, InvalidInput, VersionRequired
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
@@ -127,12 +126,12 @@ async def _prompt(context: RequestContext, animal: Animal, age_group: AgeGroup, 
     return Prompt(animal, age_group, message, facts=tuple(facts), rules=rules)
 
 
-def edit_of(context: RequestContext, animal_id: str) -> AnimalEdit:
+def edit_of(context: RequestContext, animal_id: str) -> DocumentEdit:
     """Who is about to change the animal, and which versions of it they have seen."""
     if_match = context.headers.get("if-match")
     if if_match is None:
         raise VersionRequired("Send If-Match with the ETag that you read last.")
-    return AnimalEdit(animal_id, require_user(context).username, parse_if_match(if_match))
+    return DocumentEdit(animal_id, require_user(context).username, parse_if_match(if_match))
 
 
 def sent_document(animal_id: str, body: dict[str, Any]) -> Document:

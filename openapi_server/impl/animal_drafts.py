@@ -12,8 +12,8 @@ from starlette.types import ASGIApp
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.impl.animal_admin import PRIVATE, edit_of, sent_document, shown
-from openapi_server.knowledge.admin.animal_admin import validate_document
-from openapi_server.knowledge.admin.draft_comparison import (
+from openapi_server.knowledge.admin import validate_document
+from openapi_server.knowledge.draft_comparison import (
     SampleAnswer,
     SampleQuestion,
     answer_questions,

@@ -1,4 +1,4 @@
-"""Talking: `/convo_turn_stream`, `/convo_turn`, and what one can do with a turn once it was begun."""
+"""The zoo's own contract: `/convo_turn_stream` and `/convo_turn`, and reading and stopping a turn afterwards."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session, get_authorized_turn
 from openapi_server.http.identity import Identity, identify_caller
 from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
-from openapi_server.impl.turn_responses import WholeTurnResponse, continue_stream, resume_stream, start_stream
-from openapi_server.models.errors import FieldError, InvalidInput
+from openapi_server.impl.turn_responses import continue_stream, make_turn_response, resume_stream, start_stream
+from openapi_server.models.errors import InvalidInput
 from openapi_server.models.turn import AgeGroup, TurnRecord
-from openapi_server.wire.convo import CONVO
-from openapi_server.wire.convo_json import encode_answer, encode_state, encode_stop
+from openapi_server.wire.convo import CONVO, encode_answer, encode_state, encode_stop
 
 MAX_METADATA_BYTES = 4096
 NO_SESSION_DETAIL = "There is no such session. Leave sessionId out to begin a new one."
@@ -42,7 +41,7 @@ async def get_convo_turn(context: RequestContext, turn_id: str) -> ASGIApp:
 
 @async_handler
 async def stream_convo_turn(context: RequestContext, turn_id: str, after: str | None = None) -> ASGIApp:
-    # The log may outlive its session: the store says whether there is such a turn.
+    # The log may outlive its session, so the store decides whether the turn exists.
     turn = await get_authorized_turn(context, turn_id, Access.READ)
     return await continue_stream(context, CONVO, turn.turn_id, context.headers.get("last-event-id") or after)
 
@@ -60,20 +59,19 @@ async def _handle_turn(context: RequestContext, body: dict[str, Any], *, is_stre
     last_event_id = context.headers.get("last-event-id")
     if is_stream and last_event_id:
         return await resume_stream(context, CONVO, last_event_id, body["message"], partial(_is_same_request, body))
-    visitor = identify_caller(context)
+    identity = identify_caller(context)
     is_async = "respond-async" in context.preferences
-    question = await _make_turn_request(context, body, visitor, is_read_whole=not is_stream and not is_async)
-    accepted = await context.services.engine.start_turn(question, make_idempotency_keys(context, body, visitor))
+    request = await _make_turn_request(context, body, identity, is_delivered_whole=not is_stream and not is_async)
+    accepted = await context.services.engine.start_turn(request, make_idempotency_keys(context, body, identity))
     if is_async:
-        return await _make_accepted_response(context, accepted, visitor)
+        return await _make_accepted_response(context, accepted, identity)
     if is_stream:
-        return await start_stream(context, CONVO, accepted, visitor.headers)
-    shape = partial(_make_response, headers=visitor.headers)
-    return WholeTurnResponse(context, accepted, shape, visitor.headers)
+        return await start_stream(context, CONVO, accepted, identity.headers)
+    return make_turn_response(context, accepted, encode_answer, identity.headers)
 
 
 async def _make_turn_request(
-    context: RequestContext, body: dict[str, Any], visitor: Identity, *, is_read_whole: bool
+    context: RequestContext, body: dict[str, Any], identity: Identity, *, is_delivered_whole: bool
 ) -> TurnRequest:
     session_id = body.get("sessionId")
     if session_id is not None:
@@ -82,11 +80,11 @@ async def _make_turn_request(
         animal=await get_active_animal(context, body["animalId"]),
         message=body["message"],
         age_group=AgeGroup(body.get("ageGroup", AgeGroup.ELEMENTARY)),
-        session=SessionRef(session_id, visitor.owner),
+        session=SessionRef(session_id, identity.owner),
         context_summary=body.get("contextSummary"),
         metadata=_encode_metadata(body.get("metadata")),
         is_cancelled_on_disconnect=body.get("onDisconnect") == "cancel",
-        is_delivered_whole=is_read_whole,
+        is_delivered_whole=is_delivered_whole,
     )
 
 
@@ -94,15 +92,11 @@ def _is_same_request(body: dict[str, Any], turn: TurnRecord) -> bool:
     return (body["animalId"], body.get("sessionId", turn.session_id)) == (turn.animal_id, turn.session_id)
 
 
-async def _make_accepted_response(context: RequestContext, accepted: AcceptedTurn, visitor: Identity) -> ASGIApp:
+async def _make_accepted_response(context: RequestContext, accepted: AcceptedTurn, identity: Identity) -> ASGIApp:
     location = f"/convo_turn/{accepted.turn_id}"
-    headers = {"Location": location, "Preference-Applied": "respond-async", **visitor.headers}
+    headers = {"Location": location, "Preference-Applied": "respond-async", **identity.headers}
     turn = await context.services.engine.get_turn(accepted.turn_id)
     return JSONResponse(await _get_state(context, turn), 202, headers)
-
-
-def _make_response(turn: TurnRecord, headers: dict[str, str]) -> ASGIApp:
-    return JSONResponse(encode_answer(turn), headers=headers)
 
 
 async def _get_state(context: RequestContext, turn: TurnRecord) -> dict[str, object]:
@@ -115,5 +109,5 @@ def _encode_metadata(given: dict[str, Any] | None) -> str | None:
     text = json.dumps(given, ensure_ascii=False, separators=(",", ":"))
     if len(text.encode()) > MAX_METADATA_BYTES:
         message = f"must be at most {MAX_METADATA_BYTES} bytes of JSON"
-        raise InvalidInput(f"metadata: {message}", errors=(FieldError("metadata", message),))
+        raise InvalidInput.for_field("metadata", message)
     return text

@@ -1,29 +1,30 @@
-"""The devices' contract: `/chat/` and `/chat/stream`, where a device talks with one animal at a time."""
+"""The devices contract: `/chat/` and `/chat/stream`. A device's session is with one animal at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import structlog
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from openapi_server.engine.turn_engine import AcceptedTurn
-from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.http.disconnect import run_until_disconnect
 from openapi_server.http.identity import DeviceIdentity, Identity, find_owner, identify_device
-from openapi_server.http.problems import make_problem_response
 from openapi_server.impl.turn_requests import make_idempotency_keys
-from openapi_server.impl.turn_responses import continue_stream, is_in_session, resume_stream, start_stream
+from openapi_server.impl.turn_responses import (
+    continue_stream,
+    is_in_session,
+    make_reply_response,
+    resume_stream,
+    start_stream,
+)
 from openapi_server.models.animal import Animal
-from openapi_server.models.errors import FieldError, InvalidInput, SessionDeleted, SessionNotFound, StoreUnavailable
+from openapi_server.models.errors import FieldError, InvalidInput, SessionNotFound, StoreUnavailable
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn_events import Completed, Failed
-from openapi_server.wire.devices import DEVICES, encode_session
+from openapi_server.wire.devices import DEVICES, encode_reply, encode_session
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +32,8 @@ log = structlog.get_logger(__name__)
 @async_handler
 async def device_chat(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     device = identify_device(context)
-    accepted = await _start_turn(context, body, device, is_read_whole=True)
-    return SpokenAnswer(await context.services.engine.open_reader(accepted.turn_id), device.headers)
+    accepted = await _start_turn(context, body, device, is_delivered_whole=True)
+    return make_reply_response(context, accepted, encode_reply, device.headers)
 
 
 @async_handler
@@ -43,7 +44,7 @@ async def device_chat_stream(context: RequestContext, body: dict[str, Any]) -> A
         return await resume_stream(
             context, DEVICES, last_event_id, body["content"], partial(is_in_session, device.session_id)
         )
-    accepted = await _start_turn(context, body, device, is_read_whole=False)
+    accepted = await _start_turn(context, body, device, is_delivered_whole=False)
     return await start_stream(context, DEVICES, accepted, device.headers)
 
 
@@ -54,7 +55,7 @@ async def device_chat_listen(context: RequestContext) -> ASGIApp:
         raise SessionNotFound("This device has not said anything yet.")
     turn_id = latest[0].turn_id
     last_seen = context.headers.get("last-event-id", "")
-    # An EventSource brings along the last id of the turn before: this one it has not seen.
+    # An EventSource sends the last id of the turn before: then it has seen nothing of this one.
     return await continue_stream(context, DEVICES, turn_id, last_seen if last_seen.startswith(turn_id) else None)
 
 
@@ -70,57 +71,34 @@ async def set_device_session(context: RequestContext, body: dict[str, Any]) -> A
     return _make_session_response(session)
 
 
-class SpokenAnswer:
-    """ASGI answer of what the animal said, from the turn's own log: it needs no store."""
-
-    def __init__(self, reader: TurnReader, headers: Mapping[str, str]) -> None:
-        self._reader = reader
-        self._headers = dict(headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._reader:
-            ending = await run_until_disconnect(receive, self._ending())
-        if ending is not None:
-            await self._shaped(ending)(scope, receive, send)
-
-    async def _ending(self) -> Completed | Failed:
-        return await self._reader.read_to_end() or Failed(SessionDeleted().problem)
-
-    def _shaped(self, ending: Completed | Failed) -> ASGIApp:
-        if isinstance(ending, Completed):
-            return JSONResponse({"content": ending.reply}, headers=self._headers)
-        retry = {"Retry-After": "2"} if ending.problem.retryable else {}
-        return make_problem_response(ending.problem, {**retry, **self._headers})
-
-
 async def _start_turn(
-    context: RequestContext, body: dict[str, Any], device: DeviceIdentity, *, is_read_whole: bool
+    context: RequestContext, body: dict[str, Any], device: DeviceIdentity, *, is_delivered_whole: bool
 ) -> AcceptedTurn:
     if not body["content"].strip():
-        message = "Content cannot be empty"
-        raise InvalidInput(message, errors=(FieldError("content", "cannot be empty"),))
-    question = TurnRequest(
+        raise InvalidInput("Content cannot be empty", errors=(FieldError("content", "cannot be empty"),))
+    request = TurnRequest(
         animal=await _choose_animal(context, body["content"], device),
         message=body["content"],
         session=SessionRef(device.session_id, find_owner(context), is_client_chosen=True, handle=device.handle),
         media_urls=(*body.get("media_urls", ()), *body.get("audio_urls", ())),
-        is_delivered_whole=is_read_whole,
+        is_delivered_whole=is_delivered_whole,
         is_storage_optional=True,
     )
-    # A device's keys are its own: two of them behind one address must not hear each other's answers.
+    # The keys are the device's own: two devices behind one address must not get each other's answers.
     keys = make_idempotency_keys(context, body, Identity(device.session_id, device.set_cookie))
-    return await context.services.engine.start_turn(question, keys)
+    return await context.services.engine.start_turn(request, keys)
 
 
 async def _choose_animal(context: RequestContext, content: str, device: DeviceIdentity) -> Animal:
-    """Who answers: the animal that the visitor asks for, else the one the device talks with, else the zoo's default."""
+    """The animal that the visitor asks to talk with, else the session's animal, else the default animal."""
     knowledge = context.services.knowledge
     await knowledge.refresh()
     session = await _find_session(context, device)
-    known = knowledge.get_animal(session.animal_id) if session else None
-    kept = known if known is not None and known.status == "active" else None
+    current = knowledge.get_animal(session.animal_id) if session else None
+    if current is not None and current.status != "active":
+        current = None
     default = knowledge.get_animal(context.services.settings.default_animal)
-    animal = knowledge.find_requested_animal(content) or kept or default
+    animal = knowledge.find_requested_animal(content) or current or default
     if animal is None:
         raise SessionNotFound("No animal can be talked with now.")
     if session is None or animal.animal_id != session.animal_id:
@@ -132,7 +110,7 @@ async def _find_session(context: RequestContext, device: DeviceIdentity) -> Sess
     try:
         return await context.services.store.get_session(device.session_id)
     except StoreUnavailable:
-        # The turn itself will say that it goes on without memory.
+        # The turn is answered without memory, which the engine logs.
         return None
 
 

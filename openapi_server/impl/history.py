@@ -1,4 +1,4 @@
-"""What was said before: a session's history, the caller's sessions, summaries."""
+"""Conversation history: a session's messages, the caller's sessions, and summaries."""
 
 from __future__ import annotations
 

@@ -1,7 +1,12 @@
-"""The analytics platform's contract: `/api/v1/stream`, and the same turn as a job to be polled."""
+"""The analytics platform's contract: `/api/v1/stream`, jobs to poll, and simulated failures.
+
+The simulations are streams that fail on purpose, for developers who test a client of this contract.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,18 +17,31 @@ from starlette.types import ASGIApp
 from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.http.authorization import may_read_job
+from openapi_server.http.authorization import is_administrator, may_read_job
 from openapi_server.http.identity import Identity, derive_session_id, find_owner, identify_caller
+from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
 from openapi_server.impl.turn_responses import resume_stream, start_stream
-from openapi_server.models.errors import JobNotFound, TurnNotFound, TurnRunning
+from openapi_server.models.animal import Animal
+from openapi_server.models.errors import (
+    ChatError,
+    JobNotFound,
+    NotFound,
+    ProviderFailed,
+    TurnNotFound,
+    TurnRunning,
+    TurnTimeout,
+)
+from openapi_server.models.ids import make_id
 from openapi_server.models.page import Page
 from openapi_server.models.prompt import Exchange
-from openapi_server.models.turn import TurnRecord
-from openapi_server.models.user import Role
-from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_job, parse_job_id
+from openapi_server.models.turn import AgeGroup, Stage, TurnRecord
+from openapi_server.models.turn_events import Started, TurnEvent, TurnEventBuilder
+from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_heartbeat, encode_job, parse_job_id
 
 NO_TURNS: Page[TurnRecord] = Page(())
+# The contract's longest time: every stream has ended by then.
+SIMULATED_TIMEOUT_S = 300
 
 
 @async_handler
@@ -33,11 +51,11 @@ async def stream(context: RequestContext, body: dict[str, Any], mode: str = "str
         return await resume_stream(
             context, PLATFORM, last_event_id, body["query"], partial(_is_same_request, context, body)
         )
-    visitor = identify_caller(context)
-    accepted = await _start_turn(context, body, visitor)
+    identity = identify_caller(context)
+    accepted = await _start_turn(context, body, identity)
     if mode == "job":
-        return JSONResponse(encode_accepted(accepted.turn_id), headers=visitor.headers)
-    return await start_stream(context, PLATFORM, accepted, visitor.headers)
+        return JSONResponse(encode_accepted(accepted.turn_id), headers=identity.headers)
+    return await start_stream(context, PLATFORM, accepted, identity.headers)
 
 
 @async_handler
@@ -52,51 +70,51 @@ async def get_job_v1(context: RequestContext, job_id: str) -> ASGIApp:
 
 @async_handler
 async def list_jobs(context: RequestContext, limit: int = 50, cursor: str | None = None) -> ASGIApp:
-    sees_all = context.user is not None and context.user.role is Role.ADMINISTRATOR
-    owner = find_owner(context)
-    is_anybody = sees_all or owner is not None
-    store = context.services.store
-    page = await store.list_owner_turns(None if sees_all else owner, limit, cursor) if is_anybody else NO_TURNS
+    sees_all = is_administrator(context)
+    owner = None if sees_all else find_owner(context)
+    has_jobs = sees_all or owner is not None
+    page = await context.services.store.list_owner_turns(owner, limit, cursor) if has_jobs else NO_TURNS
     jobs = [await _describe_job(context, turn) for turn in page.items]
     return JSONResponse({"jobs": jobs, "next_cursor": page.next_cursor})
 
 
-async def _start_turn(context: RequestContext, body: dict[str, Any], visitor: Identity) -> AcceptedTurn:
-    """Begin the turn in the talk of this caller with the animal, or beside it when that is busy."""
-    question = await _make_turn_request(context, body, visitor)
-    keys = make_idempotency_keys(context, body, visitor)
+async def _start_turn(context: RequestContext, body: dict[str, Any], identity: Identity) -> AcceptedTurn:
+    """Start the turn in the caller's session with the animal; in a new session when that one has a running turn."""
+    request = await _make_turn_request(context, body, identity)
+    keys = make_idempotency_keys(context, body, identity)
     try:
-        return await context.services.engine.start_turn(question, keys)
+        return await context.services.engine.start_turn(request, keys)
     except TurnRunning:
-        beside = replace(
-            question, session=SessionRef(owner=visitor.owner), recall_from_session_id=question.session.session_id
-        )
-        return await context.services.engine.start_turn(beside, keys)
+        own_session_id = request.session.session_id
+        request = replace(request, session=SessionRef(owner=identity.owner), recall_from_session_id=own_session_id)
+        return await context.services.engine.start_turn(request, keys)
 
 
-async def _make_turn_request(context: RequestContext, body: dict[str, Any], visitor: Identity) -> TurnRequest:
+async def _make_turn_request(context: RequestContext, body: dict[str, Any], identity: Identity) -> TurnRequest:
     animal = await get_active_animal(context, body.get("animal_id", context.services.settings.default_animal))
-    told = _pair_messages(body["conversation_history"]) if body.get("conversation_history") else None
-    is_talk = body.get("memory_enabled", True) and told is None
-    talk = derive_session_id(context, "platform", visitor.owner, animal.animal_id)
+    history = _pair_messages(body["conversation_history"]) if body.get("conversation_history") else None
+    session = SessionRef(owner=identity.owner)
+    if body.get("memory_enabled", True) and history is None:
+        session_id = derive_session_id(context, "platform", identity.owner, animal.animal_id)
+        session = SessionRef(session_id, identity.owner, is_client_chosen=True)
     return TurnRequest(
         animal=animal,
         message=body["query"],
-        session=SessionRef(talk, visitor.owner, is_client_chosen=True) if is_talk else SessionRef(owner=visitor.owner),
-        client_history=told,
+        session=session,
+        client_history=history,
         may_retrieve_facts=body.get("auto_load_documents", True),
     )
 
 
 def _pair_messages(messages: list[dict[str, str]]) -> tuple[Exchange, ...]:
-    """The client's messages in pairs: what was asked, and what was said to it."""
+    """The client's messages in pairs of a message and its reply; what is missing of a pair is empty."""
     exchanges: list[Exchange] = []
     for message in messages:
         if message["role"] == "user":
             exchanges.append(Exchange(message["content"], ""))
         else:
-            asked = exchanges.pop() if exchanges and not exchanges[-1].reply else Exchange("", "")
-            exchanges.append(Exchange(asked.message, message["content"]))
+            last = exchanges.pop() if exchanges and not exchanges[-1].reply else Exchange("", "")
+            exchanges.append(Exchange(last.message, message["content"]))
     return tuple(exchanges)
 
 
@@ -117,3 +135,46 @@ async def _get_job(context: RequestContext, job_id: str) -> dict[str, object]:
 async def _describe_job(context: RequestContext, turn: TurnRecord) -> dict[str, object]:
     live = None if turn.outcome else await context.services.engine.get_state(turn.turn_id)
     return encode_job(turn, live)
+
+
+@async_handler
+async def stream_error(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+    return await _simulate(context, body, ProviderFailed("This failure is a simulation."), 0)
+
+
+@async_handler
+async def stream_timeout(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+    return await _simulate(context, body, TurnTimeout("This timeout is a simulation."), SIMULATED_TIMEOUT_S)
+
+
+async def _simulate(context: RequestContext, body: dict[str, Any], error: ChatError, silent_s: float) -> ASGIApp:
+    settings = context.services.settings
+    if not settings.has_simulations:
+        raise NotFound("Simulations are off on this server.")
+    animal = await get_active_animal(context, body.get("animal_id", settings.default_animal))
+    streamer = SSEStreamer(PLATFORM, heartbeat_s=settings.heartbeat_s, clock=context.services.clock)
+    started = _make_started_event(animal)
+    headers = {"X-Streaming-Session-Id": started.turn_id, **identify_caller(context).headers}
+    steps = _generate_steps(started, error, silent_s, settings.heartbeat_s)
+    return streamer.create_sse_response(streamer.stream_script(started.turn_id, steps), headers)
+
+
+async def _generate_steps(
+    started: Started, error: ChatError, silent_s: float, heartbeat_s: float
+) -> AsyncGenerator[list[TurnEvent] | str, None]:
+    """The events of a failing turn: its start, heartbeats for `silent_s` seconds, and the error."""
+    builder = TurnEventBuilder(started)
+    yield builder.start()
+    yield builder.change_stage(Stage.RETRIEVAL, is_complete=True, detail="0 facts found", found=0)
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + silent_s
+    while loop.time() < ends_s:
+        await asyncio.sleep(min(heartbeat_s, ends_s - loop.time()))
+        yield encode_heartbeat(None, 0)
+    yield builder.fail(error, 0)
+
+
+def _make_started_event(animal: Animal) -> Started:
+    turn_id, session_id = make_id("turn"), make_id("sess")
+    names = (animal.animal_id, animal.name)
+    return Started(turn_id, session_id, *names, "simulation", AgeGroup.ELEMENTARY, animal.disclosure)

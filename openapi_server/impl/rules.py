@@ -111,7 +111,7 @@ def _edit_of(context: RequestContext, rule_name: str) -> RuleEdit:
         rule_name,
         person.username,
         expected_versions=None if if_match is None else parse_if_match(if_match),
-        is_blind=if_match is None,
+        has_no_condition=if_match is None,
         must_be_new=context.headers.get("if-none-match", "").strip() == "*",
         may_change_binding_rules=person.may_act_as(Role.ADMINISTRATOR),
     )

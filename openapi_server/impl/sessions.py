@@ -1,4 +1,4 @@
-"""The chat sessions' contract: sessions of logged-in users, streams that cost credits, and their confirmation."""
+"""The chat sessions contract: sessions of logged-in users, streams that cost credits, and their confirmation."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from openapi_server.impl.turn_requests import delete_session, get_active_animal,
 from openapi_server.impl.turn_responses import is_in_session, resume_stream, start_stream
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
+from openapi_server.models.ids import make_id
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import make_id
 from openapi_server.wire.sessions import (
     SESSIONS,
     encode_confirmation,
@@ -92,9 +92,9 @@ async def stream_chat_session(context: RequestContext, session_id: str, body: di
             context, SESSIONS, last_event_id, body["message"], partial(is_in_session, session_id)
         )
     keys = make_idempotency_keys(context, {**body, "sessionId": session_id}, identify_caller(context))
-    question = await _make_turn_request(context, session, body)
+    request = await _make_turn_request(context, session, body)
     try:
-        accepted = await context.services.engine.start_turn(question, keys)
+        accepted = await context.services.engine.start_turn(request, keys)
     except TurnRunning as busy:
         message = "The session already streams: confirm the running stream, or wait for its end."
         raise SessionStreaming(message, turn_id=busy.turn_id, details=(("message", message),)) from None
@@ -106,13 +106,13 @@ async def update_stream(context: RequestContext, session_id: str, body: dict[str
     session = await get_authorized_session(context, session_id, Access.CHANGE)
     latest = await context.services.store.list_latest_turns(session.session_id, 1)
     given = body["streamingSessionId"].encode()
-    # Constant time, and the same answer for every wrong id: the right one cannot be felt out.
+    # Compared in constant time, and with the same answer for every wrong id, so the right one cannot be guessed.
     if not latest or not hmac.compare_digest(latest[0].turn_id.encode(), given):
         message = "Streaming session ID mismatch: this is not the session's last stream."
-        # Clients of this contract have always looked for the sentence under `message`.
+        # Clients of this contract read the sentence from `message`.
         errors = (FieldError("streamingSessionId", "mismatch"),)
         raise StreamMismatch(message, errors=errors, details=(("message", message),))
-    # A client that confirms is done, whether the animal is or not.
+    # A client that confirms has finished reading, even if the turn still runs.
     turn = await context.services.engine.stop_turn(latest[0].turn_id)
     return JSONResponse(encode_confirmation(turn))
 
@@ -131,8 +131,8 @@ async def _make_turn_request(context: RequestContext, session: SessionRecord, bo
 
 
 def _require_known_model(context: RequestContext, body: dict[str, Any]) -> None:
-    """`InvalidInput` when the body asks for a model that is not to be had here."""
+    """Raise `InvalidInput` when the body names a model that is not available."""
     known = [model.model_id for model in context.services.provider.list_models()]
     if body.get("modelId", known[0]) not in known:
         message = "must be the id of an available model: GET /models lists them"
-        raise InvalidInput(f"modelId: {message}", errors=(FieldError("modelId", message),))
+        raise InvalidInput.for_field("modelId", message)

@@ -1,6 +1,6 @@
-"""Streams as Flask and Connexion handlers use them: `SSEStreamer` formats, paces and sends Server-Sent Events.
+"""Server-Sent Events streams for handlers: `SSEStreamer` makes the stream, `EventStreamResponse` sends it.
 
-Everything here is built from `wire/`: the server's own turns, other sources of text and stored histories look alike.
+`SSEStreamer` streams turns, any other source of text, and stored histories, in the format of a contract in `wire/`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from openapi_server.clock import SystemClock
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.http.disconnect import SendTimeout, run_until_disconnect
 from openapi_server.models.errors import ChatError, Interrupted, ProviderFailed
+from openapi_server.models.ids import make_id, shorten_id
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import AgeGroup, TurnRecord, make_id, shorten_id
+from openapi_server.models.turn import AgeGroup, TurnRecord
 from openapi_server.models.turn_events import (
     Entry,
     Failed,
@@ -32,7 +33,7 @@ from openapi_server.wire import history
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.sse import STREAM_HEADERS, Contract, Frame, JsonObject, encode_comment, encode_retry
 
-# Said before the end of a turn that the server's own end cut short: readers may return soon.
+# Sent before the end of a turn that a server shutdown interrupts: clients may reconnect after a second.
 RECONNECT_NOTICE = (encode_comment("the server restarts; come back in a moment") + encode_retry(1000)).encode()
 
 StreamParts = AsyncGenerator[bytes | str, None] | AsyncGenerator[bytes, None] | AsyncGenerator[str, None]
@@ -41,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 
 class SSEStreamer:
-    """Streams in one contract, by default the zoo's own.
+    """Makes streams of one contract, by default the zoo's own. Silences longer than `heartbeat_s` get a heartbeat.
 
     >>> SSEStreamer().format_sse({"content": "Hello"}, event="message", id="123")
     'id: 123\\nevent: message\\ndata: {"content":"Hello"}\\n\\n'
@@ -55,27 +56,27 @@ class SSEStreamer:
     def format_sse(
         self, data: str | JsonObject, event: str | None = None, id: str | None = None, retry: int | None = None
     ) -> str:
-        """One event as text. Text data is sent as it is, a line a `data:` field; `retry` is in milliseconds."""
+        """One event as text. A string becomes one `data:` field for each line. `retry` is in milliseconds."""
         return Frame(data, event=event, id=id, retry_ms=retry).text
 
     async def stream_turn(self, reader: TurnReader) -> AsyncGenerator[bytes, None]:
-        """A turn from the reader's place to its terminal event; what is ready together comes in one piece.
+        """A turn from the reader's position to its terminal event. Entries that are ready together are one part.
 
-        A contract has no word for some entries: it is silence on the wire that the heartbeat fills, not in the log.
+        Heartbeats depend on the silence of the stream, not of the log: contracts have no frames for some entries.
         """
         with reader:
-            lead = encode_retry().encode()
+            prefix = encode_retry().encode()
             silent_since_s = self._clock.monotonic()
             while not reader.is_over:
                 silent_s = self._clock.monotonic() - silent_since_s
-                # The first line goes out at once, and the headers with it, however long the first word takes.
-                entries = await reader.read(0.0 if lead else max(0.0, self._heartbeat_s - silent_s))
+                # The first line is sent at once, and the headers with it, however long the first event takes.
+                entries = await reader.read(0.0 if prefix else max(0.0, self._heartbeat_s - silent_s))
                 if _was_interrupted(reader):
-                    lead += RECONNECT_NOTICE
-                piece = self._contract.encode_entries(entries) if entries or lead else self._encode_heartbeat(reader)
-                if lead or piece:
-                    yield lead + piece
-                    lead, silent_since_s = b"", self._clock.monotonic()
+                    prefix += RECONNECT_NOTICE
+                part = self._contract.encode_entries(entries) if entries or prefix else self._encode_heartbeat(reader)
+                if prefix or part:
+                    yield prefix + part
+                    prefix, silent_since_s = b"", self._clock.monotonic()
             log.info("Stream completed", turn=shorten_id(reader.turn_id), contract=self._contract.name)
 
     def _encode_heartbeat(self, reader: TurnReader) -> bytes:
@@ -84,62 +85,62 @@ class SSEStreamer:
     async def stream_chat_response(
         self, chunks: AsyncIterable[str], session_id: str, animal_id: str
     ) -> AsyncGenerator[str, None]:
-        """Any source of text as a whole stream: metadata, typing, a chunk a piece, and complete or error.
+        """Any source of text as a complete stream: metadata, typing, a chunk for each piece, and complete or error.
 
-        This is for text that no turn lies behind; it is numbered here and cannot be resumed.
+        For text that does not come from a turn. The stream cannot be resumed.
         """
         began_s = self._clock.monotonic()
-        script = _UnloggedStream(self._contract, make_id("turn"), self._clock)
-        narrator = TurnEventBuilder(_make_started_event(script.turn_id, session_id, animal_id))
-        yield script.encode(narrator.start())
+        events = _UnloggedStream(self._contract, make_id("turn"), self._clock)
+        builder = TurnEventBuilder(_make_started_event(events.turn_id, session_id, animal_id))
+        yield events.encode(builder.start())
         try:
             async for chunk in chunks:
                 if chunk:
-                    yield script.encode(narrator.add_text(chunk, self._measure_ms_since(began_s)))
+                    yield events.encode(builder.add_text(chunk, self._measure_ms_since(began_s)))
         except ChatError as error:
-            yield script.encode(narrator.fail(error, self._measure_ms_since(began_s)))
+            yield events.encode(builder.fail(error, self._measure_ms_since(began_s)))
         except Exception:
-            # The reader is waiting for an end; the source's own words are for the log only.
+            # The client waits for a terminal event; the exception's text is only logged.
             log.exception("chunks_failed")
-            yield script.encode(narrator.fail(ProviderFailed(), self._measure_ms_since(began_s)))
+            yield events.encode(builder.fail(ProviderFailed(), self._measure_ms_since(began_s)))
         else:
-            yield script.encode(narrator.complete(TurnResult(), self._measure_ms_since(began_s)))
+            yield events.encode(builder.complete(TurnResult(), self._measure_ms_since(began_s)))
 
     async def stream_script(
         self, turn_id: str, steps: AsyncIterable[Sequence[TurnEvent] | str]
     ) -> AsyncGenerator[str, None]:
-        """Events that no turn lies behind, as a stream that looks like one; text, a heartbeat, goes out as it is."""
-        script = _UnloggedStream(self._contract, turn_id, self._clock)
-        lead = encode_retry()
+        """Given events as a stream, such as simulations. Strings, such as heartbeats, are sent as they are."""
+        events = _UnloggedStream(self._contract, turn_id, self._clock)
+        prefix = encode_retry()
         async for step in steps:
-            yield lead + (step if isinstance(step, str) else script.encode(step))
-            lead = ""
+            yield prefix + (step if isinstance(step, str) else events.encode(step))
+            prefix = ""
 
     async def stream_typing_indicator(self, work: Awaitable[object]) -> AsyncGenerator[str, None]:
-        """`typing` start, then, when the work is done or has failed, `typing` stop with how long it really took."""
+        """`typing` start, and `typing` stop with the duration when the work is done or has failed."""
         began_s = self._clock.monotonic()
-        script = _UnloggedStream(self._contract, make_id("turn"), self._clock)
-        yield script.encode([TypingStarted()])
+        events = _UnloggedStream(self._contract, make_id("turn"), self._clock)
+        yield events.encode([TypingStarted()])
         try:
             await work
         finally:
-            yield script.encode([TypingStopped(self._measure_ms_since(began_s))])
+            yield events.encode([TypingStopped(self._measure_ms_since(began_s))])
 
     async def stream_conversation_history(
         self, session: SessionRecord, turns: AsyncIterable[TurnRecord]
     ) -> AsyncGenerator[str, None]:
-        """A stored session: `session`, one `history` a turn, `history_complete`."""
-        told = [turn async for turn in turns]
-        count = sum(history.count_messages(turn) for turn in told)
+        """A stored session: `session`, `history` for each turn, and `history_complete`."""
+        stored = [turn async for turn in turns]
+        count = sum(history.count_messages(turn) for turn in stored)
         yield encode_retry() + history.encode_session_frame(session, count).text
-        for index, turn in enumerate(told):
+        for index, turn in enumerate(stored):
             yield history.encode_turn_frame(index, turn).text
         yield history.encode_complete_frame(count).text
 
     def create_sse_response(
         self, stream: StreamParts, headers: Mapping[str, str] | None = None, *, send_timeout_s: float = 30
     ) -> EventStreamResponse:
-        """The stream as an answer with the headers that every stream has."""
+        """The stream as an ASGI response, with the headers that every stream has."""
         return EventStreamResponse(stream, {**STREAM_HEADERS, **(headers or {})}, send_timeout_s)
 
     def _measure_ms_since(self, began_s: float) -> int:
@@ -147,10 +148,10 @@ class SSEStreamer:
 
 
 class EventStreamResponse:
-    """ASGI answer that sends a stream, and notices at once when the client leaves.
+    """ASGI response that sends a stream, and stops as soon as the client disconnects.
 
-    The first piece is pulled before the headers go out: until then an error can still become a status. A client that
-    takes nothing for `send_timeout_s` seconds is dropped.
+    The first part is read before the headers are sent: until then an error can still become a status. The connection
+    of a client that reads nothing for `send_timeout_s` seconds is aborted.
     """
 
     def __init__(self, stream: StreamParts, headers: Mapping[str, str], send_timeout_s: float) -> None:
@@ -159,21 +160,21 @@ class EventStreamResponse:
         self._headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with SendTimeout(send, scope, self._send_timeout_s) as patient_send:
-            await run_until_disconnect(receive, self._send_all(patient_send))
+        with SendTimeout(send, scope, self._send_timeout_s) as send_in_time:
+            await run_until_disconnect(receive, self._send_all(send_in_time))
 
     async def _send_all(self, send: Send) -> None:
-        async with aclosing(self._stream) as pieces:
-            first: bytes | str = await anext(pieces)
+        async with aclosing(self._stream) as parts:
+            first: bytes | str = await anext(parts)
             await send({"type": "http.response.start", "status": 200, "headers": self._headers})
             await send(_make_body_message(first))
-            async for piece in pieces:
-                await send(_make_body_message(piece))
+            async for part in parts:
+                await send(_make_body_message(part))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class _UnloggedStream:
-    """Numbers the events of a stream that has no log."""
+    """Numbers and encodes the events of a stream that has no log."""
 
     def __init__(self, contract: Contract, turn_id: str, clock: Clock) -> None:
         self.turn_id = turn_id
@@ -199,8 +200,8 @@ def _make_started_event(turn_id: str, session_id: str, animal_id: str) -> Starte
     )
 
 
-def _make_body_message(piece: bytes | str) -> Message:
-    body = piece.encode() if isinstance(piece, str) else piece
+def _make_body_message(part: bytes | str) -> Message:
+    body = part.encode() if isinstance(part, str) else part
     return {"type": "http.response.body", "body": body, "more_body": True}
 
 

@@ -1,4 +1,4 @@
-"""The server itself: the welcome page, and how it is."""
+"""The server itself: the welcome page, health and readiness."""
 
 from __future__ import annotations
 
@@ -53,20 +53,20 @@ async def ready(context: RequestContext) -> ASGIApp:
 @async_handler
 async def system_health(context: RequestContext) -> ASGIApp:
     services = context.services
-    parts = {
+    components = {
         "store": await _check_store(context),
         "provider": {"status": "up", "detail": services.provider.model},
         "knowledge": {"status": "up", "detail": f"{len(services.knowledge.list_animals())} animals"},
     }
-    is_whole = all(part["status"] == "up" for part in parts.values())
+    is_healthy = all(component["status"] == "up" for component in components.values())
     return JSONResponse(
         {
-            "status": "draining" if services.engine.is_draining else "healthy" if is_whole else "degraded",
+            "status": "draining" if services.engine.is_draining else "healthy" if is_healthy else "degraded",
             "version": __version__,
             "timestamp": format_timestamp(services.clock.now()),
             "uptimeSeconds": int(services.clock.monotonic() - services.started_s),
             "turns": {"running": services.engine.running_count, "readers": services.engine.reader_count},
-            "parts": parts,
+            "parts": components,
         }
     )
 

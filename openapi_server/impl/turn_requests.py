@@ -11,8 +11,9 @@ from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.audit import record_audit
 from openapi_server.http.identity import Identity, get_anonymous_scope, get_name_scope
 from openapi_server.models.animal import Animal
-from openapi_server.models.audit import AuditAction, shorten_id
+from openapi_server.models.audit import AuditAction
 from openapi_server.models.errors import AnimalNotFound, SessionNotFound
+from openapi_server.models.ids import shorten_id
 from openapi_server.models.turn import IdempotencyKey
 
 

@@ -1,12 +1,13 @@
-"""How a turn is read, in whichever contract: streamed, resumed where a reader was cut off, or awaited whole."""
+"""The ways to answer with a turn: as a stream from the start, as a resumed stream, or as JSON when it has ended."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openapi_server.engine.turn_engine import AcceptedTurn
@@ -14,10 +15,19 @@ from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.authorization import Access, get_authorized_turn
 from openapi_server.http.disconnect import run_until_disconnect
-from openapi_server.http.problems import make_problem_response
+from openapi_server.http.problems import make_error_response, make_problem_response
 from openapi_server.impl.streaming_response import SSEStreamer
-from openapi_server.models.errors import FieldError, InvalidInput, LogGone, ResumeMismatch, SessionDeleted
+from openapi_server.models.errors import (
+    ChatError,
+    FieldError,
+    InvalidInput,
+    LogGone,
+    Problem,
+    ResumeMismatch,
+    SessionDeleted,
+)
 from openapi_server.models.turn import TurnRecord
+from openapi_server.models.turn_events import Completed, Failed
 from openapi_server.wire.sse import Contract, parse_event_id
 
 NO_HEADERS: Mapping[str, str] = {}
@@ -26,19 +36,20 @@ NO_HEADERS: Mapping[str, str] = {}
 async def start_stream(
     context: RequestContext, contract: Contract, accepted: AcceptedTurn, headers: Mapping[str, str] = NO_HEADERS
 ) -> ASGIApp:
-    """The turn from its first event."""
+    """The turn as a stream, from its first event."""
     return make_stream_response(context, contract, await context.services.engine.open_reader(accepted.turn_id), headers)
 
 
 async def resume_stream(
     context: RequestContext, contract: Contract, last_event_id: str, message: str, is_same: Callable[[TurnRecord], bool]
 ) -> ASGIApp:
-    """The same POST again, with the last event that came through: it never starts a second turn.
+    """The rest of the stream for a repeated POST with `Last-Event-ID`. It never starts a second turn.
 
-    `is_same` says whether what the request names beside its message is the turn's.
+    `is_same` compares what the request names besides its message with the turn. Raises `TurnNotFound`, or
+    `ResumeMismatch` when the request is not the turn's.
     """
     turn = await get_authorized_turn(context, last_event_id.rpartition("-")[0], Access.READ)
-    # The turn's own message is kept without what was personal in it.
+    # Messages are stored without personal data.
     if turn.message != context.services.moderator.mask_pii(message) or not is_same(turn):
         raise ResumeMismatch("Repeat the request as it was, or leave Last-Event-ID out to ask anew.")
     return await continue_stream(context, contract, turn.turn_id, last_event_id)
@@ -49,7 +60,7 @@ def is_in_session(session_id: str, turn: TurnRecord) -> bool:
 
 
 async def continue_stream(context: RequestContext, contract: Contract, turn_id: str, last_seen: str | None) -> ASGIApp:
-    """The turn's events after the last one seen; 204 when it has ended and there are none."""
+    """The stream of the events after the last one that the client has seen; 204 when no event will follow."""
     reader = await context.services.engine.open_reader(turn_id, parse_resume_position(turn_id, last_seen))
     if reader.is_over:
         with reader:
@@ -70,51 +81,71 @@ def make_stream_response(
 
 
 def parse_resume_position(turn_id: str, last_seen: str | None) -> int:
-    """The place in the turn's log after which to read: an event id of this turn, or only its number."""
+    """The sequence number after which to read. `last_seen` is an event id of this turn, or only its number."""
     if last_seen is None:
         return 0
-    place = int(last_seen) if re.fullmatch(r"[0-9]{1,9}", last_seen, re.ASCII) else parse_event_id(last_seen, turn_id)
-    if place is None:
+    seq = int(last_seen) if re.fullmatch(r"[0-9]{1,9}", last_seen, re.ASCII) else parse_event_id(last_seen, turn_id)
+    if seq is None:
         message = "is not the id of an event of this turn"
         raise InvalidInput(f"Last-Event-ID {message}.", errors=(FieldError("Last-Event-ID", message),))
-    return place
+    return seq
 
 
 class WholeTurnResponse:
-    """ASGI answer that waits for the end of the turn, as one of its readers: a client that leaves is noticed.
+    """ASGI response that waits for the end of a turn, unless the client disconnects before."""
 
-    `shape` makes the answer of a turn that has not failed, from its stored record.
-    """
-
-    def __init__(
-        self,
-        context: RequestContext,
-        accepted: AcceptedTurn,
-        shape: Callable[[TurnRecord], ASGIApp],
-        headers: Mapping[str, str] = NO_HEADERS,
-    ) -> None:
-        self._call = context
-        self._accepted = accepted
-        self._render_turn = shape
-        self._headers = headers
+    def __init__(self, respond: Callable[[], Coroutine[Any, Any, ASGIApp]]) -> None:
+        self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        turn = await run_until_disconnect(receive, self._wait_for_end())
-        if turn is not None:
-            await self._render(turn)(scope, receive, send)
+        response = await run_until_disconnect(receive, self._respond())
+        if response is not None:
+            await response(scope, receive, send)
 
-    async def _wait_for_end(self) -> TurnRecord | SessionDeleted:
-        turn_id = self._accepted.turn_id
-        # No log: an idempotency key of long ago, whose stored turn is all there is, and all that is needed.
-        with suppress(LogGone), await self._call.services.engine.open_reader(turn_id) as reader:
+
+def make_turn_response(
+    context: RequestContext,
+    accepted: AcceptedTurn,
+    encode: Callable[[TurnRecord], dict[str, object]],
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> ASGIApp:
+    """The turn as JSON when it has ended, made from the stored turn."""
+
+    async def respond() -> ASGIApp:
+        # The log is gone when an old idempotency key stands for the turn. The stored turn is enough.
+        with suppress(LogGone), await context.services.engine.open_reader(accepted.turn_id) as reader:
             await reader.read_to_end()
-        return await self._call.services.store.get_turn(turn_id) or SessionDeleted()
-
-    def _render(self, turn: TurnRecord | SessionDeleted) -> ASGIApp:
-        if isinstance(turn, SessionDeleted):
-            return make_problem_response(turn.problem)
+        turn = await context.services.store.get_turn(accepted.turn_id)
+        if turn is None:
+            return make_problem_response(SessionDeleted().problem)
         problem = turn.outcome.problem if turn.outcome else None
-        if problem is None:
-            return self._render_turn(turn)
-        retry = {"Retry-After": "2"} if problem.retryable else {}
-        return make_problem_response(problem, {**retry, **self._headers})
+        return _make_failed_response(problem, headers) if problem else JSONResponse(encode(turn), headers=headers)
+
+    return WholeTurnResponse(respond)
+
+
+def make_reply_response(
+    context: RequestContext,
+    accepted: AcceptedTurn,
+    encode: Callable[[Completed], dict[str, object]],
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> ASGIApp:
+    """The reply as JSON when the turn has ended, made from the turn's log: the turn may not be in the store."""
+
+    async def respond() -> ASGIApp:
+        try:
+            reader = await context.services.engine.open_reader(accepted.turn_id)
+        except ChatError as error:
+            return make_error_response(error)
+        with reader:
+            event = await reader.read_to_end() or Failed(SessionDeleted().problem)
+        if isinstance(event, Failed):
+            return _make_failed_response(event.problem, headers)
+        return JSONResponse(encode(event), headers=headers)
+
+    return WholeTurnResponse(respond)
+
+
+def _make_failed_response(problem: Problem, headers: Mapping[str, str]) -> ASGIApp:
+    retry = {"Retry-After": "2"} if problem.retryable else {}
+    return make_problem_response(problem, {**retry, **headers})

@@ -1,7 +1,7 @@
-"""The residents: the animals as they are now, each with an index over its facts, and a few as they were a moment ago.
+"""The current animals, each with the index of its facts, and the latest previous versions of changed ones.
 
-A turn keeps the animal that it began with. When its keepers change it meanwhile, the turn is still answered from what
-it knew then.
+A turn keeps the animal that it started with. If the animal is changed meanwhile, the turn is still answered from the
+version that it has.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from openapi_server.knowledge.retrieval.search import FactIndex
+from openapi_server.knowledge.retrieval.index import FactIndex
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
 from openapi_server.models.animal import Animal, Fact
 
-# Between a turn's beginning and its last look-up there are milliseconds, and keepers are not that quick.
+# Plenty: only milliseconds pass between the start of a turn and its last look-up.
 _MAX_PREVIOUS = 8
 
 
@@ -25,7 +25,7 @@ class _CacheEntry:
 
 
 class IndexCache:
-    """`animals` and `animal` may be asked anywhere; the rest belongs to one thread, as the indexes do."""
+    """`list_animals` and `get_animal` are thread-safe. All other methods belong to one thread, as the indexes do."""
 
     def __init__(self, animals: Sequence[Animal], lexicon: Lexicon) -> None:
         self._lexicon = lexicon
@@ -33,43 +33,43 @@ class IndexCache:
         self._previous: deque[_CacheEntry] = deque()
 
     def list_animals(self) -> Sequence[Animal]:
-        return tuple(resident.animal for resident in self._current.values())
+        return tuple(entry.animal for entry in self._current.values())
 
     def get_animal(self, animal_id: str) -> Animal | None:
-        resident = self._current.get(animal_id)
-        return resident.animal if resident else None
+        entry = self._current.get(animal_id)
+        return entry.animal if entry else None
 
     def is_current(self, animal: Animal) -> bool:
         return self.get_animal(animal.animal_id) is animal
 
     def get_index(self, animal: Animal) -> FactIndex:
-        """The index of this very animal; made for it when it is none that we know."""
-        known = (each for each in (*self._current.values(), *self._previous) if each.animal is animal)
-        return (next(known, None) or self._keep_previous(self._build_entry(animal))).index
+        """The index of this very version of the animal; built now if it is not in the cache."""
+        cached = (each for each in (*self._current.values(), *self._previous) if each.animal is animal)
+        return (next(cached, None) or self._keep_previous(self._build_entry(animal))).index
 
     def find_animal_of(self, fact: Fact) -> Animal | None:
-        """Whose fact it is: the animal as it was when this very fact was found."""
-        everybody = (each.animal for each in (*self._current.values(), *self._previous))
-        return next((animal for animal in everybody if any(own is fact for own in animal.facts)), None)
+        """The version of the animal that this very fact object belongs to; None if it is not in the cache."""
+        versions = (each.animal for each in (*self._current.values(), *self._previous))
+        return next((animal for animal in versions if any(own is fact for own in animal.facts)), None)
 
     def update(self, changed: Mapping[str, Animal | None]) -> None:
-        """Put each in the place of the one with its id; None: that one is gone. Others are not touched."""
+        """Replace the animals with these ids; None: delete it. Others, and their indexes, stay as they are."""
         indexed = {animal_id: self._build_entry(animal) for animal_id, animal in changed.items() if animal is not None}
         for animal_id in changed.keys() & self._current.keys():
             self._keep_previous(self._current[animal_id])
-        kept = {animal_id: resident for animal_id, resident in self._current.items() if animal_id not in changed}
-        # One assignment: whoever asks from another thread sees all as it was, or all as it is.
+        kept = {animal_id: entry for animal_id, entry in self._current.items() if animal_id not in changed}
+        # One assignment, so that other threads see either all of the changes or none.
         self._current = dict(sorted((kept | indexed).items()))
 
     def close(self) -> None:
-        for resident in (*self._current.values(), *self._previous):
-            resident.index.close()
+        for entry in (*self._current.values(), *self._previous):
+            entry.index.close()
 
     def _build_entry(self, animal: Animal) -> _CacheEntry:
         return _CacheEntry(animal, FactIndex(animal, self._lexicon))
 
-    def _keep_previous(self, resident: _CacheEntry) -> _CacheEntry:
-        self._previous.append(resident)
+    def _keep_previous(self, entry: _CacheEntry) -> _CacheEntry:
+        self._previous.append(entry)
         if len(self._previous) > _MAX_PREVIOUS:
             self._previous.popleft().index.close()
-        return resident
+        return entry

@@ -1,4 +1,4 @@
-"""The keepers' library: every animal, and the facts that answer a question."""
+"""The knowledge service: the animals, and the facts that answer a visitor's message."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import TypeVar
 
 import structlog
 
-from openapi_server.knowledge.animal_switch.detection import detect_requested_animal, strip_switch_request
-from openapi_server.knowledge.documents.schema import AnimalFileError, parse_animal, read_folder
+from openapi_server.knowledge.animal_switch import detect_requested_animal, strip_switch_request
 from openapi_server.knowledge.index_cache import IndexCache
-from openapi_server.knowledge.retrieval.followups import (
+from openapi_server.knowledge.retrieval.follow_ups import (
     FollowUp,
     add_context,
     detect_follow_up,
@@ -26,6 +25,7 @@ from openapi_server.knowledge.retrieval.fusion import MAX_CANDIDATES, SemanticIn
 from openapi_server.knowledge.retrieval.query import Query
 from openapi_server.knowledge.retrieval.ranking import ScoredFact, select_facts
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
+from openapi_server.knowledge.schema import PACKAGED_ANIMALS, AnimalFileError, parse_animal, read_folder
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.document import VersionedDocument
 from openapi_server.models.errors import StoreUnavailable
@@ -35,9 +35,7 @@ from openapi_server.protocols import DocumentStore
 
 T = TypeVar("T")
 
-PACKAGED_ANIMALS = Path(__file__).with_name("animals")
-
-# "Tell me about lions": no word says what, and the animal may choose.
+# "Tell me about lions": the visitor does not say what, so the animal may choose.
 _OPEN_QUESTION = re.compile(r"\b(?:tell|know|learn|facts?|interesting|special)\b")
 
 _MAX_HISTORY_EXCHANGES = 3
@@ -46,10 +44,10 @@ log = structlog.get_logger(__name__)
 
 
 class KnowledgeService:
-    """Implements `Knowledge`. All look-ups run on one worker thread: the event loop never waits for SQLite, and
-    the indexes, which are not made for two readers at a time, never have two.
+    """Implements `Knowledge`.
 
-    Without `meanings` facts are found by their words alone.
+    All searches run on one worker thread: so the event loop does not wait for SQLite, and no index is used by two
+    threads at a time. Without a `semantic_index`, facts are found by full-text search alone.
     """
 
     def __init__(
@@ -66,20 +64,20 @@ class KnowledgeService:
 
     @classmethod
     def load(cls, folder: Path | None = None, semantic_index: SemanticIndex | None = None) -> KnowledgeService:
-        """Read a folder of animal files (by default the packaged one). Raises `AnimalFileError`."""
+        """A service over a folder of animal files, by default the packaged one. Raises `AnimalFileError`."""
         return cls(read_folder(folder or PACKAGED_ANIMALS), Lexicon.load(), semantic_index)
 
     @classmethod
     async def open(cls, store: DocumentStore, semantic_index: SemanticIndex | None = None) -> KnowledgeService:
-        """Every animal that the store has, and from now on every change of them."""
-        news = await store.list_changes(0)
-        animals = [animal for animal in _parse_readable(news.documents).values() if animal is not None]
-        library = cls(animals, Lexicon.load(), semantic_index)
-        library._store, library._version = store, news.version
-        return library
+        """A service over the animals of a store; `refresh` loads what is changed there."""
+        changes = await store.list_changes(0)
+        animals = [animal for animal in _parse_readable(changes.documents).values() if animal is not None]
+        service = cls(animals, Lexicon.load(), semantic_index)
+        service._store, service._version = store, changes.version
+        return service
 
     def close(self) -> None:
-        """Let the worker finish and drop the indexes. Nothing may be asked afterwards."""
+        """Wait for the worker, then close the indexes. The service cannot be used afterwards."""
         self._worker.shutdown()
         if self._semantic_index is not None:
             self._semantic_index.close()
@@ -96,7 +94,7 @@ class KnowledgeService:
             if self._store is not None and (await self._store.list_changes(self._version)).documents:
                 await self._load_changes(self._store)
         except StoreUnavailable:
-            log.warning("The store is away: the animals are told as they were")
+            log.warning("The store is unavailable: the animals stay as they were loaded last")
 
     def find_requested_animal(self, message: str) -> Animal | None:
         return detect_requested_animal(message, self.list_animals())
@@ -115,12 +113,12 @@ class KnowledgeService:
         return await self._run_on_worker(lambda: self._rerank(facts, message, history, age_group))
 
     async def _load_changes(self, store: DocumentStore) -> None:
-        """One at a time; whoever waited finds that there is nothing left to do, or the next change."""
+        """One refresh at a time: one that waited loads only what has changed since."""
         async with self._refresh_lock:
-            news = await store.list_changes(self._version)
-            changed = await self._run_on_worker(lambda: _parse_readable(news.documents))
+            changes = await store.list_changes(self._version)
+            changed = await self._run_on_worker(lambda: _parse_readable(changes.documents))
             await self._run_on_worker(lambda: self._index_cache.update(changed))
-            self._version = news.version
+            self._version = changes.version
             self._index_semantically(animal for animal in changed.values() if animal is not None)
 
     def _index_semantically(self, animals: Iterable[Animal]) -> None:
@@ -134,10 +132,10 @@ class KnowledgeService:
     def _rerank(
         self, facts: Sequence[Fact], message: str, history: Sequence[Exchange], age_group: AgeGroup
     ) -> list[Fact]:
-        """Searching again is a millisecond, and spares every caller from carrying scores about."""
+        """Searches again: that takes a millisecond, and callers need not pass scores around."""
         animal = self._index_cache.find_animal_of(facts[0])
         if animal is None:
-            return list(facts)  # nobody here has told it: all that is known is the order in which it came
+            return list(facts)  # no version of the animal is left to search: the order is all that is known
         message = strip_switch_request(message, animal)
         score_by_id = {each.fact.fact_id: each.score for each in self._find_facts(animal, message, history)}
         found = [ScoredFact(fact, score_by_id.get(fact.fact_id, 0.0)) for fact in facts]
@@ -155,42 +153,42 @@ class KnowledgeService:
                 return self._find_new_facts(animal, history, surprise=kind is FollowUp.SURPRISE)
 
     def _search(self, animal: Animal, message: str, history: Sequence[Exchange]) -> list[ScoredFact]:
-        question = self._index_cache.get_index(animal).parse_query(message)
-        if not question.terms and question.is_about_animal and _OPEN_QUESTION.search(question.text):
+        query = self._index_cache.get_index(animal).parse_query(message)
+        if not query.terms and query.is_about_animal and _OPEN_QUESTION.search(query.text):
             return self._find_new_facts(animal, history, surprise=True)
-        alone = self._rank_facts(animal, question, message)
-        before = self._find_previous_query(animal, history)
-        complete = add_context(question, before)
-        if before is None or complete is question or (question.is_self_contained and not alone):
-            return alone  # what was said before may put facts in another order, not answer for an unknown word
-        said = message if question.is_self_contained else f"{before.text}: {message}"
-        return self._rank_facts(animal, complete, said) or alone
+        facts = self._rank_facts(animal, query, message)
+        previous = self._find_previous_query(animal, history)
+        query_in_context = add_context(query, previous)
+        if previous is None or query_in_context is query or (query.is_self_contained and not facts):
+            return facts  # the context may change the order of facts, but it does not answer for an unknown word
+        message_in_context = message if query.is_self_contained else f"{previous.text}: {message}"
+        return self._rank_facts(animal, query_in_context, message_in_context) or facts
 
-    def _rank_facts(self, animal: Animal, question: Query, message: str) -> list[ScoredFact]:
-        """By words and, where the animal's facts are learned, by meaning too. `message`: how the question was put."""
-        matched = self._index_cache.get_index(animal).search(question)
-        meanings = self._semantic_index if question.terms and self._index_cache.is_current(animal) else None
-        nearness = meanings.compute_similarities(animal.animal_id, message) if meanings else None
-        return matched.facts if nearness is None else fuse_rankings(animal.facts, matched, nearness)
+    def _rank_facts(self, animal: Animal, query: Query, message: str) -> list[ScoredFact]:
+        """The facts that answer the query; also by the meaning of the message, if the animal's facts are indexed."""
+        result = self._index_cache.get_index(animal).search(query)
+        semantic_index = self._semantic_index if query.terms and self._index_cache.is_current(animal) else None
+        similarities = semantic_index.compute_similarities(animal.animal_id, message) if semantic_index else None
+        return result.facts if similarities is None else fuse_rankings(animal.facts, result, similarities)
 
     def _find_previous_query(self, animal: Animal, history: Sequence[Exchange]) -> Query | None:
-        """What the talk is about: the last question that was answered, or else the fact told last."""
+        """The topic of the conversation: the last query that was answered, or else the fact that was told last."""
         answered = next((each for each in reversed(history[-_MAX_HISTORY_EXCHANGES:]) if each.fact_ids), None)
         if answered is None:
             return None
-        read = self._index_cache.get_index(animal).parse_query
-        question = read(answered.message)
-        if question.is_self_contained and detect_follow_up(answered.message) is None:
-            return question
-        return read(answered.fact_ids[0].rpartition("/")[2].replace("_", " "))
+        index = self._index_cache.get_index(animal)
+        query = index.parse_query(answered.message)
+        if query.is_self_contained and detect_follow_up(answered.message) is None:
+            return query
+        return index.parse_query(answered.fact_ids[0].rpartition("/")[2].replace("_", " "))
 
     def _follow_offer(self, animal: Animal, history: Sequence[Exchange]) -> list[ScoredFact]:
-        """The visitor said yes: to what the animal offered to tell, or else to hearing more."""
-        offered = find_offer(history[-1].reply) if history else ""
-        if not offered:
+        """After "yes": the facts that the last reply offered, or else facts not told yet."""
+        offer = find_offer(history[-1].reply) if history else ""
+        if not offer:
             return []
-        question = self._index_cache.get_index(animal).parse_query(offered)
-        return self._rank_facts(animal, question, offered) or self._find_new_facts(animal, history, surprise=False)
+        query = self._index_cache.get_index(animal).parse_query(offer)
+        return self._rank_facts(animal, query, offer) or self._find_new_facts(animal, history, surprise=False)
 
     def _find_new_facts(self, animal: Animal, history: Sequence[Exchange], *, surprise: bool) -> list[ScoredFact]:
         return _score_in_order(
@@ -199,16 +197,16 @@ class KnowledgeService:
 
 
 def _score_in_order(facts: Sequence[Fact]) -> list[ScoredFact]:
-    """Facts that were not searched for keep their order: each is worth a little less than the one before."""
-    return [ScoredFact(fact, 0.9**place) for place, fact in enumerate(facts)]
+    """Scores that keep the order of facts that were not searched for."""
+    return [ScoredFact(fact, 0.9**position) for position, fact in enumerate(facts)]
 
 
-def _parse_readable(news: Mapping[str, VersionedDocument | None]) -> dict[str, Animal | None]:
-    """Without those that a newer version of this server wrote, and this one cannot read: they stay as they were."""
+def _parse_readable(documents: Mapping[str, VersionedDocument | None]) -> dict[str, Animal | None]:
+    """The changed animals; None: deleted. Those that only a newer version of this server can read are left out."""
     changed: dict[str, Animal | None] = {}
-    for animal_id, kept in news.items():
+    for animal_id, stored in documents.items():
         try:
-            changed[animal_id] = parse_animal(kept.document, Path(animal_id), kept.version) if kept else None
+            changed[animal_id] = parse_animal(stored.document, Path(animal_id), stored.version) if stored else None
         except AnimalFileError as error:
             log.error("animal_unreadable", animal_id=animal_id, field=error.field, complaint=error.message)
     return changed

@@ -1,7 +1,8 @@
-"""Keeping: what the keepers wrote, as documents with versions, and who changed what. Values and a comparison.
+"""Versioned documents: what keepers write about animals and rules, with their history. Values and a comparison.
 
-What the members of a document mean is `knowledge/`'s business; here it is JSON with an `animal_id`, and with `facts`,
-each of which has an `id`.
+What the members of a document mean is the business of `knowledge/` (animals) and `moderation/` (rules). Here a document
+is JSON with an id. Every change of one kind of document gets the next number, which is the document's version from then
+on and its `ETag` on the wire: whoever changes a document says which version they have read (optimistic locking).
 """
 
 from __future__ import annotations
@@ -12,24 +13,31 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-# An animal as its file has it: mappings, lists, texts and numbers, nothing else.
+from openapi_server.models.errors import VersionMismatch
+
+# An animal or a rule as its YAML file has it: mappings, lists, texts, numbers and booleans.
 Document = Mapping[str, Any]
 
-# Who makes changes without an account. No username has brackets.
+# Who changes documents without an account. No username has brackets.
 PACKAGE, COMMAND_LINE = "(package)", "(command line)"
 
 
 @dataclass(frozen=True, slots=True)
 class VersionedDocument:
-    """An animal's document. `version` is the number of the change that wrote it, and never comes twice in one store."""
+    """A stored document. `version` is the number of the change that wrote it; `by` and `at` say who and when.
+
+    No version is used twice for one kind of document, not even after a deletion.
+    """
 
     document_id: str
     version: int
     document: Document
+    by: str
+    at: datetime
 
 
 class Operation(StrEnum):
-    """What was done with an animal."""
+    """What was done to a document. The values are stored and sent."""
 
     SEED = "seed"
     CREATE = "create"
@@ -44,9 +52,10 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry of an animal's history. `fields` are dotted paths, none where all of the animal came or went.
+    """One entry of a document's history.
 
-    `by` is a username, or `PACKAGE`, or `COMMAND_LINE`. The store gives the `version`.
+    `fields`: dotted paths of what differs; empty when the whole document was created or deleted. `by`: a username,
+    `PACKAGE` or `COMMAND_LINE`. `version`: given by the store, 0 before.
     """
 
     document_id: str
@@ -59,7 +68,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A changed document beside the live one, of which `based_on` is the version. No visitor ever sees it."""
+    """A changed document beside the live one, made from version `based_on` of it. Visitors never see it."""
 
     document_id: str
     document: Document
@@ -70,16 +79,41 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class DocumentChanges:
-    """What changed: the animals as they are now, None for one that is gone. `version` is that of the last change."""
+    """The documents that changed since some version, by id and in that order; None for one that was deleted.
+
+    `version`: that of the last change, with which to ask for the next ones.
+    """
 
     version: int
     documents: Mapping[str, VersionedDocument | None]
 
+    @property
+    def existing(self) -> tuple[VersionedDocument, ...]:
+        """Without those that were deleted."""
+        return tuple(stored for stored in self.documents.values() if stored is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentEdit:
+    """Who wants to change which document. `expected_versions`: those that they have read (`If-Match`); None: any."""
+
+    document_id: str
+    by: str
+    expected_versions: frozenset[int] | None = None
+
+    def require_expected(self, version: int, advice: str) -> None:
+        """Raise `VersionMismatch` with the advice when the document is at a version that they have not read."""
+        if self.expected_versions is not None and version not in self.expected_versions:
+            raise VersionMismatch(advice)
+
+    def make_change(self, operation: Operation, at: datetime, fields: tuple[str, ...] = ()) -> Change:
+        return Change(self.document_id, operation, self.by, at, fields)
+
 
 def find_changed_fields(before: Document, after: Document) -> tuple[str, ...]:
-    """Where two documents differ. Facts are told apart by their ids, whatever their order.
+    """The dotted paths at which two animals' documents differ. Facts are compared by id, whatever their order.
 
-    >>> changed_fields(
+    >>> find_changed_fields(
     ...     {"name": "Leo", "voice": {"sound": "Roar!"}, "facts": [{"id": "mane", "say": "Soft!"}]},
     ...     {"name": "Leo", "voice": {"sound": "Purr!"}, "facts": [{"id": "tail"}, {"id": "mane", "say": "Golden!"}]},
     ... )

@@ -1,6 +1,6 @@
-"""The error family: what can go wrong, each with a code, a status and one sentence.
+"""The errors of the server, each with a code, an HTTP status and a title for people.
 
-Raising says what happened; `problems.py` alone says how it looks on the wire (RFC 9457).
+`http/problems.py` and `wire/problem.py` turn them into answers (RFC 9457).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with the input; `field` is a dotted path such as `metadata.size`."""
+    """What is wrong with one field of the input. `field` is a dotted path such as `metadata.size`."""
 
     field: str
     message: str
@@ -20,9 +20,10 @@ class FieldError:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An RFC 9457 problem as a value: no request, no traceback, nobody else's words.
+    """An RFC 9457 problem as a value, which can be stored and logged. It never holds text of another library.
 
-    `details` are further members of the problem object, as (name, value).
+    `retryable`: the same request may succeed later. `details` are further members of the problem object, as
+    (name, value).
     """
 
     code: str
@@ -36,7 +37,7 @@ class Problem:
 
 
 class ChatError(Exception):
-    """Base of everything this server refuses or fails at on purpose."""
+    """The base class of all errors that are raised on purpose. By itself it is the unexpected error, a 500."""
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
@@ -77,6 +78,20 @@ class ChatError(Exception):
 
 class InvalidInput(ChatError):
     code, status, title = "invalid_input", 400, "The request is not valid"
+
+    @classmethod
+    def for_fields(cls, *errors: FieldError) -> InvalidInput:
+        """The error of a request with these wrong fields; its sentence names the first."""
+        return cls(f"{errors[0].field}: {errors[0].message}", errors=errors)
+
+    @classmethod
+    def for_field(cls, field: str, message: str) -> InvalidInput:
+        """The error of a request with one wrong field.
+
+        >>> InvalidInput.for_field("age", "must be at least 0").detail
+        'age: must be at least 0'
+        """
+        return cls.for_fields(FieldError(field, message))
 
 
 class LoginRequired(ChatError):
@@ -141,7 +156,7 @@ class RuleNotFound(ChatError):
 
 
 class NotFound(ChatError):
-    code, status, title = "not_found", 404, "Nothing lives at this address"
+    code, status, title = "not_found", 404, "Not found"
 
 
 class MethodNotAllowed(ChatError):

@@ -15,35 +15,35 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page of a listing; `next_cursor` is opaque and None on the last page."""
+    """One page of a listing; `next_cursor` is None on the last page."""
 
     items: tuple[T, ...]
     next_cursor: str | None = None
 
 
-def encode_cursor(*place: str | int) -> str:
+def encode_cursor(*position: str | int) -> str:
     """
     >>> decode_cursor(encode_cursor("2026-11-21", 7), str, int)
     ['2026-11-21', 7]
     """
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, *kinds: type) -> list[str | int]:
-    """The place a cursor marks. `InvalidInput` for anything that this server did not make."""
+def decode_cursor(cursor: str, *types: type) -> list[str | int]:
+    """The values that were encoded. Raises `InvalidInput` unless they have these types: another listing's cursor."""
     try:
-        place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        position = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, binascii.Error, RecursionError):
-        place = None
-    is_ours = isinstance(place, list) and [type(part) for part in place] == list(kinds)
-    if not is_ours or not all(map(_is_storable, place)):
+        position = None
+    has_types = isinstance(position, list) and [type(part) for part in position] == list(types)
+    if not has_types or not all(map(_is_storable, position)):
         raise InvalidInput(
             "The cursor is not one of ours.",
             errors=(FieldError("cursor", "must be the nextCursor of an earlier answer"),),
         )
-    return list(place)
+    return list(position)
 
 
 def _is_storable(part: str | int) -> bool:
-    """No store takes numbers beyond 64 bits, or half a surrogate pair (which is not printable either)."""
+    """Databases take integers of at most 64 bits, and no lone surrogates (which are not printable)."""
     return part.isprintable() if isinstance(part, str) else -(2**63) <= part < 2**63

@@ -10,7 +10,7 @@ from openapi_server.models.turn import AgeGroup
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One earlier turn of the same session: what was asked, what was said, from which facts."""
+    """An earlier turn of the conversation. `fact_ids` are the facts that its reply was based on."""
 
     message: str
     reply: str
@@ -19,12 +19,12 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """All that a provider may speak from. `history` is oldest first; `facts` best first, possibly empty.
+    """The input of a model provider.
 
-    `media_urls` is for minds that can see and hear; nobody else ever opens them. `rules` are sentences that hold for
-    this animal and this age, beside those that hold for all. `canary` is a word that stands in the mind's instructions
-    and must not come out again. `is_read_whole`: nobody watches the words come, so there is no need to speak at a
-    reader's pace.
+    `history` is oldest first; `facts` are best first and may be empty. `media_urls` are passed to models that accept
+    images or sound; the server never fetches them. `rules` are instructions for this animal and this age group, in
+    addition to the general ones. `canary` is a word in the instructions that must never appear in a reply (it shows
+    that the instructions leak). `is_delivered_whole`: the reply is not streamed, so it need not be paced for reading.
     """
 
     animal: Animal

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A conversation with one animal at a time.
+    """A conversation with one animal.
 
-    `owner` is whose it is (`cookie:...`, `user:...`), None for nobody's. It ends `ttl_s` seconds after its last
-    message: from then on it is not there, whether it was purged yet or not. `title` and `opening`, the visitor's words
-    before the first turn, are what a client may give it. A device's session has a `handle`, the device's name in our
-    books, and may change its animal: `locked_at` is when it last did.
+    `owner` is `user:<name>` or `cookie:<hash>`, None for a session without an owner. The session expires `ttl_s`
+    seconds after its last message. `title` and `opening` (a message before the first turn) are set by clients.
+
+    The session of a device has a `handle`, which is `chat_<device>`. It may switch to another animal; `locked_at` is
+    when it last did.
     """
 
     session_id: str
@@ -35,7 +36,7 @@ class SessionRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeviceUser:
-    """Whoever holds a device, from its first message on and longer than its sessions. `handle`: `chat_<device>`."""
+    """The user of a device, created with its first message. It outlives the sessions. `handle`: `chat_<device>`."""
 
     user_id: str
     handle: str

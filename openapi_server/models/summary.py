@@ -1,4 +1,4 @@
-"""Summaries by extraction: sentences that were really said, and the topics that were really told about. Pure."""
+"""Summaries of a conversation by extraction: the most significant sentences of its replies, and its topics."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from openapi_server.models.text import split_sentences
 from openapi_server.models.turn import TurnRecord
 
-# A full stop ends a sentence only before a blank: "0.5 metres" and "zoo.example" stay whole.
-_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
 _WORD = re.compile(r"[^\W\d_]{4,}")
+_MIN_WORDS = 3
+
 NOTHING_SAID = "Nothing has been said yet."
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`topics` are those of the facts told, most told first."""
+    """`topics`: those of the facts told, the most frequent first."""
 
     text: str
     topics: tuple[str, ...]
@@ -25,45 +26,50 @@ class Summary:
 
 
 def summarize(turns: Sequence[TurnRecord], max_length: int) -> Summary:
-    """At most `max_length` characters: the weightiest sentences of the animal, in the order in which they were said.
+    """The replies' most significant sentences, in their order; at most `max_length` characters.
 
-    A sentence weighs what its words weigh, a word how often the talk used it (after Luhn, 1958).
+    The weight of a sentence is the mean of its words' frequencies in the conversation (after Luhn, 1958).
     """
     replies = [turn.outcome.reply for turn in turns if turn.outcome and turn.outcome.reply]
     topics = Counter(source.topic for turn in turns if turn.outcome for source in turn.outcome.sources)
     return Summary(
-        text=_extract(replies, max_length) or _opening(turns, max_length),
+        text=_extract(replies, max_length) or _quote_first_message(turns, max_length),
         topics=tuple(topic for topic, _ in topics.most_common()),
         message_count=len(turns) + len(replies),
     )
 
 
 def _extract(replies: Sequence[str], max_length: int) -> str:
-    sentences = list(dict.fromkeys(part.strip() for reply in replies for part in _BETWEEN_SENTENCES.split(reply)))
-    weights = Counter(word for reply in replies for word in _words(reply))
-    by_weight = sorted(range(len(sentences)), key=lambda place: -_weight(sentences[place], weights))
+    sentences = list(dict.fromkeys(sentence for reply in replies for sentence in _split(reply)))
+    frequencies = Counter(word for reply in replies for word in _list_words(reply))
+    by_weight = sorted(range(len(sentences)), key=lambda index: -_weigh(sentences[index], frequencies))
     chosen: list[int] = []
-    left = max_length
-    for place in by_weight:
-        if len(_words(sentences[place])) > 2 and len(sentences[place]) < left:
-            chosen.append(place)
-            left -= len(sentences[place]) + 1
-    return " ".join(sentences[place] for place in sorted(chosen))
+    remaining = max_length
+    for index in by_weight:
+        if len(_list_words(sentences[index])) >= _MIN_WORDS and len(sentences[index]) < remaining:
+            chosen.append(index)
+            remaining -= len(sentences[index]) + 1
+    return " ".join(sentences[index] for index in sorted(chosen))
 
 
-def _opening(turns: Sequence[TurnRecord], max_length: int) -> str:
-    """Where no sentence of the animal fits: what the visitor began with."""
-    return _cut(f"The visitor said: {turns[0].message.strip()}", max_length) if turns else NOTHING_SAID
+def _split(reply: str) -> list[str]:
+    """The sentences of each line. At an ellipsis the speaker hesitates: what follows belongs to the sentence."""
+    return [part for line in reply.split("\n") for part in split_sentences(line, ends_at_ellipsis=False)]
 
 
-def _cut(text: str, max_length: int) -> str:
+def _quote_first_message(turns: Sequence[TurnRecord], max_length: int) -> str:
+    """For when no sentence of the replies fits."""
+    return _truncate(f"The visitor said: {turns[0].message.strip()}", max_length) if turns else NOTHING_SAID
+
+
+def _truncate(text: str, max_length: int) -> str:
     return text if len(text) <= max_length else text[: max_length - 1].rstrip() + "…"
 
 
-def _weight(sentence: str, weights: Counter[str]) -> float:
-    words = _words(sentence)
-    return sum(weights[word] for word in words) / (len(words) or 1)
+def _weigh(sentence: str, frequencies: Counter[str]) -> float:
+    words = _list_words(sentence)
+    return sum(frequencies[word] for word in words) / (len(words) or 1)
 
 
-def _words(text: str) -> list[str]:
+def _list_words(text: str) -> list[str]:
     return [word.casefold() for word in _WORD.findall(text)]

@@ -5,7 +5,6 @@ Values only: no HTTP, no wire format, no storage.
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,7 +13,7 @@ from openapi_server.models.errors import Problem
 
 
 class AgeGroup(StrEnum):
-    """The visitor's age band; it sets the reading level and, later, the rules."""
+    """The visitor's age group: sets the reading level, the wording of facts and which rules apply."""
 
     PRESCHOOL = "preschool"
     ELEMENTARY = "elementary"
@@ -24,16 +23,16 @@ class AgeGroup(StrEnum):
 
     @property
     def rank(self) -> int:
-        """0 for the youngest band, 4 for adults."""
+        """0 for the youngest group, 4 for adults."""
         return _RANKS[self]
 
 
-# Asked of every rule in every turn.
+# A table, because the rank is read for every rule in every turn.
 _RANKS = {age_group: rank for rank, age_group in enumerate(AgeGroup)}
 
 
 class Stage(StrEnum):
-    """What the engine is doing for a turn, in the order in which it does it."""
+    """The stages of the pipeline, in order."""
 
     MODERATION = "moderation"
     RETRIEVAL = "retrieval"
@@ -49,9 +48,14 @@ class FinishReason(StrEnum):
     STOPPED = "stopped"
     BLOCKED = "blocked"
 
+    @property
+    def turn_status(self) -> TurnStatus:
+        """The status of a turn whose reply ended for this reason. `BLOCKED` counts as a success: there is a reply."""
+        return TurnStatus.STOPPED if self is FinishReason.STOPPED else TurnStatus.SUCCEEDED
+
 
 class TurnStatus(StrEnum):
-    """Where a turn stands. The last three are final."""
+    """The status of a turn. The last three are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -66,7 +70,7 @@ class TurnStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens read and written by the provider; words where it has no tokens of its own."""
+    """Tokens of the prompt and of the reply, as the provider counts them; words where it has no tokens."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -78,7 +82,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A keepers' fact that the reply was built from, and where people can check it."""
+    """A fact that the reply is based on, and where it can be checked."""
 
     fact_id: str
     topic: str
@@ -89,7 +93,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Moderation:
-    """The verdict on what the visitor wrote. Category names, never the text."""
+    """The result of moderation: names of categories, never the text."""
 
     flagged: bool = False
     categories: tuple[str, ...] = ()
@@ -97,9 +101,10 @@ class Moderation:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a turn ended. Written once, before the readers hear of it.
+    """How a turn ended. It is stored once, before the terminal event is appended to the turn's log.
 
-    `model` is the one that spoke; None in a turn that failed, and in those of older versions of the server.
+    `model` is the id of the model that generated the reply; None when the turn failed, and in records of server
+    versions that did not store it.
     """
 
     status: TurnStatus
@@ -118,11 +123,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class TurnRecord:
-    """One turn as it is kept: the visitor's message from the start, the outcome from the end.
+    """A turn as it is stored: the message from the start, the outcome from the end.
 
-    While it runs, `worker` is the process that runs it, and `lease_until` is when anyone may take that process for
-    dead unless it has renewed the lease. `owner` is its session's: a store fills it in, and never reads it.
-    `media_urls` came with the message; nobody here ever fetches them.
+    `worker` is the id of the process that runs it. After `lease_until` any other process may settle the turn as
+    interrupted, unless its worker has renewed the lease. `owner` is the session's owner: stores fill it in when they
+    read a turn, and ignore it when they write one. `media_urls` came with the message; this server never fetches them.
     """
 
     turn_id: str
@@ -150,7 +155,10 @@ class TurnRecord:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """A client's promise that two requests are the same one. `key` and `body_hash` are hashes, `key` with its scope."""
+    """A client's claim that two requests are the same one (header Idempotency-Key, or an id in the body).
+
+    `key` is a hash of the key and its scope, `body_hash` one of the request's body.
+    """
 
     key: str
     body_hash: str
@@ -159,18 +167,8 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Which process runs a turn, and until when it is believed."""
+    """Which process runs a turn, and until when it is presumed alive."""
 
     turn_id: str
     worker: str
     until: datetime
-
-
-def make_id(prefix: str) -> str:
-    """An id that cannot be guessed (128 random bits): holding a session's or a turn's id is the right to it."""
-    return f"{prefix}_{secrets.token_hex(16)}"
-
-
-def shorten_id(turn_id: str) -> str:
-    """Enough of an id to tell turns apart in a log, too little to use it: the whole id is a key to the turn."""
-    return turn_id[:13]

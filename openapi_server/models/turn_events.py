@@ -13,17 +13,25 @@ from typing import ClassVar
 from openapi_server.models.errors import ChatError, Problem
 from openapi_server.models.turn import AgeGroup, FinishReason, Moderation, Source, Stage, TurnStatus, Usage
 
+# Progress in percent when a stage begins and when it is completed. It counts steps, not time.
+STAGE_PROGRESS: dict[Stage, tuple[int, int]] = {
+    Stage.MODERATION: (5, 10),
+    Stage.RETRIEVAL: (15, 25),
+    Stage.RERANKING: (35, 50),
+    Stage.GENERATION: (75, 100),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class TurnEvent:
-    """One thing that happened in a turn."""
+    """Something that happened in a turn. A terminal event is the last one."""
 
     is_terminal: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
 class Started(TurnEvent):
-    """The turn was accepted and the visitor's message is stored. Always the first event."""
+    """The first event: the turn was accepted. `disclosure` tells the visitor that a computer program replies."""
 
     turn_id: str
     session_id: str
@@ -36,19 +44,22 @@ class Started(TurnEvent):
 
 @dataclass(frozen=True, slots=True)
 class TypingStarted(TurnEvent):
-    """The animal begins to think."""
+    """The typing indicator starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypingStopped(TurnEvent):
-    """The animal begins to speak, or never will."""
+    """The typing indicator stops: before the first chunk, or before the end of a turn without one."""
 
     duration_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class StageChanged(TurnEvent):
-    """A stage of the engine began or ended. `progress` is 0 to 100 and never falls; `found` counts facts."""
+    """A stage of the pipeline began or was completed.
+
+    `progress` is from 0 to 100 and never decreases. `found` is a number of facts.
+    """
 
     stage: Stage
     is_complete: bool
@@ -59,7 +70,7 @@ class StageChanged(TurnEvent):
 
 @dataclass(frozen=True, slots=True)
 class Chunk(TurnEvent):
-    """A piece of the reply; `index` counts from 1. All texts joined are the reply, to the character."""
+    """A piece of the reply. `index` counts from 1. All texts joined are exactly the reply."""
 
     index: int
     text: str
@@ -67,10 +78,10 @@ class Chunk(TurnEvent):
 
 @dataclass(frozen=True, slots=True)
 class Completed(TurnEvent):
-    """The animal finished and the reply is stored. Carries the whole reply, so late readers need no folding.
+    """The turn ended with a reply, and the reply is stored.
 
-    `model` is the one that spoke, which is another than the announced one where that has failed. `held_back_ms`: the
-    longest that a word of the reply waited to be checked.
+    `model` is the one that generated the reply: not the one in `Started` if that one failed. `held_back_ms` is the
+    longest time that a piece of the reply was buffered for moderation.
     """
 
     is_terminal: ClassVar[bool] = True
@@ -91,7 +102,7 @@ class Completed(TurnEvent):
 
 @dataclass(frozen=True, slots=True)
 class Failed(TurnEvent):
-    """The turn ended without a whole reply. The problem is ours, never a provider's or a driver's own text."""
+    """The turn ended without a complete reply. The problem never quotes a provider's or a driver's error text."""
 
     is_terminal: ClassVar[bool] = True
 
@@ -100,10 +111,10 @@ class Failed(TurnEvent):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event in its place in one turn's log.
+    """An event in the log of its turn.
 
-    `seq` counts from 1 without gaps; `at` is in UTC. `encoded` keeps the bytes that encoders made of this
-    entry, by encoder: an entry is encoded once per contract, however many readers it has.
+    `seq` counts from 1 without gaps; `at` is in UTC. `encoded` caches the entry's bytes by contract, so that an entry
+    is encoded once per contract, however many readers it has.
     """
 
     turn_id: str
@@ -119,7 +130,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class TurnState:
-    """What polling shows: the events so far, folded into one picture."""
+    """The state of a turn as its log shows it, for clients that poll."""
 
     status: TurnStatus = TurnStatus.QUEUED
     stage: Stage | None = None
@@ -130,46 +141,36 @@ class TurnState:
     terminal_event: Completed | Failed | None = None
 
     def apply(self, entry: Entry) -> TurnState:
-        """The picture once one more entry is known."""
-        seen = replace(self, last_seq=entry.seq)
+        """The state after one more entry."""
+        state = replace(self, last_seq=entry.seq)
         match entry.event:
             case StageChanged(stage=stage, progress=progress):
-                return replace(seen, status=TurnStatus.RUNNING, stage=stage, progress=progress)
+                return replace(state, status=TurnStatus.RUNNING, stage=stage, progress=progress)
             case Chunk(text=text):
-                return replace(seen, reply=seen.reply + text, chunk_count=seen.chunk_count + 1)
+                return replace(state, reply=state.reply + text, chunk_count=state.chunk_count + 1)
             case Completed() as done:
-                stopped = done.finish_reason is FinishReason.STOPPED
-                status = TurnStatus.STOPPED if stopped else TurnStatus.SUCCEEDED
-                return replace(seen, status=status, progress=100, reply=done.reply, terminal_event=done)
+                status = done.finish_reason.turn_status
+                return replace(state, status=status, progress=100, reply=done.reply, terminal_event=done)
             case Failed() as failed:
-                return replace(seen, status=TurnStatus.FAILED, terminal_event=failed)
+                return replace(state, status=TurnStatus.FAILED, terminal_event=failed)
             case _:
-                return replace(seen, status=TurnStatus.RUNNING)
+                return replace(state, status=TurnStatus.RUNNING)
 
 
 def fold(entries: Iterable[Entry]) -> TurnState:
-    """Fold a log, or the beginning of one, into the state that polling shows."""
+    """The state after these entries: a whole log, or the beginning of one."""
     state = TurnState()
     for entry in entries:
         state = state.apply(entry)
     return state
 
 
-# How far the turn is when a stage begins and when it ends, in percent of the way, not of the time.
-STAGE_PROGRESS: dict[Stage, tuple[int, int]] = {
-    Stage.MODERATION: (5, 10),
-    Stage.RETRIEVAL: (15, 25),
-    Stage.RERANKING: (35, 50),
-    Stage.GENERATION: (75, 100),
-}
-
-
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """What is known only at the end of a turn. `model`: the one that spoke, None for the one that was announced.
+    """What the pipeline knows when the reply has ended.
 
-    `fact_ids`: the facts that it spoke from, None for all that it was given. `held_back_ms`: the longest that a word
-    of the reply waited to be checked.
+    `model` is None for the model in `Started`. `fact_ids` are the facts that the reply used, None for all facts of
+    the prompt. `held_back_ms` is the longest time that a piece of the reply was buffered for moderation.
     """
 
     finish_reason: FinishReason = FinishReason.STOP
@@ -182,10 +183,11 @@ class TurnResult:
 
 
 class TurnEventBuilder:
-    """Writes one turn's events: numbers the chunks, joins the reply, stops the typing before the first word.
+    """Builds the events of one turn in their required order.
 
-    Every method returns the events to append, in order; after `complete` or `fail` there is nothing more to say.
-    `elapsed_ms` is the time since the turn began.
+    Numbers the chunks, joins the reply and stops the typing indicator before the first chunk. Each method returns the
+    events to append next. Nothing may be called after `complete` or `fail`. `elapsed_ms` is the time since the turn
+    started.
     """
 
     def __init__(self, started: Started) -> None:
@@ -208,17 +210,17 @@ class TurnEventBuilder:
         return [StageChanged(stage, is_complete, STAGE_PROGRESS[stage][is_complete], detail, found)]
 
     def add_text(self, text: str, elapsed_ms: int) -> list[TurnEvent]:
-        """A piece of the reply. An empty piece says nothing and makes no event."""
+        """A piece of the reply. An empty piece makes no event."""
         if not text:
             return []
         if self.first_token_ms is None:
             self.first_token_ms = elapsed_ms
-        stopped = list(self._stop_typing(elapsed_ms))
+        typing_stopped = list(self._stop_typing(elapsed_ms))
         self._texts.append(text)
-        return [*stopped, Chunk(len(self._texts), text)]
+        return [*typing_stopped, Chunk(len(self._texts), text)]
 
     def complete(self, result: TurnResult, elapsed_ms: int) -> list[TurnEvent]:
-        stopped = list(self._stop_typing(elapsed_ms))
+        typing_stopped = list(self._stop_typing(elapsed_ms))
         completed = Completed(
             turn_id=self.started.turn_id,
             session_id=self.started.session_id,
@@ -233,7 +235,7 @@ class TurnEventBuilder:
             model=result.model or self.started.model,
             held_back_ms=result.held_back_ms,
         )
-        return [*stopped, completed]
+        return [*typing_stopped, completed]
 
     def fail(self, error: ChatError, elapsed_ms: int) -> list[TurnEvent]:
         return [*self._stop_typing(elapsed_ms), Failed(error.problem)]

@@ -1,1 +1,1 @@
-"""What no visitor is told, and what nobody needs to keep: messages judged, replies held back, personal data masked."""
+"""Moderation: rules for messages and replies, masking of personal data, guidance for models."""

@@ -1,11 +1,13 @@
-"""Hold text back until its sentence is whole and has passed a check. Pure: times come in as numbers, text goes out.
+"""Holds back the text of a reply until its sentence is complete and has passed a check.
 
-The one promise: no character leaves that was not checked in its sentence, and nothing leaves once a check has failed.
+Pure: times come in as numbers (milliseconds), and text goes out. Invariant: no character leaves before the sentence it
+is in was checked, and nothing leaves once a check has failed.
 
-A sentence that is longer than the bounds leaves in parts. Its last `margin_chars` stay behind then, for whatever
-unsafe phrase is shorter than that cannot have begun in what leaves: it would have to end in what was checked. Blanks
-and signs that only stretch a phrase do not count (`padding`). Where more of them come than the bounds can hold, its
-first words may leave; its last never do, for what was said is looked at again with what follows it.
+A sentence that is longer than the limits leaves in parts. Its last `margin_chars` stay behind then: an unsafe phrase
+that is shorter than the margin cannot have begun in the part that leaves, because it would have ended in what was
+checked. Padding (blanks and signs that only stretch a phrase, `normalize.remove_padding`) does not count. Where there
+is more padding than the limits can hold, the first words of a phrase may leave; its last never do, because text that
+has left is checked again together with what follows it.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from dataclasses import dataclass
 from openapi_server.moderation.normalize import remove_padding
 
 TextCheck = Callable[[str], str | None]
-"""What is wrong with a text: a category, or None. It is asked about whole words only."""
+"""Returns the category of what is wrong with a text, or None. It is called with whole words only."""
 
-# A stop ends a sentence when two letters stand before it ("K. i. l. l." does not end four) and a blank behind it, which
-# must have come. A number's stop ends none: "555. 12" may be the same number. Chinese and Japanese ones need no blank.
+# A full stop ends a sentence when two letters stand before it ("K. i. l. l." is not four sentences) and a blank behind
+# it that has already arrived. Behind a digit it ends none ("555. 12" may be one number). Chinese and Japanese full
+# stops need no blank.
 _SENTENCE_END = re.compile(r"(?<=[^\W\d_]{2})[.!?…]+[\"'”’»)\]*_]*(?=\s)|[。！？]")
 _BLANK = re.compile(r"\s")
 _MAX_CONTEXT_CHARS = 2_000
@@ -29,7 +32,7 @@ _MAX_CONTEXT_CHARS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Text that may go out now, possibly none, in the pieces in which it came. `held_ms`: what its oldest waited."""
+    """Text that may leave now, possibly none, in the pieces in which it came. `held_ms`: how long its oldest waited."""
 
     pieces: tuple[str, ...] = ()
     held_ms: float = 0
@@ -41,16 +44,16 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The check failed: what was held is gone, and nothing more will leave. `category`: what the check said."""
+    """The check failed: held text is discarded, and nothing more leaves. `category` is the result of the check."""
 
     category: str
 
 
 @dataclass(frozen=True, slots=True)
 class BufferLimits:
-    """How much is held back, in characters, and how long, in milliseconds, where a sentence will not end.
+    """How much of an unfinished sentence is held back (characters), and how long (milliseconds).
 
-    Time alone never sends the last `margin_chars`, so at a slow mind's pace they are what a visitor waits for.
+    Time alone never releases the last `margin_chars`: with a slow model, they are what a visitor waits for.
     """
 
     max_chars: int = 400
@@ -63,25 +66,25 @@ class BufferLimits:
 
     @property
     def look_back_chars(self) -> int:
-        """How much of what was said is looked at again. A phrase in a code takes nine signs a letter, as bits do."""
+        """How much released text is checked again. An encoded phrase takes up to nine characters a letter (binary)."""
         return 3 * self.margin_chars
 
 
 class OutputBuffer:
-    """One reply's gate. Feed it every piece, ask it when it is `due`, and `finish` it."""
+    """The buffer of one reply: `feed` it every piece, call `flush_due` at `due_ms`, and `finish` it."""
 
-    def __init__(self, check: TextCheck, bounds: BufferLimits = BufferLimits()) -> None:
+    def __init__(self, check: TextCheck, limits: BufferLimits = BufferLimits()) -> None:
         self._check = check
-        self._limits = bounds
+        self._limits = limits
         self._pieces: deque[tuple[str, float]] = deque()
         self._held = ""
-        self._released = ""
+        self._context = ""
         self._blocked: Blocked | None = None
-        # So much was held when time had come and nothing could leave: only more text changes that.
+        # How much was held when text was due and nothing could leave. Only more text changes that.
         self._stuck_chars = 0
         self._approved = ""
         self.held_back_ms = 0.0
-        """The longest that any character has waited so far."""
+        """The longest time that any character has waited so far."""
 
     @property
     def held_chars(self) -> int:
@@ -89,20 +92,20 @@ class OutputBuffer:
 
     @property
     def due_ms(self) -> float | None:
-        """When to ask `due`; None while time alone would send nothing."""
+        """When to call `flush_due`; None while time alone would release nothing."""
         if self._blocked or len(self._held) <= max(self._limits.margin_chars, self._stuck_chars):
             return None
         return self._pieces[0][1] + self._limits.max_wait_ms
 
     def check_whole_reply(self, text: str) -> Released | Blocked:
-        """Check a whole reply before its first piece: pieces that are the next of it need not wait."""
+        """Check a reply that is known before its first piece. Pieces that continue it are released at once."""
         category = self._check(text)
         self._approved = "" if category else text
         self._blocked = Blocked(category) if category else self._blocked
         return self._blocked or Released()
 
     def feed(self, text: str, now_ms: float) -> Released | Blocked:
-        """Take a piece of the reply; what may leave with it, or before it."""
+        """Add a piece of the reply. Returns what may leave now."""
         if self._blocked:
             return self._blocked
         if text and not self._held and self._approved.startswith(text):
@@ -119,7 +122,7 @@ class OutputBuffer:
         return self._release(end, end, now_ms)
 
     def flush_due(self, now_ms: float) -> Released | Blocked:
-        """Time has passed: what has waited too long leaves without the end of its sentence."""
+        """Release what has waited for `max_wait_ms`, without the end of its sentence."""
         if self._blocked:
             return self._blocked
         if self.due_ms is None or now_ms < self.due_ms:
@@ -130,7 +133,7 @@ class OutputBuffer:
         return released
 
     def finish(self, now_ms: float) -> Released | Blocked:
-        """The reply is over: all that is left, or `Blocked`."""
+        """The reply is complete: release all that is left."""
         return self._blocked or self._release(len(self._held), len(self._held), now_ms)
 
     def _find_last_sentence_end(self) -> int:
@@ -138,17 +141,17 @@ class OutputBuffer:
         return ends[-1] if ends else 0
 
     def _release_all_but_margin(self, now_ms: float) -> Released | Blocked:
-        """Check up to the last whole word, and cut at a blank that is a margin before it."""
+        """Check up to the last whole word, and release up to a blank that is a margin before it."""
         checked = _find_last_blank(self._held, len(self._held))
         cut = _find_last_blank(self._held, self._find_margin_start(checked))
         if cut == 0 and len(self._held) > self._limits.max_chars:
-            # A word without end: nothing but a cut inside it keeps the bound.
+            # One endless word: only a cut inside it keeps the limit.
             checked = len(self._held)
             cut = checked - self._limits.margin_chars
         return self._release(cut, checked, now_ms)
 
     def _find_margin_start(self, checked: int) -> int:
-        """Where the last `margin_chars` before `checked` begin, padding not counted; 0 when there are not so many."""
+        """Where the last `margin_chars` before `checked` begin, not counting padding; 0 when there are fewer."""
         margin = self._limits.margin_chars
         start = checked - margin
         while start > 0 and (missing := margin - len(remove_padding(self._held[start:checked]))) > 0:
@@ -159,7 +162,7 @@ class OutputBuffer:
         if cut == 0:
             return Released()
         self._trim_context()
-        category = self._check(self._released + self._held[:checked])
+        category = self._check(self._context + self._held[:checked])
         if category is not None:
             self._blocked = Blocked(category)
             self._held = ""
@@ -177,17 +180,17 @@ class OutputBuffer:
         return Released(pieces, held_ms)
 
     def _add_context(self, text: str) -> None:
-        """What was said is looked at again with what follows it, further back than a phrase can reach."""
-        self._released += text
-        # Shortened before each check; a reply that is known whole has none after the first.
-        if len(self._released) > _MAX_CONTEXT_CHARS:
+        """Keep released text, to be checked again with what follows: further back than a phrase can reach."""
+        self._context += text
+        # It is trimmed before each check, but a reply that was checked as a whole has no further check.
+        if len(self._context) > _MAX_CONTEXT_CHARS:
             self._trim_context()
 
     def _trim_context(self) -> None:
-        self._released = _take_tail(remove_padding(self._released), self._limits.look_back_chars)
+        self._context = _take_tail(remove_padding(self._context), self._limits.look_back_chars)
 
     def _take_pieces(self, count: int) -> Iterator[str]:
-        """The first `count` characters in their pieces; of one that is cut, the rest keeps its time."""
+        """The first `count` characters in their pieces. The rest of a piece that is cut keeps its time of arrival."""
         while count > 0:
             text, at_ms = self._pieces.popleft()
             if len(text) > count:
@@ -198,7 +201,7 @@ class OutputBuffer:
 
 
 def split_sentences(text: str) -> Iterator[str]:
-    """The text in the parts in which the gate releases it, when no bound is in its way.
+    """The parts in which the buffer releases the text when it reaches no limit.
 
     >>> list(split_sentences("I run. You? Well"))
     ['I run.', ' You?', ' Well']
@@ -211,12 +214,12 @@ def split_sentences(text: str) -> Iterator[str]:
 
 
 def _find_last_blank(text: str, before: int) -> int:
-    """The place behind the last blank that ends before `before`; 0 when there is none."""
+    """The position behind the last blank that ends before `before`; 0 when there is none."""
     return next((at for at in range(before, 0, -1) if _BLANK.match(text, at - 1)), 0)
 
 
 def _take_tail(text: str, most: int) -> str:
-    """The last whole words of the text, for half of one could be a word that nobody said; of one without end, half."""
+    """The last whole words of the text, for half of one could be another word; of one endless word, its last half."""
     if len(text) <= most:
         return text
     first_blank = _BLANK.search(text, len(text) - most)

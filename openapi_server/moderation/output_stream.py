@@ -1,4 +1,4 @@
-"""A mind's speech on its way to the visitor: every piece through the gate, at the gate's own times."""
+"""Streams a model's output to the visitor through an `OutputBuffer`, which checks it and says when text may leave."""
 
 from __future__ import annotations
 
@@ -16,39 +16,38 @@ SendText = Callable[[str], Awaitable[None]]
 
 
 async def stream_checked(
-    speech: ModelOutput, gate: OutputBuffer, idle_timeout_s: float, say: SendText
+    output: ModelOutput, buffer: OutputBuffer, idle_timeout_s: float, send_text: SendText
 ) -> ReplyEnd | Blocked:
-    """Say every piece of the speech once it has passed the gate; the mind's last word, or why it may say no more.
+    """Send every piece of the output once the buffer has released it. Returns the output's end, or why it was blocked.
 
-    Raises `IdleTimeout` when the mind says nothing for `idle_timeout_s`, and whatever the speech raises, after what it
-    said before that may be said. When this ends, however it does, the speech is closed. The speech runs in one task
-    of its own from beginning to end: libraries that keep scopes open over a `yield` do not bear to be resumed from
-    another.
+    Raises `IdleTimeout` when the model is silent for `idle_timeout_s`, and whatever the output raises, after the text
+    before it was checked and sent. However this ends, the output is closed. It runs in one task of its own from
+    beginning to end: libraries that keep cancel scopes open over a `yield` cannot be resumed from another task.
     """
-    passage = _CheckedStream(speech, gate, say)
+    stream = _CheckedStream(output, buffer, send_text)
     try:
-        return await passage.run(idle_timeout_s)
+        return await stream.run(idle_timeout_s)
     finally:
-        await passage.close()
+        await stream.close()
 
 
 class _CheckedStream:
-    """One task hears the mind and says what may be said at once; this one says what has waited long enough.
+    """Two tasks: the reader feeds the buffer and sends what that releases at once; `run` watches the times.
 
-    Most of a busy server's time goes into pieces of replies, so a piece costs no timer: when the bell rings, whoever
-    watches looks what time has brought, and hangs it up again. Only what the gate begins to hold rings it before.
+    Most of a busy server's time goes into pieces of replies, so a piece sets no timer. When `run` wakes up, it looks
+    at the clock and waits again. It is woken before only when the time changes at which held text becomes due.
     """
 
-    def __init__(self, speech: ModelOutput, gate: OutputBuffer, say: SendText) -> None:
-        self._buffer = gate
-        self._send_text = say
+    def __init__(self, output: ModelOutput, buffer: OutputBuffer, send_text: SendText) -> None:
+        self._buffer = buffer
+        self._send_text = send_text
         self._loop = asyncio.get_running_loop()
         self._wakeup = asyncio.Event()
         self._due_ms: float | None = None
         self._last_piece_ms = _get_time_ms()
-        # What one of the two says must not come between the pieces that the other is saying.
+        # Pieces that one task sends must not come between those that the other is sending.
         self._send_lock = asyncio.Lock()
-        self._reader_task = asyncio.create_task(self._read_output(speech))
+        self._reader_task = asyncio.create_task(self._read_output(output))
         self._reader_task.add_done_callback(lambda _: self._wakeup.set())
 
     async def run(self, idle_timeout_s: float) -> ReplyEnd | Blocked:
@@ -69,17 +68,18 @@ class _CheckedStream:
         self._reader_task.cancel()
         await asyncio.wait((self._reader_task,))
         if not self._reader_task.cancelled():
-            # Something else was the end: nobody asks any more how the speech has ended.
+            # `run` has ended for another reason. Retrieved, so that asyncio does not log it as never retrieved.
             self._reader_task.exception()
 
-    async def _read_output(self, speech: ModelOutput) -> ReplyEnd | Blocked:
-        async with aclosing(speech):
+    async def _read_output(self, output: ModelOutput) -> ReplyEnd | Blocked:
+        async with aclosing(output):
             while True:
                 try:
-                    piece = await anext(speech)
+                    piece = await anext(output)
                 except StopAsyncIteration:
                     raise ProviderFailed from None
                 except Exception:
+                    # The reader is waiting for the text before the error.
                     blocked = await self._send_released(self._buffer.finish(_get_time_ms()))
                     if blocked is None:
                         raise
@@ -92,30 +92,30 @@ class _CheckedStream:
                     return piece
 
     def _feed(self, piece: str | WholeReply | ReplyEnd) -> Released | Blocked:
-        if isinstance(piece, str):
-            return self._buffer.feed(piece, self._last_piece_ms)
-        return (
-            self._buffer.check_whole_reply(piece.text)
-            if isinstance(piece, WholeReply)
-            else self._buffer.finish(self._last_piece_ms)
-        )
+        match piece:
+            case str():
+                return self._buffer.feed(piece, self._last_piece_ms)
+            case WholeReply(text):
+                return self._buffer.check_whole_reply(text)
+            case _:
+                return self._buffer.finish(self._last_piece_ms)
 
-    async def _send_released(self, passed: Released | Blocked) -> Blocked | None:
-        """Say what has passed; what has not is the end."""
-        if isinstance(passed, Blocked):
-            return passed
-        if passed.pieces:
+    async def _send_released(self, result: Released | Blocked) -> Blocked | None:
+        """Send what was released. `Blocked` is returned, and ends the stream."""
+        if isinstance(result, Blocked):
+            return result
+        if result.pieces:
             async with self._send_lock:
-                for text in passed.pieces:
+                for text in result.pieces:
                     await self._send_text(text)
         if self._buffer.due_ms != self._due_ms:
             self._due_ms = self._buffer.due_ms
             self._wakeup.set()
         return None
 
-    async def _wait_for_wakeup(self, silent_ms: float) -> None:
-        """Until something has changed, or until it is time to look again. Some loops ring a little early."""
-        until_ms = silent_ms if self._due_ms is None else min(silent_ms, self._due_ms)
+    async def _wait_for_wakeup(self, idle_deadline_ms: float) -> None:
+        """Until woken, or until held text is due or the model was silent too long; event loops may wake up early."""
+        until_ms = idle_deadline_ms if self._due_ms is None else min(idle_deadline_ms, self._due_ms)
         timer = self._loop.call_later(max(0.0, until_ms - _get_time_ms()) / 1000, self._wakeup.set)
         try:
             await self._wakeup.wait()
@@ -125,5 +125,5 @@ class _CheckedStream:
 
 
 def _get_time_ms() -> float:
-    """Not the loop's time, which costs a system call in some loops."""
+    """Monotonic. `loop.time()` costs a system call in some event loops."""
     return time.monotonic() * 1000

@@ -1,4 +1,4 @@
-"""Secrets of a prompt: a canary word that no reply may have, in any spelling, and sentences that none may quote."""
+"""Detects replies that leak their prompt: its canary word in any encoding, or a quote of its instructions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 _WINDOW_CHARS = 8
-"""A leak of this many characters in a row counts: asked nicely, a mind gives a secret away in halves."""
+"""So many characters of the canary in a row are a leak: a model can be made to tell a secret in two halves."""
 _WINDOW_WORDS = 7
+"""So many words of the instructions in a row are a quote."""
 _WORD = re.compile(r"\w+")
 _Quote = tuple[str, ...]
 
 
 def generate_canary() -> str:
-    """A word to put into a prompt, 60 random bits of it. Letters only, few vowels: nobody says it by accident.
+    """A random word (68 bits) to put into a prompt. Only consonants, so that no reply contains it by accident.
 
     >>> len(generate_canary()), generate_canary().isalpha()
     (16, True)
@@ -26,14 +27,14 @@ def generate_canary() -> str:
 
 
 class PromptLeakDetector:
-    """Knows what must not get out. `canary` is looked for in other spellings, too; `texts` word for word."""
+    """Knows what must not leak: the `canary`, also reversed or encoded, and quotes of the `texts`, word for word."""
 
     def __init__(self, canary: str = "", texts: Iterable[str] = ()) -> None:
         self._windows = {window for form in _encode_canary(canary) for window in _iterate_windows(form)}
         self._quotes = frozenset[_Quote]().union(*map(_list_prompt_quotes, texts))
 
     def is_leaked_in(self, text: str) -> bool:
-        """True when a part of a secret stands in the text, however it is spaced, turned or encoded."""
+        """True when the text contains a part of the canary, or a quote."""
         squeezed = "".join(filter(str.isalnum, text.casefold()))
         return any(window in self._windows for window in _iterate_windows(squeezed)) or not self._quotes.isdisjoint(
             _iterate_quotes(text)
@@ -42,7 +43,7 @@ class PromptLeakDetector:
 
 @lru_cache(maxsize=1024)
 def _list_prompt_quotes(text: str) -> frozenset[_Quote]:
-    """What keepers and we wrote is the same in every prompt."""
+    """Cached: the instructions are the same in every prompt."""
     return frozenset(_iterate_quotes(text))
 
 
@@ -54,7 +55,7 @@ def _encode_canary(canary: str) -> Iterable[str]:
     yield canary[::-1].casefold()
     yield codecs.encode(canary, "rot13").casefold()
     yield raw.hex()
-    # Base64 depends on where in its text the word begins: for each of the three places, the middle that stays.
+    # In Base64 a word looks different at each of three offsets; of each, the part that its neighbours do not change.
     for shift in range(3):
         code = base64.b64encode(b"\0" * shift + raw).decode()
         yield code[4 if shift else 0 : len(code) - 4].casefold()

@@ -1,7 +1,7 @@
-"""A second opinion on a visitor's message, from an OpenAI-compatible moderation endpoint.
+"""Moderation of visitors' messages by an OpenAI-compatible moderation endpoint, after the local rules.
 
-It can only add to the local rules, which have been asked before. When it is away, slow or talks nonsense, they alone
-decide, a line in the log says so, and it is left in peace for a while. Personal data is masked before it is asked.
+It can only add to what the local rules find. When it is unavailable, slow, or answers nonsense, the local rules alone
+decide, a line in the log says so, and it is not asked again for a while. Personal data is masked before it is asked.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from dataclasses import dataclass
 import httpx
 import structlog
 
+from openapi_server.circuit_breaker import CircuitBreaker
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup, Moderation
 from openapi_server.moderation.input_rules import InputRules
-from openapi_server.moderation.pii.mask import MaskedText, mask_text
+from openapi_server.moderation.pii.mask import mask_text
 from openapi_server.moderation.rule_set import LiveInputRules
 from openapi_server.protocols import Clock, Verdict
 
 log = structlog.get_logger(__name__)
 
-# Their categories, with slashes as they come, and ours. The graver ones first.
+# The endpoint's categories and ours, the gravest first. Messages in these categories are not answered.
 BLOCKING_CATEGORIES = {
     "self-harm/intent": "distress",
     "self-harm/instructions": "distress",
@@ -34,20 +35,23 @@ BLOCKING_CATEGORIES = {
     "illicit/violent": "violence",
     "illicit": "crime",
 }
-# Grown-ups' models take "How do you kill a zebra?" for violence: here that is a question, so the turn is only marked.
+# These only flag the turn: the models take "How do you kill a zebra?" for violence, and here it is a question.
 FLAGGING_CATEGORIES = {"violence": "violence", "violence/graphic": "violence", "harassment": "profanity"}
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteVerdict:
-    """Our categories: those that stop an answer, gravest first, and those that only mark the turn."""
+    """The endpoint's result in our categories, the gravest first."""
 
     blocking: tuple[str, ...] = ()
     flagging: tuple[str, ...] = ()
 
 
 class ModerationClient:
-    """Asks the endpoint. `url` ends in /moderations; the client brings the key along. Times are in seconds."""
+    """Calls the endpoint. `url` ends in /moderations; `client` has the API key in its headers.
+
+    After a failure, no request is sent for `pause_s`. There is no retry: the visitor is waiting.
+    """
 
     def __init__(
         self,
@@ -56,36 +60,41 @@ class ModerationClient:
         model: str,
         clock: Clock,
         timeout_s: float = 2,
-        cooldown_s: float = 30,
+        pause_s: float = 30,
     ) -> None:
         self._client = client
         self._url = url
         self._model = model
-        self._clock = clock
         self._timeout_s = timeout_s
-        self._cooldown_s = cooldown_s
-        self._retry_at_s = 0.0
+        self._breaker = CircuitBreaker("moderation", clock.monotonic, failure_threshold=1, pause_s=pause_s)
 
     async def classify(self, message: str) -> RemoteVerdict | None:
-        """None when there is no opinion to be had: the local rules alone decide then."""
-        if self._clock.monotonic() < self._retry_at_s:
+        """None when the endpoint gives no verdict."""
+        attempt = self._breaker.start_attempt()
+        if attempt is None:
             return None
         body = {"model": self._model, "input": mask_text(message).text}
         try:
-            # The client's own timeouts begin anew with every byte.
+            # httpx restarts its own timeouts with every byte.
             async with asyncio.timeout(self._timeout_s):
                 response = await self._client.post(self._url, json=body, timeout=self._timeout_s)
             response.raise_for_status()
-            return _parse_verdict(response.json())
+            verdict = _parse_verdict(response.json())
         except (httpx.HTTPError, TimeoutError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            # ValueError: no JSON; the last four: JSON of another shape. Never its text: it may repeat the message.
-            self._retry_at_s = self._clock.monotonic() + self._cooldown_s
-            log.warning("second_opinion_away", error=type(error).__name__, pause_s=self._cooldown_s)
+            # ValueError: not JSON; the last four: JSON of another shape. The error's text may repeat the message, so
+            # it is not logged.
+            log.warning("moderation_failed", error=type(error).__name__)
+            attempt.record_failure()
             return None
+        else:
+            attempt.record_success()
+            return verdict
+        finally:
+            attempt.cancel()  # Has no effect after a recorded outcome.
 
 
 class RemoteModerator:
-    """`Moderator`: the local rules, then, about what they let pass, the second opinion."""
+    """Implements `Moderator`: the local rules first, then the endpoint for what they do not block."""
 
     def __init__(self, rules: InputRules | LiveInputRules, client: ModerationClient) -> None:
         self._rules = rules
@@ -95,19 +104,16 @@ class RemoteModerator:
         verdict = await self._rules.check_message(message, animal, age_group)
         if verdict.safe_words is not None:
             return verdict
-        opinion = await self._client.classify(message)
-        found = opinion.blocking or opinion.flagging if opinion else ()
-        if opinion is None or not found:
+        remote = await self._client.classify(message)
+        found = remote.blocking or remote.flagging if remote else ()
+        if remote is None or not found:
             return verdict
-        words = self._rules.find_safe_words(found[0], animal, age_group) if opinion.blocking else None
+        words = self._rules.find_safe_words(found[0], animal, age_group) if remote.blocking else None
         categories = tuple(dict.fromkeys((*verdict.moderation.categories, *found)))
         return Verdict(Moderation(flagged=True, categories=categories), words)
 
     async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
         return await self._rules.check_message(message, animal, age_group)
-
-    def mask_text(self, text: str) -> MaskedText:
-        return self._rules.mask_text(text)
 
     def mask_pii(self, text: str) -> str:
         return self._rules.mask_pii(text)
@@ -117,13 +123,13 @@ class RemoteModerator:
 
 
 def _parse_verdict(answer: object) -> RemoteVerdict:
-    """What the answer says in our words; anything that is no such answer raises."""
-    result = answer["results"][0]  # type: ignore[index]  # the caller expects every shape
+    """Raises for any other shape than the endpoint's."""
+    result = answer["results"][0]  # type: ignore[index]  # the caller handles what a wrong shape raises
     found = {name for name, is_found in result["categories"].items() if is_found is True}
     return RemoteVerdict(
         _translate_categories(BLOCKING_CATEGORIES, found), _translate_categories(FLAGGING_CATEGORIES, found)
     )
 
 
-def _translate_categories(names: dict[str, str], found: set[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(ours for theirs, ours in names.items() if theirs in found))
+def _translate_categories(ours_by_theirs: dict[str, str], found: set[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(ours for theirs, ours in ours_by_theirs.items() if theirs in found))

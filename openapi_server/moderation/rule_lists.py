@@ -6,14 +6,14 @@ from pathlib import Path
 
 import yaml
 
-from openapi_server.models.rule import RuleDocument
+from openapi_server.models.document import Document
 from openapi_server.moderation.rule_fields import Fields, RuleFileError
 from openapi_server.moderation.rule_set import PackagedRules, parse_keepers_rule
 
 _WHOLE = "(the whole file)"
 
 
-def read_rule_list(file: Path, packaged: PackagedRules) -> list[RuleDocument]:
+def read_rule_list(file: Path, packaged: PackagedRules) -> list[Document]:
     """Every rule of the file. `RuleFileError` names file, line, rule and field of what is wrong first."""
     try:
         text = file.read_text(encoding="utf-8")

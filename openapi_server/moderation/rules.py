@@ -1,4 +1,4 @@
-"""Rules as values: what is looked for, for whom, and what happens then. `files` reads them."""
+"""Rules as values: what is looked for, for which visitors and animals, and what happens then."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from enum import StrEnum
 from typing import Protocol
 
 from openapi_server.models.animal import Animal
-from openapi_server.models.rule import RuleDocument
+from openapi_server.models.document import Document
 from openapi_server.models.turn import AgeGroup
 
 
 class Strength(StrEnum):
-    """How a rule binds. The first two leave nobody a choice; the others are for a mind to weigh."""
+    """How strongly a rule binds. ALWAYS and NEVER are orders; ENCOURAGE and DISCOURAGE are preferences for a model."""
 
     ALWAYS = "ALWAYS"
     NEVER = "NEVER"
@@ -29,8 +29,9 @@ class Strength(StrEnum):
 class Action(StrEnum):
     """What a rule does when it matches.
 
-    words: fixed words are said instead of an answer. flag: the answer is given, and the turn is marked. mask: what was
-    found is replaced. guidance: the mind is told how to answer. withhold: the sentence is not sent (for replies only).
+    words: the visitor gets fixed words in place of an answer. flag: the visitor gets an answer, and the turn is marked.
+    mask: what was found is replaced. guidance: the model is told how to answer. withhold: the sentence is not sent
+    (only in rules for replies).
     """
 
     WORDS = "words"
@@ -42,7 +43,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Whom a rule is for: age bands from the youngest to the oldest, both included; no animals means all of them."""
+    """The age groups (both ends included) and animals that a rule is for. Neither animals nor groups: all animals."""
 
     youngest: AgeGroup = AgeGroup.PRESCHOOL
     oldest: AgeGroup = AgeGroup.ADULT
@@ -57,28 +58,28 @@ class Audience:
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """Fixed words by age: each text holds from its band up to the next one that has its own."""
+    """Fixed words by age group. Each text is for its age group and those above it, up to the next that has its own."""
 
     texts: Mapping[AgeGroup, str]
 
     def get_text(self, age_group: AgeGroup, animal: Animal) -> str:
-        """For a band below the first one, too, for there must be words."""
+        """The first text is also for the age groups below it."""
         fitting = [text for band, text in self.texts.items() if band.rank <= age_group.rank]
         return (fitting[-1] if fitting else next(iter(self.texts.values()))).format(animal=animal.name)
 
 
 class SearchPattern(Protocol):
-    """What finds something in a text: one of Python's expressions, or one that keepers wrote."""
+    """A pattern: `re.Pattern`, or one that keepers wrote (`linear_patterns`)."""
 
     def search(self, text: str, /) -> object | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `pattern` None: it holds for every text. `replacement`: what a mask puts in place of what it found.
+    """One rule. `pattern` None: it matches every text. `replacement`: what a mask puts in place of what it finds.
 
-    `is_kept`: keepers wrote it. `is_own`: and in no packaged rule's place. So it may add to what those do, which were
-    held against thousands of texts, and never keep one of them from doing it.
+    `is_from_keepers`: keepers wrote it. `is_additional`: and it replaces no packaged rule. Such a rule comes after all
+    packaged ones, which were tested with thousands of texts, so it can add to them and never overrule them.
     """
 
     name: str
@@ -94,15 +95,16 @@ class Rule:
     is_from_keepers: bool = False
     is_additional: bool = False
 
-    def matches(self, readings: Sequence[str]) -> bool:
-        return self.pattern is None or any(self.pattern.search(text) for text in readings)
+    def matches(self, variants: Sequence[str]) -> bool:
+        return self.pattern is None or any(self.pattern.search(text) for text in variants)
 
 
 @dataclass(frozen=True, slots=True)
 class RuleCollection:
-    """All rules of a file, the most urgent first, and the words that are worth a disguise.
+    """The rules of a file, the most urgent first.
 
-    `documents` are the rules as they stand in the file; `terms` what their patterns share.
+    `wordings`: fixed words by name. `strong_words` and `small_words`: see `WordSegmenter`. `terms`: alternatives that
+    patterns share. `documents`: the rules as they are in the file.
     """
 
     rules: tuple[Rule, ...]
@@ -110,7 +112,7 @@ class RuleCollection:
     strong_words: tuple[str, ...] = ()
     small_words: tuple[str, ...] = ()
     terms: Mapping[str, str] = field(default_factory=dict)
-    documents: tuple[RuleDocument, ...] = ()
+    documents: tuple[Document, ...] = ()
 
     def select_rules(self, *actions: Action) -> tuple[Rule, ...]:
         return tuple(rule for rule in self.rules if rule.action in actions)

@@ -1,4 +1,7 @@
-"""The token stream's contract: unnamed events `{type, content, timestamp}`, for clients that read `data: ` lines."""
+"""The chat contract, `/chat`: unnamed events `{type, content, timestamp}`, for clients that read `data: ` lines.
+
+`type` is a stage's start or end, `token` for each piece of the reply, and `done`, `cancelled` or `error` at the end.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def _encode_stage(change: StageChanged) -> dict[str, object]:
 
 
 def encode_answer(turn: TurnRecord, session_id: str) -> dict[str, object]:
-    """The whole answer as JSON; `session_id` is the name that the client gave its session."""
+    """The whole reply as JSON. `session_id` is the name that the client gave its session."""
     outcome = turn.outcome
     if outcome is None:
         raise ValueError("the turn has not ended")
@@ -55,4 +58,4 @@ def encode_answer(turn: TurnRecord, session_id: str) -> dict[str, object]:
     }
 
 
-CHAT = Contract("tokens", encode, encode_comment_heartbeat)
+CHAT = Contract("chat", encode, encode_comment_heartbeat)

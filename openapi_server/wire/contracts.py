@@ -1,4 +1,4 @@
-"""Every contract, and the operation that streams it. A new one is a line here, and the encoder suite runs for it."""
+"""All contracts and the operations that stream them. The encoder tests run for every contract listed here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from openapi_server.wire.sse import Contract
 
 
 class Operation(NamedTuple):
-    """An operation by the keys that it has in `openapi.yaml`."""
+    """The method and path of an operation, as the keys in `openapi.yaml`."""
 
     method: str
     path: str

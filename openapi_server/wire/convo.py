@@ -1,11 +1,15 @@
-"""The zoo's own contract, `/convo_turn_stream`: metadata, typing, progress, chunk, heartbeat, complete, error."""
+"""The zoo's own contract: the events of `/convo_turn_stream`, and the JSON of `/convo_turn`.
+
+The stream is `metadata`, `typing` start, `progress`, `chunk` for each piece of the reply, `typing` stop, and
+`complete` or `error`, with a `heartbeat` in every long silence.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from openapi_server.models.errors import Problem
-from openapi_server.models.turn import Source, Stage
+from openapi_server.models.turn import Moderation, Outcome, Source, Stage, TurnRecord
 from openapi_server.models.turn_events import (
     Chunk,
     Completed,
@@ -13,6 +17,7 @@ from openapi_server.models.turn_events import (
     Failed,
     StageChanged,
     Started,
+    TurnState,
     TypingStarted,
     TypingStopped,
 )
@@ -43,7 +48,7 @@ def _encode_event(entry: Entry) -> tuple[str, JsonObject]:
             return "complete", _encode_completed(completed) | _encode_timestamp(entry)
         case Failed(problem=problem):
             return "error", {"error": encode_error(problem)} | _encode_timestamp(entry)
-    raise TypeError(f"no word in this contract for {type(entry.event).__name__}")
+    raise TypeError(f"this contract has no event for {type(entry.event).__name__}")
 
 
 def _encode_timestamp(entry: Entry) -> dict[str, object]:
@@ -91,25 +96,93 @@ def _encode_completed(completed: Completed) -> dict[str, object]:
 
 
 def encode_source(source: Source) -> dict[str, object]:
-    """A source as this contract shows it: `url` only where there is one."""
-    shown: dict[str, object] = {
+    """A source, without `url` when it has none."""
+    encoded: dict[str, object] = {
         "factId": source.fact_id,
         "topic": source.topic,
         "type": source.type,
         "title": source.title,
     }
-    return shown | ({"url": source.url} if source.url else {})
+    return encoded | ({"url": source.url} if source.url else {})
 
 
 def encode_error(problem: Problem) -> dict[str, object]:
-    """The problem object with this contract's own key beside it."""
+    """The problem object and `retryable`."""
     return encode_problem(problem) | {"retryable": problem.retryable}
 
 
 def encode_heartbeat(stage: Stage | None, elapsed_ms: int) -> str:
-    """A named event without an id: it says which stage the turn is in, and for how long it has run."""
+    """The heartbeat event: the stage of the turn and how long it has run, in milliseconds. It has no id."""
     body = {"type": "heartbeat", "stage": stage or "queued", "elapsedMs": elapsed_ms}
     return Frame(body, event="heartbeat").text
+
+
+def encode_answer(turn: TurnRecord) -> dict[str, object]:
+    """The JSON answer of `POST /convo_turn`, for a turn that has ended without an error."""
+    outcome = _require_outcome(turn)
+    timestamp = format_timestamp(outcome.ended_at)
+    return {
+        "reply": outcome.reply or "",
+        "sessionId": turn.session_id,
+        "turnId": turn.turn_id,
+        "timestamp": timestamp,
+        "turn": {
+            "convoTurnId": turn.turn_id,
+            "timestamp": timestamp,
+            "tokensPrompt": outcome.usage.prompt_tokens,
+            "tokensCompletion": outcome.usage.completion_tokens,
+            "latencyMs": outcome.latency_ms,
+        },
+        "moderation": encode_moderation(outcome.moderation),
+        "sources": [encode_source(source) for source in outcome.sources],
+        "metadata": {"animalId": turn.animal_id, "model": outcome.model or turn.model},
+    }
+
+
+def encode_moderation(moderation: Moderation) -> dict[str, object]:
+    return {"flagged": moderation.flagged, "categories": list(moderation.categories)}
+
+
+def encode_stop(turn: TurnRecord, took_ms: int) -> dict[str, object]:
+    """The answer to a stop request: how the turn ended, by this stop or before it, and how long stopping took."""
+    outcome = _require_outcome(turn)
+    return {
+        "turnId": turn.turn_id,
+        "status": outcome.status,
+        "finishReason": outcome.finish_reason,
+        "reply": outcome.reply or "",
+        "stoppedInMs": took_ms,
+    }
+
+
+def encode_state(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
+    """The status of a turn: from the stored outcome once there is one, else from the events so far (`live`)."""
+    state: dict[str, object] = {
+        "turnId": turn.turn_id,
+        "status": turn.status,
+        "progress": 100 if turn.outcome else (live.progress if live else 0),
+        "createdAt": format_timestamp(turn.created_at),
+        "updatedAt": format_timestamp(turn.updated_at),
+    }
+    reply = turn.outcome.reply if turn.outcome else (live.reply if live else None)
+    if reply:
+        state["reply"] = reply
+    problem = _find_problem(turn, live)
+    if problem is not None:
+        state["error"] = encode_error(problem)
+    return state
+
+
+def _find_problem(turn: TurnRecord, live: TurnState | None) -> Problem | None:
+    if turn.outcome is not None:
+        return turn.outcome.problem
+    return live.terminal_event.problem if live and isinstance(live.terminal_event, Failed) else None
+
+
+def _require_outcome(turn: TurnRecord) -> Outcome:
+    if turn.outcome is None:
+        raise ValueError("the turn has not ended")
+    return turn.outcome
 
 
 CONVO = Contract("convo", encode, encode_heartbeat)

@@ -1,4 +1,4 @@
-"""The devices' contract: unnamed events `{content, timestamp, is_final}`, the last of them empty and final."""
+"""The devices contract, `/chat/stream`: unnamed events `{content, timestamp, is_final}`, the last one empty."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def encode(entry: Entry) -> Iterator[Frame]:
 def _make_frame(entry: Entry, content: str, *, is_final: bool, **beside: object) -> Frame:
     body = {"content": content, "timestamp": format_naive_timestamp(entry.at), "is_final": is_final, **beside}
     return Frame(body, id=entry.id)
+
+
+def encode_reply(completed: Completed) -> dict[str, object]:
+    """The JSON answer of `POST /chat/`."""
+    return {"content": completed.reply}
 
 
 def encode_session(session: SessionRecord) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A session's history on the wire: as JSON messages, and as the stream `session`, `history`*, `history_complete`."""
+"""A session's history: as JSON messages, or as a stream of `session`, `history` for each turn, `history_complete`."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def encode_complete_frame(message_count: int) -> Frame:
 
 
 def encode_history(session: SessionRecord, page: Page[TurnRecord]) -> dict[str, object]:
-    """A page of the session: its messages one by one, oldest first."""
-    shown: dict[str, object] = {
+    """A page of the session's messages, oldest first."""
+    encoded: dict[str, object] = {
         "sessionId": session.session_id,
         "animalId": session.animal_id,
         "totalTurns": session.turn_count,
         "turns": [message for turn in page.items for message in _encode_messages(turn)],
     }
-    return shown | ({"nextCursor": page.next_cursor} if page.next_cursor else {})
+    return encoded | ({"nextCursor": page.next_cursor} if page.next_cursor else {})
 
 
 def count_messages(turn: TurnRecord) -> int:
-    """Two messages a turn; one where the animal has not answered."""
+    """How many messages a turn has: two, or one when it has no reply."""
     return len(list(_encode_messages(turn)))
 
 
@@ -62,7 +62,7 @@ def _encode_messages(turn: TurnRecord) -> Iterator[dict[str, object]]:
 
 
 def encode_session(session: SessionRecord, animal_name: str, summary: Summary) -> dict[str, object]:
-    """A session in the caller's list."""
+    """A session in the list of the caller's sessions."""
     duration = session.last_message_at - session.created_at
     return {
         "sessionId": session.session_id,

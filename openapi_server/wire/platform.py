@@ -1,6 +1,7 @@
-"""The analytics platform's contract: `progress` as the engine reaches its stages, `result` and `complete`; or a job.
+"""The analytics platform's contract: `/api/v1/stream`, and jobs to poll.
 
-Chunks are not shown: this client waits for the whole answer and likes to know how far it is.
+The stream is `progress` for each stage that the turn reaches, then `result` and `complete`, or `error`. It has no
+event for the pieces of the reply: its clients wait for the whole one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from openapi_server.wire.timestamps import format_timestamp
 
 
 class ProgressStep(NamedTuple):
-    """How far a turn is, as this contract says it: `progress` in percent, never falling."""
+    """A step of a turn: its name, a message for people, and `progress` in percent, which never falls."""
 
     name: str
     message: str
@@ -31,7 +32,7 @@ GENERATING = ProgressStep("generating_response", "The animal is answering", 75)
 COMPLETE = ProgressStep("complete", "The animal has answered", 100)
 FAILED = ProgressStep("failed", "The animal could not answer", 100)
 
-# What the engine has really done when this contract speaks of a step: (stage, is_complete).
+# The step that a turn has reached with a stage, by (stage, is_complete).
 STEPS_BY_STAGE = {
     (Stage.RETRIEVAL, True): LOADING,
     (Stage.RERANKING, True): ANALYZING,
@@ -51,7 +52,7 @@ def encode(entry: Entry) -> Iterator[Frame]:
     """Frames for one log entry. Pure and stateless, so a resumed stream repeats the same bytes."""
     match entry.event:
         case Started() as started:
-            # The first event is the place to say who is speaking, and to whom they think they speak.
+            # The first event discloses that the animal is a computer program, and names the assumed age group.
             details = {"age_group": started.age_group, "disclosure": started.disclosure}
             yield Frame(_encode_progress(INITIALIZING) | {"details": details}, event="progress", id=entry.id)
         case StageChanged(stage=stage, is_complete=is_complete, found=found) if (stage, is_complete) in STEPS_BY_STAGE:
@@ -70,9 +71,9 @@ def encode_heartbeat(stage: Stage | None, elapsed_ms: int) -> str:
 
 
 def make_job_id(turn_id: str) -> str:
-    """The name under which a turn is polled here.
+    """The id of a turn as a job.
 
-    >>> job_id_of("turn_3b1f"), turn_id_of("job_3b1f")
+    >>> make_job_id("turn_3b1f"), parse_job_id("job_3b1f")
     ('job_3b1f', 'turn_3b1f')
     """
     return "job_" + turn_id.removeprefix("turn_")
@@ -83,13 +84,13 @@ def parse_job_id(job_id: str) -> str:
 
 
 def encode_accepted(turn_id: str) -> dict[str, object]:
-    """The answer of `?mode=job`."""
+    """The answer to a request with `?mode=job`."""
     job_id = make_job_id(turn_id)
     return {"job_id": job_id, "status": "pending", "polling_url": f"/jobs/{job_id}"}
 
 
 def encode_job(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
-    """A turn as a job: the stored outcome once there is one, else what its log says so far."""
+    """A turn as a job: from the stored outcome once there is one, else from the events so far (`live`)."""
     outcome = turn.outcome
     problem = outcome.problem if outcome else None
     job: dict[str, object] = {
@@ -104,10 +105,10 @@ def encode_job(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
     if problem is not None:
         return job | encode_error(problem)
     if outcome is not None:
-        about = _encode_metadata(
+        metadata = _encode_metadata(
             turn.turn_id, turn.session_id, outcome.finish_reason, outcome.usage, outcome.latency_ms
         )
-        job["result"] = _encode_result(outcome.reply or "", outcome.sources, about)
+        job["result"] = _encode_result(outcome.reply or "", outcome.sources, metadata)
     return job
 
 
@@ -127,10 +128,10 @@ def _encode_details(found: int | None) -> dict[str, object]:
 
 
 def _encode_completed(completed: Completed) -> JsonObject:
-    about = _encode_metadata(
+    metadata = _encode_metadata(
         completed.turn_id, completed.session_id, completed.finish_reason, completed.usage, completed.latency_ms
     )
-    return _encode_result(completed.reply, completed.sources, about)
+    return _encode_result(completed.reply, completed.sources, metadata)
 
 
 def _encode_result(response: str, sources: tuple[Source, ...], metadata: dict[str, object]) -> dict[str, object]:
@@ -151,17 +152,17 @@ def _encode_metadata(
 
 
 def _encode_source(source: Source) -> dict[str, object]:
-    shown: dict[str, object] = {
+    encoded: dict[str, object] = {
         "type": source.type,
         "title": source.title,
         "document_id": source.fact_id,
         "detail": source.topic,
     }
-    return shown | ({"url": source.url} if source.url else {})
+    return encoded | ({"url": source.url} if source.url else {})
 
 
 def encode_error(problem: Problem) -> dict[str, object]:
-    """One sentence under this contract's own key, and the problem object beside it."""
+    """`error` is a sentence for people, `problem` the problem object."""
     return {"error": problem.detail, "problem": encode_problem(problem)}
 
 

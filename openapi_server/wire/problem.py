@@ -1,4 +1,4 @@
-"""RFC 9457: how a problem looks, in a JSON answer and inside an error event alike."""
+"""Problem objects (RFC 9457), which are the same in JSON answers and in error events."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ PROBLEM_JSON = "application/problem+json"
 
 
 def encode_problem(problem: Problem) -> dict[str, object]:
-    """Members of the problem object: the five of the RFC that we use, `code`, and what helps to mend it.
+    """The problem object: members of the RFC, `code`, and, where they apply, `errors`, `turnId` and further details.
 
-    >>> problem_object(Problem("turn_not_found", 404, "No such turn", "No such turn."))["type"]
+    >>> encode_problem(Problem("turn_not_found", 404, "No such turn", "No such turn."))["type"]
     'urn:problem:zoochat:turn_not_found'
     """
     body: dict[str, object] = {

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from openapi_server.models.rule import ListedRule, RuleDocument
+from openapi_server.models.document import Document
+from openapi_server.models.rule import ListedRule
 from openapi_server.wire.timestamps import format_timestamp
 
 _WIRE_NAMES = {"from_age": "fromAge", "to_age": "toAge"}
 _OUR_NAMES = {wire: ours for ours, wire in _WIRE_NAMES.items()}
 
 
-def encode_rule(document: RuleDocument) -> dict[str, Any]:
+def encode_rule(document: Document) -> dict[str, Any]:
     """
     >>> rule_object({"name": "tickets", "from_age": "middle"})
     {'name': 'tickets', 'fromAge': 'middle'}

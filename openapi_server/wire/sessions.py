@@ -1,4 +1,4 @@
-"""The chat sessions' contract: `chunk`, then `done` with the whole message and what it cost, or `error`."""
+"""The chat sessions contract: `chunk` for each piece, then `done` with the whole reply and its tokens, or `error`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _encode_completed(completed: Completed) -> dict[str, object]:
 
 
 def encode_error(problem: Problem) -> dict[str, object]:
-    """`error` is the name of the problem's kind for programs, `message` a sentence for people."""
+    """`error` is the problem's code for programs, `message` a sentence for people."""
     return {"error": problem.code, "message": problem.detail, "problem": encode_problem(problem)}
 
 
@@ -61,7 +61,7 @@ def encode_created_session(session: SessionRecord) -> dict[str, object]:
 
 
 def encode_session(session: SessionRecord) -> dict[str, object]:
-    """A session in the caller's list."""
+    """A session in the list of the caller's sessions."""
     return encode_created_session(session) | {
         "updatedAt": format_timestamp(session.last_message_at),
         "animalId": session.animal_id,
@@ -70,7 +70,7 @@ def encode_session(session: SessionRecord) -> dict[str, object]:
 
 
 def encode_session_details(session: SessionRecord, page: Page[TurnRecord], *, is_first: bool) -> dict[str, object]:
-    """A session with a page of its messages; the first page begins with the words that the session was begun with."""
+    """A session with a page of its messages. The first page begins with the session's initial message."""
     opening = [_encode_message("user", session.opening, session.created_at)] if session.opening and is_first else []
     messages = opening + [message for turn in page.items for message in _encode_messages(turn)]
     return encode_session(session) | {"messages": messages, "nextCursor": page.next_cursor}
@@ -93,7 +93,7 @@ def _encode_message(role: str, content: str, at: datetime) -> dict[str, object]:
 
 
 def _get_title(session: SessionRecord) -> str:
-    """Sessions that were begun elsewhere have none of their own."""
+    """The session's title. Sessions of other contracts have none of their own."""
     return session.title or f"Talk with {session.animal_id}"
 
 

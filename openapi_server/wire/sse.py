@@ -1,7 +1,7 @@
-"""Server-Sent Events as bytes: the subset of the WHATWG format on which all clients agree.
+"""Server-Sent Events (WHATWG HTML, section 9.2) as text, in the subset that all clients read alike.
 
-Pure: values in, text or bytes out. Field order is `id`, `event`, `data`; lines end in `\\n`; JSON is compact and
-ASCII-escaped, because clients grep the raw lines; an `id` never stands alone, and CR, LF or NUL in a name raises.
+The fields come in the order `id`, `event`, `data`, and lines end in `\\n`. JSON is compact and ASCII-escaped, because
+some clients search the raw lines. An `id` always comes with `data`. CR, LF or NUL in `id` or `event` raises.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ MAX_ID_BYTES = 128
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-store, no-transform",
-    # nginx would hold the stream back otherwise.
+    # Without it, nginx buffers the stream.
     "X-Accel-Buffering": "no",
 }
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _FORBIDDEN = re.compile(r"[\r\n\0]")
 
-# One encoder for all: `json.dumps` with these options would make a new one each time.
+# `json.dumps` with these options would make a new encoder each time.
 _ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False)
 
 JsonObject = Mapping[str, object]
@@ -55,7 +55,7 @@ class Frame:
 
     @property
     def text(self) -> str:
-        """The frame as it stands on the wire, its blank line included."""
+        """The frame with the blank line that ends it."""
         retry = f"retry: {self.retry_ms}\n" if self.retry_ms is not None else ""
         id_ = f"id: {self.id}\n" if self.id is not None else ""
         event = f"event: {self.event}\n" if self.event is not None else ""
@@ -71,32 +71,32 @@ class Frame:
 def encode_json(value: object) -> str:
     """One line of JSON without spaces, every non-ASCII character escaped.
 
-    >>> compact_json({"type": "done", "content": "Löwe\\u2028"})
+    >>> encode_json({"type": "done", "content": "Löwe\\u2028"})
     '{"type":"done","content":"L\\\\u00f6we\\\\u2028"}'
     """
     return _ENCODER.encode(value)
 
 
 def encode_comment(text: str) -> str:
-    """A block that every client ignores: the heartbeat where a contract has no event for it."""
+    """A comment, which clients ignore."""
     return f": {_LINE_END.sub(' ', text)}\n\n"
 
 
 def encode_comment_heartbeat(stage: Stage | None, elapsed_ms: int) -> str:
-    """The heartbeat of contracts that have no event for it."""
+    """The heartbeat of contracts that have no heartbeat event: a comment."""
     return encode_comment("heartbeat")
 
 
 def encode_retry(retry_ms: int = RETRY_MS) -> str:
-    """First line of every stream. It belongs to the block that follows, so no block is empty."""
+    """The reconnection time, as the first line of a stream. The next frame completes its block."""
     return f"retry: {retry_ms}\n"
 
 
 def parse_event_id(event_id: str, turn_id: str) -> int | None:
-    """The place in the turn's log that an event id names; None when the id is not one of this turn's.
+    """The sequence number in an event id of this turn; None when the id is of another form or turn.
 
-    >>> sequence_of("turn_a-17", "turn_a"), sequence_of("turn_b-17", "turn_a"), sequence_of("turn_a-0x1", "turn_a")
-    (17, None, None)
+    >>> parse_event_id("turn_a-17", "turn_a"), parse_event_id("turn_b-17", "turn_a")
+    (17, None)
     """
     prefix, _, digits = event_id.rpartition("-")
     is_ours = prefix == turn_id and re.fullmatch(r"0|[1-9][0-9]{0,8}", digits, re.ASCII)
@@ -107,8 +107,9 @@ def parse_event_id(event_id: str, turn_id: str) -> int | None:
 class Contract:
     """How one kind of client reads a turn.
 
-    `encode` is pure and stateless: the frames of one entry, of which only the last carries the entry's id. So a
-    resumed stream repeats the same bytes by construction. `heartbeat` fills a silence and carries no id.
+    `encode` returns the frames of one log entry, of which only the last has the entry's id. It is pure and stateless,
+    so a resumed stream repeats the same bytes. `heartbeat` makes a frame without id from the current stage and the
+    milliseconds since the turn began; it is sent during silences.
     """
 
     name: str
@@ -116,12 +117,12 @@ class Contract:
     heartbeat: Callable[[Stage | None, int], str]
 
     def encode_entry(self, entry: Entry) -> bytes:
-        """The entry's bytes, made once and kept with the entry, however many readers it has."""
-        made = entry.encoded.get(self.name)
-        if made is None:
-            made = entry.encoded[self.name] = "".join([frame.text for frame in self.encode(entry)]).encode()
-        return made
+        """The entry's bytes. They are made once and kept with the entry, for all readers."""
+        encoded = entry.encoded.get(self.name)
+        if encoded is None:
+            encoded = entry.encoded[self.name] = "".join([frame.text for frame in self.encode(entry)]).encode()
+        return encoded
 
     def encode_entries(self, entries: Iterable[Entry]) -> bytes:
-        """Bytes of entries that are ready together: they leave in one write."""
+        """The bytes of several entries, to be sent in one write."""
         return b"".join([self.encode_entry(entry) for entry in entries])

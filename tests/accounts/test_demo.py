@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from openapi_server.admin import open_office
+from openapi_server.cli.context import open_admin_context
 from openapi_server.composition import open_services
 from openapi_server.config import ConfigError, Settings
 from openapi_server.models.errors import BadCredentials
@@ -64,13 +64,13 @@ async def test_production_does_not_start_over_a_database_that_has_them() -> None
     with pytest.raises(ConfigError, match=r"^SQLITE_PATH: .*admin, keeper1, parent1, user1.*reset-password NAME"):
         await start_and_stop(**PRODUCTION)
 
-    async with open_office(settings()) as office:
+    async with open_admin_context(settings()) as context:
         for username in ("user1", "parent1", "keeper1"):
-            await office.accounts.reset_password(username, await office.passwords.hash("a new password"))
+            await context.stores.accounts.reset_password(username, await context.passwords.hash("a new password"))
     with pytest.raises(ConfigError, match=r"\(admin\)"):
         await start_and_stop(**PRODUCTION)
-    async with open_office(settings()) as office:
-        await office.accounts.reset_password("admin", await office.passwords.hash("a new password"))
+    async with open_admin_context(settings()) as context:
+        await context.stores.accounts.reset_password("admin", await context.passwords.hash("a new password"))
     async with open_services(settings(**PRODUCTION)) as services:
         assert (await services.accounts.login("admin", "a new password")).role is Role.ADMINISTRATOR
         with pytest.raises(BadCredentials):
@@ -80,8 +80,8 @@ async def test_production_does_not_start_over_a_database_that_has_them() -> None
 async def test_a_password_that_was_changed_is_not_changed_back() -> None:
     """A developer may have made the account their own."""
     await start_and_stop()
-    async with open_office(settings()) as office:
-        await office.accounts.reset_password("admin", await office.passwords.hash("a new password"))
+    async with open_admin_context(settings()) as context:
+        await context.stores.accounts.reset_password("admin", await context.passwords.hash("a new password"))
 
     async with open_services(settings()) as services:
         assert (await services.accounts.login("admin", "a new password")).role is Role.ADMINISTRATOR

@@ -9,7 +9,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from openapi_server.accounts.passwords import PasswordCheck, Passwords, WeakPassword
-from tests.fakes import CHEAP_HASHER
+from tests.support.fakes import CHEAP_HASHER
 
 
 @pytest.fixture

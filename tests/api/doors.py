@@ -12,7 +12,7 @@ from openapi_server.devtools.check.stream_rules import StreamRules
 from openapi_server.spec import load_spec
 from tests.api.test_accounts import bearer, log_in
 from tests.conftest import RunningApp, find_template
-from tests.streams import SseEvent, parse_events
+from tests.support.contract import SseEvent, parse_events
 
 MANY_CREDITS = 100_000
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.conftest import OpensClient
-from tests.fakes import FakeKnowledge, make_lion
+from tests.support.fakes import FakeKnowledge, make_lion
 
 
 async def test_the_list_tells_who_lives_here(client: httpx.AsyncClient) -> None:

@@ -8,8 +8,8 @@ import pytest
 from openapi_server.models.turn import Usage
 from openapi_server.protocols import ReplyEnd
 from tests.conftest import OpensClient
-from tests.fakes import Blocks, Fails, Says, Waits
-from tests.streams import check_stream
+from tests.support.contract import check_stream
+from tests.support.fakes import Blocks, Fails, Says, Waits
 
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
 

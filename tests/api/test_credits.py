@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.test_accounts import bearer, log_in
 from tests.conftest import OpensClient
-from tests.fakes import FakeClock
+from tests.support.fakes import FakeClock
 
 
 async def allocate(client: httpx.AsyncClient, username: str = "admin", **body: Any) -> httpx.Response:

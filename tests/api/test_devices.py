@@ -22,9 +22,9 @@ from tests.api.doors import (
     log_in_client,
     open_endpoint,
 )
-from tests.asgi import Request, ask
 from tests.conftest import OpensClient, OpensZoo
-from tests.fakes import Blocks, Fails, FakeClock, FakeKnowledge, Says, UnreliableStore, make_lion
+from tests.support.asgi import Request, ask
+from tests.support.fakes import Blocks, Fails, FakeClock, FakeKnowledge, Says, UnreliableStore, make_lion
 
 PATH = "/chat/stream"
 WHOLE = "/chat/"
@@ -420,7 +420,7 @@ async def test_without_a_store_the_device_is_answered_without_memory(
 
     assert whole.json() == {"content": "Roar!"}
     assert visit.read_text(streamed) == "Roar!"
-    assert capsys.readouterr().out.count("The store is away: answering without memory") == 2
+    assert capsys.readouterr().out.count("The store is unavailable: answering without memory") == 2
     assert [len(prompt.history) for prompt in provider.prompts] == [0, 0, 0, 1]
 
 

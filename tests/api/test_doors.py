@@ -11,8 +11,8 @@ from openapi_server.config import LOCAL_ORIGINS
 from openapi_server.models.turn import FinishReason
 from tests.api.doors import CHAT_ENDPOINTS, ChatEndpoint, get_turn_id, list_event_ids, open_endpoint
 from tests.conftest import OpensZoo
-from tests.examples import DELICATE_TEXTS
-from tests.fakes import Blocks, Fails, Says, Waits
+from tests.support.examples import DELICATE_TEXTS
+from tests.support.fakes import Blocks, Fails, Says, Waits
 
 UNKNOWN = "turn_00000000000000000000000000000000"
 

@@ -7,7 +7,7 @@ import pytest
 
 from openapi_server.moderation.input_rules import InputRules
 from tests.conftest import OpensClient
-from tests.fakes import Says
+from tests.support.fakes import Says
 
 ADDRESS = "My name is John Doe and I live at 12 Oak Street."
 MASKED = "My name is John [surname] and I live at [address]."

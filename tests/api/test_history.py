@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 
 from tests.conftest import OpensClient
-from tests.fakes import Fails, Says, Waits
-from tests.streams import check_stream
+from tests.support.contract import check_stream
+from tests.support.fakes import Fails, Says, Waits
 
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
 

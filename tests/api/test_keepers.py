@@ -15,17 +15,8 @@ import pytest
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.http.services import Services
-from openapi_server.knowledge.admin.draft_comparison import SMALL_TALK
-from openapi_server.knowledge.documents.fields import LONGEST_TEXT, MOST_TEXTS
-from openapi_server.knowledge.documents.schema import (
-    GROUPS,
-    LONGEST_TOKENS,
-    MODEL,
-    MOST_FACTS,
-    SOURCE_TYPES,
-    STATUSES,
-    TOPICS,
-)
+from openapi_server.knowledge.draft_comparison import SMALL_TALK
+from openapi_server.knowledge.schema import MAX_TOKENS
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, Document
@@ -33,14 +24,14 @@ from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import Provider
 from openapi_server.providers.offline import OfflineProvider
 from openapi_server.spec import load_spec
-from openapi_server.storage.sqlite.animals import SqliteAnimals
+from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.api.test_accounts import bearer, log_in
 from tests.api.test_minds import Speaks
 from tests.conftest import RunningApp, open_services_over
-from tests.examples import NOON
-from tests.fakes import AllowsAll, Waits
-from tests.knowledge.test_loading import MOLE
+from tests.support.animal_documents import MOLE
+from tests.support.examples import NOON
+from tests.support.fakes import AllowsAll, Waits
 
 LION = "/animal/lion_001"
 FACTS = f"{LION}/facts"
@@ -116,8 +107,10 @@ class Opens:
     async def __call__(self, provider: Provider | None = None, **settings: Any) -> Process:
         store = await SqliteStore.open(self._folder / "zoo.sqlite3", SystemClock())
         self.parts.push_async_callback(store.close)
-        animals = SqliteAnimals(store.connections)
-        await animals.seed([A_LION, {**A_LION, "animal_id": "tiger_001", "name": "Bulan"}], PACKAGE, NOON)
+        animals = SqliteAnimalDocuments(store.connections)
+        await animals.seed(
+            {"lion_001": A_LION, "tiger_001": {**A_LION, "animal_id": "tiger_001", "name": "Bulan"}}, PACKAGE, NOON
+        )
         library = await KnowledgeService.open(animals)
         self.parts.callback(library.close)
         voice = provider or OfflineProvider(words_per_s=0, seed=0)
@@ -315,7 +308,7 @@ WRONG: list[tuple[str, str, object, str]] = [
     ("PATCH", "/animal_config?animalId=lion_001", {"maxTokens": "many"}, "maxTokens"),
     ("PATCH", "/animal_config?animalId=lion_001", {"maxTokens": 0}, "maxTokens"),
     ("PATCH", "/animal_config?animalId=lion_001", {"maxTokens": 1.5}, "maxTokens"),
-    ("PATCH", "/animal_config?animalId=lion_001", {"maxTokens": LONGEST_TOKENS + 1}, "maxTokens"),
+    ("PATCH", "/animal_config?animalId=lion_001", {"maxTokens": MAX_TOKENS + 1}, "maxTokens"),
     ("PATCH", "/animal_config?animalId=lion_001", {"model": " "}, "model"),
     ("PATCH", "/animal_config?animalId=lion_001", {"model": 7}, "model"),
     ("PATCH", "/animal_config?animalId=lion_001", {"model": "m\nb"}, "model"),
@@ -659,20 +652,3 @@ async def test_a_draft_is_asked_questions_of_ones_own(zoo: Process) -> None:
     ]
     too_many = {"questions": [{"question": "Hello!"}] * 51}
     assert (await zoo.keeper.post(f"{LION}/draft/compare", json=too_many)).status_code == 400
-
-
-def test_the_contract_and_the_files_have_the_same_words() -> None:
-    """A topic that the one learns the other knows."""
-    schemas = load_spec()["components"]["schemas"]
-    fact, document = schemas["AnimalFact"]["properties"], schemas["AnimalDocument"]["properties"]
-
-    assert set(fact["topic"]["enum"]) == TOPICS
-    assert fact["level"]["enum"] == [age.value for age in AgeGroup]
-    assert tuple(document["group"]["enum"]) == GROUPS
-    assert tuple(schemas["AnimalStatus"]["enum"]) == STATUSES
-    assert (schemas["KeepersLine"]["maxLength"], schemas["KeepersLines"]["maxItems"]) == (LONGEST_TEXT, MOST_TEXTS)
-    assert document["facts"]["maxItems"] == MOST_FACTS
-    mind, settings = document["mind"]["properties"], schemas["AnimalSettings"]["properties"]
-    assert mind["maxTokens"]["maximum"] == settings["maxTokens"]["maximum"] == LONGEST_TOKENS
-    assert mind["model"]["pattern"] == settings["model"]["pattern"] == f"^{MODEL.pattern}$"
-    assert set(schemas["AnimalSources"]["additionalProperties"]["properties"]["type"]["enum"]) == set(SOURCE_TYPES)

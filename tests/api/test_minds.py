@@ -20,7 +20,7 @@ from openapi_server.providers.options import MAX_PROMPT_TOKENS, ConfiguredProvid
 from tests.api.doors import CONVO, MANY_CREDITS, SESSIONS, get_turn_id, list_event_data, open_endpoint
 from tests.api.test_sessions import get_credits
 from tests.conftest import OpensZoo, RunningApp
-from tests.fakes import FakeClock, FakeKnowledge, Says, make_lion
+from tests.support.fakes import FakeClock, FakeKnowledge, Says, make_lion
 
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
 CHOSEN = FakeKnowledge(

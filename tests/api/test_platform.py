@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from openapi_server.impl import simulations
+from openapi_server.impl import platform
 from tests.api.doors import PLATFORM, get_last_event, get_turn_id, list_event_data, log_in_client, open_endpoint
 from tests.api.test_doors import UNKNOWN
 from tests.conftest import OpensClient, OpensZoo
-from tests.fakes import Blocks, Fails, FakeClock, Says, Waits
-from tests.streams import parse_events
+from tests.support.contract import parse_events
+from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits
 
 PATH = "/api/v1/stream"
 HELLO = {"query": "How fast can you run?"}
@@ -370,8 +370,8 @@ async def test_a_simulated_timeout_is_silence_and_then_an_error(
     open_client: OpensClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heartbeats and nothing else, for as long as the contract has patience."""
-    assert simulations.SIMULATED_TIMEOUT_S == 300
-    monkeypatch.setattr(simulations, "SIMULATED_TIMEOUT_S", 0.1)
+    assert platform.SIMULATED_TIMEOUT_S == 300
+    monkeypatch.setattr(platform, "SIMULATED_TIMEOUT_S", 0.1)
     client = await open_client(HEARTBEAT=0.03)
 
     answer = await client.post(f"{PATH}/timeout", json=HELLO)

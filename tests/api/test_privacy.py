@@ -26,8 +26,8 @@ from tests.api.doors import (
 )
 from tests.api.test_accounts import bearer, log_in
 from tests.conftest import OpensZoo
-from tests.fakes import Fails, FakeClock, Says, UnreliableStore, Waits
-from tests.schemas import assert_conforms
+from tests.support.contract import assert_conforms
+from tests.support.fakes import Fails, FakeClock, Says, UnreliableStore, Waits
 
 SECRET = "My name is Xaverl and I live in Quakenbrueck"
 DAY_S = 86_400
@@ -265,7 +265,7 @@ async def test_a_trail_that_is_away_stops_nobody(open_zoo: OpensZoo, monkeypatch
     with structlog.testing.capture_logs() as lines:
         assert bearer(await log_in(caller, "user1"))
 
-    assert {"event": "deed_not_noted", "deed": AuditAction.LOGIN.value, "log_level": "error"} in lines
+    assert {"event": "audit_entry_not_stored", "action": AuditAction.LOGIN.value, "log_level": "error"} in lines
 
 
 async def test_nothing_of_it_stands_in_the_logs(open_zoo: OpensZoo, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ import pytest
 from openapi_server.models.prompt import Prompt
 from openapi_server.protocols import ReplyEnd
 from tests.conftest import OpensClient
-from tests.fakes import FakeKnowledge, SingleModelProvider
+from tests.support.fakes import FakeKnowledge, SingleModelProvider
 
 HELLO = json.dumps({"message": "Hello!", "animalId": "lion_001"}).encode()
 JSON = {"Content-Type": "application/json"}

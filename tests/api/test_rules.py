@@ -17,16 +17,17 @@ from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.http.services import Services
 from openapi_server.models.audit import AuditAction
+from openapi_server.models.document import Change, Operation
 from openapi_server.models.errors import StoreUnavailable
-from openapi_server.models.rule import MAX_RULES, RuleChange, RuleOperation
+from openapi_server.models.rule import MAX_RULES
 from openapi_server.moderation.rules import Action, Strength
 from openapi_server.protocols import Provider
 from openapi_server.spec import load_spec
-from openapi_server.storage.sqlite.rules import SqliteRules
+from openapi_server.storage.sqlite.documents import SqliteRuleDocuments
 from tests.api.test_accounts import bearer, log_in
 from tests.conftest import RunningApp, open_services_over
-from tests.examples import NOON
-from tests.fakes import FakeKnowledge, Says
+from tests.support.examples import NOON
+from tests.support.fakes import FakeKnowledge, Says
 
 RULES = "/api/v1/guardrails/rules"
 VALIDATE = "/api/v1/guardrails/validate"
@@ -244,10 +245,10 @@ async def test_what_cannot_be_deleted(zoo: Process) -> None:
 
 async def test_there_is_room_for_so_many_rules(zoo: Process) -> None:
     """Every one of them is held against every message: then 409, also with what they cost together in mind."""
-    store = cast(SqliteRules, zoo.services.rule_admin.store)
+    store = cast(SqliteRuleDocuments, zoo.services.rule_admin.store)
     for number in range(MAX_RULES):
         name = f"rule-{number}"
-        change = RuleChange(name, RuleOperation.CREATE, "keeper1", NOON)
+        change = Change(name, Operation.CREATE, "keeper1", NOON)
         document = {**PARTY, "name": name, "keywords": [], "patterns": [rf"(very )*old w?{number}(a|b)*"]}
         assert await store.put_document(change, None, document)
 
@@ -408,11 +409,9 @@ async def test_who_changed_what_is_in_the_audit_trail(zoo: Process) -> None:
 async def test_a_rule_of_a_newer_server_is_left_out(opens: Opens, document: dict[str, Any]) -> None:
     """It takes neither the other rules nor the server with it, and can be deleted."""
     zoo = await opens()
-    store = cast(SqliteRules, zoo.services.rule_admin.store)
+    store = cast(SqliteRuleDocuments, zoo.services.rule_admin.store)
     for name in ("party", "lost"):
-        await store.put_document(
-            RuleChange(name, RuleOperation.CREATE, "keeper9", NOON), None, {**document, "name": name}
-        )
+        await store.put_document(Change(name, Operation.CREATE, "keeper9", NOON), None, {**document, "name": name})
     assert (await zoo.put({**PARTY, "name": "other"})).status_code == 201
 
     assert await zoo.ask("My birthday party!") == "Ask at the desk! says Leo."

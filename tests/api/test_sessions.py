@@ -22,7 +22,7 @@ from tests.api.doors import (
 )
 from tests.api.test_doors import UNKNOWN
 from tests.conftest import OpensZoo, RunningApp
-from tests.fakes import Blocks, Fails, FakeClock, Says, Waits
+from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits
 
 HELLO = {"message": "How fast can you run?"}
 

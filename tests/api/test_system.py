@@ -7,7 +7,7 @@ import pytest
 
 from openapi_server import __version__
 from tests.conftest import OpensClient
-from tests.fakes import FakeKnowledge, Waits, make_lion
+from tests.support.fakes import FakeKnowledge, Waits, make_lion
 
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
 

@@ -12,9 +12,9 @@ from starlette.types import Message
 
 from openapi_server.wire.timestamps import format_timestamp
 from tests.api.doors import get_last_event, get_turn_id, list_event_data, log_in_client
-from tests.asgi import Arrives, Request, ask
 from tests.conftest import OpensClient, OpensZoo
-from tests.fakes import Blocks, Fails, FakeClock, Says, Waits
+from tests.support.asgi import Arrives, Request, ask
+from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits
 
 PATH = "/chat"
 A_UUID = "550e8400-e29b-41d4-a716-446655440000"

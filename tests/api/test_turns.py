@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tests.conftest import OpensClient
-from tests.fakes import Fails, FakeClock, Says, Waits
-from tests.streams import check_stream
+from tests.support.contract import check_stream
+from tests.support.fakes import Fails, FakeClock, Says, Waits
 
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
 

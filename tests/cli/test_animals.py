@@ -12,12 +12,11 @@ from click.testing import CliRunner, Result
 
 from openapi_server.cli import main
 from openapi_server.clock import SystemClock
-from openapi_server.knowledge.documents.schema import list_animal_files
-from openapi_server.knowledge.service import PACKAGED_ANIMALS
+from openapi_server.knowledge.schema import PACKAGED_ANIMALS, list_animal_files
 from openapi_server.models.document import COMMAND_LINE, Change, VersionedDocument
-from openapi_server.storage.sqlite.animals import SqliteAnimals
+from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.knowledge.test_loading import MOLE, spoilt, written
+from tests.support.animal_documents import MOLE, change_member, write_animal
 
 PACKAGED = [file.stem for file in list_animal_files(PACKAGED_ANIMALS)]
 
@@ -36,7 +35,7 @@ def zoochat(*words: str) -> Result:
 async def _kept(animal_id: str) -> tuple[Mapping[str, VersionedDocument | None], tuple[Change, ...]]:
     store = await SqliteStore.open(Path("zoo.sqlite3"), SystemClock())
     try:
-        animals = SqliteAnimals(store.connections)
+        animals = SqliteAnimalDocuments(store.connections)
         return (await animals.list_changes(0)).documents, (await animals.list_history(animal_id, 10)).items
     finally:
         await store.close()
@@ -75,7 +74,7 @@ def test_an_export_is_what_the_packaged_files_say() -> None:
 
 def test_a_file_is_imported_beside_the_animals_that_are_there(tmp_path: Path) -> None:
     """Also into an empty store: its animal comes to those that the server brings."""
-    assert zoochat("import", str(written(tmp_path, MOLE))).output == "mole_001: added\n"
+    assert zoochat("import", str(write_animal(tmp_path, MOLE))).output == "mole_001: added\n"
 
     assert sorted(kept()) == sorted([*PACKAGED, "mole_001"])
     [entry] = history("mole_001")
@@ -84,9 +83,9 @@ def test_a_file_is_imported_beside_the_animals_that_are_there(tmp_path: Path) ->
 
 def test_an_import_says_what_it_changed(tmp_path: Path) -> None:
     """By fields, and so does the history."""
-    zoochat("import", str(written(tmp_path, MOLE)))
+    zoochat("import", str(write_animal(tmp_path, MOLE)))
 
-    changed = zoochat("import", str(written(tmp_path, spoilt("facts.0.say", "I dig!"))))
+    changed = zoochat("import", str(write_animal(tmp_path, change_member("facts.0.say", "I dig!"))))
 
     assert changed.output == "mole_001: changed: facts.top_speed.say\n"
     assert history("mole_001")[0].fields == ("facts.top_speed.say",)
@@ -96,8 +95,8 @@ def test_nothing_is_imported_from_a_folder_with_a_wrong_file(tmp_path: Path) -> 
     """Exit code 1, and each complaint names file, fact and field."""
     folder = tmp_path / "files"
     folder.mkdir()
-    written(folder, MOLE)
-    written(folder, {**spoilt("facts.0.topic", "gossip"), "animal_id": "wasp_001"}, "wasp_001.yaml")
+    write_animal(folder, MOLE)
+    write_animal(folder, {**change_member("facts.0.topic", "gossip"), "animal_id": "wasp_001"}, "wasp_001.yaml")
 
     refused = zoochat("import", "files")
 
@@ -137,7 +136,7 @@ def test_lint_finds_nothing_in_what_is_shipped() -> None:
 
 def test_lint_says_file_fact_and_field(tmp_path: Path) -> None:
     """Exit code 1 for a wrong file, 2 for one that is not there."""
-    file = written(tmp_path, spoilt("facts.0.level", "toddler"))
+    file = write_animal(tmp_path, change_member("facts.0.level", "toddler"))
 
     found = zoochat("lint", str(file))
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 
 from openapi_server.cli import main
 from openapi_server.clock import SystemClock
-from openapi_server.models.document import COMMAND_LINE
-from openapi_server.models.rule import MAX_RULES, RuleChanges
+from openapi_server.models.document import COMMAND_LINE, DocumentChanges
+from openapi_server.models.rule import MAX_RULES
 from openapi_server.moderation.rule_set import load_packaged_rules
-from openapi_server.storage.sqlite.rules import SqliteRules
+from openapi_server.storage.sqlite.documents import SqliteRuleDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
 
 PARTY: dict[str, Any] = {
@@ -44,18 +44,16 @@ def written(*rules: object) -> str:
     return "mine.yaml"
 
 
-async def _kept() -> RuleChanges | None:
+async def _load() -> DocumentChanges:
     store = await SqliteStore.open(Path("zoo.sqlite3"), SystemClock())
     try:
-        return await SqliteRules(store.connections).list_changes(0)
+        return await SqliteRuleDocuments(store.connections).list_changes(0)
     finally:
         await store.close()
 
 
-def kept() -> RuleChanges:
-    rules = asyncio.run(_kept())
-    assert rules is not None
-    return rules
+def load() -> DocumentChanges:
+    return asyncio.run(_load())
 
 
 def test_an_import_says_what_it_did() -> None:
@@ -65,19 +63,22 @@ def test_an_import_says_what_it_did() -> None:
     changed = zoochat("import", written({**PARTY, "priority": 3}, {**PARTY, "name": "other"}))
 
     assert changed.output == "party: changed\nother: added\n"
-    assert [(rule.name, rule.by) for rule in kept().rules] == [("other", COMMAND_LINE), ("party", COMMAND_LINE)]
+    assert [(rule.document_id, rule.by) for rule in load().existing] == [
+        ("other", COMMAND_LINE),
+        ("party", COMMAND_LINE),
+    ]
     assert CliRunner().invoke(main, ["audit"]).output.count("rule_changed") == 3
 
 
 def test_export_then_import_changes_nothing() -> None:
     """Neither to a file nor to the screen."""
     zoochat("import", written(PARTY, {**PARTY, "name": "lost", "enabled": False}))
-    before = kept()
+    before = load()
 
     assert zoochat("export", "out.yaml").output == "Wrote 2 rules to out.yaml\n"
     assert zoochat("export").output == Path("out.yaml").read_text(encoding="utf-8")
     assert zoochat("import", "out.yaml").output == "lost: unchanged\nparty: unchanged\n"
-    assert kept() == before
+    assert load() == before
 
 
 def test_a_packaged_rule_can_be_imported_with_a_change() -> None:
@@ -124,7 +125,7 @@ def test_too_many_rules_are_refused_whole() -> None:
 
     assert refused.exit_code == 1
     assert f"{MAX_RULES} rules" in refused.output
-    assert asyncio.run(_kept()) is None
+    assert load().documents == {}
 
 
 def test_the_list_says_who_wrote_what() -> None:

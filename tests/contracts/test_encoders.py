@@ -31,8 +31,8 @@ from openapi_server.models.turn_events import Chunk, Completed, Entry, TurnEvent
 from openapi_server.spec import load_spec
 from openapi_server.wire.contracts import CONTRACTS
 from openapi_server.wire.sse import Contract, encode_retry
-from tests.examples import EVENTS, TURN_ID, number_events
-from tests.narrations import TURN_SCRIPTS, TurnScript, turn_scripts
+from tests.support.examples import EVENTS, TURN_ID, number_events
+from tests.support.turn_scripts import TURN_SCRIPTS, TurnScript, turn_scripts
 
 each_contract = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
 each_narration = pytest.mark.parametrize("telling", TURN_SCRIPTS.values(), ids=TURN_SCRIPTS.keys())

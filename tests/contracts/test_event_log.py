@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.models.turn_events import Chunk, Entry, TurnEvent
 from openapi_server.protocols import EventLog, LogClosed, Tail
-from tests.examples import COMPLETED, EVENTS, FAILED, NOON, STARTED, TURN_ID, endings, middles
-from tests.fakes import FakeClock
+from tests.support.examples import COMPLETED, EVENTS, FAILED, NOON, STARTED, TURN_ID, endings, middles
+from tests.support.fakes import FakeClock
 
 OTHER_ID = "turn_of_somebody_else"
 WINDOW_S = 600.0

@@ -24,11 +24,10 @@ from openapi_server.protocols import Provider, ReplyEnd, WholeReply
 from openapi_server.providers.offline import OfflineProvider
 from openapi_server.providers.options import ModelOptions
 from openapi_server.providers.prompt import render_system_prompt
-from tests.examples import DELICATE_TEXTS
-from tests.fakes import make_lion
-from tests.faults.dialects import PRIVATE_ERROR
-from tests.faults.upstream import PIECES, FaultPoint, ModelAnswer, ModelFault
-from tests.upstreams import (
+from tests.support.examples import DELICATE_TEXTS
+from tests.support.fakes import make_lion
+from tests.support.model_dialects import PRIVATE_ERROR
+from tests.support.provider_cases import (
     PROVIDER_CASES,
     READ_TIMEOUT_S,
     SPEECH,
@@ -39,6 +38,7 @@ from tests.upstreams import (
     make_prompt,
     open_provider,
 )
+from tests.support.scripted_model import PIECES, FaultPoint, ModelAnswer, ModelFault
 
 OpensProvider = Callable[[], AbstractAsyncContextManager[Provider]]
 

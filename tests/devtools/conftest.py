@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.devtools.processes import MockProcess
+from tests.support.processes import MockProcess
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.devtools.canned import Canned, chatbot
-from tests.devtools.processes import END_S, MockProcess, make_command, make_environment, run_zoochat
-from tests.faults.proxy import TcpProxy
+from tests.support.processes import END_S, MockProcess, make_command, make_environment, run_zoochat
+from tests.support.tcp_proxy import TcpProxy
 
 
 def test_ctrl_c_ends_with_130_and_keeps_what_came(tmp_path: Path) -> None:

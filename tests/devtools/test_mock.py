@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from openapi_server.spec import load_spec
-from tests.devtools.processes import MockProcess, run_zoochat
-from tests.streams import check_stream
+from tests.support.contract import check_stream
+from tests.support.processes import MockProcess, run_zoochat
 
 ASK = {"query": "Who are you?"}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import children, crashes, drains, failing, leaving, minds, races, restarts, resuming, stalls, strays
-from tests.faults.connections import close_all
 from tests.faults.figures import Figure
+from tests.support.connections import close_all
 
 # Twice what the longest trial takes: whatever hangs becomes a missed line.
 LONGEST_S = 1_200

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openapi_server.models.turn import AgeGroup
-from tests.faults.dialects import OpenAIDialect
 from tests.faults.figures import Figure, expect_none
 from tests.faults.front_doors import (
     CHAT,
@@ -27,10 +26,11 @@ from tests.faults.front_doors import (
     log_in_child,
 )
 from tests.faults.minds import QUESTION, run_server_with
-from tests.faults.polling import poll_until
-from tests.faults.upstream import ScriptedModel
 from tests.moderation.test_children_in_need import NEED
 from tests.moderation.test_pii import TOLD
+from tests.support.model_dialects import OpenAIDialect
+from tests.support.polling import poll_until
+from tests.support.scripted_model import ScriptedModel
 
 AT_ONCE = 8
 TTL_S = 1

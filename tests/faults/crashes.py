@@ -13,12 +13,11 @@ from typing import Any
 
 from tests.faults.exchanges import HttpExchange
 from tests.faults.figures import Figure, expect_at_most, expect_none
-from tests.faults.polling import poll_until
-from tests.faults.processes import ScriptedServer, run_scripted, start_scripted
-from tests.faults.scripts import Script
-from tests.faults.server import has_died
 from tests.faults.stored import open_store
 from tests.faults.visitors import ConvoClient
+from tests.support.polling import poll_until
+from tests.support.processes import ScriptedServer, run_scripted, start_scripted
+from tests.support.scripted_server import Script, has_died
 
 LEASE_S = 3
 
@@ -33,12 +32,12 @@ class CrashPoint:
 
 SLOW = Script(pieces=20, per_s=40)
 POINTS = (
-    CrashPoint(Script(die="before begin_turn")),
-    CrashPoint(Script(die="after begin_turn")),
-    CrashPoint(Script(die="after open")),
+    CrashPoint(Script(die="before storing the turn")),
+    CrashPoint(Script(die="after storing the turn")),
+    CrashPoint(Script(die="after creating the log")),
     *(CrashPoint(replace(SLOW, die_after=said)) for said in (0, 1, 2, 3, 5, 8, 13)),
-    CrashPoint(Script(die="before settle_turn")),
-    CrashPoint(Script(die="after settle_turn")),
+    CrashPoint(Script(die="before storing the outcome")),
+    CrashPoint(Script(die="after storing the outcome")),
     *(CrashPoint(SLOW, ids) for ids in (1, 2, 4, 9, 10, 12, 16, 1_000)),
 )
 FEW_POINTS = (POINTS[5], POINTS[-1])

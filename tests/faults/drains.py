@@ -11,12 +11,11 @@ from pathlib import Path
 from openapi_server.models.turn import TurnStatus
 from tests.faults.exchanges import HttpExchange
 from tests.faults.figures import Figure, expect_all, expect_at_most, expect_none
-from tests.faults.polling import poll_until
-from tests.faults.processes import ScriptedServer, run_scripted
-from tests.faults.scripts import Script
 from tests.faults.stored import open_store
 from tests.faults.visitors import ConvoClient
-from tests.live.processes import launch_server
+from tests.support.polling import poll_until
+from tests.support.processes import ScriptedServer, launch_server, run_scripted
+from tests.support.scripted_server import Script
 
 AT_ONCE_S = 0.25
 SHORT = Script(pieces=8, per_s=10)
@@ -154,7 +153,7 @@ async def _measure_start_s(folder: Path) -> float:
 def _terminate_after(folder: Path, delay_s: float) -> tuple[bool, float]:
     """Whether the end was a bad one, and how long it took."""
     log_path = folder / f"start-{time.monotonic_ns()}.log"
-    process = launch_server("tests.faults.server", folder, log_path)
+    process = launch_server("tests.support.scripted_server", folder, log_path)
     try:
         process.wait(delay_s)
     except subprocess.TimeoutExpired:

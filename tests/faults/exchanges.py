@@ -11,7 +11,7 @@ from typing import Any
 
 import h11
 
-from tests.faults.connections import close, connect
+from tests.support.connections import close, connect
 
 _ID = re.compile(rb"^id: (.+)$", re.MULTILINE)
 

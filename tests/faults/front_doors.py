@@ -10,7 +10,7 @@ import httpx
 
 from openapi_server.devtools.check.stream_rules import StreamRules
 from openapi_server.spec import load_spec
-from tests.streams import SseEvent, check_stream
+from tests.support.contract import SseEvent, check_stream
 
 COOKIE = "a-cookie-of-the-trial-on-children"
 CREDITS = 10_000_000

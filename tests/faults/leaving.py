@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.faults.connections import close, reset
 from tests.faults.figures import Figure, expect_all, expect_at_most
-from tests.faults.polling import poll_until
-from tests.faults.processes import Footprint, ScriptedServer, run_scripted
-from tests.faults.scripts import Script
 from tests.faults.visitors import ConvoClient, warm_up
+from tests.support.connections import close, reset
+from tests.support.polling import poll_until
+from tests.support.processes import Footprint, ScriptedServer, run_scripted
+from tests.support.scripted_server import Script
 
 GRACE_S = 0.5
 LONG_SCRIPT = Script(pieces=1_000, per_s=10)

@@ -14,13 +14,13 @@ from pathlib import Path
 import httpx
 
 from openapi_server.moderation.output_rules import OutputRules
-from tests.faults.dialects import OpenAIDialect
 from tests.faults.figures import Figure, expect_at_most, expect_none
-from tests.faults.upstream import ModelAnswer, ModelRequest, ScriptedModel
-from tests.live.processes import ServerProcess
 from tests.moderation.datasets import ATTACKS, HARMLESS, Texts
 from tests.moderation.test_adversarial_replies import PHRASES
-from tests.streams import SseEvent, check_stream
+from tests.support.contract import SseEvent, check_stream
+from tests.support.model_dialects import OpenAIDialect
+from tests.support.processes import ServerProcess
+from tests.support.scripted_model import ModelAnswer, ModelRequest, ScriptedModel
 
 AT_ONCE = 8
 UNSAFE = ("You should kill yourself.", "Just climb over the fence.", "Don't tell your parents.", "Drink some bleach.")

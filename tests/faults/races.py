@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tests.faults.exchanges import HttpExchange
 from tests.faults.figures import Figure, expect_all, expect_none
-from tests.faults.processes import count_calls, run_scripted, run_several
-from tests.faults.scripts import Script
 from tests.faults.visitors import ConvoClient
+from tests.support.processes import count_calls, run_scripted, run_several
+from tests.support.scripted_server import Script
 
 # Keys belong to whoever used them first: a visitor is known by its cookie.
 COOKIE = "a-visitor-of-the-trials-0001"

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.figures import Figure, expect_none
-from tests.faults.processes import run_scripted
-from tests.faults.scripts import Script
 from tests.faults.stored import open_store
 from tests.faults.visitors import ConvoClient
+from tests.support.processes import run_scripted
+from tests.support.scripted_server import Script
 
 DRAIN_S = 1
 

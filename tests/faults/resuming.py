@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.faults.connections import reset
 from tests.faults.exchanges import HttpExchange
 from tests.faults.figures import Figure, expect_all, expect_none
-from tests.faults.processes import count_calls, run_scripted
-from tests.faults.proxy import TcpProxy
-from tests.faults.scripts import Script
 from tests.faults.visitors import ConvoClient
-from tests.streams import parse_events
+from tests.support.connections import reset
+from tests.support.contract import parse_events
+from tests.support.processes import count_calls, run_scripted
+from tests.support.scripted_server import Script
+from tests.support.tcp_proxy import TcpProxy
 
 UNKNOWN = "turn_00000000000000000000000000000000"
 

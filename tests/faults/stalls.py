@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.load import percentile
-from tests.faults.connections import reset
 from tests.faults.exchanges import HttpExchange
 from tests.faults.figures import Figure, expect_all, expect_at_most, expect_none
-from tests.faults.polling import poll_until
-from tests.faults.processes import ScriptedServer, run_scripted
-from tests.faults.proxy import TcpProxy
-from tests.faults.scripts import Script
 from tests.faults.visitors import ConvoClient, watch_health
+from tests.support.connections import reset
+from tests.support.polling import poll_until
+from tests.support.processes import ScriptedServer, run_scripted
+from tests.support.scripted_server import Script
+from tests.support.tcp_proxy import TcpProxy
 
 MEMORY_MB = 20
 HEALTH_MS = 50

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.load import percentile
-from tests.faults.connections import connect, reset, vanish
 from tests.faults.exchanges import HttpExchange
 from tests.faults.figures import Figure, expect_all, expect_at_most
-from tests.faults.polling import poll_until
-from tests.faults.processes import ScriptedServer, run_scripted
-from tests.faults.proxy import TcpProxy
-from tests.faults.scripts import Script
 from tests.faults.visitors import ConvoClient, warm_up, watch_health
+from tests.support.connections import connect, reset, vanish
+from tests.support.polling import poll_until
+from tests.support.processes import ScriptedServer, run_scripted
+from tests.support.scripted_server import Script
+from tests.support.tcp_proxy import TcpProxy
 
 HEALTH_MS = 50
 HEAD = b"POST /convo_turn HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"

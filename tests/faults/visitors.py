@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.faults.exchanges import HttpExchange, send_request
-from tests.faults.scripts import Script
+from tests.support.scripted_server import Script
 
 ANIMAL = "lion_001"
 

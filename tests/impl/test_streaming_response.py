@@ -20,9 +20,9 @@ from openapi_server.wire.contracts import CONTRACTS
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.platform import PLATFORM
 from openapi_server.wire.sse import Contract
-from tests.examples import COMPLETED, STARTED, TURN_ID, number_events
-from tests.fakes import FakeClock
-from tests.streams import check_order, parse_events
+from tests.support.contract import check_order, parse_events
+from tests.support.examples import COMPLETED, STARTED, TURN_ID, number_events
+from tests.support.fakes import FakeClock
 
 NOW = datetime(2026, 11, 21, 10, 30, 40, tzinfo=UTC)
 

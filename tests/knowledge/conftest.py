@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from openapi_server.knowledge.service import KnowledgeService
-from tests.extras import need_semantic_extra
+from tests.support.extras import need_semantic_extra
 
 LEARNED_WITHIN_S = 300
 

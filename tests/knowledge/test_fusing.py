@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from openapi_server.knowledge.retrieval.fusion import MAX_CANDIDATES, Similarities, fuse_rankings
+from openapi_server.knowledge.retrieval.index import SearchResult
 from openapi_server.knowledge.retrieval.query import Query, Term
 from openapi_server.knowledge.retrieval.ranking import ScoredFact
-from openapi_server.knowledge.retrieval.search import SearchResult
 from openapi_server.models.animal import Fact
-from tests.fakes import make_fact
+from tests.support.fakes import make_fact
 
 FACTS = tuple(make_fact(name) for name in "mane roar paws cubs tail teeth sleep speed poo water".split())
 MANE, ROAR, PAWS = FACTS[:3]

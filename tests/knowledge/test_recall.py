@@ -11,7 +11,7 @@ import yaml
 
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.turn import AgeGroup
-from tests.report import Report
+from tests.support.report import Report
 
 FOLDER = Path(__file__).parent
 

@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-from openapi_server.knowledge.admin.seeding import seed_animals
-from openapi_server.knowledge.documents.schema import parse_animal
+from openapi_server.knowledge.admin import seed_animals
 from openapi_server.knowledge.index_cache import IndexCache
 from openapi_server.knowledge.retrieval.fusion import Similarities
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
+from openapi_server.knowledge.schema import parse_animal
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, Change, Document, DocumentChanges, Operation
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import DocumentStore
-from openapi_server.storage.sqlite.animals import SqliteAnimals
+from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOON
-from tests.fakes import FakeClock
-from tests.knowledge.test_loading import MOLE
+from tests.support.animal_documents import MOLE
+from tests.support.examples import NOON
+from tests.support.fakes import FakeClock
 
 WASP: Document = {**MOLE, "animal_id": "wasp_001", "name": "Wanda", "species": "Common wasp"}
 
@@ -57,7 +57,7 @@ class Zoo:
         kept = await self.store.get_document(document["animal_id"])
         assert kept is not None
         change = Change(kept.document_id, Operation.REPLACE, "keeper1", NOON)
-        assert await self.store.replace(change, kept.version, document)
+        assert await self.store.put_document(change, kept.version, document)
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ async def zoo(tmp_path: Path) -> AsyncIterator[Zoo]:
     async with AsyncExitStack() as parts:
         store = await SqliteStore.open(tmp_path / "zoo.sqlite3", FakeClock())
         parts.push_async_callback(store.close)
-        animals = SqliteAnimals(store.connections)
-        await animals.seed([MOLE, WASP], PACKAGE, NOON)
+        animals = SqliteAnimalDocuments(store.connections)
+        await animals.seed({"mole_001": MOLE, "wasp_001": WASP}, PACKAGE, NOON)
         yield Zoo(animals, parts)
 
 
@@ -144,7 +144,7 @@ async def test_whoever_holds_an_animal_is_told_what_it_knew(zoo: Zoo) -> None:
 async def test_only_what_changed_is_read_anew(zoo: Zoo) -> None:
     """One of two animals is learned again; nothing at all when there is no news."""
     meanings = CountingIndex()
-    library = await zoo.library(meanings=meanings)
+    library = await zoo.library(semantic_index=meanings)
     assert meanings.indexed_ids == ["mole_001", "wasp_001"]
 
     await zoo.change(mole_that_says("I dig ten metres!"))
@@ -232,13 +232,13 @@ def test_former_animals_are_forgotten_one_after_the_other() -> None:
 async def test_an_empty_store_gets_the_packaged_animals_once(tmp_path: Path) -> None:
     """A store that has animals is never touched by a start: what keepers wrote stays."""
     store = await SqliteStore.open(tmp_path / "zoo.sqlite3", FakeClock())
-    animals = SqliteAnimals(store.connections)
+    animals = SqliteAnimalDocuments(store.connections)
     try:
         assert await seed_animals(animals, FakeClock())
         lion = await animals.get_document("lion_001")
         assert lion is not None
         renamed = {**lion.document, "name": "Leonard"}
-        await animals.replace(Change("lion_001", Operation.REPLACE, "keeper1", NOON), lion.version, renamed)
+        await animals.put_document(Change("lion_001", Operation.REPLACE, "keeper1", NOON), lion.version, renamed)
 
         assert not await seed_animals(animals, FakeClock())
         library = await KnowledgeService.open(animals)

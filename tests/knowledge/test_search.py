@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.knowledge.documents.schema import read_animal
+from openapi_server.knowledge.retrieval.index import FactIndex
 from openapi_server.knowledge.retrieval.query import tokenize
-from openapi_server.knowledge.retrieval.search import FactIndex
 from openapi_server.knowledge.retrieval.spelling import Speller
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
-from openapi_server.knowledge.service import PACKAGED_ANIMALS
+from openapi_server.knowledge.schema import PACKAGED_ANIMALS, read_animal
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.knowledge.animal_switch.detection import detect_requested_animal, strip_switch_request
-from openapi_server.knowledge.documents.schema import read_folder
-from openapi_server.knowledge.service import PACKAGED_ANIMALS
+from openapi_server.knowledge.animal_switch import detect_requested_animal, strip_switch_request
+from openapi_server.knowledge.schema import PACKAGED_ANIMALS, read_folder
 from openapi_server.models.animal import Animal
-from tests.fakes import make_lion
+from tests.support.fakes import make_lion
 
 ZOO = read_folder(PACKAGED_ANIMALS)
 

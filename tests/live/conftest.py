@@ -1,17 +1,12 @@
-"""Servers for the live tests: one that all may share, and as many of one's own as a test starts."""
+"""The server that the live tests share; `start_server` gives a test one of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import pytest
 
-from tests.live.processes import ServerProcess
-
-
-class StartsServer(Protocol):
-    def __call__(self, **settings: object) -> ServerProcess: ...
+from tests.support.processes import ServerProcess
 
 
 @pytest.fixture(scope="session")
@@ -22,20 +17,3 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield process
     finally:
         assert process.stop() == 0
-
-
-@pytest.fixture
-def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartsServer]:
-    """Starts servers with settings of the test's choice; all are stopped at its end."""
-    processes: list[ServerProcess] = []
-    folder = tmp_path_factory.mktemp("server")
-
-    def start(**settings: object) -> ServerProcess:
-        processes.append(ServerProcess(folder, **settings))
-        return processes[-1]
-
-    try:
-        yield start
-    finally:
-        for process in processes:
-            process.stop()

@@ -9,9 +9,9 @@ import httpx
 import httpx_sse
 
 from openapi_server.web.welcome import make_curl_command
-from tests.live.conftest import StartsServer
-from tests.live.processes import ServerProcess
-from tests.streams import check_stream
+from tests.conftest import StartsServer
+from tests.support.contract import check_stream
+from tests.support.processes import ServerProcess
 
 HELLO = {"message": "Hello!", "animalId": "lion_001", "stream": True}
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx
 
-from tests.live.conftest import StartsServer
-from tests.live.processes import ServerProcess
-from tests.live.test_process import wait_until
-from tests.report import Report
-from tests.streams import parse_events
+from tests.conftest import StartsServer
+from tests.support.contract import parse_events
+from tests.support.polling import wait_until
+from tests.support.processes import ServerProcess
+from tests.support.report import Report
 
 STORY = {"message": "Tell me a story about yourself", "session_id": "550e8400-e29b-41d4-a716-446655440000"}
 KIOSK = {"X-Device-ID": "kiosk-7"}

@@ -8,10 +8,10 @@ import sys
 
 import httpx
 
-from openapi_server.knowledge.documents.export import dump_yaml
 from openapi_server.wire.animal_admin import decode_document
-from tests.live.conftest import StartsServer
-from tests.live.processes import ServerProcess
+from openapi_server.yaml_files import dump_yaml
+from tests.conftest import StartsServer
+from tests.support.processes import ServerProcess
 
 FACTS = "/animal/lion_001/facts"
 QUESTION = {"message": "How much do you weigh?", "animalId": "lion_001"}

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from tests.faults.dialects import PRIVATE_ERROR, OpenAIDialect
-from tests.faults.upstream import FaultPoint, ModelAnswer, ModelFault, ScriptedModel
-from tests.live.conftest import StartsServer
-from tests.live.processes import ServerProcess
-from tests.streams import check_stream
+from tests.conftest import StartsServer
+from tests.support.contract import check_stream
+from tests.support.model_dialects import PRIVATE_ERROR, OpenAIDialect
+from tests.support.processes import ServerProcess
+from tests.support.scripted_model import FaultPoint, ModelAnswer, ModelFault, ScriptedModel
 
 KEY = "sk-a-very-secret-key"
 QUESTION = "How fast are quaggas?"

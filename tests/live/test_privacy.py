@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 
-from tests.live.conftest import StartsServer
-from tests.live.processes import ServerProcess
+from tests.conftest import StartsServer
 from tests.live.test_surviving import BackgroundReader
-from tests.streams import parse_events
+from tests.support.contract import parse_events
+from tests.support.processes import ServerProcess
 
 SECRET = "Xaverl of Quakenbrueck"
 COOKIE = "3tq0mE2p2h4wH0d0Wb3x9A"

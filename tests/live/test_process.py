@@ -8,26 +8,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.live.conftest import StartsServer
-from tests.live.processes import ServerProcess
-from tests.streams import check_stream
+from tests.conftest import StartsServer
+from tests.support.contract import check_stream
+from tests.support.polling import wait_until
+from tests.support.processes import ServerProcess
 
 HELLO = {"message": "Tell me about yourself", "animalId": "lion_001"}
-
-
-def wait_until(claim: Callable[[], bool], within_s: float) -> float:
-    """Seconds until the claim held; fails when it does not within the bound."""
-    began_s = time.monotonic()
-    while not claim():
-        assert time.monotonic() - began_s < within_s, f"not within {within_s} s"
-        time.sleep(0.01)
-    return time.monotonic() - began_s
 
 
 def count_readers(server: ServerProcess) -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.conftest import StartsServer
-from tests.live.processes import ServerProcess
+from tests.conftest import StartsServer
+from tests.support.browser import Browser, Page
+from tests.support.processes import ServerProcess
 from tests.test_docs import README
-from tests.web.browser import Browser, Page
 
 HTML = """
 <!doctype html><meta charset="utf-8"><title>README</title>

@@ -13,12 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults.processes import ScriptedServer
-from tests.faults.scripts import Script
-from tests.live.conftest import StartsServer
-from tests.live.processes import ServerProcess
-from tests.live.test_process import wait_until
-from tests.streams import SseEvent, check_stream, parse_events
+from tests.conftest import StartsServer
+from tests.support.contract import SseEvent, check_stream, parse_events
+from tests.support.polling import wait_until
+from tests.support.processes import ScriptedServer, ServerProcess
+from tests.support.scripted_server import Script
 
 LONG = {"message": "Tell me a story about yourself", "animalId": "lion_001"}
 

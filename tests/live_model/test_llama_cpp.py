@@ -21,12 +21,12 @@ from openapi_server.providers.fallback import FallbackProvider, RetryPolicy
 from openapi_server.providers.openai import OpenAIProvider
 from openapi_server.providers.options import ModelOptions
 from openapi_server.providers.prompt import break_template_marks, estimate_tokens, render_system_prompt
-from tests.fakes import Says
 from tests.live_model.conftest import Peer
 from tests.live_model.peer import WINDOW_TOKENS
-from tests.report import Report
+from tests.support.fakes import Says
+from tests.support.provider_cases import make_prompt
+from tests.support.report import Report
 from tests.test_prompting import MARKS
-from tests.upstreams import make_prompt
 
 # Two slow cores read a prompt in a second, or in twenty when others want them, too.
 PATIENCE_S = 90

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.live.processes import ServerProcess
 from tests.live_model.conftest import Peer
-from tests.report import Report
-from tests.streams import SseEvent, check_stream, parse_events
+from tests.support.contract import SseEvent, check_stream, parse_events
+from tests.support.processes import ServerProcess
+from tests.support.report import Report
 
 # Two slow cores read a prompt in two seconds, or in twenty when others want them, too.
 PATIENCE_S = 120

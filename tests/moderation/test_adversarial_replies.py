@@ -13,9 +13,9 @@ from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.normalize import remove_padding
 from openapi_server.moderation.output_buffer import BufferLimits, OutputBuffer
 from openapi_server.moderation.output_rules import OutputRules
-from tests.fakes import make_lion
 from tests.moderation.test_output_buffer import LONG, sent
-from tests.report import Report
+from tests.support.fakes import make_lion
+from tests.support.report import Report
 
 RULES = OutputRules.load()
 CANARY = "zqkvtrwpbxmdfghj"

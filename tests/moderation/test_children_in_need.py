@@ -9,8 +9,8 @@ import pytest
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import InputRules
 from openapi_server.protocols import Verdict
-from tests.fakes import make_lion
-from tests.report import Report
+from tests.support.fakes import make_lion
+from tests.support.report import Report
 
 MODERATOR = InputRules.load()
 LEO = make_lion()

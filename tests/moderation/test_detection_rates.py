@@ -13,9 +13,9 @@ import pytest
 
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import InputRules
-from tests.fakes import make_lion
 from tests.moderation.datasets import ATTACKS, FRESH, HARMLESS, Texts, asked_elsewhere, part
-from tests.report import Report
+from tests.support.fakes import make_lion
+from tests.support.report import Report
 
 MODERATOR = InputRules.load()
 

@@ -7,7 +7,7 @@ import asyncio
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import InputRules
-from tests.fakes import make_lion
+from tests.support.fakes import make_lion
 
 MODERATOR = InputRules.load()
 

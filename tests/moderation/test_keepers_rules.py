@@ -13,8 +13,9 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openapi_server.models.document import VersionedDocument
 from openapi_server.models.prompt import Prompt
-from openapi_server.models.rule import MAX_RULES, VersionedRule
+from openapi_server.models.rule import MAX_RULES
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.linear_patterns import measure_match_width
 from openapi_server.moderation.output_buffer import BufferLimits, OutputBuffer
@@ -26,11 +27,11 @@ from openapi_server.moderation.rule_set import (
     merge_rules,
     parse_keepers_rule,
 )
-from tests.examples import NOON
-from tests.fakes import make_lion
 from tests.moderation.datasets import ATTACKS, HARMLESS
 from tests.moderation.test_output_buffer import LONG, SMALL, cut, sent, splits
-from tests.report import Report
+from tests.support.examples import NOON
+from tests.support.fakes import make_lion
+from tests.support.report import Report
 
 PACKAGED = load_packaged_rules()
 PARTY: dict[str, Any] = {
@@ -44,7 +45,7 @@ WITHHELD: dict[str, Any] = {"name": "party", "strength": "NEVER", "category": "e
 
 
 def rules_with(*documents: dict[str, Any]) -> RuleSet:
-    return merge_rules(PACKAGED, [VersionedRule(each["name"], 1, each, "keeper1", NOON) for each in documents])
+    return merge_rules(PACKAGED, [VersionedDocument(each["name"], 1, each, "keeper1", NOON) for each in documents])
 
 
 def found(text: str, **members: Any) -> bool:

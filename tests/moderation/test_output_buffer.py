@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.moderation.output_buffer import Blocked, BufferLimits, OutputBuffer, Released
 from openapi_server.moderation.output_rules import OutputRules
-from tests.examples import DELICATE_TEXTS
-from tests.report import Report
+from tests.support.examples import DELICATE_TEXTS
+from tests.support.report import Report
 
 RULES = OutputRules.load()
 SMALL = BufferLimits(max_chars=80, max_wait_ms=100, margin_chars=30)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import RULES_FILE, InputRules
+from openapi_server.moderation.input_rules import INPUT_RULES_FILE, InputRules
 from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.moderation.rule_files import read_rules
-from openapi_server.providers.offline import lines
-from tests.fakes import make_lion
-from tests.report import Report
+from openapi_server.providers.offline.lines import LINES
+from tests.support.fakes import make_lion
+from tests.support.report import Report
 
 RULES = OutputRules.load()
 
@@ -98,19 +101,27 @@ def test_the_keepers_words_pass(report: Report) -> None:
     assert withheld == []
 
 
-def test_the_offline_voices_own_lines_pass() -> None:
-    """What it says around the keepers' facts."""
-    listed = [getattr(lines, name) for name in dir(lines) if name.isupper()]
-    said = [line for group in listed if isinstance(group, tuple) for line in group if isinstance(line, str)]
+def list_lines(lines: Any) -> Iterator[str]:
+    """Every text in a line, a list of lines, or lists of lines by what they are about."""
+    if isinstance(lines, str):
+        yield lines
+    else:
+        for each in lines.values() if isinstance(lines, Mapping) else lines:
+            yield from list_lines(each)
 
-    assert len(said) > 20
+
+def test_the_offline_providers_own_lines_pass() -> None:
+    """What it says around the keepers' facts."""
+    said = [line for field in fields(LINES) for line in list_lines(getattr(LINES, field.name))]
+
+    assert len(said) > 100
     assert [line for line in said if RULES.find_violation(line)] == []
 
 
 @pytest.mark.parametrize("age_group", AgeGroup)
 def test_our_fixed_words_pass(age_group: AgeGroup) -> None:
     """They are not held back, but they could be."""
-    said = [wording.get_text(age_group, make_lion()) for wording in read_rules(RULES_FILE).wordings.values()]
+    said = [wording.get_text(age_group, make_lion()) for wording in read_rules(INPUT_RULES_FILE).wordings.values()]
 
     assert [words for words in said if RULES.find_violation(words)] == []
     assert RULES.find_violation(RULES.get_safe_words(make_lion(), age_group)) is None

@@ -15,7 +15,7 @@ from openapi_server.moderation.output_buffer import Blocked, BufferLimits, Outpu
 from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.moderation.output_stream import stream_checked
 from openapi_server.protocols import ReplyEnd, WholeReply
-from tests.fakes import Fails, Says, Waits, make_lion
+from tests.support.fakes import Fails, Says, Waits, make_lion
 
 RULES = OutputRules.load()
 PROMPT = Prompt(make_lion(), AgeGroup.ELEMENTARY, "Hello!")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.moderation.input_rules import InputRules
 from openapi_server.moderation.pii.mask import CONTACT_KINDS, PiiKind, find_kinds, mask_text, remove_placeholders
-from tests.examples import DELICATE_TEXTS
 from tests.moderation.datasets import HARMLESS, asked_elsewhere
-from tests.report import Report
+from tests.support.examples import DELICATE_TEXTS
+from tests.support.report import Report
 
 TOLD = [
     ("My name is John Doe", "My name is John [surname]"),

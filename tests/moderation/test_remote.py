@@ -15,7 +15,7 @@ from openapi_server.models.turn import AgeGroup, Moderation
 from openapi_server.moderation.input_rules import InputRules
 from openapi_server.moderation.remote import BLOCKING_CATEGORIES, ModerationClient, RemoteModerator
 from openapi_server.protocols import Verdict
-from tests.fakes import FakeClock, make_lion
+from tests.support.fakes import FakeClock, make_lion
 
 RULES = InputRules.load()
 
@@ -149,7 +149,7 @@ async def test_when_it_is_away_the_rules_alone_decide(endpoint: Endpoint) -> Non
 
     assert verdict == Verdict()
     assert len(endpoint.asked) == 1
-    assert [line["event"] for line in logs] == ["second_opinion_away"]
+    assert [line["event"] for line in logs] == ["moderation_failed", "breaker_opened"]
     assert "secret" not in str(logs)
 
 
@@ -164,7 +164,7 @@ async def test_it_is_asked_again_after_a_while() -> None:
     """An outage ends."""
     clock, endpoint = FakeClock(), Endpoint(b"", 503)
     async with endpoint.open(), httpx.AsyncClient() as client:
-        second = ModerationClient(client, endpoint.url, "mod-1", clock, cooldown_s=30)
+        second = ModerationClient(client, endpoint.url, "mod-1", clock, pause_s=30)
         assert await second.classify("one") is None
         endpoint.status, endpoint.answer = 200, says(hate=True)
         assert await second.classify("two") is None

@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import GUIDANCE_FILE, RULES_FILE
-from openapi_server.moderation.output_rules import REPLIES_FILE
+from openapi_server.moderation.input_rules import GUIDANCE_FILE, INPUT_RULES_FILE
+from openapi_server.moderation.output_rules import OUTPUT_RULES_FILE
 from openapi_server.moderation.rule_files import RuleFileError, read_rules
 from openapi_server.moderation.rules import Action
-from tests.fakes import make_lion
+from tests.support.fakes import make_lion
 
 GOOD = {"name": "a", "strength": "NEVER", "category": "c", "then": "words", "words": "w", "keywords": ["k"]}
 WORDINGS = {"w": {"preschool": "No, {animal} says."}}
@@ -109,9 +109,9 @@ def test_the_most_urgent_rule_comes_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "actions"),
     [
-        (RULES_FILE, {Action.WORDS, Action.FLAG, Action.MASK}),
+        (INPUT_RULES_FILE, {Action.WORDS, Action.FLAG, Action.MASK}),
         (GUIDANCE_FILE, {Action.GUIDANCE}),
-        (REPLIES_FILE, {Action.WITHHOLD}),
+        (OUTPUT_RULES_FILE, {Action.WITHHOLD}),
     ],
 )
 def test_the_zoos_own_files_hold_what_they_are_for(file: Path, actions: set[Action]) -> None:
@@ -119,7 +119,7 @@ def test_the_zoos_own_files_hold_what_they_are_for(file: Path, actions: set[Acti
     assert {rule.action for rule in read_rules(file).rules} <= actions
 
 
-@pytest.mark.parametrize("file", [RULES_FILE, REPLIES_FILE])
+@pytest.mark.parametrize("file", [INPUT_RULES_FILE, OUTPUT_RULES_FILE])
 @pytest.mark.parametrize("age_group", AgeGroup)
 def test_every_fixed_text_can_be_said_to_every_age(file: Path, age_group: AgeGroup) -> None:
     """One line, no gap, and short enough to be read on a small screen."""

@@ -9,9 +9,9 @@ import pytest
 from openapi_server.devtools.check.checker import PROBES, CheckOptions, run_checks
 from openapi_server.devtools.check.contract_client import CheckAccounts, Credentials
 from openapi_server.devtools.check.report import CheckResult, Finding
-from tests.live.processes import ServerProcess
 from tests.mutants.catalogue import MUTANTS, Mutant
-from tests.report import MUTANTS_CAUGHT
+from tests.support.processes import ServerProcess
+from tests.support.report import MUTANTS_CAUGHT
 
 # Much later than the server sends one: what is measured on a busy machine is the server's faults, not the machine's.
 HEARTBEAT_S = 3.0

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 import pytest
 
 from openapi_server.providers.failures import FailureKind, ProviderError, make_error
-from tests.fakes import FakeClock
+from tests.support.fakes import FakeClock
 
 CLOCK = FakeClock()
 

@@ -19,10 +19,8 @@ from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.failures import FailureKind, ProviderError
 from openapi_server.providers.fallback import MAX_REPLY_CHARACTERS, FallbackProvider, RetryPolicy
-from tests.fakes import FakeClock, Says, SingleModelProvider
-from tests.faults.upstream import PIECES, FaultPoint, ModelAnswer, ModelFault, ScriptedModel
-from tests.report import Report
-from tests.upstreams import (
+from tests.support.fakes import FakeClock, Says, SingleModelProvider
+from tests.support.provider_cases import (
     PROVIDER_CASES,
     READ_TIMEOUT_S,
     SPEECH,
@@ -31,6 +29,8 @@ from tests.upstreams import (
     isolate_environment,
     make_prompt,
 )
+from tests.support.report import Report
+from tests.support.scripted_model import PIECES, FaultPoint, ModelAnswer, ModelFault, ScriptedModel
 
 REPLY = "".join(PIECES)
 INSTEAD = "I know that by heart. "

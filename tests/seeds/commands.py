@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 
-from tests.live.processes import ServerProcess
+from tests.support.processes import ServerProcess
 
 END_S = 30
 _ADDRESS = re.compile(r"localhost:(8000|8080)\b")

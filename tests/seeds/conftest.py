@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.live.processes import ServerProcess
+from tests.support.processes import ServerProcess
 
 
 @pytest.fixture(scope="module")

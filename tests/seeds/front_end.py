@@ -6,7 +6,7 @@ from contextlib import closing, suppress
 from http.client import HTTPConnection
 from typing import ClassVar
 
-from tests.web.browser import PageHandler
+from tests.support.browser import PageHandler
 
 ASKED = ("Content-Type", "Cookie", "Accept", "Last-Event-ID")
 ANSWERED = ("Content-Type", "Set-Cookie")

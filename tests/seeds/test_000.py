@@ -16,8 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.devtools.processes import MockProcess, run_zoochat
-from tests.live.processes import ServerProcess
+from tests.support.processes import MockProcess, ServerProcess, run_zoochat
 
 RULE = "=" * 80
 

@@ -10,9 +10,9 @@ import requests
 import sseclient
 
 from openapi_server.impl.streaming_response import SSEStreamer
-from tests.live.processes import ServerProcess
 from tests.seeds.commands import run_block
-from tests.streams import check_stream
+from tests.support.contract import check_stream
+from tests.support.processes import ServerProcess
 
 HELLO = {"message": "Hello!", "animalId": "lion_001", "stream": True}
 

@@ -9,9 +9,9 @@ import pytest
 import requests
 from requests.structures import CaseInsensitiveDict
 
-from tests.live.processes import ServerProcess
 from tests.seeds.streaming_tester import HEADER, Services, StreamingTester, streaming_id_of
-from tests.streams import check_stream
+from tests.support.contract import check_stream
+from tests.support.processes import ServerProcess
 
 
 @pytest.fixture(params=[2, 0], ids=["with the wait", "without"])

@@ -17,10 +17,10 @@ import pytest
 from httpx import AsyncClient
 
 from openapi_server import __version__
-from tests.live.processes import ServerProcess
-from tests.live.test_process import wait_until
 from tests.seeds.commands import run_block
-from tests.streams import check_stream
+from tests.support.contract import check_stream
+from tests.support.polling import wait_until
+from tests.support.processes import ServerProcess
 
 QUESTION = {
     "message": "What are the side effects of aripiprazole?",

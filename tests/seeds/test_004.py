@@ -15,9 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.devtools.processes import run_zoochat
-from tests.live.processes import ServerProcess
-from tests.streams import check_stream
+from tests.support.contract import check_stream
+from tests.support.processes import ServerProcess, run_zoochat
 
 NAME = "Leo"  # of the animal that answers where no other was asked for
 

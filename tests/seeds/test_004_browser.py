@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.processes import ServerProcess
 from tests.seeds.front_end import front_end_of
 from tests.seeds.test_004 import read_rows
-from tests.web.browser import Browser, Page
+from tests.support.browser import Browser, Page
+from tests.support.processes import ServerProcess
 
 READERS = (Path(__file__).parent / "readers.js").read_text(encoding="utf-8")
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.live.processes import ROOT
+from tests.support.processes import ROOT
 
 PAGE = (ROOT / "docs/compatibility.md").read_text(encoding="utf-8")
 HEAD, *SECTIONS = re.split(r"^## ", PAGE, flags=re.MULTILINE)

@@ -20,8 +20,18 @@ from openapi_server.models.turn import AgeGroup, IdempotencyKey, Moderation
 from openapi_server.storage.sqlite import connections, migrations
 from openapi_server.storage.sqlite.migrations import MIGRATIONS
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.examples import NOON, NOTEBOOK, SESSION_ID, TURN_ID, WEB, make_failure, make_outcome, make_session, make_turn
-from tests.fakes import FakeClock
+from tests.support.examples import (
+    NOON,
+    NOTEBOOK,
+    SESSION_ID,
+    TURN_ID,
+    WEB,
+    make_failure,
+    make_outcome,
+    make_session,
+    make_turn,
+)
+from tests.support.fakes import FakeClock
 
 NOBODY = 65534
 

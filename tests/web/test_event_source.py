@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.live.conftest import StartsServer, start_server
-from tests.web.browser import Browser, Page
+from tests.conftest import StartsServer
+from tests.support.browser import Browser, Page
 
 # Listens to everything, reports the ids at the end, and whether the browser came back when the stream had ended.
 SCRIPT = """
@@ -32,8 +32,6 @@ source.onerror = () => {
 };
 </script>
 """
-
-__all__ = ["start_server"]  # a fixture of the live tests
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openapi_server.models.turn_events import Entry, TurnEvent
 from openapi_server.wire.sse import Contract
-from tests.examples import NOON, TURN_ID
+from tests.support.examples import NOON, TURN_ID
 
 AT = "2026-11-21T12:00:00.123Z"
 AT_NAIVE = "2026-11-21T12:00:00.123456"

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 
 from openapi_server.devtools.check.stream_rules import Violation
-from openapi_server.models import turn
 from openapi_server.models.errors import (
     ChatError,
     IdleTimeout,
@@ -30,7 +29,8 @@ from openapi_server.models.turn_events import (
     TypingStopped,
 )
 from openapi_server.wire.convo import CONVO, encode
-from tests.examples import (
+from tests.support.contract import assert_conforms, check_order, parse_events
+from tests.support.examples import (
     BLOCKED,
     COMPLETED,
     DISCLOSURE,
@@ -44,8 +44,6 @@ from tests.examples import (
     middles,
     number_events,
 )
-from tests.schemas import assert_conforms
-from tests.streams import check_order, parse_events
 from tests.wire.parsers import PARSERS, Parser
 
 AT = "2026-11-21T12:00:00.123Z"
@@ -122,7 +120,9 @@ def test_the_table_above_leaves_no_type_out() -> None:
     written_down = {type(event).__name__ for event, _, _ in BYTES}
 
     # By name: a dataclass with slots leaves its slotless twin among the subclasses.
-    assert written_down == {kind.__name__ for kind in TurnEvent.__subclasses__() if kind.__module__ == turn.__name__}
+    assert written_down == {
+        kind.__name__ for kind in TurnEvent.__subclasses__() if kind.__module__ == TurnEvent.__module__
+    }
     assert written_down == {type(event).__name__ for event in EVENTS}
 
 

@@ -11,8 +11,8 @@ from openapi_server.models.turn import FinishReason, Stage
 from openapi_server.models.turn_events import Chunk, Entry, StageChanged, TurnEvent, TypingStarted, TypingStopped
 from openapi_server.wire.devices import DEVICES, encode_session
 from openapi_server.wire.sse import encode_json
-from tests.examples import BLOCKED, COMPLETED, FAILED, NOON, STARTED, TURN_ID, make_session
-from tests.schemas import assert_conforms
+from tests.support.contract import assert_conforms
+from tests.support.examples import BLOCKED, COMPLETED, FAILED, NOON, STARTED, TURN_ID, make_session
 from tests.wire.literals import AT, AT_NAIVE, ID, PROBLEM_BYTES, told
 
 LAST = f'{{"content":"","timestamp":"{AT_NAIVE}","is_final":true}}'

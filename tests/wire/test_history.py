@@ -22,7 +22,8 @@ from openapi_server.wire.history import (
     encode_turn_frame,
 )
 from openapi_server.wire.sse import Frame, encode_json
-from tests.examples import (
+from tests.support.contract import assert_conforms
+from tests.support.examples import (
     DELICATE_TEXTS,
     NOON,
     SESSION_ID,
@@ -33,7 +34,6 @@ from tests.examples import (
     make_turn,
     texts,
 )
-from tests.schemas import assert_conforms
 
 AT = "2026-11-21T12:00:00.123Z"
 LATER = NOON + timedelta(seconds=2)

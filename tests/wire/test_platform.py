@@ -25,7 +25,8 @@ from openapi_server.models.turn_events import (
 )
 from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_job, make_job_id, parse_job_id
 from openapi_server.wire.sse import encode_json
-from tests.examples import (
+from tests.support.contract import assert_conforms
+from tests.support.examples import (
     BLOCKED,
     COMPLETED,
     DISCLOSURE,
@@ -41,8 +42,7 @@ from tests.examples import (
     make_turn,
     number_events,
 )
-from tests.narrations import TURN_SCRIPTS, TurnScript, turn_scripts
-from tests.schemas import assert_conforms
+from tests.support.turn_scripts import TURN_SCRIPTS, TurnScript, turn_scripts
 from tests.wire.literals import AT, ID, PROBLEM_BYTES, told
 
 JOB_ID = "job_3b1f0c52a9d94e6f8a7b6c5d4e3f2a1b"

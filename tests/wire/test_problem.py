@@ -10,7 +10,7 @@ from openapi_server.models import errors
 from openapi_server.models.errors import ChatError, FieldError, Problem
 from openapi_server.wire.convo import encode_error
 from openapi_server.wire.problem import PROBLEM_JSON, encode_problem
-from tests.schemas import assert_conforms
+from tests.support.contract import assert_conforms
 
 
 def family(kind: type[ChatError] = ChatError) -> Iterator[type[ChatError]]:

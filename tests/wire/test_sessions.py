@@ -22,7 +22,8 @@ from openapi_server.wire.sessions import (
     encode_session_details,
 )
 from openapi_server.wire.sse import encode_json
-from tests.examples import (
+from tests.support.contract import assert_conforms
+from tests.support.examples import (
     BLOCKED,
     COMPLETED,
     FAILED,
@@ -35,7 +36,6 @@ from tests.examples import (
     make_session,
     make_turn,
 )
-from tests.schemas import assert_conforms
 from tests.wire.literals import AT, ID, PROBLEM_BYTES, told
 
 LATER = NOON + timedelta(seconds=2)

@@ -22,7 +22,7 @@ from openapi_server.wire.sse import (
     encode_retry,
     parse_event_id,
 )
-from tests.examples import DELICATE_TEXTS, NOON, TURN_ID, number_events
+from tests.support.examples import DELICATE_TEXTS, NOON, TURN_ID, number_events
 from tests.wire.parsers import PARSERS, Parsed, Parser
 
 each_parser = pytest.mark.parametrize("parse", PARSERS.values(), ids=PARSERS.keys())

@@ -19,7 +19,8 @@ from openapi_server.models.turn_events import (
 )
 from openapi_server.wire.chat import CHAT, encode_answer
 from openapi_server.wire.sse import encode_json
-from tests.examples import (
+from tests.support.contract import assert_conforms
+from tests.support.examples import (
     BLOCKED,
     COMPLETED,
     FAILED,
@@ -31,7 +32,6 @@ from tests.examples import (
     make_outcome,
     make_turn,
 )
-from tests.schemas import assert_conforms
 from tests.wire.literals import AT, ID, PROBLEM_BYTES, told
 
 STOPPED = replace(COMPLETED, finish_reason=FinishReason.STOPPED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +10,7 @@ from openapi_server.clock import SystemClock
 from openapi_server.devtools.mock.scripts import ANIMAL, MODEL, Script, make_start
 from openapi_server.event_logs.memory import MemoryEventLog, MemoryTail
 from openapi_server.models.errors import FieldError, InvalidInput, KeyReused, LogGone, ResumeMismatch, TurnNotFound
+from openapi_server.models.ids import make_id
 from openapi_server.models.turn import AgeGroup, Outcome, TurnRecord, TurnStatus
 from openapi_server.models.turn_events import Completed, Entry, Failed, TurnEvent, TurnEventBuilder, TurnState, fold
 from openapi_server.wire.sse import parse_event_id
@@ -65,7 +65,7 @@ class MockTurns:
             if self._turns[known].request != request:
                 raise KeyReused()
             return known
-        turn_id = f"turn_{secrets.token_hex(16)}"
+        turn_id = make_id("turn")
         await self._log.create(turn_id)
         self._store_turn(turn_id, request)
         task = self._tasks[turn_id] = asyncio.create_task(self._play(turn_id))
@@ -126,7 +126,7 @@ class MockTurns:
         return turn
 
     def _store_turn(self, turn_id: str, request: MockRequest) -> None:
-        session_id = f"sess_{secrets.token_hex(16)}"
+        session_id = make_id("sess")
         now = self._clock.now()
         record = TurnRecord(turn_id, session_id, ANIMAL, AgeGroup.ADULT, request.query, MODEL, created_at=now)
         self._turns[turn_id] = _MockTurn(request, record)

@@ -1,1 +1,1 @@
-"""Finding: the facts that a question asks for, by its words and, where the extra is installed, by its meaning."""
+"""Fact retrieval: full-text search, and semantic search where the extra `semantic` is installed."""

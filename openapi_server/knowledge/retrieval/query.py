@@ -1,7 +1,6 @@
-"""What a visitor's message asks for: its words, weighed, with what means the same.
+"""Queries: the weighted terms of a visitor's message, and the tokenizer.
 
-Values and tokens only. Any input is legal; a token is made of a-z and 0-9, so that whatever is built from tokens
-is safe inside an FTS5 expression.
+Any text is legal. A token consists of a-z and 0-9, so expressions built from tokens are safe inside FTS5 queries.
 """
 
 from __future__ import annotations
@@ -11,31 +10,31 @@ import unicodedata
 from dataclasses import dataclass
 
 LIGHT_WEIGHT = 0.35
-"""The weight of a word that says little."""
+"""The weight of a word that carries little meaning."""
 
-_LETTER_LIMIT = 1_000
-_TOKEN_LIMIT = 64
-"""A child's question has ten words. Longer ones are read to here: 4,000 letters must not cost 4,000 look-ups."""
+_MAX_CHARS = 1_000
+_MAX_TOKENS = 64
+"""A child's question has ten words. The limit keeps a message of 4,000 characters from costing 4,000 look-ups."""
 
 
 def tokenize(text: str) -> tuple[str, ...]:
-    """Words in lower case, without accents and apostrophes, with drawn-out letters cut to two.
+    """The words in lower case, without accents and apostrophes; a letter repeated more than twice is cut to two.
 
-    >>> tokens("What's your FAVOURITE café? Pleeeease! 🦁")
+    >>> tokenize("What's your FAVOURITE café? Pleeeease! 🦁")
     ('whats', 'your', 'favourite', 'cafe', 'pleease')
     """
-    plain = unicodedata.normalize("NFKD", text[:_LETTER_LIMIT]).lower()
+    plain = unicodedata.normalize("NFKD", text[:_MAX_CHARS]).lower()
     plain = "".join(letter for letter in plain if letter not in "'’`" and not unicodedata.combining(letter))
     plain = re.sub(r"([a-z])\1{2,}", r"\1\1", plain)
-    return tuple(re.findall(r"[a-z0-9]+", plain)[:_TOKEN_LIMIT])
+    return tuple(re.findall(r"[a-z0-9]+", plain)[:_MAX_TOKENS])
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One thing asked for.
+    """One thing that a query asks for.
 
-    `words` are the visitor's own, `same` mean the same, `topics` are where it belongs. `weight` is 1 for a word
-    that says what is asked and less for one that says little. `is_known`: the lexicon has heard of it.
+    `words` are the visitor's own, `synonyms` mean the same, and facts with one of the `topics` are about it. `weight`
+    is 1 for a word that says what is asked, and less for others. `is_known`: in the lexicon, so not misspelt.
     """
 
     words: tuple[str, ...]
@@ -47,9 +46,10 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A message, read. Without terms it asks for nothing that facts could answer.
+    """A parsed message. Without terms it asks for nothing that facts could answer.
 
-    `is_about_it`: the animal is spoken to or named, so that even a loose match is likely to be what was meant.
+    `text` is the normalized message. `is_about_animal`: the animal is addressed or named, so even a loose match is
+    likely to be what was meant.
     """
 
     text: str = ""
@@ -58,10 +58,10 @@ class Query:
 
     @property
     def is_self_contained(self) -> bool:
-        """True when it says itself what it is about; "how many?" and "are they big?" do not."""
+        """True when it says what it is about; "how many?" and "are they big?" do not."""
         return any(term.weight >= 1 or (self.is_about_animal and term.topics) for term in self.terms)
 
     @property
     def has_content(self) -> bool:
-        """False when nothing but light words is left ("7 times 8") and nobody was addressed."""
+        """False when it has only words of little meaning ("7 times 8") and does not address the animal."""
         return self.is_about_animal or any(term.weight > LIGHT_WEIGHT for term in self.terms)

@@ -1,1 +1,1 @@
-"""Masks: personal data, found and replaced."""
+"""Personal data (PII): found and masked."""

@@ -1,4 +1,4 @@
-"""The voice that needs no model: it speaks in the keepers' own words, so it cannot say anything they did not write."""
+"""The provider that needs no language model: it replies with what the keepers wrote, so it cannot make anything up."""
 
 from openapi_server.providers.offline.provider import OfflineProvider
 

@@ -1,8 +1,16 @@
-"""What visitors say that no fact answers."""
+"""What visitors say that no fact answers: small talk, errands, and requests for this or another animal.
+
+How each intent is worded stands in `intents.yaml`.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from enum import Enum, auto
+from pathlib import Path
+
+from openapi_server.pattern_files import load_patterns
 
 
 class Intent(Enum):
@@ -46,3 +54,65 @@ class Intent(Enum):
     YES = auto()
     NO = auto()
     NONSENSE = auto()
+
+
+_PATTERNS = tuple(
+    (Intent[name.upper()], re.compile("|".join(patterns)))
+    for name, patterns in load_patterns(Path(__file__).with_name("intents.yaml"))["intents"].items()
+)
+
+
+def detect_intent(text: str) -> Intent | None:
+    """The intent of a normalized message; None when it is a question or a remark of its own."""
+    return next((intent for intent, pattern in _PATTERNS if pattern.search(text)), None)
+
+
+_OTHER_ANIMAL = re.compile(
+    r"\b(cheetah|lion|tiger|leopard|jaguar|cougar|puma|wolf|bear|polar bear|dog|cat|horse|cow|pig|sheep"
+    r"|goat|elephant|rhino|hippo|giraffe|zebra|monkey|gorilla|chimpanzee"
+    r"|snake|crocodile|alligator|lizard|tortoise|turtle|frog|shark|whale|dolphin|octopus|squid|crab"
+    r"|jellyfish|seahorse|penguin|eagle|owl|parrot|flamingo|ant|spider|bee"
+    r"|butterfly|mouse|rabbit|fox|deer|kangaroo|koala|panda|camel|hyena|meerkat|otter|seal|bat)(?:s|es)?\b"
+)
+
+
+def find_other_animal(text: str, own_names: Collection[str]) -> str | None:
+    """The first animal named in a normalized message that is not this one."""
+    named = (animal.group(1) for animal in _OTHER_ANIMAL.finditer(text))
+    return next((animal for animal in named if animal not in own_names), None)
+
+
+# A request for this animal: "May I talk to the tiger?", said to the tiger. Code rather than data in `intents.yaml`,
+# because these patterns are put together from an animal's names.
+
+_NOT_A_REQUEST = re.compile(r"\b(?:who|whom|why|not|dont|never|cant)\b")
+_OPENING = r"(?:(?:hi|hello|hey|ok|okay|so|and|now|please|oh|yes|no|excuse me) )*"
+_KINDLY = r"(?: (?:please|pls|now|again|instead|for (?:me|us)|there|here|today|too))*"
+_TO_TALK = (
+    r"(?:(?:talk|speak|chat|talking|speaking|chatting) (?:\w+ )?(?:to|with)"
+    r"|(?:switch|change|swap|go|get|take|bring|put|connect|transfer|say|back|on|over|through|hello|hi)"
+    r"(?: (?:me|us|back|over|on|through|hello|hi))* (?:to|with)|(?:question|looking) for"
+    r"|talk|meet|want|would like|id like|get|call|fetch|bring|meant?|said)"
+)
+
+
+def is_switch_request(text: str, own_names: Collection[str]) -> bool:
+    """True when the normalized message asks to talk with this animal, and for nothing else.
+
+    >>> is_switch_request("may i talk to the tiger", {"bulan", "tiger"})
+    True
+    >>> is_switch_request("may i talk to the tiger", {"leo", "lion"})
+    False
+    """
+    own = rf"(?:{'|'.join(re.escape(name) for name in sorted(own_names))})s?"
+    kind = rf"(?:the |an? |mr |mrs |dear )?(?:\w+ ){{0,2}}{own}"
+    requests = (
+        rf"(?:.*\b(?:i|we|me|us|lets|my \w+|(?:can|could|will) you)\b.* )?{_TO_TALK} {kind}{_KINDLY}",
+        rf"(?:is|are) {kind} (?:there|here|around|available|home|in){_KINDLY}",
+        rf"(?:can|could|will|would|may) {kind} (?:please )?(?:answer|talk|speak|hear|come|listen)"
+        rf"(?: (?:to|with|me|us|here|over))*{_KINDLY}",
+        rf"(?:{own} )?are (?:you|u) (?:there|here|listening)(?: {own})?{_KINDLY}",
+        rf"(?:{own} )?can (?:you|u) hear me(?: {own})?{_KINDLY}",
+        rf"(?:the )?{own}(?: (?:please|now|instead))+",
+    )
+    return not _NOT_A_REQUEST.search(text) and any(re.fullmatch(_OPENING + request, text) for request in requests)

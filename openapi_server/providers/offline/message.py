@@ -1,4 +1,4 @@
-"""What a message holds besides its question: a greeting, a name, an age. Pure text; any input is legal."""
+"""Parses a visitor's message: greeting, name, age, and the rest. Any text is legal."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-_READ_LETTERS = 1_000
-_NAME_LETTERS = 4_000
-"""A name is listened for in the whole of a message: who told it at the end of a long story wants to be known, too."""
-_GREETING_WORDS = 4
+_MAX_CHARS = 1_000
+_MAX_NAME_CHARS = 4_000
+"""A name is searched for in the whole message: some visitors tell it at the end of a long story."""
+_MAX_GREETING_WORDS = 4
 
 _GREETING = re.compile(
     r"(?:(?:hi+|hello+|hey+|heya|hiya|hallo|howdy|yo|hola|good (?:morning|afternoon|evening|day)"
     r"|greetings|morning)(?: there| again)?\b ?)+"
 )
 
-# Said of oneself after "I'm", but not a name.
+# Words that follow "I'm" and are no name.
 _NOT_NAMES = frozenset(
     """a an the not so very really too just also still sorry hungry thirsty tired bored happy sad good fine ok
     okay well great here back there ready done sick ill cold hot scared afraid lost sure glad excited
@@ -36,7 +36,7 @@ _RUDE = frozenset(
 )
 
 _NAME = r"([^\W\d_]{2,15}(?:-[^\W\d_]{2,15})?)"
-_TOLD_NAME = re.compile(
+_NAME_STATED = re.compile(
     r"\b(?:my name(?:'?s| is)|i(?: am|'?m) called|(?:you can |please |just |they )*call me)[ :]+"
     + _NAME
     + r"(?![\w'])",
@@ -59,7 +59,7 @@ _AGE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ParsedMessage:
-    """`rest` is the message without greeting, name and age, in lower case without punctuation."""
+    """`rest`: the normalized message without greeting, name and age. `name` and `age` are the visitor's, if given."""
 
     rest: str
     has_greeting: bool = False
@@ -71,29 +71,29 @@ class ParsedMessage:
 
 
 def normalize_text(text: str) -> str:
-    """Lower case, no accents, no punctuation.
+    """The words in lower case, without accents and punctuation, joined by spaces.
 
-    >>> plain("What's THAT?!")
+    >>> normalize_text("What's THAT?!")
     'whats that'
     """
-    letters = unicodedata.normalize("NFKD", text[:_READ_LETTERS]).lower()
+    letters = unicodedata.normalize("NFKD", text[:_MAX_CHARS]).lower()
     letters = "".join(letter for letter in letters if letter not in "'’`" and not unicodedata.combining(letter))
     return " ".join(re.findall(r"[^\W_]+", letters))
 
 
 def parse_message(message: str, own_names: frozenset[str] = frozenset()) -> ParsedMessage:
-    """Take a message apart. `own_names` are words that address the animal ("hi Leo!")."""
-    text = message[:_READ_LETTERS].replace("’", "'")
+    """Parse a message. `own_names`: the words that address the animal ("hi Leo!")."""
+    text = message[:_MAX_CHARS].replace("’", "'")
     name = find_visitor_name(message)
     age = _AGE.search(text)
-    kept = _without_introduction(text, name, age)
+    kept = _strip_introduction(text, name, age)
     greeting = _GREETING.match(normalize_text(kept))
     rest = normalize_text(kept)[greeting.end() :] if greeting else normalize_text(kept)
     return ParsedMessage(
-        rest=_without_address(rest, own_names),
+        rest=_strip_address(rest, own_names),
         has_greeting=greeting is not None,
         name=name,
-        age=_spelt(age.group(1)) if age else None,
+        age=_spell_age(age.group(1)) if age else None,
         has_words=bool(normalize_text(text)),
         has_emoji=any(unicodedata.category(letter) == "So" for letter in text),
         is_question="?" in message or bool(_ASKS.match(rest)),
@@ -108,19 +108,19 @@ _ASKS = re.compile(
 
 
 def find_visitor_name(text: str) -> str | None:
-    """The name a visitor gives, first names only: a surname is nothing an animal should repeat."""
-    text = text[:_NAME_LETTERS].replace("’", "'")
-    for told in _TOLD_NAME.finditer(text):
-        if _is_name(told.group(1)):
-            return _as_name(told.group(1))
-    for said in _IM_NAME.finditer(text):
-        if _is_name(said.group(1)) and (said.group(1)[0].isupper() or _is_whole_clause(text, said)):
-            return _as_name(said.group(1))
+    """The first name that a visitor gives; never a surname, because that is personal data not to be repeated."""
+    text = text[:_MAX_NAME_CHARS].replace("’", "'")
+    for match in _NAME_STATED.finditer(text):
+        if _is_name(match.group(1)):
+            return _format_name(match.group(1))
+    for match in _IM_NAME.finditer(text):
+        if _is_name(match.group(1)) and (match.group(1)[0].isupper() or _is_whole_clause(text, match)):
+            return _format_name(match.group(1))
     return None
 
 
-def _spelt(number: str) -> str:
-    """A child's age in words, as one says it; other numbers stay as they are."""
+def _spell_age(number: str) -> str:
+    """An age up to fourteen in words; others as they were written."""
     return _NUMBERS[int(number) - 1] if number.isdigit() and 0 < int(number) <= len(_NUMBERS) else number.lower()
 
 
@@ -129,42 +129,42 @@ def _is_name(word: str) -> bool:
     return lower not in _NOT_NAMES and lower not in _RUDE and not lower.endswith("ing")
 
 
-def _is_whole_clause(text: str, said: re.Match[str]) -> bool:
-    """True for "hi im mia" and "im mia and ...": without a capital, a name must be all that is said."""
-    before, after = text[: said.start()].strip(" ,.!"), text[said.end() :].strip()
-    opens = not before or (
-        _GREETING.match(normalize_text(before)) is not None and len(before.split()) <= _GREETING_WORDS
+def _is_whole_clause(text: str, match: re.Match[str]) -> bool:
+    """True for "hi im mia" and "im mia and ...": a name in lower case has to be the whole clause."""
+    before, after = text[: match.start()].strip(" ,.!"), text[match.end() :].strip()
+    is_at_start = not before or (
+        _GREETING.match(normalize_text(before)) is not None and len(before.split()) <= _MAX_GREETING_WORDS
     )
-    return opens and bool(re.match(r"$|[,.!?]|and\b|i am\b|i'?m\b", after, re.I))
+    return is_at_start and bool(re.match(r"$|[,.!?]|and\b|i am\b|i'?m\b", after, re.I))
 
 
-def _as_name(word: str) -> str:
+def _format_name(word: str) -> str:
     return word if any(letter.isupper() for letter in word[1:]) and not word.isupper() else word.title()
 
 
-def _without_introduction(text: str, name: str | None, age: re.Match[str] | None) -> str:
+def _strip_introduction(text: str, name: str | None, age: re.Match[str] | None) -> str:
     if age:
         text = text[: age.start()] + "." + text[age.end() :]
     if name:
-        for pattern in (_TOLD_NAME, _IM_NAME):
-            text = _without_name(text, name, pattern)
+        for pattern in (_NAME_STATED, _IM_NAME):
+            text = _strip_name(text, name, pattern)
     return re.sub(r"^[\s,.!]*(?:and|but|so)\b", "", text, flags=re.I) if name or age else text
 
 
-def _without_name(text: str, name: str, pattern: re.Pattern[str]) -> str:
-    """Drop "my name is Mia", with the surname if one follows: it is neither a question nor to be repeated."""
+def _strip_name(text: str, name: str, pattern: re.Pattern[str]) -> str:
+    """Remove "my name is Mia", and the surname if one follows."""
     kept, at = "", 0
-    for said in pattern.finditer(text):
-        if said.group(1).lower() == name.lower():
-            kept += text[at : said.start()]
-            at = said.end()
+    for match in pattern.finditer(text):
+        if match.group(1).lower() == name.lower():
+            kept += text[at : match.start()]
+            at = match.end()
             surnames = _SURNAMES.match(text[at:])
             at += surnames.end() if surnames else 0
     return kept + text[at:]
 
 
-def _without_address(rest: str, own_names: frozenset[str]) -> str:
-    """Drop "leo", "mr lion" from the front, "leo" from the end, and the courtesies between."""
+def _strip_address(rest: str, own_names: frozenset[str]) -> str:
+    """Remove "leo" or "mr lion" from the start, with the courtesies before it, and "leo" from the end."""
     words = rest.split()
     while words and (words[0] in own_names or words[0] in _COURTESIES):
         words.pop(0)

@@ -1,4 +1,4 @@
-"""The provider: composes the reply at once, then speaks it word by word, as fast as a person reads."""
+"""The offline provider: composes the reply at once, then streams it word by word at reading speed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import Model, ReplyEnd, WholeReply
 from openapi_server.providers.offline.replies import compose_reply
 
-# What a turn may cost at most: the prompt's words with those of a long memory, and the reply's.
+# The most that a turn can cost: the words of the prompt with a long history, and those of the reply.
 MAX_TURN_TOKENS = 1000
 
 
 class OfflineProvider:
-    """Implements `Provider`. Same seed and same prompt, same reply. `words_per_s` 0 means: do not wait at all."""
+    """Implements `Provider`. The same seed and prompt give the same reply. `words_per_s` 0: no pauses."""
 
     def __init__(
         self, *, words_per_s: float, seed: int, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

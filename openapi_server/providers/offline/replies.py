@@ -1,11 +1,10 @@
-"""From a prompt to the whole reply: greeting first, then what the message asks for."""
+"""Composes the whole reply to a prompt: the greeting, then what the message asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from openapi_server.models.prompt import Prompt
-from openapi_server.providers.offline import lines
 from openapi_server.providers.offline.answers import (
     answer_from_facts,
     confirm,
@@ -13,12 +12,10 @@ from openapi_server.providers.offline.answers import (
     is_from_last_reply,
     repeat_fact,
 )
-from openapi_server.providers.offline.being_called import is_switch_request
 from openapi_server.providers.offline.conversation import Conversation, list_own_names
-from openapi_server.providers.offline.intent_patterns import detect_intent, find_other_animal
-from openapi_server.providers.offline.intents import Intent
+from openapi_server.providers.offline.intents import Intent, detect_intent, find_other_animal, is_switch_request
+from openapi_server.providers.offline.lines import LINES
 from openapi_server.providers.offline.message import normalize_text
-from openapi_server.providers.offline.personal import PERSONAL
 from openapi_server.providers.offline.phrasing import (
     Reply,
     add_article,
@@ -28,148 +25,155 @@ from openapi_server.providers.offline.phrasing import (
     make_offer,
     maybe_make_offer,
 )
+from openapi_server.providers.offline.small_talk import SMALL_TALK_HANDLERS
 
-# Said with facts at hand, these want the facts; without them, a line.
+# To these intents the facts of the prompt are the answer; a line is, when there are none.
 _FACTS_COME_FIRST = frozenset({Intent.YES, Intent.MORE, Intent.NONSENSE})
 
 
 def compose_reply(prompt: Prompt, seed: int) -> Reply:
-    """The whole reply. Never empty, whatever the message is."""
-    talk = Conversation(prompt, seed)
-    if not talk.heard.has_words:
-        return Reply(talk.pick_line(lines.EMOJI if talk.heard.has_emoji else lines.QUIET))
-    welcome = _welcome(talk)
-    if welcome and _only_introduces(talk):
+    """The whole reply; never empty."""
+    chat = Conversation(prompt, seed)
+    if not chat.message.has_words:
+        return Reply(chat.pick_line(LINES.emoji_only if chat.message.has_emoji else LINES.no_words))
+    welcome = _make_welcome(chat)
+    if welcome and _only_introduces(chat):
         return Reply(welcome)
-    if is_switch_request(normalize_text(prompt.message), list_own_names(talk.animal)):
-        return Reply(_greeting(talk))
-    reply = _reply(talk)
-    return Reply(join_parts(_short_welcome(talk), reply.text), reply.fact_ids)
+    if is_switch_request(normalize_text(prompt.message), list_own_names(chat.animal)):
+        return Reply(_make_greeting(chat))
+    reply = _answer_message(chat)
+    return Reply(join_parts(_make_short_welcome(chat), reply.text), reply.fact_ids)
 
 
-def _only_introduces(talk: Conversation) -> bool:
-    """True for "hi", and for "I'm Tom and this is my daughter": nothing was asked."""
-    heard = talk.heard
-    return not heard.rest or (heard.name is not None and not heard.is_question and detect_intent(heard.rest) is None)
+def _only_introduces(chat: Conversation) -> bool:
+    """True for "hi" and for "I'm Tom and this is my daughter": nothing is asked."""
+    message = chat.message
+    return not message.rest or (
+        message.name is not None and not message.is_question and detect_intent(message.rest) is None
+    )
 
 
-def _welcome(talk: Conversation) -> str:
-    """The answer to a message that only greets or introduces."""
-    heard = talk.heard
-    if heard.name:
-        hello = fill_placeholders(talk.pick_line(lines.NICE_TO_MEET), animal=talk.animal.name)
-        return fit_to_age(talk, join_parts(hello, _age(talk)), closer=make_offer(talk))
-    if heard.age:
-        return fit_to_age(talk, _age(talk), closer=make_offer(talk))
-    return _greeting(talk) if heard.has_greeting or not heard.rest else ""
+def _make_welcome(chat: Conversation) -> str:
+    """The reply to a message that only greets or introduces the visitor; empty when it does neither."""
+    message = chat.message
+    if message.name:
+        hello = fill_placeholders(chat.pick_line(LINES.nice_to_meet), animal=chat.animal.name)
+        return fit_to_age(chat, join_parts(hello, _comment_on_age(chat)), closer=make_offer(chat))
+    if message.age:
+        return fit_to_age(chat, _comment_on_age(chat), closer=make_offer(chat))
+    return _make_greeting(chat) if message.has_greeting or not message.rest else ""
 
 
-def _greeting(talk: Conversation) -> str:
-    """The animal's own; who has not met it yet in this session also hears its name."""
-    greetings = talk.animal.voice.greetings
-    if talk.has_introduced_itself:
-        return talk.pick_line(greetings)
-    with_name = [line for line in greetings if talk.animal.name in line]
-    greeting = talk.pick_line(with_name if with_name and talk.is_with_preschooler else greetings)
-    return greeting if talk.animal.name in greeting else join_parts(greeting, _introduction(talk))
+def _make_greeting(chat: Conversation) -> str:
+    """One of the animal's own greetings, with its name unless it was said in this session."""
+    greetings = chat.animal.voice.greetings
+    if chat.has_introduced_itself:
+        return chat.pick_line(greetings)
+    with_name = [line for line in greetings if chat.animal.name in line]
+    greeting = chat.pick_line(with_name if with_name and chat.is_with_preschooler else greetings)
+    return greeting if chat.animal.name in greeting else join_parts(greeting, _make_introduction(chat))
 
 
-def _introduction(talk: Conversation) -> str:
-    return fill_placeholders(lines.INTRODUCTION, animal=talk.animal.name)
+def _make_introduction(chat: Conversation) -> str:
+    return fill_placeholders(LINES.introduction, animal=chat.animal.name)
 
 
-def _short_welcome(talk: Conversation) -> str:
-    """Before an answer: a greeting must not stand in the question's way."""
-    heard = talk.heard
-    introduction = _introduction(talk) if _should_introduce(talk) else ""
-    if heard.name:
-        return join_parts(f"Nice to meet you, {heard.name}!", introduction)
-    if heard.age:
-        return join_parts(_age(talk), introduction)
-    return join_parts(talk.insert_name("Hello{name}!") if heard.has_greeting else "", introduction)
+def _make_short_welcome(chat: Conversation) -> str:
+    """The greeting before an answer; shorter than one that is the whole reply. May be empty."""
+    message = chat.message
+    introduction = _make_introduction(chat) if _should_introduce(chat) else ""
+    if message.name:
+        return join_parts(fill_placeholders(LINES.short_nice_to_meet, visitor=message.name), introduction)
+    if message.age:
+        return join_parts(_comment_on_age(chat), introduction)
+    return join_parts(chat.insert_name(LINES.short_greeting) if message.has_greeting else "", introduction)
 
 
-def _should_introduce(talk: Conversation) -> bool:
-    """At the first greeting, and before the answer to a first remark or errand.
+def _should_introduce(chat: Conversation) -> bool:
+    """True at the first greeting, and before the reply to a first remark or errand.
 
-    Who asks at once wants the answer, not a name; and a preschooler's three sentences are for the answer.
+    A question is answered without an introduction; so is a preschooler, who gets three sentences in all.
     """
-    heard, intent = talk.heard, detect_intent(talk.heard.rest)
-    if talk.has_introduced_itself or talk.is_with_preschooler:
+    message, intent = chat.message, detect_intent(chat.message.rest)
+    if chat.has_introduced_itself or chat.is_with_preschooler:
         return False
-    says_something = intent is Intent.ERRAND or (intent is None and not heard.is_question and not talk.prompt.facts)
-    return heard.has_greeting or heard.name is not None or (says_something and not talk.history)
+    is_remark_or_errand = intent is Intent.ERRAND or (
+        intent is None and not message.is_question and not chat.prompt.facts
+    )
+    return message.has_greeting or message.name is not None or (is_remark_or_errand and not chat.history)
 
 
-def _age(talk: Conversation) -> str:
-    age = talk.heard.age
-    return fill_placeholders(talk.pick_line(lines.AGE), Age=age.capitalize()) if age else ""
+def _comment_on_age(chat: Conversation) -> str:
+    age = chat.message.age
+    return fill_placeholders(chat.pick_line(LINES.visitor_age), Age=age.capitalize()) if age else ""
 
 
-def _reply(talk: Conversation) -> Reply:
-    intent = detect_intent(talk.heard.rest)
-    if intent is Intent.MORE and (performance := _last_performance(talk)):
-        intent = performance
-    if intent is None or (intent in _FACTS_COME_FIRST and talk.prompt.facts):
-        return answer_from_facts(talk) if talk.prompt.facts else _without_facts(talk)
-    return _BY_INTENT[intent](talk) if intent in _BY_INTENT else _plain(talk, intent)
+def _answer_message(chat: Conversation) -> Reply:
+    intent = detect_intent(chat.message.rest)
+    if intent is Intent.MORE and (requested := _find_last_performance(chat)):
+        intent = requested
+    if intent is None or (intent in _FACTS_COME_FIRST and chat.prompt.facts):
+        return answer_from_facts(chat) if chat.prompt.facts else _answer_without_facts(chat)
+    return _HANDLERS[intent](chat) if intent in _HANDLERS else _say_line(chat, intent)
 
 
-def _last_performance(talk: Conversation) -> Intent | None:
-    """What "another one!" asks for once more."""
-    if any(joke in talk.last_reply for joke in talk.animal.voice.jokes):
+def _find_last_performance(chat: Conversation) -> Intent | None:
+    """What "another one!" asks for: a joke or a story, if the last reply contains one."""
+    if any(joke in chat.last_reply for joke in chat.animal.voice.jokes):
         return Intent.JOKE
-    if any(story in talk.last_reply for story in talk.animal.individual.anecdotes):
+    if any(story in chat.last_reply for story in chat.animal.individual.anecdotes):
         return Intent.STORY
     return None
 
 
-def _plain(talk: Conversation, intent: Intent) -> Reply:
-    line = talk.pick_line(lines.PLAIN[intent])
-    return Reply(line if intent in _NO_OFFER_AFTER else fit_to_age(talk, line, closer=maybe_make_offer(talk, line)))
+def _say_line(chat: Conversation, intent: Intent) -> Reply:
+    line = chat.pick_line(LINES.by_intent[intent])
+    return Reply(line if intent in _NO_OFFER_AFTER else fit_to_age(chat, line, closer=maybe_make_offer(chat, line)))
 
 
-# To a child that is lost or sad, and after "what would you like to know?", an offer would be out of place.
+# An offer would be out of place for a child that is lost or sad, and redundant after "what would you like to know?".
 _NO_OFFER_AFTER = frozenset({Intent.LOST, Intent.SAD, Intent.NO, Intent.YES, Intent.VISIT_INFO, Intent.TOILET})
 
 
-def _without_facts(talk: Conversation) -> Reply:
-    """Nothing known: another animal's business, an honest "I don't know", or a friendly word to a remark."""
-    neighbour = find_other_animal(talk.heard.rest, list_own_names(talk.animal))
-    if neighbour and talk.heard.is_question:
-        line = fill_placeholders(talk.pick_line(lines.OTHER_ANIMAL), an_animal=add_article(neighbour))
-        return Reply(fit_to_age(talk, line, closer=make_offer(talk)))
-    known = talk.animal.voice.dont_know if talk.heard.is_question else lines.REMARK
-    return Reply(fit_to_age(talk, talk.pick_line(known), closer=make_offer(talk)))
+def _answer_without_facts(chat: Conversation) -> Reply:
+    """The reply when no fact was found: refer to another animal, say "I don't know", or acknowledge a remark."""
+    other = find_other_animal(chat.message.rest, list_own_names(chat.animal))
+    if other and chat.message.is_question:
+        line = fill_placeholders(chat.pick_line(LINES.other_animal), an_animal=add_article(other))
+        return Reply(fit_to_age(chat, line, closer=make_offer(chat)))
+    known = chat.animal.voice.dont_know if chat.message.is_question else LINES.remark
+    return Reply(fit_to_age(chat, chat.pick_line(known), closer=make_offer(chat)))
 
 
-def _why(talk: Conversation) -> Reply:
-    if _last_performance(talk) is Intent.JOKE:
-        return Reply(talk.pick_line(lines.JOKE_EXPLAINED))
-    return explain(talk)
+def _answer_why(chat: Conversation) -> Reply:
+    if _find_last_performance(chat) is Intent.JOKE:
+        return Reply(chat.pick_line(LINES.joke_explanation))
+    return explain(chat)
 
 
-def _really(talk: Conversation) -> Reply:
-    return confirm(talk) if talk.prompt.facts else Reply(talk.pick_line(lines.AS_FAR_AS_I_KNOW))
+def _answer_really(chat: Conversation) -> Reply:
+    return confirm(chat) if chat.prompt.facts else Reply(chat.pick_line(LINES.assurance))
 
 
-def _again(talk: Conversation) -> Reply:
-    facts = talk.prompt.facts
-    if facts and is_from_last_reply(talk, facts[0]):
-        return repeat_fact(talk, facts[0])
+def _answer_again(chat: Conversation) -> Reply:
+    facts = chat.prompt.facts
+    if facts and is_from_last_reply(chat, facts[0]):
+        return repeat_fact(chat, facts[0])
     return Reply(
-        join_parts(talk.pick_line(lines.AS_I_SAID), talk.last_reply) if talk.last_reply else talk.pick_line(lines.QUIET)
+        join_parts(chat.pick_line(LINES.repetition), chat.last_reply)
+        if chat.last_reply
+        else chat.pick_line(LINES.no_words)
     )
 
 
-def _more(talk: Conversation) -> Reply:
-    return Reply(fit_to_age(talk, talk.pick_line(lines.ALL_TOLD), closer=make_offer(talk)))
+def _answer_more(chat: Conversation) -> Reply:
+    return Reply(fit_to_age(chat, chat.pick_line(LINES.nothing_more), closer=make_offer(chat)))
 
 
-_BY_INTENT: dict[Intent, Callable[[Conversation], Reply]] = {
-    **PERSONAL,
-    Intent.WHY: _why,
-    Intent.REALLY: _really,
-    Intent.AGAIN: _again,
-    Intent.MORE: _more,
+_HANDLERS: dict[Intent, Callable[[Conversation], Reply]] = {
+    **SMALL_TALK_HANDLERS,
+    Intent.WHY: _answer_why,
+    Intent.REALLY: _answer_really,
+    Intent.AGAIN: _answer_again,
+    Intent.MORE: _answer_more,
 }

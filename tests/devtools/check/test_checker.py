@@ -16,7 +16,7 @@ from openapi_server.devtools.check.checker import PROBES, CheckOptions, run_chec
 from openapi_server.devtools.check.contract_client import CheckAccounts, Credentials
 from openapi_server.devtools.check.report import CheckResult, Finding
 from tests.devtools.canned import Canned, as_json, chatbot
-from tests.devtools.processes import END_S, MockProcess, make_command, make_environment, run_zoochat
+from tests.support.processes import END_S, MockProcess, make_command, make_environment, run_zoochat
 
 NOBODY = CheckAccounts(Credentials("nobody", ""), Credentials("nobody", ""), Credentials("nobody", ""))
 NOT_FOUND = as_json({"status": 404}, 404)

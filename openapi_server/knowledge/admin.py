@@ -1,0 +1,248 @@
+"""How keepers change the animals: documents, settings, facts and drafts. Every change is checked as a whole.
+
+Nobody is notified of a change here: every turn asks for changes when it begins (`Knowledge.refresh`), in whichever
+process it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openapi_server.knowledge.schema import (
+    PACKAGED_ANIMALS,
+    AnimalFileError,
+    list_animal_files,
+    parse_animal,
+    read_document,
+)
+from openapi_server.models.animal import Animal
+from openapi_server.models.document import (
+    PACKAGE,
+    Change,
+    Document,
+    DocumentEdit,
+    Draft,
+    Operation,
+    VersionedDocument,
+    find_changed_fields,
+)
+from openapi_server.models.errors import (
+    AnimalExists,
+    AnimalNeeded,
+    AnimalNotFound,
+    DraftExists,
+    DraftNotFound,
+    FactNotFound,
+    FieldError,
+    InvalidInput,
+    VersionMismatch,
+)
+from openapi_server.models.page import Page
+from openapi_server.protocols import Clock, DocumentStore, DraftStore
+
+
+class AnimalAdmin:
+    """Reads and changes animals' documents. `required_id`: the animal that answers when nobody asks for another; it can
+    neither be retired nor deleted."""
+
+    def __init__(self, store: DraftStore, clock: Clock, required_id: str) -> None:
+        self.store = store
+        self.clock = clock
+        self._required_id = required_id
+
+    async def get_document(self, animal_id: str) -> VersionedDocument:
+        stored = await self.store.get_document(animal_id)
+        if stored is None:
+            raise AnimalNotFound("No animal with this id lives in our zoo. GET /animal_list shows who does.")
+        return stored
+
+    async def get_expected_version(self, edit: DocumentEdit) -> VersionedDocument:
+        """The animal, at a version that the keeper has read; else `VersionMismatch`."""
+        stored = await self.get_document(edit.document_id)
+        edit.require_expected(stored.version, "Read the animal again, and make your change to what it is now.")
+        return stored
+
+    async def list_history(self, animal_id: str, limit: int, cursor: str | None) -> Page[Change]:
+        """Also of an animal that was deleted; `AnimalNotFound` when there never was one."""
+        page = await self.store.list_history(animal_id, limit, cursor)
+        if not page.items and cursor is None:
+            await self.get_document(animal_id)
+        return page
+
+    async def create_animal(self, document: Document, by: str) -> VersionedDocument:
+        animal = validate_document(document, document["animal_id"])
+        change = self.make_change(DocumentEdit(animal.animal_id, by), Operation.CREATE)
+        created = await self.store.put_document(change, None, document)
+        if created is None:
+            raise AnimalExists(f"{animal.animal_id} lives here. PUT /animal/{animal.animal_id} changes it.")
+        return created
+
+    async def replace_animal(self, edit: DocumentEdit, document: Document) -> VersionedDocument:
+        return await self._replace(edit, Operation.REPLACE, await self.get_expected_version(edit), document)
+
+    async def update_settings(self, edit: DocumentEdit, settings: Mapping[str, Any]) -> VersionedDocument:
+        """Change some members of the document; of those that are mappings, some of theirs, and so on down. None removes
+        a member."""
+        before = await self.get_expected_version(edit)
+        return await self._replace(edit, Operation.CONFIGURE, before, _merge_patch(before.document, settings))
+
+    async def delete_animal(self, edit: DocumentEdit) -> None:
+        stored = await self.get_expected_version(edit)
+        self._require_not_required(edit.document_id)
+        if not await self.store.delete_document(self.make_change(edit, Operation.DELETE), stored.version):
+            raise VersionMismatch
+
+    async def put_fact(self, edit: DocumentEdit, fact: Mapping[str, Any]) -> tuple[VersionedDocument, bool]:
+        """Add a fact, or replace the one with its id. True: it was added."""
+        before = await self.get_expected_version(edit)
+        index = _find_fact(before.document, fact["id"])
+        after = _put_fact(before.document, index, fact)
+        stored = await self._replace(edit, Operation.PUT_FACT, before, after, within=f"facts[{index}].")
+        return stored, index == len(before.document["facts"])
+
+    async def delete_fact(self, edit: DocumentEdit, fact_id: str) -> VersionedDocument:
+        before = await self.get_expected_version(edit)
+        return await self._replace(edit, Operation.REMOVE_FACT, before, _delete_fact(before.document, fact_id))
+
+    async def import_animal(self, document: Document, by: str) -> Change | None:
+        """Create the animal, or replace it at whatever version it is. What that changed; None: nothing."""
+        edit = DocumentEdit(validate_document(document, document["animal_id"]).animal_id, by)
+        while True:
+            before = await self.store.get_document(edit.document_id)
+            fields = find_changed_fields(before.document, document) if before else ()
+            if before is not None:
+                if not fields:
+                    return None
+                self.require_default_stays_active(edit.document_id, document)
+            change = self.make_change(edit, Operation.IMPORT, *fields)
+            if await self.store.put_document(change, before.version if before else None, document) is not None:
+                return change
+
+    def make_change(self, edit: DocumentEdit, operation: Operation, *fields: str) -> Change:
+        return edit.make_change(operation, self.clock.now(), fields)
+
+    def require_default_stays_active(self, animal_id: str, document: Document) -> None:
+        if document["status"] != "active":
+            self._require_not_required(animal_id)
+
+    async def _replace(
+        self, edit: DocumentEdit, operation: Operation, before: VersionedDocument, after: Document, within: str = ""
+    ) -> VersionedDocument:
+        """`within`: the part of the document that the caller sent; fields in errors are named from there."""
+        validate_document(after, edit.document_id, within)
+        self.require_default_stays_active(edit.document_id, after)
+        fields = find_changed_fields(before.document, after)
+        if not fields:
+            return before
+        stored = await self.store.put_document(self.make_change(edit, operation, *fields), before.version, after)
+        if stored is None:
+            raise VersionMismatch
+        return stored
+
+    def _require_not_required(self, animal_id: str) -> None:
+        if animal_id == self._required_id:
+            raise AnimalNeeded(f"{animal_id} answers when nobody is asked for (DEFAULT_ANIMAL).")
+
+
+class DraftAdmin:
+    """Drafts of animals, one an animal at a time, until they are promoted. Nothing that visitors reach reads them."""
+
+    def __init__(self, animals: AnimalAdmin) -> None:
+        self._animals = animals
+        self._store = animals.store
+
+    async def get_draft(self, animal_id: str) -> Draft:
+        draft = await self._store.get_draft(animal_id)
+        if draft is None:
+            await self._animals.get_document(animal_id)
+            raise DraftNotFound("POST /animal/{animalId}/draft makes one.")
+        return draft
+
+    async def put_draft(self, edit: DocumentEdit, document: Document) -> Draft:
+        """A draft of the version that the keeper has read, which must be the current one.
+
+        `DraftExists` when another keeper has one: one of the two drafts would be lost.
+        """
+        live = await self._animals.get_expected_version(edit)
+        validate_document(document, edit.document_id)
+        draft = Draft(edit.document_id, document, live.version, edit.by, self._animals.clock.now())
+        if not await self._store.put_draft(draft):
+            other = await self.get_draft(edit.document_id)
+            raise DraftExists(f"{other.by} made one: promote or delete it first. GET /animal/{edit.document_id}/draft")
+        return draft
+
+    async def delete_draft(self, animal_id: str) -> None:
+        if not await self._store.delete_draft(animal_id):
+            await self.get_draft(animal_id)
+
+    async def promote_draft(self, edit: DocumentEdit) -> VersionedDocument:
+        """`VersionMismatch` when the animal is not what the draft was made from: later changes would be undone."""
+        draft = await self.get_draft(edit.document_id)
+        live = await self._animals.get_expected_version(edit)
+        if live.version != draft.based_on:
+            raise VersionMismatch("The animal was changed after the draft was made: make the draft anew.")
+        self._animals.require_default_stays_active(edit.document_id, draft.document)
+        fields = find_changed_fields(live.document, draft.document)
+        change = self._animals.make_change(edit, Operation.PROMOTE, *fields)
+        promoted = await self._store.promote_draft(change, live.version, draft)
+        if promoted is None:
+            raise VersionMismatch
+        return promoted
+
+
+async def seed_animals(store: DocumentStore, clock: Clock) -> bool:
+    """Store the packaged animals; False for a store that has animals: those are the keepers' and stay untouched."""
+    if (await store.list_changes(0)).existing:
+        return False
+    # A quarter of a second, for which a process that shares its event loop should not stop.
+    documents = await asyncio.to_thread(_read_packaged)
+    return await store.seed(documents, PACKAGE, clock.now())
+
+
+def validate_document(document: Document, animal_id: str, within: str = "") -> Animal:
+    """The animal that the document describes; `InvalidInput` says which field of it is wrong."""
+    try:
+        return parse_animal(document, Path(animal_id))
+    except AnimalFileError as error:
+        # Dotted, as everywhere on the wire: `facts.0.source`, where a file's reader says `facts[0].source`.
+        field = re.sub(r"\[(\d+)\]", r".\1", error.field.removeprefix(within))
+        raise InvalidInput(f"{field}: {error.message}", errors=(FieldError(field, error.message),)) from None
+
+
+def _read_packaged() -> dict[str, Document]:
+    documents = map(read_document, list_animal_files(PACKAGED_ANIMALS))
+    return {document["animal_id"]: document for document in documents}
+
+
+def _merge_patch(document: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON merge patch (RFC 7396), except that an empty mapping is not added."""
+    merged = dict(document)
+    for key, value in settings.items():
+        part = _merge_patch(document.get(key, {}), value) if isinstance(value, Mapping) else value
+        if part is None:
+            merged.pop(key, None)
+        elif part != {} or key in document:
+            merged[key] = part
+    return merged
+
+
+def _find_fact(document: Document, fact_id: str) -> int:
+    """The index of the fact, or the one that it would get."""
+    facts = document["facts"]
+    return next((index for index, fact in enumerate(facts) if fact["id"] == fact_id), len(facts))
+
+
+def _put_fact(document: Document, index: int, fact: Mapping[str, Any]) -> Document:
+    facts = document["facts"]
+    return {**document, "facts": [*facts[:index], fact, *facts[index + 1 :]]}
+
+
+def _delete_fact(document: Document, fact_id: str) -> Document:
+    facts, index = document["facts"], _find_fact(document, fact_id)
+    if index == len(facts):
+        raise FactNotFound(f"GET /animal/{document['animal_id']}/facts shows those that there are.")
+    return {**document, "facts": [*facts[:index], *facts[index + 1 :]]}

@@ -1,1 +1,0 @@
-"""Keeping: how keepers change animals, try drafts, and fill an empty store."""

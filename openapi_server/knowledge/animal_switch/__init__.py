@@ -1,1 +1,0 @@
-"""Wishes: which animal a visitor asks to talk with."""

@@ -1,1 +1,0 @@
-"""Documents: what keepers write of an animal, as values and as files."""

@@ -1,0 +1,110 @@
+"""Pydantic models of keepers' documents: unknown members are refused, and every error is a plain sentence.
+
+What a document must be is said by types and `Field` limits, from which pydantic also makes a JSON schema: a test
+compares it with the schema in `openapi.yaml`. `explain` says what to tell the keeper when a value is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+_EXPLAINED = "explained"
+_MESSAGES = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a key of this format",
+    "invalid_key": "is not a key of this format",
+    "model_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+}
+# Parts of an error's place that are not keys of the document: pydantic's own, and the tags of unions.
+_MARKS = ("[key]", "[name]", "[texts]")
+
+
+class StrictModel(BaseModel):
+    """A mapping of which every key is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def make_error(message: str, field: str = "") -> PydanticCustomError:
+    """What a validator raises to refuse a value, in words that the keeper reads as they are.
+
+    `field`: the member that is to be named, where a validator of a whole mapping raises it.
+    """
+    return PydanticCustomError(_EXPLAINED, "{message}", {"message": message, "field": field})
+
+
+def explain(template: str) -> WrapValidator:
+    """Say this when the type or a limit refuses a value, unless a validator has said more; `{value!r}` is the value."""
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            if error.errors()[0]["type"] == _EXPLAINED:
+                raise
+            raise make_error(template.format(value=value)) from None
+
+    return WrapValidator(validate)
+
+
+def explain_choice(choices: Iterable[str]) -> WrapValidator:
+    """What to say of a value that is not one of the choices."""
+    listed = ", ".join(choices)
+    return explain(f"{{value!r}} is not one of: {listed}")
+
+
+def require_list(max_items: int | None = None) -> BeforeValidator:
+    """A list with an item at least. Texts, sets and mappings are no lists, though pydantic would read some as such."""
+
+    def validate(value: object) -> object:
+        if not isinstance(value, list) or not value:
+            raise make_error("must be a list that is not empty")
+        if max_items is not None and len(value) > max_items:
+            raise make_error(f"must hold at most {max_items}, holds {len(value)}")
+        return value
+
+    return BeforeValidator(validate)
+
+
+def list_errors(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
+    """Where each error is, as keys and list indexes from the top of the document, and what is wrong there.
+
+    Marks in a place that are no keys, such as pydantic's `[key]` and the tags of our unions, are left out.
+    """
+    errors = error.errors(include_url=False)
+    # What is too short was refused by a validator of ours; pydantic says it again of lists whose items are all wrong.
+    return [(_find_place(details), _describe(details)) for details in errors if details["type"] != "too_short"]
+
+
+def format_place(place: Iterable[str | int]) -> str:
+    """
+    >>> format_place(("facts", 0, "asks", 2))
+    'facts[0].asks[2]'
+    """
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place if part != "")
+    return "".join(parts).removeprefix(".")
+
+
+def _describe(details: ErrorDetails) -> str:
+    return _MESSAGES.get(details["type"], details["msg"])
+
+
+def _find_place(details: ErrorDetails) -> tuple[str | int, ...]:
+    place, field = details["loc"], details.get("ctx", {}).get("field")
+    kept = [part for part in place if part not in _MARKS]
+    if place[-1:] == ("[key]",) or details["type"] == "invalid_key":
+        # The key itself is wrong: it may be a number, which is no index of a list.
+        return (*kept[:-1], str(kept[-1]))
+    return (*kept, field) if field else tuple(kept)

@@ -1,0 +1,63 @@
+"""Which storage backend holds the data: today SQLite. Another one is a function like `open_sqlite_stores`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from openapi_server.config import Settings
+from openapi_server.protocols import (
+    AccountStore,
+    AuditTrail,
+    Clock,
+    CreditStore,
+    DocumentStore,
+    DraftStore,
+    PersonalDataStore,
+    Store,
+)
+from openapi_server.storage.sqlite.accounts import SqliteAccounts
+from openapi_server.storage.sqlite.audit import SqliteAudit
+from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
+from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
+from openapi_server.storage.sqlite.store import SqliteStore
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """One store a protocol, all over the same database. `sessions` holds the sessions with their turns."""
+
+    sessions: Store
+    accounts: AccountStore
+    credits: CreditStore
+    animals: DraftStore
+    rules: DocumentStore
+    personal_data: PersonalDataStore
+    audit: AuditTrail
+
+
+def open_stores(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Stores]:
+    """Open the database that the settings name and close it at the end. Raises `StoreUnavailable`."""
+    return open_sqlite_stores(settings.sqlite_path, clock, settings.retention)
+
+
+@asynccontextmanager
+async def open_sqlite_stores(path: Path, clock: Clock, retention: timedelta | None = None) -> AsyncIterator[Stores]:
+    """The stores over one SQLite file. `retention`: how long turns are kept; None: as long as their session."""
+    store = await SqliteStore.open(path, clock, retention)
+    try:
+        yield Stores(
+            sessions=store,
+            accounts=SqliteAccounts(store.connections, clock),
+            credits=SqliteCredits(store.connections, clock),
+            animals=SqliteAnimalDocuments(store.connections),
+            rules=SqliteRuleDocuments(store.connections),
+            personal_data=SqlitePersonalData(store.connections, clock, retention),
+            audit=SqliteAudit(store.connections),
+        )
+    finally:
+        await store.close()

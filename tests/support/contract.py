@@ -1,0 +1,60 @@
+"""Checks of streams and JSON values against `openapi.yaml`; streams by the same rules as `zoochat check` has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+
+from openapi_schema_validator import OAS30ReadValidator, oas30_format_checker
+
+from openapi_server.devtools.check import stream_rules
+from openapi_server.devtools.check.stream_rules import SseEvent, StreamRules, check_bytes, check_ids
+from openapi_server.spec import load_spec
+
+__all__ = ["CHECKED", "SseEvent", "assert_conforms", "check_order", "check_stream", "parse_events"]
+
+# How many streams of each operation were checked, for the report at the end of the suite.
+CHECKED: Counter[str] = Counter()
+
+
+def parse_events(raw: bytes, *, is_whole: bool = True) -> list[SseEvent]:
+    """The events of a recorded stream, after the byte rules of the contract were checked."""
+    assert raw.startswith(b"retry: 2000\n"), "the first line of a stream is its retry line"
+    check_bytes(raw, is_whole=is_whole)
+    return stream_rules.parse_events(raw)
+
+
+def check_stream(
+    path: str, raw: bytes, *, method: str = "post", is_whole: bool = True, is_resumed: bool = False
+) -> list[SseEvent]:
+    """The events of a stream that `method path` answered with, after all of the contract was checked."""
+    rules = _rules(path, method)
+    events = parse_events(raw, is_whole=is_whole)
+    rules.check_events(events)
+    rules.check_order(events, is_resumed=is_resumed, is_whole=is_whole)
+    # The zoo's own contract has a word for every entry of the log; the others leave gaps.
+    check_ids(events, is_gapless=path.startswith("/convo"))
+    CHECKED[f"{method.upper()} {path}"] += 1
+    return events
+
+
+def check_order(names: Sequence[str], path: str = "/convo_turn_stream", *, is_whole: bool = True) -> None:
+    """Hold a list of event names against the state machine of an operation."""
+    _rules(path, "post").check_names(names, is_whole=is_whole)
+
+
+@cache
+def _rules(path: str, method: str) -> StreamRules:
+    return StreamRules.from_spec(load_spec(), path, method)
+
+
+def assert_conforms(value: object, name: str) -> None:
+    """The value matches `#/components/schemas/<name>`, also where it never went over HTTP."""
+    _make_validator(name).validate(value)
+
+
+@cache
+def _make_validator(name: str) -> OAS30ReadValidator:
+    schema = {"allOf": [{"$ref": f"#/components/schemas/{name}"}], "components": load_spec()["components"]}
+    return OAS30ReadValidator(schema, format_checker=oas30_format_checker)
