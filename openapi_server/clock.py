@@ -1,4 +1,4 @@
-"""The system clock, and a timer that is reset cheaply."""
+"""The system clock, and a deadline timer that is cheap to reset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """`Clock` of the machine."""
+    """The `Clock` of the machine."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -19,10 +19,10 @@ class SystemClock:
 
 
 class DeadlineTimer:
-    """Calls back when it was not cleared or set again within its time, in seconds. Belongs to one event loop.
+    """Calls `on_timeout` when a deadline passes that was neither cleared nor moved. Belongs to one event loop.
 
-    A new timer for every piece of every stream costs more than sending the piece. So one timer keeps running, and only
-    when it fires does it compare the time with the latest deadline.
+    Streams set a deadline for every piece, and a new event-loop timer each time would cost more than sending the
+    piece. So one timer keeps running, and is compared with the latest deadline only when it fires.
     """
 
     def __init__(self, on_timeout: Callable[[], None]) -> None:
@@ -32,17 +32,17 @@ class DeadlineTimer:
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, wait_s: float) -> None:
-        """Call back in `wait_s` seconds, whatever was set before."""
+        """Set the deadline to `wait_s` seconds from now, in place of any earlier one."""
         self._due_s = self._loop.time() + wait_s
         if self._timer is None or self._timer.when() > self._due_s:
             self._start(self._due_s)
 
     def clear(self) -> None:
-        """No deadline for now. The running timer is kept for the next `set`."""
+        """Remove the deadline. The event-loop timer keeps running, for the next `set`."""
         self._due_s = None
 
     def cancel(self) -> None:
-        """Stop the running timer, too."""
+        """Stop the event-loop timer. `on_timeout` is not called before the next `set`."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

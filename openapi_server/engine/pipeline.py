@@ -103,7 +103,7 @@ class Pipeline:
     async def _rerank(
         self, request: TurnRequest, history: Sequence[Exchange], found: Sequence[Fact], writer: TurnWriter
     ) -> Sequence[Fact]:
-        await writer.start_stage(Stage.RERANKING, "Choosing what fits the request and the age")
+        await writer.start_stage(Stage.RERANKING, "Choosing what fits the question and the age")
         facts = await self.knowledge.rerank(found, remove_placeholders(request.message), history, request.age_group)
         await writer.complete_stage(Stage.RERANKING, f"{_format_fact_count(facts)} chosen", len(facts))
         return facts

@@ -1,7 +1,7 @@
-"""Logs in this process's memory: the default, for one server process.
+"""Event logs in the memory of one server process, which is the default.
 
-The writer never waits for a reader. A reader registers first and reads from its own place in the one list, so
-history hands over to live without a gap or a repeat.
+The writer never waits for a reader. A reader registers for wake-ups first and then reads the one list of entries from
+its own position, so there is neither a gap nor a repetition between the entries of the past and the live ones.
 """
 
 from __future__ import annotations
@@ -19,13 +19,19 @@ WAKES_PER_ROUND = 32
 
 
 class WakeQueue:
-    """Sets events, `WOKEN_IN_A_ROUND` in each round of the loop. One that waits already is not queued again."""
+    """Wakes readers in the order of `wake` calls, `WAKES_PER_ROUND` in each iteration of the event loop.
+
+    With a thousand streams, waking all readers at once would occupy the loop for a tenth of a second, and health checks
+    would wait. Under overload, readers wait longer and then find several entries at once, which leave in one write: the
+    chunks get larger, not later.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Event, None] = {}
         self._is_scheduled = False
 
     def wake(self, event: asyncio.Event) -> None:
+        """Set the event soon. An event that is queued already keeps its place."""
         self._waiting[event] = None
         self._schedule()
 
@@ -43,7 +49,7 @@ class WakeQueue:
 
 
 class _TurnLog:
-    """One turn's entries and the readers to wake."""
+    """The entries of one turn, and the events that wake its waiting readers."""
 
     __slots__ = ("_queue", "closed_at_s", "entries", "is_deleted", "wake_events")
 
@@ -59,12 +65,12 @@ class _TurnLog:
         return self.closed_at_s is not None
 
     def wake(self) -> None:
-        for waker in self.wake_events:
-            self._queue.wake(waker)
+        for event in self.wake_events:
+            self._queue.wake(event)
 
 
 class MemoryTail:
-    """A reader's place in a turn's log."""
+    """A reader's position in the log of a turn."""
 
     def __init__(self, log: _TurnLog, after: int) -> None:
         self._log = log
@@ -80,7 +86,7 @@ class MemoryTail:
             return fresh
         self._has_timed_out = False
         self._timer.set(wait_s)
-        # Who is woken in turn may have found the news before: then there is nothing new yet, and the wait goes on.
+        # A wake-up may come after its entries were read: then there is nothing new, and the wait goes on.
         while not (fresh or self.is_over or self._has_timed_out):
             await self._wake_event.wait()
             fresh = self._take()
@@ -108,7 +114,11 @@ class MemoryTail:
 
 
 class MemoryEventLog:
-    """All turns of this process. A finished turn stays for `replay_window_s`, the oldest go first over `max_turns`."""
+    """The logs of all turns of this process.
+
+    The log of a finished turn is kept for `replay_window_s` seconds. Beyond `max_turns` finished turns, those that
+    ended first are deleted first.
+    """
 
     def __init__(self, clock: Clock, *, replay_window_s: float = 600, max_turns: int = 10_000) -> None:
         self._clock = clock
@@ -119,9 +129,9 @@ class MemoryEventLog:
         self._finished: OrderedDict[str, _TurnLog] = OrderedDict()
 
     async def create(self, turn_id: str) -> None:
-        self._delete_old()
+        self._delete_expired()
         if turn_id in self._logs:
-            raise ValueError("one log per turn id, ever")
+            raise ValueError("a turn has one log")
         self._logs[turn_id] = _TurnLog(self._queue)
 
     async def append(self, turn_id: str, events: Sequence[TurnEvent]) -> Sequence[Entry]:
@@ -129,7 +139,7 @@ class MemoryEventLog:
         if log is None or log.is_closed:
             raise LogClosed(turn_id)
         if any(event.is_terminal for event in events[:-1]):
-            raise ValueError("nothing comes after a terminal event")
+            raise ValueError("a terminal event must be the last")
         at = self._clock.now()
         first_seq = len(log.entries) + 1
         fresh = [Entry(turn_id, seq, at, event) for seq, event in enumerate(events, first_seq)]
@@ -141,12 +151,12 @@ class MemoryEventLog:
         return fresh
 
     async def list_entries(self, turn_id: str) -> Sequence[Entry] | None:
-        self._delete_old()
+        self._delete_expired()
         log = self._logs.get(turn_id)
         return None if log is None else tuple(log.entries)
 
     async def open_tail(self, turn_id: str, after: int = 0) -> MemoryTail | None:
-        self._delete_old()
+        self._delete_expired()
         log = self._logs.get(turn_id)
         return None if log is None else MemoryTail(log, after)
 
@@ -157,13 +167,13 @@ class MemoryEventLog:
             log.is_deleted = True
             log.wake()
 
-    def _delete_old(self) -> None:
-        """Readers that are still in an old log keep their own reference to it and finish undisturbed."""
-        horizon_s = self._clock.monotonic() - self._replay_window_s
+    def _delete_expired(self) -> None:
+        """Delete expired logs. Open tails keep their own reference to the log and can be read to the end."""
+        oldest_s = self._clock.monotonic() - self._replay_window_s
         while self._finished:
             turn_id, log = next(iter(self._finished.items()))
             closed_at_s = log.closed_at_s or 0.0
-            if closed_at_s > horizon_s and len(self._finished) <= self._max_turns:
+            if closed_at_s > oldest_s and len(self._finished) <= self._max_turns:
                 return
             del self._finished[turn_id]
             self._logs.pop(turn_id, None)

@@ -1,4 +1,4 @@
-"""The turn engine: turns begin once, end once, and belong to nobody's connection."""
+"""The turn engine: a turn starts once, ends once, and does not depend on any connection."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import pytest
 
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.models.errors import AnimalMismatch, Draining, SessionNotFound, TurnNotFound
-from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import FinishReason, Outcome, TurnRecord, TurnStatus
+from openapi_server.models.turn import FinishReason, Outcome, TurnStatus
 from openapi_server.models.turn_events import Chunk, Completed, Failed, fold
 from openapi_server.protocols import Provider
-from tests.engine.support import EngineBench, make_request
+from tests.engine.bench import EngineBench, make_request
 from tests.support.fakes import Blocks, Fails, Says, Waits, make_lion
 
 
@@ -284,62 +283,6 @@ async def test_stopping_is_waited_for_and_happens_once() -> None:
     assert {turn.status for turn in turns} == {TurnStatus.STOPPED}
     assert len(bench.store.outcomes[started.turn_id]) == 1
     assert provider.was_closed
-
-
-async def test_a_dead_processes_turn_does_not_block_its_session() -> None:
-    """The next question settles it as interrupted, and is taken."""
-    provider = Says("Roar!")
-    bench = EngineBench(provider)
-    now = bench.clock.now()
-    orphan = TurnRecord(
-        "turn_orphan",
-        "sess_1",
-        "lion_001",
-        make_request().age_group,
-        "Hi",
-        "m",
-        now,
-        worker="here/1/older",
-        lease_until=now,
-    )
-    bench.store.sessions["sess_1"] = SessionRecord("sess_1", "lion_001", None, now, now)
-    bench.store.turns["turn_orphan"] = orphan
-
-    started = await bench.engine.start_turn(make_request(session_id="sess_1"))
-    await bench.read_to_end(started.turn_id)
-
-    problem = bench.store.outcomes["turn_orphan"][0].problem
-    assert problem is not None
-    assert problem.code == "interrupted"
-
-
-async def test_a_living_processes_turn_is_left_alone_until_its_lease_is_over() -> None:
-    """On another host, where nobody can look whether the process lives."""
-    bench = EngineBench(Says())
-    now = bench.clock.now()
-    bench.store.turns["turn_far"] = TurnRecord(
-        *("turn_far", "sess_1", "lion_001", make_request().age_group, "Hi", "m", now),
-        worker="elsewhere/7/aaaa",
-        lease_until=now + bench.leases.duration,
-    )
-
-    assert (await bench.engine.get_turn("turn_far")).status is TurnStatus.RUNNING
-    bench.clock.advance(31)
-    assert (await bench.engine.get_turn("turn_far")).status is TurnStatus.FAILED
-
-
-async def test_a_clock_that_jumps_does_not_end_our_own_turns() -> None:
-    """An hour forward in the middle of a turn: durations are monotonic, and our own leases are ours."""
-    provider = Waits()
-    bench = EngineBench(provider)
-    started = await bench.engine.start_turn(make_request())
-    await provider.has_begun.wait()
-    bench.clock.advance(3600)
-
-    await bench.leases.settle_orphans()
-    provider.go.set()
-
-    assert isinstance((await bench.read_to_end(started.turn_id))[-1].event, Completed)
 
 
 async def test_draining_lets_turns_finish() -> None:

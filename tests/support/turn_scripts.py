@@ -1,4 +1,4 @@
-"""Turns as the engine tells them: every legal order of events, whole or cut short anywhere."""
+"""Turns in every legal order of events, whole or ended early at any step."""
 
 from __future__ import annotations
 
@@ -35,42 +35,42 @@ class TurnScript:
     error: ChatError | None = None
 
     def build_events(self) -> list[TurnEvent]:
-        """The turn's whole log, a millisecond a step."""
-        narrator = TurnEventBuilder(STARTED)
-        told = narrator.start()
+        """All events of the turn, one millisecond per step."""
+        builder = TurnEventBuilder(STARTED)
+        told = builder.start()
         steps = self._steps()[: self.end_after]
         for elapsed_ms, step in enumerate(steps, 1):
-            told += step(narrator, elapsed_ms)
-        return told + self._build_end(narrator, len(steps) + 1)
+            told += step(builder, elapsed_ms)
+        return told + self._build_end(builder, len(steps) + 1)
 
     def _steps(self) -> list[Step]:
-        """The stages as the pipeline goes through them; fixed words need only the first."""
-        says = [_say(piece) for piece in self.pieces]
+        """The stages of the pipeline; a blocked turn goes through the first only."""
+        text_steps = [_say(piece) for piece in self.pieces]
         if self.finish_reason is FinishReason.BLOCKED:
-            return [*_stage(Stage.MODERATION), *says]
-        generation, spoken = _stage(Stage.GENERATION)
-        looked_up = [*_stage(Stage.RETRIEVAL, len(self.sources)), *_stage(Stage.RERANKING, len(self.sources))]
-        return [*_stage(Stage.MODERATION), *looked_up, generation, *says, spoken]
+            return [*_stage(Stage.MODERATION), *text_steps]
+        generation_starts, generation_completes = _stage(Stage.GENERATION)
+        fact_steps = [*_stage(Stage.RETRIEVAL, len(self.sources)), *_stage(Stage.RERANKING, len(self.sources))]
+        return [*_stage(Stage.MODERATION), *fact_steps, generation_starts, *text_steps, generation_completes]
 
-    def _build_end(self, narrator: TurnEventBuilder, elapsed_ms: int) -> list[TurnEvent]:
+    def _build_end(self, builder: TurnEventBuilder, elapsed_ms: int) -> list[TurnEvent]:
         if self.error is not None:
-            return narrator.fail(self.error, elapsed_ms)
+            return builder.fail(self.error, elapsed_ms)
         if self.end_after is not None:
-            return narrator.complete(TurnResult(FinishReason.STOPPED, usage=self.usage), elapsed_ms)
-        if not narrator.reply.strip():
-            return narrator.fail(ProviderFailed(), elapsed_ms)
+            return builder.complete(TurnResult(FinishReason.STOPPED, usage=self.usage), elapsed_ms)
+        if not builder.reply.strip():
+            return builder.fail(ProviderFailed(), elapsed_ms)
         moderation = Moderation(self.finish_reason is FinishReason.BLOCKED)
-        return narrator.complete(TurnResult(self.finish_reason, self.sources, self.usage, moderation), elapsed_ms)
+        return builder.complete(TurnResult(self.finish_reason, self.sources, self.usage, moderation), elapsed_ms)
 
 
 def _stage(stage: Stage, found: int | None = None) -> tuple[Step, Step]:
     begins = partial(TurnEventBuilder.change_stage, stage=stage, is_complete=False, detail="Löwe, where are you?")
     ends = partial(TurnEventBuilder.change_stage, stage=stage, is_complete=True, detail="Here.", found=found)
-    return (lambda narrator, elapsed_ms: begins(narrator)), (lambda narrator, elapsed_ms: ends(narrator))
+    return (lambda builder, elapsed_ms: begins(builder)), (lambda builder, elapsed_ms: ends(builder))
 
 
 def _say(piece: str) -> Step:
-    return lambda narrator, elapsed_ms: narrator.add_text(piece, elapsed_ms)
+    return lambda builder, elapsed_ms: builder.add_text(piece, elapsed_ms)
 
 
 TURN_SCRIPTS: dict[str, TurnScript] = {

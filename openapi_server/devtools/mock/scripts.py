@@ -1,7 +1,7 @@
-"""What the stand-in plays: scripts of turn events, with one `--delay` between two steps.
+"""The scripts that the mock server plays: turn events, with one `--delay` between two steps.
 
-This is the file to change for other answers, sources or errors; the words of the steps are the contract's
-(`wire/platform.py`), so that a client never meets one here that the real server does not have.
+Change this file for other answers, sources or errors. `wire/platform.py` encodes the events, so clients see no event
+here that the real server does not send.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from openapi_server.models.turn import AgeGroup, Source, Stage, Usage
 from openapi_server.models.turn_events import Started, TurnEvent, TurnEventBuilder, TurnResult
 
 DOCUMENTS_FOUND = 12
-# 200 delays are five minutes at the default: longer than any client should wait.
+# At the default delay these are five minutes: longer than any client should wait.
 STEPS_UNTIL_TIMEOUT = 200
 
 MODEL = "mock"
@@ -31,12 +31,12 @@ SOURCES = (
 
 ScriptSteps = Iterator[Sequence[TurnEvent]]
 Script = Callable[[TurnEventBuilder, str, Callable[[], int]], ScriptSteps]
-"""Makes the steps of one turn, each the events that come at once. Asked for: the narrator of the turn, what the visitor
-asked, and the milliseconds since the turn began."""
+"""Makes the steps of one turn, each a list of events that are sent together. Its arguments: the event builder, the
+visitor's query, and a function for the milliseconds since the turn started."""
 
 
 def make_start(turn_id: str, session_id: str) -> Started:
-    """How every turn of the stand-in begins."""
+    """The first event of every turn."""
     return Started(
         turn_id=turn_id,
         session_id=session_id,
@@ -48,30 +48,30 @@ def make_start(turn_id: str, session_id: str) -> Started:
     )
 
 
-def play_answer(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
+def play_answer(builder: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
     """All steps, then the result."""
-    yield narrator.start()
-    yield narrator.change_stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
-    yield narrator.change_stage(Stage.RERANKING, is_complete=True, detail="notes chosen")
-    yield narrator.change_stage(Stage.GENERATION, is_complete=False, detail="answering")
-    said = narrator.add_text(_make_reply(query), elapsed_ms())
-    usage = Usage(prompt_tokens=len(query.split()), completion_tokens=len(narrator.reply.split()))
-    yield [*said, *narrator.complete(TurnResult(sources=SOURCES, usage=usage), elapsed_ms())]
+    yield builder.start()
+    yield builder.change_stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
+    yield builder.change_stage(Stage.RERANKING, is_complete=True, detail="notes chosen")
+    yield builder.change_stage(Stage.GENERATION, is_complete=False, detail="answering")
+    said = builder.add_text(_make_reply(query), elapsed_ms())
+    usage = Usage(prompt_tokens=len(query.split()), completion_tokens=len(builder.reply.split()))
+    yield [*said, *builder.complete(TurnResult(sources=SOURCES, usage=usage), elapsed_ms())]
 
 
-def play_failure(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
+def play_failure(builder: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
     """Some steps, then an error."""
-    yield narrator.start()
-    yield narrator.change_stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
-    yield narrator.fail(ProviderFailed("This error is simulated."), elapsed_ms())
+    yield builder.start()
+    yield builder.change_stage(Stage.RETRIEVAL, is_complete=True, detail="notes found", found=DOCUMENTS_FOUND)
+    yield builder.fail(ProviderFailed("This error is simulated."), elapsed_ms())
 
 
-def play_timeout(narrator: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
-    """One step, then nothing for longer than a client should wait."""
-    yield narrator.start()
+def play_timeout(builder: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
+    """One step, then silence for longer than a client should wait, then a timeout error."""
+    yield builder.start()
     for _ in range(STEPS_UNTIL_TIMEOUT):
         yield []
-    yield narrator.fail(TurnTimeout("This timeout is simulated."), elapsed_ms())
+    yield builder.fail(TurnTimeout("This timeout is simulated."), elapsed_ms())
 
 
 def _make_reply(query: str) -> str:

@@ -1,0 +1,88 @@
+"""Login, refreshed tokens, logout, and who is calling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from openapi_server.accounts.passwords import Passwords
+from openapi_server.accounts.tokens import AccessTokens, create_refresh_token, hash_refresh_token
+from openapi_server.models.errors import BadCredentials, InvalidToken
+from openapi_server.models.ids import make_id
+from openapi_server.models.user import AuthenticatedUser, Login, Role, User
+from openapi_server.protocols import AccountStore, Clock
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGrant:
+    """The result of a login or a refresh: two tokens, and the seconds for which the access token is valid."""
+
+    access_token: str
+    refresh_token: str
+    expires_in_s: int
+    username: str
+    role: Role
+
+
+class AccountService:
+    """What users do with their accounts. `refresh_ttl_s`: how long a login lasts after its last refresh."""
+
+    def __init__(
+        self, store: AccountStore, passwords: Passwords, tokens: AccessTokens, clock: Clock, refresh_ttl_s: int
+    ) -> None:
+        self._store = store
+        self._passwords = passwords
+        self._tokens = tokens
+        self._clock = clock
+        self._refresh_ttl_s = refresh_ttl_s
+
+    async def login(self, username: str, password: str) -> TokenGrant:
+        """Raises `BadCredentials` for an unknown name and for a wrong password alike, and after the same time."""
+        user = await self._store.get_user(username)
+        checked = await self._passwords.check(user.password_hash if user else None, password)
+        if user is None or not checked.is_right:
+            log.info("login_refused")
+            raise BadCredentials
+        login = Login(make_id("login"), username, self._clock.now(), self._login_expires_at)
+        refresh_token = create_refresh_token()
+        if not await self._store.create_login(login, hash_refresh_token(refresh_token), user.password_hash):
+            raise BadCredentials
+        if checked.new_hash is not None:
+            await self._store.rehash_password(username, user.password_hash, checked.new_hash)
+        return self._grant_tokens(login, refresh_token, user)
+
+    async def refresh(self, refresh_token: str) -> TokenGrant:
+        """New tokens for a refresh token, which is single-use. Raises `InvalidToken` when it is not valid."""
+        new_token = create_refresh_token()
+        old_hash, new_hash = hash_refresh_token(refresh_token), hash_refresh_token(new_token)
+        login = await self._store.refresh_login(old_hash, new_hash, self._login_expires_at)
+        user = await self._store.get_user(login.username) if login else None
+        if login is None or user is None:
+            raise InvalidToken("The refresh token is not valid. Log in again.")
+        return self._grant_tokens(login, new_token, user)
+
+    async def logout(self, user: AuthenticatedUser) -> None:
+        """End the login that the user came with; its tokens are void from now on."""
+        await self._store.end_login(user.login_id)
+
+    async def authenticate(self, access_token: str) -> AuthenticatedUser:
+        """The user of the token. Raises `InvalidToken`, also when the login was ended: a logout works at once."""
+        claims = self._tokens.verify(access_token)
+        user = await self._store.get_authenticated_user(claims.username, claims.login_id)
+        if user is None:
+            raise InvalidToken
+        return user
+
+    async def has_user(self, username: str) -> bool:
+        return await self._store.get_user(username) is not None
+
+    @property
+    def _login_expires_at(self) -> datetime:
+        return self._clock.now() + timedelta(seconds=self._refresh_ttl_s)
+
+    def _grant_tokens(self, login: Login, refresh_token: str, user: User) -> TokenGrant:
+        return TokenGrant(self._tokens.issue(login), refresh_token, self._tokens.ttl_s, user.username, user.role)

@@ -1,0 +1,132 @@
+"""An engine over fakes, and what a test wants to look at behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from openapi_server.engine.leases import Leases
+from openapi_server.engine.pipeline import Pipeline
+from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
+from openapi_server.engine.turn_request import SessionRef, TurnRequest
+from openapi_server.event_logs.memory import MemoryEventLog
+from openapi_server.models.credits import Charge
+from openapi_server.models.errors import StoreUnavailable, TurnRunning
+from openapi_server.models.session import SessionRecord
+from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecord
+from openapi_server.models.turn_events import Entry
+from openapi_server.moderation.output_rules import OutputRules
+from openapi_server.protocols import Moderator, Provider
+from tests.support.fakes import AllowsAll, FakeClock, FakeKnowledge, make_lion
+
+# The real rules for replies: what a provider says passes through them in the engine.
+REPLIES = OutputRules.load()
+
+
+class DictStore:
+    """A store in a dictionary, that can be told to be away, and counts how often outcomes were written.
+
+    `is_away` is for outcomes only; `away_for` has the names of the methods that raise.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, SessionRecord] = {}
+        self.turns: dict[str, TurnRecord] = {}
+        self.outcomes: dict[str, list[Outcome]] = {}
+        self.fails_to_settle = False
+        self.failing_methods: frozenset[str] = frozenset()
+
+    async def begin_turn(
+        self,
+        turn: TurnRecord,
+        new_session: SessionRecord | None = None,
+        keys: Sequence[IdempotencyKey] = (),
+        charge: Charge | None = None,
+    ) -> str:
+        self._require_reachable("begin_turn")
+        if new_session is not None:
+            self.sessions[new_session.session_id] = new_session
+        running = [other for other in self.turns.values() if other.turn_id not in self.outcomes]
+        busy = [other.turn_id for other in running if other.session_id == turn.session_id]
+        if busy:
+            raise TurnRunning(turn_id=busy[0])
+        self.turns[turn.turn_id] = turn
+        return turn.turn_id
+
+    async def get_turn(self, turn_id: str) -> TurnRecord | None:
+        turn = self.turns.get(turn_id)
+        return replace(turn, outcome=self.outcomes.get(turn_id, [None])[0]) if turn else None
+
+    async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
+        self._require_reachable("settle_turn")
+        if self.fails_to_settle:
+            raise StoreUnavailable
+        self.outcomes.setdefault(turn_id, []).append(outcome)
+        return len(self.outcomes[turn_id]) == 1
+
+    async def get_session(self, session_id: str) -> SessionRecord | None:
+        self._require_reachable("get_session")
+        return self.sessions.get(session_id)
+
+    async def list_latest_turns(self, session_id: str, limit: int) -> list[TurnRecord]:
+        self._require_reachable("list_latest_turns")
+        theirs = [turn for turn in self.turns.values() if turn.session_id == session_id]
+        return [replace(turn, outcome=self.outcomes.get(turn.turn_id, [None])[0]) for turn in theirs[-limit:]]
+
+    async def list_running_turns(self) -> list[Lease]:
+        return [
+            Lease(turn.turn_id, turn.worker, turn.lease_until or turn.created_at)
+            for turn in self.turns.values()
+            if turn.turn_id not in self.outcomes
+        ]
+
+    async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> list[str]:
+        return [turn_id for turn_id in turn_ids if turn_id not in self.outcomes]
+
+    def _require_reachable(self, method: str) -> None:
+        if method in self.failing_methods:
+            raise StoreUnavailable
+
+
+class EngineBench:
+    """An engine over fakes, and what a test wants to look at behind it."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        moderator: Moderator | None = None,
+        store: DictStore | None = None,
+        deadline_s: float = 10,
+        grace_s: float = 30,
+    ) -> None:
+        self.provider = provider
+        self.store = store or DictStore()
+        self.clock = FakeClock()
+        self.log = MemoryEventLog(self.clock)
+        pipeline = Pipeline(provider, FakeKnowledge(), moderator or AllowsAll(), REPLIES, self.store, 5)  # type: ignore[arg-type]
+        self.leases = Leases(self.store, self.clock, "here/1/aaaa", lease_s=30)  # type: ignore[arg-type]
+        limits = TurnLimits(deadline_s, grace_s, drain_s=5, session_ttl_s=86_400)
+        self.engine = TurnEngine(pipeline, self.store, self.log, self.clock, self.leases, limits)  # type: ignore[arg-type]
+
+    async def read_to_end(self, turn_id: str) -> list[Entry]:
+        """Every entry of the turn, from its first to its last."""
+        entries: list[Entry] = []
+        with await self.engine.open_reader(turn_id) as reader:
+            while not reader.is_over:
+                entries += await reader.read(5)
+        return entries
+
+    async def read_log(self, turn_id: str) -> list[Entry]:
+        """Every entry of the turn, once it has ended, without ever counting as a reader."""
+        tail = await self.log.open_tail(turn_id)
+        assert tail is not None
+        entries: list[Entry] = []
+        while not tail.is_over:
+            entries += await tail.read(5)
+        return entries
+
+
+def make_request(session_id: str | None = None) -> TurnRequest:
+    return TurnRequest(make_lion(), "Hello!", session=SessionRef(session_id))

@@ -1,0 +1,286 @@
+"""The events of a turn: the order in which they are built, and the state that their log folds into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openapi_server.models.errors import ChatError, IdleTimeout, ProviderFailed, TurnTimeout
+from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnStatus, Usage
+from openapi_server.models.turn_events import (
+    STAGE_PROGRESS,
+    Chunk,
+    Completed,
+    Entry,
+    Failed,
+    StageChanged,
+    Started,
+    TurnEvent,
+    TurnEventBuilder,
+    TurnResult,
+    TurnState,
+    TypingStarted,
+    TypingStopped,
+    fold,
+)
+from openapi_server.wire.convo import CONVO
+from tests.support.contract import check_order, parse_events
+from tests.support.examples import (
+    BLOCKED,
+    COMPLETED,
+    EVENTS,
+    FAILED,
+    NOON,
+    NOTEBOOK,
+    STARTED,
+    endings,
+    middles,
+    number_events,
+    sources,
+    texts,
+)
+
+
+@dataclass(frozen=True)
+class Say:
+    text: str
+
+
+@dataclass(frozen=True)
+class Enter:
+    stage: Stage
+    is_complete: bool
+
+
+calls = st.lists(
+    st.builds(Say, st.sampled_from(["", " ", "\n"]) | texts) | st.builds(Enter, st.sampled_from(Stage), st.booleans()),
+    max_size=20,
+)
+closings = st.builds(
+    TurnResult,
+    st.sampled_from(FinishReason),
+    st.lists(sources, max_size=2).map(tuple),
+    st.builds(Usage, st.integers(0, 99), st.integers(0, 99)),
+    st.just(Moderation()),
+)
+errors = st.sampled_from([ProviderFailed(), TurnTimeout(), IdleTimeout(), ChatError()])
+
+
+def build_events(script: list[Say | Enter], ending: TurnResult | ChatError) -> list[TurnEvent]:
+    """All events of a turn in which each call comes 10 ms after the one before."""
+    builder = TurnEventBuilder(STARTED)
+    told = builder.start()
+    elapsed_ms = 0
+    for call in script:
+        elapsed_ms += 10
+        if isinstance(call, Say):
+            told += builder.add_text(call.text, elapsed_ms)
+        else:
+            told += builder.change_stage(call.stage, is_complete=call.is_complete, detail="...")
+    if isinstance(ending, TurnResult):
+        return told + builder.complete(ending, elapsed_ms + 10)
+    return told + builder.fail(ending, elapsed_ms + 10)
+
+
+@given(script=calls, ending=closings | errors)
+def test_any_sequence_of_calls_is_a_stream_that_the_contract_accepts(
+    script: list[Say | Enter], ending: TurnResult | ChatError
+) -> None:
+    """The order is held against the state machine in `openapi.yaml`, whatever was called."""
+    raw = b"retry: 2000\n" + CONVO.encode_entries(number_events(build_events(script, ending)))
+
+    check_order([event.event for event in parse_events(raw)])
+
+
+@given(script=calls, ending=closings | errors)
+def test_chunks_are_numbered_from_one_and_joined_they_are_the_reply(
+    script: list[Say | Enter], ending: TurnResult | ChatError
+) -> None:
+    """To the character: nothing trimmed, nothing added, and an empty piece makes no event."""
+    told = build_events(script, ending)
+
+    chunks = [event for event in told if isinstance(event, Chunk)]
+    said = "".join(call.text for call in script if isinstance(call, Say))
+    assert [chunk.index for chunk in chunks] == list(range(1, len(chunks) + 1))
+    assert all(chunk.text for chunk in chunks)
+    assert "".join(chunk.text for chunk in chunks) == said == fold(number_events(told)).reply
+    if isinstance(told[-1], Completed):
+        assert (told[-1].reply, told[-1].chunk_count) == (said, len(chunks))
+
+
+@given(script=calls, ending=closings | errors)
+def test_exactly_one_event_is_terminal_and_it_is_the_last(
+    script: list[Say | Enter], ending: TurnResult | ChatError
+) -> None:
+    """Readers close on it, so nothing may come after it and a second one would never be read."""
+    assert [event.is_terminal for event in build_events(script, ending)].index(True) == len(
+        build_events(script, ending)
+    ) - 1
+
+
+@given(script=calls, ending=closings | errors)
+def test_typing_stops_once_right_before_the_first_chunk_or_the_end(
+    script: list[Say | Enter], ending: TurnResult | ChatError
+) -> None:
+    """The animal is seen to think until it speaks, or until it is clear that it never will."""
+    told = build_events(script, ending)
+
+    assert told[:2] == [STARTED, TypingStarted()]
+    assert [isinstance(event, TypingStarted) for event in told].count(True) == 1
+    (stop,) = [place for place, event in enumerate(told) if isinstance(event, TypingStopped)]
+    spoken = next(place for place, event in enumerate(told) if isinstance(event, Chunk) or event.is_terminal)
+    assert stop == spoken - 1
+
+
+@given(pieces=st.lists(texts.filter(bool), max_size=5), ending=closings | errors)
+def test_progress_never_falls_through_the_stages(pieces: list[str], ending: TurnResult | ChatError) -> None:
+    """A bar that goes back tells people that something broke."""
+    script: list[Say | Enter] = [Enter(stage, is_complete) for stage in Stage for is_complete in (False, True)]
+    script[-1:-1] = [Say(piece) for piece in pieces]
+
+    progress = [event.progress for event in build_events(script, ending) if isinstance(event, StageChanged)]
+    assert progress == sorted(progress)
+    assert progress[-1] == 100
+
+
+def test_every_stage_has_its_place_on_the_way() -> None:
+    """A stage that is added without one would break the first turn that reaches it."""
+    steps = [step for stage in Stage for step in STAGE_PROGRESS[stage]]
+
+    assert steps == sorted(set(steps))
+    assert 0 <= steps[0] < steps[-1] == 100
+
+
+def test_a_blocked_turn_says_what_was_found_and_when_it_first_spoke() -> None:
+    """What the pipeline knows at the end stands in the last event, untouched."""
+    builder = TurnEventBuilder(STARTED)
+    builder.start(5)
+    moderation = Moderation(flagged=True, categories=("danger",))
+
+    assert builder.add_text("Please stay ", 30) == [TypingStopped(25), Chunk(1, "Please stay ")]
+    assert builder.add_text("", 35) == []
+    assert builder.add_text("outside.", 40) == [Chunk(2, "outside.")]
+    assert builder.complete(TurnResult(FinishReason.BLOCKED, (NOTEBOOK,), Usage(1, 2), moderation), 50) == [
+        Completed(
+            turn_id=STARTED.turn_id,
+            session_id=STARTED.session_id,
+            reply="Please stay outside.",
+            chunk_count=2,
+            finish_reason=FinishReason.BLOCKED,
+            sources=(NOTEBOOK,),
+            usage=Usage(1, 2),
+            moderation=moderation,
+            latency_ms=50,
+            first_token_ms=30,
+            model=STARTED.model,
+        )
+    ]
+
+
+def test_a_turn_that_never_spoke_has_no_first_token() -> None:
+    """None, not zero: zero would be the best time ever measured."""
+    builder = TurnEventBuilder(STARTED)
+    builder.start()
+
+    stopped, completed = builder.complete(TurnResult(), 12)
+    assert stopped == TypingStopped(12)
+    assert isinstance(completed, Completed)
+    assert completed.first_token_ms is None
+
+
+def test_a_failure_tells_our_problem_and_never_the_cause() -> None:
+    """The cause may be a provider's own text; the readers get the error's title and detail."""
+    builder = TurnEventBuilder(STARTED)
+    told = builder.start()
+    error = ProviderFailed()
+    error.__cause__ = OSError("secret-upstream:443 refused")
+    told += builder.fail(error, 3)
+
+    assert told[-1] == Failed(ProviderFailed().problem)
+    assert "secret" not in repr(told)
+    assert fold(number_events(told)).status is TurnStatus.FAILED
+
+
+RETRIEVING = StageChanged(Stage.RETRIEVAL, False, 15, "Looking")
+TALKED = (STARTED, TypingStarted(), RETRIEVING, TypingStopped(3), Chunk(1, "Ro"), Chunk(2, "ar"))
+
+logs = st.builds(
+    lambda middle, ending: number_events([STARTED, *middle, *ending]),
+    st.lists(middles, max_size=12),
+    st.lists(endings, max_size=1),
+)
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ((), TurnState()),
+        ((STARTED,), TurnState(TurnStatus.RUNNING, last_seq=1)),
+        ((STARTED, RETRIEVING), TurnState(TurnStatus.RUNNING, Stage.RETRIEVAL, 15, last_seq=2)),
+        (TALKED, TurnState(TurnStatus.RUNNING, Stage.RETRIEVAL, 15, "Roar", 2, 6)),
+        (
+            (*TALKED, COMPLETED),
+            TurnState(TurnStatus.SUCCEEDED, Stage.RETRIEVAL, 100, COMPLETED.reply, 2, 7, COMPLETED),
+        ),
+        ((STARTED, BLOCKED), TurnState(TurnStatus.SUCCEEDED, None, 100, BLOCKED.reply, 0, 2, BLOCKED)),
+        ((*TALKED, FAILED), TurnState(TurnStatus.FAILED, Stage.RETRIEVAL, 15, "Roar", 2, 7, FAILED)),
+    ],
+    ids=["nothing yet", "accepted", "in a stage", "talking", "completed", "blocked", "failed in the middle"],
+)
+def test_a_log_folds_into_what_polling_shows(events: tuple[TurnEvent, ...], expected: TurnState) -> None:
+    """Status, stage, progress and the text so far all come from the log, and from nothing else."""
+    assert fold(number_events(events)) == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        (FinishReason.STOP, TurnStatus.SUCCEEDED),
+        (FinishReason.LENGTH, TurnStatus.SUCCEEDED),
+        (FinishReason.BLOCKED, TurnStatus.SUCCEEDED),
+        (FinishReason.STOPPED, TurnStatus.STOPPED),
+    ],
+)
+def test_why_a_reply_ended_decides_the_status(reason: FinishReason, status: TurnStatus) -> None:
+    """A reply that somebody stopped is neither a success nor a failure."""
+    ended = replace(COMPLETED, finish_reason=reason)
+
+    assert fold(number_events([STARTED, ended])).status is status
+
+
+@given(log=logs, data=st.data())
+def test_folding_in_two_steps_equals_folding_at_once(log: list[Entry], data: st.DataObject) -> None:
+    """A reader that resumes in the middle gets the same picture as one that read from the start."""
+    cut = data.draw(st.integers(0, len(log)))
+
+    assert reduce(TurnState.apply, log[cut:], fold(log[:cut])) == fold(log)
+
+
+@given(log=logs)
+def test_a_fold_remembers_the_last_entry_and_all_the_text(log: list[Entry]) -> None:
+    """`last_seq` is where to go on reading; until the end, the reply is every chunk joined."""
+    state = fold(log)
+
+    assert state.last_seq == len(log)
+    assert state.status.is_final == log[-1].event.is_terminal
+    if not isinstance(log[-1].event, Completed):
+        assert state.reply == "".join(entry.event.text for entry in log if isinstance(entry.event, Chunk))
+
+
+def test_two_types_of_event_are_terminal_and_no_others() -> None:
+    """A turn ends completed or failed; there is no third way."""
+    assert {type(event) for event in EVENTS if event.is_terminal} == {Completed, Failed}
+    assert {type(event) for event in EVENTS} >= {Started, Completed, Failed, Chunk, StageChanged, TypingStarted}
+
+
+def test_an_entry_is_known_by_its_turn_and_its_place() -> None:
+    """The id is what a client sends back to resume; bytes kept with an entry do not make it another one."""
+    entry, same = Entry("turn_a", 17, NOON, STARTED), Entry("turn_a", 17, NOON, STARTED)
+    same.encoded["convo"] = b"..."
+
+    assert entry.id == "turn_a-17"
+    assert entry == same
