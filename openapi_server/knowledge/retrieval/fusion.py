@@ -17,7 +17,7 @@ MAX_CANDIDATES = 8
 _RRF_K = 60
 
 # Fitted to questions.yaml and paraphrases.yaml in tests/knowledge/retrieval, and rounded. Similarity to a fact is not
-# enough, because every question is similar to some fact: it has to be more similar to it than to out-of-scope questions.
+# enough, as every question is similar to some fact: it has to be more similar to it than to out-of-scope questions.
 _OUT_OF_SCOPE_WEIGHT, _ABOUT_ANIMAL_BONUS, _COVERAGE_BONUS = 0.9, 0.2, 0.4
 _MIN_CONFIDENCE = 0.15
 
