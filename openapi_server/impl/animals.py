@@ -1,4 +1,4 @@
-"""Public facts of the animals."""
+"""Public operations: the animals and what everybody may know of them."""
 
 from __future__ import annotations
 
