@@ -1,4 +1,4 @@
-"""Settings: a bad value stops the start and is named."""
+"""Settings: an invalid value stops the start, and the message names it."""
 
 from __future__ import annotations
 
