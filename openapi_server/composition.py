@@ -14,9 +14,9 @@ from importlib.util import find_spec
 import httpx
 import structlog
 
-from openapi_server.accounts.accounts import AccountService
 from openapi_server.accounts.demo import create_demo_users, list_demo_users
 from openapi_server.accounts.passwords import Passwords
+from openapi_server.accounts.service import AccountService
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, Settings
@@ -170,7 +170,7 @@ async def _create_account_service(
             f"SQLITE_PATH: the database there has accounts whose passwords everybody knows ({', '.join(found)}); "
             "give each a new one with `zoochat users reset-password NAME`, or use another database"
         )
-    tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s, clock)
+    tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s)
     return AccountService(store, passwords, tokens, clock, settings.refresh_token_ttl_s)
 
 

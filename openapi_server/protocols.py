@@ -288,9 +288,9 @@ class Store(Protocol):
 
 
 class AccountStore(Protocol):
-    """People with an account, and their logins. Every method is one atomic step; errors are `StoreUnavailable`.
+    """Accounts and their logins. Every method is one atomic step; errors are `StoreUnavailable`.
 
-    Of a refresh token only the hash comes here. A login that has ended, or whose time is over, is not there.
+    Of refresh tokens only hashes are stored. A login that has ended or expired does not exist for any method.
     """
 
     async def create_user(self, user: User) -> bool:
@@ -299,53 +299,48 @@ class AccountStore(Protocol):
     async def get_user(self, username: str) -> User | None: ...
 
     async def list_users(self) -> Sequence[User]:
-        """Every account, by username."""
+        """All accounts, by username."""
 
     async def set_role(self, username: str, role: Role) -> bool:
         """False when there is no such user."""
 
     async def reset_password(self, username: str, password_hash: str) -> bool:
-        """A new password: it ends every login of the user, and a demo account is none any more. False: no such user."""
+        """Set a new password, end every login of the user, and clear `is_demo`. False when there is no such user."""
 
     async def rehash_password(self, username: str, old_hash: str, new_hash: str) -> None:
-        """The same password, hashed anew; nothing when it was changed meanwhile."""
+        """Replace the hash of an unchanged password; nothing when the password was changed meanwhile."""
 
     async def create_login(self, login: Login, token_hash: str, password_hash: str) -> bool:
-        """Keep the login with its first refresh token; False when the password is not that one any more."""
+        """Store a login with its first refresh token. False when the password was changed meanwhile."""
 
     async def refresh_login(self, old_hash: str, new_hash: str, expires_at: datetime) -> Login | None:
-        """Replace a refresh token, and let the login last until `expires_at`; None when it is not good any more.
+        """Replace a refresh token and extend the login; None when the token is not valid (any more).
 
-        Of any number of attempts with one token, one succeeds. Every further one ends the login: two holders of one
-        token means that one of them stole it (RFC 9700, section 4.14.2).
+        Refresh tokens are single-use. When a token is used a second time the login ends: two parties hold it, so one
+        of them has stolen it (RFC 9700, section 4.14.2).
         """
 
     async def end_login(self, login_id: str) -> None: ...
 
     async def get_authenticated_user(self, username: str, login_id: str) -> AuthenticatedUser | None:
-        """The user behind a login that stands, as they are now."""
+        """The user of an active login, with the role and the children that they have now."""
 
 
 class CreditStore(Protocol):
     """What users may spend. Every method is one atomic step; errors are `StoreUnavailable`.
 
-    A user's entries add up to their balance, once what has expired is counted as lost; no balance is below zero.
+    `Store.begin_turn` reserves credits and `Store.settle_turn` refunds what was not used. A user's entries add up to
+    the balance, once expired credits are counted as lost; no balance is below zero.
     """
 
     async def allocate_credits(self, allocation: Allocation) -> CreditEntry:
-        """`UserNotFound` when there is nobody to give them to."""
+        """Raises `UserNotFound`."""
 
     async def get_balance(self, username: str) -> Balance | None:
         """None when there is no such user."""
 
     async def list_entries(self, username: str, limit: int, cursor: str | None = None) -> Page[CreditEntry]:
-        """How the balance came to be, latest change first."""
-
-    async def reserve(self, charge: Charge, turn_id: str) -> None:
-        """Hold back what a turn may cost, or all there is when that is less. `InsufficientCredits`: there is none."""
-
-    async def finish(self, turn_id: str, used: int) -> None:
-        """Give back what the turn held and did not use; nothing when it holds nothing any more."""
+        """All changes of the balance, latest first."""
 
 
 class DocumentStore(Protocol):
@@ -396,7 +391,7 @@ class DraftStore(DocumentStore, Protocol):
 
 
 class AuditTrail(Protocol):
-    """Who did what with whose things, for as long as it is kept. Errors are `StoreUnavailable`."""
+    """Who did what to whose data, until it is deleted by age. Errors are `StoreUnavailable`."""
 
     async def record(self, entry: AuditEntry) -> None: ...
 
@@ -406,18 +401,18 @@ class AuditTrail(Protocol):
         """Latest first; none from before `since`."""
 
     async def delete_before(self, at: datetime, limit: int) -> int:
-        """Delete at most `limit` entries from before that time; how many were deleted."""
+        """Delete at most `limit` entries from before that time. Returns how many were deleted."""
 
 
 class PersonalDataStore(Protocol):
-    """What is kept of one person. Every method is one atomic step; errors are `StoreUnavailable`."""
+    """All data of one person. Every method is one atomic step; errors are `StoreUnavailable`."""
 
     async def export(self, subject: DataSubject) -> PersonalData:
-        """All of it. What is over, or too old, is deleted at this occasion rather than shown."""
+        """All of it. Data that has expired is deleted by this call and is not part of the export."""
 
     async def erase(self, subject: DataSubject, *, with_account: bool = False) -> Erasure:
-        """Delete all of it, also what no reader sees any more.
+        """Delete all of it, also what has expired.
 
-        The ledger stays as amounts and times. An account stays, unless it is meant, too: then its ledger, its logins
-        and its name wherever it stands go with it. `Store.tidy` leaves no copies in the files.
+        Without `with_account` the account stays, and its credit entries as amounts and times. With it, its logins and
+        credits are deleted, too, and its name is replaced everywhere else. `Store.vacuum` removes copies in files.
         """

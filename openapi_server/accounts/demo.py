@@ -1,4 +1,4 @@
-"""Accounts to try things with. Their passwords stand in the documentation, so they belong to development alone."""
+"""Demo accounts for development. Their passwords are in the documentation, so production must not have them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEMO_USERS = (
 
 
 async def create_demo_users(store: AccountStore, passwords: Passwords, clock: Clock) -> None:
-    """Add those that are missing; the password is the name and `-demo`."""
+    """Create the missing ones; the password is the name followed by `-demo`."""
     for username, role, parent in DEMO_USERS:
         if await store.get_user(username) is None:
             password_hash = await passwords.hash(f"{username}-demo")
@@ -24,5 +24,5 @@ async def create_demo_users(store: AccountStore, passwords: Passwords, clock: Cl
 
 
 async def list_demo_users(store: AccountStore) -> list[str]:
-    """The accounts of the store whose passwords everybody knows."""
+    """The names of the demo accounts in the store whose passwords were never changed."""
     return [user.username for user in await store.list_users() if user.is_demo]

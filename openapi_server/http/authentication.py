@@ -18,7 +18,7 @@ from connexion.security import NO_VALUE, BearerSecurityHandler
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openapi_server.accounts.accounts import AccountService
+from openapi_server.accounts.service import AccountService
 from openapi_server.http.problems import ERRORS_BY_STATUS, make_error_response
 from openapi_server.models.errors import ChatError, Forbidden, InvalidToken
 from openapi_server.models.user import AuthenticatedUser, Role

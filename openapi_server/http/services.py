@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openapi_server.accounts.accounts import AccountService
+from openapi_server.accounts.service import AccountService
 from openapi_server.config import Settings
 from openapi_server.engine.turn_engine import TurnEngine
 from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin

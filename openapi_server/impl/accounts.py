@@ -1,4 +1,4 @@
-"""Accounts: logging in and out, and who one is."""
+"""Login, logout, refreshed tokens, and the logged-in user."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from openapi_server.accounts.accounts import TokenGrant
+from openapi_server.accounts.service import TokenGrant
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import require_user
@@ -18,12 +18,12 @@ from openapi_server.models.errors import BadCredentials
 @async_handler
 async def login(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     try:
-        granted = await context.services.accounts.login(body["username"], body["password"])
+        grant = await context.services.accounts.login(body["username"], body["password"])
     except BadCredentials:
         await record_audit(context, AuditAction.LOGIN_REFUSED, await _find_known_name(context, body["username"]))
         raise
-    await record_audit(context, AuditAction.LOGIN, granted.username, Actor(granted.role, granted.username))
-    return _token_response(granted)
+    await record_audit(context, AuditAction.LOGIN, grant.username, Actor(grant.role, grant.username))
+    return _token_response(grant)
 
 
 @async_handler
@@ -45,17 +45,17 @@ async def me(context: RequestContext) -> ASGIApp:
 
 
 async def _find_known_name(context: RequestContext, username: str) -> str | None:
-    """Only a name that somebody has is noted: people type their passwords into the wrong field."""
+    """The name, if there is such an account. Others are not recorded: people type passwords into this field."""
     return username if await context.services.accounts.has_user(username) else None
 
 
-def _token_response(granted: TokenGrant) -> ASGIApp:
+def _token_response(grant: TokenGrant) -> ASGIApp:
     body = {
-        "accessToken": granted.access_token,
-        "refreshToken": granted.refresh_token,
+        "accessToken": grant.access_token,
+        "refreshToken": grant.refresh_token,
         "tokenType": "Bearer",
-        "expiresIn": granted.expires_in_s,
-        "user": {"username": granted.username, "role": granted.role},
+        "expiresIn": grant.expires_in_s,
+        "user": {"username": grant.username, "role": grant.role},
     }
     # RFC 6749, section 5.1: no cache may keep a token.
     return JSONResponse(body, headers={"Cache-Control": "no-store"})

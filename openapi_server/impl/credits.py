@@ -1,4 +1,4 @@
-"""Credits: what a user may spend, and who gives it."""
+"""The credits of a user: allocation and balance."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ async def allocate_credits(context: RequestContext, body: dict[str, Any]) -> ASG
     allocation = Allocation(body["userId"], body["credits"], at, expires_at, body.get("notes"))
     entry = await context.services.credits.allocate_credits(allocation)
     await record_audit(context, AuditAction.CREDITS_GRANTED, entry.username)
-    allocated = {
+    result = {
         "allocationId": entry.entry_id,
         "userId": entry.username,
         "credits": entry.credits,
         "createdAt": format_timestamp(entry.at),
         "expiresAt": format_timestamp(expires_at) if expires_at else None,
     }
-    return JSONResponse(allocated | ({"notes": entry.notes} if entry.notes is not None else {}), 201)
+    return JSONResponse(result | ({"notes": entry.notes} if entry.notes is not None else {}), 201)
 
 
 @async_handler

@@ -1,4 +1,4 @@
-"""The audit trail as values: who did what with whose things. Never what somebody said, never a whole id."""
+"""The audit trail: who did what to whose data. It never contains what somebody said, nor a whole id."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+# The length of shortened hashes: enough to tell two apart, too little to use one.
 SHORT_HASH_LENGTH = 16
-# What stands in the place of an account that is erased.
+# Replaces the name of an erased account.
 ERASED_NAME = "(erased)"
 
 
 class AuditAction(StrEnum):
-    """What is noted."""
+    """What is recorded. The values are stored."""
 
     LOGIN = "login"
     LOGIN_REFUSED = "login_refused"
     ACCOUNT_ADDED = "account_added"
     ROLE_CHANGED = "role_changed"
-    PASSWORD_RESET = "password_reset"  # noqa: S105  # a deed, not a secret
+    PASSWORD_RESET = "password_reset"  # noqa: S105  # an action, not a secret
     CREDITS_GRANTED = "credits_granted"
     SESSION_DELETED = "session_deleted"
     EXPORTED = "exported"
@@ -28,15 +29,15 @@ class AuditAction(StrEnum):
     RULE_CHANGED = "rule_changed"
 
 
-# Of these `about` is no person, though it may be spelled like one: `lion_001` is a good username.
+# The target of these is not a person, though it may look like one: `lion_001` is a valid username.
 DOCUMENT_ACTIONS = (AuditAction.ANIMAL_CHANGED, AuditAction.RULE_CHANGED)
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who did it. `role` is a person's, or `visitor`, or `operator` for whoever sits at the server's own terminal.
+    """Who did it. `role` is the role of a user, `visitor`, or `operator` for whoever uses the command line.
 
-    `name` is a username, a visitor's hash, or None for somebody of whom nothing is known.
+    `name`: a username, the hash of a visitor's cookie, or None when nothing is known.
     """
 
     role: str
@@ -45,7 +46,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One deed. `about` is a username, a hash or the beginning of an id; `request_id` is the one in the log."""
+    """One action. `target`: a username, a hash or a shortened id; `request_id`: the one in the log."""
 
     at: datetime
     action: AuditAction
@@ -55,9 +56,9 @@ class AuditEntry:
 
 
 def shorten_owner(owner: str) -> str:
-    """How an owner stands in the trail: a user by name, a visitor by part of the hash of a cookie.
+    """The owner as the audit trail names it: a user by name, a visitor by part of the hash of the cookie.
 
-    >>> mark_of("user:mia"), mark_of("cookie:5f0b6d0f6a2f4d1c9c7a5f0b6d0f6a2f4d1c9c7a")
+    >>> shorten_owner("user:mia"), shorten_owner("cookie:5f0b6d0f6a2f4d1c9c7a5f0b6d0f6a2f4d1c9c7a")
     ('mia', 'cookie:5f0b6d0f6a2f4d1c')
     """
     kind, _, name = owner.partition(":")
@@ -65,9 +66,11 @@ def shorten_owner(owner: str) -> str:
 
 
 def hash_device_handle(handle: str) -> str:
-    """A device's name may tell whose it is: its hash finds its entries for whoever knows the name.
+    """A device as the audit trail names it: a hash, because the name may tell whose it is.
 
-    >>> mark_of_device("chat_kiosk-7")
+    Whoever knows the name finds the device's entries.
+
+    >>> hash_device_handle("chat_kiosk-7")
     'device:05219ecf5b568722'
     """
     return f"device:{hashlib.sha256(handle.encode()).hexdigest()[:SHORT_HASH_LENGTH]}"

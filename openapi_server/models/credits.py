@@ -1,4 +1,4 @@
-"""Credits as values: what a turn may cost, what is left, and the entries that say how it came to be."""
+"""Credits: what a turn may cost, what a user has left, and every change of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class CreditEntryKind(StrEnum):
-    """Why a balance changed. A turn has one `reserve`, and one `settle` or `refund` that gives back what it left."""
+    """Why a balance changed. A turn has one `reserve`, then one `settle` or `refund` with the unused credits."""
 
     ALLOCATE = "allocate"
     RESERVE = "reserve"
@@ -19,7 +19,7 @@ class CreditEntryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Who pays for a turn, how many credits it may take (at least 1), and what a token costs. Free turns have none."""
+    """Who pays for a turn, the most that it may cost (at least 1 credit), and the price of a token."""
 
     username: str
     max_credits: int
@@ -32,7 +32,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Credits that somebody is given; `expires_at` is None when they stay for good."""
+    """Credits that are given to a user; `expires_at` is None when they never expire."""
 
     username: str
     credits: int
@@ -43,7 +43,7 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class CreditEntry:
-    """One change of one balance. `credits` is signed; the sum of a user's entries is what is left."""
+    """One change of a balance. `credits` is signed; the balance is the sum of a user's entries."""
 
     entry_id: str
     username: str
@@ -56,7 +56,7 @@ class CreditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What a user can spend now; `expires_at` is when the next of it is lost, None when none ever is."""
+    """What a user can spend now. `expires_at`: when the next of these credits expire; None when none ever do."""
 
     username: str
     credits: int

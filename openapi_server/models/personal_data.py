@@ -1,4 +1,4 @@
-"""Dossiers: all that is kept of one person, to be shown to them or erased."""
+"""All data that is stored about one person, for an export or for erasure (GDPR, articles 15 and 17)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from openapi_server.models.user import USER_PREFIX, Login, User
 
 @dataclass(frozen=True, slots=True)
 class DataSubject:
-    """Whom it is about, by whatever they are known by: an owner (`user:...`, `cookie:...`), a device, or sessions.
+    """The person, by whatever identifies them: an owner (`user:...`, `cookie:...`), a device, or ids of sessions.
 
-    `handle` is the device's user in our books, `chat_<device>`.
+    `handle`: the device as `chat_<device id>`.
     """
 
     owner: str | None = None
@@ -31,7 +31,7 @@ class DataSubject:
 
     @property
     def audit_name(self) -> str | None:
-        """How the audit trail calls them."""
+        """The person as the audit trail names them."""
         if self.owner is not None:
             return shorten_owner(self.owner)
         return (
@@ -41,7 +41,7 @@ class DataSubject:
 
 @dataclass(frozen=True, slots=True)
 class AccountData:
-    """What is kept of somebody who can log in."""
+    """An account with its logins and credits."""
 
     user: User
     logins: tuple[Login, ...]
@@ -51,7 +51,7 @@ class AccountData:
 
 @dataclass(frozen=True, slots=True)
 class SessionData:
-    """A session and what was said in it, oldest turn first."""
+    """A session and its turns, oldest first."""
 
     session: SessionRecord
     turns: tuple[TurnRecord, ...]
@@ -59,7 +59,7 @@ class SessionData:
 
 @dataclass(frozen=True, slots=True)
 class PersonalData:
-    """All that is kept of a subject."""
+    """All data that is stored about a person."""
 
     account: AccountData | None = None
     devices: tuple[DeviceUser, ...] = ()
@@ -73,7 +73,7 @@ class PersonalData:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """How much was erased. `turn_ids`: whose events and readers may still be about in a running server."""
+    """How much was erased. `turn_ids`: the turns whose events and readers a running server may still hold in memory."""
 
     sessions: int = 0
     messages: int = 0

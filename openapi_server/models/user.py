@@ -1,4 +1,4 @@
-"""People with an account: their roles, what is kept of them, and who of them is calling."""
+"""Accounts, their roles and logins, and the user who is logged in."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-# What a username looks like. It is the user's id, too, and stands in addresses and on command lines.
+# A username is also the user's id, in URLs and on the command line.
 USERNAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-# Owners: whose sessions are, in one word. A visitor's is a hash, so that no row or backup holds a cookie that works.
+# The owner of a session is one string: `user:<username>`, or `cookie:<hash>` for a visitor without an account. A hash,
+# so that no row and no backup holds a cookie that works.
 USER_PREFIX, COOKIE_PREFIX = "user:", "cookie:"
 
 
 class Role(StrEnum):
-    """What a person may do; each role may also do what those below it may."""
+    """What a user may do. Each role may also do what the ones before it may."""
 
     USER = "user"
     PARENT = "parent"
@@ -33,9 +34,9 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account. `username` is its id everywhere and never changes: `[a-z0-9][a-z0-9_.-]{0,63}`.
+    """An account. `username` is its id and never changes: `[a-z0-9][a-z0-9_.-]{0,63}`.
 
-    `parent` is the username of the grown-up who may read along. `is_demo`: its password is public knowledge.
+    `parent`: the username of the parent who may read along. `is_demo`: the password is in the documentation.
     """
 
     username: str
@@ -48,7 +49,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What one person began with a password: a family of refresh tokens, each of which replaces the one before."""
+    """A login with a password: a family of refresh tokens, each of which replaces the one before (RFC 9700)."""
 
     login_id: str
     username: str
@@ -58,7 +59,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticatedUser:
-    """The logged-in caller. The role is the store's, as it is now, not the one that a token was made with."""
+    """The logged-in caller. The role is the one in the store now, not the one at the time of the login."""
 
     username: str
     role: Role
@@ -67,7 +68,7 @@ class AuthenticatedUser:
 
     @property
     def owner(self) -> str:
-        """Whose the sessions are that this person begins."""
+        """The owner of the sessions that this user creates."""
         return f"{USER_PREFIX}{self.username}"
 
     def may_act_as(self, role: Role) -> bool:
@@ -75,5 +76,5 @@ class AuthenticatedUser:
 
 
 def derive_cookie_owner(cookie: str) -> str:
-    """Whose the sessions are that came with a visitor's cookie."""
+    """The owner of the sessions of a visitor with this cookie value."""
     return COOKIE_PREFIX + hashlib.sha256(cookie.encode()).hexdigest()[:40]

@@ -1,10 +1,12 @@
-"""Which storage backend holds the data. Another backend (DynamoDB, say) is one more function like `open_stores`."""
+"""Which storage backend holds the data: today SQLite. Another one is a function like `open_sqlite_stores`."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 
 from openapi_server.config import Settings
 from openapi_server.protocols import (
@@ -38,10 +40,15 @@ class Stores:
     audit: AuditTrail
 
 
-@asynccontextmanager
-async def open_stores(settings: Settings, clock: Clock) -> AsyncIterator[Stores]:
+def open_stores(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Stores]:
     """Open the database that the settings name and close it at the end. Raises `StoreUnavailable`."""
-    store = await SqliteStore.open(settings.sqlite_path, clock, settings.retention)
+    return open_sqlite_stores(settings.sqlite_path, clock, settings.retention)
+
+
+@asynccontextmanager
+async def open_sqlite_stores(path: Path, clock: Clock, retention: timedelta | None = None) -> AsyncIterator[Stores]:
+    """The stores over one SQLite file. `retention`: how long turns are kept; None: as long as their session."""
+    store = await SqliteStore.open(path, clock, retention)
     try:
         yield Stores(
             sessions=store,
@@ -49,7 +56,7 @@ async def open_stores(settings: Settings, clock: Clock) -> AsyncIterator[Stores]
             credits=SqliteCredits(store.connections, clock),
             animals=SqliteAnimalDocuments(store.connections),
             rules=SqliteRuleDocuments(store.connections),
-            personal_data=SqlitePersonalData(store.connections, clock, settings.retention),
+            personal_data=SqlitePersonalData(store.connections, clock, retention),
             audit=SqliteAudit(store.connections),
         )
     finally:

@@ -1,4 +1,4 @@
-"""A dossier on the wire: one JSON document with all that is kept of somebody."""
+"""The JSON of `GET /privacy/export`, of `DELETE /privacy`, and of audit entries."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from openapi_server.wire.convo import encode_moderation, encode_source
 from openapi_server.wire.timestamps import format_timestamp
 
 
-def encode_personal_data(dossier: PersonalData, at: datetime) -> dict[str, object]:
+def encode_personal_data(data: PersonalData, at: datetime) -> dict[str, object]:
     return {
         "exportedAt": format_timestamp(at),
-        "account": _encode_account(dossier.account) if dossier.account else None,
-        "devices": [_encode_device(device) for device in dossier.devices],
-        "sessions": [_encode_session(talk) for talk in dossier.sessions],
-        "audit": [encode_audit_entry(entry) for entry in dossier.audit_entries],
+        "account": _encode_account(data.account) if data.account else None,
+        "devices": [_encode_device(device) for device in data.devices],
+        "sessions": [_encode_session(session) for session in data.sessions],
+        "audit": [encode_audit_entry(entry) for entry in data.audit_entries],
     }
 
 
-def encode_erasure(erased: Erasure) -> dict[str, int]:
+def encode_erasure(erasure: Erasure) -> dict[str, int]:
     return {
-        "sessions": erased.sessions,
-        "turns": erased.turns,
-        "messages": erased.messages,
-        "devices": erased.devices,
+        "sessions": erasure.sessions,
+        "turns": erasure.turns,
+        "messages": erasure.messages,
+        "devices": erasure.devices,
     }
 
 
@@ -47,7 +47,7 @@ def encode_audit_entry(entry: AuditEntry) -> dict[str, object]:
 
 
 def _encode_account(account: AccountData) -> dict[str, object]:
-    """Without the password's hash: it is of use only to whoever wants to guess the password."""
+    """Without the hash of the password, which helps only those who want to guess it."""
     user, balance = account.user, account.balance
     return {
         "username": user.username,
@@ -82,8 +82,8 @@ def _encode_device(device: DeviceUser) -> dict[str, object]:
     return {"sessionId": device.user_id, "handle": device.handle, "createdAt": format_timestamp(device.created_at)}
 
 
-def _encode_session(talk: SessionData) -> dict[str, object]:
-    session = talk.session
+def _encode_session(data: SessionData) -> dict[str, object]:
+    session = data.session
     return {
         "sessionId": session.session_id,
         "animalId": session.animal_id,
@@ -94,7 +94,7 @@ def _encode_session(talk: SessionData) -> dict[str, object]:
         "createdAt": format_timestamp(session.created_at),
         "lastMessageAt": format_timestamp(session.last_message_at),
         "expiresAt": format_timestamp(session.expires_at),
-        "turns": [_encode_turn(turn) for turn in talk.turns],
+        "turns": [_encode_turn(turn) for turn in data.turns],
     }
 
 
@@ -112,8 +112,8 @@ def _encode_turn(turn: TurnRecord) -> dict[str, object]:
 
 
 def _encode_messages(turn: TurnRecord) -> Iterator[dict[str, object]]:
-    asked = {"direction": "incoming", "body": turn.message, "createdAt": format_timestamp(turn.created_at)}
-    yield asked | {"mediaUrls": list(turn.media_urls)}
+    incoming = {"direction": "incoming", "body": turn.message, "createdAt": format_timestamp(turn.created_at)}
+    yield incoming | {"mediaUrls": list(turn.media_urls)}
     if turn.outcome and turn.outcome.reply is not None:
         yield {
             "direction": "outgoing",

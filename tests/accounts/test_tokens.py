@@ -1,10 +1,12 @@
-"""Access tokens: what this server signed, as it is now, and nothing else."""
+"""Access tokens: valid is what this server has signed, until it expires, and nothing else."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,23 +15,30 @@ from openapi_server.config import DEVELOPMENT_KEY
 from openapi_server.models.errors import InvalidToken
 from openapi_server.models.user import Login
 from tests.accounts.forgery import attacks, good_claims, made
-from tests.support.fakes import FakeClock
 
-CLOCK = FakeClock()
-LOGIN = Login("login_1", "ben", CLOCK.now(), CLOCK.now() + timedelta(days=30))
+# A token's times are whole seconds.
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+LOGIN = Login("login_1", "ben", NOON, NOON + timedelta(days=30))
 # These two are about the login behind the token: the store refuses them, see tests/api/test_accounts.py.
 SIGNED_BY_US = {"sid of nobody", "sub of another"}
-FORGED = {name: token for name, token in attacks(LOGIN, CLOCK.now()).items() if name not in SIGNED_BY_US}
+FORGED = {name: token for name, token in attacks(LOGIN, NOON).items() if name not in SIGNED_BY_US}
 
 
-def tokens(clock: FakeClock = CLOCK) -> AccessTokens:
-    return AccessTokens(DEVELOPMENT_KEY, 900, clock)
+@pytest.fixture(autouse=True)
+def system_clock() -> Iterator[time_machine.Traveller]:
+    """The system's clock stands still at noon until it is shifted: PyJWT asks it for the time."""
+    with time_machine.travel(NOON, tick=False) as traveller:
+        yield traveller
+
+
+def tokens() -> AccessTokens:
+    return AccessTokens(DEVELOPMENT_KEY, 900)
 
 
 def test_a_token_says_whose_it_is() -> None:
     """The name, and the login that it came from; also when it is signed by hand."""
     assert tokens().verify(tokens().issue(LOGIN)) == AccessClaims("ben", "login_1")
-    assert tokens().verify(made(good_claims(LOGIN, CLOCK.now()))) == AccessClaims("ben", "login_1")
+    assert tokens().verify(made(good_claims(LOGIN, NOON))) == AccessClaims("ben", "login_1")
 
 
 @pytest.mark.parametrize("token", FORGED.values(), ids=FORGED)
@@ -46,25 +55,23 @@ def test_any_text_is_a_bad_token_and_no_error(token: str) -> None:
         tokens().verify(token)
 
 
-def test_a_token_is_good_to_its_last_second() -> None:
-    """And not one longer: no leeway."""
-    clock = FakeClock()
-    token = tokens(clock).issue(LOGIN)
+def test_a_token_is_valid_to_its_last_second(system_clock: time_machine.Traveller) -> None:
+    """And no longer: there is no leeway."""
+    token = tokens().issue(LOGIN)
 
-    clock.advance(899.9)
-    assert tokens(clock).verify(token).username == "ben"
-    clock.advance(0.1)
+    system_clock.shift(899.9)
+    assert tokens().verify(token).username == "ben"
+    system_clock.shift(0.1)
     with pytest.raises(InvalidToken):
-        tokens(clock).verify(token)
+        tokens().verify(token)
 
 
-def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
-    """A token from the near future is as good as it will be."""
-    clock = FakeClock()
-    token = tokens(clock).issue(LOGIN)
-    clock.advance(-5)
+def test_a_clock_that_is_set_back_locks_nobody_out(system_clock: time_machine.Traveller) -> None:
+    """Nor does a server whose clock is a little behind that of the one that issued the token."""
+    token = tokens().issue(LOGIN)
+    system_clock.shift(-5)
 
-    assert tokens(clock).verify(token).username == "ben"
+    assert tokens().verify(token).username == "ben"
 
 
 def test_no_two_tokens_are_alike() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import time_machine
 
 from openapi_server.config import Settings
 from openapi_server.http.services import Services
@@ -154,8 +156,8 @@ async def open_callers(folder: Path) -> AsyncIterator[Callers]:
         await _add_accounts(services)
         zoo = RunningApp(services, stack)
         clients = {name: await zoo.new_client(caller.address) for name, caller in CALLERS.items()}
-        await _log_in(services, clients["expired"], "anna")
-        clock.advance(settings.access_token_ttl_s)
+        with time_machine.travel(datetime.now(UTC) - timedelta(seconds=settings.access_token_ttl_s)):
+            await _log_in(services, clients["expired"], "anna")
         for name, caller in CALLERS.items():
             if caller.username and name != "expired":
                 await _log_in(services, clients[name], caller.username)

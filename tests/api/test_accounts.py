@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import time_machine
 
 from openapi_server.app import create_app
 from openapi_server.http.authentication import BearerTokenHandler
@@ -117,13 +118,14 @@ ATTACKS = list(attacks(Login("", "", datetime.now(UTC), datetime.now(UTC)), date
 @pytest.mark.parametrize("path", ["/me", OPTIONAL_LOGIN])
 async def test_a_forged_token_opens_nothing(open_services: OpensServices, name: str, path: str) -> None:
     """Not even as an anonymous visitor, where a login is optional; all else about the token is right."""
-    services = await open_services(clock=FakeClock())
-    granted = await services.accounts.login("user1", "user1-demo")
-    person = await services.accounts.authenticate(granted.access_token)
-    now = services.clock.now()
-    forged = attacks(Login(person.login_id, "user1", now, now + timedelta(days=1)), now)[name]
-
-    answer = await ask(create_app(services), Request("GET", path, headers=(("Authorization", f"Bearer {forged}"),)))
+    clock = FakeClock()
+    services, now = await open_services(clock=clock), clock.now()
+    with time_machine.travel(now, tick=False):
+        granted = await services.accounts.login("user1", "user1-demo")
+        user = await services.accounts.authenticate(granted.access_token)
+        forged = attacks(Login(user.login_id, "user1", now, now + timedelta(days=1)), now)[name]
+        headers = (("Authorization", f"Bearer {forged}"),)
+        answer = await ask(create_app(services), Request("GET", path, headers=headers))
 
     assert (answer.status, answer.problem["code"]) == (401, "invalid_token")
 
@@ -228,12 +230,14 @@ async def test_an_access_token_ends_on_time(open_client: OpensClient) -> None:
     """To the second; the refresh token goes on, for thirty days from its last use."""
     clock = FakeClock()
     client = await open_client(clock=clock)
-    tokens = await log_in(client, "user1")
+    issued_at = clock.now()
+    with time_machine.travel(issued_at, tick=False):
+        tokens = await log_in(client, "user1")
 
-    clock.advance(899)
-    assert (await client.get("/me", headers=bearer(tokens))).status_code == 200
-    clock.advance(1)
-    assert_unauthorized(await client.get("/me", headers=bearer(tokens)), "invalid_token", INVALID)
+    with time_machine.travel(issued_at + timedelta(seconds=899), tick=False):
+        assert (await client.get("/me", headers=bearer(tokens))).status_code == 200
+    with time_machine.travel(issued_at + timedelta(seconds=900), tick=False):
+        assert_unauthorized(await client.get("/me", headers=bearer(tokens)), "invalid_token", INVALID)
     clock.advance(29 * 86_400)
     tokens = (await refresh(client, tokens["refreshToken"])).json()
     clock.advance(30 * 86_400)

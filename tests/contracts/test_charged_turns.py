@@ -1,6 +1,6 @@
-"""What every store promises of turns that cost credits: the charge begins and ends with the turn, in one step.
+"""What every backend promises of turns that cost credits: the charge begins and ends with the turn, in one step.
 
-A new implementation adds one line to `BANKS` and passes unchanged: nothing here knows of tables, keys or files.
+Nothing here knows of tables, keys or files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -21,11 +22,9 @@ from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Outcome
 from openapi_server.models.user import Role, User
 from openapi_server.protocols import AccountStore, Clock, CreditStore, Store
-from openapi_server.storage.sqlite.accounts import SqliteAccounts
-from openapi_server.storage.sqlite.credits import SqliteCredits
-from openapi_server.storage.sqlite.store import SqliteStore
 from tests.support.examples import NOON, SESSION_ID, TURN_ID, make_failure, make_outcome, make_session, make_turn
 from tests.support.fakes import FakeClock
+from tests.support.stores import BACKENDS, OpensStores
 
 OTHER_ID = "sess_of_somebody_else"
 RACERS = 50
@@ -62,22 +61,15 @@ OpensBank = Callable[[Path, Clock], AbstractAsyncContextManager[Bank]]
 
 
 @asynccontextmanager
-async def sqlite_bank(folder: Path, clock: Clock) -> AsyncIterator[Bank]:
-    store = await SqliteStore.open(folder / "zoo.sqlite3", clock)
-    try:
-        yield Bank(store, SqliteAccounts(store.connections, clock), SqliteCredits(store.connections, clock))
-    finally:
-        await store.close()
+async def open_bank(opens: OpensStores, folder: Path, clock: Clock) -> AsyncIterator[Bank]:
+    async with opens(folder, clock) as stores:
+        yield Bank(stores.sessions, stores.accounts, stores.credits)
 
 
-BANKS: dict[str, OpensBank] = {"sqlite": sqlite_bank}
-
-
-@pytest.fixture(params=list(BANKS.values()), ids=list(BANKS))
+@pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
 def opens(request: pytest.FixtureRequest) -> OpensBank:
     """How to open each implementation; two that are opened over one folder are two processes of one zoo."""
-    opener: OpensBank = request.param
-    return opener
+    return partial(open_bank, request.param)
 
 
 @pytest.fixture

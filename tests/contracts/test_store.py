@@ -1,6 +1,6 @@
 """What every store promises, whatever it is kept in.
 
-A new implementation adds one line to `STORES` and passes unchanged: nothing here knows of tables, keys or files.
+Nothing here knows of tables, keys or files.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import random
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -32,8 +31,7 @@ from openapi_server.models.turn import (
     TurnStatus,
     Usage,
 )
-from openapi_server.protocols import Clock, Store
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.protocols import Store
 from tests.support.examples import (
     DELICATE_TEXTS,
     NOON,
@@ -47,33 +45,20 @@ from tests.support.examples import (
     make_turn,
 )
 from tests.support.fakes import FakeClock
+from tests.support.stores import BACKENDS, OpensStores
 
 T = TypeVar("T")
 OTHER_ID = "sess_of_somebody_else"
 MIA, BEN = "cookie:mia", "cookie:ben"
 RACERS = 50
 
-OpensStore = Callable[[Path, Clock], AbstractAsyncContextManager[Store]]
 
-
-@asynccontextmanager
-async def sqlite_store(folder: Path, clock: Clock) -> AsyncIterator[Store]:
-    store = await SqliteStore.open(folder / "zoo.sqlite3", clock)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-STORES: dict[str, OpensStore] = {"sqlite": sqlite_store}
-
-
-@pytest.fixture(params=list(STORES.values()), ids=list(STORES))
+@pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Store]:
     """An empty store of each implementation."""
-    opens: OpensStore = request.param
+    opens: OpensStores = request.param
     async with opens(tmp_path, clock) as opened:
-        yield opened
+        yield opened.sessions
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""People and their logins, in the SQLite file that the sessions are kept in."""
+"""Accounts and their logins in SQLite."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SqliteAccounts:
         now = self._now
 
         def insert(db: sqlite3.Connection) -> bool:
-            # Nobody else tidies up; a login is rare, and so are those that are over.
+            # Expired logins are deleted here and nowhere else: a login is rare, so this costs little.
             db.execute("DELETE FROM logins WHERE expires_at <= ?", (now,))
             query = """
                 INSERT INTO logins (login_id, username, began_at, expires_at)
@@ -125,7 +125,7 @@ class SqliteAccounts:
 
 
 def _find_login(db: sqlite3.Connection, token_hash: str, now: str) -> str | None:
-    """The login that a refresh token belongs to, used or not, if it stands."""
+    """The login that the refresh token belongs to, whether the token is used or not. None when the login has ended."""
     query = """
         SELECT login_id FROM refresh_tokens JOIN logins USING (login_id)
         WHERE token_hash = ? AND ended_at IS NULL AND expires_at > ?

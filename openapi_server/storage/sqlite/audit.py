@@ -1,4 +1,4 @@
-"""The audit trail, in the SQLite file that the sessions are kept in."""
+"""The audit trail in SQLite."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from datetime import datetime
 from openapi_server.models.audit import Actor, AuditAction, AuditEntry
 from openapi_server.models.page import Page, decode_cursor, encode_cursor
 from openapi_server.storage.sqlite.connections import Connections
-from openapi_server.storage.sqlite.rows import encode_time
-from openapi_server.storage.sqlite.turns import insert_row
+from openapi_server.storage.sqlite.rows import encode_time, insert_row
 
 MAX_ENTRY_ID = 2**63 - 1
 

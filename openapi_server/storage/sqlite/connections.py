@@ -1,7 +1,7 @@
-"""SQLite connections off the event loop: one thread writes, a few read, each with a connection of its own.
+"""SQLite connections off the event loop: one thread writes and two read, each with a connection of its own.
 
-One writer, because SQLite has one write lock: a queue in this process is fairer than waiting on the lock, and other
-processes are waited for with `busy_timeout`.
+There is one writer because SQLite has one write lock. Within the process a queue is fairer than waiting for the lock;
+other processes are waited for with `busy_timeout`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ log = structlog.get_logger(__name__)
 
 
 class Connections:
-    """Runs functions that take a connection: `write` in a transaction that is rolled back on any error, or `read`."""
+    """Runs functions that take a connection: `write` in a transaction that is rolled back on any error, `read` without.
+
+    Errors of SQLite are logged and become `StoreUnavailable`.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -43,11 +46,11 @@ class Connections:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, self._query, work)
 
     async def run_exclusive(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """For what cannot be done in a transaction, while nobody else in this process writes."""
+        """Run what cannot run in a transaction, while nobody else in this process writes."""
         return await asyncio.get_running_loop().run_in_executor(self._writer, self._run, self._query, work)
 
     async def close(self) -> None:
-        """Let work in hand finish, then close every connection; the last one to close folds the WAL back in."""
+        """Let running work finish, then close every connection. SQLite checkpoints the WAL when the last one closes."""
         await asyncio.to_thread(self._close_all)
 
     def _close_all(self) -> None:
@@ -60,7 +63,7 @@ class Connections:
         try:
             return how(work)
         except sqlite3.Error as error:
-            # The driver's own words go to the log; the visitor hears ours.
+            # The driver's message goes to the log only: it may name files.
             log.error("store_failed", error=type(error).__name__, reason=str(error))
             raise StoreUnavailable(retry_after_s=2) from error
 
@@ -91,7 +94,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode with the settings that every connection needs.
 
     `synchronous=NORMAL`: in WAL mode a killed process loses nothing, a power cut may lose the last moments.
-    `secure_delete`: what is deleted is overwritten, up to the few copies that `tidying` finds.
+    `secure_delete`: deleted rows are overwritten, but for a few copies that `retention.vacuum` removes.
     """
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
@@ -103,7 +106,7 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """The one statement that `timeout` does not hold for: of two processes that make a file, one would fail at once."""
+    """SQLite ignores `timeout` for this statement: of two processes that create a file, one would fail at once."""
     deadline_s = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:

@@ -1,4 +1,9 @@
-"""What users may spend, in the SQLite file that the sessions are kept in."""
+"""Credits in SQLite: lots that expire, entries that add up to them, and what running turns have reserved.
+
+`reserve_credits` and `settle_reservation` are functions on a connection, in the transaction of the caller, so that a
+turn and its reservation start and end in one step. At every COMMIT the entries of a user add up to what is left in the
+user's lots; nothing ever falls below zero.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,27 @@ import sqlite3
 from datetime import datetime
 
 from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, CreditEntryKind
-from openapi_server.models.errors import UserNotFound
+from openapi_server.models.errors import InsufficientCredits, UserNotFound
 from openapi_server.models.page import Page, decode_cursor, encode_cursor
 from openapi_server.protocols import Clock
-from openapi_server.storage.sqlite import credit_rows
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.rows import encode_time
 
+# The `expires_at` of a lot that never expires: it sorts behind all encoded times.
 NEVER = "9999"
 MAX_ENTRY_ID = 2**63 - 1
+
+# The lots that expire first are spent first; those that never expire come last.
+SELECT_RESERVATIONS = """
+    SELECT username, lot_id, held.credits FROM credit_reservations AS held JOIN credit_lots USING (lot_id)
+    WHERE turn_id = ? ORDER BY expires_at, lot_id
+"""
+SELECT_SPENDABLE_LOTS = """
+    SELECT lot_id, remaining FROM credit_lots
+    WHERE username = ? AND expires_at > ? AND remaining > 0 ORDER BY expires_at, lot_id
+"""
+
+SUM_EXPIRED = "SELECT sum(remaining) FROM credit_lots WHERE username = ? AND expires_at <= ? AND remaining > 0"
 
 
 class SqliteCredits:
@@ -33,11 +50,11 @@ class SqliteCredits:
 
         def insert(db: sqlite3.Connection) -> CreditEntry:
             _require_user(db, allocation.username)
-            credit_rows.expire_credits(db, allocation.username, at)
+            expire_credits(db, allocation.username, at)
             lot = (allocation.username, allocation.credits, allocation.credits, until)
             db.execute("INSERT INTO credit_lots (username, credits, remaining, expires_at) VALUES (?, ?, ?, ?)", lot)
             kind, amount, notes = CreditEntryKind.ALLOCATE, allocation.credits, allocation.notes
-            entry_id = credit_rows.insert_entry(db, allocation.username, kind, amount, at, notes=notes)
+            entry_id = insert_entry(db, allocation.username, kind, amount, at, notes=notes)
             return decode_credit_entry(
                 db.execute("SELECT * FROM credit_ledger WHERE entry_id = ?", (entry_id,)).fetchone()
             )
@@ -60,14 +77,6 @@ class SqliteCredits:
         mark = encode_cursor(shown[-1]["entry_id"]) if len(rows) > limit else None
         return Page(tuple(decode_credit_entry(row) for row in shown), mark)
 
-    async def reserve(self, charge: Charge, turn_id: str) -> None:
-        now = self._now
-        await self._connections.write(lambda db: credit_rows.reserve_credits(db, charge, turn_id, now))
-
-    async def finish(self, turn_id: str, used: int) -> None:
-        now = self._now
-        await self._connections.write(lambda db: credit_rows.settle_reservation(db, turn_id, used, now))
-
 
 def select_balance(db: sqlite3.Connection, username: str, now: str) -> Balance:
     query = """
@@ -77,6 +86,79 @@ def select_balance(db: sqlite3.Connection, username: str, now: str) -> Balance:
     row = db.execute(query, (username, now)).fetchone()
     is_lasting = row["next"] in (None, NEVER)
     return Balance(username, row["credits"], None if is_lasting else datetime.fromisoformat(row["next"]))
+
+
+def reserve_credits(db: sqlite3.Connection, charge: Charge, turn_id: str, now: str) -> None:
+    """Reserve what the turn may cost, or all there is if that is less. `InsufficientCredits` if there is none."""
+    expire_credits(db, charge.username, now)
+    missing = charge.max_credits
+    for lot in db.execute(SELECT_SPENDABLE_LOTS, (charge.username, now)).fetchall():
+        part = min(missing, lot["remaining"])
+        missing -= part
+        _reserve_part(db, turn_id, lot["lot_id"], part)
+        if missing == 0:
+            break
+    if missing == charge.max_credits:
+        raise InsufficientCredits("Ask an administrator for more credits.")
+    insert_entry(db, charge.username, CreditEntryKind.RESERVE, missing - charge.max_credits, now, turn_id=turn_id)
+
+
+def settle_reservation(db: sqlite3.Connection, turn_id: str, used: int, now: str) -> None:
+    """Refund what the turn has reserved and not used (`used` in credits). Does nothing without a reservation.
+
+    What is refunded to a lot that has expired meanwhile expires at once, with an entry of its own.
+    """
+    parts = db.execute(SELECT_RESERVATIONS, (turn_id,)).fetchall()
+    if not parts:
+        return
+    username, due, refund = parts[0]["username"], max(used, 0), 0
+    for part in parts:
+        spent = min(due, part["credits"])
+        due -= spent
+        refund += part["credits"] - spent
+        _refund_part(db, part["lot_id"], part["credits"] - spent)
+    db.execute("DELETE FROM credit_reservations WHERE turn_id = ?", (turn_id,))
+    kind = CreditEntryKind.SETTLE if used > 0 else CreditEntryKind.REFUND
+    insert_entry(db, username, kind, refund, now, turn_id=turn_id)
+    expire_credits(db, username, now)
+
+
+def expire_credits(db: sqlite3.Connection, username: str, now: str) -> None:
+    """Empty the lots that have expired, with one entry for all of them."""
+    (expired,) = db.execute(SUM_EXPIRED, (username, now)).fetchone()
+    if expired:
+        query = "UPDATE credit_lots SET remaining = 0 WHERE username = ? AND expires_at <= ? AND remaining > 0"
+        db.execute(query, (username, now))
+        insert_entry(db, username, CreditEntryKind.EXPIRE, -expired, now)
+
+
+def insert_entry(
+    db: sqlite3.Connection,
+    username: str,
+    kind: CreditEntryKind,
+    credits: int,
+    now: str,
+    *,
+    turn_id: str | None = None,
+    notes: str | None = None,
+) -> int:
+    """Insert an entry and return its id."""
+    written = db.execute(
+        "INSERT INTO credit_ledger (username, kind, credits, turn_id, at, notes) VALUES (?, ?, ?, ?, ?, ?)",
+        (username, kind, credits, turn_id, now, notes),
+    )
+    return written.lastrowid or 0
+
+
+def _reserve_part(db: sqlite3.Connection, turn_id: str, lot_id: int, credits: int) -> None:
+    db.execute("UPDATE credit_lots SET remaining = remaining - ? WHERE lot_id = ?", (credits, lot_id))
+    db.execute(
+        "INSERT INTO credit_reservations (turn_id, lot_id, credits) VALUES (?, ?, ?)", (turn_id, lot_id, credits)
+    )
+
+
+def _refund_part(db: sqlite3.Connection, lot_id: int, credits: int) -> None:
+    db.execute("UPDATE credit_lots SET remaining = remaining + ? WHERE lot_id = ?", (credits, lot_id))
 
 
 def _has_user(db: sqlite3.Connection, username: str) -> bool:

@@ -1,4 +1,4 @@
-"""The SQLite schema as a list of named steps. A step that has shipped is never edited: add another below it."""
+"""The SQLite schema as a list of migrations. A migration that has shipped is never edited: add another below it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Migration = Callable[[sqlite3.Connection], None]
 
 
 def sessions_turns_and_messages(connection: sqlite3.Connection) -> None:
-    """A turn without `ended_at` is running; the partial index is the referee of one turn at a time per session."""
+    """A turn without `ended_at` is running; the partial unique index allows one running turn a session."""
     connection.execute(
         """
         CREATE TABLE sessions (
@@ -56,7 +56,7 @@ def sessions_turns_and_messages(connection: sqlite3.Connection) -> None:
 
 
 def leases_expiry_and_idempotency_keys(connection: sqlite3.Connection) -> None:
-    """Who runs a turn and until when, when a session is over, and which requests were seen before."""
+    """Leases of running turns, the expiry of sessions, and the idempotency keys of requests."""
     connection.execute("ALTER TABLE turns ADD COLUMN worker TEXT NOT NULL DEFAULT ''")
     connection.execute("ALTER TABLE turns ADD COLUMN lease_until TEXT")
     connection.execute("ALTER TABLE sessions ADD COLUMN ttl_s INTEGER NOT NULL DEFAULT 86400")
@@ -76,10 +76,10 @@ def leases_expiry_and_idempotency_keys(connection: sqlite3.Connection) -> None:
 
 
 def accounts_and_credits(connection: sqlite3.Connection) -> None:
-    """Who may log in, what they are given to spend, and what running turns hold back of it.
+    """Accounts, their credits, and what running turns have reserved of these.
 
     A lot that never expires has the time '9999', which sorts behind all others. Reservations and the ledger name turns
-    without referring to them: what was spent stays spent when the session is forgotten.
+    without a foreign key: what was spent stays spent when the session is deleted.
     """
     connection.execute(
         """
@@ -157,7 +157,7 @@ def accounts_and_credits(connection: sqlite3.Connection) -> None:
 
 
 def titles_devices_and_directions(connection: sqlite3.Connection) -> None:
-    """Sessions that clients name, the users behind devices, and messages as their contract names them."""
+    """Session titles, the users of devices, and messages with a direction in place of a role."""
     for column in ("title TEXT", "opening TEXT", "handle TEXT", "locked_at TEXT"):
         connection.execute(f"ALTER TABLE sessions ADD COLUMN {column}")
     connection.execute(
@@ -194,7 +194,7 @@ def titles_devices_and_directions(connection: sqlite3.Connection) -> None:
 
 
 def animals_their_history_and_drafts(connection: sqlite3.Connection) -> None:
-    """What the keepers wrote. The number of a change is the animal's version: AUTOINCREMENT never gives one twice."""
+    """Animals as zookeepers edit them. A change's number is the animal's version: AUTOINCREMENT gives none twice."""
     connection.execute(
         """
         CREATE TABLE animals (
@@ -231,7 +231,7 @@ def animals_their_history_and_drafts(connection: sqlite3.Connection) -> None:
 
 
 def retention_and_audit(connection: sqlite3.Connection) -> None:
-    """What is too old is found by its age; and who did what with whose things is noted, without what was said."""
+    """Indexes that find old rows by their age, and the audit trail."""
     connection.execute("CREATE INDEX sessions_by_last_message ON sessions (last_message_at)")
     connection.execute(
         """
@@ -254,8 +254,8 @@ def retention_and_audit(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX audit_by_time ON audit (at)")
 
 
-def rules_of_keepers(connection: sqlite3.Connection) -> None:
-    """Rules over those of the package, and who changed them; the number of a change is the rule's version."""
+def edited_rules(connection: sqlite3.Connection) -> None:
+    """Rules that override the packaged ones, and their history; a change's number is the rule's version."""
     connection.execute(
         "CREATE TABLE rules (name TEXT PRIMARY KEY, version INTEGER NOT NULL, document TEXT NOT NULL) STRICT"
     )
@@ -279,31 +279,31 @@ MIGRATIONS: list[Migration] = [
     titles_devices_and_directions,
     animals_their_history_and_drafts,
     retention_and_audit,
-    rules_of_keepers,
+    edited_rules,
 ]
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a database up to date, each step in a transaction of its own; `user_version` counts the steps taken."""
-    taken = _count_migrations(connection)
-    while taken < len(MIGRATIONS):
-        taken = _apply_next(connection)
-    if taken > len(MIGRATIONS):
+    """Apply the missing migrations, each in a transaction of its own; `user_version` counts those applied."""
+    applied = _count_migrations(connection)
+    while applied < len(MIGRATIONS):
+        applied = _apply_next(connection)
+    if applied > len(MIGRATIONS):
         raise sqlite3.DatabaseError("the database was written by a newer version of this server")
 
 
 def _apply_next(connection: sqlite3.Connection) -> int:
-    """The count is read again under the write lock: another process may have been quicker."""
+    """Apply the next migration. The count is read again under the write lock: another process may be migrating, too."""
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        taken = _count_migrations(connection)
-        for step in MIGRATIONS[taken : taken + 1]:
-            step(connection)
-            taken += 1
-            connection.execute(f"PRAGMA user_version = {taken}")
-    return taken
+        applied = _count_migrations(connection)
+        for migration in MIGRATIONS[applied : applied + 1]:
+            migration(connection)
+            applied += 1
+            connection.execute(f"PRAGMA user_version = {applied}")
+    return applied
 
 
 def _count_migrations(connection: sqlite3.Connection) -> int:
-    (taken,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(taken)
+    (applied,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(applied)

@@ -1,34 +1,48 @@
-"""What is kept of one person, in the SQLite file that the sessions are kept in."""
+"""All data of one person in SQLite: collects it for an export, and erases it.
+
+A new table or column with data about people must be added here, and to `models/personal_data.py`.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from datetime import timedelta
 
-from openapi_server.models.audit import AuditEntry
-from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
+from openapi_server.models.audit import DOCUMENT_ACTIONS, ERASED_NAME, AuditEntry
+from openapi_server.models.personal_data import AccountData, DataSubject, Erasure, PersonalData, SessionData
+from openapi_server.models.session import DeviceUser
 from openapi_server.models.user import USER_PREFIX
 from openapi_server.protocols import Clock
+from openapi_server.storage.sqlite.accounts import decode_login, decode_user
 from openapi_server.storage.sqlite.audit import decode_audit_entry
 from openapi_server.storage.sqlite.connections import Connections
-from openapi_server.storage.sqlite.personal_data_rows import (
-    TARGETS_PERSON,
-    count_messages,
-    delete_account,
-    erase_credit_notes,
-    erase_turn_ids,
-    select_account,
-    select_devices,
-    select_session_data,
-    select_session_ids,
-)
+from openapi_server.storage.sqlite.credits import decode_credit_entry, select_balance
 from openapi_server.storage.sqlite.retention import delete_expired_content
+from openapi_server.storage.sqlite.rows import (
+    SELECT_TURNS,
+    RetentionWindow,
+    decode_device_user,
+    decode_session,
+    decode_turn,
+)
 from openapi_server.storage.sqlite.turns import delete_session
-from openapi_server.storage.sqlite.visibility import RetentionWindow
+
+SELECT_DEVICES = "SELECT * FROM device_users WHERE handle = ? ORDER BY created_at, user_id"
+# Every column with a username, and what replaces the name of an erased account. Not in the list: rows that are deleted
+# with the account (`ON DELETE CASCADE`).
+USERNAME_COLUMNS = (
+    ("users", "parent", None),
+    ("audit", "name", ERASED_NAME),
+    ("animal_changes", "changed_by", ERASED_NAME),
+    ("animal_drafts", "made_by", ERASED_NAME),
+    ("rule_changes", "changed_by", ERASED_NAME),
+)
+TARGETS_PERSON = f"about = :person AND deed NOT IN ({', '.join(repr(action.value) for action in DOCUMENT_ACTIONS)})"
 
 
 class SqlitePersonalData:
-    """`PrivacyStore` over the connections of a `SqliteStore`, which opens and closes them."""
+    """`PersonalDataStore` over the connections of a `SqliteStore`, which opens and closes them."""
 
     def __init__(self, connections: Connections, clock: Clock, retention: timedelta | None = None) -> None:
         self._connections = connections
@@ -36,34 +50,32 @@ class SqlitePersonalData:
         self._retention = retention
 
     @property
-    def _horizon(self) -> RetentionWindow:
+    def _window(self) -> RetentionWindow:
         return RetentionWindow.at(self._clock.now(), self._retention)
 
     async def export(self, subject: DataSubject) -> PersonalData:
-        horizon = self._horizon
+        window = self._window
 
         def gather(db: sqlite3.Connection) -> PersonalData:
-            delete_expired_content(db, select_session_ids(db, subject), horizon)
+            delete_expired_content(db, select_session_ids(db, subject), window)
             session_ids = select_session_ids(db, subject)
             return PersonalData(
-                account=select_account(db, subject.username, horizon.now),
+                account=select_account(db, subject.username, window.now),
                 devices=select_devices(db, subject, session_ids),
-                sessions=tuple(select_session_data(db, session_id, horizon) for session_id in session_ids),
+                sessions=tuple(select_session_data(db, session_id, window) for session_id in session_ids),
                 audit_entries=_select_audit_entries(db, subject),
             )
 
         return await self._connections.write(gather)
 
     async def erase(self, subject: DataSubject, *, with_account: bool = False) -> Erasure:
-        horizon = self._horizon
+        window = self._window
 
         def delete(db: sqlite3.Connection) -> Erasure:
             session_ids = select_session_ids(db, subject)
             devices = select_devices(db, subject, session_ids)
             messages = sum(count_messages(db, session_id) for session_id in session_ids)
-            turn_ids = [
-                turn_id for session_id in session_ids for turn_id in _erase_session(db, session_id, horizon.now)
-            ]
+            turn_ids = [turn_id for session_id in session_ids for turn_id in _erase_session(db, session_id, window.now)]
             users = [(device.user_id,) for device in devices]
             db.executemany("DELETE FROM device_users WHERE user_id = ?", users)
             accounts = _erase_user(db, subject.username, with_account)
@@ -73,7 +85,7 @@ class SqlitePersonalData:
 
 
 def _erase_session(db: sqlite3.Connection, session_id: str, now: str) -> list[str]:
-    """The session and all that was said in it; the turns' ids."""
+    """Erase the session and its turns, and what the credit history tells of them. Returns the ids of the turns."""
     (owner,) = db.execute("SELECT owner FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
     turn_ids = delete_session(db, session_id, now)
     if owner is not None and owner.startswith(USER_PREFIX):
@@ -89,5 +101,73 @@ def _erase_user(db: sqlite3.Connection, username: str | None, with_account: bool
 
 
 def _select_audit_entries(db: sqlite3.Connection, subject: DataSubject) -> tuple[AuditEntry, ...]:
-    query = f"SELECT * FROM audit WHERE name = :somebody OR ({TARGETS_PERSON}) ORDER BY entry_id"  # noqa: S608  # of ours
-    return tuple(decode_audit_entry(row) for row in db.execute(query, {"somebody": subject.audit_name}))
+    query = f"SELECT * FROM audit WHERE name = :person OR ({TARGETS_PERSON}) ORDER BY entry_id"  # noqa: S608  # of ours
+    return tuple(decode_audit_entry(row) for row in db.execute(query, {"person": subject.audit_name}))
+
+
+def select_session_ids(db: sqlite3.Connection, subject: DataSubject) -> list[str]:
+    """The ids of all stored sessions of the person, expired or not."""
+    owned = db.execute("SELECT session_id FROM sessions WHERE owner = ?", (subject.owner,))
+    on_device = db.execute("SELECT user_id FROM device_users WHERE handle = ?", (subject.handle,))
+    named = [*(row[0] for row in owned), *(row[0] for row in on_device), *subject.session_ids]
+    return [session_id for session_id in dict.fromkeys(named) if _has_session(db, session_id)]
+
+
+def select_devices(
+    db: sqlite3.Connection, subject: DataSubject, session_ids: Collection[str]
+) -> tuple[DeviceUser, ...]:
+    """The users of their devices: those with the handle, and those of the sessions."""
+    query = "SELECT * FROM device_users WHERE user_id = ?"
+    rows = db.execute(SELECT_DEVICES, (subject.handle,)).fetchall()
+    rows += [row for session_id in session_ids for row in db.execute(query, (session_id,))]
+    return tuple(dict.fromkeys(decode_device_user(row) for row in rows))
+
+
+def select_account(db: sqlite3.Connection, username: str | None, now: str) -> AccountData | None:
+    row = db.execute("SELECT * FROM users WHERE username = ?", (username,)).fetchone()
+    if row is None or username is None:
+        return None
+    logins = db.execute("SELECT * FROM logins WHERE username = ? ORDER BY began_at", (username,))
+    entries = db.execute("SELECT * FROM credit_ledger WHERE username = ? ORDER BY entry_id", (username,))
+    return AccountData(
+        user=decode_user(row),
+        logins=tuple(decode_login(login) for login in logins),
+        balance=select_balance(db, username, now),
+        credit_entries=tuple(decode_credit_entry(entry) for entry in entries),
+    )
+
+
+def select_session_data(db: sqlite3.Connection, session_id: str, window: RetentionWindow) -> SessionData:
+    session = db.execute("SELECT * FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
+    named = {**window.parameters, "session_id": session_id}
+    turns = db.execute(f"{SELECT_TURNS} WHERE turns.session_id = :session_id ORDER BY position", named)
+    return SessionData(decode_session(session, window.since), tuple(decode_turn(turn) for turn in turns))
+
+
+def count_messages(db: sqlite3.Connection, session_id: str) -> int:
+    query = "SELECT count(*) FROM messages JOIN turns USING (turn_id) WHERE session_id = ?"
+    (count,) = db.execute(query, (session_id,)).fetchone()
+    return int(count)
+
+
+def erase_credit_notes(db: sqlite3.Connection, username: str) -> None:
+    """What stays in the credit history is amounts and times."""
+    db.execute("UPDATE credit_ledger SET turn_id = NULL, notes = NULL WHERE username = ?", (username,))
+
+
+def erase_turn_ids(db: sqlite3.Connection, username: str, turn_ids: Collection[str]) -> None:
+    query = "UPDATE credit_ledger SET turn_id = NULL WHERE username = ? AND turn_id = ?"
+    db.executemany(query, [(username, turn_id) for turn_id in turn_ids])
+
+
+def delete_account(db: sqlite3.Connection, username: str) -> int:
+    """Delete the account with its logins and credits, and replace its name everywhere else. Returns 0 or 1."""
+    for table, column, replacement in USERNAME_COLUMNS:
+        db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (replacement, username))  # noqa: S608  # names of ours
+    about = {"person": username, "erased": ERASED_NAME}
+    db.execute(f"UPDATE audit SET about = :erased WHERE {TARGETS_PERSON}", about)  # noqa: S608  # a text of ours
+    return db.execute("DELETE FROM users WHERE username = ?", (username,)).rowcount
+
+
+def _has_session(db: sqlite3.Connection, session_id: str) -> bool:
+    return db.execute("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)).fetchone() is not None

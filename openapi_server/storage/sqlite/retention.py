@@ -1,4 +1,4 @@
-"""Steps of the SQLite store that delete what is behind the horizon: sessions that are over, and words that are too old.
+"""Steps of the SQLite store that delete what is behind the window: sessions that are over, and words that are too old.
 
 Functions on a connection whose transaction belongs to the caller.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 
-from openapi_server.storage.sqlite import credit_rows
+from openapi_server.storage.sqlite.credits import settle_reservation
+from openapi_server.storage.sqlite.rows import RetentionWindow
 from openapi_server.storage.sqlite.turns import delete_session, select_session
-from openapi_server.storage.sqlite.visibility import RetentionWindow
 
-# A turn that somebody runs may outlive its session: it goes when it has ended, or when nobody believes its process.
+# A session with a running turn stays until the turn has ended or its lease has expired.
 EXPIRED_SESSIONS = """
     FROM sessions WHERE (expires_at <= :now OR last_message_at <= :since) AND NOT EXISTS (
         SELECT 1 FROM turns WHERE turns.session_id = sessions.session_id AND ended_at IS NULL AND lease_until > :now
@@ -28,46 +28,73 @@ DELETE_OLD_DEVICES = """
 """
 
 
-def count_expired_sessions(db: sqlite3.Connection, horizon: RetentionWindow) -> int:
+def count_expired_sessions(db: sqlite3.Connection, window: RetentionWindow) -> int:
     """`Store.count_expired_sessions`."""
-    (count,) = db.execute(f"SELECT count(*) {EXPIRED_SESSIONS}", horizon.parameters).fetchone()
+    (count,) = db.execute(f"SELECT count(*) {EXPIRED_SESSIONS}", window.parameters).fetchone()
     return int(count)
 
 
-def delete_expired_sessions(db: sqlite3.Connection, horizon: RetentionWindow, limit: int) -> int:
-    """`Store.purge_expired_sessions`."""
-    over = db.execute(
-        f"SELECT session_id {EXPIRED_SESSIONS} LIMIT :limit", {**horizon.parameters, "limit": limit}
+def delete_expired_sessions(db: sqlite3.Connection, window: RetentionWindow, limit: int) -> int:
+    """`Store.delete_expired_sessions`."""
+    expired = db.execute(
+        f"SELECT session_id {EXPIRED_SESSIONS} LIMIT :limit", {**window.parameters, "limit": limit}
     ).fetchall()
-    for row in over:
-        delete_session(db, row["session_id"], horizon.now)
-    return len(over)
+    for row in expired:
+        delete_session(db, row["session_id"], window.now)
+    return len(expired)
 
 
-def delete_old_turns(db: sqlite3.Connection, horizon: RetentionWindow, limit: int) -> int:
-    """`Store.forget_old_turns`."""
+def delete_old_turns(db: sqlite3.Connection, window: RetentionWindow, limit: int) -> int:
+    """`Store.delete_old_turns`."""
     query = "SELECT turn_id, session_id FROM turns WHERE created_at <= ? ORDER BY created_at LIMIT ?"
-    old = db.execute(query, (horizon.since, limit)).fetchall()
+    old = db.execute(query, (window.since, limit)).fetchall()
     for row in old:
-        _delete_turn(db, row["turn_id"], row["session_id"], horizon)
+        _delete_turn(db, row["turn_id"], row["session_id"], window)
     if len(old) < limit:
-        db.execute(DELETE_OLD_TITLES, horizon.parameters)
-        db.execute(DELETE_OLD_DEVICES, horizon.parameters)
+        db.execute(DELETE_OLD_TITLES, window.parameters)
+        db.execute(DELETE_OLD_DEVICES, window.parameters)
     return len(old)
 
 
-def delete_expired_content(db: sqlite3.Connection, session_ids: Collection[str], horizon: RetentionWindow) -> None:
-    """Delete what no reader sees any more of these sessions."""
+def delete_expired_content(db: sqlite3.Connection, session_ids: Collection[str], window: RetentionWindow) -> None:
+    """Delete what no reader sees any more of these sessions: each that has expired, and turns that are too old."""
     for session_id in session_ids:
-        if select_session(db, session_id, horizon) is None:
-            delete_session(db, session_id, horizon.now)
+        if select_session(db, session_id, window) is None:
+            delete_session(db, session_id, window.now)
         old = "SELECT turn_id FROM turns WHERE session_id = ? AND created_at <= ?"
-        for row in db.execute(old, (session_id, horizon.since)).fetchall():
-            _delete_turn(db, row["turn_id"], session_id, horizon)
+        for row in db.execute(old, (session_id, window.since)).fetchall():
+            _delete_turn(db, row["turn_id"], session_id, window)
 
 
-def _delete_turn(db: sqlite3.Connection, turn_id: str, session_id: str, horizon: RetentionWindow) -> None:
-    """Without a trace in its session, which goes on; what the turn still held is given back."""
-    credit_rows.settle_reservation(db, turn_id, 0, horizon.now)
+def _delete_turn(db: sqlite3.Connection, turn_id: str, session_id: str, window: RetentionWindow) -> None:
+    """Delete the turn, refund the credits that it holds, and let its session no longer count it."""
+    settle_reservation(db, turn_id, 0, window.now)
     db.execute("DELETE FROM turns WHERE turn_id = ?", (turn_id,))
     db.execute("UPDATE sessions SET turn_count = turn_count - 1 WHERE session_id = ?", (session_id,))
+
+
+def vacuum(db: sqlite3.Connection, *, at_most_bytes: int | None, is_forced: bool) -> bool:
+    """`Store.vacuum`: leave no copy of deleted rows in the files. False when a reader, or the size, prevented it.
+
+    `secure_delete` overwrites a deleted row, but not the copies that SQLite leaves behind when it splits a page: of 900
+    messages deleted from 3,000, about ten could still be read in the file. `VACUUM` writes the file anew from the rows
+    that are left. The write-ahead log has copies of its own until it is checkpointed and truncated.
+
+    Measured: 0.6 s for 86 MB, during which nobody can write. Unless `is_forced`, `VACUUM` is skipped when the log is
+    empty: then nothing was written since the last time.
+    """
+    is_small = at_most_bytes is None or _count_bytes(db) <= at_most_bytes
+    if is_small and (is_forced or _count_log_pages(db)):
+        db.execute("VACUUM")
+    was_busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return is_small and not was_busy
+
+
+def _count_bytes(db: sqlite3.Connection) -> int:
+    (pages,), (size,) = db.execute("PRAGMA page_count").fetchone(), db.execute("PRAGMA page_size").fetchone()
+    return int(pages) * int(size)
+
+
+def _count_log_pages(db: sqlite3.Connection) -> int:
+    _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return int(pages)

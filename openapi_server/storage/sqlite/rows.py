@@ -1,11 +1,11 @@
-"""Rows of the SQLite store, and the records that they stand for."""
+"""Rows of the SQLite tables, the values that they hold, and which rows are still visible to a reader."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from pydantic import TypeAdapter
 
@@ -15,7 +15,7 @@ from openapi_server.models.turn import AgeGroup, Lease, Outcome, TurnRecord
 Row = dict[str, object]
 OUTCOME = TypeAdapter(Outcome)
 
-# A turn that is within the horizon (`:now`, `:since`), as its session is, with both its messages in one row.
+# The visible turns (`RetentionWindow.parameters`) of visible sessions, each with both its messages in one row.
 SELECT_TURNS = """
     SELECT turns.*, asked.body AS message, asked.media_url, told.body AS reply, sessions.owner FROM turns
     JOIN sessions ON sessions.session_id = turns.session_id
@@ -26,8 +26,36 @@ SELECT_TURNS = """
 
 
 def encode_time(at: datetime) -> str:
-    """UTC in a form of one length, so that text order is time order."""
+    """ISO 8601 in UTC with microseconds: all texts have one length, so that their order is the order in time."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionWindow:
+    """What a reader may see. A row outside of it counts as deleted, whether `retention.py` has deleted it yet or not.
+
+    Both limits are encoded times: a session has expired when its `expires_at` is `now` or earlier, and a turn is too
+    old when its `created_at` is `since` or earlier. `since` is empty where turns are kept as long as their session.
+    """
+
+    now: str
+    since: str = ""
+
+    @classmethod
+    def at(cls, now: datetime, retention: timedelta | None) -> RetentionWindow:
+        """`retention`: how long turns are kept; None: as long as their session."""
+        return cls(encode_time(now), encode_time(now - retention) if retention else "")
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """The named parameters `:now` and `:since` of the queries."""
+        return {"now": self.now, "since": self.since}
+
+
+def insert_row(db: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
+    """Insert the row. Table and column names are constants of this package; only values come from outside."""
+    columns, places = ", ".join(row), ", ".join(f":{name}" for name in row)
+    db.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", row)  # noqa: S608
 
 
 def encode_session(session: SessionRecord) -> Row:
@@ -48,8 +76,8 @@ def encode_session(session: SessionRecord) -> Row:
 
 
 def decode_session(row: sqlite3.Row, since: str = "") -> SessionRecord:
-    """The record; without the words that the session was begun with when that was at `since` or before."""
-    has_words = row["created_at"] > since
+    """The session. Its title and opening are left out when it was created at `since` or earlier: they are too old."""
+    has_texts = row["created_at"] > since
     return SessionRecord(
         session_id=row["session_id"],
         animal_id=row["animal_id"],
@@ -58,8 +86,8 @@ def decode_session(row: sqlite3.Row, since: str = "") -> SessionRecord:
         last_message_at=datetime.fromisoformat(row["last_message_at"]),
         turn_count=row["turn_count"],
         ttl_s=row["ttl_s"],
-        title=row["title"] if has_words else None,
-        opening=row["opening"] if has_words else None,
+        title=row["title"] if has_texts else None,
+        opening=row["opening"] if has_texts else None,
         handle=row["handle"],
         locked_at=decode_time(row["locked_at"]),
     )
@@ -99,7 +127,7 @@ def decode_turn(row: sqlite3.Row) -> TurnRecord:
 
 
 def encode_message(turn_id: str, direction: str, body: str, at: datetime, media_urls: Sequence[str] = ()) -> Row:
-    """One of a turn's two messages. Its addresses, which hold no line feed, are one column."""
+    """One of the two messages of a turn. `direction`: incoming or outgoing. The URLs share a column, one a line."""
     return {
         "turn_id": turn_id,
         "direction": direction,
@@ -114,7 +142,7 @@ def decode_device_user(row: sqlite3.Row) -> DeviceUser:
 
 
 def decode_lease(row: sqlite3.Row) -> Lease:
-    """A turn that an older version of the server began has no lease: it is over."""
+    """A turn that was started before there were leases has none: it counts as expired."""
     until = decode_time(row["lease_until"]) or datetime.min.replace(tzinfo=UTC)
     return Lease(row["turn_id"], row["worker"], until)
 
@@ -124,5 +152,5 @@ def decode_time(text: str | None) -> datetime | None:
 
 
 def encode_outcome(outcome: Outcome) -> str:
-    """Everything but the reply, which has a row of its own among the messages."""
+    """The outcome as JSON, without the reply, which is a row of the table `messages`."""
     return OUTCOME.dump_json(outcome, exclude={"reply"}).decode()

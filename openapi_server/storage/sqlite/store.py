@@ -1,6 +1,6 @@
-"""The embedded store: one SQLite file, nothing to set up.
+"""The embedded store: sessions and turns in one SQLite file, with nothing to set up.
 
-Every method is one short use of one connection; every write is one transaction.
+Every method uses one connection for a short time; every write is one transaction.
 """
 
 from __future__ import annotations
@@ -21,41 +21,45 @@ from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecor
 from openapi_server.protocols import Clock
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.migrations import migrate
-from openapi_server.storage.sqlite.retention import count_expired_sessions, delete_expired_sessions, delete_old_turns
+from openapi_server.storage.sqlite.retention import (
+    count_expired_sessions,
+    delete_expired_sessions,
+    delete_old_turns,
+    vacuum,
+)
 from openapi_server.storage.sqlite.rows import (
     SELECT_TURNS,
+    RetentionWindow,
     decode_device_user,
     decode_lease,
     decode_session,
     decode_turn,
     encode_session,
     encode_time,
+    insert_row,
 )
 from openapi_server.storage.sqlite.turns import (
     begin_turn,
     delete_session,
-    insert_row,
     select_session,
     set_session_ttl,
     settle_turn,
 )
-from openapi_server.storage.sqlite.vacuum import vacuum
-from openapi_server.storage.sqlite.visibility import RetentionWindow
 
 log = structlog.get_logger(__name__)
 
 
 class SqliteStore:
-    """`Store` over one SQLite file; `open` makes the folder and brings the schema up to date.
+    """`Store` over one SQLite file; `open` creates the folder and migrates the schema.
 
-    `retention`: how long what was said is kept; None: as long as its session.
+    `retention`: how long turns are kept; None: as long as their session.
     """
 
     def __init__(self, connections: Connections, clock: Clock, retention: timedelta | None = None) -> None:
         self._connections = connections
         self._clock = clock
         self._retention = retention
-        self._was_tidied = False
+        self._was_vacuumed = False
 
     @classmethod
     async def open(cls, path: Path, clock: Clock, retention: timedelta | None = None) -> SqliteStore:
@@ -74,27 +78,27 @@ class SqliteStore:
 
     @property
     def connections(self) -> Connections:
-        """For the other stores that are kept in the same file, and in the same transactions."""
+        """For the other stores over the same file."""
         return self._connections
 
     @property
-    def _horizon(self) -> RetentionWindow:
+    def _window(self) -> RetentionWindow:
         return RetentionWindow.at(self._clock.now(), self._retention)
 
     async def create_session(self, session: SessionRecord) -> None:
         await self._connections.write(lambda db: insert_row(db, "sessions", encode_session(session)))
 
     async def get_session(self, session_id: str) -> SessionRecord | None:
-        horizon = self._horizon
+        window = self._window
 
         def select(db: sqlite3.Connection) -> SessionRecord | None:
-            return select_session(db, session_id, horizon)
+            return select_session(db, session_id, window)
 
         return await self._connections.read(select)
 
     async def list_sessions(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
         before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
-        horizon = self._horizon
+        window = self._window
 
         def select(db: sqlite3.Connection) -> list[SessionRecord]:
             rows = db.execute(
@@ -103,9 +107,9 @@ class SqliteStore:
                 WHERE owner = ? AND expires_at > ? AND last_message_at > ? AND (last_message_at, session_id) < (?, ?)
                 ORDER BY last_message_at DESC, session_id DESC LIMIT ?
                 """,
-                (owner, horizon.now, horizon.since, *before, limit + 1),
+                (owner, window.now, window.since, *before, limit + 1),
             )
-            return [decode_session(row, horizon.since) for row in rows]
+            return [decode_session(row, window.since) for row in rows]
 
         found = await self._connections.read(select)
         last = found[:limit][-1:]
@@ -119,14 +123,14 @@ class SqliteStore:
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
     ) -> str:
-        horizon = RetentionWindow.at(turn.created_at, self._retention)
-        return await self._connections.write(lambda db: begin_turn(db, turn, new_session, keys, charge, horizon))
+        window = RetentionWindow.at(turn.created_at, self._retention)
+        return await self._connections.write(lambda db: begin_turn(db, turn, new_session, keys, charge, window))
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
         return await self._connections.write(lambda db: settle_turn(db, turn_id, outcome))
 
     async def get_turn(self, turn_id: str) -> TurnRecord | None:
-        named = {**self._horizon.parameters, "turn_id": turn_id}
+        named = {**self._window.parameters, "turn_id": turn_id}
 
         def select(db: sqlite3.Connection) -> TurnRecord | None:
             row = db.execute(f"{SELECT_TURNS} WHERE turns.turn_id = :turn_id", named).fetchone()
@@ -136,7 +140,7 @@ class SqliteStore:
 
     async def list_turns(self, session_id: str, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
         (after,) = decode_cursor(cursor, int) if cursor else (0,)
-        named = {**self._horizon.parameters, "session_id": session_id, "after": after, "limit": limit + 1}
+        named = {**self._window.parameters, "session_id": session_id, "after": after, "limit": limit + 1}
         where = "WHERE turns.session_id = :session_id AND position > :after ORDER BY position LIMIT :limit"
         rows = await self._connections.read(lambda db: db.execute(f"{SELECT_TURNS} {where}", named).fetchall())
         shown = rows[:limit]
@@ -144,15 +148,15 @@ class SqliteStore:
         return Page(tuple(decode_turn(row) for row in shown), mark)
 
     async def list_latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
-        named = {**self._horizon.parameters, "session_id": session_id, "limit": limit}
+        named = {**self._window.parameters, "session_id": session_id, "limit": limit}
         where = "WHERE turns.session_id = :session_id ORDER BY position DESC LIMIT :limit"
         rows = await self._connections.read(lambda db: db.execute(f"{SELECT_TURNS} {where}", named).fetchall())
         return [decode_turn(row) for row in reversed(rows)]
 
     async def list_owner_turns(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
         before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
-        named = {**self._horizon.parameters, "owner": owner, "at": before[0], "turn_id": before[1], "limit": limit + 1}
-        # Said in two ways, so that an owner's few turns are found by the index of owners.
+        named = {**self._window.parameters, "owner": owner, "at": before[0], "turn_id": before[1], "limit": limit + 1}
+        # Two queries, so that the few turns of one owner are found by the index of owners.
         whose = "" if owner is None else "sessions.owner = :owner AND"
         where = f"""
             WHERE {whose} (turns.created_at, turns.turn_id) < (:at, :turn_id)
@@ -164,8 +168,8 @@ class SqliteStore:
         return Page(tuple(decode_turn(row) for row in shown), mark)
 
     async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
-        horizon = self._horizon
-        return await self._connections.write(lambda db: set_session_ttl(db, session_id, ttl_s, horizon))
+        window = self._window
+        return await self._connections.write(lambda db: set_session_ttl(db, session_id, ttl_s, window))
 
     async def get_device_user(self, user_id: str) -> DeviceUser | None:
         query = "SELECT * FROM device_users WHERE user_id = ?"
@@ -173,14 +177,14 @@ class SqliteStore:
         return decode_device_user(row) if row else None
 
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
-        horizon = self._horizon
+        window = self._window
 
         def delete(db: sqlite3.Connection) -> Sequence[str] | None:
-            if select_session(db, session_id, horizon) is None:
+            if select_session(db, session_id, window) is None:
                 return None
-            # Its id is the device's user, too: whoever wants it gone wants no trace of it.
+            # The session's id is also the id of the device's user, which is deleted with it.
             db.execute("DELETE FROM device_users WHERE user_id = ?", (session_id,))
-            return delete_session(db, session_id, horizon.now)
+            return delete_session(db, session_id, window.now)
 
         return await self._connections.write(delete)
 
@@ -196,23 +200,23 @@ class SqliteStore:
         return await self._connections.write(update)
 
     async def count_expired_sessions(self) -> int:
-        horizon = self._horizon
-        return await self._connections.read(lambda db: count_expired_sessions(db, horizon))
+        window = self._window
+        return await self._connections.read(lambda db: count_expired_sessions(db, window))
 
     async def delete_expired_sessions(self, limit: int) -> int:
-        horizon = self._horizon
-        return await self._connections.write(lambda db: delete_expired_sessions(db, horizon, limit))
+        window = self._window
+        return await self._connections.write(lambda db: delete_expired_sessions(db, window, limit))
 
     async def delete_old_turns(self, limit: int) -> int:
-        horizon = self._horizon
-        return await self._connections.write(lambda db: delete_old_turns(db, horizon, limit))
+        window = self._window
+        return await self._connections.write(lambda db: delete_old_turns(db, window, limit))
 
     async def vacuum(self, at_most_bytes: int | None = None) -> bool:
-        is_tidy = await self._connections.run_exclusive(
-            partial(vacuum, at_most_bytes=at_most_bytes, is_forced=not self._was_tidied)
+        is_vacuumed = await self._connections.run_exclusive(
+            partial(vacuum, at_most_bytes=at_most_bytes, is_forced=not self._was_vacuumed)
         )
-        self._was_tidied = self._was_tidied or is_tidy
-        return is_tidy
+        self._was_vacuumed = self._was_vacuumed or is_vacuumed
+        return is_vacuumed
 
     async def ping(self) -> None:
         # A locked database answers to BEGIN IMMEDIATE; a read-only one only to a statement that could write.

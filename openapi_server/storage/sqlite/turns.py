@@ -1,30 +1,31 @@
-"""Steps of the SQLite store that are more than one statement: how turns begin and end, and how sessions are removed.
+"""The steps of `SqliteStore` that take more than one statement: a turn starts or ends, a session is deleted.
 
-Functions on a connection whose transaction belongs to the caller.
+They are functions on a connection; the caller has opened the transaction.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import KeyReused, SessionNotFound, TurnRunning
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Outcome, TurnRecord
-from openapi_server.storage.sqlite import credit_rows
+from openapi_server.storage.sqlite.credits import reserve_credits, settle_reservation
 from openapi_server.storage.sqlite.rows import (
+    RetentionWindow,
     decode_session,
     encode_message,
     encode_outcome,
     encode_session,
     encode_time,
     encode_turn,
+    insert_row,
 )
-from openapi_server.storage.sqlite.visibility import RetentionWindow
 
-# A key is as good as the turn that it stands for.
+# A key is valid only as long as its turn is visible.
 SELECT_KEY = """
     SELECT body_hash, idempotency_keys.turn_id FROM idempotency_keys
     JOIN turns ON turns.turn_id = idempotency_keys.turn_id
@@ -39,18 +40,18 @@ def begin_turn(
     new_session: SessionRecord | None,
     keys: Sequence[IdempotencyKey],
     charge: Charge | None,
-    horizon: RetentionWindow,
+    window: RetentionWindow,
 ) -> str:
-    """`Store.begin_turn`. The horizon is the turn's own."""
-    seen = _find_earlier_turn(db, keys, horizon)
-    if seen is not None:
-        _store_keys(db, keys, seen)
-        return seen
+    """`Store.begin_turn`. The window is the one at the time of the turn."""
+    earlier = _find_earlier_turn(db, keys, window)
+    if earlier is not None:
+        _store_keys(db, keys, earlier)
+        return earlier
     if new_session is not None:
-        _create_session(db, new_session, horizon)
-    position = _take_position(db, turn, horizon)
+        _create_session(db, new_session, window)
+    position = _take_position(db, turn, window)
     if charge is not None:
-        credit_rows.reserve_credits(db, charge, turn.turn_id, horizon.now)
+        reserve_credits(db, charge, turn.turn_id, window.now)
     insert_row(db, "turns", encode_turn(turn, position))
     insert_row(db, "messages", encode_message(turn.turn_id, "incoming", turn.message, turn.created_at, turn.media_urls))
     _store_keys(db, keys, turn.turn_id)
@@ -65,31 +66,31 @@ def settle_turn(db: sqlite3.Connection, turn_id: str, outcome: Outcome) -> bool:
         return False
     if outcome.reply is not None:
         insert_row(db, "messages", encode_message(turn_id, "outgoing", outcome.reply, outcome.ended_at))
-    credit_rows.settle_reservation(db, turn_id, outcome.credits_used, now)
+    settle_reservation(db, turn_id, outcome.credits_used, now)
     return True
 
 
 def delete_session(db: sqlite3.Connection, session_id: str, now: str) -> Sequence[str]:
-    """Delete it with all its turns, and give back what those held that still ran; the turns' ids."""
+    """Delete the session with its turns, and refund what running turns have reserved. Returns the ids of the turns."""
     turn_ids = [row[0] for row in db.execute("SELECT turn_id FROM turns WHERE session_id = ?", (session_id,))]
     for turn_id in turn_ids:
-        credit_rows.settle_reservation(db, turn_id, 0, now)
+        settle_reservation(db, turn_id, 0, now)
     db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
     return turn_ids
 
 
-def select_session(db: sqlite3.Connection, session_id: str, horizon: RetentionWindow) -> SessionRecord | None:
-    """The session, unless it is over, or all that was said in it is too old."""
+def select_session(db: sqlite3.Connection, session_id: str, window: RetentionWindow) -> SessionRecord | None:
+    """The session, unless it has expired or all its turns are too old."""
     query = "SELECT * FROM sessions WHERE session_id = ? AND expires_at > ? AND last_message_at > ?"
-    row = db.execute(query, (session_id, horizon.now, horizon.since)).fetchone()
-    return decode_session(row, horizon.since) if row else None
+    row = db.execute(query, (session_id, window.now, window.since)).fetchone()
+    return decode_session(row, window.since) if row else None
 
 
 def set_session_ttl(
-    db: sqlite3.Connection, session_id: str, ttl_s: int, horizon: RetentionWindow
+    db: sqlite3.Connection, session_id: str, ttl_s: int, window: RetentionWindow
 ) -> SessionRecord | None:
     """`Store.set_session_ttl`."""
-    session = select_session(db, session_id, horizon)
+    session = select_session(db, session_id, window)
     if session is None:
         return None
     changed = replace(session, ttl_s=ttl_s)
@@ -97,28 +98,22 @@ def set_session_ttl(
     return changed
 
 
-def insert_row(db: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
-    """Table and column names are ours; only values come from outside."""
-    columns, places = ", ".join(row), ", ".join(f":{name}" for name in row)
-    db.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", row)  # noqa: S608
-
-
-def _create_session(db: sqlite3.Connection, session: SessionRecord, horizon: RetentionWindow) -> None:
-    """Unless it is there already: somebody was quicker. One of the same name that is over makes room for it."""
-    if select_session(db, session.session_id, horizon) is not None:
+def _create_session(db: sqlite3.Connection, session: SessionRecord, window: RetentionWindow) -> None:
+    """Create the session unless another request has done so. An expired one with the same id is deleted first."""
+    if select_session(db, session.session_id, window) is not None:
         return
-    delete_session(db, session.session_id, horizon.now)
+    delete_session(db, session.session_id, window.now)
     insert_row(db, "sessions", encode_session(session))
     if session.handle is not None:
         query = "INSERT OR IGNORE INTO device_users (user_id, handle, created_at) VALUES (?, ?, ?)"
-        db.execute(query, (session.session_id, session.handle, horizon.now))
+        db.execute(query, (session.session_id, session.handle, window.now))
 
 
-def _find_earlier_turn(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], horizon: RetentionWindow) -> str | None:
-    """The turn that one of the keys stands for already. A key whose time is over makes room for its next use."""
+def _find_earlier_turn(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], window: RetentionWindow) -> str | None:
+    """The turn that one of the keys was used for already; expired keys are deleted. `KeyReused` for another body."""
     for key in keys:
-        db.execute("DELETE FROM idempotency_keys WHERE key = ? AND expires_at <= ?", (key.key, horizon.now))
-        row = db.execute(SELECT_KEY, {"key": key.key, **horizon.parameters}).fetchone()
+        db.execute("DELETE FROM idempotency_keys WHERE key = ? AND expires_at <= ?", (key.key, window.now))
+        row = db.execute(SELECT_KEY, {"key": key.key, **window.parameters}).fetchone()
         if row is not None and row["body_hash"] != key.body_hash:
             raise KeyReused("Use a new Idempotency-Key for every new request.")
         if row is not None:
@@ -127,7 +122,7 @@ def _find_earlier_turn(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], h
 
 
 def _store_keys(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], turn_id: str) -> None:
-    """From now on every one of the keys stands for the turn, whichever of them it was found by."""
+    """Let every key stand for the turn, also when it was found by only one of them."""
     for key in keys:
         db.execute("DELETE FROM idempotency_keys WHERE key = ?", (key.key,))
         row = {
@@ -139,9 +134,12 @@ def _store_keys(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], turn_id:
         insert_row(db, "idempotency_keys", row)
 
 
-def _take_position(db: sqlite3.Connection, turn: TurnRecord, horizon: RetentionWindow) -> int:
-    """The turn's place in its session, which lives on from now; refused when it is not there or busy."""
-    session = select_session(db, turn.session_id, horizon)
+def _take_position(db: sqlite3.Connection, turn: TurnRecord, window: RetentionWindow) -> int:
+    """The position of the new turn in its session, whose time and animal are updated.
+
+    Raises `SessionNotFound`, or `TurnRunning` when the session has a running turn.
+    """
+    session = select_session(db, turn.session_id, window)
     if session is None:
         raise SessionNotFound
     query = "SELECT turn_id FROM turns WHERE session_id = ? AND ended_at IS NULL"
@@ -152,7 +150,7 @@ def _take_position(db: sqlite3.Connection, turn: TurnRecord, horizon: RetentionW
     if session.animal_id != turn.animal_id:
         continued = replace(continued, animal_id=turn.animal_id, locked_at=turn.created_at)
     _update_session(db, continued)
-    # Not the count: earlier turns may be forgotten, and places are never given twice.
+    # Not the number of turns: old turns are deleted, and no position is given twice.
     (last,) = db.execute("SELECT max(position) FROM turns WHERE session_id = ?", (turn.session_id,)).fetchone()
     return (last or 0) + 1
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
-from openapi_server.accounts.accounts import AccountService
 from openapi_server.accounts.passwords import PasswordCheck, Passwords
+from openapi_server.accounts.service import AccountService
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.config import DEVELOPMENT_KEY
 from openapi_server.models.errors import BadCredentials
@@ -52,9 +52,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     sqlite = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock)
     store = SqliteAccounts(sqlite.connections, clock)
     await store.create_user(User("ben", Role.USER, await passwords.hash("roar roar"), NOON))
-    yield Parts(
-        store, passwords, AccountService(store, passwords, AccessTokens(DEVELOPMENT_KEY, 900, clock), clock, 3600)
-    )
+    yield Parts(store, passwords, AccountService(store, passwords, AccessTokens(DEVELOPMENT_KEY, 900), clock, 3600))
     passwords.close()
     await sqlite.close()
 

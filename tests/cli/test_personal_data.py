@@ -186,7 +186,7 @@ def test_who_is_not_known_for_sure_is_left_alone(
 # The trail
 
 
-def deeds() -> list[tuple[str, str]]:
+def list_actions() -> list[tuple[str, str]]:
     told = json.loads(zoochat("audit", "--json").output)
     assert {entry["role"] for entry in told} <= {"operator"}
     return [(entry["deed"], entry["about"]) for entry in reversed(told)]
@@ -205,7 +205,7 @@ def test_what_an_operator_does_is_noted() -> None:
     zoochat("privacy", "erase", "ben", "--account", "--yes")
 
     cookie = derive_cookie_owner(COOKIE)[: len("cookie:") + 16]
-    assert deeds() == [
+    assert list_actions() == [
         ("account_added", "(erased)"),
         ("role_changed", "(erased)"),
         ("password_reset", "(erased)"),
@@ -225,7 +225,7 @@ def test_what_is_refused_is_not_noted() -> None:
     zoochat("users", "reset-password", "nobody", "--password-stdin", typed="roar roar\n")
     zoochat("privacy", "export", "nobody")
 
-    assert deeds() == []
+    assert list_actions() == []
 
 
 def test_the_trail_is_a_table_for_people() -> None:

@@ -1,14 +1,13 @@
-"""What every store of accounts and credits promises, whatever it is kept in.
+"""What every `CreditStore` promises, whatever the backend: nothing here knows of tables, keys or files.
 
-A new implementation adds one line to `STORES` and passes unchanged: nothing here knows of tables, keys or files.
+Credits are reserved and refunded with turns: `reserve` and `finish` here are turns that start and end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,45 +18,20 @@ from hypothesis import strategies as st
 
 from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, CreditEntryKind
 from openapi_server.models.errors import InsufficientCredits, InvalidInput, UserNotFound
-from openapi_server.models.user import AuthenticatedUser, Login, Role, User
-from openapi_server.protocols import AccountStore, Clock, CreditStore
-from openapi_server.storage.sqlite.accounts import SqliteAccounts
-from openapi_server.storage.sqlite.credits import SqliteCredits
-from openapi_server.storage.sqlite.store import SqliteStore
-from tests.support.examples import NOON
+from openapi_server.models.user import Role, User
+from openapi_server.protocols import Clock
+from openapi_server.storage.factory import Stores
+from tests.support.examples import NOON, make_outcome, make_session, make_turn
 from tests.support.fakes import FakeClock
+from tests.support.stores import BACKENDS, OpensStores
 
-RACERS = 50
 DAY_S = 86_400
 MIA = User("mia", Role.PARENT, "hash of mia's", NOON)
 BEN = User("ben", Role.USER, "hash of ben's", NOON, parent="mia", is_demo=True)
+every_backend = pytest.mark.parametrize("opens", list(BACKENDS.values()), ids=list(BACKENDS))
 
 
-@dataclass(frozen=True)
-class Stores:
-    """The two protocols over one place."""
-
-    accounts: AccountStore
-    credits: CreditStore
-
-
-OpensStores = Callable[[Path, Clock], AbstractAsyncContextManager[Stores]]
-
-
-@asynccontextmanager
-async def sqlite_stores(folder: Path, clock: Clock) -> AsyncIterator[Stores]:
-    store = await SqliteStore.open(folder / "zoo.sqlite3", clock)
-    try:
-        yield Stores(SqliteAccounts(store.connections, clock), SqliteCredits(store.connections, clock))
-    finally:
-        await store.close()
-
-
-STORES: dict[str, OpensStores] = {"sqlite": sqlite_stores}
-every_store = pytest.mark.parametrize("opens", list(STORES.values()), ids=list(STORES))
-
-
-@pytest.fixture(params=list(STORES.values()), ids=list(STORES))
+@pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
 def opens(request: pytest.FixtureRequest) -> OpensStores:
     """How to open each implementation; two that are opened over one folder are two processes of one zoo."""
     opener: OpensStores = request.param
@@ -71,21 +45,23 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def stores(opens: OpensStores, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Stores]:
-    """A store of each implementation in which Mia and her son Ben have accounts."""
+    """The stores of each implementation, in which Mia and her son Ben have accounts."""
     async with opens(tmp_path, clock) as opened:
         assert await opened.accounts.create_user(MIA)
         assert await opened.accounts.create_user(BEN)
         yield opened
 
 
-def a_login(clock: Clock, login_id: str = "login_1", username: str = "ben") -> Login:
-    return Login(login_id, username, clock.now(), clock.now() + timedelta(days=30))
+async def reserve(stores: Stores, clock: Clock, max_credits: int, turn_id: str) -> None:
+    """Start a turn of Ben's, in a session of its own, that may cost so much."""
+    session_id, now = f"sess_{turn_id}", clock.now()
+    session, turn = make_session(session_id, at=now), make_turn(turn_id, session_id, at=now)
+    assert await stores.sessions.begin_turn(turn, session, charge=Charge("ben", max_credits)) == turn_id
 
 
-async def log_in(stores: Stores, clock: Clock, first: str = "token 1", login_id: str = "login_1") -> Login:
-    login = a_login(clock, login_id)
-    assert await stores.accounts.create_login(login, first, BEN.password_hash)
-    return login
+async def finish(stores: Stores, clock: Clock, turn_id: str, used: int) -> None:
+    """End the turn, if it runs, with so many credits used."""
+    await stores.sessions.settle_turn(turn_id, replace(make_outcome(at=clock.now()), credits_used=used))
 
 
 async def give(stores: Stores, clock: Clock, credits: int, days: int | None = None) -> CreditEntry:
@@ -115,152 +91,6 @@ async def story(stores: Stores) -> list[tuple[str, int]]:
     return [(entry.kind.value, entry.credits) for entry in await history(stores)]
 
 
-# People
-
-
-async def test_an_account_comes_back_as_it_was(stores: Stores) -> None:
-    """Every field; and a name that is not there is None."""
-    assert await stores.accounts.get_user("ben") == BEN
-    assert list(await stores.accounts.list_users()) == [BEN, MIA]
-    assert await stores.accounts.get_user("nobody") is None
-
-
-async def test_a_name_is_given_once(stores: Stores) -> None:
-    """Whoever comes second changes nothing."""
-    assert not await stores.accounts.create_user(User("ben", Role.ADMINISTRATOR, "other", NOON))
-    assert await stores.accounts.get_user("ben") == BEN
-
-
-async def test_a_new_role_and_a_new_password_are_kept(stores: Stores) -> None:
-    """A demo account is none any more once its password is not the one that everybody knows."""
-    assert await stores.accounts.set_role("ben", Role.ZOOKEEPER)
-    assert await stores.accounts.reset_password("ben", "new hash")
-
-    assert await stores.accounts.get_user("ben") == replace(
-        BEN, role=Role.ZOOKEEPER, password_hash="new hash", is_demo=False
-    )
-    assert not await stores.accounts.set_role("nobody", Role.USER)
-    assert not await stores.accounts.reset_password("nobody", "hash")
-
-
-async def test_a_rehash_never_brings_an_old_password_back(stores: Stores) -> None:
-    """It counts only for the hash that it was made from."""
-    await stores.accounts.rehash_password("ben", BEN.password_hash, "stronger")
-    assert await stores.accounts.get_user("ben") == replace(BEN, password_hash="stronger")
-
-    await stores.accounts.rehash_password("ben", BEN.password_hash, "late")
-    assert await stores.accounts.get_user("ben") == replace(BEN, password_hash="stronger")
-
-
-# Logins
-
-
-async def test_a_login_says_who_somebody_is_now(stores: Stores, clock: FakeClock) -> None:
-    """The role and the children are the store's, whatever they were at the login."""
-    await log_in(stores, clock)
-    assert await stores.accounts.create_login(a_login(clock, "login_m", "mia"), "token m", MIA.password_hash)
-
-    assert await stores.accounts.get_authenticated_user("ben", "login_1") == AuthenticatedUser(
-        "ben", Role.USER, (), "login_1"
-    )
-    assert await stores.accounts.get_authenticated_user("mia", "login_m") == AuthenticatedUser(
-        "mia", Role.PARENT, ("ben",), "login_m"
-    )
-    await stores.accounts.set_role("mia", Role.USER)
-    assert await stores.accounts.get_authenticated_user("mia", "login_m") == AuthenticatedUser(
-        "mia", Role.USER, (), "login_m"
-    )
-
-
-async def test_a_login_is_nobody_elses(stores: Stores, clock: FakeClock) -> None:
-    """Name and login belong together; what is not there is None."""
-    await log_in(stores, clock)
-
-    assert await stores.accounts.get_authenticated_user("mia", "login_1") is None
-    assert await stores.accounts.get_authenticated_user("ben", "login_2") is None
-
-
-async def test_a_login_needs_the_password_that_is_still_good(stores: Stores, clock: FakeClock) -> None:
-    """It may have been changed while the old one was being checked."""
-    await stores.accounts.reset_password("ben", "new hash")
-
-    assert not await stores.accounts.create_login(a_login(clock), "token", BEN.password_hash)
-    assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
-
-
-async def test_a_refresh_replaces_the_token_and_lets_the_login_last(stores: Stores, clock: FakeClock) -> None:
-    """The same login, with a new end."""
-    login = await log_in(stores, clock)
-    clock.advance(29 * DAY_S)
-    until = clock.now() + timedelta(days=30)
-
-    assert await stores.accounts.refresh_login("token 1", "token 2", until) == replace(login, expires_at=until)
-    clock.advance(29 * DAY_S)
-    assert await stores.accounts.get_authenticated_user("ben", "login_1") is not None
-    assert await stores.accounts.refresh_login("token 2", "token 3", until) is not None
-
-
-async def test_a_refresh_token_that_comes_twice_ends_the_login(stores: Stores, clock: FakeClock) -> None:
-    """One of the two who had it stole it: neither keeps what came of it. Other logins stay."""
-    await log_in(stores, clock)
-    await log_in(stores, clock, "other token", "login_2")
-    until = clock.now() + timedelta(days=30)
-    assert await stores.accounts.refresh_login("token 1", "token 2", until) is not None
-
-    assert await stores.accounts.refresh_login("token 1", "token x", until) is None
-
-    assert await stores.accounts.refresh_login("token 2", "token 3", until) is None
-    assert await stores.accounts.refresh_login("token x", "token y", until) is None
-    assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
-    assert await stores.accounts.get_authenticated_user("ben", "login_2") is not None
-
-
-async def test_of_racing_refreshes_one_wins(
-    stores: Stores, opens: OpensStores, tmp_path: Path, clock: FakeClock
-) -> None:
-    """Fifty at once, from two processes, with one token."""
-    await log_in(stores, clock)
-    until = clock.now() + timedelta(days=30)
-
-    async with opens(tmp_path, clock) as others:
-        racing = [
-            (stores, others)[racer % 2].accounts.refresh_login("token 1", f"next {racer}", until)
-            for racer in range(RACERS)
-        ]
-        won = [login for login in await asyncio.gather(*racing) if login is not None]
-
-    assert len(won) == 1
-
-
-async def test_a_login_ends_when_it_is_ended_and_when_its_time_is_over(stores: Stores, clock: FakeClock) -> None:
-    """From then on neither its refresh token nor its person is there; at the edge, too."""
-    await log_in(stores, clock)
-    await log_in(stores, clock, "token 2", "login_2")
-    until = clock.now() + timedelta(days=60)
-
-    await stores.accounts.end_login("login_1")
-    assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
-    assert await stores.accounts.refresh_login("token 1", "token x", until) is None
-
-    clock.advance(30 * DAY_S)
-    assert await stores.accounts.get_authenticated_user("ben", "login_2") is None
-    assert await stores.accounts.refresh_login("token 2", "token x", until) is None
-
-
-async def test_a_new_password_ends_every_login(stores: Stores, clock: FakeClock) -> None:
-    """Whoever knew the old one is out."""
-    await log_in(stores, clock)
-    await log_in(stores, clock, "token 2", "login_2")
-
-    await stores.accounts.reset_password("ben", "new hash")
-
-    assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
-    assert await stores.accounts.refresh_login("token 2", "token 3", clock.now() + timedelta(days=1)) is None
-
-
-# Credits
-
-
 async def test_credits_are_somebodys(stores: Stores, clock: FakeClock) -> None:
     """Nobody gets them who is not there."""
     with pytest.raises(UserNotFound):
@@ -284,10 +114,10 @@ async def test_a_turn_holds_back_what_it_may_cost_and_returns_the_rest(stores: S
     """Settling is final: once more changes nothing."""
     await give(stores, clock, 100)
 
-    await stores.credits.reserve(Charge("ben", 60), "turn_1")
+    await reserve(stores, clock, 60, "turn_1")
     assert await spendable(stores) == 40
-    await stores.credits.finish("turn_1", 25)
-    await stores.credits.finish("turn_1", 25)
+    await finish(stores, clock, "turn_1", 25)
+    await finish(stores, clock, "turn_1", 25)
 
     assert await spendable(stores) == 75
     assert await story(stores) == [("allocate", 100), ("reserve", -60), ("settle", 35)]
@@ -297,9 +127,9 @@ async def test_a_turn_holds_back_what_it_may_cost_and_returns_the_rest(stores: S
 async def test_a_turn_that_used_nothing_is_refunded(stores: Stores, clock: FakeClock) -> None:
     """To the last credit."""
     await give(stores, clock, 100)
-    await stores.credits.reserve(Charge("ben", 60), "turn_1")
+    await reserve(stores, clock, 60, "turn_1")
 
-    await stores.credits.finish("turn_1", 0)
+    await finish(stores, clock, "turn_1", 0)
 
     assert await story(stores) == [("allocate", 100), ("reserve", -60), ("refund", 60)]
 
@@ -307,11 +137,11 @@ async def test_a_turn_that_used_nothing_is_refunded(stores: Stores, clock: FakeC
 async def test_a_turn_never_costs_more_than_it_held_back(stores: Stores, clock: FakeClock) -> None:
     """Nor less than nothing."""
     await give(stores, clock, 100)
-    await stores.credits.reserve(Charge("ben", 30), "turn_1")
-    await stores.credits.reserve(Charge("ben", 30), "turn_2")
+    await reserve(stores, clock, 30, "turn_1")
+    await reserve(stores, clock, 30, "turn_2")
 
-    await stores.credits.finish("turn_1", 10**12)
-    await stores.credits.finish("turn_2", -5)
+    await finish(stores, clock, "turn_1", 10**12)
+    await finish(stores, clock, "turn_2", -5)
 
     assert await spendable(stores) == 70
 
@@ -320,9 +150,9 @@ async def test_a_turn_may_begin_with_what_is_left(stores: Stores, clock: FakeClo
     """The last credit is good for a turn, and with none there is none; nothing is held back then."""
     await give(stores, clock, 1)
 
-    await stores.credits.reserve(Charge("ben", 60), "turn_1")
+    await reserve(stores, clock, 60, "turn_1")
     with pytest.raises(InsufficientCredits):
-        await stores.credits.reserve(Charge("ben", 1), "turn_2")
+        await reserve(stores, clock, 1, "turn_2")
 
     assert await story(stores) == [("allocate", 1), ("reserve", -1)]
 
@@ -331,7 +161,7 @@ async def test_what_nobody_reserved_cannot_be_finished(stores: Stores, clock: Fa
     """A turn without a charge, or of another zoo."""
     await give(stores, clock, 10)
 
-    await stores.credits.finish("turn_of_nobody", 5)
+    await finish(stores, clock, "turn_of_nobody", 5)
 
     assert await story(stores) == [("allocate", 10)]
 
@@ -341,8 +171,8 @@ async def test_what_is_lost_soonest_is_spent_first(stores: Stores, clock: FakeCl
     await give(stores, clock, 10)
     await give(stores, clock, 10, days=2)
     await give(stores, clock, 10, days=1)
-    await stores.credits.reserve(Charge("ben", 15), "turn_1")
-    await stores.credits.finish("turn_1", 12)
+    await reserve(stores, clock, 15, "turn_1")
+    await finish(stores, clock, "turn_1", 12)
 
     assert await spendable(stores) == 18
     clock.advance(DAY_S)
@@ -358,7 +188,7 @@ async def test_credits_are_lost_at_the_edge_and_the_ledger_says_so(stores: Store
 
     assert await stores.credits.get_balance("ben") == Balance("ben", 0)
     with pytest.raises(InsufficientCredits):
-        await stores.credits.reserve(Charge("ben", 1), "turn_1")
+        await reserve(stores, clock, 1, "turn_1")
     await give(stores, clock, 5)
     assert await story(stores) == [("allocate", 10), ("expire", -10), ("allocate", 5)]
 
@@ -369,7 +199,7 @@ async def test_what_is_over_is_lost_before_the_rest_is_spent(stores: Stores, clo
     await give(stores, clock, 5)
     clock.advance(DAY_S)
 
-    await stores.credits.reserve(Charge("ben", 8), "turn_1")
+    await reserve(stores, clock, 8, "turn_1")
 
     assert await story(stores) == [("allocate", 10), ("allocate", 5), ("expire", -10), ("reserve", -5)]
 
@@ -377,10 +207,10 @@ async def test_what_is_over_is_lost_before_the_rest_is_spent(stores: Stores, clo
 async def test_what_is_given_back_too_late_is_lost(stores: Stores, clock: FakeClock) -> None:
     """The turn was refunded, and then the time of the credits was over."""
     await give(stores, clock, 10, days=1)
-    await stores.credits.reserve(Charge("ben", 10), "turn_1")
+    await reserve(stores, clock, 10, "turn_1")
     clock.advance(DAY_S)
 
-    await stores.credits.finish("turn_1", 4)
+    await finish(stores, clock, "turn_1", 4)
 
     assert await spendable(stores) == 0
     assert await story(stores) == [("allocate", 10), ("reserve", -10), ("settle", 6), ("expire", -6)]
@@ -415,14 +245,14 @@ async def test_racing_turns_never_spend_a_credit_twice(
     await give(stores, clock, 40, days=5)
 
     async with opens(tmp_path, clock) as others:
-        racing = [(stores, others)[turn % 2].credits.reserve(Charge("ben", 3), f"turn_{turn}") for turn in range(200)]
+        racing = [reserve((stores, others)[turn % 2], clock, 3, f"turn_{turn}") for turn in range(200)]
         ended = await asyncio.gather(*racing, return_exceptions=True)
         begun = [turn for turn, outcome in enumerate(ended) if outcome is None]
         assert all(isinstance(outcome, InsufficientCredits) for outcome in ended if outcome is not None)
         assert len(begun) == 34
         assert await spendable(stores) == 0
         # Each is settled by both processes at once, as after a crash that was none.
-        both = [side.credits.finish(f"turn_{turn}", 1) for turn in begun for side in (stores, others)]
+        both = [finish(side, clock, f"turn_{turn}", 1) for turn in begun for side in (stores, others)]
         await asyncio.gather(*both)
 
     assert await spendable(stores) == 66
@@ -460,7 +290,7 @@ actions = st.one_of(
 )
 
 
-@every_store
+@every_backend
 @settings(max_examples=60, deadline=None)
 @given(played=st.lists(actions, max_size=25))
 def test_whatever_happens_the_ledger_adds_up(opens: OpensStores, played: Sequence[Action]) -> None:
@@ -493,13 +323,13 @@ async def _act(stores: Stores, clock: FakeClock, action: Action, number: int) ->
             assert await spendable(stores) == before + credits
         case Reserves(at_most):
             try:
-                await stores.credits.reserve(Charge("ben", at_most), f"turn_{number}")
+                await reserve(stores, clock, at_most, f"turn_{number}")
             except InsufficientCredits:
                 assert before == 0
             else:
                 assert await spendable(stores) == before - min(before, at_most)
         case Finishes(turn, used):
-            await stores.credits.finish(f"turn_{turn}", used)
+            await finish(stores, clock, f"turn_{turn}", used)
             assert await spendable(stores) >= before
         case Waits(days):
             clock.advance(days * DAY_S)

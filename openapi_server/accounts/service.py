@@ -1,4 +1,4 @@
-"""Logging in, staying logged in, logging out, and who somebody is."""
+"""Login, refreshed tokens, logout, and who is calling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TokenGrant:
-    """What a login or a refresh gives: two tokens, and how long (in seconds) the first of them is good."""
+    """The result of a login or a refresh: two tokens, and the seconds for which the access token is valid."""
 
     access_token: str
     refresh_token: str
@@ -29,7 +29,7 @@ class TokenGrant:
 
 
 class AccountService:
-    """What people do with their accounts. `refresh_ttl_s`: how long a login lasts after its last refresh."""
+    """What users do with their accounts. `refresh_ttl_s`: how long a login lasts after its last refresh."""
 
     def __init__(
         self, store: AccountStore, passwords: Passwords, tokens: AccessTokens, clock: Clock, refresh_ttl_s: int
@@ -41,7 +41,7 @@ class AccountService:
         self._refresh_ttl_s = refresh_ttl_s
 
     async def login(self, username: str, password: str) -> TokenGrant:
-        """`BadCredentials` for an unknown name and for a wrong password alike, and after the same time."""
+        """Raises `BadCredentials` for an unknown name and for a wrong password alike, and after the same time."""
         user = await self._store.get_user(username)
         checked = await self._passwords.check(user.password_hash if user else None, password)
         if user is None or not checked.is_right:
@@ -56,27 +56,26 @@ class AccountService:
         return self._grant_tokens(login, refresh_token, user)
 
     async def refresh(self, refresh_token: str) -> TokenGrant:
-        """New tokens for a refresh token, which is used up by that. `InvalidToken` when it is not good (any more)."""
+        """New tokens for a refresh token, which is single-use. Raises `InvalidToken` when it is not valid."""
         new_token = create_refresh_token()
-        login = await self._store.refresh_login(
-            hash_refresh_token(refresh_token), hash_refresh_token(new_token), self._login_expires_at
-        )
+        old_hash, new_hash = hash_refresh_token(refresh_token), hash_refresh_token(new_token)
+        login = await self._store.refresh_login(old_hash, new_hash, self._login_expires_at)
         user = await self._store.get_user(login.username) if login else None
         if login is None or user is None:
             raise InvalidToken("The refresh token is not valid. Log in again.")
         return self._grant_tokens(login, new_token, user)
 
-    async def logout(self, person: AuthenticatedUser) -> None:
-        """End the login that the person came with; its tokens are void from now on."""
-        await self._store.end_login(person.login_id)
+    async def logout(self, user: AuthenticatedUser) -> None:
+        """End the login that the user came with; its tokens are void from now on."""
+        await self._store.end_login(user.login_id)
 
     async def authenticate(self, access_token: str) -> AuthenticatedUser:
-        """Whose the token is. `InvalidToken` also when its login was ended: logging out works at once."""
+        """The user of the token. Raises `InvalidToken`, also when the login was ended: a logout works at once."""
         claims = self._tokens.verify(access_token)
-        person = await self._store.get_authenticated_user(claims.username, claims.login_id)
-        if person is None:
+        user = await self._store.get_authenticated_user(claims.username, claims.login_id)
+        if user is None:
             raise InvalidToken
-        return person
+        return user
 
     async def has_user(self, username: str) -> bool:
         return await self._store.get_user(username) is not None

@@ -1,4 +1,4 @@
-"""What is left in the files of that which was deleted: nothing, to the byte."""
+"""Of what was deleted no byte is left in the database's files."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ async def test_what_is_erased_leaves_no_byte_in_any_file(tmp_path: Path, report:
     finally:
         await store.close()
     assert traces(tmp_path) == []
-    report(f"erased, then tidied: {overwritten} words left in the files before, 0 after")
+    report(f"erased, then vacuumed: {overwritten} words left in the files before, 0 after")
 
 
-async def test_a_purge_leaves_no_byte_either(tmp_path: Path) -> None:
-    """Nor does a session that is deleted."""
+async def test_a_deleted_session_leaves_no_byte_either(tmp_path: Path) -> None:
+    """A session that is deleted by its owner."""
     clock = FakeClock()
     store = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock)
     try:
@@ -157,8 +157,8 @@ async def test_turns_that_begin_meanwhile_wait_and_are_kept(tmp_path: Path) -> N
             store.begin_turn(make_turn(f"turn_{n}", f"sess_{n:032x}", message="Meanwhile", at=clock.now()))
             for n in range(VISITORS)
         ]
-        is_tidy, *turn_ids = await asyncio.gather(store.vacuum(), *begun)
-        assert is_tidy in (True, False)
+        is_vacuumed, *turn_ids = await asyncio.gather(store.vacuum(), *begun)
+        assert is_vacuumed in (True, False)
         for turn_id in turn_ids:
             assert await store.get_turn(str(turn_id)) is not None
     finally:

@@ -1,0 +1,197 @@
+"""What every `AccountStore` promises, whatever the backend: nothing here knows of tables, keys or files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from openapi_server.models.user import AuthenticatedUser, Login, Role, User
+from openapi_server.protocols import Clock
+from openapi_server.storage.factory import Stores
+from tests.support.examples import NOON
+from tests.support.fakes import FakeClock
+from tests.support.stores import BACKENDS, OpensStores
+
+RACERS = 50
+DAY_S = 86_400
+MIA = User("mia", Role.PARENT, "hash of mia's", NOON)
+BEN = User("ben", Role.USER, "hash of ben's", NOON, parent="mia", is_demo=True)
+
+
+@pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
+def opens(request: pytest.FixtureRequest) -> OpensStores:
+    """How to open each implementation; two that are opened over one folder are two processes of one zoo."""
+    opener: OpensStores = request.param
+    return opener
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def stores(opens: OpensStores, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Stores]:
+    """A store of each implementation in which Mia and her son Ben have accounts."""
+    async with opens(tmp_path, clock) as opened:
+        assert await opened.accounts.create_user(MIA)
+        assert await opened.accounts.create_user(BEN)
+        yield opened
+
+
+def a_login(clock: Clock, login_id: str = "login_1", username: str = "ben") -> Login:
+    return Login(login_id, username, clock.now(), clock.now() + timedelta(days=30))
+
+
+async def log_in(stores: Stores, clock: Clock, first: str = "token 1", login_id: str = "login_1") -> Login:
+    login = a_login(clock, login_id)
+    assert await stores.accounts.create_login(login, first, BEN.password_hash)
+    return login
+
+
+# People
+
+
+async def test_an_account_comes_back_as_it_was(stores: Stores) -> None:
+    """Every field; and a name that is not there is None."""
+    assert await stores.accounts.get_user("ben") == BEN
+    assert list(await stores.accounts.list_users()) == [BEN, MIA]
+    assert await stores.accounts.get_user("nobody") is None
+
+
+async def test_a_name_is_given_once(stores: Stores) -> None:
+    """Whoever comes second changes nothing."""
+    assert not await stores.accounts.create_user(User("ben", Role.ADMINISTRATOR, "other", NOON))
+    assert await stores.accounts.get_user("ben") == BEN
+
+
+async def test_a_new_role_and_a_new_password_are_kept(stores: Stores) -> None:
+    """A demo account is none any more once its password is not the one that everybody knows."""
+    assert await stores.accounts.set_role("ben", Role.ZOOKEEPER)
+    assert await stores.accounts.reset_password("ben", "new hash")
+
+    assert await stores.accounts.get_user("ben") == replace(
+        BEN, role=Role.ZOOKEEPER, password_hash="new hash", is_demo=False
+    )
+    assert not await stores.accounts.set_role("nobody", Role.USER)
+    assert not await stores.accounts.reset_password("nobody", "hash")
+
+
+async def test_a_rehash_never_brings_an_old_password_back(stores: Stores) -> None:
+    """It counts only for the hash that it was made from."""
+    await stores.accounts.rehash_password("ben", BEN.password_hash, "stronger")
+    assert await stores.accounts.get_user("ben") == replace(BEN, password_hash="stronger")
+
+    await stores.accounts.rehash_password("ben", BEN.password_hash, "late")
+    assert await stores.accounts.get_user("ben") == replace(BEN, password_hash="stronger")
+
+
+# Logins
+
+
+async def test_a_login_says_who_somebody_is_now(stores: Stores, clock: FakeClock) -> None:
+    """The role and the children are the store's, whatever they were at the login."""
+    await log_in(stores, clock)
+    assert await stores.accounts.create_login(a_login(clock, "login_m", "mia"), "token m", MIA.password_hash)
+
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") == AuthenticatedUser(
+        "ben", Role.USER, (), "login_1"
+    )
+    assert await stores.accounts.get_authenticated_user("mia", "login_m") == AuthenticatedUser(
+        "mia", Role.PARENT, ("ben",), "login_m"
+    )
+    await stores.accounts.set_role("mia", Role.USER)
+    assert await stores.accounts.get_authenticated_user("mia", "login_m") == AuthenticatedUser(
+        "mia", Role.USER, (), "login_m"
+    )
+
+
+async def test_a_login_is_nobody_elses(stores: Stores, clock: FakeClock) -> None:
+    """Name and login belong together; what is not there is None."""
+    await log_in(stores, clock)
+
+    assert await stores.accounts.get_authenticated_user("mia", "login_1") is None
+    assert await stores.accounts.get_authenticated_user("ben", "login_2") is None
+
+
+async def test_a_login_needs_the_password_that_is_still_good(stores: Stores, clock: FakeClock) -> None:
+    """It may have been changed while the old one was being checked."""
+    await stores.accounts.reset_password("ben", "new hash")
+
+    assert not await stores.accounts.create_login(a_login(clock), "token", BEN.password_hash)
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
+
+
+async def test_a_refresh_replaces_the_token_and_lets_the_login_last(stores: Stores, clock: FakeClock) -> None:
+    """The same login, with a new end."""
+    login = await log_in(stores, clock)
+    clock.advance(29 * DAY_S)
+    until = clock.now() + timedelta(days=30)
+
+    assert await stores.accounts.refresh_login("token 1", "token 2", until) == replace(login, expires_at=until)
+    clock.advance(29 * DAY_S)
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") is not None
+    assert await stores.accounts.refresh_login("token 2", "token 3", until) is not None
+
+
+async def test_a_refresh_token_that_comes_twice_ends_the_login(stores: Stores, clock: FakeClock) -> None:
+    """One of the two who had it stole it: neither keeps what came of it. Other logins stay."""
+    await log_in(stores, clock)
+    await log_in(stores, clock, "other token", "login_2")
+    until = clock.now() + timedelta(days=30)
+    assert await stores.accounts.refresh_login("token 1", "token 2", until) is not None
+
+    assert await stores.accounts.refresh_login("token 1", "token x", until) is None
+
+    assert await stores.accounts.refresh_login("token 2", "token 3", until) is None
+    assert await stores.accounts.refresh_login("token x", "token y", until) is None
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
+    assert await stores.accounts.get_authenticated_user("ben", "login_2") is not None
+
+
+async def test_of_racing_refreshes_one_wins(
+    stores: Stores, opens: OpensStores, tmp_path: Path, clock: FakeClock
+) -> None:
+    """Fifty at once, from two processes, with one token."""
+    await log_in(stores, clock)
+    until = clock.now() + timedelta(days=30)
+
+    async with opens(tmp_path, clock) as others:
+        racing = [
+            (stores, others)[racer % 2].accounts.refresh_login("token 1", f"next {racer}", until)
+            for racer in range(RACERS)
+        ]
+        won = [login for login in await asyncio.gather(*racing) if login is not None]
+
+    assert len(won) == 1
+
+
+async def test_a_login_ends_when_it_is_ended_and_when_its_time_is_over(stores: Stores, clock: FakeClock) -> None:
+    """From then on neither its refresh token nor its person is there; at the edge, too."""
+    await log_in(stores, clock)
+    await log_in(stores, clock, "token 2", "login_2")
+    until = clock.now() + timedelta(days=60)
+
+    await stores.accounts.end_login("login_1")
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
+    assert await stores.accounts.refresh_login("token 1", "token x", until) is None
+
+    clock.advance(30 * DAY_S)
+    assert await stores.accounts.get_authenticated_user("ben", "login_2") is None
+    assert await stores.accounts.refresh_login("token 2", "token x", until) is None
+
+
+async def test_a_new_password_ends_every_login(stores: Stores, clock: FakeClock) -> None:
+    """Whoever knew the old one is out."""
+    await log_in(stores, clock)
+    await log_in(stores, clock, "token 2", "login_2")
+
+    await stores.accounts.reset_password("ben", "new hash")
+
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
+    assert await stores.accounts.refresh_login("token 2", "token 3", clock.now() + timedelta(days=1)) is None
