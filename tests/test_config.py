@@ -1,4 +1,4 @@
-"""Settings: a bad value stops the start and is named."""
+"""Settings: an invalid value stops the start, and the message names it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("CREDITS_PER_TOKEN", "3", "credits_per_token", 3),
     ("RETENTION_DAYS", "30", "retention", timedelta(days=30)),
     ("RETENTION_DAYS", "0", "retention", None),
-    ("AUDIT_DAYS", "90", "audit_kept", timedelta(days=90)),
+    ("AUDIT_DAYS", "90", "audit_retention", timedelta(days=90)),
 ]
 GOOD_IDS = [f"{name}={value}" for name, value, _, _ in GOOD]
 

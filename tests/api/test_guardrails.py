@@ -58,7 +58,7 @@ async def test_only_keepers_and_those_above_try_texts(zoo: httpx.AsyncClient, na
 
 
 async def test_what_is_personal_reaches_neither_the_store_nor_the_mind(open_client: OpensClient) -> None:
-    """By every door: the engine masks before anything is kept. The request can still be repeated to resume it."""
+    """At every endpoint: the engine masks before anything is stored. The request can still be repeated to resume it."""
     mind = Says()
     client = await open_client(mind, moderator=InputRules.load())
     body = {"message": ADDRESS, "animalId": "lion_001"}
