@@ -1,0 +1,100 @@
+"""Finding facts: children's wordings, honest emptiness, and any input at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openapi_server.knowledge.retrieval.index import FactIndex
+from openapi_server.knowledge.retrieval.query import tokenize
+from openapi_server.knowledge.retrieval.synonyms import Lexicon
+from openapi_server.knowledge.schema import PACKAGED_ANIMALS, read_animal
+
+
+@pytest.fixture(scope="module")
+def lion() -> Iterator[FactIndex]:
+    index = FactIndex(read_animal(PACKAGED_ANIMALS / "lion_001.yaml"), Lexicon.load())
+    yield index
+    index.close()
+
+
+def topics(index: FactIndex, message: str) -> list[str]:
+    return [found.fact.topic for found in index.search(index.parse_query(message)).facts]
+
+
+@pytest.mark.parametrize(
+    ("message", "topic"),
+    [
+        ("How fast are you?", "speed"),
+        ("HOW FAAAST ARE YOU", "speed"),
+        ("how fast can lions run", "speed"),
+        ("are you faster than a cheetah", "speed"),
+        ("how big r u", "size"),
+        ("do you poop", "poo"),
+        ("do you sleap alot", "sleep"),
+        ("wot do you eet", "diet"),
+        ("whats your dinner", "diet"),
+        ("do u like pizza", "diet"),
+        ("my teacher says you are endangered", "conservation"),
+        ("tell me about your teef", "teeth"),
+        ("what are you scared of?", "predators"),
+        ("do you have a mummy", "family"),
+        ("how can we help you", "people"),
+    ],
+)
+def test_children_find_what_they_ask_for(lion: FactIndex, message: str, topic: str) -> None:
+    """Children's words, spelling and detours lead to the right topic first."""
+    assert topic in topics(lion, message)[:2]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "What is the capital of France?",
+        "Do you like Minecraft?",
+        "What is 7 times 8?",
+        "Who won the world cup?",
+        "how long is a giraffe's tongue",
+        "what is my name",
+        "when is my birthday",
+        "where can i park my car",
+        "hello",
+        "thank you so much",
+        "tell me a joke",
+        "",
+        "?!",
+        "🦁🦁🦁",
+    ],
+)
+def test_what_the_keepers_did_not_write_is_not_found(lion: FactIndex, message: str) -> None:
+    """A question outside the facts comes back empty: a loosely related fact is not an answer."""
+    assert topics(lion, message) == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '"',
+        "\x00how fast\x00",
+        "fast* NEAR(run, 3) AND NOT -x",
+        '"; DROP TABLE facts; --',
+        "topic:speed ^run {asks}: (",
+        "fast " * 1_000,
+        "é" * 4_000,
+        "\ud800 lone surrogate",
+    ],
+)
+def test_no_message_breaks_the_search(lion: FactIndex, message: str) -> None:
+    """Search syntax, NUL bytes and walls of text are words like any other."""
+    lion.search(lion.parse_query(message))
+
+
+@settings(max_examples=200, deadline=None)
+@given(message=st.text(max_size=4_000))
+def test_any_text_is_legal(lion: FactIndex, message: str) -> None:
+    """Whatever is typed, searching returns facts or nothing, and tokens are plain letters and digits."""
+    assert all(token.isascii() and token.isalnum() for token in tokenize(message))
+    lion.search(lion.parse_query(message))
