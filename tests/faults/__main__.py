@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.faults.catalogue import TRIALS, Trial
 from tests.faults.figures import Figure
+from tests.faults.trials import TRIALS, Trial
 
 MARKS = {True: "[green]met[/]", False: "[bold red]MISSED[/]", None: "[dim]elsewhere[/]"}
 

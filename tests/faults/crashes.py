@@ -1,4 +1,4 @@
-"""F1: `kill -9` at every point of a turn, and a server that has to live with what is left."""
+"""F1 and F14: `kill -9` at every point of a turn, restarts under load, and a server that has to live with what is left."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import math
 import signal
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.faults.exchanges import HttpExchange
+from tests.faults.convo_client import ConvoClient, HttpExchange
 from tests.faults.figures import Figure, expect_at_most, expect_none
-from tests.faults.stored import open_store
-from tests.faults.visitors import ConvoClient
 from tests.support.polling import poll_until
-from tests.support.processes import ScriptedServer, run_scripted, start_scripted
+from tests.support.processes import ScriptedServer, open_store, run_scripted, start_scripted
 from tests.support.scripted_server import Script, has_died
 
 LEASE_S = 3
@@ -204,3 +202,83 @@ async def _wait_until_interrupted(folder: Path, turn_ids: Sequence[str], lease_s
 
 async def _is_over(visitor: ConvoClient, turn_id: str) -> bool:
     return (await visitor.get_turn(turn_id))["status"] not in ("queued", "running")
+
+
+DRAIN_S = 1
+
+
+@dataclass(slots=True)
+class VisitorLog:
+    """What one visitor was promised in one session: the messages accepted, and the replies that were `complete`."""
+
+    mark: str
+    session_id: str = ""
+    accepted: list[str] = field(default_factory=list)
+    replies: list[str] = field(default_factory=list)
+    refused: int = 0
+
+    async def talk_until_gone(self, port: int, spoken: asyncio.Semaphore) -> None:
+        """Talk until the server is gone."""
+        visitor = ConvoClient(port)
+        while True:
+            script = Script(mark=f"{self.mark}-{len(self.accepted)}")
+            try:
+                heard = await visitor.post_stream(script, session_id=self.session_id)
+            except OSError:
+                return
+            if heard.status != 200:
+                # 0: hung up on. 503: it is about to end.
+                self.refused += heard.status not in (0, 503)
+                return
+            self.accepted.append(script.message)
+            await heard.read_to_end()
+            if metadata := heard.find_event("metadata"):
+                self.session_id = metadata["sessionId"]
+            if not heard.find_event("complete"):
+                return
+            self.replies.append(heard.find_event("complete")["fullResponse"])
+            spoken.release()
+
+
+async def restart_under_load(folder: Path, times: int = 100, visitors: int = 8, turns: int = 24) -> list[Figure]:
+    """When the server has answered `turns` turns, it is stopped, now with SIGTERM, now with SIGKILL, and restarted."""
+    diaries: list[VisitorLog] = []
+    for number in range(times):
+        fresh = [VisitorLog(f"restart-{number}-{name}") for name in range(visitors)]
+        async with run_scripted(folder, LEASE=3, DRAIN_TIMEOUT=DRAIN_S, LOG_LEVEL="WARNING") as server:
+            spoken = asyncio.Semaphore(0)
+            talks = asyncio.gather(*(diary.talk_until_gone(server.port, spoken) for diary in fresh))
+            enough = asyncio.create_task(_wait_for_turns(spoken, turns))
+            await asyncio.wait((enough, talks), return_when=asyncio.FIRST_COMPLETED)
+            await server.stop_in_thread(signal.SIGKILL if number % 2 else signal.SIGTERM)
+            await talks
+            enough.cancel()
+        diaries += fresh
+    # A session whose id nobody ever heard cannot be asked for.
+    return await _compare(folder, [diary for diary in diaries if diary.session_id])
+
+
+async def _wait_for_turns(spoken: asyncio.Semaphore, turns: int) -> None:
+    for _ in range(turns):
+        await spoken.acquire()
+
+
+async def _compare(folder: Path, diaries: list[VisitorLog]) -> list[Figure]:
+    lost = replies_lost = 0
+    async with open_store(folder) as store:
+        for diary in diaries:
+            turns = (await store.list_turns(diary.session_id, 10_000)).items
+            asked = Counter(turn.message for turn in turns)
+            told = Counter(turn.outcome.reply for turn in turns if turn.outcome and turn.outcome.reply)
+            lost += sum(asked[message] != 1 for message in diary.accepted)
+            replies_lost += (Counter(diary.replies) - told).total()
+    accepted = sum(len(diary.accepted) for diary in diaries)
+    replies = sum(len(diary.replies) for diary in diaries)
+    refused = sum(diary.refused for diary in diaries)
+    return [
+        expect_none("F14", "restarts under load: accepted messages lost or doubled", lost, accepted),
+        expect_none("F14", "restarts under load: replies lost after `complete`", replies_lost, replies),
+        expect_none(
+            "F14", "restarts under load: posts refused, though the turn before was `complete`", refused, accepted
+        ),
+    ]

@@ -6,9 +6,8 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-from tests.faults.exchanges import HttpExchange
+from tests.faults.convo_client import ConvoClient, HttpExchange
 from tests.faults.figures import Figure, expect_all, expect_none
-from tests.faults.visitors import ConvoClient
 from tests.support.processes import count_calls, run_scripted, run_several
 from tests.support.scripted_server import Script
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.faults.exchanges import HttpExchange
+from tests.faults.convo_client import ConvoClient, HttpExchange
 from tests.faults.figures import Figure, expect_all, expect_none
-from tests.faults.visitors import ConvoClient
 from tests.support.connections import reset
 from tests.support.contract import parse_events
 from tests.support.processes import count_calls, run_scripted

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.load import percentile
-from tests.faults.exchanges import HttpExchange
+from tests.faults.convo_client import ConvoClient, HttpExchange, watch_health
 from tests.faults.figures import Figure, expect_all, expect_at_most, expect_none
-from tests.faults.visitors import ConvoClient, watch_health
 from tests.support.connections import reset
 from tests.support.polling import poll_until
 from tests.support.processes import ScriptedServer, run_scripted

@@ -9,14 +9,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults import children, crashes, drains, failing, leaving, minds, races, restarts, resuming, stalls, strays
+from tests.faults import (
+    crashes,
+    disconnects,
+    failing_models,
+    personal_data,
+    races,
+    resuming,
+    shutdown,
+    stalled_readers,
+    unsafe_models,
+)
 from tests.faults.figures import Figure
 from tests.support.connections import close_all
 
 # Twice what the longest trial takes: whatever hangs becomes a missed line.
 LONGEST_S = 1_200
 
-SMALL_STALLS = stalls.StallSize(readers=8, others=4, send_timeout_s=0.5, speech_s=2, share=50)
+SMALL_STALLS = stalled_readers.StallSize(readers=8, others=4, send_timeout_s=0.5, speech_s=2, share=50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +67,34 @@ async def point_to_clock_tests(folder: Path) -> list[Figure]:
 TRIALS = (
     Trial("F1", "kill -9", crashes.kill_nine, {"points": crashes.FEW_POINTS}),
     Trial("F1", "kill -9 beside a second process", crashes.kill_beside_second_process, {"turns": 2, "lease_s": 0.6}),
-    Trial("F2", "clients leave", leaving.abandon_streams, {"times": 30, "at_once": 15}),
+    Trial("F2", "clients leave", disconnects.abandon_streams, {"times": 30, "at_once": 15}),
     Trial("F3", "resume", resuming.resume_streams, {"pieces": 10, "cuts": 4}),
     Trial("F4", "the same post again", resuming.repeat_post, {"pieces": 10}),
-    Trial("F5", "readers that stall", stalls.stall_readers, {"size": SMALL_STALLS}),
+    Trial("F5", "readers that stall", stalled_readers.stall_readers, {"size": SMALL_STALLS}),
     Trial(
-        "F6", "half-open connections", strays.hold_half_open, {"count": 4, "heartbeat_s": 0.3, "send_timeout_s": 0.5}
+        "F6",
+        "half-open connections",
+        disconnects.hold_half_open,
+        {"count": 4, "heartbeat_s": 0.3, "send_timeout_s": 0.5},
     ),
-    Trial("F6", "slow requests", strays.send_slow_requests, {"count": 4, "deadline_s": 0.5, "share": 50}),
-    Trial("F7", "a mind that fails", failing.provoke_model_faults, {"answers": failing.FEW_ANSWERS}),
+    Trial("F6", "slow requests", disconnects.send_slow_requests, {"count": 4, "deadline_s": 0.5, "share": 50}),
+    Trial("F7", "a mind that fails", failing_models.provoke_model_faults, {"answers": failing_models.FEW_ANSWERS}),
     Trial("F10", "racing posts", races.race_posts, {"posts": 20, "rounds": 2}),
     Trial("F11", "one idempotency key", races.reuse_key, {"posts": 10}),
     Trial("F12", "clocks", point_to_clock_tests),
-    Trial("F13", "SIGTERM", drains.drain_on_sigterm, {"streams": 10, "drain_s": 1.2}),
-    Trial("F13", "SIGTERM, again", drains.repeat_sigterm, {"streams": 6}),
-    Trial("F13", "SIGTERM during the start", drains.stop_during_start, {"times": 2, "start_s": 1.2}),
-    Trial("F14", "restarts under load", restarts.restart_under_load, {"times": 3}),
-    Trial("K", "a mind that says the worst", minds.send_unsafe_words, {"phrases": minds.UNSAFE[:1], "step": 9}),
-    Trial("K", "a mind that hides its words", minds.send_stretched_words, {"share": 8}),
-    Trial("K", "what children tell", children.tell_personal_data, {"share": 20}),
-    Trial("K", "sessions that are over", children.read_expired_sessions),
-    Trial("K", "harmless questions", minds.ask_harmless_questions, {"share": 20}),
-    Trial("S", "a mind that obeys everybody", minds.extract_canaries, {"share": 20}),
+    Trial("F13", "SIGTERM", shutdown.drain_on_sigterm, {"streams": 10, "drain_s": 1.2}),
+    Trial("F13", "SIGTERM, again", shutdown.repeat_sigterm, {"streams": 6}),
+    Trial("F13", "SIGTERM during the start", shutdown.stop_during_start, {"times": 2, "start_s": 1.2}),
+    Trial("F14", "restarts under load", crashes.restart_under_load, {"times": 3}),
+    Trial(
+        "K",
+        "a mind that says the worst",
+        unsafe_models.send_unsafe_words,
+        {"phrases": unsafe_models.UNSAFE[:1], "step": 9},
+    ),
+    Trial("K", "a mind that hides its words", unsafe_models.send_stretched_words, {"share": 8}),
+    Trial("K", "what children tell", personal_data.tell_personal_data, {"share": 20}),
+    Trial("K", "sessions that are over", personal_data.read_expired_sessions),
+    Trial("K", "harmless questions", unsafe_models.ask_harmless_questions, {"share": 20}),
+    Trial("S", "a mind that obeys everybody", unsafe_models.extract_canaries, {"share": 20}),
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.figures import Figure, expect_at_most, expect_none
-from tests.faults.minds import KEY, QUESTION, RETRIES, ConvoReply, ask_question, run_server_with
+from tests.faults.unsafe_models import KEY, QUESTION, RETRIES, ConvoReply, ask_question, run_server_with
 from tests.support.model_dialects import MODEL, PRIVATE_ERROR, OpenAIDialect
 from tests.support.scripted_model import FaultPoint, ModelAnswer, ModelFault, ScriptedModel
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.catalogue import TRIALS
+from tests.faults.trials import TRIALS
 
 BY_NAME = {trial.name: trial for trial in TRIALS}
 

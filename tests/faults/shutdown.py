@@ -9,12 +9,10 @@ import time
 from pathlib import Path
 
 from openapi_server.models.turn import TurnStatus
-from tests.faults.exchanges import HttpExchange
+from tests.faults.convo_client import ConvoClient, HttpExchange
 from tests.faults.figures import Figure, expect_all, expect_at_most, expect_none
-from tests.faults.stored import open_store
-from tests.faults.visitors import ConvoClient
 from tests.support.polling import poll_until
-from tests.support.processes import FreshScriptedServer, ScriptedServer, run_scripted
+from tests.support.processes import FreshScriptedServer, ScriptedServer, open_store, run_scripted
 from tests.support.scripted_server import Script
 
 AT_ONCE_S = 0.25
