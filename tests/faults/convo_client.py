@@ -1,4 +1,4 @@
-"""A client of one server: HTTP exchanges that can be read in parts and left in any way, and the zoo's own contract over them."""
+"""A client of one server: HTTP exchanges read in parts and closed in any way, and the convo API over them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ID = re.compile(rb"^id: (.+)$", re.MULTILINE)
 
 @dataclass(slots=True)
 class HttpExchange:
-    """A request and its answer as it arrives. `is_whole` once the answer came to its proper end."""
+    """A request and its answer as it arrives; `is_whole` when the answer was complete."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -128,7 +128,7 @@ ANIMAL = "lion_001"
 
 @dataclass(frozen=True, slots=True)
 class ConvoClient:
-    """Talks to the server at `port`; `cookie` says who it is, where that matters."""
+    """Calls the convo API of the server at `port`; `cookie` identifies the visitor where that matters."""
 
     port: int
     cookie: str = ""
@@ -147,7 +147,7 @@ class ConvoClient:
         return await (await self._ask("POST", "/convo_turn", body, {"Prefer": prefer}, key)).read_to_end()
 
     async def start_turn(self, script: Script) -> str:
-        """Set a turn going that nobody reads yet; its id."""
+        """Start a turn that nobody reads yet; its id."""
         turn_id: str = (await self.post_turn(script, prefer="respond-async")).json["turnId"]
         return turn_id
 
@@ -195,16 +195,16 @@ class ConvoClient:
         )
 
 
-async def warm_up(visitor: ConvoClient) -> None:
-    """Threads and files that are made when they are first needed, and kept, are no leaks."""
+async def warm_up(client: ConvoClient) -> None:
+    """Make the threads and files that the server creates on first use and keeps, so that they do not count as leaks."""
     for _ in range(2):
-        await asyncio.gather(*(visitor.post_turn(Script()) for _ in range(40)))
+        await asyncio.gather(*(client.post_turn(Script()) for _ in range(40)))
 
 
-async def watch_health(visitor: ConvoClient, health_ms: list[float]) -> None:
-    """Ask `/health` twenty times a second until cancelled; what is no 200 took for ever."""
+async def watch_health(client: ConvoClient, health_ms: list[float]) -> None:
+    """Ask `/health` twenty times a second until cancelled; an answer other than 200 counts as infinitely slow."""
     while True:
         began_s = time.perf_counter()
-        is_healthy = await visitor.get_status("/health") == 200
+        is_healthy = await client.get_status("/health") == 200
         health_ms.append((time.perf_counter() - began_s) * 1000 if is_healthy else math.inf)
         await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""K: personal data and calls for help, told through all five contracts, and what is left of them when a session is over."""
+"""K: personal data and calls for help through all five chat APIs, and what remains when a session is over."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CREDITS = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class ChatApi:
-    """One contract: its address in the spec, the member that holds the message, and what else its clients send."""
+    """One chat API: its path in the spec, the member that holds the message, and what else its clients send."""
 
     path: str
     member: str
@@ -49,7 +49,7 @@ CHAT_APIS = (CONVO, PLATFORM, SESSIONS, CHAT, DEVICES)
 
 @dataclass(frozen=True, slots=True)
 class ApiReply:
-    """What came back through a door."""
+    """The answer of one API."""
 
     api: ChatApi
     turn_id: str
@@ -62,23 +62,23 @@ class ApiReply:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """Comes through any door: with a cookie, and where an account is needed, as a user with many credits."""
+    """Uses every API: with a cookie, and where an account is needed, as a user with many credits."""
 
     client: httpx.AsyncClient
     account: Mapping[str, str]
     cookie: Mapping[str, str] = field(default_factory=lambda: {"Cookie": f"session_id={COOKIE}"})
 
-    async def ask(self, door: ChatApi, message: str, name: str = "", **members: object) -> ApiReply:
+    async def ask(self, api: ChatApi, message: str, name: str = "", **members: object) -> ApiReply:
         """`name`: what the client calls its session or device; without it, something new."""
         name = name or str(uuid.uuid4())
-        own = {"session_id": name} if door is CHAT else {}
-        path = door.path.replace("{sessionId}", await self.create_session()) if door is SESSIONS else door.path
-        headers = {**self.get_headers(door), "X-Device-ID": name}
-        body = {**door.body, **own, door.member: message, **members}
+        own = {"session_id": name} if api is CHAT else {}
+        path = api.path.replace("{sessionId}", await self.create_session()) if api is SESSIONS else api.path
+        headers = {**self.get_headers(api), "X-Device-ID": name}
+        body = {**api.body, **own, api.member: message, **members}
         answer = await self.client.post(path, json=body, headers=headers)
         assert answer.status_code == 200, answer.text
-        events = check_stream(door.path, answer.content)
-        return ApiReply(door, answer.headers["x-streaming-session-id"], tuple(events))
+        events = check_stream(api.path, answer.content)
+        return ApiReply(api, answer.headers["x-streaming-session-id"], tuple(events))
 
     async def create_session(self, **members: object) -> str:
         """A new session of the chat sessions' contract; its id."""
@@ -86,8 +86,8 @@ class Child:
         session_id: str = answer.json()["sessionId"]
         return session_id
 
-    def get_headers(self, door: ChatApi) -> Mapping[str, str]:
-        return self.account if door is SESSIONS else self.cookie
+    def get_headers(self, api: ChatApi) -> Mapping[str, str]:
+        return self.account if api is SESSIONS else self.cookie
 
 
 async def log_in_child(client: httpx.AsyncClient) -> Child:
@@ -110,24 +110,24 @@ KEPT_MESSAGE = "My toy zebra is called Quixolotl"
 MARK = "Quixolotl"
 # What a client may call its session: the contract of /chat lets in no other characters.
 CLIENT_NAMES = ("Mia-Smithson", "mia_smithson_0151-23456789", "Lincoln-Elementary-3b", "12-Oak-Street-Springfield")
-# The doors; a history in two roles, a summary, metadata, a title, a first message; and names that clients choose.
+# The APIs; a history in two roles, a summary, metadata, a title, a first message; and names that clients choose.
 CHANNEL_COUNT = len(CHAT_APIS) + 7
 _MASK = re.compile(r"\[[a-z -]+\]")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTexts:
-    """Everywhere that something a visitor said could be."""
+    """Every place where a message could be kept."""
 
     folder: Path
-    upstream: ScriptedModel
+    model: ScriptedModel
 
     def read_texts(self) -> dict[str, str]:
         return {
             "store's files": _read_files(self.folder.glob("zoo.sqlite3*")),
             "logs": _read_files(self.folder.glob("*.log")),
-            "prompts that the mind got": "\n".join(
-                json.dumps(one.body, ensure_ascii=False) for one in self.upstream.requests
+            "prompts that the model got": "\n".join(
+                json.dumps(one.body, ensure_ascii=False) for one in self.model.requests
             ),
             "audit trail": "\n".join(self.read_rows("audit")),
         }
@@ -141,37 +141,37 @@ class StoredTexts:
 
 
 async def tell_personal_data(folder: Path, share: int = 1) -> list[Figure]:
-    """One server: personal data through every door, calls for help, first events, and talks that are deleted."""
+    """One server: personal data through every API, calls for help, introductions, and deleted sessions."""
     async with (
-        ScriptedModel(OpenAIDialect()) as upstream,
-        run_server_with(upstream.url, folder, LOG_LEVEL="DEBUG") as client,
+        ScriptedModel(OpenAIDialect()) as model,
+        run_server_with(model.url, folder, LOG_LEVEL="DEBUG") as client,
     ):
-        child, places = await log_in_child(client), StoredTexts(folder, upstream)
+        child, places = await log_in_child(client), StoredTexts(folder, model)
         await child.ask(CONVO, QUESTION)
         return [
             # First: it looks for its sessions on the first page of their list.
             *await _delete_sessions(child, places),
             *await _read_introductions(child),
-            *await _call_for_help(child, upstream, share),
+            *await _call_for_help(child, model, share),
             *await _tell_everywhere(child, places, share),
         ]
 
 
 async def read_expired_sessions(folder: Path) -> list[Figure]:
-    """Sessions that are over, while all of it still lies in the store: the first sweep is over, the next in an hour."""
+    """Expired sessions whose rows are still stored: retention has run, and runs again in an hour."""
     async with (
-        ScriptedModel(OpenAIDialect()) as upstream,
-        run_server_with(upstream.url, folder, SESSION_TTL=TTL_S) as client,
+        ScriptedModel(OpenAIDialect()) as model,
+        run_server_with(model.url, folder, SESSION_TTL=TTL_S) as client,
     ):
-        child, places = await log_in_child(client), StoredTexts(folder, upstream)
-        talks = await asyncio.gather(*(_keep_turn(child, door) for door in CHAT_APIS))
-        await poll_until(lambda: _is_gone(child, talks), TTL_S + 5)
-        asked_before = len(upstream.requests)
+        child, places = await log_in_child(client), StoredTexts(folder, model)
+        kept = await asyncio.gather(*(_keep_turn(child, api) for api in CHAT_APIS))
+        await poll_until(lambda: _is_gone(child, kept), TTL_S + 5)
+        asked_before = len(model.requests)
         still_there = sum(MARK in row for row in places.read_rows())
-        answers = [found for talk in talks for found in await _read_kept(child, talk)]
-        for door in (PLATFORM, CHAT, DEVICES):
-            await child.ask(door, QUESTION, name="kiosk-7")
-        prompts = [json.dumps(one.body) for one in upstream.requests[asked_before:]]
+        answers = [found for turn in kept for found in await _read_kept(child, turn)]
+        for api in (PLATFORM, CHAT, DEVICES):
+            await child.ask(api, QUESTION, name="kiosk-7")
+        prompts = [json.dumps(one.body) for one in model.requests[asked_before:]]
     return [
         expect_none("K", "ways to read an expired session, before any clean-up", sum(answers), len(answers)),
         expect_none(
@@ -182,7 +182,7 @@ async def read_expired_sessions(folder: Path) -> list[Figure]:
 
 
 async def _tell_everywhere(child: Child, places: StoredTexts, share: int) -> list[Figure]:
-    """Every format by every way; nothing of it may be anywhere, except what stood there before."""
+    """Every kind of personal data through every channel: none of it may be found anywhere afterwards."""
     before = "\n".join(places.read_texts().values())
     told = TOLD[::share]
     secrets = [secret for text, masked in told for secret in _find_secrets(text, masked) if secret not in before]
@@ -201,8 +201,8 @@ async def _tell_everywhere(child: Child, places: StoredTexts, share: int) -> lis
 
 
 def _list_channels(child: Child, text: str) -> Iterator[Awaitable[object]]:
-    """All that a client can put words into."""
-    yield from (child.ask(door, text) for door in CHAT_APIS)
+    """Every field that can hold free text."""
+    yield from (child.ask(api, text) for api in CHAT_APIS)
     for role in ("user", "assistant"):
         yield child.ask(PLATFORM, QUESTION, conversation_history=[{"role": role, "content": text}])
     yield child.ask(CONVO, QUESTION, contextSummary=text)
@@ -211,19 +211,19 @@ def _list_channels(child: Child, text: str) -> Iterator[Awaitable[object]]:
     yield child.create_session(initialMessage=text)
 
 
-async def _call_for_help(child: Child, upstream: ScriptedModel, share: int) -> list[Figure]:
+async def _call_for_help(child: Child, model: ScriptedModel, share: int) -> list[Figure]:
     calls = [text for texts in NEED.values() for text in texts][::share]
-    asked_before = len(upstream.requests)
-    replies = await _ask_all([child.ask(door, text) for text in calls for door in CHAT_APIS])
+    asked_before = len(model.requests)
+    replies = await _ask_all([child.ask(api, text) for text in calls for api in CHAT_APIS])
     missed = sum("grown-up" not in reply.text for reply in replies)
     return [
-        expect_none("K", "calls for help without the fixed words, at all doors", missed, len(replies)),
-        expect_none("K", "calls for help that reached the mind", len(upstream.requests) - asked_before, len(replies)),
+        expect_none("K", "calls for help without the fixed words, at all APIs", missed, len(replies)),
+        expect_none("K", "calls for help that reached the model", len(model.requests) - asked_before, len(replies)),
     ]
 
 
 async def _read_introductions(child: Child) -> list[Figure]:
-    """Of the contracts that have a place for it: the others' first events are the first words."""
+    """Of the APIs that have a field for it: elsewhere the first event is the first text."""
     ages = list(AgeGroup)
     replies = [(age, await child.ask(CONVO, QUESTION, ageGroup=age)) for age in ages]
     replies += [(AgeGroup.ELEMENTARY, await child.ask(PLATFORM, QUESTION)) for _ in ages]
@@ -234,55 +234,55 @@ async def _read_introductions(child: Child) -> list[Figure]:
 
 @dataclass(frozen=True, slots=True)
 class KeptTurn:
-    """Something said at a door, and the session that it was said in."""
+    """A turn at one API, and its session."""
 
     api: ChatApi
     turn_id: str
     session_id: str
 
 
-async def _keep_turn(child: Child, door: ChatApi) -> KeptTurn:
-    reply = await child.ask(door, KEPT_MESSAGE, name="kiosk-7")
-    answer = await child.client.get("/conversations/sessions", headers=child.get_headers(door))
+async def _keep_turn(child: Child, api: ChatApi) -> KeptTurn:
+    reply = await child.ask(api, KEPT_MESSAGE, name="kiosk-7")
+    answer = await child.client.get("/conversations/sessions", headers=child.get_headers(api))
     for session in answer.json()["sessions"]:
         session_id = session["sessionId"]
-        history = await child.client.get(f"/convo_history?sessionId={session_id}", headers=child.get_headers(door))
+        history = await child.client.get(f"/convo_history?sessionId={session_id}", headers=child.get_headers(api))
         if reply.turn_id in history.text:
-            return KeptTurn(door, reply.turn_id, session_id)
-    raise AssertionError(f"no session of {door.path} holds its turn")
+            return KeptTurn(api, reply.turn_id, session_id)
+    raise AssertionError(f"no session of {api.path} holds its turn")
 
 
 async def _delete_sessions(child: Child, places: StoredTexts) -> list[Figure]:
-    talks = [await _keep_turn(child, door) for door in CHAT_APIS]
+    kept = [await _keep_turn(child, api) for api in CHAT_APIS]
     was_kept = sum(MARK in row for row in places.read_rows())
-    for talk in talks:
-        path = f"/convo_history?sessionId={talk.session_id}"
-        assert (await child.client.delete(path, headers=child.get_headers(talk.api))).status_code == 204
-    answers = [found for talk in talks for found in await _read_kept(child, talk)]
-    marks = [MARK, *(talk.session_id for talk in talks), *(talk.turn_id for talk in talks)]
+    for turn in kept:
+        path = f"/convo_history?sessionId={turn.session_id}"
+        assert (await child.client.delete(path, headers=child.get_headers(turn.api))).status_code == 204
+    answers = [found for turn in kept for found in await _read_kept(child, turn)]
+    marks = [MARK, *(turn.session_id for turn in kept), *(turn.turn_id for turn in kept)]
     rows, logs = "\n".join(places.read_rows()), places.read_texts()["logs"]
-    assert was_kept >= len(talks), "there was something to delete"
+    assert was_kept >= len(kept), "there was something to delete"
     return [
         expect_none("K", "ways to read a deleted session, its replay log included", sum(answers), len(answers)),
         expect_none(
-            "K", "traces of deleted sessions in any table", _count_found(_drop_charged(marks, talks), rows), len(marks)
+            "K", "traces of deleted sessions in any table", _count_found(_drop_charged(marks, kept), rows), len(marks)
         ),
         expect_none("K", "traces of deleted sessions in the logs", _count_found(marks, logs), len(marks)),
     ]
 
 
-def _drop_charged(marks: Sequence[str], talks: Sequence[KeptTurn]) -> list[str]:
-    """What a turn cost stays in the ledger, with its id: money has books of its own."""
-    return [mark for mark in marks if mark not in {talk.turn_id for talk in talks if talk.api is SESSIONS}]
+def _drop_charged(marks: Sequence[str], kept: Sequence[KeptTurn]) -> list[str]:
+    """Without the turns that cost credits: the ledger keeps their ids."""
+    return [mark for mark in marks if mark not in {turn.turn_id for turn in kept if turn.api is SESSIONS}]
 
 
-async def _read_kept(child: Child, talk: KeptTurn) -> list[bool]:
-    """Every way to read it, and whether it told something."""
-    turn, session = talk.turn_id, talk.session_id
+async def _read_kept(child: Child, turn: KeptTurn) -> list[bool]:
+    """For every way to read the turn or its session, whether it returned something of them."""
+    turn_id, session = turn.turn_id, turn.session_id
     paths = [
-        f"/convo_turn/{turn}",
-        f"/convo_turn/{turn}/stream",
-        f"/jobs/{turn.replace('turn_', 'job_')}",
+        f"/convo_turn/{turn_id}",
+        f"/convo_turn/{turn_id}/stream",
+        f"/jobs/{turn_id.replace('turn_', 'job_')}",
         f"/convo_history?sessionId={session}",
         f"/conversations/sessions/{session}",
         f"/chat/sessions/{session}",
@@ -290,15 +290,15 @@ async def _read_kept(child: Child, talk: KeptTurn) -> list[bool]:
         "/privacy/export",
         "/jobs",
     ]
-    headers = {**child.get_headers(talk.api), "X-Device-ID": "kiosk-7"}
+    headers = {**child.get_headers(turn.api), "X-Device-ID": "kiosk-7"}
     answers = await asyncio.gather(*(child.client.get(path, headers=headers) for path in paths))
     listed = [MARK in answer.text or session in answer.text for answer in answers[6:]]
     return [answer.is_success for answer in answers[:6]] + listed
 
 
-async def _is_gone(child: Child, talks: Sequence[KeptTurn]) -> bool:
-    for talk in talks:
-        answer = await child.client.get(f"/convo_turn/{talk.turn_id}", headers=child.get_headers(talk.api))
+async def _is_gone(child: Child, kept: Sequence[KeptTurn]) -> bool:
+    for turn in kept:
+        answer = await child.client.get(f"/convo_turn/{turn.turn_id}", headers=child.get_headers(turn.api))
         if answer.is_success:
             return False
     return True

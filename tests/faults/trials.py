@@ -1,4 +1,4 @@
-"""The catalogue: every trial, and the small size at which the suite runs it."""
+"""All trials, with the small sizes at which the test suite runs them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tests.faults import (
 from tests.faults.figures import Figure
 from tests.support.connections import close_all
 
-# Twice what the longest trial takes: whatever hangs becomes a missed line.
+# Twice what the longest trial takes: a trial that hangs becomes a missed limit.
 LONGEST_S = 1_200
 
-SMALL_STALLS = stalled_readers.StallSize(readers=8, others=4, send_timeout_s=0.5, speech_s=2, share=50)
+SMALL_STALLS = stalled_readers.StallSize(readers=8, others=4, send_timeout_s=0.5, duration_s=2, share=50)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One fault and how it is injected; `small` are the sizes for the suite."""
+    """One fault and how its effect is measured; `small` holds the sizes for the test suite."""
 
     id: str
     name: str
@@ -39,7 +39,7 @@ class Trial:
     small: Mapping[str, object] = field(default_factory=dict)
 
     def run(self, *, is_quick: bool = False) -> list[Figure]:
-        """The figures; a trial that broke off is a missed line, not the end of the others."""
+        """The figures; a trial that breaks off counts as a missed limit and does not stop the others."""
         with tempfile.TemporaryDirectory(prefix="trial-") as folder:
             try:
                 return asyncio.run(self._bounded(Path(folder), is_quick=is_quick))
@@ -55,11 +55,11 @@ class Trial:
 
 
 async def point_to_clock_tests(folder: Path) -> list[Figure]:
-    """The wall clock belongs to the whole machine, and libfaketime is not at hand to lie to one process about it."""
+    """Not measured here: changing the wall clock would change it for the whole machine."""
     line = "durations from the monotonic clock; 0 wrong expiries"
     return [
         Figure(
-            "F12", "clock one hour off, or backwards in mid-turn", "unit tests, with a fake clock", line, passed=None
+            "F12", "clock one hour off, or set back during a turn", "unit tests, with a fake clock", line, passed=None
         )
     ]
 
@@ -78,7 +78,7 @@ TRIALS = (
         {"count": 4, "heartbeat_s": 0.3, "send_timeout_s": 0.5},
     ),
     Trial("F6", "slow requests", disconnects.send_slow_requests, {"count": 4, "deadline_s": 0.5, "share": 50}),
-    Trial("F7", "a mind that fails", failing_models.provoke_model_faults, {"answers": failing_models.FEW_ANSWERS}),
+    Trial("F7", "a model that fails", failing_models.provoke_model_faults, {"answers": failing_models.FEW_ANSWERS}),
     Trial("F10", "racing posts", races.race_posts, {"posts": 20, "rounds": 2}),
     Trial("F11", "one idempotency key", races.reuse_key, {"posts": 10}),
     Trial("F12", "clocks", point_to_clock_tests),
@@ -88,13 +88,13 @@ TRIALS = (
     Trial("F14", "restarts under load", crashes.restart_under_load, {"times": 3}),
     Trial(
         "K",
-        "a mind that says the worst",
+        "a model that says unsafe things",
         unsafe_models.send_unsafe_words,
         {"phrases": unsafe_models.UNSAFE[:1], "step": 9},
     ),
-    Trial("K", "a mind that hides its words", unsafe_models.send_stretched_words, {"share": 8}),
-    Trial("K", "what children tell", personal_data.tell_personal_data, {"share": 20}),
-    Trial("K", "sessions that are over", personal_data.read_expired_sessions),
+    Trial("K", "a model that disguises unsafe words", unsafe_models.send_stretched_words, {"share": 8}),
+    Trial("K", "personal data and calls for help", personal_data.tell_personal_data, {"share": 20}),
+    Trial("K", "expired sessions", personal_data.read_expired_sessions),
     Trial("K", "harmless questions", unsafe_models.ask_harmless_questions, {"share": 20}),
-    Trial("S", "a mind that obeys everybody", unsafe_models.extract_canaries, {"share": 20}),
+    Trial("S", "a model that reveals its prompt", unsafe_models.extract_canaries, {"share": 20}),
 )

@@ -127,10 +127,10 @@ class FreshServerProcess(ServerProcess):
 
 
 class ScriptedServer(ServerProcess):
-    """A server whose animal follows the scripts in its visitors' messages."""
+    """A server whose model follows the script in each message."""
 
     module = "tests.support.scripted_server"
-    # Answers are checked in the suite; here the server's own pace counts.
+    # No response validation: the trials measure the server's own pace.
     defaults: ClassVar[dict[str, object]] = {}
 
     @property
