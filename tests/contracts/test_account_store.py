@@ -44,12 +44,12 @@ async def stores(opens: OpensStores, tmp_path: Path, clock: FakeClock) -> AsyncI
         yield opened
 
 
-def a_login(clock: Clock, login_id: str = "login_1", username: str = "ben") -> Login:
+def make_login(clock: Clock, login_id: str = "login_1", username: str = "ben") -> Login:
     return Login(login_id, username, clock.now(), clock.now() + timedelta(days=30))
 
 
 async def log_in(stores: Stores, clock: Clock, first: str = "token 1", login_id: str = "login_1") -> Login:
-    login = a_login(clock, login_id)
+    login = make_login(clock, login_id)
     assert await stores.accounts.create_login(login, first, BEN.password_hash)
     return login
 
@@ -97,7 +97,7 @@ async def test_a_rehash_never_brings_an_old_password_back(stores: Stores) -> Non
 async def test_a_login_says_who_somebody_is_now(stores: Stores, clock: FakeClock) -> None:
     """The role and the children are the store's, whatever they were at the login."""
     await log_in(stores, clock)
-    assert await stores.accounts.create_login(a_login(clock, "login_m", "mia"), "token m", MIA.password_hash)
+    assert await stores.accounts.create_login(make_login(clock, "login_m", "mia"), "token m", MIA.password_hash)
 
     assert await stores.accounts.get_authenticated_user("ben", "login_1") == AuthenticatedUser(
         "ben", Role.USER, (), "login_1"
@@ -123,7 +123,7 @@ async def test_a_login_needs_the_password_that_is_still_good(stores: Stores, clo
     """It may have been changed while the old one was being checked."""
     await stores.accounts.reset_password("ben", "new hash")
 
-    assert not await stores.accounts.create_login(a_login(clock), "token", BEN.password_hash)
+    assert not await stores.accounts.create_login(make_login(clock), "token", BEN.password_hash)
     assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
 
 

@@ -40,7 +40,7 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeCloc
         yield opened
 
 
-async def talk(
+async def add_turns(
     stores: Stores, at: datetime, *messages: str, session_id: str = SESSION_ID, owner: str | None = VISITOR
 ) -> None:
     """A session of ten years, in which each message is answered when it is said."""
@@ -52,7 +52,7 @@ async def talk(
         await stores.sessions.settle_turn(turn_id, make_outcome(f"{message}? Roar!", at=at, sources=(NOTEBOOK,)))
 
 
-async def said_in(stores: Stores, session_id: str = SESSION_ID) -> list[str]:
+async def list_messages(stores: Stores, session_id: str = SESSION_ID) -> list[str]:
     return [turn.message for turn in (await stores.sessions.list_turns(session_id, 100)).items]
 
 
@@ -61,14 +61,14 @@ async def said_in(stores: Stores, session_id: str = SESSION_ID) -> list[str]:
 
 async def test_a_turn_is_gone_after_its_days_though_its_session_goes_on(stores: Stores, clock: FakeClock) -> None:
     """To the last moment it is there; from then on no way to ask finds it, purged or not."""
-    await talk(stores, clock.now(), "old")
+    await add_turns(stores, clock.now(), "old")
     clock.advance(10 * DAY_S)
-    await talk(stores, clock.now(), "young")
+    await add_turns(stores, clock.now(), "young")
     clock.advance(20 * DAY_S - 0.001)
-    assert await said_in(stores) == ["old", "young"]
+    assert await list_messages(stores) == ["old", "young"]
 
     clock.advance(0.001)
-    assert await said_in(stores) == ["young"]
+    assert await list_messages(stores) == ["young"]
     assert await stores.sessions.get_turn(f"turn_{SESSION_ID}_old") is None
     assert [turn.message for turn in await stores.sessions.list_latest_turns(SESSION_ID, 10)] == ["young"]
     assert [turn.message for turn in (await stores.sessions.list_owner_turns(VISITOR, 10)).items] == ["young"]
@@ -77,7 +77,7 @@ async def test_a_turn_is_gone_after_its_days_though_its_session_goes_on(stores: 
 
 async def test_a_session_in_which_all_is_too_old_is_over(stores: Stores, clock: FakeClock) -> None:
     """Whatever its own time is; the next question finds that it is not there."""
-    await talk(stores, clock.now(), "old")
+    await add_turns(stores, clock.now(), "old")
     clock.advance(30 * DAY_S)
 
     assert await stores.sessions.get_session(SESSION_ID) is None
@@ -92,15 +92,15 @@ async def test_a_session_in_which_all_is_too_old_is_over(stores: Stores, clock: 
 
 async def test_old_turns_are_deleted_in_steps_and_their_sessions_go_on(stores: Stores, clock: FakeClock) -> None:
     """In steps of a size that the caller chooses; a place in the session is never given twice."""
-    await talk(stores, clock.now(), "a", "b", "c")
+    await add_turns(stores, clock.now(), "a", "b", "c")
     clock.advance(29 * DAY_S)
-    await talk(stores, clock.now(), "d")
+    await add_turns(stores, clock.now(), "d")
     assert await stores.sessions.delete_old_turns(10) == 0
 
     clock.advance(DAY_S)
     assert [await stores.sessions.delete_old_turns(2) for _ in range(3)] == [2, 1, 0]
-    await talk(stores, clock.now(), "e")
-    assert await said_in(stores) == ["d", "e"]
+    await add_turns(stores, clock.now(), "e")
+    assert await list_messages(stores) == ["d", "e"]
     session = await stores.sessions.get_session(SESSION_ID)
     assert session is not None
     assert session.turn_count == 2
@@ -115,7 +115,7 @@ async def test_the_words_that_a_session_was_begun_with_grow_old_too(stores: Stor
     named = replace(make_session(at=clock.now()), ttl_s=3650 * DAY_S, title="Mia's lion", opening="I am Mia")
     await stores.sessions.create_session(named)
     clock.advance(29 * DAY_S)
-    await talk(stores, clock.now(), "Hello")
+    await add_turns(stores, clock.now(), "Hello")
     kept = await stores.sessions.get_session(SESSION_ID)
     assert kept is not None
     assert (kept.title, kept.opening) == ("Mia's lion", "I am Mia")
@@ -135,7 +135,7 @@ async def test_a_key_does_not_stand_for_a_turn_that_is_too_old(stores: Stores, c
     assert await stores.sessions.begin_turn(make_turn(at=clock.now()), session, [key]) == TURN_ID
     await stores.sessions.settle_turn(TURN_ID, make_outcome(at=clock.now()))
     clock.advance(29 * DAY_S)
-    await talk(stores, clock.now(), "Hello")
+    await add_turns(stores, clock.now(), "Hello")
 
     clock.advance(DAY_S)
     assert await stores.sessions.begin_turn(make_turn("turn_new", at=clock.now()), None, [key]) == "turn_new"
@@ -179,7 +179,7 @@ async def add_account(stores: Stores, clock: FakeClock, name: str, role: Role = 
     await stores.credits.allocate_credits(Allocation(name, 50, clock.now(), notes=f"{name}'s birthday"))
 
 
-async def pay(stores: Stores, clock: FakeClock, name: str) -> None:
+async def pay_for_turn(stores: Stores, clock: FakeClock, name: str) -> None:
     turn = make_turn(f"turn_paid_{name}", f"sess_{name}", message="How much?", at=clock.now())
     await stores.sessions.begin_turn(turn, charge=Charge(name, 10))
     await stores.sessions.settle_turn(turn.turn_id, replace(make_outcome(at=clock.now()), credits_used=4))
@@ -189,14 +189,14 @@ async def fill(stores: Stores, clock: FakeClock) -> None:
     """Mia and Ben with an account each, a visitor with a cookie, and a kiosk."""
     for name in ("mia", "ben"):
         await add_account(stores, clock, name)
-        await talk(stores, clock.now(), "Hello", session_id=f"sess_{name}", owner=f"user:{name}")
-        await pay(stores, clock, name)
-    await talk(stores, clock.now(), "a", "b", session_id="sess_cookie")
+        await add_turns(stores, clock.now(), "Hello", session_id=f"sess_{name}", owner=f"user:{name}")
+        await pay_for_turn(stores, clock, name)
+    await add_turns(stores, clock.now(), "a", "b", session_id="sess_cookie")
     kiosk = replace(make_session("sess_kiosk", owner=None, at=clock.now()), handle="chat_kiosk-7")
     await stores.sessions.begin_turn(make_turn("turn_kiosk", "sess_kiosk", at=clock.now()), kiosk)
 
 
-async def sessions_left(stores: Stores) -> set[str]:
+async def list_remaining_sessions(stores: Stores) -> set[str]:
     names = ("sess_mia", "sess_ben", "sess_cookie", "sess_kiosk")
     return {name for name in names if await stores.sessions.get_session(name) is not None}
 
@@ -258,14 +258,14 @@ async def test_of_somebody_unknown_nothing_is_kept(stores: Stores, clock: FakeCl
     ):
         assert await stores.personal_data.export(subject) == PersonalData()
         assert await stores.personal_data.erase(subject, with_account=True) == Erasure()
-    assert len(await sessions_left(stores)) == 4
+    assert len(await list_remaining_sessions(stores)) == 4
 
 
 async def test_a_dossier_shows_nothing_that_is_over(stores: Stores, clock: FakeClock) -> None:
     """It is deleted at this occasion, so that what is shown is what is kept."""
     await fill(stores, clock)
     clock.advance(20 * DAY_S)
-    await talk(stores, clock.now(), "c", session_id="sess_cookie")
+    await add_turns(stores, clock.now(), "c", session_id="sess_cookie")
     clock.advance(10 * DAY_S)
 
     assert (await stores.personal_data.export(DataSubject(handle="chat_kiosk-7"))).sessions == ()
@@ -289,7 +289,7 @@ async def test_a_user_is_erased_but_for_the_account_and_its_amounts(stores: Stor
     assert [(entry.kind, entry.credits, entry.at) for entry in after] == before
     assert {(entry.turn_id, entry.notes) for entry in after} == {(None, None)}
     assert await stores.accounts.get_user("mia") is not None
-    assert await sessions_left(stores) == {"sess_ben", "sess_cookie", "sess_kiosk"}
+    assert await list_remaining_sessions(stores) == {"sess_ben", "sess_cookie", "sess_kiosk"}
     assert {entry.turn_id for entry in (await stores.credits.list_entries("ben", 10)).items} == {None, "turn_paid_ben"}
 
 
@@ -361,14 +361,14 @@ async def test_what_is_over_is_erased_too(stores: Stores, clock: FakeClock) -> N
 # Who did what
 
 
-def deed(clock: FakeClock, number: int = 0) -> AuditEntry:
+def make_audit_entry(clock: FakeClock, number: int = 0) -> AuditEntry:
     return AuditEntry(clock.now(), AuditAction.ERASED, Actor("operator", "löwe"), f"sess_{number}", "req")
 
 
 async def test_deeds_come_back_as_they_were_latest_first(stores: Stores, clock: FakeClock) -> None:
     """Page by page; also those of somebody of whom nothing is known."""
     deeds = [
-        *(deed(clock, number) for number in range(5)),
+        *(make_audit_entry(clock, number) for number in range(5)),
         AuditEntry(clock.now(), AuditAction.LOGIN_REFUSED, Actor("visitor")),
     ]
     for entry in deeds:
@@ -384,7 +384,7 @@ async def test_deeds_come_back_as_they_were_latest_first(stores: Stores, clock: 
 async def test_deeds_are_found_by_when_and_dropped_by_when(stores: Stores, clock: FakeClock) -> None:
     """A step deletes as many as it is told to."""
     for number in range(4):
-        await stores.audit.record(deed(clock, number))
+        await stores.audit.record(make_audit_entry(clock, number))
         clock.advance(DAY_S)
     since = clock.now() - timedelta(days=2)
 
