@@ -12,7 +12,6 @@ from openapi_server.cli import devtools
 from openapi_server.cli.accounts import users
 from openapi_server.cli.animals import animals
 from openapi_server.cli.audit import audit
-from openapi_server.cli.check import check
 from openapi_server.cli.context import read_settings
 from openapi_server.cli.credits import credits
 from openapi_server.cli.personal_data import privacy
@@ -33,7 +32,7 @@ def main(context: click.Context) -> None:
 
 main.add_command(devtools.client)
 main.add_command(devtools.mock)
-main.add_command(check)
+main.add_command(devtools.check)
 
 
 @main.command()

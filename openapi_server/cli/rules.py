@@ -91,8 +91,8 @@ def lint(file: Path | None) -> None:
 
 
 def _right_rules(file: Path) -> list[Document]:
-    from openapi_server.moderation.rule_fields import RuleFileError
-    from openapi_server.moderation.rule_lists import read_rule_list
+    from openapi_server.moderation.rule_admin import read_rule_list
+    from openapi_server.moderation.rule_files import RuleFileError
     from openapi_server.moderation.rule_set import load_packaged_rules
 
     try:

@@ -1,1 +1,1 @@
-"""Programs beside the server, for people who build clients or servers of its contracts."""
+"""Tools for people who build clients or servers of the chat APIs: `zoochat check`, `client` and `mock`."""

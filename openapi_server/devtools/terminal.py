@@ -1,4 +1,4 @@
-"""Terminals that cannot show every character: our ornaments fall away there, and what others wrote is escaped."""
+"""Printing to terminals: characters that their encoding lacks, and control characters in text from servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ERROR_HANDLER = "zoochat.plain"
 
 
 def replace_unencodable(*streams: TextIO) -> None:
-    """From now on the streams never fail for a character that their encoding lacks."""
+    """Let the streams replace characters that their encoding lacks, instead of raising `UnicodeEncodeError`."""
     codecs.register_error(_ERROR_HANDLER, _encode_plain)
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
@@ -21,7 +21,7 @@ def replace_unencodable(*streams: TextIO) -> None:
 
 
 def escape_control_characters(text: str) -> str:
-    """Text from outside as one line that can neither forge another nor command the terminal.
+    """The text as one line without control characters, which could imitate other lines or command the terminal.
 
     >>> escape_control_characters("two\\nlines")
     'two?lines'
@@ -34,12 +34,13 @@ def _is_control(character: str) -> bool:
 
 
 def _encode_plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Frame lines become `=`, ornaments are left out, everything else is escaped as in a Python literal."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character, after = error.object[error.start], error.start + 1
     if character in FRAME_LINES:
         return "=", after
     if character in ORNAMENTS:
-        # The blank behind an ornament goes with it.
+        # The blank after an ornament is left out with it.
         return "", after + (error.object[after : after + 1] == " ")
     return character.encode("ascii", "backslashreplace").decode(), after

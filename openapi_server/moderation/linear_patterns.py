@@ -16,8 +16,7 @@ from typing import Any
 import re2
 
 from openapi_server.moderation.normalize import normalize_text
-from openapi_server.moderation.rule_fields import Fields
-from openapi_server.moderation.rule_files import packaged_pattern, spelled_out
+from openapi_server.moderation.rule_files import RuleSource, compile_packaged_pattern, expand_terms
 from openapi_server.moderation.rules import SearchPattern
 
 MAX_KEYWORDS, MAX_PATTERNS, MAX_PATTERN_CHARS = 50, 20, 200
@@ -64,57 +63,55 @@ class KeepersPatternParser:
     trusted: Set[str] = frozenset()
     max_match_chars: int | None = None
 
-    def __call__(self, fields: Fields, terms: Mapping[str, str]) -> SearchPattern | None:
-        keywords = self._parse_keywords(fields)
-        patterns, ours = self._parse_patterns(fields, "patterns", terms)
-        inside, ours_inside = self._parse_patterns(fields, "anywhere", terms)
+    def __call__(self, rule: RuleSource, terms: Mapping[str, str]) -> SearchPattern | None:
+        keywords = self._parse_keywords(rule)
+        patterns, ours = self._parse_patterns(rule, "patterns", terms)
+        inside, ours_inside = self._parse_patterns(rule, "anywhere", terms)
         parts: list[SearchPattern] = []
         if keywords or patterns or inside:
-            parts.append(_compile(fields, "patterns", _join_alternatives([*keywords, *patterns], inside)))
+            parts.append(_compile(rule, "patterns", _join_alternatives([*keywords, *patterns], inside)))
         if ours or ours_inside:
-            parts.append(packaged_pattern(fields, ours, ours_inside))
+            parts.append(compile_packaged_pattern(rule, ours, ours_inside))
         return AnyPattern(tuple(parts)) if parts else None
 
-    def _parse_keywords(self, fields: Fields) -> list[str]:
-        words = fields.texts("keywords")
-        _require_few(fields, "keywords", words, MAX_KEYWORDS)
+    def _parse_keywords(self, rule: RuleSource) -> list[str]:
+        words = rule.document.keywords
+        _require_few(rule, "keywords", words, MAX_KEYWORDS)
         return [
-            self._validate_source(fields, f"keywords[{at}]", re2.escape(normalize_text(word)))
+            self._validate_source(rule, f"keywords[{at}]", re2.escape(normalize_text(word)))
             for at, word in enumerate(words)
         ]
 
-    def _parse_patterns(self, fields: Fields, key: str, terms: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    def _parse_patterns(self, rule: RuleSource, key: str, terms: Mapping[str, str]) -> tuple[list[str], list[str]]:
         """The keepers' own patterns, validated, and the trusted ones."""
-        given = fields.texts(key)
+        given = rule.document.patterns if key == "patterns" else rule.document.anywhere
         own = {at: pattern for at, pattern in enumerate(given) if pattern not in self.trusted}
-        _require_few(fields, key, tuple(own.values()), MAX_PATTERNS)
+        _require_few(rule, key, tuple(own.values()), MAX_PATTERNS)
         checked = [
-            self._validate_source(
-                fields, f"{key}[{at}]", spelled_out(fields, pattern, terms), is_whole=key == "patterns"
-            )
+            self._validate_source(rule, f"{key}[{at}]", expand_terms(rule, pattern, terms), is_whole=key == "patterns")
             for at, pattern in own.items()
         ]
-        return checked, [spelled_out(fields, pattern, terms) for pattern in given if pattern in self.trusted]
+        return checked, [expand_terms(rule, pattern, terms) for pattern in given if pattern in self.trusted]
 
-    def _validate_source(self, fields: Fields, key: str, source: str, *, is_whole: bool = True) -> str:
+    def _validate_source(self, rule: RuleSource, key: str, source: str, *, is_whole: bool = True) -> str:
         """Compiles the source alone: a bracket that one pattern leaves open, the next could close."""
-        _compile(fields, key, source)
-        alone = _compile(fields, key, _join_alternatives([source], []) if is_whole else source)
+        _compile(rule, key, source)
+        alone = _compile(rule, key, _join_alternatives([source], []) if is_whole else source)
         if any(alone.search(text) for text in _TRIVIAL_TEXTS):
-            raise fields.error(key, "would find the empty text, or a single letter")
+            raise rule.make_error(key, "would find the empty text, or a single letter")
         if self.max_match_chars is not None and measure_match_width(source) > self.max_match_chars:
-            raise fields.error(
+            raise rule.make_error(
                 key, f"must not match more than {self.max_match_chars} characters: so much of a reply is held back"
             )
         return source
 
 
-def _require_few(fields: Fields, key: str, texts: Sequence[str], most: int) -> None:
+def _require_few(rule: RuleSource, key: str, texts: Sequence[str], most: int) -> None:
     if len(texts) > most:
-        raise fields.error(key, f"must be at most {most}")
+        raise rule.make_error(key, f"must be at most {most}")
     for at, text in enumerate(texts):
         if len(text) > MAX_PATTERN_CHARS:
-            raise fields.error(f"{key}[{at}]", f"must be at most {MAX_PATTERN_CHARS} characters long")
+            raise rule.make_error(f"{key}[{at}]", f"must be at most {MAX_PATTERN_CHARS} characters long")
 
 
 def _join_alternatives(whole: Sequence[str], inside: Sequence[str]) -> str:
@@ -124,13 +121,13 @@ def _join_alternatives(whole: Sequence[str], inside: Sequence[str]) -> str:
     return "|".join([*either, *(f"(?:{source})" for source in inside)])
 
 
-def _compile(fields: Fields, key: str, source: str) -> LinearPattern:
+def _compile(rule: RuleSource, key: str, source: str) -> LinearPattern:
     try:
         compiled = re2.compile(f"(?m){source}", _build_options())
     except re2.error as error:
-        raise fields.error(key, f"is no regular expression that RE2 knows: {_describe_error(error)}") from None
+        raise rule.make_error(key, f"is no regular expression that RE2 knows: {_describe_error(error)}") from None
     if compiled.programsize > _MAX_PROGRAM_SIZE:
-        raise fields.error(key, "is too large: fewer or shorter repetitions would do")
+        raise rule.make_error(key, "is too large: fewer or shorter repetitions would do")
     return LinearPattern(compiled)
 
 

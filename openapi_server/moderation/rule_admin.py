@@ -7,8 +7,9 @@ process it runs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 
 from openapi_server.models.document import Document, DocumentEdit, Operation, VersionedDocument
 from openapi_server.models.errors import (
@@ -22,9 +23,10 @@ from openapi_server.models.errors import (
     VersionRequired,
 )
 from openapi_server.models.rule import MAX_RULES, ListedRule
-from openapi_server.moderation.rule_fields import RuleFileError
+from openapi_server.moderation.rule_files import RuleFileError, load_rule_yaml
 from openapi_server.moderation.rule_set import (
     LiveRuleSet,
+    PackagedRules,
     RuleSet,
     is_binding,
     is_enabled,
@@ -32,6 +34,9 @@ from openapi_server.moderation.rule_set import (
     parse_keepers_rule,
 )
 from openapi_server.protocols import Clock, DocumentStore
+from openapi_server.yaml_files import find_item_lines
+
+_WHOLE_FILE = "(the whole file)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +172,32 @@ def _require_expected(edit: RuleEdit, before: ListedRule) -> None:
     if edit.has_no_condition:
         raise VersionRequired("Send If-Match with the ETag that you read last.")
     edit.require_expected(before.version, "Read the rule again, and make your change to what it is now.")
+
+
+def read_rule_list(file: Path, packaged: PackagedRules) -> list[Document]:
+    """The keepers' rules of a file, which is a list `rules` as in the packaged files.
+
+    `RuleFileError` names file, line, rule and field of the first error.
+    """
+    content = load_rule_yaml(file)
+    if not isinstance(content, dict):
+        raise RuleFileError(file, _WHOLE_FILE, "(all of it)", "must be a mapping")
+    documents = content.get("rules")
+    if not isinstance(documents, list) or not documents:
+        raise RuleFileError(file, _WHOLE_FILE, "rules", "must be a list that is not empty")
+    for key in content.keys() - {"rules"}:
+        raise RuleFileError(file, _WHOLE_FILE, str(key), "is not a key of this format")
+    names: set[str] = set()
+    for document, line in zip(documents, find_item_lines(file, "rules"), strict=True):
+        names.add(_check_listed(document, Path(f"{file.name}:{line}"), packaged, names))
+    return documents
+
+
+def _check_listed(document: object, place: Path, packaged: PackagedRules, names: Set[str]) -> str:
+    """The rule's name, which no rule before it may have."""
+    if not isinstance(document, dict):
+        raise RuleFileError(place, "rule", "(all of it)", "must be a mapping")
+    rule = parse_keepers_rule(document, packaged, place)
+    if rule.name in names:
+        raise RuleFileError(place, f"rule {rule.name!r}", "name", "is there twice")
+    return rule.name

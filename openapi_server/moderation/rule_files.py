@@ -1,219 +1,416 @@
-"""Read rules from YAML, strictly. What is wrong stops the start, and names the rule and the field."""
+"""The format of rules and of the files that they stand in, and reading them into `Rule` values.
+
+Packaged rules and keepers' rules have one format; `KeepersRule` adds the limits that hold for what keepers write, as
+`GuardrailRule` in `openapi.yaml` says them (a test compares the two). What is wrong in a packaged file stops the start.
+Every error names the file, the rule and the field.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
-import yaml
-
-from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.rule_fields import Fields, RuleFileError
-from openapi_server.moderation.rules import (
-    Action,
-    Audience,
-    Rule,
-    RuleCollection,
-    SearchPattern,
-    Strength,
-    Wording,
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    StrictBool,
+    Tag,
+    ValidationError,
+    model_validator,
 )
 
-__all__ = [
-    "Grammar",
-    "RuleFileError",
-    "in_order",
-    "name_of",
-    "packaged_pattern",
-    "read_rule",
-    "read_rules",
-    "spelled_out",
-]
+from openapi_server.models.document import Document
+from openapi_server.models.strict_model import (
+    StrictModel,
+    explain,
+    explain_choice,
+    format_place,
+    list_errors,
+    make_error,
+    require_list,
+)
+from openapi_server.models.turn import AgeGroup
+from openapi_server.moderation.rules import Action, Audience, Rule, RuleCollection, SearchPattern, Strength, Wording
+from openapi_server.yaml_files import UnreadableFileError, load_yaml
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
-
-# libyaml reads the rules in a tenth of the time.
-_YAML_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MAX_TEXT_CHARS, MAX_ITEM_CHARS, MAX_LIST_ITEMS, MAX_PRIORITY = 600, 1000, 100, 1000
 _TERM = re.compile(r"<(\w+)>")
 _PLACEHOLDER = re.compile(r"{(?!animal})|}(?<!{animal})")
-_NOBODY = "(the whole file)"
+_NAME, _CATEGORY = r"[a-z][a-z0-9-]{0,63}", r"[a-z][a-z0-9_]{0,63}"
+# No store, stream or terminal can carry these.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_WHOLE_FILE, _WHOLE_RULE = "(the whole file)", "(all of it)"
+_TOO_LONG = "must be at most {} characters long"
+_NO_TEXT = "must be a text that is not empty, is None"
+# Members that belong to rules with one action alone.
+_MEMBERS_OF_ACTIONS = {"words": Action.WORDS, "guidance": Action.GUIDANCE, "replacement": Action.MASK}
+
+
+MASKS_ARE_PACKAGED = "masks come with the server: they are held against many formats of personal data"
+
+
+class RuleFileError(ValueError):
+    """A rules file is wrong. Names the file, the rule and the field, for whoever has to correct it."""
+
+    def __init__(self, file: Path, rule: str, field: str, message: str) -> None:
+        super().__init__(f"{file.name}: {rule}: {field}: {message}")
+        self.rule = rule
+        self.field = field
+        self.message = message
+
+
+def _clean_text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise make_error(f"must be a text that is not empty, is {value!r}")
+    return value.strip()
+
+
+def _require_texts(value: object) -> object:
+    """A bare text in place of a list would be read letter by letter, and match everything."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
+        raise make_error(f"must be a list of texts that are not empty, is {value!r}")
+    return value
+
+
+def _check_placeholders(value: str) -> str:
+    if _PLACEHOLDER.search(value):
+        raise make_error("the only placeholder is {animal}")
+    return value
+
+
+def _require_integer(value: object) -> object:
+    # Pydantic would read true and false, and texts of digits, as numbers.
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise make_error(f"must be a whole number, is {value!r}")
+    return value
+
+
+def _refuse_mask(value: Action) -> Action:
+    if value is Action.MASK:
+        raise make_error(MASKS_ARE_PACKAGED)
+    return value
+
+
+def _escape_braces(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _get_words_kind(value: object) -> str:
+    return "[texts]" if isinstance(value, dict) else "[name]"
+
+
+Text = Annotated[str, BeforeValidator(_clean_text)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_require_texts)]
+ShortTexts = Annotated[
+    tuple[
+        Annotated[str, Field(pattern=r"\S", max_length=MAX_ITEM_CHARS), explain(_TOO_LONG.format(MAX_ITEM_CHARS))], ...
+    ],
+    Field(max_length=MAX_LIST_ITEMS),
+    explain(f"must be at most {MAX_LIST_ITEMS}"),
+    BeforeValidator(_require_texts),
+]
+# A text for people: {animal} in it is the animal's name; any other brace would be a gap.
+Line = Annotated[str, AfterValidator(_check_placeholders), BeforeValidator(_clean_text)]
+OptionalLine = Annotated[Line | None, BeforeValidator(_clean_text)]
+ShortLine = Annotated[
+    str,
+    Field(pattern=r"\S", max_length=MAX_TEXT_CHARS),
+    explain(_TOO_LONG.format(MAX_TEXT_CHARS)),
+    AfterValidator(_check_placeholders),
+    BeforeValidator(_clean_text),
+]
+OptionalShortLine = Annotated[ShortLine | None, BeforeValidator(_clean_text)]
+Age = Annotated[AgeGroup, explain_choice(AgeGroup)]
+RuleAction = Annotated[Action, explain_choice(Action)]
+
+
+class WordsByAge(StrictModel):
+    """A text by age band: each holds up to the next band that has its own."""
+
+    preschool: Line
+    elementary: OptionalLine = None
+    middle: OptionalLine = None
+    high: OptionalLine = None
+    adult: OptionalLine = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _require_youngest(cls, value: object) -> object:
+        if isinstance(value, dict) and "preschool" not in value:
+            message = "is missing: the youngest need words, and they hold until others do"
+            raise make_error(message, field="preschool")
+        return value
+
+    def make_wording(self) -> Wording:
+        texts = {age_group: getattr(self, age_group.value) for age_group in AgeGroup}
+        return Wording({age_group: text for age_group, text in texts.items() if text is not None})
+
+
+class ShortWordsByAge(WordsByAge):
+    preschool: ShortLine
+    elementary: OptionalShortLine = None
+    middle: OptionalShortLine = None
+    high: OptionalShortLine = None
+    adult: OptionalShortLine = None
+
+
+class PackagedRule(StrictModel):
+    """A rule as it stands in a packaged file. Errors come in the order of the fields."""
+
+    then: RuleAction
+    name: Text
+    strength: Annotated[Strength, explain_choice(Strength)]
+    category: Text
+    priority: Annotated[int, Field(strict=True), explain("must be a whole number, is {value!r}")] = 0
+    keywords: Texts = ()
+    patterns: Texts = ()
+    anywhere: Texts = ()
+    from_age: Age = AgeGroup.PRESCHOOL
+    to_age: Age = AgeGroup.ADULT
+    animals: Texts = ()
+    groups: Texts = ()
+    # The name of wordings of the file, or texts.
+    words: Annotated[
+        Annotated[Text, Tag("[name]")] | Annotated[WordsByAge, Tag("[texts]")], Discriminator(_get_words_kind)
+    ] = ""
+    guidance: OptionalLine = None
+    replacement: OptionalLine = None
+
+
+class KeepersRule(PackagedRule):
+    """A rule that keepers write: names that can stand in addresses, nothing too long, no masks; can be switched off."""
+
+    then: Annotated[RuleAction, AfterValidator(_refuse_mask)]
+    name: Annotated[str, Field(pattern=f"^{_NAME}$"), explain(f"must match {_escape_braces(_NAME)}")]
+    category: Annotated[str, Field(pattern=f"^{_CATEGORY}$"), explain(f"must match {_escape_braces(_CATEGORY)}")]
+    priority: Annotated[
+        int,
+        Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY),
+        explain(f"must be at most {MAX_PRIORITY}, above or below 0"),
+        BeforeValidator(_require_integer),
+    ] = 0
+    keywords: ShortTexts = ()
+    patterns: ShortTexts = ()
+    anywhere: ShortTexts = ()
+    animals: ShortTexts = ()
+    groups: ShortTexts = ()
+    words: Annotated[
+        Annotated[Text, Tag("[name]")] | Annotated[ShortWordsByAge, Tag("[texts]")], Discriminator(_get_words_kind)
+    ] = ""
+    guidance: OptionalShortLine = None
+    enabled: Annotated[StrictBool, explain("must be true or false, is {value!r}")] = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unstorable(cls, value: object) -> object:
+        if isinstance(value, dict):
+            for key, text in _iterate_texts(value):
+                if _UNSTORABLE.search(text):
+                    raise make_error("must not hold NUL or half a surrogate pair", field=key)
+        return value
+
+
+class RuleFile(StrictModel):
+    """A packaged file. `terms` are parts that patterns share; words are listed as texts with blanks between them."""
+
+    terms: dict[str, Text] = Field(default_factory=dict)
+    wordings: dict[str, WordsByAge] = Field(default_factory=dict)
+    rules: Annotated[tuple[PackagedRule, ...], require_list()]
+    strong_words: Texts = ()
+    small_words: Texts = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSource:
+    """A rule's document, and where it stands."""
+
+    file: Path
+    title: str
+    document: PackagedRule
+
+    def make_error(self, field: str, message: str) -> RuleFileError:
+        return RuleFileError(self.file, self.title, field, message)
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """What a rule may refer to, and how what it looks for is read: `pattern` takes the keys that are about it.
-
-    `longest`: the most characters that a text for people may have; None: as many as it likes.
-    """
+    """What a rule may refer to; `parse_pattern` makes of its keywords and patterns what searches for them."""
 
     terms: Mapping[str, str]
     wordings: Mapping[str, Wording]
-    pattern: Callable[[Fields, Mapping[str, str]], SearchPattern | None]
-    longest: int | None = None
+    parse_pattern: Callable[[RuleSource, Mapping[str, str]], SearchPattern | None]
 
 
 def read_rules(file: Path) -> RuleCollection:
-    """The rules of one file, highest priority first; of equals, the stronger, then the one that stands first."""
-    top = Fields(file, _NOBODY, _parsed(file))
-    terms = _texts_by_name(Fields(file, "terms", top.value("terms", {})))
-    wordings = _wordings(file, top.value("wordings", {}))
-    entries = top.value("rules")
-    if not isinstance(entries, list) or not entries:
-        raise top.error("rules", "must be a list that is not empty")
-    grammar = Grammar(terms, wordings, _pattern)
-    rules = [read_rule(Fields(file, name_of(entry, at), entry), grammar) for at, entry in enumerate(entries)]
-    book = RuleCollection(
-        rules=in_order(rules),
+    """The rules of one packaged file, highest priority first; of equals, the stronger, then the one written first."""
+    content = load_rule_yaml(file)
+    try:
+        document = RuleFile.model_validate(content)
+    except ValidationError as error:
+        raise _make_file_error(file, content, error) from None
+    wordings = {name: words.make_wording() for name, words in document.wordings.items()}
+    grammar = Grammar(document.terms, wordings, _parse_pattern)
+    rules = [make_rule(RuleSource(file, f"rule {rule.name!r}", rule), grammar) for rule in document.rules]
+    _check_names(file, rules)
+    return RuleCollection(
+        rules=sort_rules(rules),
         wordings=wordings,
-        terms=terms,
-        documents=tuple(entries),
-        strong_words=_words(top, "strong_words"),
-        small_words=_words(top, "small_words"),
+        terms=document.terms,
+        documents=tuple(content["rules"]),
+        strong_words=_split_words(document.strong_words),
+        small_words=_split_words(document.small_words),
     )
-    _check_names(top, rules)
-    top.finish()
-    return book
 
 
-def in_order(rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """The most urgent first. Keepers' own come last, for the first that matches is the one that counts."""
+def load_rule_yaml(file: Path) -> Any:
+    try:
+        return load_yaml(file)
+    except UnreadableFileError as error:
+        raise RuleFileError(file, _WHOLE_FILE, _WHOLE_RULE, str(error)) from error
+
+
+def validate_keepers_rule(document: Document, file: Path) -> RuleSource:
+    """`RuleFileError` names the field that is wrong in itself; `make_rule` finds what is wrong together."""
+    title = f"rule {str(document.get('name'))[:64]!r}"
+    try:
+        return RuleSource(file, title, KeepersRule.model_validate(document))
+    except ValidationError as error:
+        place, message = list_errors(error)[0]
+        raise RuleFileError(file, title, format_place(place) or _WHOLE_RULE, message) from None
+
+
+def sort_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The most urgent first. Keepers' additional rules come last, for the first rule that matches counts."""
     return tuple(sorted(rules, key=lambda rule: (rule.is_additional, -rule.priority, rule.strength.rank)))
 
 
-def _parsed(file: Path) -> object:
-    try:
-        text = file.read_text(encoding="utf-8")
-        return yaml.load(text, Loader=_YAML_LOADER)  # noqa: S506 - both loaders are the safe ones
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RuleFileError(file, _NOBODY, "(all of it)", f"cannot be read: {error}") from error
-
-
-def name_of(entry: object, at: int) -> str:
-    name = entry.get("name") if isinstance(entry, dict) else None
-    return f"rule {name!r}" if name else f"rule {at + 1}"
-
-
-def _check_names(top: Fields, rules: list[Rule]) -> None:
-    seen: set[str] = set()
-    for rule in rules:
-        if rule.name in seen:
-            raise top.error("rules", f"two of them have the name {rule.name!r}")
-        seen.add(rule.name)
-
-
-def read_rule(fields: Fields, grammar: Grammar) -> Rule:
-    """One rule, whoever wrote it. `RuleFileError` names the field that is wrong."""
-    action = _choice(fields, "then", Action)
+def make_rule(source: RuleSource, grammar: Grammar) -> Rule:
+    """The rule that a valid document describes. `RuleFileError` names the field that does not fit the others."""
+    document = source.document
     rule = Rule(
-        name=fields.text("name"),
-        strength=_choice(fields, "strength", Strength),
-        category=fields.text("category"),
-        action=action,
-        priority=fields.number("priority"),
-        pattern=grammar.pattern(fields, grammar.terms),
-        audience=_audience(fields),
-        wording=_wording(fields, grammar) if action is Action.WORDS else None,
-        guidance=_line(fields, "guidance", grammar.longest) if action is Action.GUIDANCE else "",
-        replacement=_line(fields, "replacement") if action is Action.MASK else "",
+        name=document.name,
+        strength=document.strength,
+        category=document.category,
+        action=document.then,
+        priority=document.priority,
+        pattern=grammar.parse_pattern(source, grammar.terms),
+        audience=_make_audience(source),
+        wording=_find_wording(source, grammar) if document.then is Action.WORDS else None,
+        guidance=_require_line(source, "guidance") if document.then is Action.GUIDANCE else "",
+        replacement=_require_line(source, "replacement") if document.then is Action.MASK else "",
     )
-    if rule.pattern is None and action is not Action.GUIDANCE:
-        raise fields.error("patterns", f"a rule without keywords and patterns would {action.value} everything")
-    if rule.strength in (Strength.ENCOURAGE, Strength.DISCOURAGE) and action is not Action.GUIDANCE:
-        raise fields.error("then", f"what is only {rule.strength.value}d is guidance for the mind")
-    fields.finish()
+    if rule.pattern is None and rule.action is not Action.GUIDANCE:
+        raise source.make_error("patterns", f"a rule without keywords and patterns would {rule.action} everything")
+    if rule.strength in (Strength.ENCOURAGE, Strength.DISCOURAGE) and rule.action is not Action.GUIDANCE:
+        raise source.make_error("then", f"what is only {rule.strength}d is guidance for the mind")
+    for member, action in _MEMBERS_OF_ACTIONS.items():
+        if member in document.model_fields_set and document.then is not action:
+            raise source.make_error(member, "is not a key of this format")
     return rule
 
 
-def _choice(fields: Fields, key: str, choices: type[_Choice]) -> _Choice:
-    value = fields.value(key)
-    if value not in list(choices):
-        raise fields.error(key, f"{value!r} is not one of: {', '.join(choices)}")
-    return choices(str(value))
+def compile_packaged_pattern(source: RuleSource, whole: Sequence[str], inside: Sequence[str]) -> re.Pattern[str]:
+    """One expression of several: `whole` on the borders of words, `inside` anywhere.
 
-
-def _pattern(fields: Fields, terms: Mapping[str, str]) -> re.Pattern[str] | None:
-    """One expression of all keywords (texts) and patterns (expressions), on word borders unless `anywhere`."""
-    whole = [re.escape(word.casefold()) for word in fields.texts("keywords")]
-    whole += [spelled_out(fields, pattern, terms) for pattern in fields.texts("patterns")]
-    inside = [spelled_out(fields, pattern, terms) for pattern in fields.texts("anywhere")]
-    return packaged_pattern(fields, whole, inside) if whole or inside else None
-
-
-def packaged_pattern(fields: Fields, whole: Sequence[str], inside: Sequence[str]) -> re.Pattern[str]:
-    """One expression of several, each compiled alone first: a bracket that one leaves open, the next could close."""
-    words = "|".join(f"(?:{fields.compiled('patterns', source).pattern})" for source in whole)
+    Each is compiled alone first: a bracket that one leaves open, the next could close.
+    """
+    words = "|".join(f"(?:{_compile(source, 'patterns', each).pattern})" for each in whole)
     either = [rf"(?<!\w)(?:{words})(?!\w)"] if whole else []
-    either += [f"(?:{fields.compiled('anywhere', source).pattern})" for source in inside]
-    return fields.compiled("patterns", "|".join(either))
+    either += [f"(?:{_compile(source, 'anywhere', each).pattern})" for each in inside]
+    return _compile(source, "patterns", "|".join(either))
 
 
-def spelled_out(fields: Fields, pattern: str, terms: Mapping[str, str]) -> str:
-    """The pattern with its terms, and theirs, put in."""
+def expand_terms(source: RuleSource, pattern: str, terms: Mapping[str, str]) -> str:
+    """The pattern with each `<term>` replaced by what it stands for, in which there may be other terms."""
 
-    def term(name: re.Match[str]) -> str:
+    def expand(name: re.Match[str]) -> str:
         if name[1] not in terms:
-            raise fields.error("patterns", f"there is no term <{name[1]}>")
-        # Without it, terms that name each other would be put in for ever.
+            raise source.make_error("patterns", f"there is no term <{name[1]}>")
+        # Without itself, or terms that name each other would be expanded for ever.
         rest = {key: value for key, value in terms.items() if key != name[1]}
-        return f"(?:{spelled_out(fields, terms[name[1]], rest)})"
+        return f"(?:{expand_terms(source, terms[name[1]], rest)})"
 
-    return _TERM.sub(term, pattern)
-
-
-def _audience(fields: Fields) -> Audience:
-    youngest = _age(fields, "from_age", AgeGroup.PRESCHOOL)
-    oldest = _age(fields, "to_age", AgeGroup.ADULT)
-    if youngest.rank > oldest.rank:
-        raise fields.error("from_age", f"{youngest.value} is older than to_age, {oldest.value}")
-    return Audience(youngest, oldest, frozenset(fields.texts("animals")), frozenset(fields.texts("groups")))
+    return _TERM.sub(expand, pattern)
 
 
-def _age(fields: Fields, key: str, default: AgeGroup) -> AgeGroup:
-    return _choice(fields, key, AgeGroup) if fields.has(key) else default
+def _parse_pattern(source: RuleSource, terms: Mapping[str, str]) -> re.Pattern[str] | None:
+    """One expression of all keywords (texts) and patterns (expressions), on word borders unless `anywhere`."""
+    document = source.document
+    whole = [re.escape(word.casefold()) for word in document.keywords]
+    whole += [expand_terms(source, pattern, terms) for pattern in document.patterns]
+    inside = [expand_terms(source, pattern, terms) for pattern in document.anywhere]
+    return compile_packaged_pattern(source, whole, inside) if whole or inside else None
 
 
-def _wording(fields: Fields, grammar: Grammar) -> Wording:
-    """Texts by age, or the name of such as the file has."""
-    if fields.is_mapping("words"):
-        return _by_age(fields.section("words"), grammar.longest)
-    name, wordings = fields.text("words"), grammar.wordings
-    if name not in wordings:
-        raise fields.error("words", f"there are no wordings {name!r}; there are: {', '.join(sorted(wordings))}")
-    return wordings[name]
+def _compile(source: RuleSource, field: str, expression: str) -> re.Pattern[str]:
+    try:
+        return re.compile(expression, re.MULTILINE)
+    except re.error as error:
+        raise source.make_error(field, f"is no regular expression: {error}") from None
 
 
-def _wordings(file: Path, entries: object) -> dict[str, Wording]:
-    named = Fields(file, "wordings", entries)
-    return {name: _by_age(Fields(file, f"wordings {name!r}", named.value(name))) for name in named.names()}
+def _make_audience(source: RuleSource) -> Audience:
+    document = source.document
+    if document.from_age.rank > document.to_age.rank:
+        raise source.make_error("from_age", f"{document.from_age} is older than to_age, {document.to_age}")
+    return Audience(document.from_age, document.to_age, frozenset(document.animals), frozenset(document.groups))
 
 
-def _by_age(fields: Fields, longest: int | None = None) -> Wording:
-    given = [age_group for age_group in AgeGroup if fields.has(age_group.value)]
-    texts = {age_group: _line(fields, age_group.value, longest) for age_group in given}
-    if AgeGroup.PRESCHOOL not in texts:
-        raise fields.error("preschool", "is missing: the youngest need words, and they hold until others do")
-    fields.finish()
-    return Wording(texts)
+def _find_wording(source: RuleSource, grammar: Grammar) -> Wording:
+    """Texts by age, or the name of such as the packaged file has."""
+    words, wordings = source.document.words, grammar.wordings
+    if isinstance(words, WordsByAge):
+        return words.make_wording()
+    if not words:
+        raise source.make_error("words", _NO_TEXT)
+    if words not in wordings:
+        message = f"there are no wordings {words!r}; there are: {', '.join(sorted(wordings))}"
+        raise source.make_error("words", message)
+    return wordings[words]
 
 
-def _line(fields: Fields, key: str, longest: int | None = None) -> str:
-    """A text for people. {animal} in it is the animal's name; any other brace would be a gap."""
-    text = fields.text(key)
-    if _PLACEHOLDER.search(text):
-        raise fields.error(key, "the only placeholder is {animal}")
-    if longest is not None and len(text) > longest:
-        raise fields.error(key, f"must be at most {longest} characters long")
-    return text
+def _require_line(source: RuleSource, field: str) -> str:
+    line: str | None = getattr(source.document, field)
+    if line is None:
+        raise source.make_error(field, _NO_TEXT)
+    return line
 
 
-def _words(top: Fields, key: str) -> tuple[str, ...]:
-    """Lists of words are written as texts with blanks, which read better than two hundred dashes."""
-    return tuple(word for line in top.texts(key) for word in line.split())
+def _make_file_error(file: Path, content: Any, error: ValidationError) -> RuleFileError:
+    """A rule without a name goes by its number, from 1; wordings and terms by what they are."""
+    place, message = list_errors(error)[0]
+    match place:
+        case ("rules", int(at), *inside):
+            entry = content["rules"][at]
+            name = entry.get("name") if isinstance(entry, dict) else None
+            title = f"rule {name!r}" if name else f"rule {at + 1}"
+        case ("wordings", name, *inside):
+            title = f"wordings {name!r}"
+        case ("terms", *inside):
+            title = "terms"
+        case _:
+            title, inside = _WHOLE_FILE, list(place)
+    return RuleFileError(file, title, format_place(inside) or _WHOLE_RULE, message)
 
 
-def _texts_by_name(fields: Fields) -> dict[str, str]:
-    return {name: fields.text(name) for name in fields.names()}
+def _check_names(file: Path, rules: Sequence[Rule]) -> None:
+    seen: set[str] = set()
+    for rule in rules:
+        if rule.name in seen:
+            raise RuleFileError(file, _WHOLE_FILE, "rules", f"two of them have the name {rule.name!r}")
+        seen.add(rule.name)
+
+
+def _split_words(lines: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for line in lines for word in line.split())
+
+
+def _iterate_texts(document: Mapping[Any, object]) -> Iterator[tuple[str, str]]:
+    for key, value in document.items():
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        yield from ((str(key), part) for part in parts if isinstance(part, str))

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,17 +23,20 @@ from openapi_server.moderation.input_rules import GUIDANCE_FILE, INPUT_RULES_FIL
 from openapi_server.moderation.linear_patterns import KeepersPatternParser
 from openapi_server.moderation.output_buffer import BufferLimits, TextCheck
 from openapi_server.moderation.output_rules import OUTPUT_RULES_FILE, OutputRules
-from openapi_server.moderation.rule_fields import Fields, RuleFileError
-from openapi_server.moderation.rule_files import Grammar, in_order, read_rule, read_rules
+from openapi_server.moderation.rule_files import (
+    MASKS_ARE_PACKAGED,
+    Grammar,
+    RuleFileError,
+    make_rule,
+    read_rules,
+    sort_rules,
+    validate_keepers_rule,
+)
 from openapi_server.moderation.rules import Action, Rule, RuleCollection, Strength
 from openapi_server.protocols import DocumentStore, Verdict
 
-MAX_TEXT_CHARS, MAX_LIST_ITEMS, MAX_PRIORITY = 600, 100, 1000
 # A match and the word borders around it must fit into the margin of the output buffer.
 MAX_REPLY_MATCH_CHARS = BufferLimits().margin_chars - 4
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
-_CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 log = structlog.get_logger(__name__)
 
@@ -80,18 +82,17 @@ def load_packaged_rules() -> PackagedRules:
 
 def parse_keepers_rule(document: Document, packaged: PackagedRules, place: Path = Path("rules")) -> Rule:
     """The rule of a keepers' document. `RuleFileError` names the field that is wrong."""
-    name = str(document.get("name"))[:64]
-    fields = Fields(place, f"rule {name!r}", document)
+    name = str(document.get("name"))
     before, written = packaged.rules.get(name), packaged.documents.get(name, {})
-    _require_keepers_limits(fields, document, before)
-    fields.truth("enabled", True)
+    source = validate_keepers_rule(document, place)
+    if before is not None and before.action is Action.MASK:
+        raise source.make_error("then", MASKS_ARE_PACKAGED)
     trusted = frozenset((*written.get("patterns", ()), *written.get("anywhere", ())))
-    max_match_chars = MAX_REPLY_MATCH_CHARS if document.get("then") == Action.WITHHOLD else None
-    terms, wordings = packaged.messages.terms, packaged.messages.wordings
-    rule = read_rule(fields, Grammar(terms, wordings, KeepersPatternParser(trusted, max_match_chars), MAX_TEXT_CHARS))
-    return replace(
-        rule, is_from_keepers=True, is_additional=before is None or _get_purpose(before) != _get_purpose(rule)
-    )
+    max_match_chars = MAX_REPLY_MATCH_CHARS if source.document.then is Action.WITHHOLD else None
+    parse_pattern = KeepersPatternParser(trusted, max_match_chars)
+    rule = make_rule(source, Grammar(packaged.messages.terms, packaged.messages.wordings, parse_pattern))
+    is_additional = before is None or _get_purpose(before) != _get_purpose(rule)
+    return replace(rule, is_from_keepers=True, is_additional=is_additional)
 
 
 def merge_rules(packaged: PackagedRules, versioned: Sequence[VersionedDocument]) -> RuleSet:
@@ -125,7 +126,7 @@ def _merge_collection(
 ) -> RuleCollection:
     packaged = [rule for rule in collection.rules if rule.name not in parsed]
     added = [rule for name, rule in parsed.items() if name not in disabled and rule.action in actions]
-    return replace(collection, rules=in_order([*packaged, *added]))
+    return replace(collection, rules=sort_rules([*packaged, *added]))
 
 
 def _parse_or_skip(versioned: VersionedDocument, packaged: PackagedRules) -> Rule | None:
@@ -141,7 +142,7 @@ def _list_rules(
 ) -> tuple[ListedRule, ...]:
     """All rules, also those that are switched off, the most urgent first."""
     documents = {**packaged.documents, **{name: each.document for name, each in versioned.items()}}
-    ordered = in_order({**packaged.rules, **parsed}.values())
+    ordered = sort_rules({**packaged.rules, **parsed}.values())
     return tuple(
         ListedRule(rule.name, documents[rule.name], rule.name in packaged.rules, versioned.get(rule.name))
         for rule in ordered
@@ -151,30 +152,6 @@ def _list_rules(
 def _get_purpose(rule: Rule) -> str:
     """The action; `flag` counts as `words`, because of both kinds together the first rule that matches wins."""
     return Action.WORDS if rule.action is Action.FLAG else rule.action
-
-
-def _require_keepers_limits(fields: Fields, document: Document, before: Rule | None) -> None:
-    """Limits that packaged rules do not have: no masks, names that fit into URLs, maximum lengths."""
-    if document.get("then") == Action.MASK or (before is not None and before.action is Action.MASK):
-        raise fields.error("then", "masks come with the server: they are held against many formats of personal data")
-    for key, form in (("name", _NAME), ("category", _CATEGORY)):
-        if not form.fullmatch(str(document.get(key))):
-            raise fields.error(key, f"must match {form.pattern}")
-    priority = document.get("priority", 0)
-    if isinstance(priority, int) and abs(priority) > MAX_PRIORITY:
-        raise fields.error("priority", f"must be at most {MAX_PRIORITY}, above or below 0")
-    for key in ("animals", "groups", "patterns", "anywhere"):
-        if isinstance(document.get(key), list) and len(document[key]) > MAX_LIST_ITEMS:
-            raise fields.error(key, f"must be at most {MAX_LIST_ITEMS}")
-    for key, text in _iterate_texts(document):
-        if _UNSTORABLE.search(text):
-            raise fields.error(key, "must not hold NUL or half a surrogate pair")
-
-
-def _iterate_texts(document: Document) -> Iterable[tuple[str, str]]:
-    for key, value in document.items():
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        yield from ((str(key), part) for part in parts if isinstance(part, str))
 
 
 class LiveRuleSet:

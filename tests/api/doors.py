@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from openapi_server.devtools.check.streams import StreamRules
+from openapi_server.devtools.check.stream_rules import StreamRules
 from openapi_server.spec import load_spec
 from tests.api.test_accounts import bearer, log_in
 from tests.conftest import RunningApp, find_template

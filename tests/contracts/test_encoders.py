@@ -17,10 +17,10 @@ from hypothesis import example, given, settings
 
 from openapi_server import wire
 from openapi_server.devtools.check.checker import PROBES as CHECKED_CONTRACTS
-from openapi_server.devtools.check.findings import Violation
-from openapi_server.devtools.check.streams import (
+from openapi_server.devtools.check.stream_rules import (
     SseEvent,
     StreamRules,
+    Violation,
     check_bytes,
     check_ids,
     check_progress,

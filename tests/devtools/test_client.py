@@ -1,4 +1,4 @@
-"""`zoochat client`: what it asks, what it makes of the answers, and its exit code."""
+"""`zoochat client`: the requests it sends, the answers it understands, and its exit codes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 
-from openapi_server.devtools.client.asking import ChatRequest, HistoryError, Timeouts, read_history
-from openapi_server.devtools.client.polling import MAX_FAILED_POLLS, MAX_POLLS
-from openapi_server.devtools.client.reading import MAX_RESUMES
-from openapi_server.devtools.client.running import run_client
+from openapi_server.devtools.client import (
+    MAX_FAILED_POLLS,
+    MAX_POLLS,
+    MAX_RESUMES,
+    ChatRequest,
+    HistoryError,
+    Timeouts,
+    read_history,
+    run_client,
+)
 from tests.devtools.canned import Canned, Chatbot, as_json, chatbot
 
 QUICKLY = Timeouts(total_s=10, poll_interval_s=0)
@@ -87,7 +93,7 @@ def test_resuming_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
         assert ask(bot) == 1
 
     assert len(bot.received) == 1 + MAX_RESUMES
-    assert "tries to resume it failed" in capsys.readouterr().err
+    assert "attempts to resume it failed" in capsys.readouterr().err
 
 
 def test_a_stream_without_ids_is_not_asked_for_twice(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,10 +117,10 @@ def test_a_chatbot_may_end_after_its_result(capsys: pytest.CaptureFixture[str]) 
     ("answer", "said"),
     [
         (Canned('event: error\ndata: {"error":"No luck"}\n\n'), "No luck"),
-        (Canned('event: error\ndata: {"problem":{}}\n\n'), "an error that says nothing"),
-        (Canned("event: error\ndata: oops\n\n"), "an error that says nothing"),
-        (Canned('event: result\ndata: {"result":"Roar"}\n\n'), "no field `response`"),
-        (Canned("event: result\ndata: Roar\n\n"), "no field `response`"),
+        (Canned('event: error\ndata: {"problem":{}}\n\n'), "event has no message"),
+        (Canned("event: error\ndata: oops\n\n"), "event has no message"),
+        (Canned('event: result\ndata: {"result":"Roar"}\n\n'), "no text in its field `response`"),
+        (Canned("event: result\ndata: Roar\n\n"), "no text in its field `response`"),
         (Canned(COMPLETE), "no result came"),
         (as_json({"detail": "query: is required"}, 400), "HTTP 400: query: is required"),
         (Canned("<html>", 502, "text/html"), "HTTP 502: Bad Gateway"),
@@ -178,8 +184,8 @@ def test_a_jobs_changes_are_saved_once_each(capsys: pytest.CaptureFixture[str], 
     ("states", "said"),
     [
         ([state("failed", 100, error="No luck", result=None)], "No luck"),
-        ([state("failed", 100)], "does not say why"),
-        ([state("succeeded", 100, result=None)], "no field `response`"),
+        ([state("failed", 100)], "failed without a message"),
+        ([state("succeeded", 100, result=None)], "no text in its field `response`"),
         ([as_json({"detail": "Job not found"}, 404)], "HTTP 404: Job not found"),
         ([as_json({"detail": "Later"}, 503)], f"{MAX_FAILED_POLLS} polls in a row failed"),
         ([as_json([])], "not a JSON object"),
@@ -228,7 +234,7 @@ def test_a_file_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[st
         ("[1]", "message 1 must be an object"),
         ('[{"role": "system", "content": "x"}]', "message 1 must have the role user or assistant"),
         ('[{"role": "user", "content": "x"}, {"role": "user"}]', "message 2 must have a text as its content"),
-        ('[{"role": "user", "content": "x", "name": "y"}]', "message 1 has what is not known here: name"),
+        ('[{"role": "user", "content": "x", "name": "y"}]', "message 1 has unknown fields: name"),
     ],
 )
 def test_a_history_that_is_none_is_explained(text: str, wrong: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from openapi_server.devtools.check.streams import StreamRules
+from openapi_server.devtools.check.stream_rules import StreamRules
 from openapi_server.spec import load_spec
 from tests.support.contract import SseEvent, check_stream
 

@@ -1,4 +1,4 @@
-"""A mind that wants to get past the gate: what the rules find in the whole text never leaves whole."""
+"""Replies that try to get past the output buffer: what the rules find in a whole text never leaves as a whole."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ CUTS: list[Callable[[str], Sequence[str]]] = [
 
 
 @pytest.mark.parametrize("phrase", PHRASES.values(), ids=PHRASES)
-@pytest.mark.parametrize("bounds", [BufferLimits(), TIGHT], ids=["usual", "tight"])
-def test_what_the_rules_find_in_the_whole_text_never_leaves_whole(phrase: str, bounds: BufferLimits) -> None:
-    """At any pace, in any pieces, behind any text: what has left is text that the rules would let pass."""
+@pytest.mark.parametrize("limits", [BufferLimits(), TIGHT], ids=["usual", "tight"])
+def test_what_the_rules_find_in_the_whole_text_never_leaves_as_a_whole(phrase: str, limits: BufferLimits) -> None:
+    """At any speed, in any pieces, behind any text: what has left is text that the rules let pass."""
     assert CHECK(phrase) is not None, "the rules know it"
     for before, cut, step_ms in product(BEFORE, CUTS, (0, 400)):
-        out, category = sent(OutputBuffer(CHECK, bounds), cut(before + phrase), step_ms=step_ms)
+        out, category = sent(OutputBuffer(CHECK, limits), cut(before + phrase), step_ms=step_ms)
         assert category is not None, (before[:20], step_ms)
         assert CHECK(out) is None, (before[:20], step_ms, out)
 
 
 @pytest.mark.parametrize("name", ["canary in lines", "padding 1"])
-def test_the_gate_stands_after_ten_thousand_characters_without_a_stop(name: str) -> None:
+def test_the_buffer_holds_after_ten_thousand_characters_without_a_full_stop(name: str) -> None:
     """Letter by letter, and no sentence ends."""
     before = LONG * 100
     out, category = sent(OutputBuffer(CHECK), before + PHRASES[name])
@@ -82,8 +82,8 @@ def test_the_gate_stands_after_ten_thousand_characters_without_a_stop(name: str)
     assert CHECK(out[9_000:]) is None
 
 
-def test_padding_is_taken_out_of_what_is_remembered_only(report: Report) -> None:
-    """The gate's memory is short, so a phrase that is stretched has to fit into it; what is sent stays as it was."""
+def test_padding_is_removed_from_the_context_only(report: Report) -> None:
+    """The buffer checks little released text again, so a stretched phrase has to fit; what is sent is unchanged."""
     longest = max(len(remove_padding(phrase)) for phrase in PHRASES.values())
     report(f"held back: {len(PHRASES)} hostile texts, the longest {longest} characters without its padding")
 
@@ -93,8 +93,8 @@ def test_padding_is_taken_out_of_what_is_remembered_only(report: Report) -> None
 
 
 @pytest.mark.parametrize("placeholder", ["[address]", "[phone number]", "[e-mail address]", "[school]", "[surname]"])
-def test_a_reply_may_repeat_what_a_mask_left(placeholder: str) -> None:
-    """A mind that was told "I live at [address]" says so; nothing personal is in it."""
+def test_a_reply_may_repeat_a_placeholder(placeholder: str) -> None:
+    """A model that reads "I live at [address]" may say so; it contains no personal data."""
     text = f"You told me {placeholder}, and I forget it at once. "
 
     assert sent(OutputBuffer(CHECK), list(text)) == (text, None)

@@ -1,4 +1,4 @@
-"""Somebody needs help: fixed, kind words that point to a grown-up, at every age; and what only sounds like it."""
+"""Visitors who need help get fixed words that point to a grown-up, at every age; what only sounds like it does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openapi_server.protocols import Verdict
 from tests.support.fakes import make_lion
 from tests.support.report import Report
 
-MODERATOR = InputRules.load()
+RULES = InputRules.load()
 LEO = make_lion()
 
 NEED: dict[str, list[str]] = {
@@ -112,12 +112,12 @@ CALLS = [(category, message) for category, messages in NEED.items() for message 
 
 
 def check(message: str, age_group: AgeGroup = AgeGroup.ELEMENTARY) -> Verdict:
-    return asyncio.run(MODERATOR.check_message(message, LEO, age_group))
+    return asyncio.run(RULES.check_message(message, LEO, age_group))
 
 
 @pytest.mark.parametrize(("category", "message"), CALLS)
-def test_a_call_for_help_is_heard(category: str, message: str) -> None:
-    """However a child words it, in four languages, and also when it hides the words."""
+def test_a_call_for_help_is_detected(category: str, message: str) -> None:
+    """In any words, in four languages, and also when the words are disguised."""
     verdict = check(message)
 
     assert verdict.moderation.categories == (category,)
@@ -127,7 +127,7 @@ def test_a_call_for_help_is_heard(category: str, message: str) -> None:
 @pytest.mark.parametrize("age_group", AgeGroup)
 @pytest.mark.parametrize(("category", "message"), CALLS)
 def test_the_answer_points_to_a_grown_up_at_every_age(category: str, message: str, age_group: AgeGroup) -> None:
-    """A person nearby can help, and a chat program cannot. Only who is lost needs no emergency number."""
+    """A person nearby can help, and a chat program cannot. Only lost children need no emergency number."""
     words = check(message, age_group).safe_words or ""
 
     assert any(helper in words for helper in ("grown-up", "keeper"))
@@ -136,7 +136,7 @@ def test_the_answer_points_to_a_grown_up_at_every_age(category: str, message: st
 
 @pytest.mark.parametrize("age_group", AgeGroup)
 def test_distress_is_answered_without_blame_and_without_play(age_group: AgeGroup) -> None:
-    """Thanks, no blame, what is speaking, who helps; no question back and nothing about animals."""
+    """Thanks, no blame, that this is a program, who helps; no question back and nothing about animals."""
     words = check("I want to die", age_group).safe_words or ""
 
     for part in ("Thank you for telling me", "not your fault", "chat program", "grown-up", "112", "911"):
@@ -166,7 +166,7 @@ def test_the_words_differ_by_age() -> None:
     ],
 )
 def test_a_child_is_answered_in_its_language(message: str, part: str) -> None:
-    """Where we know the call, we know the words; a line of English comes after them."""
+    """Followed by a line of English."""
     assert part in (check(message).safe_words or "")
 
 
@@ -250,8 +250,8 @@ def test_what_only_sounds_like_it_is_answered(message: str) -> None:
     assert check(message) == Verdict()
 
 
-def test_the_figures(report: Report) -> None:
-    """Both kinds of mistake, told together: either could be had for nothing at the price of the other."""
+def test_the_rates_of_both_errors(report: Report) -> None:
+    """Reported together, because each could be 0 at the price of the other."""
     missed = sum(check(message).moderation.categories != (category,) for category, message in CALLS)
     wrong = sum(check(message) != Verdict() for message in LOOK_ALIKES)
     report(f"calls for help: {missed} of {len(CALLS)} missed, {wrong} of {len(LOOK_ALIKES)} look-alikes taken for one")

@@ -1,4 +1,4 @@
-"""The moderator: what gets fixed words instead of an answer, and what children may ask all day long."""
+"""Rules for messages: what gets fixed words in place of an answer, and what children may ask all day long."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from openapi_server.protocols import Verdict
 from tests.support.examples import DELICATE_TEXTS
 from tests.support.fakes import make_lion
 
-MODERATOR = InputRules.load()
+INPUT_RULES = InputRules.load()
 LEO = make_lion()
-QUESTIONS = Path(__file__).parents[1] / "knowledge" / "questions.yaml"
+QUESTIONS = Path(__file__).parents[1] / "knowledge" / "retrieval" / "questions.yaml"
 CATEGORIES = {rule.category for rule in read_rules(INPUT_RULES_FILE).select_rules(Action.WORDS, Action.FLAG)}
 
 
-def check(message: str, moderator: InputRules = MODERATOR) -> Verdict:
+def check(message: str, moderator: InputRules = INPUT_RULES) -> Verdict:
     return asyncio.run(moderator.check_message(message, LEO, AgeGroup.ELEMENTARY))
 
 
@@ -527,7 +527,7 @@ async def test_a_long_message_does_not_keep_the_event_loop() -> None:
     """Fifty earlier messages may come with a question: whoever streams meanwhile must not notice."""
     longest_s = 0.0
     checks = asyncio.gather(
-        *(MODERATOR.check_message("how tall are you and what " * 150, LEO, AgeGroup.ADULT) for _ in range(8))
+        *(INPUT_RULES.check_message("how tall are you and what " * 150, LEO, AgeGroup.ADULT) for _ in range(8))
     )
     while not checks.done():
         began_s = time.thread_time()

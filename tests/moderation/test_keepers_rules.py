@@ -19,7 +19,7 @@ from openapi_server.models.rule import MAX_RULES
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.linear_patterns import measure_match_width
 from openapi_server.moderation.output_buffer import BufferLimits, OutputBuffer
-from openapi_server.moderation.rule_fields import RuleFileError
+from openapi_server.moderation.rule_files import RuleFileError
 from openapi_server.moderation.rule_set import (
     MAX_REPLY_MATCH_CHARS,
     RuleSet,

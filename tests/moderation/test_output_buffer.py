@@ -1,4 +1,4 @@
-"""The gate: no unchecked character leaves, whatever the pieces; what is harmless leaves whole, in order and in time."""
+"""The output buffer: no unchecked character leaves; harmless text leaves complete, in order and in time."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ BEFORE = ["", "I am Leo. ", "Well, you know that I am a lion and ", "Roar!\n\n"]
 AFTER = ["", ".", " today. And I sleep.", ", said the lion to all the other lions of the pride, and slept."]
 
 
-class Nothing:
-    """A check that finds nothing, and remembers what it was asked."""
+class FindsNothing:
+    """A check that finds nothing, and records the texts."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.checked: list[str] = []
 
     def __call__(self, text: str) -> None:
-        self.asked.append(text)
+        self.checked.append(text)
 
 
-def sent(gate: OutputBuffer, pieces: Iterable[str], *, step_ms: float = 0) -> tuple[str, str | None]:
-    """What left, and the category when it ended in a block. `due` is asked whenever the gate says so."""
+def sent(buffer: OutputBuffer, pieces: Iterable[str], *, step_ms: float = 0) -> tuple[str, str | None]:
+    """What left, and the category when it was blocked. `flush_due` is called whenever it is due."""
     out, now_ms = "", 0.0
     for piece in pieces:
         now_ms += step_ms
-        answers = [gate.flush_due(now_ms)] if gate.due_ms is not None and gate.due_ms <= now_ms else []
-        for answer in (*answers, gate.feed(piece, now_ms)):
+        answers = [buffer.flush_due(now_ms)] if buffer.due_ms is not None and buffer.due_ms <= now_ms else []
+        for answer in (*answers, buffer.feed(piece, now_ms)):
             if isinstance(answer, Blocked):
                 return out, answer.category
             out += answer.text
-    last = gate.finish(now_ms)
+    last = buffer.finish(now_ms)
     return (out, last.category) if isinstance(last, Blocked) else (out + last.text, None)
 
 
@@ -76,38 +76,38 @@ sentences = st.lists(
 
 
 @given(text=sentences | st.text(max_size=400), places=splits, step_ms=st.sampled_from([0, 10, 60, 500]))
-def test_harmless_text_leaves_whole_and_in_order(text: str, places: list[int], step_ms: float) -> None:
-    """To the character, blanks and all, however it comes in."""
-    assert sent(OutputBuffer(Nothing(), SMALL), cut(text, places), step_ms=step_ms) == (text, None)
+def test_harmless_text_leaves_complete_and_in_order(text: str, places: list[int], step_ms: float) -> None:
+    """To the character, in whatever pieces it comes in."""
+    assert sent(OutputBuffer(FindsNothing(), SMALL), cut(text, places), step_ms=step_ms) == (text, None)
 
 
 @given(text=sentences | st.text(max_size=400), places=splits, step_ms=st.sampled_from([0, 60]))
 def test_no_character_leaves_before_it_was_checked(text: str, places: list[int], step_ms: float) -> None:
-    """At every moment, all that has left stands in what the check was asked about."""
-    check = Nothing()
-    gate = OutputBuffer(check, SMALL)
+    """At every moment, all that has left is in a text that was checked."""
+    check = FindsNothing()
+    buffer = OutputBuffer(check, SMALL)
     for at, piece in enumerate(cut(text, places)):
-        asked_before = len(check.asked)
-        for answer in (gate.flush_due(at * step_ms), gate.feed(piece, at * step_ms)):
+        checked_before = len(check.checked)
+        for answer in (buffer.flush_due(at * step_ms), buffer.feed(piece, at * step_ms)):
             assert isinstance(answer, Released)
-            assert not answer.text or any(answer.text in asked for asked in check.asked[asked_before:])
+            assert not answer.text or any(answer.text in checked for checked in check.checked[checked_before:])
 
 
 @given(text=st.text(max_size=600), places=splits)
 def test_what_is_held_is_bounded(text: str, places: list[int]) -> None:
-    """A mind that never ends its sentence fills no memory."""
-    gate = OutputBuffer(Nothing(), SMALL)
+    """A model that never ends its sentence fills no memory."""
+    buffer = OutputBuffer(FindsNothing(), SMALL)
     for piece in cut(text, places):
-        gate.feed(piece, 0)
-        assert gate.held_chars <= SMALL.max_chars
+        buffer.feed(piece, 0)
+        assert buffer.held_chars <= SMALL.max_chars
 
 
 @given(text=st.text(max_size=600), places=splits)
-def test_pieces_stay_the_pieces_that_came(text: str, places: list[int]) -> None:
-    """What leaves together is still told in the mind's own pieces: a border only falls where a sentence ends in one."""
-    gate = OutputBuffer(Nothing(), SMALL)
+def test_released_pieces_are_those_that_came_in(text: str, places: list[int]) -> None:
+    """A piece is cut only where a sentence ends in it."""
+    buffer = OutputBuffer(FindsNothing(), SMALL)
     pieces = [piece for piece in cut(text, places) if piece]
-    answers = [gate.feed(piece, 0) for piece in pieces] + [gate.finish(0)]
+    answers = [buffer.feed(piece, 0) for piece in pieces] + [buffer.finish(0)]
     left = [piece for answer in answers if isinstance(answer, Released) for piece in answer.pieces]
 
     borders = {sum(map(len, left[:at])) for at in range(len(left) + 1)}
@@ -133,7 +133,7 @@ LONG = "I walk and walk through the long dry grass with all my friends and their
 @pytest.mark.parametrize("unsafe", UNSAFE)
 @pytest.mark.parametrize("step_ms", [0, 25, 200])
 def test_unsafe_text_is_stopped_where_a_sentence_does_not_end(unsafe: str, step_ms: float) -> None:
-    """Letter by letter with the bounds at work: what leaves early ends before the unsafe words begin."""
+    """Letter by letter with the limits reached: what leaves early ends before the unsafe words begin."""
     for length in range(40, 140, 3):
         before = (LONG * 3)[:length] + " "
         out, category = sent(OutputBuffer(RULES.find_violation, SMALL), before + unsafe + " and more", step_ms=step_ms)
@@ -159,7 +159,7 @@ def test_no_unsafe_character_leaves(parts: Sequence[str], unsafe: str, places: l
 
 
 def test_unsafe_phrases_are_shorter_than_the_margin(report: Report) -> None:
-    """That is what the margin is for."""
+    """Otherwise the beginning of one could leave."""
     longest = max(map(len, UNSAFE))
     report(f"held back: longest unsafe phrase tested {longest} characters, margin {BufferLimits().margin_chars}")
 
@@ -167,79 +167,79 @@ def test_unsafe_phrases_are_shorter_than_the_margin(report: Report) -> None:
 
 
 def test_nothing_leaves_after_a_block() -> None:
-    """A gate that has fallen stays down, also for harmless text, time and the end."""
-    gate = OutputBuffer(lambda text: "danger" if "bad" in text else None)
-    blocked = gate.feed("This is bad. ", 0)
+    """Neither harmless text, nor by time, nor at the end."""
+    buffer = OutputBuffer(lambda text: "danger" if "bad" in text else None)
+    blocked = buffer.feed("This is bad. ", 0)
 
     assert blocked == Blocked("danger")
-    assert [gate.feed("This is good. ", 1), gate.flush_due(10_000), gate.finish(10_001)] == [blocked] * 3
-    assert gate.held_chars == 0
-    assert gate.due_ms is None
+    assert [buffer.feed("This is good. ", 1), buffer.flush_due(10_000), buffer.finish(10_001)] == [blocked] * 3
+    assert buffer.held_chars == 0
+    assert buffer.due_ms is None
 
 
-def test_half_a_word_is_not_judged() -> None:
+def test_half_a_word_is_not_checked() -> None:
     """ "ass" may become "assignment": the check sees whole words, unless the reply is over."""
-    asked = Nothing()
-    gate = OutputBuffer(asked, BufferLimits(max_chars=40, margin_chars=10))
-    gate.feed("I do my reading and my writing and my ass", 0)
+    check = FindsNothing()
+    buffer = OutputBuffer(check, BufferLimits(max_chars=40, margin_chars=10))
+    buffer.feed("I do my reading and my writing and my ass", 0)
 
-    assert asked.asked == ["I do my reading and my writing and my "]
+    assert check.checked == ["I do my reading and my writing and my "]
 
 
 def test_a_sentence_leaves_when_it_ends() -> None:
-    """The blank behind the stop must have come: "3." may become "3.5"."""
-    gate = OutputBuffer(Nothing())
+    """The blank behind the full stop must have arrived: "3." may become "3.5"."""
+    buffer = OutputBuffer(FindsNothing())
 
-    assert gate.feed("I weigh 190.", 0) == Released()
-    assert gate.feed("5 kg. Y", 40) == Released(("I weigh 190.", "5 kg."), 40)
-    assert gate.feed('ou? "Roar!" ', 50) == Released((" Y", 'ou? "Roar!"'), 10)
-    assert gate.finish(90) == Released((" ",), 40)
+    assert buffer.feed("I weigh 190.", 0) == Released()
+    assert buffer.feed("5 kg. Y", 40) == Released(("I weigh 190.", "5 kg."), 40)
+    assert buffer.feed('ou? "Roar!" ', 50) == Released((" Y", 'ou? "Roar!"'), 10)
+    assert buffer.finish(90) == Released((" ",), 40)
 
 
 @pytest.mark.parametrize("text", ["我是狮子。", "ライオンです！", "I am a lion! ", "Yes… ", 'He said "Roar." '])
 def test_sentences_end_in_other_ways(text: str) -> None:
-    """Stops of other scripts need no blank."""
-    answer = OutputBuffer(Nothing()).feed(text, 0)
+    """Full stops of other scripts need no blank."""
+    answer = OutputBuffer(FindsNothing()).feed(text, 0)
 
     assert isinstance(answer, Released)
     assert answer.text == text.rstrip(" ")
 
 
-def test_time_sends_what_a_slow_mind_has_not_ended() -> None:
-    """Asked when it is due, and all but the margin leaves at a blank; then it is not due again before more has come."""
-    gate = OutputBuffer(Nothing(), BufferLimits(max_chars=200, max_wait_ms=1000, margin_chars=10))
-    gate.feed("I walk slowly through the gra", 100)
+def test_an_unfinished_sentence_leaves_after_the_maximum_wait() -> None:
+    """All but the margin leaves, cut at a blank; then nothing is due before more has come in."""
+    buffer = OutputBuffer(FindsNothing(), BufferLimits(max_chars=200, max_wait_ms=1000, margin_chars=10))
+    buffer.feed("I walk slowly through the gra", 100)
 
-    assert gate.due_ms == 1100
-    assert gate.flush_due(1099) == Released()
-    assert gate.flush_due(1100) == Released(("I walk slowly ",), 1000)
-    assert gate.due_ms == 1100
-    assert gate.flush_due(1100) == Released()
-    assert gate.due_ms is None
+    assert buffer.due_ms == 1100
+    assert buffer.flush_due(1099) == Released()
+    assert buffer.flush_due(1100) == Released(("I walk slowly ",), 1000)
+    assert buffer.due_ms == 1100
+    assert buffer.flush_due(1100) == Released()
+    assert buffer.due_ms is None
 
 
-def test_time_alone_never_sends_the_margin() -> None:
+def test_time_alone_never_releases_the_margin() -> None:
     """However long it takes."""
-    gate = OutputBuffer(Nothing(), BufferLimits(margin_chars=10))
-    gate.feed("I walk on", 0)
+    buffer = OutputBuffer(FindsNothing(), BufferLimits(margin_chars=10))
+    buffer.feed("I walk on", 0)
 
-    assert gate.due_ms is None
-    assert gate.flush_due(1e9) == Released()
+    assert buffer.due_ms is None
+    assert buffer.flush_due(1e9) == Released()
 
 
-def test_the_longest_wait_is_told() -> None:
-    """The price of the gate, for the trial's report."""
-    gate = OutputBuffer(Nothing())
-    gate.feed("I am ", 0)
-    gate.feed("a lion. ", 250)
-    gate.feed("Roar!", 300)
-    gate.finish(310)
+def test_the_longest_wait_is_measured() -> None:
+    """It is sent as `heldBackMs`."""
+    buffer = OutputBuffer(FindsNothing())
+    buffer.feed("I am ", 0)
+    buffer.feed("a lion. ", 250)
+    buffer.feed("Roar!", 300)
+    buffer.finish(310)
 
-    assert gate.held_back_ms == 250
+    assert buffer.held_back_ms == 250
 
 
 @pytest.mark.parametrize("margin", [0, 400])
-def test_bounds_that_cannot_be_are_refused(margin: int) -> None:
+def test_impossible_limits_are_refused(margin: int) -> None:
     """Without a margin a phrase could be cut in two; without room beside it nothing would leave."""
     with pytest.raises(ValueError, match="margin_chars"):
         BufferLimits(max_chars=400, margin_chars=margin)
@@ -253,7 +253,7 @@ def test_delicate_text_passes_the_real_rules(text: str) -> None:
 
 @pytest.mark.parametrize(("words_per_s", "line_ms"), [(12, 2500), (40, 1200)])
 def test_the_delay_is_a_sentence(words_per_s: int, line_ms: float, report: Report) -> None:
-    """What the gate adds to the keepers' own facts at a mind's pace, told by how long each first character waited."""
+    """How long the first character of each part waits when a model says the keepers' facts at this speed."""
     library = KnowledgeService.load()
     texts = [" ".join((fact.say, fact.detail or "")) for animal in library.list_animals() for fact in animal.facts]
     library.close()
@@ -265,11 +265,11 @@ def test_the_delay_is_a_sentence(words_per_s: int, line_ms: float, report: Repor
 
 
 def _waits_ms(text: str, step_ms: float) -> list[float]:
-    gate, now_ms = OutputBuffer(RULES.find_violation), 0.0
+    buffer, now_ms = OutputBuffer(RULES.find_violation), 0.0
     answers: list[Released | Blocked] = []
     for word in text.split():
         now_ms += step_ms
-        answers += [gate.flush_due(now_ms), gate.feed(f"{word} ", now_ms)]
-    answers.append(gate.finish(now_ms))
-    assert not [answer for answer in answers if isinstance(answer, Blocked)], "the keepers' words are never withheld"
+        answers += [buffer.flush_due(now_ms), buffer.feed(f"{word} ", now_ms)]
+    answers.append(buffer.finish(now_ms))
+    assert not [answer for answer in answers if isinstance(answer, Blocked)], "the keepers' words are never blocked"
     return [answer.held_ms for answer in answers if isinstance(answer, Released) and answer.pieces]

@@ -1,4 +1,4 @@
-"""What animals say: the keepers' words and our own pass, what no child should read does not."""
+"""Rules for replies: the keepers' texts and our own pass, what no child should read does not."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ SAFE = [
 
 @pytest.mark.parametrize(("category", "text"), [(category, text) for category in UNSAFE for text in UNSAFE[category]])
 def test_what_no_animal_says_is_found(category: str, text: str) -> None:
-    """Whatever a mind was talked into."""
+    """Whatever a model was made to say."""
     assert RULES.find_violation(f"Roar! {text}") == category
 
 
@@ -111,7 +111,7 @@ def list_lines(lines: Any) -> Iterator[str]:
 
 
 def test_the_offline_providers_own_lines_pass() -> None:
-    """What it says around the keepers' facts."""
+    """Those around the keepers' facts."""
     said = [line for field in fields(LINES) for line in list_lines(getattr(LINES, field.name))]
 
     assert len(said) > 100
@@ -120,15 +120,15 @@ def test_the_offline_providers_own_lines_pass() -> None:
 
 @pytest.mark.parametrize("age_group", AgeGroup)
 def test_our_fixed_words_pass(age_group: AgeGroup) -> None:
-    """They are not held back, but they could be."""
+    """They are sent without a check, but must not violate a rule."""
     said = [wording.get_text(age_group, make_lion()) for wording in read_rules(INPUT_RULES_FILE).wordings.values()]
 
     assert [words for words in said if RULES.find_violation(words)] == []
     assert RULES.find_violation(RULES.get_safe_words(make_lion(), age_group)) is None
 
 
-async def test_a_prompts_secrets_are_withheld() -> None:
-    """The canary in any spelling, and a rule quoted word for word."""
+async def test_leaks_of_the_prompt_are_found() -> None:
+    """The canary in any encoding, and a quote of the guidance."""
     guidance = await InputRules.load().list_guidance(make_lion(), AgeGroup.ADULT)
     prompt = Prompt(make_lion(), AgeGroup.ADULT, "Hello!", rules=guidance, canary="zqkvtrwpbxmdfghj")
     check = RULES.build_check(prompt)
@@ -139,8 +139,8 @@ async def test_a_prompts_secrets_are_withheld() -> None:
 
 
 def test_rules_without_words_for_a_cut_reply_are_refused(tmp_path: Path) -> None:
-    """A reply that just stops leaves a child alone with half a sentence."""
-    file = tmp_path / "replies.yaml"
+    """Without them, a blocked reply would end in half a sentence."""
+    file = tmp_path / "output_rules.yaml"
     file.write_text("rules: [{name: a, strength: NEVER, category: c, then: withhold, keywords: [k]}]", encoding="utf-8")
 
     with pytest.raises(ValueError, match="withheld"):

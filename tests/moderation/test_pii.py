@@ -1,7 +1,8 @@
-"""Personal data: what a child tells of itself is masked, and what it asks about animals is not."""
+"""Personal data: what children tell about themselves is masked, and what they ask about animals is not."""
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.moderation.input_rules import InputRules
-from openapi_server.moderation.pii.mask import CONTACT_KINDS, PiiKind, find_kinds, mask_text, remove_placeholders
+from openapi_server.moderation.pii.mask import (
+    CONTACT_KINDS,
+    PiiKind,
+    find_kinds,
+    mask_json,
+    mask_text,
+    remove_placeholders,
+)
 from tests.moderation.datasets import HARMLESS, asked_elsewhere
 from tests.support.examples import DELICATE_TEXTS
 from tests.support.report import Report
@@ -96,14 +104,14 @@ def test_what_is_personal_is_masked(told: str, masked: str) -> None:
 
 @pytest.mark.parametrize("told", [told for told, _ in TOLD])
 def test_masking_twice_is_masking_once(told: str) -> None:
-    """A masked message is read back from the store and goes through it again."""
+    """A stored message is masked again when it is read."""
     once = mask_text(told).text
 
     assert mask_text(once).text == once
 
 
 def test_the_formats_are_many(report: Report) -> None:
-    """Trial K asks for twenty."""
+    """All kinds, and at least fifty formats."""
     kinds = {kind for told, _ in TOLD for kind in mask_text(told).kinds}
     leaks = sum(mask_text(told).text != masked for told, masked in TOLD)
     report(f"personal data: {leaks} of {len(TOLD)} formats not masked as they should be, {len(kinds)} kinds")
@@ -204,7 +212,7 @@ def test_delicate_text_stays_to_the_code_point(text: str) -> None:
 
 @given(before=st.text(max_size=60), after=st.text(max_size=60))
 def test_an_address_is_found_between_any_texts(before: str, after: str) -> None:
-    """The text around it has no say."""
+    """Whatever the text around it is."""
     masked = mask_text(f"{before} mia.smith@example.com {after}").text
 
     assert "mia.smith@example.com" not in masked
@@ -212,28 +220,28 @@ def test_an_address_is_found_between_any_texts(before: str, after: str) -> None:
 
 @given(text=st.text(max_size=300))
 def test_any_text_can_be_masked_and_changes_only_there(text: str) -> None:
-    """Without a find the text is the same; with finds, each is a known word in brackets."""
+    """No text raises, and a text without personal data is unchanged."""
     masked = mask_text(text)
 
     assert (masked.text == text) or masked.kinds
 
 
-def test_only_contacts_count_in_a_reply() -> None:
-    """An animal may say a surname or the name of a school, but nothing that rings or can be written to."""
+def test_replies_are_searched_for_contact_data_only() -> None:
+    """An animal may say a surname or the name of a school, but no phone number, address or account."""
     assert find_kinds("I am Leo Lion of Oakwood Primary School") == ()
     assert find_kinds("Write to leo@example.com or call 555-123-4567") == (PiiKind.EMAIL, PiiKind.PHONE)
     assert PiiKind.SURNAME not in CONTACT_KINDS
 
 
-def test_masks_can_be_taken_out_for_a_search() -> None:
+def test_placeholders_can_be_removed_for_a_search() -> None:
     """A search for "school" would find schools of fish."""
     masked = mask_text("I go to Oakwood Primary School. What do you eat?").text
 
     assert remove_placeholders(masked) == "I go to . What do you eat?"
 
 
-def test_rules_can_mask_what_is_the_zoos_own() -> None:
-    """A number that only means something here is a line in rules.yaml."""
+def test_rules_can_mask_the_zoos_own_kinds_of_data() -> None:
+    """Membership numbers are found by a rule in input_rules.yaml."""
     masked = InputRules.load().mask_text("I am Mia Smith and my annual pass ZOO-123456 is new")
 
     assert masked.text == "I am Mia [surname] and my annual pass [membership number] is new"
@@ -266,8 +274,39 @@ def test_rules_can_mask_what_is_the_zoos_own() -> None:
         "é" * 4000,
     ],
 )
-def test_the_longest_text_is_masked_at_once(text: str) -> None:
-    """No pattern may try its ways through a long text one after another: the event loop waits for it."""
+def test_the_longest_text_is_masked_in_milliseconds(text: str) -> None:
+    """No pattern may backtrack through a long text: the event loop waits for it."""
     began_s = time.thread_time()
     mask_text(text)
     assert time.thread_time() - began_s < 0.15, "seconds"
+
+
+MASK = InputRules.load().mask_pii
+
+PERSONAL_MEMBERS = [
+    ({"note": "call 555-123-4567"}, {"note": "call [phone number]"}),
+    ({"phone": "5551234"}, {"phone": "[phone number]"}),
+    ({"phoneNumber": 491512345678}, {"phoneNumber": "[phone number]"}),
+    ({"lastName": "Doe"}, {"lastName": "[surname]"}),
+    ({"child_surname": "Doe"}, {"child_surname": "[surname]"}),
+    ({"name": "Mia Smith"}, {"name": "Mia [surname]"}),
+    ({"school": "Oakwood Primary"}, {"school": "[school]"}),
+    ({"visitor": {"address": ["12 Oak Street"]}}, {"visitor": {"address": ["[address]"]}}),
+    ({"mia@example.com": True}, {"[e-mail address]": True}),
+]
+
+
+@pytest.mark.parametrize(("sent", "kept"), PERSONAL_MEMBERS)
+def test_personal_data_in_an_object_is_masked(sent: object, kept: object) -> None:
+    """In values and names of members, at any depth; a member's name says what its value is."""
+    assert json.loads(mask_json(json.dumps(sent), MASK)) == kept
+
+
+def test_what_is_not_personal_in_an_object_stays() -> None:
+    """To the byte: times, versions, coordinates."""
+    text = (
+        '{"kiosk":"north-gate","at":1732170000,"atMs":1732170000000,"lat":52.520008,"lang":"en-GB","ok":true,"no":null,'
+        '"time":"2026-11-21T07:10:03.123456Z","version":"1.2.3","screen":"1920x1080","löwe":["🦁",-1,0]}'
+    )
+
+    assert mask_json(text, MASK) == text

@@ -1,4 +1,4 @@
-"""Secrets of a prompt: found in a reply however they are spelled, and nowhere else."""
+"""Leaks of a prompt are detected in any encoding, and nothing else is taken for one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openapi_server.moderation.prompt_leaks import PromptLeakDetector, generate_
 
 CANARY = "zqkvtrwpbxmdfghj"
 RULE = "Never ask for, repeat or guess a surname, an address or a school."
-SECRETS = PromptLeakDetector(CANARY, (RULE,))
+DETECTOR = PromptLeakDetector(CANARY, (RULE,))
 
 LEAKS = {
     "plain": f"My secret is {CANARY}!",
@@ -35,33 +35,33 @@ LEAKS = {
 
 
 @pytest.mark.parametrize("text", LEAKS.values(), ids=LEAKS.keys())
-def test_a_leak_is_seen(text: str) -> None:
-    """Asked nicely, a mind says it backwards, in halves or in code."""
-    assert SECRETS.is_leaked_in(text)
+def test_a_leak_is_detected(text: str) -> None:
+    """A model can be made to say it backwards, in halves or encoded."""
+    assert DETECTOR.is_leaked_in(text)
 
 
 @pytest.mark.parametrize("text", ["", "Roar!", "I will never ask for your surname.", CANARY[:7], "A B C D E F G"])
-def test_what_is_no_leak_passes(text: str) -> None:
-    """A few letters or words of it are chance."""
-    assert not SECRETS.is_leaked_in(text)
+def test_a_few_letters_or_words_are_no_leak(text: str) -> None:
+    """They occur by accident."""
+    assert not DETECTOR.is_leaked_in(text)
 
 
-def test_nothing_is_secret_without_secrets() -> None:
-    """The offline voice has no prompt."""
+def test_without_a_canary_and_texts_nothing_is_a_leak() -> None:
+    """The offline provider gets no prompt."""
     assert not PromptLeakDetector().is_leaked_in("anything at all")
 
 
 def test_no_fact_looks_like_a_canary() -> None:
-    """Few vowels, and eight letters of it in a row: an animal does not say that by chance."""
+    """No text of the knowledge base contains eight letters of a canary."""
     library = KnowledgeService.load()
     texts = [text for animal in library.list_animals() for fact in animal.facts for text in (fact.text, fact.say)]
     library.close()
 
     for _ in range(5):
-        secrets = PromptLeakDetector(generate_canary())
-        assert [text for text in texts if secrets.is_leaked_in(text)] == []
+        detector = PromptLeakDetector(generate_canary())
+        assert [text for text in texts if detector.is_leaked_in(text)] == []
 
 
-def test_canaries_are_not_guessed() -> None:
+def test_every_canary_is_different() -> None:
     """Each prompt gets its own."""
     assert len({generate_canary() for _ in range(100)}) == 100

@@ -1,4 +1,4 @@
-"""The second opinion, asked of a scripted local endpoint: it adds to the rules, and its absence takes nothing away."""
+"""Remote moderation with a scripted local endpoint: it adds to the local rules, and its failure takes nothing away."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RULES = InputRules.load()
 
 
 class Endpoint:
-    """A moderation endpoint that gives one scripted answer, and remembers what it was asked."""
+    """A moderation endpoint that gives one scripted answer, and records its requests."""
 
     def __init__(self, answer: bytes, status: int = 200, *, is_silent: bool = False) -> None:
         self.answer = answer
@@ -61,16 +61,18 @@ class Endpoint:
         await writer.wait_closed()
 
 
-def says(**found: bool) -> bytes:
-    """The answer's shape; names are written with two underscores for a slash and one for a dash."""
+def build_answer(**found: bool) -> bytes:
+    """An answer in the endpoint's format. Category names have two underscores for a slash and one for a dash."""
     names = {name.replace("__", "/").replace("_", "-"): is_found for name, is_found in found.items()}
     return json.dumps({"id": "m", "model": "mod-1", "results": [{"flagged": True, "categories": names}]}).encode()
 
 
-async def verdict_of(endpoint: Endpoint, message: str, *, times: int = 1) -> Verdict:
+async def check(endpoint: Endpoint, message: str, *, times: int = 1) -> Verdict:
     async with endpoint.open(), httpx.AsyncClient() as client:
-        second = ModerationClient(client, endpoint.url, "mod-1", FakeClock(), timeout_s=0.2)
-        moderator = RemoteModerator(RULES, second)
+        remote = ModerationClient(
+            client, endpoint.url, "mod-1", FakeClock(), timeout_s=0.2 if endpoint.is_silent else 60
+        )
+        moderator = RemoteModerator(RULES, remote)
         for _ in range(times):
             verdict = await moderator.check_message(message, make_lion(), AgeGroup.ELEMENTARY)
     return verdict
@@ -79,54 +81,54 @@ async def verdict_of(endpoint: Endpoint, message: str, *, times: int = 1) -> Ver
 @pytest.mark.parametrize(
     ("answer", "category"),
     [
-        (says(self_harm=True, violence=True), "distress"),
-        (says(sexual__minors=True, sexual=True), "sexual"),
-        (says(hate=True), "hate"),
-        (says(harassment__threatening=True), "violence"),
-        (says(illicit=True, sexual=False), "crime"),
+        (build_answer(self_harm=True, violence=True), "distress"),
+        (build_answer(sexual__minors=True, sexual=True), "sexual"),
+        (build_answer(hate=True), "hate"),
+        (build_answer(harassment__threatening=True), "violence"),
+        (build_answer(illicit=True, sexual=False), "crime"),
     ],
 )
-async def test_what_it_finds_is_answered_with_our_words(answer: bytes, category: str) -> None:
-    """Its categories become ours, gravest first, with the fixed words of our rules."""
-    verdict = await verdict_of(Endpoint(answer), "something that no rule knows")
+async def test_a_blocking_category_is_answered_with_the_local_fixed_words(answer: bytes, category: str) -> None:
+    """The endpoint's categories become ours, the gravest first."""
+    verdict = await check(Endpoint(answer), "something that no rule knows")
 
     assert verdict.moderation == Moderation(flagged=True, categories=(category,))
     assert verdict.safe_words == RULES.find_safe_words(category, make_lion(), AgeGroup.ELEMENTARY)
 
 
-async def test_hunting_is_marked_and_answered() -> None:
-    """Grown-ups' models take it for violence."""
-    verdict = await verdict_of(Endpoint(says(violence=True)), "How do you kill a zebra?")
+async def test_violence_only_flags_the_turn() -> None:
+    """The endpoint takes questions about hunting for violence."""
+    verdict = await check(Endpoint(build_answer(violence=True)), "How do you kill a zebra?")
 
     assert verdict == Verdict(Moderation(flagged=True, categories=("violence",)))
 
 
-async def test_nothing_found_is_nothing_said() -> None:
-    """Most messages."""
-    endpoint = Endpoint(says(violence=False))
+async def test_a_message_without_findings_passes() -> None:
+    """As most messages do; the endpoint gets the model and the message."""
+    endpoint = Endpoint(build_answer(violence=False))
 
-    assert await verdict_of(endpoint, "How tall are you?") == Verdict()
+    assert await check(endpoint, "How tall are you?") == Verdict()
     assert endpoint.asked == [{"model": "mod-1", "input": "How tall are you?"}]
 
 
-async def test_it_is_not_asked_what_the_rules_know() -> None:
-    """A cry for help is nobody else's to read, and needs no waiting."""
-    endpoint = Endpoint(says())
-    verdict = await verdict_of(endpoint, "I want to die")
+async def test_a_message_that_the_local_rules_block_is_not_sent() -> None:
+    """A cry for help stays here, and is answered without waiting."""
+    endpoint = Endpoint(build_answer())
+    verdict = await check(endpoint, "I want to die")
 
     assert verdict.moderation.categories == ("distress",)
     assert endpoint.asked == []
 
 
-async def test_personal_data_stays_here() -> None:
-    """What leaves the house is masked."""
-    endpoint = Endpoint(says())
-    await verdict_of(endpoint, "My name is John Doe, mail j.doe@example.com")
+async def test_personal_data_is_masked_before_it_is_sent() -> None:
+    """The endpoint belongs to somebody else."""
+    endpoint = Endpoint(build_answer())
+    await check(endpoint, "My name is John Doe, mail j.doe@example.com")
 
     assert endpoint.asked[0]["input"] == "My name is John [surname], mail [e-mail address]"
 
 
-AWAY = {
+FAILURES = {
     "an error": Endpoint(b'{"error": "I read: my secret"}', 500),
     "no key": Endpoint(b"{}", 401),
     "no JSON": Endpoint(b"<html>"),
@@ -140,12 +142,12 @@ AWAY = {
 }
 
 
-@pytest.mark.parametrize("endpoint", AWAY.values(), ids=AWAY.keys())
-async def test_when_it_is_away_the_rules_alone_decide(endpoint: Endpoint) -> None:
-    """The visitor gets an answer, the log a line without a word of anybody's, and the endpoint is left in peace."""
+@pytest.mark.parametrize("endpoint", FAILURES.values(), ids=FAILURES.keys())
+async def test_after_a_failure_the_local_rules_decide_alone(endpoint: Endpoint) -> None:
+    """The visitor gets an answer, the log contains nothing of the message, and the endpoint is not called again."""
     endpoint.asked.clear()
     with capture_logs() as logs:
-        verdict = await verdict_of(endpoint, "my secret", times=3)
+        verdict = await check(endpoint, "my secret", times=3)
 
     assert verdict == Verdict()
     assert len(endpoint.asked) == 1
@@ -153,31 +155,31 @@ async def test_when_it_is_away_the_rules_alone_decide(endpoint: Endpoint) -> Non
     assert "secret" not in str(logs)
 
 
-async def test_when_it_is_not_there_the_rules_alone_decide() -> None:
-    """Nobody listens at the address."""
+async def test_an_endpoint_that_refuses_connections_gives_no_verdict() -> None:
+    """Nothing listens on the port."""
     async with httpx.AsyncClient() as client:
-        second = ModerationClient(client, "http://127.0.0.1:1/v1/moderations", "mod-1", FakeClock())
-        assert await second.classify("Hello") is None
+        remote = ModerationClient(client, "http://127.0.0.1:1/v1/moderations", "mod-1", FakeClock())
+        assert await remote.classify("Hello") is None
 
 
-async def test_it_is_asked_again_after_a_while() -> None:
+async def test_the_endpoint_is_called_again_after_the_pause() -> None:
     """An outage ends."""
     clock, endpoint = FakeClock(), Endpoint(b"", 503)
     async with endpoint.open(), httpx.AsyncClient() as client:
-        second = ModerationClient(client, endpoint.url, "mod-1", clock, pause_s=30)
-        assert await second.classify("one") is None
-        endpoint.status, endpoint.answer = 200, says(hate=True)
-        assert await second.classify("two") is None
+        remote = ModerationClient(client, endpoint.url, "mod-1", clock, pause_s=30)
+        assert await remote.classify("one") is None
+        endpoint.status, endpoint.answer = 200, build_answer(hate=True)
+        assert await remote.classify("two") is None
         clock.advance(31)
-        opinion = await second.classify("three")
+        verdict = await remote.classify("three")
 
-    assert opinion is not None
-    assert opinion.blocking == ("hate",)
+    assert verdict is not None
+    assert verdict.blocking == ("hate",)
     assert [asked["input"] for asked in endpoint.asked] == ["one", "three"]
 
 
-def test_every_category_of_theirs_has_words_of_ours() -> None:
-    """A stop without words would stop nothing."""
+def test_every_blocking_category_has_fixed_words() -> None:
+    """Without words, a blocked message would be answered."""
     assert all(
         RULES.find_safe_words(category, make_lion(), age_group)
         for category in BLOCKING_CATEGORIES.values()

@@ -10,9 +10,11 @@ import yaml
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import GUIDANCE_FILE, INPUT_RULES_FILE
 from openapi_server.moderation.output_rules import OUTPUT_RULES_FILE
-from openapi_server.moderation.rule_files import RuleFileError, read_rules
+from openapi_server.moderation.rule_files import KeepersRule, RuleFileError, read_rules
 from openapi_server.moderation.rules import Action
+from openapi_server.spec import load_spec
 from tests.support.fakes import make_lion
+from tests.support.json_schemas import normalize_model, normalize_schema
 
 GOOD = {"name": "a", "strength": "NEVER", "category": "c", "then": "words", "words": "w", "keywords": ["k"]}
 WORDINGS = {"w": {"preschool": "No, {animal} says."}}
@@ -47,6 +49,22 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
     ("guidance without a text", {"then": "guidance"}, "guidance"),
     ("a mask without its replacement", {"then": "mask"}, "replacement"),
 ]
+
+
+def test_the_format_is_the_one_of_the_contract() -> None:
+    """Files and requests have the same members, required or not, with the same limits and choices.
+
+    Requests are stricter in three places, where a name that cannot exist does no harm in a file.
+    """
+    spec = load_spec()
+    contract = normalize_schema(spec["components"]["schemas"]["GuardrailRule"], spec)
+    texts = contract["properties"]["groups"]
+    assert contract["properties"]["animals"].pop("items").keys() == {"type", "pattern"}
+    assert contract["properties"]["words"]["oneOf"][0].pop("pattern")
+    assert contract["properties"]["replacement"].pop("maxLength")
+    contract["properties"]["animals"]["items"] = texts["items"]
+
+    assert normalize_model(KeepersRule) == contract
 
 
 @pytest.mark.parametrize(("change", "field"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from openapi_server.devtools.check.checker import PROBES, CheckOptions, run_checks
-from openapi_server.devtools.check.findings import Finding, Result
-from openapi_server.devtools.check.site import CheckAccounts, Credentials
+from openapi_server.devtools.check.contract_client import CheckAccounts, Credentials
+from openapi_server.devtools.check.report import CheckResult, Finding
 from tests.mutants.catalogue import MUTANTS, Mutant
 from tests.support.processes import ServerProcess
 from tests.support.report import MUTANTS_CAUGHT
@@ -42,7 +42,7 @@ async def test_the_server_keeps_all_five_contracts(ward: ServerProcess) -> None:
     """Nothing fails, and nothing has to be skipped; the account has no credits yet."""
     findings = await findings_of(f"{ward.url}/healthy", username="parent1")
 
-    assert [finding for finding in findings if finding.verdict is not Result.PASS] == []
+    assert [finding for finding in findings if finding.result is not CheckResult.PASS] == []
     assert {finding.contract for finding in findings} == set(PROBES)
 
 
@@ -51,6 +51,6 @@ async def test_a_broken_server_is_caught(mutant: Mutant, ward: ServerProcess) ->
     """By the check that is there for this fault."""
     findings = await findings_of(ward.url + mutant.address, mutant.contract)
 
-    failed = [finding.check for finding in findings if finding.verdict is Result.FAIL]
+    failed = [finding.check for finding in findings if finding.result is CheckResult.FAIL]
     MUTANTS_CAUGHT[mutant.name] = mutant.check in failed
     assert mutant.check in failed

@@ -8,8 +8,8 @@ from functools import cache
 
 from openapi_schema_validator import OAS30ReadValidator, oas30_format_checker
 
-from openapi_server.devtools.check import streams
-from openapi_server.devtools.check.streams import SseEvent, StreamRules, check_bytes, check_ids
+from openapi_server.devtools.check import stream_rules
+from openapi_server.devtools.check.stream_rules import SseEvent, StreamRules, check_bytes, check_ids
 from openapi_server.spec import load_spec
 
 __all__ = ["CHECKED", "SseEvent", "assert_conforms", "check_order", "check_stream", "parse_events"]
@@ -22,7 +22,7 @@ def parse_events(raw: bytes, *, is_whole: bool = True) -> list[SseEvent]:
     """The events of a recorded stream, after the byte rules of the contract were checked."""
     assert raw.startswith(b"retry: 2000\n"), "the first line of a stream is its retry line"
     check_bytes(raw, is_whole=is_whole)
-    return streams.parse_events(raw)
+    return stream_rules.parse_events(raw)
 
 
 def check_stream(

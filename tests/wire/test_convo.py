@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import given
 
-from openapi_server.devtools.check.findings import Violation
+from openapi_server.devtools.check.stream_rules import Violation
 from openapi_server.models.errors import (
     ChatError,
     IdleTimeout,

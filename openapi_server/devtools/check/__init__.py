@@ -1,1 +1,1 @@
-"""`zoochat check`: whether a server keeps the five contracts, with the evidence."""
+"""`zoochat check`: conformance tests of the five chat APIs against a running server."""

@@ -1,4 +1,4 @@
-"""The checker: which contracts a server has, and all of their checks at the same time."""
+"""Runs the checks: finds out which contracts a server has, and runs all of their checks at the same time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from openapi_server.devtools.check.chat import ChatProbes
+from openapi_server.devtools.check.contract_client import CheckAccounts, TargetServer
 from openapi_server.devtools.check.convo import ConvoProbes
 from openapi_server.devtools.check.devices import DeviceProbes
-from openapi_server.devtools.check.findings import Finding, Result, Skipped, Violation
 from openapi_server.devtools.check.platform import PlatformProbes
-from openapi_server.devtools.check.probes import CheckFunction, StreamProbes
+from openapi_server.devtools.check.probes import CheckFunction, Skipped, StreamProbes
+from openapi_server.devtools.check.report import CheckResult, Finding
 from openapi_server.devtools.check.sessions import SessionProbes
-from openapi_server.devtools.check.site import CheckAccounts, TargetServer
-from openapi_server.devtools.check.streams import EVENT_STREAM
-from openapi_server.devtools.check.tokens import ChatProbes
+from openapi_server.devtools.check.stream_rules import EVENT_STREAM, Violation
 from openapi_server.spec import load_spec
 
 PROBES: dict[str, type[StreamProbes]] = {
@@ -26,19 +28,19 @@ PROBES: dict[str, type[StreamProbes]] = {
 }
 
 SPEC_PATHS = ("/openapi.json", "/openapi.yaml")
-# Nothing that is checked takes longer than a turn may.
+# Longer than the longest turn.
 CHECK_TIMEOUT_S = 330.0
 
 OnFinding = Callable[[Finding], None]
 
 
 class CheckImpossible(Exception):
-    """There is nothing to check, or nobody to ask; the message says what to do about it."""
+    """There is no server, or nothing to check. The message says what the user can do about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """What is to be checked. Without `contracts`: whatever the server's own description has."""
+    """What to check. Without `contracts`: all that the server's OpenAPI description has."""
 
     url: str
     contracts: Sequence[str]
@@ -46,71 +48,87 @@ class CheckOptions:
     accounts: CheckAccounts
 
 
-async def run_checks(order: CheckOptions, on_plan: Callable[[int], None], on_finding: OnFinding) -> list[Finding]:
-    """All findings, contract by contract. `CannotCheck` when there is no server, or no contract known of it."""
-    spec = await _fetch_spec(order)
-    names = order.contracts or [name for name, probes in PROBES.items() if _has_operation(spec, probes.operation)]
+async def run_with_progress(options: CheckOptions) -> list[Finding]:
+    """Run the checks, with a progress bar on standard error while that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"checking {options.url}", total=None)
+
+        def set_total(count: int) -> None:
+            progress.update(task, total=count)
+
+        def advance(finding: Finding) -> None:
+            progress.update(task, advance=1, description=f"{finding.contract}: {finding.check}")
+
+        return await run_checks(options, set_total, advance)
+
+
+async def run_checks(options: CheckOptions, on_total: Callable[[int], None], on_finding: OnFinding) -> list[Finding]:
+    """All findings, sorted by contract. Raises `CheckImpossible` without a server, or without a contract to check."""
+    spec = await _fetch_spec(options)
+    names = options.contracts or [name for name, probes in PROBES.items() if _has_operation(spec, probes.operation)]
     if not names:
         raise CheckImpossible("The server's description has none of the five contracts. Name one with --contract.")
-    site = TargetServer(order.url, _complete_spec(spec), order.heartbeat_s, order.accounts)
+    server = TargetServer(options.url, _complete_spec(spec), options.heartbeat_s, options.accounts)
     try:
-        checks = [(name, title, run) for name in names for title, run in PROBES[name](site).list_checks().items()]
-        on_plan(len(checks))
-        return list(await asyncio.gather(*(_run_check(*planned, on_finding) for planned in checks)))
+        checks = [(name, title, run) for name in names for title, run in PROBES[name](server).list_checks().items()]
+        on_total(len(checks))
+        return list(await asyncio.gather(*(_run_check(*check, on_finding) for check in checks)))
     finally:
-        await site.close()
+        await server.close()
 
 
 async def _run_check(contract: str, title: str, run: CheckFunction, on_finding: OnFinding) -> Finding:
-    began_s = time.monotonic()
-    verdict, evidence = await _get_result(run)
-    finding = Finding(contract, title, verdict, " ".join(evidence.split()), time.monotonic() - began_s)
+    started_s = time.monotonic()
+    result, evidence = await _get_result(run)
+    finding = Finding(contract, title, result, " ".join(evidence.split()), time.monotonic() - started_s)
     on_finding(finding)
     return finding
 
 
-async def _get_result(run: CheckFunction) -> tuple[Result, str]:
+async def _get_result(run: CheckFunction) -> tuple[CheckResult, str]:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
-            return Result.PASS, await run()
+            return CheckResult.PASS, await run()
     except Skipped as skipped:
-        return Result.SKIP, str(skipped)
-    except Violation as broken:
-        return Result.FAIL, str(broken)
+        return CheckResult.SKIP, str(skipped)
+    except Violation as violation:
+        return CheckResult.FAIL, str(violation)
     except (httpx.HTTPError, TimeoutError) as error:
-        return Result.FAIL, f"no answer: {type(error).__name__} {error}"
+        return CheckResult.FAIL, f"no answer: {type(error).__name__} {error}"
     except Exception as error:
-        # Somebody else's server may answer anything, and somebody waits for all the other findings.
-        return Result.FAIL, f"an answer has another shape: {type(error).__name__} {error}"
+        # An unknown server may answer anything, and one failed check must not cost all other findings.
+        return CheckResult.FAIL, f"an answer has an unexpected shape: {type(error).__name__} {error}"
 
 
-async def _fetch_spec(order: CheckOptions) -> Mapping[str, Any]:
-    """The server's own description; ours where it has none and the contracts were named."""
-    async with httpx.AsyncClient(base_url=order.url, timeout=10, trust_env=False) as client:
+async def _fetch_spec(options: CheckOptions) -> Mapping[str, Any]:
+    """The server's own OpenAPI description; ours when it has none and contracts were named."""
+    async with httpx.AsyncClient(base_url=options.url, timeout=10, trust_env=False) as client:
         for path in SPEC_PATHS:
             try:
                 answer = await client.get(path, headers={"Accept": "*/*"})
             except httpx.HTTPError as error:
-                raise CheckImpossible(f"No answer from {order.url}: {error}") from None
+                raise CheckImpossible(f"No answer from {options.url}: {error}") from None
             spec = _parse_spec(answer)
             if spec:
                 return spec
-    if not order.contracts:
-        raise CheckImpossible(f"{order.url} has no {' or '.join(SPEC_PATHS)}. Name what to check with --contract.")
+    if not options.contracts:
+        raise CheckImpossible(f"{options.url} has no {' or '.join(SPEC_PATHS)}. Name what to check with --contract.")
     return load_spec()
 
 
 def _parse_spec(answer: httpx.Response) -> Mapping[str, Any] | None:
-    """JSON is YAML, too, but is read much quicker as what it is."""
+    """JSON first: it is valid YAML, too, but parses much faster as JSON."""
     try:
-        found = answer.json() if answer.status_code == 200 else None
+        spec = answer.json() if answer.status_code == 200 else None
     except ValueError:
-        found = _parse_yaml(answer.text)
-    return found if isinstance(found, dict) and isinstance(found.get("paths"), dict) else None
+        spec = _parse_yaml(answer.text)
+    return spec if isinstance(spec, dict) and isinstance(spec.get("paths"), dict) else None
 
 
 def _parse_yaml(text: str) -> Any:
-    import yaml  # only servers without openapi.json make us need it
+    import yaml  # needed only for servers without openapi.json
 
     try:
         return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # a safe loader
@@ -123,7 +141,7 @@ def _has_operation(spec: Mapping[str, Any], path: str) -> bool:
 
 
 def _complete_spec(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The description; operations for which it has no rules of the stream get those that we know."""
+    """The server's spec; operations whose stream it does not describe are taken from ours."""
     ours = load_spec()
     paths = dict(spec["paths"])
     for probes in PROBES.values():

@@ -1,22 +1,29 @@
-"""The zoo's own contract: `/convo_turn_stream`, and what can be done with a turn that was begun there."""
+"""Checks of the zoo's own contract: `/convo_turn_stream`, and the operations on its turns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from openapi_server.devtools.check.answers import check_cookie, check_cors
-from openapi_server.devtools.check.findings import Skipped, require
-from openapi_server.devtools.check.polling import check_forward
-from openapi_server.devtools.check.probes import UNKNOWN_ANIMAL, CheckFunction, InvalidRequest, StreamProbes
+import httpx
+
+from openapi_server.devtools.check.contract_client import QUESTION
+from openapi_server.devtools.check.probes import (
+    UNKNOWN_ANIMAL,
+    UNKNOWN_TURN,
+    CheckFunction,
+    InvalidRequest,
+    Skipped,
+    StreamProbes,
+)
 from openapi_server.devtools.check.recording import Recording, RequestSpec
-from openapi_server.devtools.check.streams import check_progress
-from openapi_server.devtools.check.talking import QUESTION
+from openapi_server.devtools.check.responses import check_cookie, check_cors, check_forward
+from openapi_server.devtools.check.stream_rules import check_progress, require
 
 STATES = ("queued", "running", "succeeded")
 
 
 class ConvoProbes(StreamProbes):
-    """Probes of the zoo's own contract."""
+    """The checks of the contract `convo`."""
 
     contract = "convo"
     operation = "/convo_turn_stream"
@@ -33,34 +40,32 @@ class ConvoProbes(StreamProbes):
         }
 
     async def make_request(self, message: str) -> RequestSpec:
-        return RequestSpec(
-            self.operation, {"message": message, "animalId": await self._choose_animal(), "stream": True}
-        )
+        body = {"message": message, "animalId": await self._choose_animal(), "stream": True}
+        return RequestSpec(self.operation, body)
 
-    def change_message(self, ask: RequestSpec) -> RequestSpec:
-        return ask.with_members(message="Hello!")
+    def change_message(self, request: RequestSpec) -> RequestSpec:
+        return request.with_members(message="Hello!")
 
     async def make_session_request(self) -> RequestSpec:
         session_id = (await self.get_recording()).events[0].data["sessionId"]
         return (await self.get_request()).with_members(sessionId=session_id)
 
-    def make_resume_request(self, ask: RequestSpec, turn_id: str, event_id: str) -> RequestSpec:
+    def make_resume_request(self, request: RequestSpec, turn_id: str, event_id: str) -> RequestSpec:
         return RequestSpec(f"/convo_turn/{turn_id}/stream", headers={"Last-Event-ID": event_id}, method="GET")
 
     async def find_full_texts(self, recording: Recording) -> Mapping[str, str]:
         return {"fullResponse": recording.events[-1].data.get("fullResponse", "")}
 
-    def list_invalid_requests(self, ask: RequestSpec) -> Sequence[InvalidRequest]:
-        unknown = RequestSpec("/convo_turn/turn_00000000000000000000000000000000", method="GET")
+    def list_invalid_requests(self, request: RequestSpec) -> Sequence[InvalidRequest]:
+        no_message = RequestSpec(self.operation, {"animalId": UNKNOWN_ANIMAL})
+        unknown_turn = RequestSpec(f"/convo_turn/{UNKNOWN_TURN}", method="GET")
         return [
-            InvalidRequest("blank message", ask.with_members(message=" \n "), (400,), field="message"),
-            InvalidRequest(
-                "no message", RequestSpec(self.operation, {"animalId": UNKNOWN_ANIMAL}), (400,), field="message"
-            ),
+            InvalidRequest("blank message", request.with_members(message=" \n "), (400,), field="message"),
+            InvalidRequest("no message", no_message, (400,), field="message"),
             InvalidRequest("no JSON", RequestSpec(self.operation, "{"), (400,), field="body"),
-            InvalidRequest("unknown animal", ask.with_members(animalId=UNKNOWN_ANIMAL), (404,)),
-            InvalidRequest("unknown session", ask.with_members(sessionId="sess_unknown"), (404,)),
-            InvalidRequest("unknown turn", unknown, (404,)),
+            InvalidRequest("unknown animal", request.with_members(animalId=UNKNOWN_ANIMAL), (404,)),
+            InvalidRequest("unknown session", request.with_members(sessionId="sess_unknown"), (404,)),
+            InvalidRequest("unknown turn", unknown_turn, (404,)),
             InvalidRequest("unknown path", RequestSpec("/no/such/path", method="GET"), (404,)),
         ]
 
@@ -71,41 +76,43 @@ class ConvoProbes(StreamProbes):
         return check_progress((await self.get_recording()).events)
 
     async def check_stop(self) -> str:
-        """Idempotent, and every reader hears of it."""
-        path = "/convo_turn/{}/stop".format
-        ask = await self.make_request(QUESTION)
-        first, recording, _ = await self.act_while_running(ask, lambda turn_id: self.send(RequestSpec(path(turn_id))))
+        """A stop ends the stream with `complete stopped`; a second stop has the same answer."""
+        request = await self.make_request(QUESTION)
+        first, recording, _ = await self.act_while_running(request, self._stop)
         require(first.status_code == 200, f"POST {first.request.url.path}: {first.status_code} {first.text[:80]!r}")
         if first.json()["finishReason"] == "stop":
             raise Skipped("the turn was over before it could be stopped")
         last = recording.events[-1]
-        is_told = last.event == "complete" and last.data["finishReason"] == "stopped"
-        require(is_told, f"the reader heard {last.event} {last.data.get('finishReason')}, not complete stopped")
-        told = self.rules.join_text(recording.events)
-        second = await self.send(RequestSpec(path(recording.turn_id)))
+        is_stopped = last.event == "complete" and last.data["finishReason"] == "stopped"
+        require(is_stopped, f"the stream ended with {last.event} {last.data.get('finishReason')}, not complete stopped")
+        streamed = self.rules.join_text(recording.events)
+        second = await self._stop(recording.turn_id)
         require(second.status_code == 200, f"stopped again: {second.status_code}, not 200")
         for answer in (first.json(), second.json()):
-            same = (answer["reply"], answer["finishReason"]) == (told, "stopped")
-            require(same, f"a stop answers {answer['finishReason']} {answer['reply']!r}; the stream said {told!r}")
-        return f"complete stopped after {len(told)} characters; stopped again: the same"
+            is_same = (answer["reply"], answer["finishReason"]) == (streamed, "stopped")
+            seen = f"{answer['finishReason']} {answer['reply']!r}"
+            require(is_same, f"the answer to a stop has {seen}; the stream had {streamed!r}")
+        return f"complete stopped after {len(streamed)} characters; stopped again: the same"
+
+    async def _stop(self, turn_id: str) -> httpx.Response:
+        return await self.send(RequestSpec(f"/convo_turn/{turn_id}/stop"))
 
     async def check_polling(self) -> str:
-        """`Prefer: respond-async`: 202, and the state of the turn only goes forwards."""
-        answer = await self.send(
-            (await self.make_request("Hello!")).with_members(stream=False).with_headers(Prefer="respond-async")
-        )
+        """`Prefer: respond-async` is answered with 202, and the turn's status and progress never go back."""
+        request = (await self.make_request("Hello!")).with_members(stream=False).with_headers(Prefer="respond-async")
+        answer = await self.send(request)
         require(answer.status_code == 202, f"Prefer: respond-async: {answer.status_code}, not 202")
         location = answer.headers.get("location", "")
         states = await self.poll(location, lambda state: state["status"] not in STATES[:2])
         return f"202, {location[:24]}...: {check_forward(states, STATES, lambda state: state['progress'])}"
 
     async def check_cross_origin(self) -> str:
-        """Answers that are no streams have the headers, too."""
+        """Answers that are not streams have CORS headers, too."""
         answer = await self.send(RequestSpec("/health", method="GET"))
         return check_cors(answer.headers, "GET /health")
 
     async def _choose_animal(self) -> str:
-        """One who lives there; the lion where the server does not say."""
+        """An active animal: the lion if it is there, or if the server does not list its animals."""
         answer = await self.send(RequestSpec("/animal_list?status=active", method="GET"))
         animals = answer.json().get("animals", []) if answer.status_code == 200 else []
         ids = [animal["animalId"] for animal in animals]

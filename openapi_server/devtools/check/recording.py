@@ -1,4 +1,4 @@
-"""A stream as it came over the line: every byte of it, and how it ended."""
+"""Requests, and recordings of the streams that answer them: every byte, and how the stream ended."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 
 import httpx
 
-from openapi_server.devtools.check.streams import SseEvent, parse_events
+from openapi_server.devtools.check.stream_rules import SseEvent, parse_events
 
-# How long a server gets to close a stream whose last event has come.
-CLOSE_WITHIN_S = 1.0
-# How much later than promised a heartbeat may come, and how long the checker goes on listening for one.
+# A server must close a stream within this time after the terminal event.
+CLOSE_TIMEOUT_S = 1.0
+# Heartbeats may be this late; the recorder waits for one a little longer than that.
 HEARTBEAT_TOLERANCE_S = 0.5
 READ_MARGIN_S = 2.0
-# A turn is finished or failed within this time.
-TURN_WITHIN_S = 300.0
+# Every turn must end within this time.
+TURN_TIMEOUT_S = 300.0
 
 EventPredicate = Callable[[list[SseEvent]], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestSpec:
-    """A request. `body` is JSON, or text that is sent as it is; None where there is none."""
+    """A request. `body` is sent as JSON, or as it is when it is text; None for no body."""
 
     path: str
     body: Mapping[str, Any] | str | None = None
@@ -35,26 +35,26 @@ class RequestSpec:
     method: str = "POST"
 
     def with_headers(self, **headers: str) -> RequestSpec:
-        """The same with further headers, named with `_` for `-`."""
+        """A copy with more headers; `_` in their names stands for `-`."""
         return replace(self, headers={**self.headers, **{k.replace("_", "-"): v for k, v in headers.items()}})
 
     def with_members(self, **members: object) -> RequestSpec:
-        """The same with other members in its body."""
+        """A copy with more or other members in its JSON body."""
         old = self.body if isinstance(self.body, Mapping) else {}
         return replace(self, body={**old, **members})
 
     def build_request(self, client: httpx.AsyncClient) -> httpx.Request:
         """The request as this client sends it, with the client's cookies."""
         content = self.body.encode() if isinstance(self.body, str) else None
-        kind = {"Content-Type": "application/json"} if content is not None else {}
+        content_type = {"Content-Type": "application/json"} if content is not None else {}
         body = self.body if isinstance(self.body, Mapping) else None
         return client.build_request(
-            self.method, self.path, json=body, content=content, headers={**kind, **self.headers}
+            self.method, self.path, json=body, content=content, headers={**content_type, **self.headers}
         )
 
 
 class StreamEnd(StrEnum):
-    """How the reading of a stream ended."""
+    """How the recording of a stream ended."""
 
     CLOSED = "closed by the server"
     CUT = "cut in the middle by the server"
@@ -65,7 +65,7 @@ class StreamEnd(StrEnum):
 
 @dataclass(frozen=True)
 class Recording:
-    """A stream, or whatever came instead. `gap_s` is its longest silence; `ended_s` is on the monotonic clock."""
+    """A recorded answer. `gap_s`: its longest silence in seconds; `ended_s`: its end on the monotonic clock."""
 
     status: int
     headers: httpx.Headers
@@ -84,25 +84,25 @@ class Recording:
 
     @property
     def logged_events(self) -> list[SseEvent]:
-        """The events that a resume brings again."""
+        """The events that a resumed stream repeats."""
         return drop_heartbeats(self.events)
 
     def get_bytes_after(self, event_id: str) -> bytes:
-        """What a resume at this id has to bring, to the byte, its retry line left out."""
-        place = [event.id for event in self.logged_events].index(event_id)
-        return b"".join(event.raw for event in self.logged_events[place + 1 :])
+        """The bytes that a stream resumed at this id must have, without its retry line."""
+        position = [event.id for event in self.logged_events].index(event_id)
+        return b"".join(event.raw for event in self.logged_events[position + 1 :])
 
 
 def drop_heartbeats(events: list[SseEvent]) -> list[SseEvent]:
-    """What stands in the turn's log: heartbeats do not, and carry no id."""
+    """The events without heartbeats, which are not part of a turn's log and have no id."""
     return [event for event in events if event.event != "heartbeat"]
 
 
 class StreamRecorder:
-    """Reads one answer to its end, or until the reader has seen enough.
+    """Records one answer, to its end or until `should_stop` is true of its events.
 
-    `heartbeat_s` is the longest silence that the server promises; `is_over` tells the terminal event, after which the
-    server has to close; `has_enough` may end the reading earlier.
+    `heartbeat_s` is the longest silence that the server promises; `is_complete` is true of events that end with the
+    terminal one, after which the server must close the stream.
     """
 
     def __init__(
@@ -118,34 +118,34 @@ class StreamRecorder:
         self._close_deadline_s: float | None = None
         self._response: httpx.Response | None = None
 
-    async def record(self, client: httpx.AsyncClient, ask: RequestSpec) -> Recording:
-        """Send the request and record what comes."""
-        await self.open(client, ask)
+    async def record(self, client: httpx.AsyncClient, request: RequestSpec) -> Recording:
+        """Send the request and record the answer."""
+        await self.open(client, request)
         return await self.read_to_end()
 
-    async def open(self, client: httpx.AsyncClient, ask: RequestSpec) -> str:
-        """Send the request and wait for the head of the answer; the turn's id in it."""
+    async def open(self, client: httpx.AsyncClient, request: RequestSpec) -> str:
+        """Send the request and wait for the head of the answer. Returns the turn id in it."""
         self._started_s = self._last_chunk_s = time.monotonic()
-        self._response = await client.send(ask.build_request(client), stream=True)
+        self._response = await client.send(request.build_request(client), stream=True)
         return str(self._response.headers.get("x-streaming-session-id", ""))
 
     async def read_to_end(self) -> Recording:
-        """Record what comes after the head, and close the connection."""
-        answer = self._response
-        assert answer is not None  # noqa: S101  # opened before
-        pieces = answer.aiter_raw()
+        """Record the body of the opened answer, and close the connection."""
+        response = self._response
+        assert response is not None  # noqa: S101  # `open` comes first
+        chunks = response.aiter_raw()
         try:
             end = None
             while end is None:
-                end = await self._read_chunk(pieces)
+                end = await self._read_chunk(chunks)
         finally:
-            await answer.aclose()
-        return Recording(answer.status_code, answer.headers, bytes(self._body), end, self._gap_s, time.monotonic())
+            await response.aclose()
+        return Recording(response.status_code, response.headers, bytes(self._body), end, self._gap_s, time.monotonic())
 
-    async def _read_chunk(self, pieces: AsyncIterator[bytes]) -> StreamEnd | None:
+    async def _read_chunk(self, chunks: AsyncIterator[bytes]) -> StreamEnd | None:
         try:
             async with asyncio.timeout(self._get_timeout_s()):
-                piece = await anext(pieces)
+                chunk = await anext(chunks)
         except StopAsyncIteration:
             return StreamEnd.CLOSED
         except (httpx.RemoteProtocolError, httpx.ReadError):
@@ -154,15 +154,15 @@ class StreamRecorder:
             self._update_gap()
             return StreamEnd.OPEN if self._close_deadline_s else StreamEnd.SILENT
         self._update_gap()
-        self._body += piece
-        has_enough = self._should_stop(self._events) or time.monotonic() - self._started_s > TURN_WITHIN_S
-        return StreamEnd.LEFT if has_enough else None
+        self._body += chunk
+        is_enough = self._should_stop(self._events) or time.monotonic() - self._started_s > TURN_TIMEOUT_S
+        return StreamEnd.LEFT if is_enough else None
 
     def _get_timeout_s(self) -> float:
-        """How long to wait for more: for a heartbeat, or, after the last event, for the end."""
+        """How long to wait for the next chunk: until a heartbeat is overdue, or the close after the last event is."""
         now_s = time.monotonic()
         if self._close_deadline_s is None and self._is_complete(self._events):
-            self._close_deadline_s = now_s + CLOSE_WITHIN_S
+            self._close_deadline_s = now_s + CLOSE_TIMEOUT_S
         return self._read_timeout_s if self._close_deadline_s is None else max(0.0, self._close_deadline_s - now_s)
 
     @property

@@ -1,53 +1,73 @@
-"""What was found, for people, for programs and for CI."""
+"""The findings of the checks, formatted for people, programs and CI."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from xml.etree import ElementTree
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from openapi_server.devtools.check.findings import Finding, Result
 
-STYLES = {Result.PASS: "green", Result.FAIL: "bold red", Result.SKIP: "yellow"}
+class CheckResult(StrEnum):
+    """How a check ended."""
+
+    PASS = "pass"  # noqa: S105  # a word, not a secret
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one check of one contract. `evidence` is one line; `duration_s` is in seconds."""
+
+    contract: str
+    check: str
+    result: CheckResult
+    evidence: str
+    duration_s: float = 0.0
+
+
+STYLES = {CheckResult.PASS: "green", CheckResult.FAIL: "bold red", CheckResult.SKIP: "yellow"}
 
 
 def format_summary(findings: Sequence[Finding]) -> str:
     """`61 checks: 60 pass, 0 fail, 1 skip`."""
-    counts = Counter(finding.verdict for finding in findings)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Result)
-    return f"{len(findings)} checks: {told}"
+    counts = Counter(finding.result for finding in findings)
+    return f"{len(findings)} checks: " + ", ".join(f"{counts[result]} {result}" for result in CheckResult)
 
 
 def has_failed(findings: Sequence[Finding]) -> bool:
-    return any(finding.verdict is Result.FAIL for finding in findings)
+    return any(finding.result is CheckResult.FAIL for finding in findings)
 
 
-def print_table(console: Console, url: str, findings: Sequence[Finding]) -> None:
-    """A line a finding. What servers say is text, never markup."""
+def print_table(url: str, findings: Sequence[Finding], console: Console | None = None) -> None:
+    """Print one row for each finding, and a summary. Text from servers is never read as markup."""
+    console = console or Console()
     table = Table(title=f"zoochat check {url}", title_justify="left")
     for heading in ("contract", "check", "result"):
         table.add_column(heading, no_wrap=True)
     table.add_column("evidence", overflow="fold")
     for finding in findings:
-        verdict = Text(finding.verdict, style=STYLES[finding.verdict])
-        table.add_row(finding.contract, finding.check, verdict, Text(_replace_control_characters(finding.evidence)))
+        result = Text(finding.result, style=STYLES[finding.result])
+        table.add_row(finding.contract, finding.check, result, Text(_replace_control_characters(finding.evidence)))
     console.print(table)
     console.print(format_summary(findings), highlight=False)
 
 
 def format_json(url: str, findings: Sequence[Finding]) -> str:
-    """The same as data."""
-    counts = {verdict.value: sum(finding.verdict is verdict for finding in findings) for verdict in Result}
+    """A JSON object with the counts and all findings."""
+    counts = {result.value: sum(finding.result is result for finding in findings) for result in CheckResult}
     rows = [
         {
             "contract": finding.contract,
             "check": finding.check,
-            "result": finding.verdict.value,
+            "result": finding.result.value,
             "evidence": finding.evidence,
             "seconds": round(finding.duration_s, 3),
         }
@@ -57,7 +77,7 @@ def format_json(url: str, findings: Sequence[Finding]) -> str:
 
 
 def format_junit(url: str, findings: Sequence[Finding]) -> str:
-    """A suite a contract, as CI systems read it."""
+    """JUnit XML, as CI systems read it: one test suite for each contract."""
     root = ElementTree.Element("testsuites", name=f"zoochat check {url}")
     for contract in dict.fromkeys(finding.contract for finding in findings):
         _add_suite(root, contract, [finding for finding in findings if finding.contract == contract])
@@ -66,20 +86,25 @@ def format_junit(url: str, findings: Sequence[Finding]) -> str:
 
 
 def _add_suite(root: ElementTree.Element, contract: str, findings: Sequence[Finding]) -> None:
-    counts = Counter(finding.verdict for finding in findings)
-    counted = {"tests": len(findings), "failures": counts[Result.FAIL], "skipped": counts[Result.SKIP], "errors": 0}
-    suite = ElementTree.SubElement(root, "testsuite", {"name": contract} | {k: str(v) for k, v in counted.items()})
+    counts = Counter(finding.result for finding in findings)
+    totals = {
+        "tests": len(findings),
+        "failures": counts[CheckResult.FAIL],
+        "skipped": counts[CheckResult.SKIP],
+        "errors": 0,
+    }
+    suite = ElementTree.SubElement(root, "testsuite", {"name": contract} | {k: str(v) for k, v in totals.items()})
     for finding in findings:
         attributes = {"classname": contract, "name": finding.check, "time": f"{finding.duration_s:.3f}"}
         case = ElementTree.SubElement(suite, "testcase", attributes)
         evidence = _replace_control_characters(finding.evidence)
-        if finding.verdict is Result.PASS:
+        if finding.result is CheckResult.PASS:
             ElementTree.SubElement(case, "system-out").text = evidence
         else:
-            kind = "failure" if finding.verdict is Result.FAIL else "skipped"
+            kind = "failure" if finding.result is CheckResult.FAIL else "skipped"
             ElementTree.SubElement(case, kind, message=evidence)
 
 
 def _replace_control_characters(text: str) -> str:
-    """Control characters would move the cursor of a terminal, and are not allowed in XML at all."""
+    """Control characters would move the cursor of a terminal, and are not allowed in XML."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -1,1 +1,1 @@
-"""`zoochat mock`: a stand-in chatbot with scripted steps, for people who integrate the platform side."""
+"""`zoochat mock`: a chatbot with scripted answers, for people who integrate the platform contract."""

@@ -1,7 +1,7 @@
-"""What the stand-in plays: scripts of turn events, with one `--delay` between two steps.
+"""The scripts that the mock server plays: turn events, with one `--delay` between two steps.
 
-This is the file to change for other answers, sources or errors; the words of the steps are the contract's
-(`wire/platform.py`), so that a client never meets one here that the real server does not have.
+Change this file for other answers, sources or errors. `wire/platform.py` encodes the events, so clients see no event
+here that the real server does not send.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from openapi_server.models.turn import AgeGroup, Source, Stage, Usage
 from openapi_server.models.turn_events import Started, TurnEvent, TurnEventBuilder, TurnResult
 
 DOCUMENTS_FOUND = 12
-# 200 delays are five minutes at the default: longer than any client should wait.
+# At the default delay these are five minutes: longer than any client should wait.
 STEPS_UNTIL_TIMEOUT = 200
 
 MODEL = "mock"
@@ -31,12 +31,12 @@ SOURCES = (
 
 ScriptSteps = Iterator[Sequence[TurnEvent]]
 Script = Callable[[TurnEventBuilder, str, Callable[[], int]], ScriptSteps]
-"""Makes the steps of one turn, each the events that come at once. Asked for: the builder of the turn, what the visitor
-asked, and the milliseconds since the turn began."""
+"""Makes the steps of one turn, each a list of events that are sent together. Its arguments: the event builder, the
+visitor's query, and a function for the milliseconds since the turn started."""
 
 
 def make_start(turn_id: str, session_id: str) -> Started:
-    """How every turn of the stand-in begins."""
+    """The first event of every turn."""
     return Started(
         turn_id=turn_id,
         session_id=session_id,
@@ -67,7 +67,7 @@ def play_failure(builder: TurnEventBuilder, query: str, elapsed_ms: Callable[[],
 
 
 def play_timeout(builder: TurnEventBuilder, query: str, elapsed_ms: Callable[[], int]) -> ScriptSteps:
-    """One step, then nothing for longer than a client should wait."""
+    """One step, then silence for longer than a client should wait, then a timeout error."""
     yield builder.start()
     for _ in range(STEPS_UNTIL_TIMEOUT):
         yield []

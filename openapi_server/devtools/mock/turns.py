@@ -1,9 +1,8 @@
-"""The stand-in's turns: scripts that play in real time into the same kind of log that the server has."""
+"""The turns of the mock server: scripts turn in real time into an event log, as the real engine does."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,17 +15,15 @@ from openapi_server.models.turn import AgeGroup, Outcome, TurnRecord, TurnStatus
 from openapi_server.models.turn_events import Completed, Entry, Failed, TurnEvent, TurnEventBuilder, TurnState, fold
 from openapi_server.wire.sse import parse_event_id
 
-# As often as the real server at the default delay, and quicker where everything is quicker.
+# At the default delay this is the real server's interval; with a shorter delay heartbeats come faster, too.
 HEARTBEAT_DELAYS = 10
 MAX_HEARTBEAT_S = 15.0
 MAX_TURNS = 10_000
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class MockRequest:
-    """A question as it came. `visitor` is the cookie; `key` is the request's Idempotency-Key, if it had one."""
+    """A request for a turn. `visitor` is the cookie's value; `key` the Idempotency-Key, if there was one."""
 
     visitor: str
     query: str
@@ -36,14 +33,14 @@ class MockRequest:
 
 @dataclass(frozen=True, slots=True)
 class _MockTurn:
-    """A turn and the question that began it."""
+    """A turn and the request that started it."""
 
     request: MockRequest
     record: TurnRecord
 
 
 class MockTurns:
-    """Begins turns and keeps them while the process lives. `delay_s` lies between two steps of a script."""
+    """Starts turns and keeps the last `MAX_TURNS` in memory. `delay_s` is the time between two steps of a script."""
 
     def __init__(self, delay_s: float) -> None:
         self._delay_s = delay_s
@@ -58,35 +55,41 @@ class MockTurns:
     def active_count(self) -> int:
         return len(self._tasks)
 
-    async def start_turn(self, asked: MockRequest) -> str:
-        """The id of a new turn, or of the one that the question's key stands for. Raises `KeyReused`."""
-        known = self._turn_ids_by_key.get((asked.visitor, asked.key or ""))
+    async def start_turn(self, request: MockRequest) -> str:
+        """Start a turn, or find the one with the same key; returns its id.
+
+        Raises `KeyReused` when the key came with another request.
+        """
+        known = self._turn_ids_by_key.get((request.visitor, request.key or ""))
         if known is not None:
-            if self._turns[known].request != asked:
+            if self._turns[known].request != request:
                 raise KeyReused()
             return known
         turn_id = make_id("turn")
         await self._log.create(turn_id)
-        self._store_turn(turn_id, asked)
+        self._store_turn(turn_id, request)
         task = self._tasks[turn_id] = asyncio.create_task(self._play(turn_id))
         task.add_done_callback(lambda _: self._tasks.pop(turn_id, None))
         return turn_id
 
     async def get_turn(self, turn_id: str, visitor: str) -> tuple[TurnRecord, TurnState | None]:
-        """The turn as it is kept, and as its log says. Raises `TurnNotFound` for another visitor's, too."""
+        """The stored turn and the state of its log. Raises `TurnNotFound`, also for another visitor's turn."""
         record = self._find_turn(turn_id, visitor).record
         entries = await self._log.list_entries(turn_id)
         return record, fold(entries) if entries else None
 
     def list_turn_ids(self, visitor: str) -> Sequence[str]:
-        """The ids of the visitor's turns, latest first."""
-        return [turn_id for turn_id, played in reversed(self._turns.items()) if played.request.visitor == visitor]
+        """The ids of the visitor's turns, newest first."""
+        return [turn_id for turn_id, turn in reversed(self._turns.items()) if turn.request.visitor == visitor]
 
-    async def resume(self, last_event_id: str, asked: MockRequest) -> tuple[str, MemoryTail]:
-        """The turn's id and its log behind the event. Raises `TurnNotFound`, `ResumeMismatch`, `InvalidInput`."""
+    async def resume(self, last_event_id: str, request: MockRequest) -> tuple[str, MemoryTail]:
+        """The turn's id, and a tail of its log after the event.
+
+        Raises `TurnNotFound`, `ResumeMismatch` when the request differs, `InvalidInput` when there is no such event.
+        """
         turn_id = last_event_id.rpartition("-")[0]
-        begun = self._find_turn(turn_id, asked.visitor).request
-        if (begun.query, begun.script) != (asked.query, asked.script):
+        first = self._find_turn(turn_id, request.visitor).request
+        if (first.query, first.script) != (request.query, request.script):
             raise ResumeMismatch("Repeat the request as it was, or leave Last-Event-ID out to ask anew.")
         seq = parse_event_id(last_event_id, turn_id)
         if seq is None or seq > len(await self._log.list_entries(turn_id) or ()):
@@ -101,7 +104,7 @@ class MockTurns:
         return tail
 
     async def read_batches(self, tail: MemoryTail) -> AsyncGenerator[Sequence[Entry], None]:
-        """What is new, together; an empty batch after a heartbeat's time of silence."""
+        """New entries, as many as there are; an empty batch when a heartbeat is due."""
         try:
             while not tail.is_over:
                 entries = await tail.read(self.heartbeat_s)
@@ -111,45 +114,45 @@ class MockTurns:
             tail.close()
 
     async def close(self) -> None:
-        """End what plays. Readers are told that it is over."""
+        """Stop all running turns and end their streams."""
         for turn_id, task in list(self._tasks.items()):
             task.cancel()
             await self._log.delete(turn_id)
 
     def _find_turn(self, turn_id: str, visitor: str) -> _MockTurn:
-        played = self._turns.get(turn_id)
-        if played is None or played.request.visitor != visitor:
+        turn = self._turns.get(turn_id)
+        if turn is None or turn.request.visitor != visitor:
             raise TurnNotFound("Job not found")
-        return played
+        return turn
 
-    def _store_turn(self, turn_id: str, asked: MockRequest) -> None:
+    def _store_turn(self, turn_id: str, request: MockRequest) -> None:
         session_id = make_id("sess")
         now = self._clock.now()
-        record = TurnRecord(turn_id, session_id, ANIMAL, AgeGroup.ADULT, asked.query, MODEL, created_at=now)
-        self._turns[turn_id] = _MockTurn(asked, record)
-        if asked.key is not None:
-            self._turn_ids_by_key[asked.visitor, asked.key] = turn_id
+        record = TurnRecord(turn_id, session_id, ANIMAL, AgeGroup.ADULT, request.query, MODEL, created_at=now)
+        self._turns[turn_id] = _MockTurn(request, record)
+        if request.key is not None:
+            self._turn_ids_by_key[request.visitor, request.key] = turn_id
         if len(self._turns) > MAX_TURNS:
             oldest = self._turns.pop(next(iter(self._turns))).request
             self._turn_ids_by_key.pop((oldest.visitor, oldest.key or ""), None)
 
     async def _play(self, turn_id: str) -> None:
-        played = self._turns[turn_id]
-        began_s = self._clock.monotonic()
-        builder = TurnEventBuilder(make_start(turn_id, played.record.session_id))
-        steps = played.request.script(builder, played.request.query, lambda: self._measure_ms(began_s))
+        turn = self._turns[turn_id]
+        started_s = self._clock.monotonic()
+        builder = TurnEventBuilder(make_start(turn_id, turn.record.session_id))
+        steps = turn.request.script(builder, turn.request.query, lambda: self._measure_ms(started_s))
         for events in steps:
             if events:
-                await self._append(turn_id, played, events)
+                await self._append(turn_id, turn, events)
             if events and events[-1].is_terminal:
                 return
             await asyncio.sleep(self._delay_s)
 
-    async def _append(self, turn_id: str, played: _MockTurn, events: Sequence[TurnEvent]) -> None:
+    async def _append(self, turn_id: str, turn: _MockTurn, events: Sequence[TurnEvent]) -> None:
         outcome = self._make_outcome(events[-1])
         if outcome is not None:
-            # Kept before it is told, as in the real server.
-            self._turns[turn_id] = replace(played, record=replace(played.record, outcome=outcome))
+            # Stored before readers see it, as in the real server.
+            self._turns[turn_id] = replace(turn, record=replace(turn.record, outcome=outcome))
         await self._log.append(turn_id, events)
 
     def _make_outcome(self, event: TurnEvent) -> Outcome | None:
@@ -169,5 +172,5 @@ class MockTurns:
                 return Outcome(TurnStatus.FAILED, ended_at=now, problem=problem)
         return None
 
-    def _measure_ms(self, began_s: float) -> int:
-        return round((self._clock.monotonic() - began_s) * 1000)
+    def _measure_ms(self, started_s: float) -> int:
+        return round((self._clock.monotonic() - started_s) * 1000)

@@ -1,4 +1,4 @@
-"""What was found, as a table, as data and for CI."""
+"""Findings as a table, as JSON and as JUnit XML."""
 
 from __future__ import annotations
 
@@ -8,34 +8,41 @@ from xml.etree import ElementTree
 
 from rich.console import Console
 
-from openapi_server.devtools.check.findings import Finding, Result
-from openapi_server.devtools.check.report import format_json, format_junit, format_summary, has_failed, print_table
+from openapi_server.devtools.check.report import (
+    CheckResult,
+    Finding,
+    format_json,
+    format_junit,
+    format_summary,
+    has_failed,
+    print_table,
+)
 
 URL = "http://zoo.example"
 FINDINGS = [
-    Finding("convo", "bytes", Result.PASS, "6,471 bytes in 42 blocks", 2.5),
-    Finding("convo", "stop", Result.SKIP, "the turn was over before it could be stopped"),
-    Finding("tokens", "end", Result.FAIL, "[red]2[/red] terminal events \x1b[2J<&>"),
+    Finding("convo", "bytes", CheckResult.PASS, "6,471 bytes in 42 blocks", 2.5),
+    Finding("convo", "stop", CheckResult.SKIP, "the turn was over before it could be stopped"),
+    Finding("tokens", "end", CheckResult.FAIL, "[red]2[/red] terminal events \x1b[2J<&>"),
 ]
 
 
-def test_the_table_has_a_line_a_finding() -> None:
-    """What a server says is text: it neither colours the table nor moves the cursor."""
+def test_the_table_has_a_row_for_each_finding() -> None:
+    """Text from a server neither colours the table nor moves the cursor."""
     console = Console(file=io.StringIO(), width=100)
 
-    print_table(console, URL, FINDINGS)
+    print_table(URL, FINDINGS, console)
 
     printed = console.file.getvalue()  # type: ignore[attr-defined]  # the buffer of this test
     assert "[red]2[/red] terminal events \ufffd[2J<&>" in printed
     assert "3 checks: 1 pass, 1 fail, 1 skip" in printed
 
 
-def test_the_data_says_the_same() -> None:
-    """Counts, and every finding with its evidence."""
-    told = json.loads(format_json(URL, FINDINGS))
+def test_the_json_has_all_findings() -> None:
+    """The counts, and every finding with its evidence."""
+    data = json.loads(format_json(URL, FINDINGS))
 
-    assert (told["url"], told["pass"], told["fail"], told["skip"]) == (URL, 1, 1, 1)
-    assert told["findings"][0] == {
+    assert (data["url"], data["pass"], data["fail"], data["skip"]) == (URL, 1, 1, 1)
+    assert data["findings"][0] == {
         "contract": "convo",
         "check": "bytes",
         "result": "pass",
@@ -44,8 +51,8 @@ def test_the_data_says_the_same() -> None:
     }
 
 
-def test_ci_reads_a_suite_a_contract() -> None:
-    """Failures and skips with their reason, as JUnit has them."""
+def test_junit_has_a_suite_for_each_contract() -> None:
+    """Failures and skips have their evidence as the message."""
     root = ElementTree.fromstring(format_junit(URL, FINDINGS))  # noqa: S314  # our own
 
     suites = {suite.get("name"): suite for suite in root}

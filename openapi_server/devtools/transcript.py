@@ -1,4 +1,4 @@
-"""What a person sees, and what is kept of it for `--save-output`."""
+"""The output of `zoochat client`: what it prints, and what it keeps for `--save-output`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import Any
 import click
 import httpx
 
-from openapi_server.devtools.client.asking import ClientError
 from openapi_server.devtools.terminal import escape_control_characters
 
 RULER = "=" * 80
 
 
+class ClientError(Exception):
+    """No result came, or it could not be saved. The message is printed for the user."""
+
+
 class Transcript:
-    """Prints the events and keeps them. `response` is the answer's text, once a result came."""
+    """Prints events and keeps them. `response` is the text of the answer once a result has come."""
 
     def __init__(self, *, is_verbose: bool = False) -> None:
         self.is_verbose = is_verbose
@@ -30,29 +33,15 @@ class Transcript:
         click.echo("\n".join(lines), file=sys.stdout)
 
     def print_detail(self, text: str) -> None:
-        """Only with `--verbose`."""
+        """Printed with `--verbose` only."""
         if self.is_verbose:
             self.print(f"DEBUG - {text}")
 
     def print_heading(self, text: str) -> None:
         self.print(f"\n{RULER}\n{text}\n{RULER}")
 
-    def add_event(self, name: str, data: str) -> None:
-        """One event as it came. Raises `NoResult` for an error, and for a result that holds no response."""
-        self.events.append({"event": name, "data": data})
-        body = _parse_object(data)
-        self.print(f"\n[{name.upper()}]\n{data if body is None else json.dumps(body, indent=2, ensure_ascii=False)}")
-        if name == "result":
-            self.response = _get_response(body)
-        elif name == "error":
-            raise ClientError(get_error_message(body) or "The answer is an error that says nothing")
-
-    def store_event(self, name: str, body: object) -> None:
-        """An event that is not printed: what a poll showed."""
-        self.events.append({"event": name, "data": json.dumps(body)})
-
     def print_cookies(self, answer: httpx.Response) -> None:
-        """The cookies of an answer; for the first answer there should be one, or polls reach another worker."""
+        """The cookies of an answer. Without one, a load balancer may send later polls to another worker."""
         given = dict(answer.cookies)
         self.print(f"✅ Cookies received: {given}" if given else "⚠️ NO COOKIES received: is Set-Cookie missing?")
 
@@ -60,8 +49,22 @@ class Transcript:
         self.print_heading("FINAL RESPONSE:")
         self.print(self.response or "")
 
+    def add_event(self, name: str, data: str) -> None:
+        """Print and keep an event. Raises `ClientError` for an error event, and for a result without a response."""
+        self.events.append({"event": name, "data": data})
+        body = _parse_object(data)
+        self.print(f"\n[{name.upper()}]\n{data if body is None else json.dumps(body, indent=2, ensure_ascii=False)}")
+        if name == "result":
+            self.response = _get_response(body)
+        elif name == "error":
+            raise ClientError(get_error_message(body) or "The error event has no message")
+
+    def store_event(self, name: str, body: object) -> None:
+        """Keep an event without printing it, as for the states that polls bring."""
+        self.events.append({"event": name, "data": json.dumps(body)})
+
     def save(self, path: Path) -> None:
-        """The events as a JSON list of {event, data}, `data` being a text. Raises `NoResult` when it cannot."""
+        """Write the events as a JSON list of {event, data}, `data` as text. Raises `ClientError` when that fails."""
         try:
             path.write_text(json.dumps(self.events, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
@@ -70,19 +73,18 @@ class Transcript:
 
 
 async def make_error(answer: httpx.Response) -> ClientError:
-    """An answer that is not 200, in the problem's own sentence."""
+    """The error for an answer whose status is not 200, with the server's own message if it has one."""
     await answer.aread()
-    return ClientError(
-        f"HTTP {answer.status_code}: {get_error_message(_parse_object(answer.text)) or answer.reason_phrase}"
-    )
+    message = get_error_message(_parse_object(answer.text)) or answer.reason_phrase
+    return ClientError(f"HTTP {answer.status_code}: {message}")
 
 
 def get_error_message(body: Mapping[str, Any] | None) -> str | None:
-    """What an error says for people: of a problem the detail, else this contract's own `error`."""
+    """The message of an error object: `detail` as in RFC 9457, else `error`, `message` or `title`."""
     for name in ("detail", "error", "message", "title"):
-        said = (body or {}).get(name)
-        if isinstance(said, str) and said:
-            return said
+        message = (body or {}).get(name)
+        if isinstance(message, str) and message:
+            return message
     return None
 
 
@@ -97,5 +99,5 @@ def _parse_object(data: str) -> dict[str, Any] | None:
 def _get_response(body: Mapping[str, Any] | None) -> str:
     response = (body or {}).get("response")
     if not isinstance(response, str):
-        raise ClientError("The result has no field `response` with a text")
+        raise ClientError("The result has no text in its field `response`")
     return response

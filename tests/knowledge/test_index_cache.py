@@ -1,4 +1,4 @@
-"""The library over a store: what keepers change is told from the next turn on, by every process of the zoo."""
+"""The index cache, and its refresh from a store: what keepers change is told from the next turn on, everywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of answers that are no streams: problems, headers, cookies, states."""
+"""The rules for answers that are not streams: problems, headers, cookies and polled states."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 import httpx
 import pytest
 
-from openapi_server.devtools.check.answers import (
+from openapi_server.devtools.check.responses import (
     ANY_4XX,
     PROBLEM_JSON,
     check_cookie,
     check_cors,
+    check_forward,
     check_problem,
     check_stream_headers,
 )
-from openapi_server.devtools.check.findings import Violation
-from openapi_server.devtools.check.polling import check_forward
+from openapi_server.devtools.check.stream_rules import Violation
 
 CORS = {
     "access-control-allow-origin": "http://localhost:3000",
@@ -39,36 +39,36 @@ PROBLEM: dict[str, Any] = {
 }
 
 
-def answered(status: int = 400, kind: str = PROBLEM_JSON, headers: Any = CORS, **members: Any) -> httpx.Response:
+def make_answer(status: int = 400, kind: str = PROBLEM_JSON, headers: Any = CORS, **members: Any) -> httpx.Response:
     request = httpx.Request("POST", "http://zoo/chat")
     body = {name: value for name, value in (PROBLEM | members).items() if value is not None}
     return httpx.Response(status, json=body, headers={**headers, "content-type": kind}, request=request)
 
 
-def test_a_good_problem_is_told_in_short() -> None:
+def test_a_good_problem_is_summarized() -> None:
     """Its status and its code."""
-    assert check_problem(answered(), (400,), field="message", says="required") == "400 invalid_input"
-    assert check_problem(answered(), ANY_4XX) == "400 invalid_input"
+    assert check_problem(make_answer(), (400,), field="message", detail="required") == "400 invalid_input"
+    assert check_problem(make_answer(), ANY_4XX) == "400 invalid_input"
 
 
 @pytest.mark.parametrize(
     ("answer", "evidence"),
     [
-        (answered(404), "404 where 400 is due"),
-        (answered(kind="text/html"), "400 as 'text/html'"),
-        (answered(headers={}), "no Access-Control-Allow-Origin"),
-        (answered(status=400, code=None), "the problem has no code"),
-        (answered(title=7), "the problem has no title"),
-        (answered(errors=[]), "errors name"),
-        (answered(detail="no"), "does not say"),
-        (answered(detail="Traceback (most recent call last): required"), "the server's inside"),
-        (answered(detail='required: File "/srv/app.py", line 3'), "the server's inside"),
+        (make_answer(404), "404, not 400"),
+        (make_answer(kind="text/html"), "400 as 'text/html'"),
+        (make_answer(headers={}), "no Access-Control-Allow-Origin"),
+        (make_answer(status=400, code=None), "the problem has no code"),
+        (make_answer(title=7), "the problem has no title"),
+        (make_answer(errors=[]), "errors name"),
+        (make_answer(detail="no"), "does not contain"),
+        (make_answer(detail="Traceback (most recent call last): required"), "leaks server internals"),
+        (make_answer(detail='required: File "/srv/app.py", line 3'), "leaks server internals"),
     ],
 )
-def test_each_fault_of_a_problem_is_named(answer: httpx.Response, evidence: str) -> None:
-    """With the request that was answered so."""
+def test_each_defect_of_a_problem_is_named(answer: httpx.Response, evidence: str) -> None:
+    """With the request that was answered with it."""
     with pytest.raises(Violation, match=evidence):
-        check_problem(answer, (400,), field="message", says="required")
+        check_problem(answer, (400,), field="message", detail="required")
 
 
 @pytest.mark.parametrize("name", STREAM)
@@ -80,7 +80,7 @@ def test_a_stream_needs_each_of_its_headers(name: str) -> None:
 
 
 def test_no_origin_may_be_any_with_credentials() -> None:
-    """Browsers refuse it, and rightly."""
+    """Browsers refuse the combination."""
     anybody = {**CORS, "access-control-allow-origin": "*", "access-control-allow-credentials": "true"}
 
     with pytest.raises(Violation, match="credentials"):
@@ -96,8 +96,8 @@ def test_no_origin_may_be_any_with_credentials() -> None:
         ("session_id=1; HttpOnly; Path=/chat; SameSite=None", "lacks SameSite=Lax, Path=/"),
     ],
 )
-def test_each_fault_of_a_cookie_is_named(cookie: str | None, evidence: str) -> None:
-    """No script may read it, and no foreign page send it along."""
+def test_each_defect_of_a_cookie_is_named(cookie: str | None, evidence: str) -> None:
+    """No script may read it, and no other site send it."""
     headers = httpx.Headers({"set-cookie": cookie} if cookie else {})
 
     with pytest.raises(Violation, match=evidence):
@@ -105,7 +105,7 @@ def test_each_fault_of_a_cookie_is_named(cookie: str | None, evidence: str) -> N
 
 
 def test_the_value_of_a_cookie_is_never_evidence() -> None:
-    """It is a key to somebody's talks."""
+    """It gives access to somebody's conversations."""
     headers = httpx.Headers({"set-cookie": "session_id=secret; HttpOnly; samesite=lax; Path=/"})
 
     assert "secret" not in check_cookie(headers, "session_id")
@@ -119,16 +119,16 @@ def test_the_value_of_a_cookie_is_never_evidence() -> None:
         (["pending", "running"], "the last status"),
     ],
 )
-def test_each_fault_of_polled_states_is_named(states: list[str], evidence: str) -> None:
-    """Forwards only, to the end."""
+def test_each_defect_of_polled_states_is_named(states: list[str], evidence: str) -> None:
+    """The status only goes forward, to the last one."""
     order = ("pending", "running", "succeeded")
 
     with pytest.raises(Violation, match=evidence):
         check_forward([{"status": status} for status in states], order, lambda state: 0)
 
 
-def test_progress_of_polled_states_only_rises() -> None:
-    """The states may stand still, and so may the progress."""
+def test_progress_of_polled_states_never_falls() -> None:
+    """Status and progress may stay the same."""
     states = [{"status": "running", "progress": 50}, {"status": "running", "progress": 25}]
 
     with pytest.raises(Violation, match="progress goes back"):

@@ -1,6 +1,6 @@
-"""The rules of every stream: its bytes, and what `openapi.yaml` says of its events, their order and their text.
+"""The rules for every event stream: its bytes, and what `openapi.yaml` says about its events, their order and text.
 
-Pure: bytes and the spec in, `Violation` out. The suite holds every stream that it sees against the same rules.
+Pure: takes bytes and the spec, raises `Violation`. The test suite checks every stream that it sees by these rules.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 from openapi_schema_validator import OAS30ReadValidator, oas30_format_checker
 
-from openapi_server.devtools.check.findings import require
 from openapi_server.wire.sse import encode_json
 
 FIELD_ORDER = ("retry", "id", "event", "data")
@@ -27,9 +26,19 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _EVENT_ID = re.compile(r"([A-Za-z0-9_-]{1,118})-([1-9][0-9]{0,8})")
 
 
+class Violation(Exception):
+    """The server breaks the contract. The message is the evidence: one line that says what was seen, and where."""
+
+
+def require(claim: object, evidence: str) -> None:
+    """Raise `Violation` with the evidence unless the claim is true."""
+    if not claim:
+        raise Violation(evidence)
+
+
 @dataclass(frozen=True, slots=True)
 class SseEvent:
-    """One event as a client gets it, its data decoded. `raw` is how it stood on the wire, without a retry line."""
+    """One server-sent event, its data decoded from JSON. `raw`: its bytes on the wire, without a retry line."""
 
     event: str
     data: dict[str, Any]
@@ -38,19 +47,19 @@ class SseEvent:
 
     @property
     def seq(self) -> int:
-        """The number in the id. Raises `Violation` where there is no such id."""
+        """The sequence number in the id. Raises `Violation` when the id is missing or malformed."""
         found = _EVENT_ID.fullmatch(self.id or "")
         require(found, f"the id {self.id!r} is not <turnId>-<seq>")
         return int(found[2]) if found else 0
 
     @property
     def item(self) -> dict[str, Any]:
-        """The event as `x-itemSchema` and the JSON pointers of `x-event-order` see it."""
+        """The event as an object, as `x-itemSchema` and the JSON pointers of `x-event-order` see it."""
         return {"event": self.event, "data": self.data} | ({"id": self.id} if self.id is not None else {})
 
 
 def parse_events(raw: bytes) -> list[SseEvent]:
-    """The events of a recorded stream, read as the standard says: any line end, any field order, comments skipped.
+    """The events of a stream, parsed as the WHATWG standard says: any line end, any field order, no comments.
 
     >>> parse_events(b'retry: 2000\\nid: turn_a-1\\nevent: chunk\\ndata: {"text":"Roar"}\\n\\n: still here\\n\\n')
     [SseEvent(event='chunk', data={'text': 'Roar'}, id='turn_a-1')]
@@ -66,9 +75,8 @@ def _parse_event(block: bytes) -> SseEvent | None:
         fields.setdefault(name, []).append(value.removeprefix(" "))
     if "data" not in fields:
         return None
-    return SseEvent(
-        fields.get("event", ["message"])[-1], _parse_object(fields["data"]), fields.get("id", [None])[-1], block
-    )
+    name, event_id = fields.get("event", ["message"])[-1], fields.get("id", [None])[-1]
+    return SseEvent(name, _parse_object(fields["data"]), event_id, block)
 
 
 def _parse_object(lines: list[str]) -> dict[str, Any]:
@@ -82,13 +90,13 @@ def _parse_object(lines: list[str]) -> dict[str, Any]:
 
 
 def check_bytes(raw: bytes, *, is_whole: bool = True) -> str:
-    """The byte rules: ASCII, `\\n`, retry line first, field order, one space, compact JSON, a blank line at the end.
+    """Check the bytes: ASCII, `\\n`, a retry line first, field order, compact JSON, a blank line after each event.
 
-    Returns what was seen; raises `Violation`.
+    Returns a summary; raises `Violation`.
     """
     require(raw.isascii(), f"not ASCII: {raw[_find_non_ascii(raw) :][:12]!r}")
     text = raw.decode("ascii")
-    require("\r" not in text, "a carriage return in the stream: lines end in \\n")
+    require("\r" not in text, "a carriage return in the stream: lines must end in \\n")
     require(re.match(r"retry: \d+\n", text), f"the first line is not the retry line: {text[:30]!r}")
     require(not is_whole or text.endswith("\n\n"), f"no blank line after the last event: {text[-30:]!r}")
     blocks = text.split("\n\n")[:-1]
@@ -98,15 +106,15 @@ def check_bytes(raw: bytes, *, is_whole: bool = True) -> str:
 
 
 def _find_non_ascii(raw: bytes) -> int:
-    return next((place for place, byte in enumerate(raw) if byte > 127), 0)
+    return next((position for position, byte in enumerate(raw) if byte > 127), 0)
 
 
 def _check_block(lines: list[str]) -> None:
     fields = [line.partition(": ")[::2] for line in lines if not line.startswith(":")]
     names = [name for name, _ in fields]
-    require(set(names) <= set(FIELD_ORDER), f"a line that is no field with one space after its colon: {lines}")
+    require(set(names) <= set(FIELD_ORDER), f"a line that is not a field with one space after its colon: {lines}")
     require(names == sorted(names, key=FIELD_ORDER.index), f"field order {names}")
-    require(len(set(names)) == len(names), f"a field twice: {names}")
+    require(len(set(names)) == len(names), f"a repeated field: {names}")
     values = dict(fields)
     if set(names) <= {"retry"}:
         return
@@ -116,7 +124,7 @@ def _check_block(lines: list[str]) -> None:
 
 
 def check_ids(events: Sequence[SseEvent], turn_id: str | None = None, *, is_gapless: bool = False) -> str:
-    """`<turnId>-<seq>`, always of one turn, strictly rising; where `is_gapless`, one by one. Heartbeats have none."""
+    """Check that ids are `<turnId>-<seq>`, of one turn, and rising; with `is_gapless`, by one. Heartbeats have none."""
     numbered = [event for event in events if event.id is not None]
     seqs = [event.seq for event in numbered]
     for before, after in pairwise(numbered):
@@ -129,22 +137,22 @@ def check_ids(events: Sequence[SseEvent], turn_id: str | None = None, *, is_gapl
 
 
 def check_progress(events: Sequence[SseEvent]) -> str:
-    """Where events tell a progress, it never falls."""
-    told = [event.data["progress"] for event in events if "progress" in event.data]
-    require(told == sorted(told), f"progress falls: {told}")
-    return "progress " + " ".join(map(str, told)) if told else "no event tells a progress"
+    """Check that `progress`, in the events that have it, never falls."""
+    values = [event.data["progress"] for event in events if "progress" in event.data]
+    require(values == sorted(values), f"progress falls: {values}")
+    return "progress " + " ".join(map(str, values)) if values else "no event has a progress"
 
 
 @dataclass(frozen=True)
 class StreamRules:
-    """What the spec says of one stream. `media` is the spec's object beside `text/event-stream`."""
+    """The spec's rules for one stream. `media` is the spec's object under `text/event-stream`."""
 
     media: Mapping[str, Any]
     components: Mapping[str, Any]
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], path: str, method: str = "post") -> StreamRules:
-        """The rules of an operation; KeyError where the spec has none."""
+        """The rules of an operation. Raises KeyError when the spec has none."""
         media = spec["paths"][path][method]["responses"]["200"]["content"][EVENT_STREAM]
         return cls(media, spec["components"])
 
@@ -154,7 +162,7 @@ class StreamRules:
         return order
 
     def get_name(self, event: SseEvent) -> str:
-        """The name that the state machine knows the event by: its own, or what the pointer `by` finds."""
+        """The event's name in the state machine: its own, or the value at the JSON pointer `by`."""
         return _format_name(_resolve_pointer(event.item, self.order.get("by", "/event")))
 
     def is_terminal(self, event: SseEvent) -> bool:
@@ -163,28 +171,28 @@ class StreamRules:
         return any(moves.get(name) == self.order["end"] for moves in self.order["states"].values())
 
     def check_events(self, events: Sequence[SseEvent]) -> str:
-        """Each event by `x-itemSchema`."""
+        """Check each event by `x-itemSchema`."""
         for event in events:
             error = next(self._validator.iter_errors(event.item), None)
             require(error is None, f"not an event of this contract: {event.raw[:120]!r}")
         return f"{len(events)} events: {', '.join(dict.fromkeys(map(self.get_name, events)))}"
 
     def check_order(self, events: Sequence[SseEvent], *, is_resumed: bool = False, is_whole: bool = True) -> str:
-        """The events by `x-event-order`; a whole stream has exactly one terminal event, the last."""
+        """Check the events by `x-event-order`: a whole stream ends with its only terminal event."""
         return self.check_names([self.get_name(event) for event in events], is_resumed=is_resumed, is_whole=is_whole)
 
     def check_names(self, names: Sequence[str], *, is_resumed: bool = False, is_whole: bool = True) -> str:
-        """The same, of the names alone."""
+        """As `check_order`, with the names of the events."""
         state = self.order["resume" if is_resumed else "start"]
-        for place, name in enumerate(names, 1):
+        for position, name in enumerate(names, 1):
             moves = self.order["states"].get(state, {})
-            require(name in moves, f"{name} as event {place} of {len(names)}, in state {state}")
+            require(name in moves, f"{name} as event {position} of {len(names)}, in state {state}")
             state = moves[name]
         require(not is_whole or state == self.order["end"], f"the stream ended in state {state}, after {names[-1:]}")
         return " ".join(_collapse_runs(names))
 
     def join_text(self, events: Sequence[SseEvent]) -> str:
-        """The reply as the stream tells it, piece by piece."""
+        """The reply: the text of all events together."""
         pointers = self.order["text"]
         named = [(self.get_name(event), event.item) for event in events]
         return "".join(_resolve_pointer(item, pointers[name]) for name, item in named if name in pointers)
@@ -196,7 +204,7 @@ class StreamRules:
 
 
 def _resolve_pointer(item: Any, pointer: str) -> Any:
-    """The value at a JSON pointer (RFC 6901); `Violation` where there is none."""
+    """The value at a JSON pointer (RFC 6901). Raises `Violation` when there is none."""
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         require(isinstance(item, dict) and name in item, f"an event has nothing at {pointer}")
@@ -209,10 +217,10 @@ def _format_name(value: object) -> str:
 
 
 def _collapse_runs(names: Sequence[str]) -> Iterator[str]:
-    """`chunk x12` instead of twelve times `chunk`."""
+    """`chunk x12` for twelve times `chunk`."""
     start = 0
-    for place in range(1, len(names) + 1):
-        if place == len(names) or names[place] != names[start]:
-            count = place - start
+    for position in range(1, len(names) + 1):
+        if position == len(names) or names[position] != names[start]:
+            count = position - start
             yield names[start] + (f" x{count}" if count > 1 else "")
-            start = place
+            start = position

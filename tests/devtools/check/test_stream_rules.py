@@ -1,4 +1,4 @@
-"""The rules of every stream: each kind of broken stream is seen, and told in one line."""
+"""The rules for every stream: each kind of violation is found, and described in one line."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from openapi_server.devtools.check.checker import PROBES
-from openapi_server.devtools.check.findings import Violation
-from openapi_server.devtools.check.streams import (
+from openapi_server.devtools.check.stream_rules import (
     SseEvent,
     StreamRules,
+    Violation,
     check_bytes,
     check_ids,
     check_progress,
@@ -35,11 +35,11 @@ ITEM = {
 RULES = StreamRules({"x-event-order": ORDER, "x-itemSchema": ITEM}, {})
 
 
-def piece(text: str, *, is_final: bool = False, id: str | None = None) -> SseEvent:
+def make_event(text: str, *, is_final: bool = False, id: str | None = None) -> SseEvent:
     return SseEvent("message", {"content": text, "is_final": is_final}, id)
 
 
-def test_a_good_stream_breaks_no_rule_of_the_bytes() -> None:
+def test_a_good_stream_passes_the_byte_rules() -> None:
     """The evidence says how much was seen."""
     assert check_bytes(GOOD) == f"{len(GOOD)} bytes in 2 blocks"
 
@@ -55,27 +55,27 @@ def test_a_good_stream_breaks_no_rule_of_the_bytes() -> None:
         (GOOD.replace(b"data: ", b"data:  "), "not compact"),
         (GOOD.replace(b'":"', b'": "'), "not compact"),
         (GOOD.replace(b"event: chunk\n", b"").replace(b"id:", b"event: chunk\nid:"), "field order"),
-        (GOOD.replace(b"id: turn_a-1\n", b"id: turn_a-1\nid: turn_a-1\n"), "a field twice"),
+        (GOOD.replace(b"id: turn_a-1\n", b"id: turn_a-1\nid: turn_a-1\n"), "a repeated field"),
         (GOOD + b"id: turn_a-2\n\n", "a block without data"),
         (GOOD + b"event: chunk\ndata: \n\n", "a block without data"),
-        (GOOD + b"comment\n\n", "a line that is no field"),
+        (GOOD + b"comment\n\n", "a line that is not a field"),
     ],
 )
-def test_each_broken_rule_of_the_bytes_is_named(raw: bytes, evidence: str) -> None:
-    """In the order in which a reader of the bytes would stumble over them."""
+def test_each_violation_of_the_byte_rules_is_named(raw: bytes, evidence: str) -> None:
+    """The evidence is the first violation in the stream."""
     with pytest.raises(Violation, match=evidence):
         check_bytes(raw)
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
-def test_events_are_read_as_the_standard_says(line_end: bytes) -> None:
+def test_events_are_parsed_as_the_standard_says(line_end: bytes) -> None:
     """A stream that breaks one rule is still read, so that the other checks can judge the rest."""
     raw = b'retry:1\n:c\n\ndata:{"b":1}\nevent:x\nid:turn_a-1\n\n'.replace(b"\n", line_end)
 
     assert parse_events(raw) == [SseEvent("x", {"b": 1}, "turn_a-1")]
 
 
-def test_data_that_is_no_object_is_told() -> None:
+def test_data_that_is_not_an_object_is_a_violation() -> None:
     """Every contract's data is a JSON object."""
     with pytest.raises(Violation, match="not a JSON object"):
         parse_events(b"data: [DONE]\n\n")
@@ -93,15 +93,18 @@ def test_data_that_is_no_object_is_told() -> None:
         (["turn_a-0"], False, "is not <turnId>-<seq>"),
     ],
 )
-def test_each_broken_rule_of_the_ids_is_named(ids: list[str], is_gapless: bool, evidence: str) -> None:
+def test_each_violation_of_the_id_rules_is_named(ids: list[str], is_gapless: bool, evidence: str) -> None:
     """`<turnId>-<seq>`, strictly rising, of the turn that the header names."""
     with pytest.raises(Violation, match=evidence):
-        check_ids([piece("", id=id) for id in ids], "turn_a", is_gapless=is_gapless)
+        check_ids([make_event("", id=id) for id in ids], "turn_a", is_gapless=is_gapless)
 
 
-def test_only_contracts_without_gaps_refuse_them() -> None:
-    """A contract that has no word for an entry of the log leaves a gap."""
-    assert check_ids([piece("", id="turn_a-3"), piece(""), piece("", id="turn_a-9")], "turn_a") == "2 ids, 3 to 9"
+def test_gaps_are_violations_only_in_gapless_contracts() -> None:
+    """A contract that has no event for an entry of the log leaves a gap."""
+    assert (
+        check_ids([make_event("", id="turn_a-3"), make_event(""), make_event("", id="turn_a-9")], "turn_a")
+        == "2 ids, 3 to 9"
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,46 +116,46 @@ def test_only_contracts_without_gaps_refuse_them() -> None:
         ([True, False], "false as event 2 of 2, in state closed"),
     ],
 )
-def test_an_order_that_the_spec_does_not_have_is_named(finals: list[bool], evidence: str) -> None:
-    """The name of an event is where `by` points; JSON's booleans are words."""
+def test_each_violation_of_the_order_is_named(finals: list[bool], evidence: str) -> None:
+    """The pointer `by` finds an event's name; JSON booleans are names, too."""
     with pytest.raises(Violation, match=evidence):
-        RULES.check_order([piece("", is_final=is_final) for is_final in finals])
+        RULES.check_order([make_event("", is_final=is_final) for is_final in finals])
 
 
-def test_the_text_is_where_the_spec_points() -> None:
-    """And the terminal event is the one that leads to the end."""
-    events = [piece("Ro"), piece("ar"), piece("", is_final=True)]
+def test_the_text_is_joined_from_where_the_spec_points() -> None:
+    """The terminal event is the one that leads to the end state."""
+    events = [make_event("Ro"), make_event("ar"), make_event("", is_final=True)]
 
     assert RULES.join_text(events) == "Roar"
     assert RULES.check_order(events) == "false x2 true"
     assert [RULES.is_terminal(event) for event in events] == [False, False, True]
 
 
-def test_an_event_that_the_pointer_does_not_find_is_a_violation() -> None:
-    """Not a crash of the checker."""
+def test_an_event_without_the_value_of_a_pointer_is_a_violation() -> None:
+    """The checker does not crash."""
     with pytest.raises(Violation, match="nothing at /data/is_final"):
         RULES.get_name(SseEvent("message", {"content": ""}))
 
 
-def test_an_event_of_another_shape_is_shown() -> None:
-    """As it stood on the wire."""
+def test_an_event_of_another_shape_is_quoted() -> None:
+    """As it was on the wire."""
     (event,) = parse_events(b'data: {"text":"Roar"}\n\n')
 
     with pytest.raises(Violation, match="Roar"):
         RULES.check_events([event])
 
 
-@pytest.mark.parametrize("told", [[10, 25, 25, 100], []])
-def test_progress_may_stand_still(told: list[int]) -> None:
-    """But never fall."""
-    check_progress([SseEvent("progress", {"progress": progress}) for progress in told])
+@pytest.mark.parametrize("values", [[10, 25, 25, 100], []])
+def test_progress_may_stay_the_same(values: list[int]) -> None:
+    """But it must not fall."""
+    check_progress([SseEvent("progress", {"progress": progress}) for progress in values])
     with pytest.raises(Violation, match="falls"):
-        check_progress([SseEvent("progress", {"progress": progress}) for progress in [*told, 5, 4]])
+        check_progress([SseEvent("progress", {"progress": progress}) for progress in [*values, 5, 4]])
 
 
 @pytest.mark.parametrize("probes", PROBES.values(), ids=PROBES)
 def test_the_spec_has_the_rules_of_all_five_streams(probes: Any) -> None:
-    """What names an event, where its text stands, and how streams begin, go on and end."""
+    """Each names its events, their text, and how a stream starts, goes on and ends."""
     order = StreamRules.from_spec(load_spec(), probes.operation).order
 
     assert set(order) == {"by", "text", "start", "resume", "end", "states"}

@@ -1,0 +1,95 @@
+"""Checks of the token stream's contract: unnamed events, a session id from the client, and a stop by disconnecting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+
+import httpx
+
+from openapi_server.devtools.check.contract_client import QUESTION
+from openapi_server.devtools.check.probes import UNKNOWN_ANIMAL, CheckFunction, InvalidRequest, Skipped, StreamProbes
+from openapi_server.devtools.check.recording import Recording, RequestSpec
+from openapi_server.devtools.check.stream_rules import require
+
+# A disconnect stops the turn: within this time the session must accept the next message.
+STOP_TIMEOUT_S = 1.0
+
+
+class ChatProbes(StreamProbes):
+    """The checks of the contract `tokens`."""
+
+    contract = "tokens"
+    operation = "/chat"
+
+    def list_checks(self) -> dict[str, CheckFunction]:
+        return super().list_checks() | {
+            "one turn at a time": self.check_one_turn_at_a_time,
+            "abort": self.check_abort,
+            "whole answer": self.check_json_response,
+        }
+
+    async def make_request(self, message: str) -> RequestSpec:
+        return RequestSpec(self.operation, {"message": message, "session_id": str(uuid.uuid4())})
+
+    def change_message(self, request: RequestSpec) -> RequestSpec:
+        return request.with_members(message="Hello!")
+
+    def keep_running(self, request: RequestSpec) -> RequestSpec:
+        return request.with_members(onDisconnect="continue")
+
+    async def find_full_texts(self, recording: Recording) -> Mapping[str, str]:
+        """None: no event of this contract has the whole reply."""
+        return {}
+
+    def list_invalid_requests(self, request: RequestSpec) -> Sequence[InvalidRequest]:
+        return [
+            InvalidRequest("blank message", request.with_members(message=" "), (400,), field="message"),
+            InvalidRequest("5,001 characters", request.with_members(message="a" * 5001), (400,), field="message"),
+            InvalidRequest(
+                "no session", RequestSpec(self.operation, {"message": "Hello!"}), (400,), field="session_id"
+            ),
+            InvalidRequest("a bad session", request.with_members(session_id="../x"), (400,), field="session_id"),
+            InvalidRequest("no JSON", RequestSpec(self.operation, "{"), (400,), field="body"),
+            InvalidRequest("unknown animal", request.with_members(animal_id=UNKNOWN_ANIMAL), (404,)),
+        ]
+
+    async def check_abort(self) -> str:
+        """A disconnect after the first token stops the turn, and the session accepts the next message."""
+        request, client = await self.make_request(QUESTION), self.server.new_client()
+        recorder = self.new_recorder(lambda events: self.rules.join_text(events) != "")
+        aborted = await recorder.record(client, request)
+        require(aborted.status == 200, f"POST {request.path}: {aborted.status} {aborted.body[:80]!r}")
+        took_s = await self._wait_until_accepted(self.change_message(request), client)
+        if self.server.has_operation("/convo_turn/{turnId}", "get"):
+            status = (await self.get_turn(aborted.turn_id))["status"]
+            if status == "succeeded":
+                raise Skipped("the turn was over before it could be aborted")
+            require(status == "stopped", f"the aborted turn is {status}, not stopped")
+        return f"stopped; the next message was accepted {took_s:.2f} s later"
+
+    async def _wait_until_accepted(self, request: RequestSpec, client: httpx.AsyncClient) -> float:
+        """Seconds until the session accepted the next message."""
+        began_s = asked_s = time.monotonic()
+        while (answer := await self.send(request, client)).status_code == 409:
+            require(
+                asked_s - began_s < STOP_TIMEOUT_S, f"{STOP_TIMEOUT_S} s after the abort the session still refuses: 409"
+            )
+            await asyncio.sleep(0.02)
+            asked_s = time.monotonic()
+        require(answer.status_code == 200, f"the next message: {answer.status_code} {answer.text[:80]!r}")
+        return asked_s - began_s
+
+    async def check_json_response(self) -> str:
+        """`"streaming": false` and `Accept: application/json` are answered with JSON."""
+        request = await self.make_request("Hello!")
+        answers = [
+            await self.send(request.with_members(streaming=False)),
+            await self.send(request.with_headers(Accept="application/json")),
+        ]
+        for answer in answers:
+            require(answer.status_code == 200, f"the JSON answer: {answer.status_code} {answer.text[:80]!r}")
+            require(answer.json().get("response"), f"the JSON answer has no response: {answer.text[:80]!r}")
+        return f"two ways, {answers[0].json()['response'][:40]!r}"

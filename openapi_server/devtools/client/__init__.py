@@ -1,1 +1,0 @@
-"""`zoochat client`: asks a chatbot as the analytics platform does, and prints what comes."""
