@@ -31,7 +31,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def open_in_subprocess(tmp_path: Path) -> Callable[[str], str]:
-    """Opens the services in a fresh interpreter; gives what it tells: found something, imported numpy."""
+    """Opens the services in a new interpreter, which prints: found a fact, imported numpy."""
 
     def run(semantic: str) -> str:
         environment = {
@@ -39,7 +39,7 @@ def open_in_subprocess(tmp_path: Path) -> Callable[[str], str]:
             "SEMANTIC": semantic,
             "PYTHONPATH": str(Path(__file__).parent.parent),
         }
-        told = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", OPEN_SCRIPT],
             cwd=tmp_path,
             env=environment,
@@ -48,7 +48,7 @@ def open_in_subprocess(tmp_path: Path) -> Callable[[str], str]:
             timeout=60,
             check=True,
         )
-        return told.stdout.splitlines()[-1]
+        return process.stdout.splitlines()[-1]
 
     return run
 
@@ -77,19 +77,19 @@ async def test_semantic_auto_without_the_extra_finds_by_words(monkeypatch: pytes
         assert await services.knowledge.retrieve(lion, "how fast are you", [])
 
 
-def test_semantic_off_imports_nothing_heavy(opened_in_a_process: Callable[[str], str]) -> None:
+def test_semantic_off_imports_nothing_heavy(open_in_subprocess: Callable[[str], str]) -> None:
     """Nobody pays for numpy who does not use it."""
-    assert opened_in_a_process("off") == "True False"
+    assert open_in_subprocess("off") == "True False"
 
 
-def test_semantic_on_delays_nothing(opened_in_a_process: Callable[[str], str], tmp_path: Path) -> None:
+def test_semantic_on_delays_nothing(open_in_subprocess: Callable[[str], str], tmp_path: Path) -> None:
     """With a new database no vector is there yet: the server opens, answers by words, and closes, and leaves the rest
     for the next time."""
     need_semantic_extra()
 
-    told = opened_in_a_process("on")
+    printed = open_in_subprocess("on")
 
     from openapi_server.knowledge.retrieval.sentence_vectors import read_vectors
 
-    assert told == "True True"
+    assert printed == "True True"
     assert len(read_vectors(tmp_path / ".data" / "fact_vectors.npz", dimensions=384)) < 200

@@ -40,7 +40,7 @@ def sign_token(
     digest: str = "sha256",
     **changed: Any,
 ) -> str:
-    """A token signed with `key`, byte by byte, for no library makes all of these. `GONE` leaves a claim out."""
+    """A token signed with `key`, byte by byte, for no library makes all of these. `OMITTED` leaves a claim out."""
     told = {name: value for name, value in {**claims, **changed}.items() if value is not OMITTED}
     head = header if header is not None else {"alg": "HS256", "typ": "at+jwt"}
     signed = f"{_encode_part(json.dumps(head).encode())}.{_encode_part(json.dumps(told).encode())}"

@@ -165,7 +165,7 @@ def test_erasing_asks_first() -> None:
     ids=["nobody", "no session", "no name", "two"],
 )
 @pytest.mark.parametrize("command", [("export",), ("erase", "--yes")], ids=" ".join)
-def test_who_is_not_known_for_sure_is_left_alone(
+def test_an_ambiguous_or_unknown_person_is_refused(
     command: tuple[str, ...], words: tuple[str, ...], code: int, said: str
 ) -> None:
     """One line, and nothing is shown or erased."""
@@ -183,7 +183,7 @@ def test_who_is_not_known_for_sure_is_left_alone(
     assert b"Secret-sess_twice" in read_database_files()
 
 
-# The trail
+# The audit trail
 
 
 def list_actions() -> list[tuple[str, str]]:
@@ -192,7 +192,7 @@ def list_actions() -> list[tuple[str, str]]:
     return [(entry["deed"], entry["about"]) for entry in reversed(told)]
 
 
-def test_what_an_operator_does_is_noted() -> None:
+def test_actions_of_an_operator_are_recorded() -> None:
     """Each command, latest first; a cookie and a device by part of a hash, an erased account by nothing."""
     run_zoochat("users", "add", "ben", "--password-stdin", typed="roar roar\n")
     run_zoochat("users", "set-role", "ben", "parent")
@@ -218,7 +218,7 @@ def test_what_an_operator_does_is_noted() -> None:
     ]
 
 
-def test_what_is_refused_is_not_noted() -> None:
+def test_refused_actions_are_not_recorded() -> None:
     """It was not done."""
     run_zoochat("users", "set-role", "nobody", "parent")
     run_zoochat("credits", "grant", "nobody", "5")
@@ -228,7 +228,7 @@ def test_what_is_refused_is_not_noted() -> None:
     assert list_actions() == []
 
 
-def test_the_trail_is_a_table_for_people() -> None:
+def test_the_audit_trail_is_printed_as_a_table() -> None:
     """From a day on, when one is named; a day that is none is refused."""
     run_zoochat("privacy", "export", "mia")
     tomorrow = f"{NOW + timedelta(days=1):%Y-%m-%d}"
@@ -240,7 +240,7 @@ def test_the_trail_is_a_table_for_people() -> None:
 
 
 def test_no_name_in_the_table_is_cut_short() -> None:
-    """What is piped on is found again with the next command, one deed a line."""
+    """What is piped on is found again with the next command, one action a line."""
     long = "m" * 60
     run_zoochat("users", "add", long, "--password-stdin", typed="roar roar\n")
     run_zoochat("privacy", "erase", COOKIE, "--yes")
@@ -253,7 +253,7 @@ def test_no_name_in_the_table_is_cut_short() -> None:
 # Retention
 
 
-def test_a_purge_forgets_what_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_purge_deletes_old_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """And says how much that was, where there is such a limit."""
     assert run_zoochat("sessions", "purge").output == "Cleaned up 0 expired sessions\n"
 

@@ -36,7 +36,7 @@ REFUNDED = [*RESERVED, ("refund", 60)]
 
 @dataclass(frozen=True)
 class Bank:
-    """A store, and the credits that are kept in the same place."""
+    """The stores of sessions, accounts and credits over one database."""
 
     store: Store
     accounts: AccountStore
@@ -127,7 +127,7 @@ async def test_a_turn_holds_its_charge_and_gives_back_what_it_did_not_use(
 
 
 async def test_what_a_turn_used_is_kept_with_its_outcome(bank: Bank) -> None:
-    """Whoever looks at the turn sees what it cost."""
+    """The stored turn says what it cost."""
     await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
     await bank.store.settle_turn(TURN_ID, make_paid_outcome(25))
 
@@ -147,7 +147,7 @@ async def test_a_turn_is_settled_and_paid_once(bank: Bank) -> None:
 
 
 async def test_a_turn_may_begin_with_what_is_left(bank: Bank) -> None:
-    """It holds that, and never costs more; the next one hears that there is nothing."""
+    """It reserves that, and never costs more; the next one is refused."""
     await bank.store.begin_turn(make_turn(), make_session(), charge=Charge("ben", 99))
     await bank.store.begin_turn(make_turn("turn_b", OTHER_ID), make_session(OTHER_ID), charge=CHARGE)
     with pytest.raises(InsufficientCredits):
@@ -179,7 +179,7 @@ async def test_a_deleted_session_gives_back_what_its_running_turn_held(bank: Ban
 
 
 async def test_a_deleted_session_keeps_what_was_paid_for(bank: Bank) -> None:
-    """What was said was said; the ledger remembers the turn when nothing else does."""
+    """The credits stay spent; only the ledger still names the turn."""
     await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
     await bank.store.settle_turn(TURN_ID, make_paid_outcome(25))
     await bank.store.delete_session(SESSION_ID)
@@ -188,8 +188,8 @@ async def test_a_deleted_session_keeps_what_was_paid_for(bank: Bank) -> None:
     assert (await bank.list_entries())[-1].turn_id == TURN_ID
 
 
-async def test_a_purge_gives_back_what_running_turns_held(bank: Bank, clock: FakeClock) -> None:
-    """Their process died, and nobody ever came back to the session."""
+async def test_an_expired_session_gives_back_what_running_turns_held(bank: Bank, clock: FakeClock) -> None:
+    """Their process has died, and nobody has used the session since."""
     await bank.store.begin_turn(make_turn(at=clock.now()), make_short_session(clock.now()), charge=CHARGE)
     clock.advance(TTL_S)
 
@@ -280,7 +280,7 @@ async def test_who_cannot_pay_leaves_a_session_as_it_was(bank: Bank) -> None:
 
 
 async def test_whoever_has_no_account_cannot_pay(bank: Bank) -> None:
-    """The account was deleted a moment ago."""
+    """It may have been deleted a moment ago."""
     with pytest.raises(InsufficientCredits):
         await bank.store.begin_turn(make_turn(), make_session(), charge=Charge("nobody", 1))
 

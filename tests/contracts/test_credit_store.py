@@ -76,7 +76,7 @@ async def get_spendable(stores: Stores, username: str = "ben") -> int:
 
 
 async def list_entries(stores: Stores) -> list[CreditEntry]:
-    """Ben's whole ledger, oldest entry first."""
+    """Ben's entries, oldest first."""
     found: list[CreditEntry] = []
     cursor = None
     while True:
@@ -91,8 +91,8 @@ async def list_changes(stores: Stores) -> list[tuple[str, int]]:
     return [(entry.kind.value, entry.credits) for entry in await list_entries(stores)]
 
 
-async def test_credits_are_somebodys(stores: Stores, clock: FakeClock) -> None:
-    """Nobody gets them who is not there."""
+async def test_credits_need_an_account(stores: Stores, clock: FakeClock) -> None:
+    """`UserNotFound` for a name without one."""
     with pytest.raises(UserNotFound):
         await stores.credits.allocate_credits(Allocation("nobody", 5, clock.now()))
 
@@ -100,7 +100,7 @@ async def test_credits_are_somebodys(stores: Stores, clock: FakeClock) -> None:
     assert await stores.credits.get_balance("mia") == Balance("mia", 0)
 
 
-async def test_an_allocation_stands_in_the_ledger(stores: Stores, clock: FakeClock) -> None:
+async def test_an_allocation_is_an_entry(stores: Stores, clock: FakeClock) -> None:
     """With its notes, and the time."""
     until = clock.now() + timedelta(days=2)
     entry = await stores.credits.allocate_credits(Allocation("ben", 5000, clock.now(), until, "open day 🦁"))
@@ -110,8 +110,8 @@ async def test_an_allocation_stands_in_the_ledger(stores: Stores, clock: FakeClo
     assert await stores.credits.get_balance("ben") == Balance("ben", 5000, until)
 
 
-async def test_a_turn_holds_back_what_it_may_cost_and_returns_the_rest(stores: Stores, clock: FakeClock) -> None:
-    """Settling is final: once more changes nothing."""
+async def test_a_turn_reserves_what_it_may_cost_and_refunds_the_rest(stores: Stores, clock: FakeClock) -> None:
+    """Settling a second time changes nothing."""
     await allocate(stores, clock, 100)
 
     await reserve(stores, clock, 60, "turn_1")
@@ -134,7 +134,7 @@ async def test_a_turn_that_used_nothing_is_refunded(stores: Stores, clock: FakeC
     assert await list_changes(stores) == [("allocate", 100), ("reserve", -60), ("refund", 60)]
 
 
-async def test_a_turn_never_costs_more_than_it_held_back(stores: Stores, clock: FakeClock) -> None:
+async def test_a_turn_never_costs_more_than_it_has_reserved(stores: Stores, clock: FakeClock) -> None:
     """Nor less than nothing."""
     await allocate(stores, clock, 100)
     await reserve(stores, clock, 30, "turn_1")
@@ -147,7 +147,7 @@ async def test_a_turn_never_costs_more_than_it_held_back(stores: Stores, clock: 
 
 
 async def test_a_turn_may_begin_with_what_is_left(stores: Stores, clock: FakeClock) -> None:
-    """The last credit is good for a turn, and with none there is none; nothing is held back then."""
+    """One credit is enough to start a turn; with none it is refused and nothing is reserved."""
     await allocate(stores, clock, 1)
 
     await reserve(stores, clock, 60, "turn_1")
@@ -157,8 +157,8 @@ async def test_a_turn_may_begin_with_what_is_left(stores: Stores, clock: FakeClo
     assert await list_changes(stores) == [("allocate", 1), ("reserve", -1)]
 
 
-async def test_what_nobody_reserved_cannot_be_finished(stores: Stores, clock: FakeClock) -> None:
-    """A turn without a charge, or of another zoo."""
+async def test_a_turn_without_a_reservation_is_not_refunded(stores: Stores, clock: FakeClock) -> None:
+    """A turn without a charge, or one that does not exist."""
     await allocate(stores, clock, 10)
 
     await finish(stores, clock, "turn_of_nobody", 5)
@@ -166,8 +166,8 @@ async def test_what_nobody_reserved_cannot_be_finished(stores: Stores, clock: Fa
     assert await list_changes(stores) == [("allocate", 10)]
 
 
-async def test_what_is_lost_soonest_is_spent_first(stores: Stores, clock: FakeClock) -> None:
-    """Whatever the order in which it was given; and what is given back lasts as long as it would have."""
+async def test_credits_that_expire_first_are_spent_first(stores: Stores, clock: FakeClock) -> None:
+    """Whatever the order in which they were allocated; refunded credits keep their time of expiry."""
     await allocate(stores, clock, 10)
     await allocate(stores, clock, 10, days=2)
     await allocate(stores, clock, 10, days=1)
@@ -181,8 +181,8 @@ async def test_what_is_lost_soonest_is_spent_first(stores: Stores, clock: FakeCl
     assert await get_spendable(stores) == 10
 
 
-async def test_credits_are_lost_at_the_edge_and_the_ledger_says_so(stores: Stores, clock: FakeClock) -> None:
-    """They cannot be spent from then on; the entry comes with the next change."""
+async def test_credits_expire_on_time_with_an_entry(stores: Stores, clock: FakeClock) -> None:
+    """They cannot be spent from that moment on; the entry is written with the next change."""
     await allocate(stores, clock, 10, days=1)
     clock.advance(DAY_S)
 
@@ -193,8 +193,8 @@ async def test_credits_are_lost_at_the_edge_and_the_ledger_says_so(stores: Store
     assert await list_changes(stores) == [("allocate", 10), ("expire", -10), ("allocate", 5)]
 
 
-async def test_what_is_over_is_lost_before_the_rest_is_spent(stores: Stores, clock: FakeClock) -> None:
-    """A turn takes from what is still good, and the ledger tells it in that order."""
+async def test_expired_credits_are_lost_before_others_are_reserved(stores: Stores, clock: FakeClock) -> None:
+    """A turn reserves from what is still valid, and the entries have that order."""
     await allocate(stores, clock, 10, days=1)
     await allocate(stores, clock, 5)
     clock.advance(DAY_S)
@@ -204,8 +204,8 @@ async def test_what_is_over_is_lost_before_the_rest_is_spent(stores: Stores, clo
     assert await list_changes(stores) == [("allocate", 10), ("allocate", 5), ("expire", -10), ("reserve", -5)]
 
 
-async def test_what_is_given_back_too_late_is_lost(stores: Stores, clock: FakeClock) -> None:
-    """The turn was refunded, and then the time of the credits was over."""
+async def test_credits_that_are_refunded_too_late_expire(stores: Stores, clock: FakeClock) -> None:
+    """The turn was refunded after the credits had expired."""
     await allocate(stores, clock, 10, days=1)
     await reserve(stores, clock, 10, "turn_1")
     clock.advance(DAY_S)
@@ -216,8 +216,8 @@ async def test_what_is_given_back_too_late_is_lost(stores: Stores, clock: FakeCl
     assert await list_changes(stores) == [("allocate", 10), ("reserve", -10), ("settle", 6), ("expire", -6)]
 
 
-async def test_the_balance_names_the_next_loss(stores: Stores, clock: FakeClock) -> None:
-    """The soonest of what is left; none when it stays for good."""
+async def test_the_balance_says_when_the_next_credits_expire(stores: Stores, clock: FakeClock) -> None:
+    """None when all that are left never expire."""
     await allocate(stores, clock, 10)
     assert await stores.credits.get_balance("ben") == Balance("ben", 10)
 
@@ -226,7 +226,7 @@ async def test_the_balance_names_the_next_loss(stores: Stores, clock: FakeClock)
     assert await stores.credits.get_balance("ben") == Balance("ben", 20, clock.now() + timedelta(days=3))
 
 
-async def test_the_ledger_is_read_page_by_page_latest_first(stores: Stores, clock: FakeClock) -> None:
+async def test_entries_are_listed_page_by_page_latest_first(stores: Stores, clock: FakeClock) -> None:
     """And takes only its own cursors."""
     for credits in range(1, 8):
         await allocate(stores, clock, credits)
@@ -293,7 +293,7 @@ actions = st.one_of(
 @every_backend
 @settings(max_examples=60, deadline=None)
 @given(played=st.lists(actions, max_size=25))
-def test_whatever_happens_the_ledger_adds_up(opens: OpensStores, played: Sequence[Action]) -> None:
+def test_whatever_happens_the_entries_add_up(opens: OpensStores, played: Sequence[Action]) -> None:
     """After every step the entries sum to the balance (what has expired counted as lost), and nothing is below zero."""
 
     async def play() -> None:

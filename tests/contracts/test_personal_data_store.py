@@ -60,7 +60,7 @@ async def list_messages(stores: Stores, session_id: str = SESSION_ID) -> list[st
 
 
 async def test_a_turn_is_gone_after_its_days_though_its_session_goes_on(stores: Stores, clock: FakeClock) -> None:
-    """To the last moment it is there; from then on no way to ask finds it, purged or not."""
+    """It is visible to the last moment, and then to no method, whether it is deleted already or not."""
     await add_turns(stores, clock.now(), "old")
     clock.advance(10 * DAY_S)
     await add_turns(stores, clock.now(), "young")
@@ -110,8 +110,8 @@ async def test_old_turns_are_deleted_in_steps_and_their_sessions_go_on(stores: S
     ]
 
 
-async def test_the_words_that_a_session_was_begun_with_grow_old_too(stores: Stores, clock: FakeClock) -> None:
-    """Its title and its opening are a visitor's words; purged or not."""
+async def test_title_and_opening_of_a_session_expire_too(stores: Stores, clock: FakeClock) -> None:
+    """Title and opening are a visitor's words; they are hidden whether they are deleted already or not."""
     named = replace(make_session(at=clock.now()), ttl_s=3650 * DAY_S, title="Mia's lion", opening="I am Mia")
     await stores.sessions.create_session(named)
     clock.advance(29 * DAY_S)
@@ -141,7 +141,7 @@ async def test_a_key_does_not_stand_for_a_turn_that_is_too_old(stores: Stores, c
     assert await stores.sessions.begin_turn(make_turn("turn_new", at=clock.now()), None, [key]) == "turn_new"
 
 
-async def test_a_device_that_was_silent_so_long_is_forgotten(stores: Stores, clock: FakeClock) -> None:
+async def test_a_device_without_sessions_is_deleted_when_it_is_old(stores: Stores, clock: FakeClock) -> None:
     """One with a session is not."""
     for name, days in (("kiosk-7", 0), ("kiosk-8", 29)):
         clock.advance(days * DAY_S)
@@ -155,8 +155,8 @@ async def test_a_device_that_was_silent_so_long_is_forgotten(stores: Stores, clo
     assert await stores.sessions.get_device_user("sess_kiosk-8") is not None
 
 
-async def test_a_turn_that_still_runs_is_not_purged_under_its_readers(stores: Stores, clock: FakeClock) -> None:
-    """Its session may be over already; it goes when nobody believes its process any more."""
+async def test_a_running_turn_is_not_deleted(stores: Stores, clock: FakeClock) -> None:
+    """Also when its session has expired: it is deleted after its end, or once its lease has expired."""
     until = clock.now() + timedelta(seconds=30)
     session = replace(make_session(at=clock.now()), ttl_s=1)
     await stores.sessions.begin_turn(replace(make_turn(at=clock.now()), worker="w", lease_until=until), session)
@@ -201,7 +201,7 @@ async def list_remaining_sessions(stores: Stores) -> set[str]:
     return {name for name in names if await stores.sessions.get_session(name) is not None}
 
 
-async def test_a_dossier_has_all_that_is_kept_of_a_user(stores: Stores, clock: FakeClock) -> None:
+async def test_an_export_has_all_data_of_a_user(stores: Stores, clock: FakeClock) -> None:
     """Sessions with every turn, the account, its logins and its ledger; and nothing of anybody else."""
     await fill(stores, clock)
     deed = AuditEntry(clock.now(), AuditAction.LOGIN, Actor("user", "mia"), "mia", "req-1")
@@ -233,10 +233,10 @@ async def test_a_dossier_has_all_that_is_kept_of_a_user(stores: Stores, clock: F
     ],
     ids=["cookie", "device", "session"],
 )
-async def test_a_dossier_is_found_by_whatever_is_known(
+async def test_a_person_is_found_by_cookie_device_or_session(
     stores: Stores, clock: FakeClock, subject: DataSubject, session_id: str
 ) -> None:
-    """A cookie, a device, or no more than a session's id."""
+    """Each of these alone is enough."""
     await fill(stores, clock)
 
     dossier = await stores.personal_data.export(subject)
@@ -247,7 +247,7 @@ async def test_a_dossier_is_found_by_whatever_is_known(
     assert list(dossier.devices) == (users if session_id == "sess_kiosk" else [])
 
 
-async def test_of_somebody_unknown_nothing_is_kept(stores: Stores, clock: FakeClock) -> None:
+async def test_an_unknown_person_has_no_data(stores: Stores, clock: FakeClock) -> None:
     """Nor is anything erased."""
     await fill(stores, clock)
     for subject in (
@@ -261,8 +261,8 @@ async def test_of_somebody_unknown_nothing_is_kept(stores: Stores, clock: FakeCl
     assert len(await list_remaining_sessions(stores)) == 4
 
 
-async def test_a_dossier_shows_nothing_that_is_over(stores: Stores, clock: FakeClock) -> None:
-    """It is deleted at this occasion, so that what is shown is what is kept."""
+async def test_an_export_has_nothing_that_has_expired(stores: Stores, clock: FakeClock) -> None:
+    """It is deleted by the export, so that the export is complete."""
     await fill(stores, clock)
     clock.advance(20 * DAY_S)
     await add_turns(stores, clock.now(), "c", session_id="sess_cookie")
@@ -276,7 +276,7 @@ async def test_a_dossier_shows_nothing_that_is_over(stores: Stores, clock: FakeC
 
 
 async def test_a_user_is_erased_but_for_the_account_and_its_amounts(stores: Stores, clock: FakeClock) -> None:
-    """What was paid stays paid; for what, nobody knows any more. Everybody else's is untouched."""
+    """Amounts stay, without turns and notes. Data of other users is untouched."""
     await fill(stores, clock)
     before = [(entry.kind, entry.credits, entry.at) for entry in (await stores.credits.list_entries("mia", 10)).items]
 
@@ -293,8 +293,8 @@ async def test_a_user_is_erased_but_for_the_account_and_its_amounts(stores: Stor
     assert {entry.turn_id for entry in (await stores.credits.list_entries("ben", 10)).items} == {None, "turn_paid_ben"}
 
 
-async def test_an_account_is_erased_with_its_name_wherever_that_stands(stores: Stores, clock: FakeClock) -> None:
-    """Its logins and its ledger go; a child of it stays, without a parent; in the trail stands nobody."""
+async def test_an_account_is_erased_with_its_name_everywhere(stores: Stores, clock: FakeClock) -> None:
+    """Logins and credits are deleted; a child stays, without a parent; the audit trail has no name."""
     await add_account(stores, clock, "mia", Role.PARENT)
     await stores.accounts.create_user(User("ben", Role.USER, "hash", clock.now(), parent="mia"))
     await stores.audit.record(AuditEntry(clock.now(), AuditAction.LOGIN, Actor("parent", "mia"), "mia"))
@@ -349,8 +349,8 @@ async def test_a_running_turn_that_is_erased_gives_back_what_it_held(stores: Sto
     assert {entry.turn_id for entry in (await stores.credits.list_entries("mia", 10)).items} == {None}
 
 
-async def test_what_is_over_is_erased_too(stores: Stores, clock: FakeClock) -> None:
-    """It may not have been purged yet."""
+async def test_expired_data_is_erased_too(stores: Stores, clock: FakeClock) -> None:
+    """It may not be deleted yet."""
     await fill(stores, clock)
     clock.advance(40 * DAY_S)
 
@@ -365,7 +365,7 @@ def make_audit_entry(clock: FakeClock, number: int = 0) -> AuditEntry:
     return AuditEntry(clock.now(), AuditAction.ERASED, Actor("operator", "löwe"), f"sess_{number}", "req")
 
 
-async def test_deeds_come_back_as_they_were_latest_first(stores: Stores, clock: FakeClock) -> None:
+async def test_audit_entries_come_back_as_they_were_latest_first(stores: Stores, clock: FakeClock) -> None:
     """Page by page; also those of somebody of whom nothing is known."""
     deeds = [
         *(make_audit_entry(clock, number) for number in range(5)),
@@ -381,7 +381,7 @@ async def test_deeds_come_back_as_they_were_latest_first(stores: Stores, clock: 
     assert rest.next_cursor is None
 
 
-async def test_deeds_are_found_by_when_and_dropped_by_when(stores: Stores, clock: FakeClock) -> None:
+async def test_audit_entries_are_listed_and_deleted_by_time(stores: Stores, clock: FakeClock) -> None:
     """A step deletes as many as it is told to."""
     for number in range(4):
         await stores.audit.record(make_audit_entry(clock, number))

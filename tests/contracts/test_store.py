@@ -1,7 +1,4 @@
-"""What every store promises, whatever it is kept in.
-
-Nothing here knows of tables, keys or files.
-"""
+"""What every `Store` promises, whatever the backend: nothing here knows of tables, keys or files."""
 
 from __future__ import annotations
 
@@ -320,7 +317,7 @@ async def test_once_a_turn_has_ended_the_next_may_begin(store: Store, outcome: O
 
 
 async def test_of_fifty_that_begin_at_once_one_wins(store: Store) -> None:
-    """The store is the referee: the others hear which turn runs, and nothing of theirs is kept."""
+    """The store decides: the others hear which turn runs, and nothing of theirs is kept."""
     await store.create_session(make_session())
     turns = [make_turn(f"turn_{n}", message=f"question {n}") for n in range(RACERS)]
     results = await asyncio.gather(*(store.begin_turn(turn) for turn in turns), return_exceptions=True)
@@ -530,7 +527,7 @@ async def _assert_deleted(store: Store, turn_ids: Sequence[str]) -> None:
         await store.begin_turn(make_turn("turn_late"))
 
 
-async def test_deletion_forgets_the_device(store: Store) -> None:
+async def test_deletion_includes_the_devices_user(store: Store) -> None:
     """Its session's id stays in no table; the next message makes both anew."""
     await store.begin_turn(make_turn(), replace(make_session(), handle=KIOSK))
     await store.delete_session(SESSION_ID)
@@ -579,7 +576,7 @@ def make_short_session(session_id: str = SESSION_ID, *, at: datetime, owner: str
     return replace(make_session(session_id, owner=owner, at=at), ttl_s=TTL_S)
 
 
-async def test_a_session_is_over_after_its_time_whether_purged_or_not(store: Store, clock: FakeClock) -> None:
+async def test_a_session_is_over_after_its_time_whether_deleted_or_not(store: Store, clock: FakeClock) -> None:
     """To the last moment it is there; from then on no way to ask finds it, and it takes no message."""
     await store.create_session(make_short_session(at=clock.now()))
     await store.begin_turn(make_turn(at=clock.now()))
@@ -611,7 +608,7 @@ async def test_each_message_gives_a_session_its_whole_time_again(store: Store, c
     assert kept.expires_at == clock.now() + timedelta(seconds=1)
 
 
-async def test_a_purge_deletes_what_is_over_and_nothing_else(store: Store, clock: FakeClock) -> None:
+async def test_expired_sessions_are_deleted_and_no_others(store: Store, clock: FakeClock) -> None:
     """In steps of a size that the caller chooses, so that none of them holds up the turns."""
     for n in range(5):
         await store.create_session(make_short_session(f"sess_{n}", at=clock.now()))
@@ -715,7 +712,7 @@ async def test_a_refused_turn_does_not_use_up_its_key(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("after", "turn_id"), [(DAY - timedelta(seconds=1), TURN_ID), (DAY, "turn_b")])
-async def test_a_key_is_forgotten_after_its_time(store: Store, after: timedelta, turn_id: str) -> None:
+async def test_a_key_expires(store: Store, after: timedelta, turn_id: str) -> None:
     """Then the same key makes a new turn, whatever the body, and stands for that one."""
     await store.begin_turn(make_turn(), replace(make_session(), ttl_s=10**6), [make_key()])
 
@@ -726,7 +723,7 @@ async def test_a_key_is_forgotten_after_its_time(store: Store, after: timedelta,
 
 
 async def test_a_deleted_session_takes_its_keys_along(store: Store) -> None:
-    """The same request then begins anew: a key must not lead to what was to be forgotten."""
+    """The same request then begins anew: a key must not lead to deleted data."""
     await store.begin_turn(make_turn(), make_session(), [make_key()])
     await store.delete_session(SESSION_ID)
 
@@ -759,7 +756,7 @@ async def test_what_a_client_gave_its_session_comes_back(store: Store) -> None:
     assert await store.get_session(OTHER_ID) == replace(other, turn_count=1)
 
 
-async def test_a_session_that_is_there_already_is_joined(store: Store) -> None:
+async def test_a_session_that_exists_already_is_used(store: Store) -> None:
     """Somebody was quicker: it stays what it was, and goes on with this turn."""
     await store.begin_turn(make_turn("turn_first"), make_session())
     await store.settle_turn("turn_first", make_outcome())
@@ -801,7 +798,7 @@ async def test_a_session_that_is_over_makes_room_for_one_of_its_name(store: Stor
     assert await store.settle_turn("turn_lost", make_outcome()) is False
 
 
-async def test_to_its_last_moment_a_session_is_joined(store: Store, clock: FakeClock) -> None:
+async def test_a_session_is_used_to_its_last_moment(store: Store, clock: FakeClock) -> None:
     """It does not make room before its time."""
     await store.create_session(make_short_session(at=clock.now()))
     clock.advance(TTL_S - 0.001)
@@ -930,7 +927,7 @@ async def test_pages_of_an_owners_turns_have_no_gap_and_no_repeat(store: Store, 
 
 
 async def test_turns_of_a_session_that_is_over_are_not_listed(store: Store, clock: FakeClock) -> None:
-    """Neither to their owner nor to whoever sees everything; purged or not."""
+    """Neither to their owner nor to whoever sees everything; deleted or not."""
     await store.begin_turn(make_turn(at=clock.now()), make_short_session(at=clock.now()))
     assert await list_owner_messages(store, MIA) == await list_owner_messages(store, None) == ["Hello!"]
     clock.advance(TTL_S)

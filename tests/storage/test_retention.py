@@ -79,7 +79,7 @@ async def test_a_run_deletes_expired_sessions_old_turns_and_old_audit_entries(pa
     assert (await parts.audit.list_entries(10)).items == ()
 
 
-async def test_more_than_a_batch_wait_until_empty_in_one_go(parts: RetentionFixture) -> None:
+async def test_more_than_a_batch_is_deleted_in_one_run(parts: RetentionFixture) -> None:
     """With a pause after each, in which others write."""
     for number in range(BATCH_SIZE + 1):
         await parts.add_session(f"sess_{number}", ttl_s=1)
@@ -102,7 +102,7 @@ async def test_the_job_runs_at_the_start_and_then_again(parts: RetentionFixture)
     await parts.wait_until_empty()
 
 
-async def test_a_store_that_is_away_wait_until_empty_when_it_is_back(parts: RetentionFixture) -> None:
+async def test_an_unavailable_store_is_cleaned_when_it_is_back(parts: RetentionFixture) -> None:
     """The failure is logged, and the job goes on."""
     await parts.add_session("sess_a", ttl_s=1)
     parts.clock.advance(1)

@@ -201,22 +201,26 @@ async def migrated(path: Path) -> AsyncIterator[SqliteStore]:
 
 async def test_an_older_database_reads_the_same_after_its_migration(migrated: SqliteStore, path: Path) -> None:
     """Every message, outcome, session and lease that was written when messages had roles."""
-    answer = make_outcome("Roar! Löwe \u2028 🦁", at=smake_time2), sources=(WEB, NOTEBOOK))
+    answer = make_outcome("Roar! Löwe \u2028 🦁", at=make_time(2), sources=(WEB, NOTEBOOK))
     flagged = replace(answer, moderation=Moderation(True, ("danger",)), latency_ms=1730, first_token_ms=210)
     first = replace(
         make_turn(message="Löwe?\n🦁", outcome=flagged), age_group=AgeGroup.PRESCHOOL, metadata='{"kiosk":7}'
     )
-    told = (
+    failure = make_failure(at=make_time(4), partial_reply="Ro")
+    expected = (
         replace(first, worker="host/1/aaaa", lease_until=make_time(30)),
         make_turn(
-            "turn_failed", message="turn_failed", at=make_time(3), outcome=make_failure(at=make_time(4), partial_reply="Ro")
+            "turn_failed",
+            message="turn_failed",
+            at=make_time(3),
+            outcome=make_failure(at=make_time(4), partial_reply="Ro"),
         ),
         make_turn("turn_silent", message="turn_silent", at=make_time(5), outcome=make_failure(at=make_time(6))),
         make_turn("turn_running", message="Still there?", at=make_time(8)),
     )
 
     assert read_version(path) == len(MIGRATIONS)
-    assert (await migrated.list_turns(SESSION_ID, 10)).items == told
+    assert (await migrated.list_turns(SESSION_ID, 10)).items == expected
     assert (await migrated.list_sessions("cookie:mia", 10)).items == (LONG_AGO,)
     nobodys = replace(make_session("sess_nobodys", owner=None, animal_id="tiger_001"), ttl_s=172_800)
     assert await migrated.get_session("sess_nobodys") == nobodys
