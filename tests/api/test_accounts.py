@@ -1,4 +1,4 @@
-"""Logging in, and what a token opens: the real application over a real store."""
+"""Accounts over HTTP: logins, refresh tokens, and which operations a token permits."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ async def test_a_new_role_counts_from_the_next_request_on(open_services: OpensSe
 
     assert (await ask(app, allocates)).status == 403
     await SqliteAccounts(services.store.connections, services.clock).set_role("user1", Role.ADMINISTRATOR)
-    # Past the gate: now it is the body that is wrong.
+    # The role is sufficient: now the body is invalid.
     assert (await ask(app, allocates)).status == 415
 
 

@@ -27,7 +27,7 @@ from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.api.test_accounts import bearer, log_in
-from tests.api.test_minds import Speaks
+from tests.api.test_providers import Speaks
 from tests.conftest import RunningApp, open_services_over
 from tests.support.animal_documents import MOLE
 from tests.support.examples import NOON

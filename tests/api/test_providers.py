@@ -1,4 +1,4 @@
-"""Which mind an answer names, and what it may cost: the animal's own where its keepers chose one, over HTTP."""
+"""The model that an answer names, and what it may cost: the animal's own model where its keepers chose one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.failures import ProviderError
 from openapi_server.providers.fallback import FallbackProvider, RetryPolicy
 from openapi_server.providers.options import MAX_PROMPT_TOKENS, ConfiguredProvider, ModelOptions
-from tests.api.doors import CONVO, MANY_CREDITS, SESSIONS, get_turn_id, list_event_data, open_endpoint
+from tests.api.chat_endpoints import CONVO, MANY_CREDITS, SESSIONS, get_turn_id, list_event_data, open_endpoint
 from tests.api.test_sessions import get_credits
 from tests.conftest import OpensZoo, RunningApp
 from tests.support.fakes import FakeClock, FakeKnowledge, Says, make_lion
@@ -29,7 +29,7 @@ CHOSEN = FakeKnowledge(
 
 
 class Speaks(ConfiguredProvider):
-    """An upstream whose every model says one word once it may, or fails."""
+    """A provider whose models answer one word as soon as `go` is set, or fail."""
 
     def __init__(self, *, fails: bool = False) -> None:
         super().__init__(ModelOptions("model-1", max_tokens=77))
@@ -51,7 +51,7 @@ class Speaks(ConfiguredProvider):
 
 
 class Keeper(Says):
-    """The voice that never fails."""
+    """The fallback provider."""
 
     model = "keeper-1"
 
@@ -122,25 +122,25 @@ async def test_a_turn_holds_what_it_may_cost(open_zoo: OpensZoo, animal_id: str,
     """The longest answer of this animal's model, and what it reads before; then it pays for what it used."""
     upstream = Speaks()
     upstream.go.clear()
-    visit = await open_endpoint(
+    chat = await open_endpoint(
         await open_zoo(make_resilient(upstream), knowledge=CHOSEN, default_animal=animal_id), SESSIONS
     )
 
-    stream = asyncio.create_task(visit.post_message())
+    stream = asyncio.create_task(chat.post_message())
     await upstream.has_begun.wait()
-    held = MANY_CREDITS - await get_credits(visit.client)
+    held = MANY_CREDITS - await get_credits(chat.client)
     upstream.go.set()
     await stream
 
     assert held == longest + MAX_PROMPT_TOKENS
-    assert await get_credits(visit.client) == MANY_CREDITS - 8
+    assert await get_credits(chat.client) == MANY_CREDITS - 8
 
 
 async def test_sessions_are_answered_while_the_model_is_left_alone(open_zoo: OpensZoo) -> None:
     """Whether they name it or not: it is still the one that is offered."""
-    visit = await open_endpoint(await open_zoo(make_resilient(Speaks(fails=True)), knowledge=CHOSEN), SESSIONS)
+    chat = await open_endpoint(await open_zoo(make_resilient(Speaks(fails=True)), knowledge=CHOSEN), SESSIONS)
     for _ in range(2):
-        assert (await visit.post_message()).status_code == 200
+        assert (await chat.post_message()).status_code == 200
 
-    named = await visit.client.post(visit.path, json={"message": "Hello!", "modelId": "model-1"})
+    named = await chat.client.post(chat.path, json={"message": "Hello!", "modelId": "model-1"})
     assert named.status_code == 200

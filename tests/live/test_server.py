@@ -1,4 +1,4 @@
-"""The process: how it starts, leaves no turn running for ever, notices who left, and ends."""
+"""The server process: its start, abandoned turns, disconnected clients, and its end."""
 
 from __future__ import annotations
 
