@@ -209,12 +209,7 @@ async def test_an_older_database_reads_the_same_after_its_migration(migrated: Sq
     failure = make_failure(at=make_time(4), partial_reply="Ro")
     expected = (
         replace(first, worker="host/1/aaaa", lease_until=make_time(30)),
-        make_turn(
-            "turn_failed",
-            message="turn_failed",
-            at=make_time(3),
-            outcome=make_failure(at=make_time(4), partial_reply="Ro"),
-        ),
+        make_turn("turn_failed", message="turn_failed", at=make_time(3), outcome=failure),
         make_turn("turn_silent", message="turn_silent", at=make_time(5), outcome=make_failure(at=make_time(6))),
         make_turn("turn_running", message="Still there?", at=make_time(8)),
     )
