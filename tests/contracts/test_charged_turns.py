@@ -22,9 +22,10 @@ from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Outcome
 from openapi_server.models.user import Role, User
 from openapi_server.protocols import AccountStore, Clock, CreditStore, Store
+from openapi_server.storage.factory import Stores
 from tests.support.examples import NOON, SESSION_ID, TURN_ID, make_failure, make_outcome, make_session, make_turn
 from tests.support.fakes import FakeClock
-from tests.support.stores import BACKENDS, OpensStores
+from tests.support.stores import BACKENDS, OpensStores, list_device_users
 
 OTHER_ID = "sess_of_somebody_else"
 RACERS = 50
@@ -38,9 +39,19 @@ REFUNDED = [*RESERVED, ("refund", 60)]
 class Bank:
     """The stores of sessions, accounts and credits over one database."""
 
-    store: Store
-    accounts: AccountStore
-    credits: CreditStore
+    stores: Stores
+
+    @property
+    def store(self) -> Store:
+        return self.stores.sessions
+
+    @property
+    def accounts(self) -> AccountStore:
+        return self.stores.accounts
+
+    @property
+    def credits(self) -> CreditStore:
+        return self.stores.credits
 
     async def get_balance(self) -> int:
         balance = await self.credits.get_balance("ben")
@@ -63,7 +74,7 @@ OpensBank = Callable[[Path, Clock], AbstractAsyncContextManager[Bank]]
 @asynccontextmanager
 async def open_bank(opens: OpensStores, folder: Path, clock: Clock) -> AsyncIterator[Bank]:
     async with opens(folder, clock) as stores:
-        yield Bank(stores.sessions, stores.accounts, stores.credits)
+        yield Bank(stores)
 
 
 @pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
@@ -261,7 +272,7 @@ async def test_who_cannot_pay_leaves_no_trace(bank: Bank) -> None:
 
     assert await bank.store.get_session(SESSION_ID) is None
     assert await bank.store.get_turn(TURN_ID) is None
-    assert await bank.store.get_device_user(SESSION_ID) is None
+    assert await list_device_users(bank.stores, "chat_kiosk-7", SESSION_ID) == ()
     assert [lease.turn_id for lease in await bank.store.list_running_turns()] == ["turn_before"]
     await bank.store.settle_turn("turn_before", make_paid_outcome(0))
     assert await bank.store.begin_turn(make_turn("turn_b"), session, [make_key("body-2")], CHARGE) == "turn_b"

@@ -29,6 +29,7 @@ from openapi_server.models.turn import (
     Usage,
 )
 from openapi_server.protocols import Store
+from openapi_server.storage.factory import Stores
 from tests.support.examples import (
     DELICATE_TEXTS,
     NOON,
@@ -42,7 +43,7 @@ from tests.support.examples import (
     make_turn,
 )
 from tests.support.fakes import FakeClock
-from tests.support.stores import BACKENDS, OpensStores
+from tests.support.stores import BACKENDS, OpensStores, list_device_users
 
 T = TypeVar("T")
 OTHER_ID = "sess_of_somebody_else"
@@ -51,11 +52,17 @@ RACERS = 50
 
 
 @pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
-async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Store]:
-    """An empty store of each implementation."""
+async def stores(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Stores]:
+    """The empty stores of each backend."""
     opens: OpensStores = request.param
     async with opens(tmp_path, clock) as opened:
-        yield opened.sessions
+        yield opened
+
+
+@pytest.fixture
+def store(stores: Stores) -> Store:
+    """An empty store of each implementation."""
+    return stores.sessions
 
 
 @pytest.fixture
@@ -527,12 +534,13 @@ async def _assert_deleted(store: Store, turn_ids: Sequence[str]) -> None:
         await store.begin_turn(make_turn("turn_late"))
 
 
-async def test_deletion_includes_the_devices_user(store: Store) -> None:
+async def test_deletion_deletes_the_devices_user(store: Store, stores: Stores) -> None:
     """Its session's id stays in no table; the next message makes both anew."""
     await store.begin_turn(make_turn(), replace(make_session(), handle=KIOSK))
+    assert await list_device_users(stores, KIOSK, SESSION_ID) != ()
     await store.delete_session(SESSION_ID)
 
-    assert await store.get_device_user(SESSION_ID) is None
+    assert await list_device_users(stores, KIOSK, SESSION_ID) == ()
 
 
 async def test_deletion_is_told_once(store: Store) -> None:
@@ -819,34 +827,33 @@ def make_kiosk_session(*, at: datetime = NOON, animal_id: str = "lion_001") -> S
     return replace(make_short_session(at=at), animal_id=animal_id, handle=KIOSK, locked_at=at)
 
 
-async def test_a_device_has_a_user_from_its_first_message_on(store: Store) -> None:
+async def test_a_device_has_a_user_from_its_first_message_on(store: Store, stores: Stores) -> None:
     """Sessions that are no device's have none."""
-    assert await store.get_device_user(SESSION_ID) is None
+    assert await list_device_users(stores, KIOSK, SESSION_ID) == ()
     await store.begin_turn(make_turn(at=minutes(1)), make_kiosk_session())
     await store.begin_turn(make_turn("turn_other", OTHER_ID), make_session(OTHER_ID))
 
-    assert await store.get_device_user(SESSION_ID) == DeviceUser(SESSION_ID, KIOSK, minutes(1))
-    assert await store.get_device_user(OTHER_ID) is None
+    assert await list_device_users(stores, KIOSK, SESSION_ID, OTHER_ID) == (DeviceUser(SESSION_ID, KIOSK, minutes(1)),)
 
 
-async def test_a_devices_user_stays_when_its_sessions_are_over(store: Store, clock: FakeClock) -> None:
+async def test_a_devices_user_stays_when_its_sessions_are_over(store: Store, stores: Stores, clock: FakeClock) -> None:
     """The user is the one of the first message, and is made once."""
     first_seen = clock.now()
     await store.begin_turn(make_turn(at=first_seen), make_kiosk_session(at=first_seen))
     clock.advance(TTL_S)
     await store.begin_turn(make_turn("turn_b", at=clock.now()), make_kiosk_session(at=clock.now()))
 
-    assert await store.get_device_user(SESSION_ID) == DeviceUser(SESSION_ID, KIOSK, first_seen)
+    assert await list_device_users(stores, KIOSK, SESSION_ID) == (DeviceUser(SESSION_ID, KIOSK, first_seen),)
 
 
-async def test_a_refused_first_message_makes_no_user(store: Store) -> None:
+async def test_a_refused_first_message_makes_no_user(store: Store, stores: Stores) -> None:
     """Nothing of a refused turn is kept."""
     await store.begin_turn(make_turn(), make_session(), [make_key()])
     other = replace(make_kiosk_session(), session_id=OTHER_ID)
     with pytest.raises(KeyReused):
         await store.begin_turn(make_turn("turn_b", OTHER_ID), other, [make_key(body="body-2")])
 
-    assert await store.get_device_user(OTHER_ID) is None
+    assert await list_device_users(stores, KIOSK, OTHER_ID) == ()
 
 
 async def test_a_session_is_with_the_animal_that_was_asked_last(store: Store) -> None:
