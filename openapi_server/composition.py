@@ -32,7 +32,7 @@ from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet
 from openapi_server.protocols import AccountStore, Clock, DocumentStore, EventLog, Knowledge, Moderator, Provider, Store
 from openapi_server.providers.factory import open_provider
-from openapi_server.providers.offline import OfflineProvider
+from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.storage.factory import open_stores
 from openapi_server.storage.retention import RetentionJob
 
