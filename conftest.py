@@ -11,6 +11,6 @@ from openapi_server.composition import SEMANTIC_EXTRA
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # They import numpy and the like at their top; their tests are skipped, or fail where services are required.
-NEED_EXTRA = ("sentence_vectors", "minilm", "vector_file")
+NEED_EXTRA = ("sentence_vectors", "minilm")
 is_there = all(find_spec(name) is not None for name in SEMANTIC_EXTRA)
 collect_ignore = [] if is_there else [f"openapi_server/knowledge/retrieval/{name}.py" for name in NEED_EXTRA]

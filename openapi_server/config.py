@@ -1,4 +1,4 @@
-"""Settings: one field here and one line in `.env.local.example` each. A bad value stops the start and is named."""
+"""Settings. Each is a field here and a line in `.env.local.example`; an invalid value stops the start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA
 _URL = r"^https?://[^\s/@?#]+(/[^\s?#]*)?$"
 _KEY = r"^[!-~]*$"
 OPENAI_URL = "https://api.openai.com/v1"
-# What a provider cannot do without.
+# The settings that a provider requires, with the provider's name.
 _REQUIRED_BY_PROVIDER = {
     "openai_api_key": "openai",
     "openai_model": "openai",
@@ -25,16 +25,16 @@ _REQUIRED_BY_PROVIDER = {
     "aws_region": "bedrock",
     "bedrock_model": "bedrock",
 }
-# Everybody can read it here, so it protects nothing: production refuses it.
+# It is public, so production refuses it.
 DEVELOPMENT_KEY = "development-only-0123456789abcdef0123456789abcdef"
 
 
 class ConfigError(Exception):
-    """The settings cannot be used. The message names the variable."""
+    """A setting is invalid. The message names the environment variable."""
 
 
 class Settings(BaseSettings):
-    """Read from the environment, then from `.env.local`, else the defaults. Durations are in seconds."""
+    """Read from the environment, then from `.env.local`; else the defaults. `*_s` are in seconds."""
 
     model_config = SettingsConfigDict(
         env_file=".env.local", env_file_encoding="utf-8", env_ignore_empty=True, extra="forbid", frozen=True
@@ -102,7 +102,7 @@ class Settings(BaseSettings):
 
     @property
     def retention(self) -> timedelta | None:
-        """How long what was said is kept; None: as long as its session."""
+        """How long messages and replies are kept; None: as long as their session."""
         return timedelta(days=self.retention_days) if self.retention_days else None
 
     @property
@@ -111,30 +111,30 @@ class Settings(BaseSettings):
 
     @property
     def has_demo_users(self) -> bool:
-        """Only in development: their passwords are public knowledge."""
+        """Only in development, because their passwords are public."""
         return self.demo_users == "on" and self.environment == "development"
 
     @property
     def has_simulations(self) -> bool:
-        """Streams that go wrong on purpose: in production only where somebody says so."""
-        is_wanted = self.environment == "development" or "simulations" in self.model_fields_set
-        return self.simulations == "on" and is_wanted
+        """Whether clients may request streams that fail on purpose; in production only if the variable is set."""
+        is_enabled = self.environment == "development" or "simulations" in self.model_fields_set
+        return self.simulations == "on" and is_enabled
 
     @field_validator("signing_key")
     @classmethod
     def _check_signing_key(cls, value: str, info: ValidationInfo) -> str:
         if value == DEVELOPMENT_KEY and info.data.get("environment") == "production":
-            raise ValueError("production needs a secret of its own, such as `openssl rand -base64 48` prints")
+            raise ValueError("must be a secret of your own in production, such as `openssl rand -base64 48` prints")
         return value
 
     @field_validator(*_REQUIRED_BY_PROVIDER)
     @classmethod
     def _check_required_by_provider(cls, value: str, info: ValidationInfo) -> str:
         provider = _REQUIRED_BY_PROVIDER[info.field_name or ""]
-        # A server of one's own, behind another address, asks for no key.
+        # A compatible server at another address may need no key.
         may_be_empty = info.field_name == "openai_api_key" and info.data.get("openai_base_url") != OPENAI_URL
         if not value and info.data.get("provider") == provider and not may_be_empty:
-            raise ValueError(f"PROVIDER={provider} cannot do without it")
+            raise ValueError(f"is required with PROVIDER={provider}")
         return value
 
     @field_validator("first_token_timeout_s")
@@ -142,15 +142,15 @@ class Settings(BaseSettings):
     def _check_first_token_timeout(cls, value: float, info: ValidationInfo) -> float:
         idle_s = info.data.get("stream_idle_timeout_s", value + 1)
         if value >= idle_s and info.data.get("provider", "offline") != "offline":
-            raise ValueError("must be less than STREAM_IDLE_TIMEOUT, or turns end before the fallback can speak")
+            raise ValueError("must be less than STREAM_IDLE_TIMEOUT, or turns end before the fallback can answer")
         return value
 
     @field_validator("demo_users")
     @classmethod
     def _check_demo_users(cls, value: str, info: ValidationInfo) -> str:
-        # Only for a value that was set (`validate_default`): in production the default is off, without a word.
+        # Not called for the default (`validate_default`), which counts as off in production.
         if value == "on" and info.data.get("environment") == "production":
-            raise ValueError("production must not have accounts whose passwords everybody knows")
+            raise ValueError("must be off in production: the passwords of the demo accounts are public")
         return value
 
     @field_validator("cors_origins", mode="before")
@@ -164,7 +164,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings of this process. `ConfigError` names each bad variable and says what is wrong with it."""
+    """The settings of this process. `ConfigError` names each invalid variable and what is wrong with it."""
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # the model checks them
     except ValidationError as error:
@@ -172,7 +172,7 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def _get_variable_name(part: ErrorDetails) -> str:
-    """A default that was found wrong goes by its field's own name; so does nothing else, but what is not ours."""
+    """The environment variable of a validation error. pydantic names the field when a default is invalid."""
     name = str(part["loc"][0]) if part["loc"] else "settings"
     field = None if part["type"] == "extra_forbidden" else Settings.model_fields.get(name)
     return str(field.validation_alias if field and field.validation_alias else name).upper()

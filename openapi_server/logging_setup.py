@@ -1,4 +1,4 @@
-"""Logs: one line an event, on standard error. Never a message's text, never a whole id."""
+"""Logging: one line for each event, on standard error. Lines contain no text of messages and no whole ids."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Literal
 
 import structlog
 
-# Libraries that tell at INFO what we tell better ourselves.
+# Libraries whose INFO lines repeat our own.
 NOISY_LOGGERS = ("uvicorn", "connexion", "httpx", "httpcore", "boto3", "botocore", "urllib3", "asyncio")
-# At DEBUG these tell what was said, too: to the model, and by it.
+# At DEBUG these log the texts of messages and replies.
 CONTENT_LOGGERS = ("anthropic", "httpcore2", "httpx2", "openai")
 QUIET_LOGGERS = NOISY_LOGGERS + CONTENT_LOGGERS
 
 
 def configure_logging(level: str, style: Literal["logfmt", "json"]) -> None:
-    """Send structlog's and the libraries' lines through one renderer; both escape line ends inside values."""
+    """Render our lines and those of libraries alike, as logfmt or JSON. Both escape line ends inside values."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

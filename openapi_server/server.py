@@ -1,4 +1,4 @@
-"""The server process: open the services, serve, close them again."""
+"""The server process: opens the services, serves until a signal, drains, and closes the services."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from openapi_server.logging_setup import configure_logging
 from openapi_server.protocols import Provider
 from openapi_server.web.welcome import make_curl_command
 
-# What answers that are not turns get to finish, once the turns are over.
+# How long other answers may take to finish when all turns have ended, in seconds.
 SHUTDOWN_GRACE_S = 1
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ZooServer(uvicorn.Server):
-    """uvicorn that says where it listens, and for which a signal is an orderly end, with exit code 0.
+    """uvicorn that prints its address, and ends with exit code 0 on SIGINT and SIGTERM.
 
-    The first signal drains: running turns may finish, nothing new is taken. The second one ends at once.
+    The first signal starts draining: running turns may finish, new ones are refused. The second one stops at once.
     """
 
     def __init__(self, config: uvicorn.Config, services: Services) -> None:
@@ -48,14 +48,14 @@ class ZooServer(uvicorn.Server):
             sys.stdout.flush()
 
     def _base_url(self) -> str:
-        """The true port, also where PORT=0 let the system choose."""
+        """The URL with the real port, also when PORT=0 lets the system choose one."""
         port = self.servers[0].sockets[0].getsockname()[1]
         host = "localhost" if self._settings.host in ("127.0.0.1", "0.0.0.0", "::", "::1") else self._settings.host  # noqa: S104
         return f"http://{host}:{port}"
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """uvicorn's own raises the signal again after the shutdown, which would end us with an error code."""
+        """Unlike uvicorn's own, this does not raise the signal again at the end, which would give an error code."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self.handle_exit, number, None)
@@ -64,7 +64,7 @@ class ZooServer(uvicorn.Server):
         finally:
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
-                # All that is left is to close what is open: a signal now would only make a clean end unclean.
+                # Only closing is left to do, and a further signal would interrupt it.
                 signal.signal(number, signal.SIG_IGN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -80,13 +80,13 @@ class ZooServer(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Every reader hears how its turn ended before its connection is closed.
+        # Readers get the terminal event of their turn before their connection is closed.
         await self._engine.close()
         await super().shutdown(sockets)
 
 
 def run(settings: Settings, provider: Provider | None = None) -> None:
-    """Serve until a signal says otherwise. `provider` replaces the one that the settings name."""
+    """Serve until a signal arrives. `provider` replaces the one that the settings name."""
     _raise_open_file_limit()
     configure_logging(settings.log_level, "json" if settings.environment == "production" else "logfmt")
     loop_factory = uvicorn.Config("", loop="auto", log_config=None).get_loop_factory()
@@ -113,15 +113,15 @@ async def _serve(settings: Settings, provider: Provider | None) -> None:
 
 
 def _raise_open_file_limit() -> None:
-    """A connection is a file, and many systems allow 1,024 of them until asked for more."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """Each connection is an open file, and the default limit of many systems is 1,024."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 def _tune_garbage_collector() -> None:
-    """What is loaded by now stays for good, and turns make no cycles worth looking for so often.
+    """Collect less often: what is loaded by now is never freed, and turns make few reference cycles.
 
-    Measured at 400 streams: with the defaults one gap between chunks in a hundred is 0.30 s, with these 0.14 s.
+    Measured at 400 streams: the 99th percentile of the gaps between chunks is 0.30 s with the defaults, 0.14 s so.
     """
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)

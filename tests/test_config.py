@@ -1,4 +1,4 @@
-"""Settings: a bad value stops the start and is named."""
+"""Settings: an invalid value stops the start, and the message names it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("CREDITS_PER_TOKEN", "3", "credits_per_token", 3),
     ("RETENTION_DAYS", "30", "retention", timedelta(days=30)),
     ("RETENTION_DAYS", "0", "retention", None),
-    ("AUDIT_DAYS", "90", "audit_kept", timedelta(days=90)),
+    ("AUDIT_DAYS", "90", "audit_retention", timedelta(days=90)),
 ]
 GOOD_IDS = [f"{name}={value}" for name, value, _, _ in GOOD]
 
@@ -279,7 +279,7 @@ def test_a_server_of_ones_own_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_fallback_gets_to_speak_before_the_turn_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patience with the mind must be shorter than patience with the turn; the offline voice needs none."""
+    """The first-token timeout must be shorter than the idle timeout; the offline provider has none."""
     monkeypatch.setenv("STREAM_IDLE_TIMEOUT", "8")
     assert load_settings().provider == "offline"
     monkeypatch.setenv("PROVIDER", "openai")

@@ -1,4 +1,4 @@
-"""`zoochat rules`: the keepers' rules, between files and the store."""
+"""`zoochat rules`: list, import, export and check guardrail rules."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from openapi_server.moderation.rule_admin import RuleAdmin
 
 rule_path = click.Path(exists=True, path_type=Path, dir_okay=False, readable=True)
-TOLD = {Operation.CREATE: "added", Operation.REPLACE: "changed", None: "unchanged"}
+OUTCOMES = {Operation.CREATE: "added", Operation.REPLACE: "changed", None: "unchanged"}
 
 
 @click.group()
 def rules() -> None:
-    """Look after the rules. Servers may run meanwhile: the next turn obeys what was imported."""
+    """List, import, export and check rules. Servers may run meanwhile: an import takes effect with the next turn."""
 
 
 @rules.command("list")
 def list_rules() -> None:
-    """Every rule, the most urgent first: who wrote it, what it does, and whether it is switched off."""
+    """List every rule, most urgent first: what it does, who wrote it, and whether it is switched off."""
 
     async def work(context: AdminContext) -> tuple[ListedRule, ...]:
-        return await _keeping(context).list_rules()
+        return await _create_rule_admin(context).list_rules()
 
     for rule in run_with_context(work):
-        click.echo(_line(rule))
+        click.echo(_describe(rule))
 
 
 @rules.command("export")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), default="-")
 def export_rules(file: Path) -> None:
-    """Write the keepers' rules to FILE, over what is there, or to the screen. Importing them changes nothing."""
+    """Write the keepers' rules to FILE, or to the screen. Importing them again changes nothing."""
     from openapi_server.yaml_files import dump_yaml
 
     async def work(context: AdminContext) -> list[Document]:
@@ -60,37 +60,37 @@ def export_rules(file: Path) -> None:
 @rules.command("import")
 @click.argument("file", metavar="FILE", type=rule_path)
 def import_rules(file: Path) -> None:
-    """Let the rules in FILE be what stands there. Others stay as they are.
+    """Create or replace the rules in FILE. Other rules stay as they are.
 
-    Nothing is imported unless all of it is right. Exit code 0: done; 1: something is wrong, and said.
+    Nothing is imported unless the whole file is valid. Exit code 0: imported; 1: an error, which is printed.
     """
-    documents = _right_rules(file)
+    documents = _read_rules(file)
 
     async def work(context: AdminContext) -> list[tuple[str, Operation | None]]:
-        taken = await _keeping(context).import_rules(documents, COMMAND_LINE)
-        for name, operation in taken:
+        imported = await _create_rule_admin(context).import_rules(documents, COMMAND_LINE)
+        for name, operation in imported:
             if operation is not None:
                 await context.record_audit(AuditAction.RULE_CHANGED, name)
-        return taken
+        return imported
 
     for name, operation in run_with_context(work):
-        click.echo(f"{name}: {TOLD[operation]}")
+        click.echo(f"{name}: {OUTCOMES[operation]}")
 
 
 @rules.command()
 @click.argument("file", metavar="[FILE]", type=rule_path, required=False)
 def lint(file: Path | None) -> None:
-    """Say what is wrong with a file: which line, which rule, which field. Without a file: with those of the server.
+    """Check a rules file, and print the line, rule and field of the first error. Without a file: the packaged rules.
 
-    Exit code 0: nothing is; 1: something is.
+    Exit code 0: no errors; 1: an error.
     """
     from openapi_server.moderation.rule_set import load_packaged_rules
 
-    count = len(_right_rules(file)) if file else len(load_packaged_rules().rules)
-    click.echo(f"{count} rules, nothing to complain about")
+    count = len(_read_rules(file)) if file else len(load_packaged_rules().rules)
+    click.echo(f"{count} rules, no errors")
 
 
-def _right_rules(file: Path) -> list[Document]:
+def _read_rules(file: Path) -> list[Document]:
     from openapi_server.moderation.rule_admin import read_rule_list
     from openapi_server.moderation.rule_files import RuleFileError
     from openapi_server.moderation.rule_set import load_packaged_rules
@@ -101,15 +101,15 @@ def _right_rules(file: Path) -> list[Document]:
         raise click.ClickException(str(error)) from None
 
 
-def _keeping(context: AdminContext) -> RuleAdmin:
-    """Made here, for the packaged rules take a moment to read, and most commands need none."""
+def _create_rule_admin(context: AdminContext) -> RuleAdmin:
+    """Not part of the context: reading the packaged rules takes a moment, and most commands need none."""
     from openapi_server.moderation.rule_admin import RuleAdmin
     from openapi_server.moderation.rule_set import LiveRuleSet
 
     return RuleAdmin(context.stores.rules, context.clock, LiveRuleSet(context.stores.rules))
 
 
-def _line(rule: ListedRule) -> str:
+def _describe(rule: ListedRule) -> str:
     document = rule.document
     origin = "packaged" if rule.stored is None else "keepers (over a packaged one)" if rule.is_replacing else "keepers"
     state = "" if document.get("enabled", True) else ", switched off"

@@ -1,7 +1,9 @@
-"""The keepers' operations: animals, their settings, facts and history."""
+"""Keepers' operations on animals: documents, settings, facts, history, and drafts with their comparison."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence, Set
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -10,9 +12,20 @@ from starlette.types import ASGIApp
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import require_user
+from openapi_server.http.conditional_requests import PRIVATE, encode_etag, parse_if_match, respond_with_version
+from openapi_server.knowledge.admin import validate_document
+from openapi_server.knowledge.draft_comparison import (
+    SampleAnswer,
+    SampleQuestion,
+    answer_questions,
+    count_recall,
+    get_fact_name,
+    list_changed_facts,
+    list_questions,
+)
 from openapi_server.models.animal import Animal
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import Document, DocumentEdit, VersionedDocument
+from openapi_server.models.document import Document, DocumentEdit, Draft, VersionedDocument, find_changed_fields
 from openapi_server.models.errors import AnimalNotFound, FieldError, InvalidInput, VersionRequired
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
@@ -22,74 +35,77 @@ from openapi_server.wire.animal_admin import (
     decode_settings,
     encode_change,
     encode_document,
+    encode_draft,
     encode_facts,
+    encode_field_name,
     encode_settings,
 )
-from openapi_server.wire.etags import encode_etag, parse_if_match
 
-PRIVATE = {"Cache-Control": "no-store"}
+MAX_ANSWERS = 50
 
 
 @async_handler
 async def create_animal(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    kept = await context.services.animal_admin.create_animal(decode_document(body), require_user(context).username)
-    await record_audit(context, AuditAction.ANIMAL_CHANGED, kept.document_id)
-    return shown(kept, encode_document(kept.document), 201, Location=f"/animal/{kept.document_id}")
+    stored = await context.services.animal_admin.create_animal(decode_document(body), require_user(context).username)
+    await record_audit(context, AuditAction.ANIMAL_CHANGED, stored.document_id)
+    return respond_with_version(
+        encode_document(stored.document), stored.version, 201, Location=f"/animal/{stored.document_id}"
+    )
 
 
 @async_handler
 async def replace_animal(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
-    kept = await context.services.animal_admin.replace_animal(
-        edit_of(context, animal_id), sent_document(animal_id, body)
+    stored = await context.services.animal_admin.replace_animal(
+        _read_edit(context, animal_id), _read_document(animal_id, body)
     )
     await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
-    return shown(kept, encode_document(kept.document))
+    return respond_with_version(encode_document(stored.document), stored.version)
 
 
 @async_handler
 async def delete_animal(context: RequestContext, animal_id: str) -> ASGIApp:
-    await context.services.animal_admin.delete_animal(edit_of(context, animal_id))
+    await context.services.animal_admin.delete_animal(_read_edit(context, animal_id))
     await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
     return Response(status_code=204)
 
 
 @async_handler
 async def get_animal_document(context: RequestContext, animal_id: str) -> ASGIApp:
-    kept = await context.services.animal_admin.get_document(animal_id)
-    return shown(kept, encode_document(kept.document))
+    stored = await context.services.animal_admin.get_document(animal_id)
+    return respond_with_version(encode_document(stored.document), stored.version)
 
 
 @async_handler
 async def get_animal_config(context: RequestContext, animal_id: str) -> ASGIApp:
-    kept = await context.services.animal_admin.get_document(animal_id)
-    return shown(kept, encode_settings(kept.document))
+    stored = await context.services.animal_admin.get_document(animal_id)
+    return respond_with_version(encode_settings(stored.document), stored.version)
 
 
 @async_handler
 async def set_animal_config(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
-    kept = await context.services.animal_admin.update_settings(edit_of(context, animal_id), decode_settings(body))
+    stored = await context.services.animal_admin.update_settings(_read_edit(context, animal_id), decode_settings(body))
     await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
-    return shown(kept, encode_settings(kept.document))
+    return respond_with_version(encode_settings(stored.document), stored.version)
 
 
 @async_handler
 async def get_animal_facts(context: RequestContext, animal_id: str) -> ASGIApp:
-    kept = await context.services.animal_admin.get_document(animal_id)
-    return shown(kept, encode_facts(kept.document))
+    stored = await context.services.animal_admin.get_document(animal_id)
+    return respond_with_version(encode_facts(stored.document), stored.version)
 
 
 @async_handler
 async def put_animal_fact(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
-    kept, is_new = await context.services.animal_admin.put_fact(edit_of(context, animal_id), body)
+    stored, is_new = await context.services.animal_admin.put_fact(_read_edit(context, animal_id), body)
     await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
-    return shown(kept, body, 201 if is_new else 200)
+    return respond_with_version(body, stored.version, 201 if is_new else 200)
 
 
 @async_handler
 async def delete_animal_fact(context: RequestContext, animal_id: str, fact_id: str) -> ASGIApp:
-    kept = await context.services.animal_admin.delete_fact(edit_of(context, animal_id), fact_id)
+    stored = await context.services.animal_admin.delete_fact(_read_edit(context, animal_id), fact_id)
     await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
-    return Response(status_code=204, headers={"ETag": encode_etag(kept.version)})
+    return Response(status_code=204, headers={"ETag": encode_etag(stored.version)})
 
 
 @async_handler
@@ -110,15 +126,48 @@ async def get_animal_system_prompt(
     animal = context.services.knowledge.get_animal(animal_id)
     if animal is None:
         raise AnimalNotFound
-    prompt = await _prompt(context, animal, AgeGroup(age_group), message or "")
+    prompt = await _build_prompt(context, animal, AgeGroup(age_group), message or "")
     fact_ids = [fact.fact_id.rpartition("/")[2] for fact in prompt.facts]
     text = render_system_prompt(prompt)
     body = {"animalId": animal_id, "ageGroup": prompt.age_group, "systemPrompt": text, "factIds": fact_ids}
-    return JSONResponse(body, headers={**PRIVATE, "ETag": encode_etag(animal.version)})
+    return respond_with_version(body, animal.version)
 
 
-async def _prompt(context: RequestContext, animal: Animal, age_group: AgeGroup, message: str) -> Prompt:
-    """What a turn would make of the message, were it a session's first."""
+@async_handler
+async def make_draft(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
+    draft = await context.services.drafts.put_draft(_read_edit(context, animal_id), _read_document(animal_id, body))
+    return JSONResponse(encode_draft(draft), 201, {**PRIVATE, "Location": f"/animal/{animal_id}/draft"})
+
+
+@async_handler
+async def get_draft(context: RequestContext, animal_id: str) -> ASGIApp:
+    return JSONResponse(encode_draft(await context.services.drafts.get_draft(animal_id)), headers=PRIVATE)
+
+
+@async_handler
+async def delete_draft(context: RequestContext, animal_id: str) -> ASGIApp:
+    await context.services.drafts.delete_draft(animal_id)
+    return Response(status_code=204)
+
+
+@async_handler
+async def promote_draft(context: RequestContext, animal_id: str) -> ASGIApp:
+    promoted = await context.services.drafts.promote_draft(_read_edit(context, animal_id))
+    await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
+    return respond_with_version(encode_document(promoted.document), promoted.version)
+
+
+@async_handler
+async def compare_draft(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
+    draft = await context.services.drafts.get_draft(animal_id)
+    live = await context.services.animal_admin.get_document(animal_id)
+    asked = [SampleQuestion(each["question"], each.get("factId")) for each in body.get("questions", ())]
+    age_group = AgeGroup(body.get("ageGroup", AgeGroup.ELEMENTARY))
+    return JSONResponse(await _compare(context, live, draft, asked, age_group), headers=PRIVATE)
+
+
+async def _build_prompt(context: RequestContext, animal: Animal, age_group: AgeGroup, message: str) -> Prompt:
+    """What a turn would make of the message if it were the first of a session."""
     knowledge = context.services.knowledge
     found = await knowledge.retrieve(animal, message, ()) if message else ()
     facts = await knowledge.rerank(found, message, (), age_group)
@@ -126,22 +175,63 @@ async def _prompt(context: RequestContext, animal: Animal, age_group: AgeGroup, 
     return Prompt(animal, age_group, message, facts=tuple(facts), rules=rules)
 
 
-def edit_of(context: RequestContext, animal_id: str) -> DocumentEdit:
-    """Who is about to change the animal, and which versions of it they have seen."""
+def _read_edit(context: RequestContext, animal_id: str) -> DocumentEdit:
+    """Who wants to change the animal, and which versions of it they have read."""
     if_match = context.headers.get("if-match")
     if if_match is None:
         raise VersionRequired("Send If-Match with the ETag that you read last.")
     return DocumentEdit(animal_id, require_user(context).username, parse_if_match(if_match))
 
 
-def sent_document(animal_id: str, body: dict[str, Any]) -> Document:
-    """The document in the body, which must be the animal's that the address names."""
+def _read_document(animal_id: str, body: dict[str, Any]) -> Document:
+    """The document in the body, which must have the id in the address."""
     if body["animalId"] != animal_id:
         message = f"must be {animal_id}, as in the address: an animal keeps its id"
         raise InvalidInput(f"animalId: {message}", errors=(FieldError("animalId", message),))
     return decode_document(body)
 
 
-def shown(kept: VersionedDocument, body: object, status: int = 200, **headers: str) -> ASGIApp:
-    """The body, with the version that it was read from."""
-    return JSONResponse(body, status, {**PRIVATE, "ETag": encode_etag(kept.version), **headers})
+async def _compare(
+    context: RequestContext, live: VersionedDocument, draft: Draft, asked: Sequence[SampleQuestion], age_group: AgeGroup
+) -> dict[str, object]:
+    both = [validate_document(document, live.document_id) for document in (live.document, draft.document)]
+    _require_facts(asked, {get_fact_name(fact) for animal in both for fact in animal.facts})
+    questions = asked or list_questions(*both)
+    provider = context.services.offline_provider
+    now, then = await asyncio.gather(*(answer_questions(animal, questions, age_group, provider) for animal in both))
+    pairs = [_encode_pair(*each) for each in zip(questions, now, then, strict=True)]
+    recalls = {"live": _encode_recall(questions, now), "draft": _encode_recall(questions, then)}
+    return {
+        "animalId": live.document_id,
+        "basedOn": draft.based_on,
+        "liveVersion": live.version,
+        "changedFields": [encode_field_name(field) for field in find_changed_fields(live.document, draft.document)],
+        "changedFacts": list_changed_facts(*both),
+        "asked": len(questions),
+        "differing": sum(not pair["isSame"] for pair in pairs),
+        "recall": {"expected": sum(each.fact_name is not None for each in questions), **recalls},
+        "answers": pairs if asked else [pair for pair in pairs if not pair["isSame"]][:MAX_ANSWERS],
+    }
+
+
+def _require_facts(asked: Sequence[SampleQuestion], known: Set[str]) -> None:
+    """An unknown name would be counted as never found, in the live animal and in the draft."""
+    for index, each in enumerate(asked):
+        if each.fact_name is not None and each.fact_name not in known:
+            error = FieldError(f"questions.{index}.factId", "must be a fact of the animal or of its draft")
+            raise InvalidInput(f"{error.field}: {error.message}", errors=(error,))
+
+
+def _encode_pair(asked: SampleQuestion, live: SampleAnswer, draft: SampleAnswer) -> dict[str, object]:
+    known = {"factId": asked.fact_name} if asked.fact_name else {}
+    both = {"live": _encode_answer(live), "draft": _encode_answer(draft)}
+    return {"question": asked.question, **known, "isSame": live == draft, **both}
+
+
+def _encode_answer(answer: SampleAnswer) -> dict[str, object]:
+    return {"reply": answer.reply, "factIds": list(answer.fact_names)}
+
+
+def _encode_recall(questions: Sequence[SampleQuestion], given: Sequence[SampleAnswer]) -> dict[str, int]:
+    counted = count_recall(questions, given)
+    return {"first": counted.first, "amongThree": counted.among_three}

@@ -1,4 +1,4 @@
-"""Public facts of the animals."""
+"""Public operations: the animals and what everybody may know of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from openapi_server.http.async_handlers import RequestContext, async_handler
+from openapi_server.http.conditional_requests import encode_etag
 from openapi_server.models.errors import AnimalNotFound
 from openapi_server.wire.animals import encode_details, encode_summary
-from openapi_server.wire.etags import encode_etag
 
 
 @async_handler

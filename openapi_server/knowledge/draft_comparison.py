@@ -1,4 +1,4 @@
-"""Comparing: what a draft would say, beside what the animal says now."""
+"""Compares a draft with the live animal: both answer the same questions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from openapi_server.protocols import Provider
 
 @dataclass(frozen=True, slots=True)
 class SampleQuestion:
-    """A question, and the name of the fact that answers it, where somebody knows."""
+    """A question, and the name of the fact that answers it, if that is known."""
 
     question: str
     fact_name: str | None = None
 
 
-# What the lines of a voice answer, the last one with "I do not know": no fact would show that they were changed.
+# Answered from the lines of a voice, the last one with "I do not know": questions about facts would not show a change.
 SMALL_TALK = tuple(
     map(
         SampleQuestion,
@@ -43,7 +43,7 @@ SMALL_TALK = tuple(
 
 @dataclass(frozen=True, slots=True)
 class SampleAnswer:
-    """What was said, and the names of the facts that were chosen for it, best first."""
+    """A reply, and the names of the facts that were chosen for it, best first."""
 
     reply: str
     fact_names: tuple[str, ...]
@@ -51,29 +51,31 @@ class SampleAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RecallCounts:
-    """How often the right fact came first, and how often it was among those chosen, which are three at most."""
+    """How often the expected fact was chosen first, and how often at all. At most three are chosen."""
 
     first: int
     among_three: int
 
 
 async def answer_questions(
-    animal: Animal, questions: Sequence[SampleQuestion], age_group: AgeGroup, voice: Provider
+    animal: Animal, questions: Sequence[SampleQuestion], age_group: AgeGroup, provider: Provider
 ) -> list[SampleAnswer]:
-    """Each question asked for itself, in a library where nobody else lives: no visitor waits for it, or hears of it.
+    """Answer each question as the first of a session, in a knowledge service of its own that visitors do not use.
 
-    Facts are found by words alone: to learn what new ones mean takes too long to wait for.
+    Facts are found by words alone: computing sentence vectors of new facts would take too long.
     """
-    library = await asyncio.to_thread(lambda: KnowledgeService([animal], Lexicon.load()))
+    knowledge = await asyncio.to_thread(lambda: KnowledgeService([animal], Lexicon.load()))
     try:
-        return [await _answer(library, animal, asked.question, age_group, voice) for asked in questions]
+        return [await _answer(knowledge, animal, asked.question, age_group, provider) for asked in questions]
     finally:
-        library.close()
+        knowledge.close()
 
 
-def count_recall(questions: Sequence[SampleQuestion], given: Sequence[SampleAnswer]) -> RecallCounts:
+def count_recall(questions: Sequence[SampleQuestion], answers: Sequence[SampleAnswer]) -> RecallCounts:
     pairs = [
-        (asked.fact_name, answer.fact_names) for asked, answer in zip(questions, given, strict=True) if asked.fact_name
+        (asked.fact_name, answer.fact_names)
+        for asked, answer in zip(questions, answers, strict=True)
+        if asked.fact_name
     ]
     return RecallCounts(sum(fact in facts[:1] for fact, facts in pairs), sum(fact in facts for fact, facts in pairs))
 
@@ -95,12 +97,12 @@ def get_fact_name(fact: Fact) -> str:
 
 
 async def _answer(
-    library: KnowledgeService, animal: Animal, question: str, age_group: AgeGroup, voice: Provider
+    knowledge: KnowledgeService, animal: Animal, question: str, age_group: AgeGroup, provider: Provider
 ) -> SampleAnswer:
-    found = await library.retrieve(animal, question, ())
-    facts = await library.rerank(found, question, (), age_group)
+    found = await knowledge.retrieve(animal, question, ())
+    facts = await knowledge.rerank(found, question, (), age_group)
     prompt = Prompt(animal, age_group, question, facts=tuple(facts), is_delivered_whole=True)
-    async with aclosing(voice.stream_reply(prompt)) as pieces:
+    async with aclosing(provider.stream_reply(prompt)) as pieces:
         reply = "".join([piece async for piece in pieces if isinstance(piece, str)])
     return SampleAnswer(reply, tuple(map(get_fact_name, facts)))
 

@@ -1,7 +1,4 @@
-"""Animals: the individual, how it talks, what the keepers know about it, and the prompt it speaks from.
-
-Values only; where they are read from is `knowledge/`'s business.
-"""
+"""An animal: the individual, how it talks, and the facts that keepers wrote about it. Values only."""
 
 from __future__ import annotations
 
@@ -14,11 +11,12 @@ from openapi_server.models.turn import AgeGroup, Source
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing that keepers know, in the wordings in which it may be told.
+    """One thing that keepers know about an animal, worded for several ages.
 
-    `text` is neutral, third person, for search and for language models. `say` is the animal's own, for a child
-    of 7 to 10; `little` the same for 3 to 5 (facts of level preschool have one); `detail` adds a sentence or two
-    from 11 up; `why` answers the question "why?" after it. `level` is the youngest band that it suits.
+    `text`: in the third person, for search and language models. `say`: what the animal says to a child of 7 to 10.
+    `little`: the same for ages 3 to 5; facts of level preschool have one, others none. `detail`: a sentence or two
+    more from age 11 up. `why`: the answer to a following "why?". `asks`: how visitors ask for it. `level`: the
+    youngest age group that it suits.
     """
 
     fact_id: str
@@ -49,7 +47,7 @@ class Individual:
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """How this animal talks. `{name}` in a line becomes ", Mia" for a known visitor, else nothing."""
+    """The lines that the animal says. `{name}` in a line becomes ", Mia" when the visitor's name is known."""
 
     sound: str
     greetings: tuple[str, ...]
@@ -64,7 +62,7 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """Where an animal's language model differs from the settings; None: it does not."""
+    """An animal's own settings of its language model (`mind` in its document); None: the server's hold."""
 
     model: str | None = None
     temperature: float | None = None
@@ -73,10 +71,9 @@ class ModelSettings:
 
 @dataclass(frozen=True, slots=True)
 class Animal:
-    """One animal of the zoo, with everything that its keepers wrote down.
+    """One animal of the zoo, as its document describes it.
 
-    `prompt_additions` are sentences for its language model alone. `version` is that of the document that it was read
-    from, 0 for one that no store keeps.
+    `prompt_additions`: sentences for its language model alone. `version`: that of its document, 0 outside a store.
     """
 
     animal_id: str
@@ -97,5 +94,5 @@ class Animal:
 
     @property
     def disclosure(self) -> str:
-        """One sentence that says what is speaking: children are told in the first event of every turn."""
+        """The sentence that says what is speaking; it stands in the first event of every turn."""
         return f"You are chatting with a computer program that speaks for {self.name}, not with a real animal."

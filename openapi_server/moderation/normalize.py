@@ -21,9 +21,8 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import yaml
-
 from openapi_server.moderation.segmentation import WordSegmenter
+from openapi_server.yaml_files import load_yaml
 
 LOOKALIKES_FILE = Path(__file__).with_name("lookalikes.yaml")
 
@@ -85,7 +84,7 @@ _BLANK_LETTERS = str.maketrans({"\u115f": "", "\u1160": "", "\u3164": "", "\uffa
 
 def _load_lookalikes() -> dict[int, str]:
     """A table for `str.translate`."""
-    tables = yaml.safe_load(LOOKALIKES_FILE.read_text(encoding="utf-8"))
+    tables = load_yaml(LOOKALIKES_FILE)
     found = {other: letter for table in tables.values() for letter, others in table.items() for other in others}
     # Regional indicators (flags), and letters in black circles and squares, have no NFKC decomposition.
     found |= {chr(start + at): chr(97 + at) for start in (0x1F1E6, 0x1F150, 0x1F170) for at in range(26)}

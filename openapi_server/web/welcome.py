@@ -1,4 +1,4 @@
-"""The welcome page: who lives here, a command to paste, and where to read on."""
+"""The welcome page: the animals, a command to try, and links."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=T
 
 
 def make_curl_command(base_url: str, animal_id: str) -> str:
-    """A command that makes an animal speak, for the terminal."""
+    """A shell command that starts a conversation with the animal."""
     body = json.dumps({"message": "Hello! How fast can you run?", "animalId": animal_id})
     return f"curl -N {base_url}/convo_turn_stream -H 'Content-Type: application/json' -d '{body}'"
 
 
 def render_welcome_page(base_url: str, animals: Sequence[Animal], default_animal: str) -> str:
-    """The page as HTML; it needs no script and nothing from elsewhere."""
+    """The page as HTML. It uses no scripts and no external resources."""
     page = PAGES.get_template("welcome.html")
     return page.render(animals=animals, command=make_curl_command(base_url, default_animal))

@@ -1,7 +1,7 @@
-"""What keepers read and write of an animal, on the wire. Pure.
+"""Keepers' view of an animal as JSON: document, settings, facts, history and draft. Pure.
 
-A document is the keepers' file as JSON, with names in the style of this contract. What keepers name themselves, such
-as sources and favourites, stays as it is.
+A document is an animal file with member names in camel case. What keepers name themselves, such as sources and
+favourites, keeps its names.
 """
 
 from __future__ import annotations
@@ -22,45 +22,45 @@ _WIRE_NAMES = {
 }
 _OUR_NAMES = {wire: ours for ours, wire in _WIRE_NAMES.items()}
 
-# The sections whose names are the format's. All others hold names of the keepers' own, or names that are one word.
+# The sections whose member names are renamed. All others have names that keepers chose, or names of one word.
 _SECTIONS = ("voice", "mind")
-_MIND = ("model", "temperature", "maxTokens")
-_CONFIG = ("status", "summary", "individual", "voice", "promptAdditions")
+_MODEL_SETTINGS = ("model", "temperature", "maxTokens")
+_SETTINGS = ("status", "summary", "individual", "voice", "promptAdditions")
 
 
 def encode_document(document: Document) -> dict[str, Any]:
     """
-    >>> document_object({"animal_id": "ant_001", "voice": {"dont_know": ["Hm."]}, "sources": {"dont_know": {}}})
+    >>> encode_document({"animal_id": "ant_001", "voice": {"dont_know": ["Hm."]}, "sources": {"dont_know": {}}})
     {'animalId': 'ant_001', 'voice': {'dontKnow': ['Hm.']}, 'sources': {'dont_know': {}}}
     """
-    return _renamed(document, _WIRE_NAMES)
+    return _rename(document, _WIRE_NAMES)
 
 
 def decode_document(body: Mapping[str, Any]) -> dict[str, Any]:
     """The document that a client sent.
 
-    >>> document_of({"animalId": "ant_001", "mind": {"maxTokens": 99}})
+    >>> decode_document({"animalId": "ant_001", "mind": {"maxTokens": 99}})
     {'animal_id': 'ant_001', 'mind': {'max_tokens': 99}}
     """
-    return _renamed(body, _OUR_NAMES)
+    return _rename(body, _OUR_NAMES)
 
 
 def encode_settings(document: Document) -> dict[str, Any]:
-    """What can be set without touching a fact. What stands nowhere is null: the server's own settings hold."""
+    """What can be set without changing a fact. null: the server's own setting holds."""
     whole = encode_document(document)
     mind = whole.get("mind", {})
-    told = {name: whole.get(name) for name in _CONFIG}
-    return {"animalId": whole["animalId"], **told, **{name: mind.get(name) for name in _MIND}}
+    settings = {name: whole.get(name) for name in _SETTINGS}
+    return {"animalId": whole["animalId"], **settings, **{name: mind.get(name) for name in _MODEL_SETTINGS}}
 
 
 def decode_settings(patch: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of a document that a change of the configuration is about.
+    """The members of a document that a settings patch changes.
 
-    >>> settings_of({"status": "retired", "maxTokens": None})
+    >>> decode_settings({"status": "retired", "maxTokens": None})
     {'status': 'retired', 'mind': {'max_tokens': None}}
     """
-    mind = {name: patch[name] for name in _MIND if name in patch}
-    rest = {name: value for name, value in patch.items() if name not in _MIND}
+    mind = {name: patch[name] for name in _MODEL_SETTINGS if name in patch}
+    rest = {name: value for name, value in patch.items() if name not in _MODEL_SETTINGS}
     return decode_document(rest | ({"mind": mind} if mind else {}))
 
 
@@ -90,17 +90,17 @@ def encode_draft(draft: Draft) -> dict[str, Any]:
 
 def encode_field_name(path: str) -> str:
     """
-    >>> field_name("voice.how_are_you"), field_name("individual.favourites.dont_know")
+    >>> encode_field_name("voice.how_are_you"), encode_field_name("individual.favourites.dont_know")
     ('voice.howAreYou', 'individual.favourites.dont_know')
     """
     first, dot, rest = path.partition(".")
     return _WIRE_NAMES.get(first, first) + dot + (_WIRE_NAMES.get(rest, rest) if first in _SECTIONS else rest)
 
 
-def _renamed(value: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    inside = {name: _names(value[name], names) for name in _SECTIONS if name in value}
-    return _names({**value, **inside}, names)
+def _rename(value: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    inside = {name: _rename_members(value[name], names) for name in _SECTIONS if name in value}
+    return _rename_members({**value, **inside}, names)
 
 
-def _names(value: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _rename_members(value: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     return {names.get(name, name): part for name, part in value.items()}

@@ -1,4 +1,4 @@
-"""Animals on the wire: what the public may know of them."""
+"""The public facts of animals as JSON. Pure."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from openapi_server.models.session import SessionRecord
 from openapi_server.models.user import Role, User
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.api.doors import CHAT_ENDPOINTS
+from tests.api.chat_endpoints import CHAT_ENDPOINTS
 from tests.conftest import RunningApp, open_services_over
 from tests.support.fakes import CHEAP_HASHER, AllowsAll, FakeClock, FakeKnowledge, Says
 
@@ -94,31 +94,31 @@ class Callers:
                 await _log_in(self.services, self._clients[name], caller.username)
 
     async def create_turn(
-        self, owner: str, door_name: str, name: str | None = None, key: str | None = None
+        self, owner: str, endpoint_name: str, name: str | None = None, key: str | None = None
     ) -> OwnedTurn:
         """A new turn in a new session of the owner's; with a key, perhaps one that is there already."""
         self._made += 1
         self._clock.advance(0.001)
-        door, name = CHAT_ENDPOINTS[door_name], name or f"talk-{key or self._made}"
-        own_path, own_body, headers = await self._make_own_parts(owner, door_name, name)
-        body = {**door.body, door.message_field: "Hello!", **own_body}
+        endpoint, name = CHAT_ENDPOINTS[endpoint_name], name or f"talk-{key or self._made}"
+        own_path, own_body, headers = await self._make_own_parts(owner, endpoint_name, name)
+        body = {**endpoint.body, endpoint.message_field: "Hello!", **own_body}
         if key:
             headers["Idempotency-Key"] = key
-        answer = await self.request(owner, "POST", own_path or door.path, json=body, headers=headers)
+        answer = await self.request(owner, "POST", own_path or endpoint.path, json=body, headers=headers)
         assert answer.status_code == 200, answer.text
         return await self._load_thing(answer.headers["x-streaming-session-id"], name)
 
     async def _make_own_parts(
-        self, owner: str, door_name: str, name: str
+        self, owner: str, endpoint_name: str, name: str
     ) -> tuple[str, dict[str, Any], dict[str, str]]:
-        """What each door wants for a session of its own: another path, body or headers."""
-        match door_name:
+        """What each endpoint wants for a session of its own: another path, body or headers."""
+        match endpoint_name:
             case "sessions":
                 session = (await self.request(owner, "POST", "/chat/sessions", json={})).json()
-                return CHAT_ENDPOINTS[door_name].path.format(**session), {}, {}
+                return CHAT_ENDPOINTS[endpoint_name].path.format(**session), {}, {}
             case "platform":
                 return "", {"memory_enabled": False}, {}
-            case "tokens":
+            case "chat":
                 return "", {"session_id": name}, {}
             case "devices":
                 return "", {}, {"X-Device-ID": name}

@@ -13,7 +13,7 @@ import pytest
 
 from openapi_server.protocols import Store
 from openapi_server.wire.timestamps import format_naive_timestamp
-from tests.api.doors import (
+from tests.api.chat_endpoints import (
     DEVICES,
     get_last_event,
     get_turn_id,
@@ -409,17 +409,17 @@ async def test_without_a_store_the_device_is_answered_without_memory(
     """The same answer to the visitor, a line in the log for the keepers; the next time it remembers again."""
     provider, stores = Says("Roar!"), list[UnreliableStore]()
     zoo = await open_zoo(provider, wrap=lambda store: keep_store(stores, store))
-    visit = await open_endpoint(zoo, DEVICES)
-    await visit.post_message("My name is John")
+    chat = await open_endpoint(zoo, DEVICES)
+    await chat.post_message("My name is John")
 
     stores[0].is_away = True
-    whole = await post_content(visit.client, "What is my name?")
-    streamed = await visit.post_message("What is my name?", Idempotency_Key="key-1")
+    whole = await post_content(chat.client, "What is my name?")
+    streamed = await chat.post_message("What is my name?", Idempotency_Key="key-1")
     stores[0].is_away = False
-    await visit.post_message("What is my name?")
+    await chat.post_message("What is my name?")
 
     assert whole.json() == {"content": "Roar!"}
-    assert visit.read_text(streamed) == "Roar!"
+    assert chat.read_text(streamed) == "Roar!"
     assert capsys.readouterr().out.count("The store is unavailable: answering without memory") == 2
     assert [len(prompt.history) for prompt in provider.prompts] == [0, 0, 0, 1]
 
@@ -431,9 +431,9 @@ async def test_without_a_store_the_rules_still_stand(open_zoo: OpensZoo) -> None
         provider, moderator=Blocks("Please ask a grown-up."), wrap=lambda store: keep_store(stores, store)
     )
     stores[0].is_away = True
-    visit = await open_endpoint(zoo, DEVICES)
+    chat = await open_endpoint(zoo, DEVICES)
 
-    assert visit.read_text(await visit.post_message()) == "Please ask a grown-up."
+    assert chat.read_text(await chat.post_message()) == "Please ask a grown-up."
     assert provider.prompts == []
 
 

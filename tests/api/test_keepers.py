@@ -22,12 +22,12 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, Document
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import Provider
-from openapi_server.providers.offline import OfflineProvider
+from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.api.test_accounts import bearer, log_in
-from tests.api.test_model_names import OneWordModel
+from tests.api.test_providers import OneWordModel
 from tests.conftest import RunningApp, open_services_over
 from tests.support.animal_documents import MOLE
 from tests.support.examples import NOON

@@ -9,8 +9,15 @@ import httpx
 import pytest
 
 from openapi_server.impl import platform
-from tests.api.doors import PLATFORM, get_last_event, get_turn_id, list_event_data, log_in_client, open_endpoint
-from tests.api.test_doors import UNKNOWN
+from tests.api.chat_endpoints import (
+    PLATFORM,
+    get_last_event,
+    get_turn_id,
+    list_event_data,
+    log_in_client,
+    open_endpoint,
+)
+from tests.api.test_chat_endpoints import UNKNOWN
 from tests.conftest import OpensClient, OpensZoo
 from tests.support.contract import parse_events
 from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits

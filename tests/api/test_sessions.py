@@ -10,7 +10,7 @@ import pytest
 
 from openapi_server.models.turn import Usage
 from openapi_server.protocols import ReplyEnd
-from tests.api.doors import (
+from tests.api.chat_endpoints import (
     MANY_CREDITS,
     SESSIONS,
     EndpointClient,
@@ -20,7 +20,7 @@ from tests.api.doors import (
     log_in_client,
     open_endpoint,
 )
-from tests.api.test_doors import UNKNOWN
+from tests.api.test_chat_endpoints import UNKNOWN
 from tests.conftest import OpensZoo, RunningApp
 from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits
 
@@ -40,24 +40,24 @@ async def get_credits(client: httpx.AsyncClient) -> int:
     return left
 
 
-async def confirm_stream(visit: EndpointClient, streaming_id: str) -> httpx.Response:
+async def confirm_stream(chat: EndpointClient, streaming_id: str) -> httpx.Response:
     body = {"completeResponse": "Roar!", "streamingSessionId": streaming_id, "tokensUsed": 1}
-    return await visit.client.post(visit.path.replace("/stream", "/update-stream"), json=body)
+    return await chat.client.post(chat.path.replace("/stream", "/update-stream"), json=body)
 
 
-async def start_stream(visit: EndpointClient) -> str:
+async def start_stream(chat: EndpointClient) -> str:
     """The id of the session's last stream, as the session itself tells it."""
-    details = (await visit.client.get(visit.path.removesuffix("/stream"))).json()
+    details = (await chat.client.get(chat.path.removesuffix("/stream"))).json()
     streaming_id: str = details["messages"][-1]["streamingSessionId"]
     return streaming_id
 
 
 async def start_waiting_stream(zoo: RunningApp, provider: Waits) -> tuple[EndpointClient, asyncio.Task[httpx.Response]]:
     """A stream that has told its first piece, and waits for the rest."""
-    visit = await open_endpoint(zoo, SESSIONS)
-    stream = asyncio.create_task(visit.post_message())
+    chat = await open_endpoint(zoo, SESSIONS)
+    stream = asyncio.create_task(chat.post_message())
     await provider.has_begun.wait()
-    return visit, stream
+    return chat, stream
 
 
 @pytest.mark.parametrize(
@@ -219,22 +219,22 @@ async def test_deleting_a_session_ends_its_stream_and_gives_the_credits_back(ope
     """The reader is told, the animal's work is cancelled."""
     provider = Waits()
     zoo = await open_zoo(provider)
-    visit, stream = await start_waiting_stream(zoo, provider)
+    chat, stream = await start_waiting_stream(zoo, provider)
 
-    await visit.client.delete(visit.path.removesuffix("/stream"))
+    await chat.client.delete(chat.path.removesuffix("/stream"))
 
     assert get_last_event(await stream).data["error"] == "session_deleted"
     assert provider.was_closed
-    assert await get_credits(visit.client) == MANY_CREDITS
+    assert await get_credits(chat.client) == MANY_CREDITS
 
 
 async def test_a_stream_tells_pieces_and_is_done(open_zoo: OpensZoo) -> None:
     """Each piece as it comes, then the whole message, what it took, and the id to confirm it with."""
-    visit = await open_endpoint(
+    chat = await open_endpoint(
         await open_zoo(Says("Roar! ", "I am Leo.", reply_end=ReplyEnd(usage=Usage(7, 4)))), SESSIONS
     )
 
-    answer = await visit.post_message()
+    answer = await chat.post_message()
 
     assert list_event_data(answer) == [
         {"text": "Roar! "},
@@ -246,9 +246,9 @@ async def test_a_stream_tells_pieces_and_is_done(open_zoo: OpensZoo) -> None:
 
 async def test_a_stream_that_fails_says_so_in_three_ways(open_zoo: OpensZoo) -> None:
     """A name for programs, a sentence for people, and the problem object."""
-    visit = await open_endpoint(await open_zoo(Fails(OSError("secret"), "Well, ")), SESSIONS)
+    chat = await open_endpoint(await open_zoo(Fails(OSError("secret"), "Well, ")), SESSIONS)
 
-    error = get_last_event(await visit.post_message())
+    error = get_last_event(await chat.post_message())
 
     assert error.event == "error"
     assert error.data["error"] == error.data["problem"]["code"] == "internal_error"
@@ -268,28 +268,28 @@ async def test_a_stream_that_fails_says_so_in_three_ways(open_zoo: OpensZoo) -> 
 )
 async def test_a_message_of_the_wrong_form_is_400(open_zoo: OpensZoo, body: dict[str, Any], field: str) -> None:
     """It names the field, and costs nothing."""
-    visit = await open_endpoint(await open_zoo(), SESSIONS)
+    chat = await open_endpoint(await open_zoo(), SESSIONS)
 
-    answer = await visit.client.post(visit.path, json=body)
+    answer = await chat.client.post(chat.path, json=body)
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
-    assert await get_credits(visit.client) == MANY_CREDITS
+    assert await get_credits(chat.client) == MANY_CREDITS
 
 
 async def test_one_stream_at_a_time(open_zoo: OpensZoo) -> None:
     """400 while the session already streams; and nothing more is held of the credits."""
     provider = Waits()
-    visit, stream = await start_waiting_stream(await open_zoo(provider), provider)
-    held = await get_credits(visit.client)
+    chat, stream = await start_waiting_stream(await open_zoo(provider), provider)
+    held = await get_credits(chat.client)
 
-    refused = await visit.post_message("And now?")
-    still_held = await get_credits(visit.client)
+    refused = await chat.post_message("And now?")
+    still_held = await get_credits(chat.client)
     provider.go.set()
     await stream
 
     assert (refused.status_code, refused.json()["code"]) == (400, "session_streaming")
     assert held == still_held == MANY_CREDITS - 1024
-    assert (await visit.post_message("And now?")).status_code == 200
+    assert (await chat.post_message("And now?")).status_code == 200
 
 
 async def test_without_credits_nothing_is_streamed(open_zoo: OpensZoo) -> None:
@@ -320,53 +320,53 @@ async def test_the_last_credits_are_spent_and_no_more(open_zoo: OpensZoo) -> Non
 async def test_a_reply_costs_what_it_took(open_zoo: OpensZoo, price: int) -> None:
     """Held before, settled after: tokens times the price of one."""
     zoo = await open_zoo(Says(reply_end=ReplyEnd(usage=Usage(7, 4))), credits_per_token=price)
-    visit = await open_endpoint(zoo, SESSIONS)
+    chat = await open_endpoint(zoo, SESSIONS)
 
-    await visit.post_message()
+    await chat.post_message()
 
-    assert await get_credits(visit.client) == MANY_CREDITS - 11 * price
-    assert (await visit.client.get("/models")).json()["models"][0]["creditCost"] == price
+    assert await get_credits(chat.client) == MANY_CREDITS - 11 * price
+    assert (await chat.client.get("/models")).json()["models"][0]["creditCost"] == price
 
 
 async def test_a_failure_costs_nothing(open_zoo: OpensZoo) -> None:
     """Whatever was said before it."""
-    visit = await open_endpoint(await open_zoo(Fails(OSError(), "Well, ")), SESSIONS)
+    chat = await open_endpoint(await open_zoo(Fails(OSError(), "Well, ")), SESSIONS)
 
-    await visit.post_message()
+    await chat.post_message()
 
-    assert await get_credits(visit.client) == MANY_CREDITS
+    assert await get_credits(chat.client) == MANY_CREDITS
 
 
 async def test_a_blocked_message_costs_nothing(open_zoo: OpensZoo) -> None:
     """No model has worked for it."""
-    visit = await open_endpoint(await open_zoo(moderator=Blocks()), SESSIONS)
+    chat = await open_endpoint(await open_zoo(moderator=Blocks()), SESSIONS)
 
-    await visit.post_message()
+    await chat.post_message()
 
-    assert await get_credits(visit.client) == MANY_CREDITS
+    assert await get_credits(chat.client) == MANY_CREDITS
 
 
 async def test_one_key_is_charged_once(open_zoo: OpensZoo) -> None:
     """However often the request comes, also at the same time; a resumption costs nothing either."""
-    visit = await open_endpoint(await open_zoo(Says(reply_end=ReplyEnd(usage=Usage(7, 4)))), SESSIONS)
+    chat = await open_endpoint(await open_zoo(Says(reply_end=ReplyEnd(usage=Usage(7, 4)))), SESSIONS)
 
-    answers = await asyncio.gather(*(visit.post_message(Idempotency_Key="key-1") for _ in range(10)))
-    await visit.post_message(Last_Event_ID=f"{get_turn_id(answers[0])}-1")
+    answers = await asyncio.gather(*(chat.post_message(Idempotency_Key="key-1") for _ in range(10)))
+    await chat.post_message(Last_Event_ID=f"{get_turn_id(answers[0])}-1")
 
     assert {answer.content for answer in answers} == {answers[0].content}
-    assert await get_credits(visit.client) == MANY_CREDITS - 11
+    assert await get_credits(chat.client) == MANY_CREDITS - 11
 
 
 async def test_the_server_wrote_the_transcript_and_the_client_confirms(open_zoo: OpensZoo) -> None:
     """200 with the server's own count, however often; the client's words change nothing."""
-    visit = await open_endpoint(await open_zoo(Says("Roar!", reply_end=ReplyEnd(usage=Usage(7, 4)))), SESSIONS)
-    streaming_id = get_turn_id(await visit.post_message())
+    chat = await open_endpoint(await open_zoo(Says("Roar!", reply_end=ReplyEnd(usage=Usage(7, 4)))), SESSIONS)
+    streaming_id = get_turn_id(await chat.post_message())
 
     for _ in range(2):
-        answer = await confirm_stream(visit, streaming_id)
-        session_id = visit.path.split("/")[3]
+        answer = await confirm_stream(chat, streaming_id)
+        session_id = chat.path.split("/")[3]
         assert answer.json() == {"message": "The stream was confirmed.", "sessionId": session_id, "tokensUsed": 11}
-    told = (await visit.client.get(visit.path.removesuffix("/stream"))).json()
+    told = (await chat.client.get(chat.path.removesuffix("/stream"))).json()
 
     assert told["messages"][-1]["content"] == "Roar!"
 
@@ -374,10 +374,10 @@ async def test_the_server_wrote_the_transcript_and_the_client_confirms(open_zoo:
 @pytest.mark.parametrize("given", [UNKNOWN, "x", "turn_", "\u00fc", "x" * 256])
 async def test_a_wrong_id_is_a_mismatch(open_zoo: OpensZoo, given: str) -> None:
     """400, and the right id is nowhere in the answer."""
-    visit = await open_endpoint(await open_zoo(), SESSIONS)
-    streaming_id = get_turn_id(await visit.post_message())
+    chat = await open_endpoint(await open_zoo(), SESSIONS)
+    streaming_id = get_turn_id(await chat.post_message())
 
-    answer = await confirm_stream(visit, given)
+    answer = await confirm_stream(chat, given)
 
     assert answer.status_code == 400
     assert "mismatch" in answer.json()["detail"]
@@ -387,13 +387,13 @@ async def test_a_wrong_id_is_a_mismatch(open_zoo: OpensZoo, given: str) -> None:
 async def test_every_wrong_id_gets_the_same_answer(open_zoo: OpensZoo) -> None:
     """An old one, another session's, none at all: nobody can feel out which it is."""
     zoo = await open_zoo()
-    visit, other = await open_endpoint(zoo, SESSIONS), await open_endpoint(zoo, SESSIONS)
+    chat, other = await open_endpoint(zoo, SESSIONS), await open_endpoint(zoo, SESSIONS)
     empty = await open_endpoint(zoo, SESSIONS)
-    old = get_turn_id(await visit.post_message())
-    await visit.post_message("And now?")
+    old = get_turn_id(await chat.post_message())
+    await chat.post_message("And now?")
     elsewhere = get_turn_id(await other.post_message())
 
-    answers = [await confirm_stream(visit, given) for given in (old, elsewhere, UNKNOWN)] + [
+    answers = [await confirm_stream(chat, given) for given in (old, elsewhere, UNKNOWN)] + [
         await confirm_stream(empty, old)
     ]
 
@@ -416,11 +416,11 @@ async def test_a_confirmation_of_the_wrong_form_is_400(
     open_zoo: OpensZoo, change: dict[str, object], field: str
 ) -> None:
     """It names the field, and stops nothing."""
-    visit = await open_endpoint(await open_zoo(), SESSIONS)
-    streaming_id = get_turn_id(await visit.post_message())
+    chat = await open_endpoint(await open_zoo(), SESSIONS)
+    streaming_id = get_turn_id(await chat.post_message())
     body = {"completeResponse": "Roar!", "streamingSessionId": streaming_id, "tokensUsed": 1, **change}
 
-    answer = await visit.client.post(visit.path.replace("/stream", "/update-stream"), json=body)
+    answer = await chat.client.post(chat.path.replace("/stream", "/update-stream"), json=body)
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
 
@@ -428,38 +428,38 @@ async def test_a_confirmation_of_the_wrong_form_is_400(
 async def test_confirming_a_running_stream_stops_it(open_zoo: OpensZoo) -> None:
     """The client is done: the animal's work is cancelled, what was said is kept and paid, the next stream may begin."""
     provider = Waits()
-    visit, stream = await start_waiting_stream(await open_zoo(provider), provider)
+    chat, stream = await start_waiting_stream(await open_zoo(provider), provider)
 
-    confirmed = await confirm_stream(visit, await start_stream(visit))
+    confirmed = await confirm_stream(chat, await start_stream(chat))
     was_closed = provider.was_closed
     provider.go.set()
-    following = await visit.post_message("And now?")
+    following = await chat.post_message("And now?")
 
     assert confirmed.status_code == 200
     assert was_closed
     assert (get_last_event(await stream).event, get_last_event(await stream).data["message"]) == ("done", "Ready, ")
     assert confirmed.json()["tokensUsed"] == get_last_event(await stream).data["tokensUsed"] > 0
     assert following.status_code == 200
-    assert visit.read_text(following) == "Ready, go."
+    assert chat.read_text(following) == "Ready, go."
 
 
 async def test_a_stop_costs_what_was_said_until_then(open_zoo: OpensZoo) -> None:
     """No more, and not nothing."""
     provider = Waits()
-    visit, stream = await start_waiting_stream(await open_zoo(provider), provider)
+    chat, stream = await start_waiting_stream(await open_zoo(provider), provider)
 
-    confirmed = await confirm_stream(visit, await start_stream(visit))
+    confirmed = await confirm_stream(chat, await start_stream(chat))
     await stream
 
-    assert 0 < MANY_CREDITS - await get_credits(visit.client) == confirmed.json()["tokensUsed"] < 20
+    assert 0 < MANY_CREDITS - await get_credits(chat.client) == confirmed.json()["tokensUsed"] < 20
 
 
 async def test_a_wrong_confirmation_stops_nothing(open_zoo: OpensZoo) -> None:
     """The stream goes on to its end."""
     provider = Waits()
-    visit, stream = await start_waiting_stream(await open_zoo(provider), provider)
+    chat, stream = await start_waiting_stream(await open_zoo(provider), provider)
 
-    assert (await confirm_stream(visit, UNKNOWN)).status_code == 400
+    assert (await confirm_stream(chat, UNKNOWN)).status_code == 400
     provider.go.set()
 
     assert get_last_event(await stream).data["message"] == "Ready, go."
@@ -467,13 +467,13 @@ async def test_a_wrong_confirmation_stops_nothing(open_zoo: OpensZoo) -> None:
 
 async def test_the_id_is_kept_before_the_first_byte(open_zoo: OpensZoo) -> None:
     """When the header is there, so is the id: a confirmation right after it needs no wait and no second try."""
-    visit = await open_endpoint(await open_zoo(Waits()), SESSIONS)
-    stream = asyncio.create_task(visit.post_message())
-    while not (await visit.client.get(visit.path.removesuffix("/stream"))).json()["messages"]:
+    chat = await open_endpoint(await open_zoo(Waits()), SESSIONS)
+    stream = asyncio.create_task(chat.post_message())
+    while not (await chat.client.get(chat.path.removesuffix("/stream"))).json()["messages"]:
         pass
 
     # The id can be read already, and so it can be confirmed, whatever the stream has said by now.
-    confirmed = await confirm_stream(visit, await start_stream(visit))
+    confirmed = await confirm_stream(chat, await start_stream(chat))
 
     assert confirmed.status_code == 200
     assert get_turn_id(await stream) == get_last_event(await stream).data["streamingSessionId"]

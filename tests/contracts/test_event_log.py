@@ -50,7 +50,7 @@ async def open_tail(log: EventLog, turn_id: str = TURN_ID, after: int = 0) -> Ta
 
 
 async def drain(tail: Tail) -> list[Entry]:
-    """All that a reader gets until it is over."""
+    """All entries up to the end of the log."""
     got: list[Entry] = []
     async with asyncio.timeout(PATIENCE_S):
         while not tail.is_over:
@@ -65,7 +65,7 @@ async def list_entries(log: EventLog, turn_id: str = TURN_ID) -> Sequence[Entry]
 
 
 async def until_waiting() -> None:
-    """Let every other task run as far as it can without news."""
+    """Let every other task run until it waits for entries."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -78,7 +78,7 @@ def list_seqs(entries: Sequence[Entry]) -> list[int]:
 
 
 async def test_entries_are_numbered_from_one_without_a_gap(open_log: OpensLog) -> None:
-    """Over however many appends, with the turn's id and the time of the append."""
+    """Over any number of appends, with the turn's id and the time of the append."""
     clock = FakeClock()
     async with open_log(clock) as log:
         await log.create(TURN_ID)
@@ -92,7 +92,7 @@ async def test_entries_are_numbered_from_one_without_a_gap(open_log: OpensLog) -
 
 
 async def test_a_new_log_is_empty_and_not_missing(open_log: OpensLog) -> None:
-    """ "Nothing yet" is not "never heard of it"."""
+    """An empty list is not None."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
 
@@ -106,7 +106,7 @@ async def test_a_new_log_is_empty_and_not_missing(open_log: OpensLog) -> None:
 async def test_every_kind_of_event_comes_back_as_it_was(
     open_log: OpensLog, middle: list[TurnEvent], ending: TurnEvent
 ) -> None:
-    """A log that keeps bytes must bring back equal values."""
+    """A log that stores bytes returns equal values."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         await log.append(TURN_ID, [STARTED, *middle])
@@ -144,7 +144,7 @@ async def test_a_turn_has_one_log_ever(open_log: OpensLog) -> None:
 async def test_after_the_terminal_event_every_append_is_refused(
     open_log: OpensLog, ending: TurnEvent, late: list[TurnEvent]
 ) -> None:
-    """Whoever comes late leaves no trace."""
+    """A late append changes nothing."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         await log.append(TURN_ID, [STARTED, ending])
@@ -155,15 +155,15 @@ async def test_after_the_terminal_event_every_append_is_refused(
 
 
 async def test_an_append_to_no_log_is_refused(open_log: OpensLog) -> None:
-    """It was dropped, forgotten, or never opened: the writer is late all the same."""
+    """It was deleted, has expired, or was never created."""
     async with open_log(FakeClock()) as log:
         with pytest.raises(LogClosed):
             await log.append(TURN_ID, [STARTED])
         assert await log.list_entries(TURN_ID) is None
 
 
-async def test_of_fifty_who_end_a_turn_one_succeeds(open_log: OpensLog) -> None:
-    """The reply, the deadline and the drain may come together; the end happens once."""
+async def test_of_fifty_attempts_to_end_a_turn_one_succeeds(open_log: OpensLog) -> None:
+    """The reply, the deadline and the shutdown may come at the same time."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         results = await asyncio.gather(
@@ -175,7 +175,7 @@ async def test_of_fifty_who_end_a_turn_one_succeeds(open_log: OpensLog) -> None:
 
 
 async def test_what_is_appended_together_stays_together(open_log: OpensLog) -> None:
-    """One step: nobody's events come in between."""
+    """An append is one step: no other event comes in between."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         batches = [chunks(3, first=100 * n) for n in range(1, 30)]
@@ -197,7 +197,7 @@ class Append:
 
 @dataclass(frozen=True)
 class Attach:
-    """A reader joins behind a share of what is there: 0 is the start, 1 the end."""
+    """A reader joins behind a share of the entries so far: 0 is the start, 1 the end."""
 
     share: float
 
@@ -214,7 +214,7 @@ class Leave:
 
 @dataclass
 class Reader:
-    """A reader, and what the model says it has to have by now."""
+    """A reader, and the entries that it must have by now."""
 
     tail: Tail
     after: int
@@ -230,10 +230,10 @@ steps = st.one_of(
 
 
 @given(script=st.lists(steps, max_size=30), ending=st.sampled_from([COMPLETED, FAILED]))
-async def test_no_gap_no_repeat_one_end_wherever_a_reader_joins(
+async def test_a_reader_gets_every_entry_once_wherever_it_joins(
     open_log: OpensLog, script: list[Append | Attach | Read | Leave], ending: TurnEvent
 ) -> None:
-    """Random appends and random readers; each gets every entry behind its place exactly once, then the end."""
+    """Random appends and random readers: each gets every entry behind its position once, then the end."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         written: list[Entry] = []
@@ -275,10 +275,10 @@ async def _read_all_that_is_new(reader: Reader, written: list[Entry]) -> None:
     batches=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), min_size=1, max_size=12),
     joins=st.lists(st.tuples(st.integers(0, 25), st.sampled_from([0.0, 0.5, 1.0])), min_size=1, max_size=6),
 )
-async def test_history_hands_over_to_live_without_a_gap(
+async def test_past_entries_are_followed_by_live_ones_without_a_gap(
     open_log: OpensLog, batches: list[tuple[int, int]], joins: list[tuple[int, float]]
 ) -> None:
-    """Writer and readers run at once; each reader joins at a moment and a place of its own."""
+    """Writer and readers run concurrently; each reader joins at its own time and position."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
 
@@ -305,8 +305,8 @@ async def test_history_hands_over_to_live_without_a_gap(
         ]
 
 
-async def test_who_found_the_news_before_it_was_woken_does_not_take_the_call_for_silence(open_log: OpensLog) -> None:
-    """A late wake-up is no timeout: the next read waits for what is new, and a stream sends no heartbeat too early."""
+async def test_a_late_wake_up_is_no_timeout(open_log: OpensLog) -> None:
+    """The next read still waits for new entries, so that a stream sends no heartbeat too early."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         reader = await open_tail(log)
@@ -321,8 +321,8 @@ async def test_who_found_the_news_before_it_was_woken_does_not_take_the_call_for
         assert list_seqs(await waiting) == [2]
 
 
-async def test_no_data_yet_is_not_the_end(open_log: OpensLog) -> None:
-    """Silence is an empty answer after the wait; the end is a claim of its own, made with the last entry."""
+async def test_no_entries_yet_is_not_the_end(open_log: OpensLog) -> None:
+    """A read without entries returns none after the wait; `is_over` is set with the last entry."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         reader = await open_tail(log)
@@ -336,8 +336,8 @@ async def test_no_data_yet_is_not_the_end(open_log: OpensLog) -> None:
         assert (list_seqs(await reader.read(PATIENCE_S)), reader.is_over) == ([2], True)
 
 
-async def test_news_wakes_a_waiting_reader(open_log: OpensLog) -> None:
-    """All waiting readers, at once, long before their wait is over."""
+async def test_an_append_wakes_waiting_readers(open_log: OpensLog) -> None:
+    """All of them, long before their wait is over."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         waiting = [asyncio.ensure_future((await open_tail(log)).read(60)) for _ in range(20)]
@@ -350,7 +350,7 @@ async def test_news_wakes_a_waiting_reader(open_log: OpensLog) -> None:
 
 
 async def test_a_reader_behind_the_last_entry_of_a_finished_turn_is_over_at_once(open_log: OpensLog) -> None:
-    """It has everything already: there is nothing to wait for."""
+    """There is nothing to wait for."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         await log.append(TURN_ID, [STARTED, COMPLETED])
@@ -363,7 +363,7 @@ async def test_a_reader_behind_the_last_entry_of_a_finished_turn_is_over_at_once
 
 @pytest.mark.parametrize("after", range(len(EVENTS) - 1))
 async def test_a_finished_turn_is_replayed_from_any_place(open_log: OpensLog, after: int) -> None:
-    """The rest, then the end."""
+    """The rest of the entries, then the end."""
     turn = [*(event for event in EVENTS if not event.is_terminal), COMPLETED]
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
@@ -374,7 +374,7 @@ async def test_a_finished_turn_is_replayed_from_any_place(open_log: OpensLog, af
 
 @pytest.mark.parametrize("is_news_first", [False, True], ids=["before the news", "as the news comes"])
 async def test_a_read_that_is_cancelled_loses_nothing(open_log: OpensLog, is_news_first: bool) -> None:
-    """The next read of the same reader goes on where the last one that answered ended."""
+    """The next read continues behind the last entry that was returned."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         reader = await open_tail(log)
@@ -394,7 +394,7 @@ async def test_a_read_that_is_cancelled_loses_nothing(open_log: OpensLog, is_new
 
 
 async def test_a_slow_reader_never_delays_the_writer(open_log: OpensLog) -> None:
-    """Five hundred that never read cost the writer nothing, and each still finds everything later."""
+    """Nor do five hundred that never read. Each still gets everything later."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         asleep = [await open_tail(log) for _ in range(500)]
@@ -408,7 +408,7 @@ async def test_a_slow_reader_never_delays_the_writer(open_log: OpensLog) -> None
 
 
 async def test_readers_come_and_go_without_a_trace(open_log: OpensLog) -> None:
-    """Leaving twice is harmless, and the others read on."""
+    """Closing twice is harmless, and the others read on."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         stays, leaves = await open_tail(log), await open_tail(log)
@@ -423,8 +423,8 @@ async def test_readers_come_and_go_without_a_trace(open_log: OpensLog) -> None:
 # Forgetting
 
 
-async def test_dropping_a_log_wakes_its_readers_and_tells_them_that_it_is_over(open_log: OpensLog) -> None:
-    """The session was deleted: nobody waits for a word that will never come."""
+async def test_deleting_a_log_wakes_its_readers_and_ends_it_for_them(open_log: OpensLog) -> None:
+    """When a session is deleted, no reader waits for further entries."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         await log.append(TURN_ID, [STARTED])
@@ -439,8 +439,8 @@ async def test_dropping_a_log_wakes_its_readers_and_tells_them_that_it_is_over(o
 
 
 @pytest.mark.parametrize("events", [[], [STARTED], [STARTED, COMPLETED]], ids=["empty", "running", "finished"])
-async def test_a_dropped_log_is_gone(open_log: OpensLog, events: list[TurnEvent]) -> None:
-    """No entry, no reader, no further append; dropping it again is no error."""
+async def test_a_deleted_log_is_gone(open_log: OpensLog, events: list[TurnEvent]) -> None:
+    """No entries, no tail, no append; deleting it again is no error."""
     async with open_log(FakeClock()) as log:
         await log.create(TURN_ID)
         await log.append(TURN_ID, events)
@@ -453,8 +453,8 @@ async def test_a_dropped_log_is_gone(open_log: OpensLog, events: list[TurnEvent]
             await log.append(TURN_ID, [COMPLETED])
 
 
-async def test_a_finished_turn_is_forgotten_when_its_window_is_over(open_log: OpensLog) -> None:
-    """It can be replayed to the last second of the window, counted from its end."""
+async def test_a_finished_log_expires_after_the_replay_window(open_log: OpensLog) -> None:
+    """Until then, counted from the end of the turn, it can be replayed."""
     clock = FakeClock()
     async with open_log(clock) as log:
         await log.create(TURN_ID)
@@ -469,8 +469,8 @@ async def test_a_finished_turn_is_forgotten_when_its_window_is_over(open_log: Op
         assert await log.open_tail(TURN_ID) is None
 
 
-async def test_a_running_turn_is_never_forgotten(open_log: OpensLog) -> None:
-    """However long it takes: its writer and its readers still need it."""
+async def test_the_log_of_a_running_turn_never_expires(open_log: OpensLog) -> None:
+    """Its writer and its readers still need it, however long it takes."""
     clock = FakeClock()
     async with open_log(clock, max_turns=1) as log:
         await log.create(TURN_ID)
@@ -484,8 +484,8 @@ async def test_a_running_turn_is_never_forgotten(open_log: OpensLog) -> None:
         assert list_seqs(await drain(await open_tail(log))) == [1, 2]
 
 
-async def test_a_reader_that_is_still_there_finishes_a_forgotten_turn(open_log: OpensLog) -> None:
-    """Only newcomers find it gone."""
+async def test_an_open_reader_reads_an_expired_log_to_the_end(open_log: OpensLog) -> None:
+    """It is gone for new readers only."""
     clock = FakeClock()
     async with open_log(clock) as log:
         await log.create(TURN_ID)
@@ -497,8 +497,8 @@ async def test_a_reader_that_is_still_there_finishes_a_forgotten_turn(open_log: 
         assert list_seqs(await drain(reader)) == [1, 2]
 
 
-async def test_beyond_the_limit_the_turn_that_ended_first_goes_first(open_log: OpensLog) -> None:
-    """Memory has a bound whatever the window; turns that run do not count."""
+async def test_beyond_the_limit_the_turn_that_ended_first_is_deleted_first(open_log: OpensLog) -> None:
+    """Memory is bounded whatever the window; running turns do not count."""
     async with open_log(FakeClock(), max_turns=2) as log:
         names = ["turn_a", "turn_b", "turn_c", "turn_running"]
         for name in names:
@@ -511,7 +511,7 @@ async def test_beyond_the_limit_the_turn_that_ended_first_goes_first(open_log: O
 
 
 async def test_times_are_those_of_the_clock(open_log: OpensLog) -> None:
-    """In UTC, as the entries' readers expect."""
+    """In UTC."""
     clock = FakeClock()
     async with open_log(clock) as log:
         await log.create(TURN_ID)

@@ -1,4 +1,4 @@
-"""An engine over fakes, and what a test wants to look at behind it."""
+"""A turn engine over fakes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.protocols import Moderator, Provider
 from tests.support.fakes import AllowsAll, FakeClock, FakeKnowledge, make_lion
 
-# The real rules for replies: what a provider says passes through them in the engine.
+# The real rules for replies, which the engine applies to what a provider generates.
 REPLIES = OutputRules.load()
 
 
 class DictStore:
-    """A store in a dictionary, that can be told to be away, and counts how often outcomes were written.
+    """A store in dictionaries. `outcomes` has every outcome that was written for a turn, in order.
 
-    `is_away` is for outcomes only; `away_for` has the names of the methods that raise.
+    While `fails_to_settle` is set, outcomes cannot be written; `failing_methods` are the names of methods that raise.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class DictStore:
 
 
 class EngineBench:
-    """An engine over fakes, and what a test wants to look at behind it."""
+    """An engine, and the fakes it runs on."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class EngineBench:
         self.engine = TurnEngine(pipeline, self.store, self.log, self.clock, self.leases, limits)  # type: ignore[arg-type]
 
     async def read_to_end(self, turn_id: str) -> list[Entry]:
-        """Every entry of the turn, from its first to its last."""
+        """All entries of the turn, read by a reader of the engine."""
         entries: list[Entry] = []
         with await self.engine.open_reader(turn_id) as reader:
             while not reader.is_over:
@@ -119,7 +119,7 @@ class EngineBench:
         return entries
 
     async def read_log(self, turn_id: str) -> list[Entry]:
-        """Every entry of the turn, once it has ended, without ever counting as a reader."""
+        """All entries of the turn, read from the log: the engine counts no reader."""
         tail = await self.log.open_tail(turn_id)
         assert tail is not None
         entries: list[Entry] = []

@@ -9,8 +9,8 @@ from tests.engine.bench import EngineBench, make_request
 from tests.support.fakes import Says, Waits
 
 
-async def test_a_dead_processes_turn_does_not_block_its_session() -> None:
-    """The next question settles it as interrupted, and is taken."""
+async def test_the_turn_of_a_dead_process_does_not_block_its_session() -> None:
+    """The next request settles it as interrupted, and is accepted."""
     provider = Says("Roar!")
     bench = EngineBench(provider)
     now = bench.clock.now()
@@ -36,8 +36,8 @@ async def test_a_dead_processes_turn_does_not_block_its_session() -> None:
     assert problem.code == "interrupted"
 
 
-async def test_a_living_processes_turn_is_left_alone_until_its_lease_is_over() -> None:
-    """On another host, where nobody can look whether the process lives."""
+async def test_the_turn_of_a_process_on_another_host_is_settled_when_its_lease_expires() -> None:
+    """Not earlier: whether that process lives is not known."""
     bench = EngineBench(Says())
     now = bench.clock.now()
     bench.store.turns["turn_far"] = TurnRecord(
@@ -51,8 +51,8 @@ async def test_a_living_processes_turn_is_left_alone_until_its_lease_is_over() -
     assert (await bench.engine.get_turn("turn_far")).status is TurnStatus.FAILED
 
 
-async def test_a_clock_that_jumps_does_not_end_our_own_turns() -> None:
-    """An hour forward in the middle of a turn: durations are monotonic, and our own leases are ours."""
+async def test_a_clock_that_jumps_does_not_end_own_turns() -> None:
+    """By an hour, in the middle of a turn: durations are monotonic, and own leases cannot expire."""
     provider = Waits()
     bench = EngineBench(provider)
     started = await bench.engine.start_turn(make_request())

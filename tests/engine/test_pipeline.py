@@ -1,4 +1,4 @@
-"""What the animal knows of the talk so far: from the store, from the client, or from nobody."""
+"""The pipeline: the conversation so far, from the store or from the client, and the facts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STRIPES = Source("tiger_001/stripes", "body", "document", "Keepers' notebook")
 
 
 class BlocksWord(FakeModerator):
-    """A moderator that stops every message with the word in it."""
+    """A moderator that blocks every message with the word in it."""
 
     def __init__(self, word: str) -> None:
         self.word = word
@@ -40,11 +40,11 @@ class BlocksWord(FakeModerator):
 
 
 def store_turns(bench: EngineBench, *turns: TurnRecord, session_id: str = "sess_1", handle: str | None = None) -> None:
-    """Put a session with these turns into the store."""
+    """Store a session with these turns."""
     now = bench.clock.now()
     bench.store.sessions[session_id] = SessionRecord(session_id, "lion_001", None, now, now, handle=handle)
-    for place, turn in enumerate(turns):
-        name = f"turn_{session_id}_{place}"
+    for ref, turn in enumerate(turns):
+        name = f"turn_{session_id}_{ref}"
         bench.store.turns[name] = replace(turn, turn_id=name, session_id=session_id, created_at=now)
         if turn.outcome is not None:
             bench.store.outcomes[name] = [replace(turn.outcome, ended_at=now)]
@@ -56,17 +56,17 @@ def make_turn(animal_id: str, message: str, reply: str, *sources: Source) -> Tur
     return TurnRecord("", "", animal_id, AgeGroup.ELEMENTARY, message, "m", now, outcome=outcome)
 
 
-async def read_history(bench: EngineBench, question: TurnRequest) -> tuple[Exchange, ...]:
-    """What the provider was told of the past."""
+async def read_history(bench: EngineBench, request: TurnRequest) -> tuple[Exchange, ...]:
+    """The history in the prompt that the provider gets."""
     provider = bench.provider
     assert isinstance(provider, Says)
-    started = await bench.engine.start_turn(question)
+    started = await bench.engine.start_turn(request)
     await bench.read_to_end(started.turn_id)
     return provider.prompts[-1].history
 
 
-async def test_the_animal_remembers_its_session() -> None:
-    """What was asked and said and from which facts, oldest first; the question itself is not a memory."""
+async def test_the_history_is_the_stored_turns_of_the_session() -> None:
+    """Messages, replies and facts, oldest first, without the new message."""
     bench = EngineBench(Says())
     store_turns(bench, make_turn("lion_001", "Mane?", "I have one!", MANE), make_turn("lion_001", "Yes?", "Yes."))
 
@@ -76,8 +76,8 @@ async def test_the_animal_remembers_its_session() -> None:
     )
 
 
-async def test_what_another_animal_told_comes_without_its_facts() -> None:
-    """The words belong to the talk; the facts were the other one's, and this one cannot refer to them."""
+async def test_turns_with_another_animal_come_without_their_facts() -> None:
+    """This animal cannot refer to the facts of another one."""
     bench = EngineBench(Says())
     store_turns(
         bench,
@@ -86,77 +86,80 @@ async def test_what_another_animal_told_comes_without_its_facts() -> None:
         handle="chat_kiosk-7",
     )
 
-    question = TurnRequest(make_lion(), "Hello!", session=SessionRef("sess_1", handle="chat_kiosk-7"))
-    assert await read_history(bench, question) == (
+    request = TurnRequest(make_lion(), "Hello!", session=SessionRef("sess_1", handle="chat_kiosk-7"))
+    assert await read_history(bench, request) == (
         Exchange("My name is John.", "Hello John!"),
         Exchange("Mane?", "Yes!", ("lion_001/mane",)),
     )
 
 
-@pytest.mark.parametrize("told", [(), (Exchange("I am Ben.", "Hello Ben!"), Exchange("Mane?", ""))])
-async def test_what_the_client_tells_takes_the_place_of_memory(told: tuple[Exchange, ...]) -> None:
-    """Also when it tells nothing: the client has said that it wants no memory."""
+@pytest.mark.parametrize("history", [(), (Exchange("I am Ben.", "Hello Ben!"), Exchange("Mane?", ""))])
+async def test_the_history_of_the_client_replaces_the_stored_one(history: tuple[Exchange, ...]) -> None:
+    """Also when it is empty: that client wants no history."""
     bench = EngineBench(Says())
     store_turns(bench, make_turn("lion_001", "Mane?", "I have one!", MANE))
 
-    assert await read_history(bench, replace(make_request("sess_1"), client_history=told)) == told
+    assert await read_history(bench, replace(make_request("sess_1"), client_history=history)) == history
 
 
-async def test_what_the_rules_would_stop_is_left_out_of_what_the_client_tells() -> None:
-    """Nobody had checked it; a client must not bring in by the past what it may not say now."""
+async def test_blocked_messages_are_left_out_of_the_history_of_the_client() -> None:
+    """A history must not bring in what a message may not say."""
     bench = EngineBench(Says(), moderator=BlocksWord("bomb"))
-    told = (Exchange("I am Ben.", "Hello!"), Exchange("A bomb, please.", "Sure."), Exchange("Mane?", "Yes."))
+    history = (Exchange("I am Ben.", "Hello!"), Exchange("A bomb, please.", "Sure."), Exchange("Mane?", "Yes."))
 
-    assert await read_history(bench, replace(make_request(), client_history=told)) == (told[0], told[2])
+    assert await read_history(bench, replace(make_request(), client_history=history)) == (history[0], history[2])
 
 
-async def test_of_a_long_tale_the_latest_is_heard() -> None:
-    """As much as the animal would remember by itself."""
+async def test_of_a_long_history_the_latest_exchanges_are_used() -> None:
+    """As many as of the stored turns."""
     bench = EngineBench(Says())
-    told = tuple(Exchange(f"question {n}", f"answer {n}") for n in range(60))
+    history = tuple(Exchange(f"question {n}", f"answer {n}") for n in range(60))
 
-    assert await read_history(bench, replace(make_request(), client_history=told)) == told[10:]
+    assert await read_history(bench, replace(make_request(), client_history=history)) == history[10:]
 
 
-async def test_the_animal_may_remember_another_session_than_the_one_it_talks_in() -> None:
-    """A client without a session of its own continues an older one; the new turn is in the new session."""
+async def test_the_history_may_come_from_another_session() -> None:
+    """A client continues an older session in a new one, which gets the new turn."""
     bench = EngineBench(Says())
     store_turns(bench, make_turn("lion_001", "I am Ben.", "Hello Ben!"), session_id="sess_before")
     store_turns(bench, make_turn("lion_001", "I am Mia.", "Hello Mia!"), session_id="sess_1")
 
-    for place in (SessionRef(), SessionRef("sess_1")):
-        question = TurnRequest(make_lion(), "Who am I?", session=place, recall_from_session_id="sess_before")
-        assert await read_history(bench, question) == (Exchange("I am Ben.", "Hello Ben!"),)
-    asked_in = [turn.session_id for turn in bench.store.turns.values() if turn.message == "Who am I?"]
-    assert len(asked_in) == 2
-    assert "sess_before" not in asked_in
+    for ref in (SessionRef(), SessionRef("sess_1")):
+        request = TurnRequest(make_lion(), "Who am I?", session=ref, recall_from_session_id="sess_before")
+        assert await read_history(bench, request) == (Exchange("I am Ben.", "Hello Ben!"),)
+    session_ids = [turn.session_id for turn in bench.store.turns.values() if turn.message == "Who am I?"]
+    assert len(session_ids) == 2
+    assert "sess_before" not in session_ids
 
 
-async def test_the_words_that_a_session_was_begun_with_come_before_everything() -> None:
-    """They were said to nobody yet, so they have no answer; before the client's own tale, too."""
+async def test_the_opening_of_a_session_comes_first() -> None:
+    """It has no reply. It comes before the history of the client, too."""
     bench = EngineBench(Says())
     store_turns(bench, make_turn("lion_001", "Mane?", "Yes!"))
     opened = replace(make_request("sess_1"), opening="My name is Ben.")
-    told = (Exchange("I am small.", "I am not."),)
+    history = (Exchange("I am small.", "I am not."),)
 
     assert await read_history(bench, opened) == (Exchange("My name is Ben.", ""), Exchange("Mane?", "Yes!"))
-    assert await read_history(bench, replace(opened, client_history=told)) == (Exchange("My name is Ben.", ""), *told)
+    assert await read_history(bench, replace(opened, client_history=history)) == (
+        Exchange("My name is Ben.", ""),
+        *history,
+    )
 
 
-async def test_an_opening_that_the_rules_would_stop_is_not_heard() -> None:
-    """It was never checked when the session was made."""
+async def test_a_blocked_opening_is_left_out() -> None:
+    """It was not checked when the session was created."""
     bench = EngineBench(Says(), moderator=BlocksWord("bomb"))
 
     assert await read_history(bench, replace(make_request(), opening="A bomb, please.")) == ()
 
 
-@pytest.mark.parametrize(("may_look_up", "found"), [(True, 1), (False, 0)])
-async def test_an_animal_that_may_not_look_up_speaks_without_facts(may_look_up: bool, found: int) -> None:
-    """The stages come all the same, with nothing found and no sources in the end."""
+@pytest.mark.parametrize(("may_retrieve", "found"), [(True, 1), (False, 0)])
+async def test_a_request_without_retrieval_has_no_facts(may_retrieve: bool, found: int) -> None:
+    """All stages are reported, with no facts found and no sources."""
     provider = Says()
     bench = EngineBench(provider)
 
-    started = await bench.engine.start_turn(replace(make_request(), may_retrieve_facts=may_look_up))
+    started = await bench.engine.start_turn(replace(make_request(), may_retrieve_facts=may_retrieve))
     entries = await bench.read_to_end(started.turn_id)
 
     counts = [

@@ -15,8 +15,8 @@ from tests.engine.bench import EngineBench, make_request
 from tests.support.fakes import Blocks, Fails, Says, Waits, make_lion
 
 
-async def test_a_turn_is_written_once_and_stored_before_it_is_complete() -> None:
-    """The reply that the readers get is the reply that is kept."""
+async def test_a_turn_is_settled_once_and_before_it_is_reported_as_complete() -> None:
+    """Readers get the reply that is stored."""
     bench = EngineBench(Says("Roar! ", "Hi."))
 
     started = await bench.engine.start_turn(make_request())
@@ -40,7 +40,7 @@ async def test_a_turn_is_written_once_and_stored_before_it_is_complete() -> None
     ],
 )
 async def test_a_broken_provider_still_ends_the_turn(provider: Provider) -> None:
-    """Readers are waiting: any crash becomes exactly one terminal event."""
+    """Any crash becomes exactly one terminal event."""
     bench = EngineBench(provider)
 
     started = await bench.engine.start_turn(make_request())
@@ -52,7 +52,7 @@ async def test_a_broken_provider_still_ends_the_turn(provider: Provider) -> None
 
 
 async def test_many_readers_see_the_same_turn_from_wherever_they_join() -> None:
-    """Early, in the middle or late: each gets every entry after its place, once."""
+    """Each gets every entry behind its position once."""
     provider = Waits("a ", "b ", "c ")
     bench = EngineBench(provider)
     started = await bench.engine.start_turn(make_request())
@@ -68,7 +68,7 @@ async def test_many_readers_see_the_same_turn_from_wherever_they_join() -> None:
 
 
 async def test_a_reader_that_leaves_does_not_stop_the_turn() -> None:
-    """Leaving is not stopping, and the count of readers goes down."""
+    """A disconnect is no stop. The number of readers decreases."""
     provider = Waits()
     bench = EngineBench(provider)
     started = await bench.engine.start_turn(make_request())
@@ -82,7 +82,7 @@ async def test_a_reader_that_leaves_does_not_stop_the_turn() -> None:
 
 
 async def test_the_deadline_ends_a_turn_and_cancels_the_provider() -> None:
-    """Nothing goes on behind a turn that has ended."""
+    """No request goes on for a turn that has ended."""
     provider = Waits()
     bench = EngineBench(provider, deadline_s=0.02)
 
@@ -94,7 +94,7 @@ async def test_the_deadline_ends_a_turn_and_cancels_the_provider() -> None:
     assert provider.was_closed
 
 
-async def test_what_was_said_before_a_failure_is_kept() -> None:
+async def test_the_text_before_a_failure_is_stored() -> None:
     """The partial reply is stored with the failure."""
     bench = EngineBench(Fails(OSError(), "Well, "))
 
@@ -104,8 +104,8 @@ async def test_what_was_said_before_a_failure_is_kept() -> None:
     assert bench.store.outcomes[started.turn_id][0].reply == "Well, "
 
 
-async def test_whoever_settles_second_tells_what_was_settled_first() -> None:
-    """When somebody else has ended the turn in the store, the readers here hear of that end, and of no other."""
+async def test_a_turn_that_another_process_settled_ends_as_that_one_settled_it() -> None:
+    """The readers in this process get that end, and no other."""
     provider = Waits()
     bench = EngineBench(provider)
     started = await bench.engine.start_turn(make_request())
@@ -120,8 +120,8 @@ async def test_whoever_settles_second_tells_what_was_settled_first() -> None:
     assert entries[-1].event.problem.code == "interrupted"
 
 
-async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ "Complete" is never said of a reply that is not kept."""
+async def test_a_turn_whose_outcome_cannot_be_stored_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Completed` is never appended for a reply that is not stored."""
     monkeypatch.setattr("openapi_server.engine.turn_lifecycle.SETTLE_RETRY_DELAYS_S", (0, 0))
     bench = EngineBench(Says("Roar!"))
     bench.store.fails_to_settle = True
@@ -133,8 +133,8 @@ async def test_a_store_that_is_away_at_the_end_is_told_of(monkeypatch: pytest.Mo
     assert ending.problem.code == "store_unavailable"
 
 
-async def test_a_store_that_comes_back_in_time_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine tries again before it gives up."""
+async def test_storing_the_outcome_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short failure of the store loses nothing."""
     monkeypatch.setattr("openapi_server.engine.turn_lifecycle.SETTLE_RETRY_DELAYS_S", (0, 0, 0))
     bench = EngineBench(Says("Roar!"))
     attempts = 0
@@ -153,7 +153,7 @@ async def test_a_store_that_comes_back_in_time_loses_nothing(monkeypatch: pytest
 
 
 async def test_an_unknown_session_and_a_foreign_animal_are_refused_before_anything_is_stored() -> None:
-    """Checks come first."""
+    """Nothing of a refused turn is stored."""
     bench = EngineBench(Says())
     started = await bench.engine.start_turn(make_request())
     await bench.read_to_end(started.turn_id)
@@ -165,8 +165,8 @@ async def test_an_unknown_session_and_a_foreign_animal_are_refused_before_anythi
     assert list(bench.store.turns) == [started.turn_id]
 
 
-async def test_a_blocked_message_is_answered_with_the_fixed_words() -> None:
-    """The provider is never asked."""
+async def test_a_blocked_message_is_answered_with_the_safe_words() -> None:
+    """The provider gets no prompt."""
     provider = Says("not this")
     bench = EngineBench(provider, moderator=Blocks("Please ask a grown-up."))
 
@@ -178,8 +178,8 @@ async def test_a_blocked_message_is_answered_with_the_fixed_words() -> None:
     assert provider.prompts == []
 
 
-async def test_closing_interrupts_what_runs_and_takes_nothing_new() -> None:
-    """Every turn has an end when the server has gone."""
+async def test_closing_interrupts_running_turns_and_refuses_new_ones() -> None:
+    """Every turn has an outcome when the server has stopped."""
     provider = Waits()
     bench = EngineBench(provider)
     started = await bench.engine.start_turn(make_request())
@@ -194,8 +194,8 @@ async def test_closing_interrupts_what_runs_and_takes_nothing_new() -> None:
         await bench.engine.start_turn(make_request())
 
 
-async def test_the_folded_log_is_the_ending() -> None:
-    """What polling shows of a finished log is what its last event says."""
+async def test_the_state_of_a_finished_log_is_the_terminal_event() -> None:
+    """Polling shows what the last event says."""
     bench = EngineBench(Says("Roar!"))
     started = await bench.engine.start_turn(make_request())
     entries = await bench.read_to_end(started.turn_id)
@@ -207,14 +207,14 @@ async def test_the_folded_log_is_the_ending() -> None:
     assert (state.status, state.reply, state.progress) == (TurnStatus.SUCCEEDED, "Roar!", 100)
 
 
-async def test_there_is_nothing_to_read_of_an_unknown_turn() -> None:
+async def test_an_unknown_turn_cannot_be_read() -> None:
     """A 404, not an empty stream."""
     with pytest.raises(TurnNotFound):
         await EngineBench(Says()).engine.open_reader("turn_unknown")
 
 
-async def test_a_turn_whose_last_reader_left_is_stopped_after_its_grace() -> None:
-    """Its partial reply is kept, flagged as stopped."""
+async def test_a_turn_is_stopped_some_time_after_its_last_reader_has_left() -> None:
+    """Its partial reply is stored, with the status stopped."""
     provider = Waits()
     bench = EngineBench(provider, grace_s=0.02)
     started = await bench.engine.start_turn(make_request())
@@ -228,8 +228,8 @@ async def test_a_turn_whose_last_reader_left_is_stopped_after_its_grace() -> Non
     assert bench.store.outcomes[started.turn_id][0].status is TurnStatus.STOPPED
 
 
-async def test_a_reader_that_comes_back_in_time_saves_the_turn() -> None:
-    """The grace is a grace."""
+async def test_a_turn_goes_on_when_a_reader_comes_back_in_time() -> None:
+    """The orphan timer is cleared."""
     provider = Waits()
     bench = EngineBench(provider, grace_s=0.05)
     started = await bench.engine.start_turn(make_request())
@@ -245,8 +245,8 @@ async def test_a_reader_that_comes_back_in_time_saves_the_turn() -> None:
     assert ending.finish_reason is FinishReason.STOP
 
 
-async def test_a_turn_that_nobody_ever_read_is_no_orphan() -> None:
-    """It was asked for with respond-async, and will be polled."""
+async def test_a_turn_that_never_had_a_reader_is_not_stopped() -> None:
+    """It was started with `Prefer: respond-async`, and its client polls."""
     provider = Waits()
     bench = EngineBench(provider, grace_s=0)
     started = await bench.engine.start_turn(make_request())
@@ -256,8 +256,8 @@ async def test_a_turn_that_nobody_ever_read_is_no_orphan() -> None:
     assert isinstance((await bench.read_log(started.turn_id))[-1].event, Completed)
 
 
-async def test_polling_keeps_a_turn_alive_that_lost_its_reader() -> None:
-    """Somebody still wants to know."""
+async def test_polling_restarts_the_orphan_timer() -> None:
+    """The client still waits for the turn."""
     provider = Waits()
     bench = EngineBench(provider, grace_s=0.1)
     started = await bench.engine.start_turn(make_request())
@@ -271,8 +271,8 @@ async def test_polling_keeps_a_turn_alive_that_lost_its_reader() -> None:
     await bench.engine.close()
 
 
-async def test_stopping_is_waited_for_and_happens_once() -> None:
-    """However many ask at the same time."""
+async def test_a_stop_waits_for_the_end_and_happens_once() -> None:
+    """However many requests come at the same time."""
     provider = Waits()
     bench = EngineBench(provider)
     started = await bench.engine.start_turn(make_request())
@@ -286,7 +286,7 @@ async def test_stopping_is_waited_for_and_happens_once() -> None:
 
 
 async def test_draining_lets_turns_finish() -> None:
-    """Within the time they get."""
+    """Within the drain time."""
     provider = Waits()
     bench = EngineBench(provider)
     started = await bench.engine.start_turn(make_request())
@@ -302,7 +302,7 @@ async def test_draining_lets_turns_finish() -> None:
 
 
 async def test_half_a_character_from_a_provider_fails_the_turn() -> None:
-    """No stream and no store can carry it, and the readers still get an end."""
+    """A lone surrogate can be neither encoded nor stored. The readers get a terminal event."""
     bench = EngineBench(Says("Roar \ud83e"))
 
     started = await bench.engine.start_turn(make_request())

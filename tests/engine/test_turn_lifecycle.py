@@ -24,7 +24,7 @@ from tests.support.fakes import Blocks, Fails, Says, SingleModelProvider, Waits,
 
 
 class SlowStore(DictStore):
-    """A store that takes its time to keep an outcome: until `may_settle` is set."""
+    """A store in which settling a turn waits until `may_settle` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class SlowStore(DictStore):
 
 
 class WaitsOnce(SingleModelProvider):
-    """Its first reply never ends by itself; the next ones are there at once."""
+    """A provider whose first reply does not end by itself; the next ones do."""
 
     model = "fake-1"
 
@@ -52,43 +52,43 @@ class WaitsOnce(SingleModelProvider):
         return provider.stream_reply(prompt)
 
 
-async def start_turn(bench: EngineBench, question: TurnRequest | None = None) -> AcceptedTurn:
-    """A turn in the middle of its reply."""
-    started = await bench.engine.start_turn(question or make_request())
+async def start_turn(bench: EngineBench, request: TurnRequest | None = None) -> AcceptedTurn:
+    """Start a turn, and return in the middle of its reply."""
+    started = await bench.engine.start_turn(request or make_request())
     assert isinstance(bench.provider, WaitsOnce)
     await bench.provider.has_begun.wait()
     return started
 
 
 def make_cancelled_request() -> TurnRequest:
-    """A question whose client stops by leaving."""
+    """A request of a client that stops a turn by disconnecting."""
     return replace(make_request(), is_cancelled_on_disconnect=True)
 
 
-async def test_a_question_waits_for_a_turn_that_is_being_stopped() -> None:
-    """It is accepted once the stop is settled, not before, and both turns are kept."""
+async def test_a_request_waits_for_a_turn_that_is_being_stopped() -> None:
+    """It is accepted once the stopped turn is settled, not earlier. Both turns are stored."""
     store = SlowStore()
     bench = EngineBench(WaitsOnce(), store=store)
     first = await start_turn(bench)
-    stopping = asyncio.create_task(bench.engine.stop_turn(first.turn_id))
+    stop_task = asyncio.create_task(bench.engine.stop_turn(first.turn_id))
     await store.is_settling.wait()
-    asking = asyncio.create_task(bench.engine.start_turn(make_request(first.session_id)))
+    start_task = asyncio.create_task(bench.engine.start_turn(make_request(first.session_id)))
     for _ in range(5):
         await asyncio.sleep(0)
-    assert not asking.done()
+    assert not start_task.done()
 
     store.may_settle.set()
-    second = await asyncio.wait_for(asking, 5)
+    second = await asyncio.wait_for(start_task, 5)
     await bench.read_to_end(second.turn_id)
-    assert (await stopping).status is TurnStatus.STOPPED
+    assert (await stop_task).status is TurnStatus.STOPPED
     assert [store.outcomes[turn.turn_id][0].status for turn in (first, second)] == [
         TurnStatus.STOPPED,
         TurnStatus.SUCCEEDED,
     ]
 
 
-async def test_a_question_waits_for_a_turn_whose_only_reader_left_for_good() -> None:
-    """In the very moment in which the reader has left: nobody has seen it yet."""
+async def test_a_request_waits_for_a_turn_that_ends_with_its_reader() -> None:
+    """Even in the moment of the disconnect, before the turn is cancelled."""
     bench = EngineBench(WaitsOnce())
     first = await start_turn(bench, make_cancelled_request())
     with await bench.engine.open_reader(first.turn_id):
@@ -100,8 +100,8 @@ async def test_a_question_waits_for_a_turn_whose_only_reader_left_for_good() -> 
     assert bench.store.outcomes[first.turn_id][0].status is TurnStatus.STOPPED
 
 
-async def test_a_question_is_refused_while_a_turn_goes_on_without_its_reader() -> None:
-    """Its reader may come back: leaving is not stopping. The refusal names the turn."""
+async def test_a_request_is_refused_while_a_turn_goes_on_without_its_reader() -> None:
+    """The reader may come back: a disconnect is no stop. The error names the turn."""
     bench = EngineBench(WaitsOnce(), grace_s=30)
     first = await start_turn(bench)
     with await bench.engine.open_reader(first.turn_id):
@@ -116,8 +116,8 @@ async def test_a_question_is_refused_while_a_turn_goes_on_without_its_reader() -
     await bench.engine.close()
 
 
-async def test_a_question_is_refused_while_somebody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where leaving would stop the turn: nobody has left."""
+async def test_a_request_is_refused_while_the_turn_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a disconnect would stop the turn."""
     monkeypatch.setattr(turn_engine, "ENDING_TURN_WAIT_S", 0.01)
     bench = EngineBench(WaitsOnce())
     first = await start_turn(bench, make_cancelled_request())
@@ -128,28 +128,28 @@ async def test_a_question_is_refused_while_somebody_reads(monkeypatch: pytest.Mo
 
 
 async def test_a_stop_that_takes_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client hears 409 and tries again; the stop goes on."""
+    """The client gets 409 and tries again; the stop goes on."""
     monkeypatch.setattr(turn_engine, "ENDING_TURN_WAIT_S", 0.01)
     store = SlowStore()
     bench = EngineBench(WaitsOnce(), store=store)
     first = await start_turn(bench)
-    stopping = asyncio.create_task(bench.engine.stop_turn(first.turn_id))
+    stop_task = asyncio.create_task(bench.engine.stop_turn(first.turn_id))
     await store.is_settling.wait()
     with pytest.raises(TurnRunning):
         await bench.engine.start_turn(make_request(first.session_id))
 
     store.may_settle.set()
-    assert (await stopping).status is TurnStatus.STOPPED
+    assert (await stop_task).status is TurnStatus.STOPPED
 
 
-async def test_of_many_questions_after_an_abort_one_is_accepted() -> None:
-    """All of them have waited for the same turn; the store is the referee."""
+async def test_of_many_requests_after_an_abort_one_is_accepted() -> None:
+    """All of them waited for the same turn; the store accepts one."""
     bench = EngineBench(WaitsOnce())
     first = await start_turn(bench, make_cancelled_request())
     with await bench.engine.open_reader(first.turn_id):
         pass
-    questions = [bench.engine.start_turn(make_request(first.session_id)) for _ in range(10)]
-    results = await asyncio.gather(*questions, return_exceptions=True)
+    requests = [bench.engine.start_turn(make_request(first.session_id)) for _ in range(10)]
+    results = await asyncio.gather(*requests, return_exceptions=True)
 
     assert sum(isinstance(result, AcceptedTurn) for result in results) == 1
     assert sum(isinstance(result, TurnRunning) for result in results) == 9
@@ -157,8 +157,8 @@ async def test_of_many_questions_after_an_abort_one_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(("price", "credits_used"), [(None, 0), (1, 1), (7, 7)])
-async def test_a_stopped_turn_has_used_what_was_said(price: int | None, credits_used: int) -> None:
-    """No provider says what a reply cost that it did not end: its words are counted, and paid for."""
+async def test_a_stopped_turn_is_charged_by_the_words_of_its_reply(price: int | None, credits_used: int) -> None:
+    """Providers report no usage for a reply that they did not finish."""
     bench = EngineBench(WaitsOnce())
     charge = Charge("ben", 500, price) if price else None
     started = await start_turn(bench, replace(make_request(), charge=charge))
@@ -174,7 +174,7 @@ async def test_a_stopped_turn_has_used_what_was_said(price: int | None, credits_
 
 @pytest.mark.parametrize("provider", [Says(), Fails(OSError(), "Well, ")], ids=["answers", "fails"])
 async def test_a_turn_is_charged_for_its_tokens_and_a_failed_one_is_free(provider: Says | Fails) -> None:
-    """As many credits as tokens were read and written, each at its price."""
+    """The tokens of prompt and reply, times the price of a token."""
     bench = EngineBench(provider)
     started = await bench.engine.start_turn(replace(make_request(), charge=Charge("ben", 500, 2)))
     await bench.read_to_end(started.turn_id)
@@ -183,12 +183,12 @@ async def test_a_turn_is_charged_for_its_tokens_and_a_failed_one_is_free(provide
     assert used == (12 if isinstance(provider, Says) else 0)
 
 
-WITHOUT_MEMORY = "The store is unavailable: answering without memory"
-NOT_KEPT = "The store is unavailable: the reply is not stored"
+NO_MEMORY_WARNING = "The store is unavailable: answering without memory"
+NOT_STORED_WARNING = "The store is unavailable: the reply is not stored"
 
 
 @pytest.fixture(autouse=True)
-def no_waiting_between_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+def settle_without_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openapi_server.engine.turn_lifecycle.SETTLE_RETRY_DELAYS_S", (0, 0))
 
 
@@ -201,15 +201,15 @@ def make_device_request() -> TurnRequest:
     )
 
 
-async def run_turn(bench: EngineBench, question: TurnRequest) -> tuple[list[Entry], list[str]]:
-    """The whole turn, and what was logged as a warning meanwhile."""
+async def run_turn(bench: EngineBench, request: TurnRequest) -> tuple[list[Entry], list[str]]:
+    """All entries of the turn, and the warnings logged meanwhile."""
     with capture_logs() as lines:
-        started = await bench.engine.start_turn(question)
+        started = await bench.engine.start_turn(request)
         entries = await bench.read_to_end(started.turn_id)
     return entries, [line["event"] for line in lines if line["log_level"] == "warning"]
 
 
-def assert_is_whole(entries: Sequence[Entry], reply: str = "Roar! I am a lion.") -> None:
+def assert_is_complete(entries: Sequence[Entry], reply: str = "Roar! I am a lion.") -> None:
     ending = entries[-1].event
     assert isinstance(ending, Completed)
     assert ending.reply == reply
@@ -218,21 +218,21 @@ def assert_is_whole(entries: Sequence[Entry], reply: str = "Roar! I am a lion.")
 
 
 @pytest.mark.parametrize("method", ["get_session", "begin_turn"])
-async def test_a_turn_that_cannot_be_kept_is_answered_all_the_same(method: str) -> None:
-    """Nothing of it is in the store, nobody tries to settle it, and a log line says so."""
+async def test_a_turn_that_cannot_be_stored_is_answered(method: str) -> None:
+    """Nothing of it is in the store, and a warning is logged."""
     bench = EngineBench(Says())
     bench.store.failing_methods = frozenset({method})
 
     entries, warnings = await run_turn(bench, make_device_request())
 
-    assert_is_whole(entries)
-    assert warnings == [WITHOUT_MEMORY]
+    assert_is_complete(entries)
+    assert warnings == [NO_MEMORY_WARNING]
     assert (bench.store.turns, bench.store.outcomes) == ({}, {})
     assert bench.engine.running_count == 0
 
 
-async def test_a_turn_that_cannot_remember_is_answered_and_kept() -> None:
-    """The store went away only for a moment."""
+async def test_a_turn_whose_history_cannot_be_loaded_is_answered_and_stored() -> None:
+    """The store was unavailable for a moment only."""
     provider = Says()
     bench = EngineBench(provider)
     now = bench.clock.now()
@@ -241,49 +241,49 @@ async def test_a_turn_that_cannot_remember_is_answered_and_kept() -> None:
 
     entries, warnings = await run_turn(bench, make_device_request())
 
-    assert_is_whole(entries)
-    assert warnings == [WITHOUT_MEMORY]
+    assert_is_complete(entries)
+    assert warnings == [NO_MEMORY_WARNING]
     assert provider.prompts[0].history == ()
     assert bench.store.outcomes[entries[0].turn_id][0].reply == "Roar! I am a lion."
 
 
-async def test_a_reply_that_cannot_be_kept_is_complete() -> None:
-    """The visitor has heard it whole; the log says that nobody else will."""
+async def test_a_reply_that_cannot_be_stored_is_complete() -> None:
+    """The visitor gets it all, and a warning is logged."""
     bench = EngineBench(Says())
     bench.store.failing_methods = frozenset({"settle_turn"})
 
     entries, warnings = await run_turn(bench, make_device_request())
 
-    assert_is_whole(entries)
-    assert warnings == [NOT_KEPT]
+    assert_is_complete(entries)
+    assert warnings == [NOT_STORED_WARNING]
 
 
-async def test_a_store_that_is_away_all_the_time_is_only_a_log_line() -> None:
-    """Every method of it."""
+async def test_an_unavailable_store_is_logged_once() -> None:
+    """When every method of it raises."""
     bench = EngineBench(Says())
     bench.store.failing_methods = frozenset({"get_session", "begin_turn", "list_latest_turns", "settle_turn"})
 
     entries, warnings = await run_turn(bench, make_device_request())
 
-    assert_is_whole(entries)
-    assert warnings == [WITHOUT_MEMORY]
+    assert_is_complete(entries)
+    assert warnings == [NO_MEMORY_WARNING]
 
 
 async def test_without_a_store_the_rules_still_hold() -> None:
-    """The moderator needs no memory."""
+    """Moderation needs no store."""
     bench = EngineBench(Says("not this"), moderator=Blocks("Better not."))
     bench.store.failing_methods = frozenset({"get_session"})
 
     entries, _ = await run_turn(bench, make_device_request())
 
-    assert_is_whole(entries, "Better not.")
+    assert_is_complete(entries, "Better not.")
     ending = entries[-1].event
     assert isinstance(ending, Completed)
     assert ending.finish_reason is FinishReason.BLOCKED
 
 
 async def test_without_a_store_a_broken_provider_still_ends_the_turn() -> None:
-    """Readers are waiting, whoever keeps what they hear."""
+    """With a problem, as any other turn."""
     bench = EngineBench(Fails(ProviderFailed(), "Well, "))
     bench.store.failing_methods = frozenset({"get_session"})
 
@@ -295,7 +295,7 @@ async def test_without_a_store_a_broken_provider_still_ends_the_turn() -> None:
 
 
 async def test_without_a_store_a_turn_still_ends_when_its_reader_leaves() -> None:
-    """It is stopped as any other: nobody listens to it any more."""
+    """It is stopped as any other."""
     provider = Waits()
     bench = EngineBench(provider, grace_s=0)
     bench.store.failing_methods = frozenset({"get_session"})
@@ -303,13 +303,13 @@ async def test_without_a_store_a_turn_still_ends_when_its_reader_leaves() -> Non
     with await bench.engine.open_reader(started.turn_id):
         await provider.has_begun.wait()
 
-    assert_is_whole(await bench.read_log(started.turn_id), "Ready, ")
+    assert_is_complete(await bench.read_log(started.turn_id), "Ready, ")
     assert provider.was_closed
 
 
 @pytest.mark.parametrize("method", ["get_session", "begin_turn"])
-async def test_other_questions_are_refused_before_anything_was_sent(method: str) -> None:
-    """Their clients rely on what is kept."""
+async def test_other_requests_are_refused(method: str) -> None:
+    """Where storage is not optional, before anything is sent."""
     bench = EngineBench(Says())
     now = bench.clock.now()
     bench.store.sessions["sess_1"] = SessionRecord("sess_1", "lion_001", None, now, now)
@@ -321,8 +321,8 @@ async def test_other_questions_are_refused_before_anything_was_sent(method: str)
 
 
 @pytest.mark.parametrize("method", ["list_latest_turns", "settle_turn"])
-async def test_other_turns_fail_when_the_store_goes_away(method: str) -> None:
-    """ "Complete" is never said to them of a reply that is not kept, or that was said without memory."""
+async def test_other_turns_fail_when_the_store_becomes_unavailable(method: str) -> None:
+    """Their replies are never complete without their history, or without being stored."""
     bench = EngineBench(Says())
     now = bench.clock.now()
     bench.store.sessions["sess_1"] = SessionRecord("sess_1", "lion_001", None, now, now)

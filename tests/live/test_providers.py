@@ -24,9 +24,9 @@ REPLY = ("Flabbergasted ", "zebras ", "gallop.")
 async def run_server_with(
     upstream: ScriptedModel, start_server: StartsServer, **settings: object
 ) -> AsyncIterator[tuple[ServerProcess, httpx.AsyncClient]]:
-    mind = {"PROVIDER": "openai", "OPENAI_MODEL": "scripted-1", "OPENAI_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
+    provider = {"PROVIDER": "openai", "OPENAI_MODEL": "scripted-1", "OPENAI_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
     where = {"OPENAI_BASE_URL": f"{upstream.url}/v1", "OFFLINE_WORDS_PER_S": 0}
-    server = await asyncio.to_thread(lambda: start_server(**mind, **where, **settings))
+    server = await asyncio.to_thread(lambda: start_server(**provider, **where, **settings))
     async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
         yield server, client
 

@@ -9,12 +9,12 @@ from openapi_server.models.turn import AgeGroup, TurnStatus, Usage
 
 @pytest.mark.parametrize("status", TurnStatus)
 def test_only_a_queued_or_running_turn_can_still_change(status: TurnStatus) -> None:
-    """Whoever polls may stop polling once the status is final."""
+    """A client stops polling when the status is final."""
     assert status.is_final == (status not in {"queued", "running"})
 
 
 def test_age_groups_are_ranked_from_the_youngest() -> None:
-    """Facts and rules for a band suit every older one."""
+    """A fact for one age group is suitable for every older one."""
     assert [group.rank for group in AgeGroup] == [0, 1, 2, 3, 4]
     assert AgeGroup.PRESCHOOL.rank < AgeGroup.ELEMENTARY.rank < AgeGroup.ADULT.rank
 

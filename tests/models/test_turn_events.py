@@ -73,50 +73,50 @@ errors = st.sampled_from([ProviderFailed(), TurnTimeout(), IdleTimeout(), ChatEr
 def build_events(script: list[Say | Enter], ending: TurnResult | ChatError) -> list[TurnEvent]:
     """All events of a turn in which each call comes 10 ms after the one before."""
     builder = TurnEventBuilder(STARTED)
-    told = builder.start()
+    events = builder.start()
     elapsed_ms = 0
     for call in script:
         elapsed_ms += 10
         if isinstance(call, Say):
-            told += builder.add_text(call.text, elapsed_ms)
+            events += builder.add_text(call.text, elapsed_ms)
         else:
-            told += builder.change_stage(call.stage, is_complete=call.is_complete, detail="...")
+            events += builder.change_stage(call.stage, is_complete=call.is_complete, detail="...")
     if isinstance(ending, TurnResult):
-        return told + builder.complete(ending, elapsed_ms + 10)
-    return told + builder.fail(ending, elapsed_ms + 10)
+        return events + builder.complete(ending, elapsed_ms + 10)
+    return events + builder.fail(ending, elapsed_ms + 10)
 
 
 @given(script=calls, ending=closings | errors)
 def test_any_sequence_of_calls_is_a_stream_that_the_contract_accepts(
     script: list[Say | Enter], ending: TurnResult | ChatError
 ) -> None:
-    """The order is held against the state machine in `openapi.yaml`, whatever was called."""
+    """The order follows the state machine in `openapi.yaml`, whatever was called."""
     raw = b"retry: 2000\n" + CONVO.encode_entries(number_events(build_events(script, ending)))
 
     check_order([event.event for event in parse_events(raw)])
 
 
 @given(script=calls, ending=closings | errors)
-def test_chunks_are_numbered_from_one_and_joined_they_are_the_reply(
+def test_chunks_are_numbered_from_one_and_join_into_the_reply(
     script: list[Say | Enter], ending: TurnResult | ChatError
 ) -> None:
-    """To the character: nothing trimmed, nothing added, and an empty piece makes no event."""
-    told = build_events(script, ending)
+    """Exactly: nothing is trimmed or added, and an empty piece makes no event."""
+    events = build_events(script, ending)
 
-    chunks = [event for event in told if isinstance(event, Chunk)]
+    chunks = [event for event in events if isinstance(event, Chunk)]
     said = "".join(call.text for call in script if isinstance(call, Say))
     assert [chunk.index for chunk in chunks] == list(range(1, len(chunks) + 1))
     assert all(chunk.text for chunk in chunks)
-    assert "".join(chunk.text for chunk in chunks) == said == fold(number_events(told)).reply
-    if isinstance(told[-1], Completed):
-        assert (told[-1].reply, told[-1].chunk_count) == (said, len(chunks))
+    assert "".join(chunk.text for chunk in chunks) == said == fold(number_events(events)).reply
+    if isinstance(events[-1], Completed):
+        assert (events[-1].reply, events[-1].chunk_count) == (said, len(chunks))
 
 
 @given(script=calls, ending=closings | errors)
 def test_exactly_one_event_is_terminal_and_it_is_the_last(
     script: list[Say | Enter], ending: TurnResult | ChatError
 ) -> None:
-    """Readers close on it, so nothing may come after it and a second one would never be read."""
+    """Readers stop at it, so they would never read an event after it."""
     assert [event.is_terminal for event in build_events(script, ending)].index(True) == len(
         build_events(script, ending)
     ) - 1
@@ -126,19 +126,19 @@ def test_exactly_one_event_is_terminal_and_it_is_the_last(
 def test_typing_stops_once_right_before_the_first_chunk_or_the_end(
     script: list[Say | Enter], ending: TurnResult | ChatError
 ) -> None:
-    """The animal is seen to think until it speaks, or until it is clear that it never will."""
-    told = build_events(script, ending)
+    """The typing indicator shows until the reply begins, or until the turn ends without one."""
+    events = build_events(script, ending)
 
-    assert told[:2] == [STARTED, TypingStarted()]
-    assert [isinstance(event, TypingStarted) for event in told].count(True) == 1
-    (stop,) = [place for place, event in enumerate(told) if isinstance(event, TypingStopped)]
-    spoken = next(place for place, event in enumerate(told) if isinstance(event, Chunk) or event.is_terminal)
+    assert events[:2] == [STARTED, TypingStarted()]
+    assert [isinstance(event, TypingStarted) for event in events].count(True) == 1
+    (stop,) = [place for place, event in enumerate(events) if isinstance(event, TypingStopped)]
+    spoken = next(place for place, event in enumerate(events) if isinstance(event, Chunk) or event.is_terminal)
     assert stop == spoken - 1
 
 
 @given(pieces=st.lists(texts.filter(bool), max_size=5), ending=closings | errors)
-def test_progress_never_falls_through_the_stages(pieces: list[str], ending: TurnResult | ChatError) -> None:
-    """A bar that goes back tells people that something broke."""
+def test_progress_never_decreases(pieces: list[str], ending: TurnResult | ChatError) -> None:
+    """A progress bar that goes back looks like an error."""
     script: list[Say | Enter] = [Enter(stage, is_complete) for stage in Stage for is_complete in (False, True)]
     script[-1:-1] = [Say(piece) for piece in pieces]
 
@@ -147,16 +147,16 @@ def test_progress_never_falls_through_the_stages(pieces: list[str], ending: Turn
     assert progress[-1] == 100
 
 
-def test_every_stage_has_its_place_on_the_way() -> None:
-    """A stage that is added without one would break the first turn that reaches it."""
+def test_every_stage_has_a_progress() -> None:
+    """A stage without one would fail the first turn that reaches it."""
     steps = [step for stage in Stage for step in STAGE_PROGRESS[stage]]
 
     assert steps == sorted(set(steps))
     assert 0 <= steps[0] < steps[-1] == 100
 
 
-def test_a_blocked_turn_says_what_was_found_and_when_it_first_spoke() -> None:
-    """What the pipeline knows at the end stands in the last event, untouched."""
+def test_the_last_event_of_a_blocked_turn_has_the_result_of_moderation() -> None:
+    """`Completed` carries everything in the `TurnResult`, and the time of the first chunk."""
     builder = TurnEventBuilder(STARTED)
     builder.start(5)
     moderation = Moderation(flagged=True, categories=("danger",))
@@ -181,8 +181,8 @@ def test_a_blocked_turn_says_what_was_found_and_when_it_first_spoke() -> None:
     ]
 
 
-def test_a_turn_that_never_spoke_has_no_first_token() -> None:
-    """None, not zero: zero would be the best time ever measured."""
+def test_a_turn_without_a_reply_has_no_time_of_the_first_token() -> None:
+    """None, not zero, which would be the best time possible."""
     builder = TurnEventBuilder(STARTED)
     builder.start()
 
@@ -192,17 +192,17 @@ def test_a_turn_that_never_spoke_has_no_first_token() -> None:
     assert completed.first_token_ms is None
 
 
-def test_a_failure_tells_our_problem_and_never_the_cause() -> None:
-    """The cause may be a provider's own text; the readers get the error's title and detail."""
+def test_a_failed_event_does_not_quote_the_cause() -> None:
+    """The cause may be a provider's error text; readers get the title and detail of our error."""
     builder = TurnEventBuilder(STARTED)
-    told = builder.start()
+    events = builder.start()
     error = ProviderFailed()
     error.__cause__ = OSError("secret-upstream:443 refused")
-    told += builder.fail(error, 3)
+    events += builder.fail(error, 3)
 
-    assert told[-1] == Failed(ProviderFailed().problem)
-    assert "secret" not in repr(told)
-    assert fold(number_events(told)).status is TurnStatus.FAILED
+    assert events[-1] == Failed(ProviderFailed().problem)
+    assert "secret" not in repr(events)
+    assert fold(number_events(events)).status is TurnStatus.FAILED
 
 
 RETRIEVING = StageChanged(Stage.RETRIEVAL, False, 15, "Looking")
@@ -231,8 +231,8 @@ logs = st.builds(
     ],
     ids=["nothing yet", "accepted", "in a stage", "talking", "completed", "blocked", "failed in the middle"],
 )
-def test_a_log_folds_into_what_polling_shows(events: tuple[TurnEvent, ...], expected: TurnState) -> None:
-    """Status, stage, progress and the text so far all come from the log, and from nothing else."""
+def test_a_log_folds_into_the_state_of_the_turn(events: tuple[TurnEvent, ...], expected: TurnState) -> None:
+    """Status, stage, progress and the text so far come from the log alone."""
     assert fold(number_events(events)) == expected
 
 
@@ -245,8 +245,8 @@ def test_a_log_folds_into_what_polling_shows(events: tuple[TurnEvent, ...], expe
         (FinishReason.STOPPED, TurnStatus.STOPPED),
     ],
 )
-def test_why_a_reply_ended_decides_the_status(reason: FinishReason, status: TurnStatus) -> None:
-    """A reply that somebody stopped is neither a success nor a failure."""
+def test_the_finish_reason_decides_the_status(reason: FinishReason, status: TurnStatus) -> None:
+    """A stopped reply is neither a success nor a failure."""
     ended = replace(COMPLETED, finish_reason=reason)
 
     assert fold(number_events([STARTED, ended])).status is status
@@ -254,15 +254,15 @@ def test_why_a_reply_ended_decides_the_status(reason: FinishReason, status: Turn
 
 @given(log=logs, data=st.data())
 def test_folding_in_two_steps_equals_folding_at_once(log: list[Entry], data: st.DataObject) -> None:
-    """A reader that resumes in the middle gets the same picture as one that read from the start."""
+    """A reader that resumes in the middle gets the same state as one that read from the start."""
     cut = data.draw(st.integers(0, len(log)))
 
     assert reduce(TurnState.apply, log[cut:], fold(log[:cut])) == fold(log)
 
 
 @given(log=logs)
-def test_a_fold_remembers_the_last_entry_and_all_the_text(log: list[Entry]) -> None:
-    """`last_seq` is where to go on reading; until the end, the reply is every chunk joined."""
+def test_the_state_has_the_last_number_and_the_text_so_far(log: list[Entry]) -> None:
+    """`last_seq` is where to go on reading; until the end, the reply is all chunks joined."""
     state = fold(log)
 
     assert state.last_seq == len(log)
@@ -272,13 +272,13 @@ def test_a_fold_remembers_the_last_entry_and_all_the_text(log: list[Entry]) -> N
 
 
 def test_two_types_of_event_are_terminal_and_no_others() -> None:
-    """A turn ends completed or failed; there is no third way."""
+    """A turn ends with `Completed` or with `Failed`."""
     assert {type(event) for event in EVENTS if event.is_terminal} == {Completed, Failed}
     assert {type(event) for event in EVENTS} >= {Started, Completed, Failed, Chunk, StageChanged, TypingStarted}
 
 
-def test_an_entry_is_known_by_its_turn_and_its_place() -> None:
-    """The id is what a client sends back to resume; bytes kept with an entry do not make it another one."""
+def test_the_id_of_an_entry_is_its_turn_and_its_number() -> None:
+    """Clients send the id back to resume. Cached bytes do not change the equality of entries."""
     entry, same = Entry("turn_a", 17, NOON, STARTED), Entry("turn_a", 17, NOON, STARTED)
     same.encoded["convo"] = b"..."
 

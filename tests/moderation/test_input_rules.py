@@ -21,7 +21,7 @@ from tests.support.fakes import make_lion
 
 INPUT_RULES = InputRules.load()
 LEO = make_lion()
-QUESTIONS = Path(__file__).parents[1] / "knowledge" / "questions.yaml"
+QUESTIONS = Path(__file__).parents[1] / "knowledge" / "retrieval" / "questions.yaml"
 CATEGORIES = {rule.category for rule in read_rules(INPUT_RULES_FILE).select_rules(Action.WORDS, Action.FLAG)}
 
 

@@ -12,7 +12,7 @@ from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, load_settings
 from openapi_server.providers.factory import open_provider
 from openapi_server.providers.fallback import FallbackProvider
-from openapi_server.providers.offline import OfflineProvider
+from openapi_server.providers.offline.provider import OfflineProvider
 from tests.support.provider_cases import isolate_environment
 
 PROVIDER_SETTINGS: dict[str, dict[str, object]] = {
@@ -34,10 +34,10 @@ async def test_the_default_is_the_offline_provider() -> None:
         assert isinstance(provider, OfflineProvider)
 
 
-@pytest.mark.parametrize("provider", PROVIDER_SETTINGS)
-async def test_a_model_provider_has_the_offline_provider_as_its_fallback(provider: str) -> None:
+@pytest.mark.parametrize("name", PROVIDER_SETTINGS)
+async def test_a_model_provider_has_the_offline_provider_as_its_fallback(name: str) -> None:
     """Visitors see the model's name."""
-    settings = load_settings(provider=provider, **PROVIDER_SETTINGS[provider])
+    settings = load_settings(provider=name, **PROVIDER_SETTINGS[name])
     async with open_provider(settings, SystemClock()) as provider:
         assert isinstance(provider, FallbackProvider)
         assert provider.model == "model-1"

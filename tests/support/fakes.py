@@ -1,4 +1,4 @@
-"""Fakes that can be read: each is a small class named for what it does."""
+"""Fakes of the protocols: small classes, named for what they do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHEAP_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 class FakeClock:
-    """Stands still until it is advanced."""
+    """A clock that moves only when it is advanced."""
 
     def __init__(self) -> None:
         self._now = datetime(2026, 11, 21, 10, 30, 40, tzinfo=UTC)
@@ -38,7 +38,7 @@ class FakeClock:
 
 
 class SingleModelProvider:
-    """The part of a `Provider` that all of these share: one model, whichever animal is asked."""
+    """The part that all fake providers share: one model for all animals."""
 
     model = ""
 
@@ -50,7 +50,7 @@ class SingleModelProvider:
 
 
 class Says(SingleModelProvider):
-    """A provider that says the given pieces, and remembers what it was asked."""
+    """A provider that streams the given pieces. `prompts` are those it got."""
 
     model = "fake-1"
 
@@ -61,7 +61,7 @@ class Says(SingleModelProvider):
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         self.prompts.append(prompt)
-        # It knows what it will say, so nothing is held back for the end of a sentence.
+        # With the whole reply known, no piece is buffered until the end of its sentence.
         yield WholeReply("".join(self.pieces))
         for piece in self.pieces:
             yield piece
@@ -69,7 +69,7 @@ class Says(SingleModelProvider):
 
 
 class Fails(SingleModelProvider):
-    """A provider that says some pieces and then breaks."""
+    """A provider that streams some pieces and then raises the error."""
 
     model = "fake-1"
 
@@ -85,7 +85,7 @@ class Fails(SingleModelProvider):
 
 
 class Waits(SingleModelProvider):
-    """A provider that says one piece, then waits for `go` before the rest; `was_closed` tells of a cancel."""
+    """A provider that streams one piece, waits for `go`, and streams the rest. `was_closed`: it has ended."""
 
     model = "fake-1"
 
@@ -142,7 +142,7 @@ def make_lion(animal_id: str = "lion_001", name: str = "Leo", *, status: str = "
 
 
 class FakeKnowledge:
-    """Knowledge of a few animals, all of whose facts answer everything."""
+    """Knowledge of a few animals, which finds all facts of an animal for every question."""
 
     def __init__(self, *animals: Animal) -> None:
         self._animals = {
@@ -156,10 +156,10 @@ class FakeKnowledge:
         return self._animals.get(animal_id)
 
     async def refresh(self) -> None:
-        """Nobody changes these."""
+        """The animals never change."""
 
     def find_requested_animal(self, message: str) -> Animal | None:
-        """An animal whose id begins with the word: "the tiger" is tiger_001, and no question of grammar."""
+        """The animal that is named by the first part of its id: "the tiger" is `tiger_001`."""
         kinds = {animal.animal_id.partition("_")[0]: animal for animal in self._animals.values()}
         return next((animal for kind, animal in kinds.items() if f"the {kind}" in message.lower()), None)
 
@@ -173,7 +173,7 @@ class FakeKnowledge:
 
 
 class UnreliableStore:
-    """A store that can be told to be away: then every method raises `StoreUnavailable`, as a real one's do."""
+    """A store whose methods all raise `StoreUnavailable` while `is_away` is set."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -191,7 +191,7 @@ class UnreliableStore:
 
 
 class FakeModerator:
-    """A moderator that masks nothing, has no advice, and checks everything alike."""
+    """A moderator that masks nothing and gives no guidance. It checks earlier messages like new ones."""
 
     async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
         return Verdict()
@@ -207,11 +207,11 @@ class FakeModerator:
 
 
 class AllowsAll(FakeModerator):
-    """A moderator that lets everything pass."""
+    """A moderator that allows every message."""
 
 
 class Blocks(FakeModerator):
-    """A moderator that lets nothing pass."""
+    """A moderator that blocks every message."""
 
     def __init__(self, words: str = "Let us talk about something else.") -> None:
         self.words = words

@@ -16,8 +16,8 @@ MAX_CANDIDATES = 8
 # The constant k of reciprocal rank fusion, from the paper that proposed it (Cormack, Clarke and Buettcher, 2009).
 _RRF_K = 60
 
-# Fitted to questions.yaml and paraphrases.yaml in tests/knowledge, and rounded. Similarity to a fact is not enough,
-# because every question is similar to some fact: it has to be more similar to it than to out-of-scope questions.
+# Fitted to questions.yaml and paraphrases.yaml in tests/knowledge/retrieval, and rounded. Similarity to a fact is not
+# enough, as every question is similar to some fact: it has to be more similar to it than to out-of-scope questions.
 _OUT_OF_SCOPE_WEIGHT, _ABOUT_ANIMAL_BONUS, _COVERAGE_BONUS = 0.9, 0.2, 0.4
 _MIN_CONFIDENCE = 0.15
 

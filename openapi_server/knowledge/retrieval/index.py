@@ -23,8 +23,8 @@ _TABLE = """CREATE VIRTUAL TABLE facts USING fts5
 _ROW = "INSERT INTO facts (rowid, topic, asks, name, text, say, more) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _LOOK_UP = "SELECT rowid, -bm25(facts, 2.0, 5.0, 3.0, 1.0, 1.0, 0.5) FROM facts WHERE facts MATCH ?"
 
-# Tuned on the questions in tests/knowledge. A word in the questions that a fact answers (`asks`) counts for more than
-# one in its text.
+# Tuned on the questions in tests/knowledge/retrieval. A word in the questions that a fact answers (`asks`) counts for
+# more than one in its text.
 _TEXT_BOOST = 0.35
 _TEXT_QUALITY = 0.6
 _SYNONYM_BOOST = 0.7

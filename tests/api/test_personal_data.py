@@ -1,4 +1,4 @@
-"""Privacy over HTTP: what is kept of the caller, and the trail of who did what."""
+"""Personal data over HTTP: its export, its erasure, and the audit trail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import structlog
 from openapi_server.http.services import Services
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.user import derive_cookie_owner
-from tests.api.doors import (
+from tests.api.chat_endpoints import (
     CHAT,
     CHAT_ENDPOINTS,
     CONVO,
@@ -53,28 +53,28 @@ def messages(document: dict[str, Any]) -> list[str]:
     return [message["body"] for turn in turns for message in turn["messages"]]
 
 
-@pytest.mark.parametrize("door", CHAT_ENDPOINTS.values(), ids=CHAT_ENDPOINTS)
+@pytest.mark.parametrize("endpoint", CHAT_ENDPOINTS.values(), ids=CHAT_ENDPOINTS)
 async def test_whoever_came_by_a_door_sees_and_erases_what_was_said_there(
-    open_zoo: OpensZoo, door: ChatEndpoint
+    open_zoo: OpensZoo, endpoint: ChatEndpoint
 ) -> None:
     """By account, cookie, device or the session's own name; and nobody else's."""
     zoo = await open_zoo()
-    visit, other = await open_endpoint(zoo, door), await open_endpoint(zoo, CONVO)
+    chat, other = await open_endpoint(zoo, endpoint), await open_endpoint(zoo, CONVO)
     # A token client without a cookie is known by the name of its session alone.
-    own = {"session_id": str(CHAT.body["session_id"])} if door is CHAT else {}
-    answer = await visit.post_message(SECRET)
+    own = {"session_id": str(CHAT.body["session_id"])} if endpoint is CHAT else {}
+    answer = await chat.post_message(SECRET)
     await other.post_message("Hello!")
 
-    document = await export_data(visit.client, **own)
+    document = await export_data(chat.client, **own)
     assert messages(document) == [SECRET, "Roar! I am a lion."]
-    assert await erase_data(visit.client, **own) == {
+    assert await erase_data(chat.client, **own) == {
         "sessions": 1,
         "turns": 1,
         "messages": 2,
-        "devices": int(door is DEVICES),
+        "devices": int(endpoint is DEVICES),
     }
 
-    assert messages(await export_data(visit.client, **own)) == []
+    assert messages(await export_data(chat.client, **own)) == []
     assert await zoo.services.store.get_turn(get_turn_id(answer)) is None
     assert await zoo.services.event_log.list_entries(get_turn_id(answer)) is None
     assert messages(await export_data(other.client)) == ["Hello!", "Roar! I am a lion."]
@@ -83,10 +83,10 @@ async def test_whoever_came_by_a_door_sees_and_erases_what_was_said_there(
 async def test_an_export_keeps_to_its_schema(open_zoo: OpensZoo) -> None:
     """An answered turn, one that failed, an account, its credits; for a browser a file to save."""
     zoo = await open_zoo(Fails(OSError("no upstream")))
-    visit = await open_endpoint(zoo, SESSIONS)
-    await visit.post_message(SECRET)
+    chat = await open_endpoint(zoo, SESSIONS)
+    await chat.post_message(SECRET)
 
-    answer = await visit.client.get("/privacy/export")
+    answer = await chat.client.get("/privacy/export")
 
     assert_conforms(answer.json(), "Dossier")
     assert answer.headers["content-disposition"] == 'attachment; filename="zoochat.json"'
@@ -153,14 +153,14 @@ async def test_erasing_ends_what_still_runs(open_zoo: OpensZoo) -> None:
 async def test_an_account_stays_and_can_talk_on(open_zoo: OpensZoo) -> None:
     """Only its talks are gone, and what its credits were spent for."""
     zoo = await open_zoo()
-    visit = await open_endpoint(zoo, SESSIONS)
-    await visit.post_message(SECRET)
-    await erase_data(visit.client)
+    chat = await open_endpoint(zoo, SESSIONS)
+    await chat.post_message(SECRET)
+    await erase_data(chat.client)
 
-    document = await export_data(visit.client)
+    document = await export_data(chat.client)
     assert document["sessions"] == []
     assert {entry["turnId"] for entry in document["account"]["credits"]["ledger"]} == {None}
-    assert (await visit.client.post("/chat/sessions", json={})).status_code == 201
+    assert (await chat.client.post("/chat/sessions", json={})).status_code == 201
 
 
 async def test_what_is_too_old_is_not_shown_whether_swept_or_not(open_zoo: OpensZoo) -> None:
@@ -206,13 +206,13 @@ async def list_audit_entries(services: Services) -> list[tuple[str, str, str | N
 async def test_what_happens_is_noted_with_who_and_what(open_zoo: OpensZoo) -> None:
     """Never what was said, and no id that opens anything; the request's id leads to the log."""
     zoo = await open_zoo()
-    visit = await open_endpoint(zoo, PLATFORM)
-    await visit.post_message(SECRET)
-    cookie = derive_cookie_owner(visit.client.cookies["session_id"])
-    (session,) = (await visit.client.get("/conversations/sessions")).json()["sessions"]
-    deletion = await visit.client.delete("/convo_history", params={"sessionId": session["sessionId"]})
-    await export_data(visit.client)
-    await erase_data(visit.client)
+    chat = await open_endpoint(zoo, PLATFORM)
+    await chat.post_message(SECRET)
+    cookie = derive_cookie_owner(chat.client.cookies["session_id"])
+    (session,) = (await chat.client.get("/conversations/sessions")).json()["sessions"]
+    deletion = await chat.client.delete("/convo_history", params={"sessionId": session["sessionId"]})
+    await export_data(chat.client)
+    await erase_data(chat.client)
     admin = await log_in_client(zoo, "admin")
     await admin.post("/credits/allocate", json={"userId": "user1", "credits": 5})
     await export_data(admin, userId="user1")
@@ -273,12 +273,12 @@ async def test_nothing_of_it_stands_in_the_logs(open_zoo: OpensZoo, caplog: pyte
     caplog.set_level(logging.DEBUG)
     with structlog.testing.capture_logs() as lines:
         zoo = await open_zoo()
-        visit = await open_endpoint(zoo, CONVO)
-        answer = await visit.post_message(SECRET)
-        await export_data(visit.client)
-        await erase_data(visit.client)
+        chat = await open_endpoint(zoo, CONVO)
+        answer = await chat.post_message(SECRET)
+        await export_data(chat.client)
+        await erase_data(chat.client)
 
-    cookie = visit.client.cookies["session_id"]
+    cookie = chat.client.cookies["session_id"]
     logged = repr(lines) + caplog.text
     for secret in (SECRET, "Xaverl", cookie, derive_cookie_owner(cookie)[:20], get_turn_id(answer)):
         assert secret not in logged

@@ -1,4 +1,4 @@
-"""The doors of the server: how each kind of client begins a turn. What holds for all of them is tested for each."""
+"""The five endpoints that start a turn, one for each contract, and clients for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MANY_CREDITS = 100_000
 
 @dataclass(frozen=True)
 class ChatEndpoint:
-    """One contract: its address, what its clients send, and where its error event has the problem object."""
+    """The endpoint of a contract: its path, what its clients send, and where its error event has the problem object."""
 
     name: str
     path: str
@@ -32,14 +32,14 @@ class ChatEndpoint:
 CONVO = ChatEndpoint("convo", "/convo_turn_stream", "message", "error", {"animalId": "lion_001"})
 PLATFORM = ChatEndpoint("platform", "/api/v1/stream", "query", "problem")
 SESSIONS = ChatEndpoint("sessions", "/chat/sessions/{sessionId}/stream", "message", "problem")
-CHAT = ChatEndpoint("tokens", "/chat", "message", "problem", {"session_id": "my-talk"})
+CHAT = ChatEndpoint("chat", "/chat", "message", "problem", {"session_id": "my-talk"})
 DEVICES = ChatEndpoint("devices", "/chat/stream", "content", "error", headers={"X-Device-ID": "kiosk-7"})
-CHAT_ENDPOINTS = {door.name: door for door in (CONVO, PLATFORM, SESSIONS, CHAT, DEVICES)}
+CHAT_ENDPOINTS = {endpoint.name: endpoint for endpoint in (CONVO, PLATFORM, SESSIONS, CHAT, DEVICES)}
 
 
 @dataclass
 class EndpointClient:
-    """A client that stands at a door, with whatever the contract wants of it first."""
+    """A client of an endpoint, with the login, session or headers that the contract requires."""
 
     client: httpx.AsyncClient
     endpoint: ChatEndpoint
@@ -61,13 +61,13 @@ class EndpointClient:
         return problem
 
 
-async def open_endpoint(zoo: RunningApp, door: ChatEndpoint, username: str = "user1") -> EndpointClient:
-    """A new caller at the door; at the sessions' a user with credits and a session of their own."""
-    if door is not SESSIONS:
-        return EndpointClient(await zoo.new_client(**door.headers), door, door.path)
+async def open_endpoint(zoo: RunningApp, endpoint: ChatEndpoint, username: str = "user1") -> EndpointClient:
+    """A new client of the endpoint. For sessions it is a user with credits and a session of their own."""
+    if endpoint is not SESSIONS:
+        return EndpointClient(await zoo.new_client(**endpoint.headers), endpoint, endpoint.path)
     client = await log_in_client(zoo, username, MANY_CREDITS)
     session = (await client.post("/chat/sessions", json={})).json()
-    return EndpointClient(client, door, door.path.replace("{sessionId}", session["sessionId"]))
+    return EndpointClient(client, endpoint, endpoint.path.replace("{sessionId}", session["sessionId"]))
 
 
 async def log_in_client(zoo: RunningApp, username: str, credits_given: int = 0) -> httpx.AsyncClient:

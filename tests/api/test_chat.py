@@ -1,4 +1,4 @@
-"""The token stream's contract: `/chat`, whose clients name their sessions themselves."""
+"""The chat contract over HTTP: `/chat`, whose clients name their sessions themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from starlette.types import Message
 
 from openapi_server.wire.timestamps import format_timestamp
-from tests.api.doors import get_last_event, get_turn_id, list_event_data, log_in_client
+from tests.api.chat_endpoints import get_last_event, get_turn_id, list_event_data, log_in_client
 from tests.conftest import OpensClient, OpensZoo
 from tests.support.asgi import Arrives, Request, ask
 from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits

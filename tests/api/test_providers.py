@@ -17,7 +17,7 @@ from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.failures import ProviderError
 from openapi_server.providers.fallback import FallbackProvider, RetryPolicy
 from openapi_server.providers.options import MAX_PROMPT_TOKENS, ConfiguredProvider, ModelOptions
-from tests.api.doors import CONVO, MANY_CREDITS, SESSIONS, get_turn_id, list_event_data, open_endpoint
+from tests.api.chat_endpoints import CONVO, MANY_CREDITS, SESSIONS, get_turn_id, list_event_data, open_endpoint
 from tests.api.test_sessions import get_credits
 from tests.conftest import OpensZoo, RunningApp
 from tests.support.fakes import FakeClock, FakeKnowledge, Says, make_lion
@@ -93,7 +93,7 @@ async def test_the_animals_own_model_is_named(open_zoo: OpensZoo) -> None:
     assert (await read_whole_answer(zoo))["metadata"] == {"animalId": "lion_001", "model": "lion-1"}
 
 
-async def test_who_speaks_in_its_place_is_named(open_zoo: OpensZoo) -> None:
+async def test_the_fallback_is_named(open_zoo: OpensZoo) -> None:
     """At the end of the turn in which the model failed, and from the start while the breaker is open."""
     zoo = await open_zoo(make_fallback_provider(OneWordModel(fails=True)), knowledge=CHOSEN_MODEL_ZOO)
 
@@ -102,7 +102,7 @@ async def test_who_speaks_in_its_place_is_named(open_zoo: OpensZoo) -> None:
     assert (await read_whole_answer(zoo))["metadata"]["model"] == "keeper-1"
 
 
-async def test_the_json_answer_names_who_spoke(open_zoo: OpensZoo) -> None:
+async def test_the_json_answer_names_the_model_that_answered(open_zoo: OpensZoo) -> None:
     """Not the one that was tried first."""
     zoo = await open_zoo(make_fallback_provider(OneWordModel(fails=True)), knowledge=CHOSEN_MODEL_ZOO)
 
@@ -118,31 +118,29 @@ async def test_models_offer_the_longest_answer(open_zoo: OpensZoo) -> None:
 
 
 @pytest.mark.parametrize(("animal_id", "longest"), [("lion_001", 33), ("tiger_001", 77)])
-async def test_a_turn_holds_what_it_may_cost(open_zoo: OpensZoo, animal_id: str, longest: int) -> None:
-    """The longest answer of this animal's model, and what it reads before; then it pays for what it used."""
+async def test_a_turn_reserves_its_maximum_cost(open_zoo: OpensZoo, animal_id: str, longest: int) -> None:
+    """The animal's longest reply and the longest prompt; in the end the account pays for what was used."""
     upstream = OneWordModel()
     upstream.go.clear()
-    visit = await open_endpoint(
-        await open_zoo(make_fallback_provider(upstream), knowledge=CHOSEN_MODEL_ZOO, default_animal=animal_id), SESSIONS
-    )
+    app = await open_zoo(make_fallback_provider(upstream), knowledge=CHOSEN_MODEL_ZOO, default_animal=animal_id)
+    chat = await open_endpoint(app, SESSIONS)
 
-    stream = asyncio.create_task(visit.post_message())
+    stream = asyncio.create_task(chat.post_message())
     await upstream.has_begun.wait()
-    held = MANY_CREDITS - await get_credits(visit.client)
+    held = MANY_CREDITS - await get_credits(chat.client)
     upstream.go.set()
     await stream
 
     assert held == longest + MAX_PROMPT_TOKENS
-    assert await get_credits(visit.client) == MANY_CREDITS - 8
+    assert await get_credits(chat.client) == MANY_CREDITS - 8
 
 
-async def test_sessions_are_answered_while_the_model_is_left_alone(open_zoo: OpensZoo) -> None:
-    """Whether they name it or not: it is still the one that is offered."""
-    visit = await open_endpoint(
-        await open_zoo(make_fallback_provider(OneWordModel(fails=True)), knowledge=CHOSEN_MODEL_ZOO), SESSIONS
-    )
+async def test_sessions_are_answered_while_the_breaker_is_open(open_zoo: OpensZoo) -> None:
+    """Whether or not they name the model, which is still in the list."""
+    app = await open_zoo(make_fallback_provider(OneWordModel(fails=True)), knowledge=CHOSEN_MODEL_ZOO)
+    chat = await open_endpoint(app, SESSIONS)
     for _ in range(2):
-        assert (await visit.post_message()).status_code == 200
+        assert (await chat.post_message()).status_code == 200
 
-    named = await visit.client.post(visit.path, json={"message": "Hello!", "modelId": "model-1"})
+    named = await chat.client.post(chat.path, json={"message": "Hello!", "modelId": "model-1"})
     assert named.status_code == 200

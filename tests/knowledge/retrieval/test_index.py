@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from openapi_server.knowledge.retrieval.index import FactIndex
 from openapi_server.knowledge.retrieval.query import tokenize
-from openapi_server.knowledge.retrieval.spelling import Speller
 from openapi_server.knowledge.retrieval.synonyms import Lexicon
 from openapi_server.knowledge.schema import PACKAGED_ANIMALS, read_animal
 
@@ -99,18 +98,3 @@ def test_any_text_is_legal(lion: FactIndex, message: str) -> None:
     """Whatever is typed, searching returns facts or nothing, and tokens are plain letters and digits."""
     assert all(token.isascii() and token.isalnum() for token in tokenize(message))
     lion.search(lion.parse_query(message))
-
-
-@pytest.mark.parametrize(
-    ("typed", "meant"),
-    [("slep", "sleep"), ("enimy", "enemy"), ("tigre", "tiger"), ("teeeth", "teeth")],
-)
-def test_one_slip_is_forgiven(typed: str, meant: str) -> None:
-    """A missing, wrong, doubled or swapped letter still finds the word."""
-    assert Speller(["sleep", "enemy", "tiger", "teeth"]).suggest(typed) == (meant,)
-
-
-@pytest.mark.parametrize("typed", ["gate", "cat", "france", "teeth"])
-def test_other_words_stay_other_words(typed: str) -> None:
-    """Short words, and words with another beginning, are not bent into known ones."""
-    assert Speller(["game", "bat", "trance", "teeth"]).suggest(typed) == ()

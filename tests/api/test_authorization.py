@@ -123,17 +123,17 @@ BY_NAME = [
     Route("DELETE /privacy", "erase", headers={"X-Device-ID": "{name}"}),
     Route("DELETE /privacy", "erase", query={"session_id": "{name}"}),
 ]
-# Whose, and by which door it came: what a door makes is no different when it is looked at through another one.
+# The owner and the endpoint of each turn: what one endpoint creates is protected alike at all others.
 THINGS = [
     ("nobody", "devices"),
     ("cookie", "convo"),
     ("cookie", "platform"),
-    ("cookie", "tokens"),
+    ("cookie", "chat"),
     ("cookie", "devices"),
     ("anna", "sessions"),
     ("child", "convo"),
     ("child", "devices"),
-    ("parent", "tokens"),
+    ("parent", "chat"),
 ]
 
 
@@ -205,16 +205,16 @@ def get_refusal_status(name: str, route: Route) -> int:
     return 403 if route.doing == "allocate" else 404
 
 
-@pytest.mark.parametrize(("owner", "door"), THINGS, ids=lambda part: str(part))
+@pytest.mark.parametrize(("owner", "endpoint"), THINGS, ids=lambda part: str(part))
 @pytest.mark.parametrize("route", BY_ID, ids=str)
 async def test_an_id_opens_what_it_should_and_to_whom_it_should(
-    callers: Callers, owner: str, door: str, route: Route
+    callers: Callers, owner: str, endpoint: str, route: Route
 ) -> None:
     """Every cell: a yes works, a no is what a made-up id gets, and leaves the thing as it was."""
-    thing = await callers.create_turn(owner, door)
+    thing = await callers.create_turn(owner, endpoint)
     for name, is_yes in MAY[f"{owner} {route.doing}"].items():
         if is_yes and not lacks_login(name, route):
-            changeable = await callers.create_turn(owner, door) if route.doing == "change" else thing
+            changeable = await callers.create_turn(owner, endpoint) if route.doing == "change" else thing
             answer = await send_request(callers, name, route, changeable)
             assert answer.status_code in (200, 204), (name, answer.text)
         else:
@@ -294,19 +294,19 @@ async def test_somebody_elses_name_neither_exports_nor_erases(callers: Callers, 
 
 async def create_named_turn(callers: Callers, whose: str, route: Route) -> OwnedTurn:
     """A session with one message in it, under a name that its owner chose: as a rule a plain one."""
-    door = "devices" if "X-Device-ID" in route.headers else "tokens"
-    return await callers.create_turn(get_owner(whose), door, str(uuid.uuid4()) if whose == "uuid" else None)
+    endpoint = "devices" if "X-Device-ID" in route.headers else "chat"
+    return await callers.create_turn(get_owner(whose), endpoint, str(uuid.uuid4()) if whose == "uuid" else None)
 
 
 def get_owner(whose: str) -> str:
     return "nobody" if whose == "uuid" else whose
 
 
-@pytest.mark.parametrize("door", ["tokens", "devices"])
+@pytest.mark.parametrize("endpoint", ["chat", "devices"])
 @pytest.mark.parametrize("name", CALLERS)
-async def test_a_name_that_the_client_chose_is_no_id(callers: Callers, door: str, name: str) -> None:
+async def test_a_name_that_the_client_chose_is_no_id(callers: Callers, endpoint: str, name: str) -> None:
     """Where the server's ids are asked for, a client's own name opens nothing, not even to the client itself."""
-    thing = await callers.create_turn("cookie", door)
+    thing = await callers.create_turn("cookie", endpoint)
     chosen = OwnedTurn(session_id=thing.name, turn_id=thing.name, job_id=thing.name, name=thing.name)
     for route in BY_ID:
         if not route.headers:
@@ -329,11 +329,11 @@ async def test_lists_show_ones_own_and_nothing_else(callers: Callers, path: str)
         assert seen == (set(things) if is_all else {name} & set(things)), name
 
 
-@pytest.mark.parametrize("door", ["convo", "platform", "tokens", "devices"])
-async def test_a_key_counts_for_its_owner_only(callers: Callers, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ["convo", "platform", "chat", "devices"])
+async def test_a_key_counts_for_its_owner_only(callers: Callers, endpoint: str) -> None:
     """Two callers with one Idempotency-Key get two turns, unless they cannot be told apart."""
     names = [name for name in CALLERS if name not in ("expired", "logged_out")]
-    turns = {name: (await callers.create_turn(name, door, key=f"key-of-{door}")).turn_id for name in names}
+    turns = {name: (await callers.create_turn(name, endpoint, key=f"key-of-{endpoint}")).turn_id for name in names}
 
     assert turns["nobody"] == turns["neighbour"]
     assert len(set(turns.values())) == len(names) - 1

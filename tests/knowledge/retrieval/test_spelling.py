@@ -1,0 +1,22 @@
+"""Spelling correction: one wrong letter, and no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from openapi_server.knowledge.retrieval.spelling import Speller
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("slep", "sleep"), ("enimy", "enemy"), ("tigre", "tiger"), ("teeeth", "teeth"), ("allrigato", "alligator")],
+)
+def test_one_mistake_is_corrected(typed: str, meant: str) -> None:
+    """A missing, wrong, doubled, swapped or moved letter still finds the word."""
+    assert Speller(["sleep", "enemy", "tiger", "teeth", "alligator"]).suggest(typed) == (meant,)
+
+
+@pytest.mark.parametrize("typed", ["gate", "cat", "france", "teeth"])
+def test_other_words_are_not_corrected(typed: str) -> None:
+    """Short words, and words with another first letter, are left alone."""
+    assert Speller(["game", "bat", "trance", "teeth"]).suggest(typed) == ()
