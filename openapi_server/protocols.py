@@ -17,7 +17,7 @@ from openapi_server.models.document import Change, Document, DocumentChanges, Dr
 from openapi_server.models.page import Page
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
 from openapi_server.models.prompt import Exchange, Prompt
-from openapi_server.models.session import DeviceUser, SessionRecord
+from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import (
     AgeGroup,
     FinishReason,
@@ -246,9 +246,6 @@ class Store(Protocol):
 
     async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
         """Let the session expire `ttl_s` seconds after its last message; None when there is no such session."""
-
-    async def get_device_user(self, user_id: str) -> DeviceUser | None:
-        """The user of the device whose sessions have this id."""
 
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
         """Delete the session, its turns and its device user. The ids of the turns; None when there was no session."""

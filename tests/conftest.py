@@ -16,13 +16,13 @@ from hypothesis import settings
 
 from openapi_server import composition
 from openapi_server.accounts.passwords import Passwords
-from openapi_server.app import create_app
 from openapi_server.clock import SystemClock
 from openapi_server.composition import Overrides
 from openapi_server.config import Settings
 from openapi_server.http.services import Services
 from openapi_server.protocols import Clock, Knowledge, Moderator, Provider, Store
 from openapi_server.spec import load_spec
+from tests.support.apps import borrow_app, give_back
 from tests.support.contract import CHECKED, check_stream
 from tests.support.fakes import CHEAP_HASHER, AllowsAll, FakeKnowledge, Says
 from tests.support.processes import ServerProcess
@@ -114,7 +114,9 @@ class RunningApp:
 
     def __init__(self, services: Services, callers: AsyncExitStack) -> None:
         self.services = services
-        self.app = create_app(services)
+        shared = borrow_app(services)
+        callers.callback(give_back, shared)
+        self.app = shared.app
         self._callers = callers
 
     async def new_client(self, address: str = "127.0.0.1", **headers: str) -> httpx.AsyncClient:
@@ -245,7 +247,7 @@ class CheckingTransport(httpx.AsyncBaseTransport):
 class StartsServer(Protocol):
     """A server process with these settings."""
 
-    def __call__(self, **settings: object) -> ServerProcess: ...
+    def __call__(self, kind: type[ServerProcess] = ..., /, **settings: object) -> ServerProcess: ...
 
 
 @pytest.fixture
@@ -254,8 +256,8 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartsSer
     processes: list[ServerProcess] = []
     folder = tmp_path_factory.mktemp("server")
 
-    def start(**settings: object) -> ServerProcess:
-        processes.append(ServerProcess(folder, **settings))
+    def start(kind: type[ServerProcess] = ServerProcess, /, **settings: object) -> ServerProcess:
+        processes.append(kind(folder, **settings))
         return processes[-1]
 
     try:

@@ -279,7 +279,7 @@ def test_a_server_of_ones_own_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_fallback_gets_to_speak_before_the_turn_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patience with the mind must be shorter than patience with the turn; the offline voice needs none."""
+    """The first-token timeout must be shorter than the idle timeout; the offline provider has none."""
     monkeypatch.setenv("STREAM_IDLE_TIMEOUT", "8")
     assert load_settings().provider == "offline"
     monkeypatch.setenv("PROVIDER", "openai")

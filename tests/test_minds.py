@@ -12,7 +12,7 @@ from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, load_settings
 from openapi_server.providers.factory import open_provider
 from openapi_server.providers.fallback import FallbackProvider
-from openapi_server.providers.offline import OfflineProvider
+from openapi_server.providers.offline.provider import OfflineProvider
 from tests.support.provider_cases import isolate_environment
 
 CHOICES: dict[str, dict[str, object]] = {

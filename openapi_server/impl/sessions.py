@@ -41,8 +41,8 @@ async def list_models(context: RequestContext) -> ASGIApp:
 async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     _require_known_model(context, body)
     animal = await get_active_animal(context, body.get("animalId", context.services.settings.default_animal))
-    masked = context.services.moderator.mask_pii
-    opening = masked(body["initialMessage"]) if "initialMessage" in body else None
+    mask = context.services.moderator.mask_pii
+    opening = mask(body["initialMessage"]) if "initialMessage" in body else None
     now = context.services.clock.now()
     session = SessionRecord(
         session_id=make_id("sess"),
@@ -51,7 +51,7 @@ async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> 
         created_at=now,
         last_message_at=now,
         ttl_s=context.services.settings.session_ttl_s,
-        title=masked(body.get("title", "")) or (opening or "").strip()[:TITLE_LENGTH] or f"Talk with {animal.name}",
+        title=mask(body.get("title", "")) or (opening or "").strip()[:TITLE_LENGTH] or f"Talk with {animal.name}",
         opening=opening,
     )
     await context.services.store.create_session(session)
@@ -119,14 +119,14 @@ async def update_stream(context: RequestContext, session_id: str, body: dict[str
 
 async def _make_turn_request(context: RequestContext, session: SessionRecord, body: dict[str, Any]) -> TurnRequest:
     animal = await get_active_animal(context, session.animal_id)
-    price, person = context.services.settings.credits_per_token, context.user
-    at_most = context.services.provider.get_model(animal).max_turn_tokens * price
+    price = context.services.settings.credits_per_token
+    max_credits = context.services.provider.get_model(animal).max_turn_tokens * price
     return TurnRequest(
         animal=animal,
         message=body["message"],
         session=SessionRef(session.session_id, session.owner),
         opening=session.opening,
-        charge=Charge(person.username, at_most, price) if person else None,
+        charge=Charge(context.user.username, max_credits, price) if context.user else None,
     )
 
 

@@ -9,7 +9,7 @@ from openapi_server.circuit_breaker import CircuitBreaker
 from openapi_server.config import ConfigError, Settings
 from openapi_server.protocols import Clock, Provider
 from openapi_server.providers.fallback import FallbackProvider, ModelProvider, RetryPolicy
-from openapi_server.providers.offline import OfflineProvider
+from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.providers.options import ModelOptions
 
 

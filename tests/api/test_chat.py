@@ -1,4 +1,4 @@
-"""The token stream's contract: `/chat`, whose clients name their sessions themselves."""
+"""The chat contract over HTTP: `/chat`, whose clients name their sessions themselves."""
 
 from __future__ import annotations
 

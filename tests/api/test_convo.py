@@ -1,4 +1,4 @@
-"""Talking over HTTP: the stream, its JSON twin, and polling."""
+"""The zoo's own contract over HTTP: the stream, its JSON form, and polling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keepers try a text on the rules; and what the rules mask is masked before anybody keeps it."""
+"""Checking a text against the rules, and masking before anything is stored."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ async def test_only_keepers_and_those_above_try_texts(zoo: httpx.AsyncClient, na
 
 async def test_what_is_personal_reaches_neither_the_store_nor_the_mind(open_client: OpensClient) -> None:
     """At every endpoint: the engine masks before anything is stored. The request can still be repeated to resume it."""
-    mind = Says()
-    client = await open_client(mind, moderator=InputRules.load())
+    provider = Says()
+    client = await open_client(provider, moderator=InputRules.load())
     body = {"message": ADDRESS, "animalId": "lion_001"}
 
     stream = await client.post("/convo_turn_stream", json=body)
@@ -69,6 +69,6 @@ async def test_what_is_personal_reaches_neither_the_store_nor_the_mind(open_clie
     session_id = (await client.get("/conversations/sessions")).json()["sessions"][0]["sessionId"]
     history = await client.get("/convo_history", params={"sessionId": session_id})
 
-    assert [prompt.message for prompt in mind.prompts] == [MASKED]
+    assert [prompt.message for prompt in provider.prompts] == [MASKED]
     assert again.status_code == 200
     assert history.json()["turns"][0]["content"] == MASKED

@@ -1,4 +1,4 @@
-"""What was said before, over HTTP."""
+"""Conversation history over HTTP."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, Document
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import Provider
-from openapi_server.providers.offline import OfflineProvider
+from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.store import SqliteStore

@@ -1,4 +1,4 @@
-"""Privacy over HTTP: what is kept of the caller, and the trail of who did what."""
+"""Personal data over HTTP: its export, its erasure, and the audit trail."""
 
 from __future__ import annotations
 

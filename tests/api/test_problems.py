@@ -1,4 +1,4 @@
-"""Errors have one shape everywhere, and the headers that every answer has."""
+"""Errors over HTTP: one form for all, and the headers that every answer has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which mind an answer names, and what it may cost: the animal's own where its keepers chose one, over HTTP."""
+"""The model that an answer names, and what it may cost: the animal's own model where its keepers chose one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHOSEN = FakeKnowledge(
 
 
 class Speaks(ConfiguredProvider):
-    """An upstream whose every model says one word once it may, or fails."""
+    """A provider whose models answer one word as soon as `go` is set, or fail."""
 
     def __init__(self, *, fails: bool = False) -> None:
         super().__init__(ModelOptions("model-1", max_tokens=77))
@@ -51,7 +51,7 @@ class Speaks(ConfiguredProvider):
 
 
 class Keeper(Says):
-    """The voice that never fails."""
+    """The fallback provider."""
 
     model = "keeper-1"
 

@@ -1,4 +1,4 @@
-"""What one can do with a turn once it was begun: read it from any point, stop it, repeat its request."""
+"""Turns over HTTP after their start: reading from any event, stopping, and repeated requests."""
 
 from __future__ import annotations
 

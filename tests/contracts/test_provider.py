@@ -21,7 +21,7 @@ from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import Provider, ReplyEnd, WholeReply
-from openapi_server.providers.offline import OfflineProvider
+from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.providers.options import ModelOptions
 from openapi_server.providers.prompt import render_system_prompt
 from tests.support.examples import DELICATE_TEXTS

@@ -14,7 +14,7 @@ from tests.faults.figures import Figure, expect_all, expect_at_most, expect_none
 from tests.faults.stored import open_store
 from tests.faults.visitors import ConvoClient
 from tests.support.polling import poll_until
-from tests.support.processes import ScriptedServer, launch_server, run_scripted
+from tests.support.processes import FreshScriptedServer, ScriptedServer, run_scripted
 from tests.support.scripted_server import Script
 
 AT_ONCE_S = 0.25
@@ -146,14 +146,16 @@ async def _count_stored(folder: Path, spoken: list[HttpExchange]) -> int:
 
 async def _measure_start_s(folder: Path) -> float:
     began_s = time.monotonic()
-    async with run_scripted(folder):
-        return time.monotonic() - began_s
+    server = await asyncio.to_thread(FreshScriptedServer, folder)
+    took_s = time.monotonic() - began_s
+    await server.stop_in_thread()
+    return took_s
 
 
 def _terminate_after(folder: Path, delay_s: float) -> tuple[bool, float]:
     """Whether the end was a bad one, and how long it took."""
     log_path = folder / f"start-{time.monotonic_ns()}.log"
-    process = launch_server("tests.support.scripted_server", folder, log_path)
+    process = FreshScriptedServer.start(folder, log_path)
     try:
         process.wait(delay_s)
     except subprocess.TimeoutExpired:
@@ -163,6 +165,7 @@ def _terminate_after(folder: Path, delay_s: float) -> tuple[bool, float]:
         code = process.wait(30)
     finally:
         process.kill()
-        process.communicate()
+        assert process.stdout is not None
+        process.stdout.close()
     took_s = time.monotonic() - began_s
     return code not in (0, -signal.SIGTERM) or "Traceback" in log_path.read_text(), took_s

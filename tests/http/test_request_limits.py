@@ -221,7 +221,7 @@ async def test_a_charset_that_is_not_utf_8_is_a_415(charset: str, form: str) -> 
     ],
 )
 async def test_ordinary_heads_pass(name: str, value: str) -> None:
-    """What clients really send is none of the guard's business."""
+    """What ordinary clients send is within the limits."""
     assert (await ask(limit(Echoes()), with_header(name, value), Arrives(b"{}"))).body == b"{}"
 
 
@@ -233,7 +233,7 @@ async def test_odd_paths_that_can_do_no_harm_pass(path: str) -> None:
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
 async def test_what_is_not_http_passes_untouched(kind: str) -> None:
-    """The server's own start and end go through the same door."""
+    """The start and end of the server are messages, too."""
     seen: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

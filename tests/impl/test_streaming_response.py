@@ -1,4 +1,4 @@
-"""`SSEStreamer`: what it promises beyond the unit test of the first front end, which is in `tests/seeds/`."""
+"""`SSEStreamer`, beyond the unit test of the first front end in `tests/seeds/`."""
 
 from __future__ import annotations
 

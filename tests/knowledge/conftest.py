@@ -1,4 +1,4 @@
-"""Libraries that find by words alone, and by meaning too where the extra `semantic` is installed."""
+"""Services that find by words alone, and by meaning too where the extra `semantic` is installed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def vectors_folder(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(scope="session")
 def by_words() -> Iterator[KnowledgeService]:
-    library = KnowledgeService.load()
-    yield library
-    library.close()
+    service = KnowledgeService.load()
+    yield service
+    service.close()
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +41,8 @@ def by_meaning(semantic_extra: None, vectors_folder: Path) -> Iterator[Knowledge
     with (vectors_folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # The other worker processes would leave a polite one next to nothing.
-        meanings = SentenceVectorIndex(vectors_folder / "fact_vectors.npz", niceness=0)
-        library = KnowledgeService.load(semantic_index=meanings)
-        meanings.wait_until_indexed(LEARNED_WITHIN_S)
-    yield library
-    library.close()
+        semantic_index = SentenceVectorIndex(vectors_folder / "fact_vectors.npz", niceness=0)
+        service = KnowledgeService.load(semantic_index=semantic_index)
+        semantic_index.wait_until_indexed(LEARNED_WITHIN_S)
+    yield service
+    service.close()

@@ -1,4 +1,4 @@
-"""Whom a visitor asks to talk with, and the many ways of speaking about an animal that ask for nobody."""
+"""Requests to talk with an animal, and the many ways to mention an animal that request none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.fakes import make_lion
 ZOO = read_folder(PACKAGED_ANIMALS)
 
 
-def asked_for(message: str, animals: Sequence[Animal] = ZOO) -> str | None:
+def find_requested_kind(message: str, animals: Sequence[Animal] = ZOO) -> str | None:
     """The kind that is asked for: "tiger" for tiger_001."""
     animal = detect_requested_animal(message, animals)
     return animal.animal_id.partition("_")[0] if animal else None
@@ -105,9 +105,9 @@ def asked_for(message: str, animals: Sequence[Animal] = ZOO) -> str | None:
         ("can the tiger tell us a joke?", "tiger"),
     ],
 )
-def test_who_is_asked_for_is_found(message: str, kind: str) -> None:
+def test_the_requested_animal_is_found(message: str, kind: str) -> None:
     """By its own name or its kind, in many wordings, with small slips of spelling."""
-    assert asked_for(message) == kind
+    assert find_requested_kind(message) == kind
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def test_who_is_asked_for_is_found(message: str, kind: str) -> None:
         "Hello, Hugo here",
     ],
 )
-def test_speaking_about_an_animal_asks_for_nobody(message: str) -> None:
+def test_mentioning_an_animal_requests_none(message: str) -> None:
     """Questions about others, refusals, stories, keepers and namesakes leave the visitor with the animal they have."""
-    assert asked_for(message) is None
+    assert find_requested_kind(message) is None
 
 
 _TEMPLATES = (
@@ -235,7 +235,7 @@ def test_every_animal_is_found_in_every_wording(animal: Animal, template: str, b
 
 
 @given(animal=st.sampled_from(ZOO), other=st.sampled_from(ZOO))
-def test_comparing_with_any_animal_asks_for_nobody(animal: Animal, other: Animal) -> None:
+def test_comparing_animals_requests_none(animal: Animal, other: Animal) -> None:
     """Whatever two animals a question is about."""
     for message in ("are you stronger than a {}?", "does {} like the {}?", "I saw {} and the {}.", "do you eat {}s?"):
         about = message.format(*(other.species, animal.species)[: message.count("{}")])
@@ -263,8 +263,8 @@ def test_any_text_is_legal(message: str) -> None:
         ("Hi! Let me talk to Asha. Do you sleep? Do you eat meat?", "Hi. Do you sleep. Do you eat meat"),
     ],
 )
-def test_the_question_beside_a_wish_is_what_is_asked(message: str, asked: str) -> None:
-    """The animal is named before it, so that "she" is about the animal; the wish itself asks for no fact."""
+def test_the_question_beside_a_request_is_what_is_asked(message: str, asked: str) -> None:
+    """The animal is named before it, so that "she" is about the animal; the request itself asks for no fact."""
     giraffe = next(animal for animal in ZOO if animal.animal_id == "giraffe_001")
 
     assert [part.strip() for part in strip_switch_request(message, giraffe).split(":")] == [
@@ -284,20 +284,20 @@ def test_the_question_beside_a_wish_is_what_is_asked(message: str, asked: str) -
     ],
 )
 def test_other_messages_are_asked_as_they_are(message: str) -> None:
-    """A wish and nothing else, no wish, or the wish for another animal."""
+    """A request and nothing else, no request, or a request for another animal."""
     giraffe = next(animal for animal in ZOO if animal.animal_id == "giraffe_001")
 
     assert strip_switch_request(message, giraffe) == message
 
 
-def test_who_is_not_on_show_cannot_be_asked_for() -> None:
+def test_inactive_animals_cannot_be_requested() -> None:
     """Only active animals answer; and a mountain lion is never the lion, not even where there is no cougar."""
     away = [replace(animal, status="inactive") if animal.name in ("Bulan", "Sierra") else animal for animal in ZOO]
 
-    assert asked_for("may I talk to the tiger?", away) is None
-    assert asked_for("may I talk to Bulan?", away) is None
-    assert asked_for("may I talk to the mountain lion?", away) is None
-    assert asked_for("may I talk to the lion?", away) == "lion"
+    assert find_requested_kind("may I talk to the tiger?", away) is None
+    assert find_requested_kind("may I talk to Bulan?", away) is None
+    assert find_requested_kind("may I talk to the mountain lion?", away) is None
+    assert find_requested_kind("may I talk to the lion?", away) == "lion"
 
 
 def test_of_two_of_a_kind_the_name_tells_them_apart() -> None:
@@ -317,12 +317,12 @@ def test_keepers_may_call_an_animal_anything(name: str, species: str) -> None:
     assert isinstance(strip_switch_request(f"Hello {name}! How are you?", odd), str)
 
 
-def test_an_animal_in_a_script_that_is_not_read_is_in_nobodys_way() -> None:
+def test_a_name_without_latin_letters_does_not_disturb_others() -> None:
     """It can be asked for by a name that is read, and so can all others."""
     raion = replace(make_lion("lion_002", "Kito"), species="ライオン")
 
     assert detect_requested_animal("may I talk to Kito?", [raion, *ZOO]) is raion
-    assert asked_for("may I talk to the tiger?", [raion, *ZOO]) == "tiger"
+    assert find_requested_kind("may I talk to the tiger?", [raion, *ZOO]) == "tiger"
 
 
 @pytest.mark.parametrize(

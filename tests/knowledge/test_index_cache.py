@@ -31,27 +31,27 @@ from tests.support.fakes import FakeClock
 WASP: Document = {**MOLE, "animal_id": "wasp_001", "name": "Wanda", "species": "Common wasp"}
 
 
-def mole_that_says(words: str) -> dict[str, Any]:
+def make_mole(words: str) -> dict[str, Any]:
     document = deepcopy(MOLE)
     document["facts"][0]["say"] = words
     return document
 
 
-def an_animal(document: Document) -> Animal:
+def make_animal(document: Document) -> Animal:
     return parse_animal(document, Path(document["animal_id"]))
 
 
 class Zoo:
-    """A store, and as many libraries over it as a test opens."""
+    """A store, and as many services over it as a test opens."""
 
     def __init__(self, store: DocumentStore, parts: AsyncExitStack) -> None:
         self.store = store
         self._parts = parts
 
-    async def library(self, store: DocumentStore | None = None, **options: Any) -> KnowledgeService:
-        library = await KnowledgeService.open(store or self.store, **options)
-        self._parts.callback(library.close)
-        return library
+    async def open_service(self, store: DocumentStore | None = None, **options: Any) -> KnowledgeService:
+        service = await KnowledgeService.open(store or self.store, **options)
+        self._parts.callback(service.close)
+        return service
 
     async def change(self, document: Document) -> None:
         kept = await self.store.get_document(document["animal_id"])
@@ -71,16 +71,16 @@ async def zoo(tmp_path: Path) -> AsyncIterator[Zoo]:
         yield Zoo(animals, parts)
 
 
-async def ask_animal(library: KnowledgeService, animal: Animal | None = None) -> str:
-    animal = animal or library.get_animal("mole_001")
+async def ask_animal(service: KnowledgeService, animal: Animal | None = None) -> str:
+    animal = animal or service.get_animal("mole_001")
     assert animal is not None
-    found = await library.retrieve(animal, "How fast do you dig?", ())
-    ranked = await library.rerank(found, "How fast do you dig?", (), AgeGroup.ELEMENTARY)
+    found = await service.retrieve(animal, "How fast do you dig?", ())
+    ranked = await service.rerank(found, "How fast do you dig?", (), AgeGroup.ELEMENTARY)
     return ranked[0].say
 
 
 class CountingIndex:
-    """Remembers which animals it was given to learn."""
+    """Records which animals it was given."""
 
     def __init__(self) -> None:
         self.indexed_ids: list[str] = []
@@ -95,14 +95,14 @@ class CountingIndex:
 
 
 class UnreliableAnimalStore:
-    """A store that went away after it was read once."""
+    """A store that can become unavailable."""
 
     def __init__(self, store: DocumentStore) -> None:
         self._store = store
-        self.is_away = False
+        self.is_unavailable = False
 
     async def list_changes(self, since: int) -> DocumentChanges:
-        if self.is_away:
+        if self.is_unavailable:
             raise StoreUnavailable
         return await self._store.list_changes(since)
 
@@ -111,122 +111,122 @@ class UnreliableAnimalStore:
 
 
 async def test_a_change_is_told_after_the_next_refresh(zoo: Zoo) -> None:
-    """In every library over the store; the others' animals are the very same as before."""
-    here, there = await zoo.library(), await zoo.library()
+    """In every service over the store; the others' animals are the very same as before."""
+    here, there = await zoo.open_service(), await zoo.open_service()
     wasp = there.get_animal("wasp_001")
 
-    await zoo.change(mole_that_says("I dig ten metres!"))
+    await zoo.change(make_mole("I dig ten metres!"))
 
-    for library in (here, there):
-        await library.refresh()
-        assert await ask_animal(library) == "I dig ten metres!"
+    for service in (here, there):
+        await service.refresh()
+        assert await ask_animal(service) == "I dig ten metres!"
     assert there.get_animal("wasp_001") is wasp
 
 
-async def test_whoever_holds_an_animal_is_told_what_it_knew(zoo: Zoo) -> None:
-    """A turn that runs keeps what it began with, also when the animal is gone."""
-    library = await zoo.library()
-    held = library.get_animal("mole_001")
+async def test_a_turn_keeps_the_version_that_it_started_with(zoo: Zoo) -> None:
+    """Also when the animal is deleted meanwhile."""
+    service = await zoo.open_service()
+    held = service.get_animal("mole_001")
 
-    await zoo.change(mole_that_says("I dig ten metres!"))
-    await library.refresh()
-    assert await ask_animal(library, held) == "I dig four metres an hour!"
+    await zoo.change(make_mole("I dig ten metres!"))
+    await service.refresh()
+    assert await ask_animal(service, held) == "I dig four metres an hour!"
 
     kept = await zoo.store.get_document("mole_001")
     assert kept is not None
     assert await zoo.store.delete_document(Change("mole_001", Operation.DELETE, "admin", NOON), kept.version)
-    await library.refresh()
-    assert library.get_animal("mole_001") is None
-    assert [animal.animal_id for animal in library.list_animals()] == ["wasp_001"]
-    assert await ask_animal(library, held) == "I dig four metres an hour!"
+    await service.refresh()
+    assert service.get_animal("mole_001") is None
+    assert [animal.animal_id for animal in service.list_animals()] == ["wasp_001"]
+    assert await ask_animal(service, held) == "I dig four metres an hour!"
 
 
-async def test_only_what_changed_is_read_anew(zoo: Zoo) -> None:
-    """One of two animals is learned again; nothing at all when there is no news."""
-    meanings = CountingIndex()
-    library = await zoo.library(semantic_index=meanings)
-    assert meanings.indexed_ids == ["mole_001", "wasp_001"]
+async def test_only_changed_animals_are_indexed_again(zoo: Zoo) -> None:
+    """One of two animals; none when nothing has changed."""
+    semantic_index = CountingIndex()
+    service = await zoo.open_service(semantic_index=semantic_index)
+    assert semantic_index.indexed_ids == ["mole_001", "wasp_001"]
 
-    await zoo.change(mole_that_says("I dig ten metres!"))
-    await library.refresh()
-    await library.refresh()
+    await zoo.change(make_mole("I dig ten metres!"))
+    await service.refresh()
+    await service.refresh()
 
-    assert meanings.indexed_ids == ["mole_001", "wasp_001", "mole_001"]
+    assert semantic_index.indexed_ids == ["mole_001", "wasp_001", "mole_001"]
 
 
 async def test_all_who_ask_at_once_see_the_change(zoo: Zoo) -> None:
-    """Whoever comes while it is taken in waits for it."""
-    library = await zoo.library()
-    await zoo.change(mole_that_says("I dig ten metres!"))
+    """Those who come while it is loaded wait for it."""
+    service = await zoo.open_service()
+    await zoo.change(make_mole("I dig ten metres!"))
 
     async def ask() -> str:
-        await library.refresh()
-        return await ask_animal(library)
+        await service.refresh()
+        return await ask_animal(service)
 
     assert set(await asyncio.gather(*(ask() for _ in range(20)))) == {"I dig ten metres!"}
 
 
 async def test_an_animal_that_this_version_cannot_read_stays_as_it_was(zoo: Zoo) -> None:
     """A newer server may have written it; turns go on."""
-    library = await zoo.library()
+    service = await zoo.open_service()
 
-    await zoo.change({**mole_that_says("I dig ten metres!"), "wings": 2})
+    await zoo.change({**make_mole("I dig ten metres!"), "wings": 2})
     await zoo.change({**WASP, "name": "Willy"})
-    await library.refresh()
+    await service.refresh()
 
-    assert await ask_animal(library) == "I dig four metres an hour!"
-    wasp = library.get_animal("wasp_001")
+    assert await ask_animal(service) == "I dig four metres an hour!"
+    wasp = service.get_animal("wasp_001")
     assert wasp is not None
     assert wasp.name == "Willy"
-    assert [animal.animal_id for animal in (await zoo.library()).list_animals()] == ["wasp_001"]
+    assert [animal.animal_id for animal in (await zoo.open_service()).list_animals()] == ["wasp_001"]
 
 
-async def test_a_store_that_is_away_changes_nothing(zoo: Zoo) -> None:
-    """The animals are told as they were, and a refresh never fails."""
+async def test_an_unavailable_store_changes_nothing(zoo: Zoo) -> None:
+    """The animals stay as they were loaded, and a refresh never fails."""
     store = UnreliableAnimalStore(zoo.store)
-    library = await zoo.library(store)
-    await zoo.change(mole_that_says("I dig ten metres!"))
+    service = await zoo.open_service(store)
+    await zoo.change(make_mole("I dig ten metres!"))
 
-    store.is_away = True
-    await library.refresh()
-    assert await ask_animal(library) == "I dig four metres an hour!"
-    store.is_away = False
-    await library.refresh()
-    assert await ask_animal(library) == "I dig ten metres!"
+    store.is_unavailable = True
+    await service.refresh()
+    assert await ask_animal(service) == "I dig four metres an hour!"
+    store.is_unavailable = False
+    await service.refresh()
+    assert await ask_animal(service) == "I dig ten metres!"
 
 
-async def test_a_library_of_files_has_nothing_to_refresh(tmp_path: Path) -> None:
-    """It is what it was read from."""
-    library = KnowledgeService([an_animal(MOLE)], Lexicon.load())
+async def test_a_service_of_files_has_nothing_to_refresh(tmp_path: Path) -> None:
+    """Without a store, a refresh does nothing."""
+    service = KnowledgeService([make_animal(MOLE)], Lexicon.load())
     try:
-        await library.refresh()
-        assert await ask_animal(library) == "I dig four metres an hour!"
+        await service.refresh()
+        assert await ask_animal(service) == "I dig four metres an hour!"
     finally:
-        library.close()
+        service.close()
 
 
-async def test_facts_of_nobody_keep_their_order(zoo: Zoo) -> None:
-    """Whoever comes with facts that no animal here has told gets them back as they are."""
-    library = await zoo.library()
-    stranger = an_animal(mole_that_says("I am not from here."))
+async def test_facts_of_unknown_animals_keep_their_order(zoo: Zoo) -> None:
+    """They come back as they were given."""
+    service = await zoo.open_service()
+    stranger = make_animal(make_mole("I am not from here."))
 
-    assert await library.rerank(stranger.facts, "How fast?", (), AgeGroup.ELEMENTARY) == list(stranger.facts)
+    assert await service.rerank(stranger.facts, "How fast?", (), AgeGroup.ELEMENTARY) == list(stranger.facts)
 
 
-def test_former_animals_are_forgotten_one_after_the_other() -> None:
-    """However often keepers save, memory stays bounded; the latest are still known."""
-    residents = IndexCache([an_animal(MOLE)], Lexicon.load())
+def test_previous_versions_are_dropped_one_by_one() -> None:
+    """However often keepers save, memory stays bounded; the latest versions are still there."""
+    cache = IndexCache([make_animal(MOLE)], Lexicon.load())
     former: list[Animal] = []
     for number in range(20):
-        current = residents.get_animal("mole_001")
+        current = cache.get_animal("mole_001")
         assert current is not None
         former.append(current)
-        residents.update({"mole_001": an_animal(mole_that_says(f"I dig {number} metres!"))})
+        cache.update({"mole_001": make_animal(make_mole(f"I dig {number} metres!"))})
 
-    assert residents.find_animal_of(former[0].facts[0]) is None
-    assert residents.find_animal_of(former[-1].facts[0]) is former[-1]
-    assert residents.get_index(former[0]).parse_query("dig").terms
-    residents.close()
+    assert cache.find_animal_of(former[0].facts[0]) is None
+    assert cache.find_animal_of(former[-1].facts[0]) is former[-1]
+    assert cache.get_index(former[0]).parse_query("dig").terms
+    cache.close()
 
 
 async def test_an_empty_store_gets_the_packaged_animals_once(tmp_path: Path) -> None:
@@ -241,11 +241,11 @@ async def test_an_empty_store_gets_the_packaged_animals_once(tmp_path: Path) -> 
         await animals.put_document(Change("lion_001", Operation.REPLACE, "keeper1", NOON), lion.version, renamed)
 
         assert not await seed_animals(animals, FakeClock())
-        library = await KnowledgeService.open(animals)
-        library.close()
+        service = await KnowledgeService.open(animals)
+        service.close()
     finally:
         await store.close()
 
-    names = {animal.animal_id: animal.name for animal in library.list_animals()}
+    names = {animal.animal_id: animal.name for animal in service.list_animals()}
     assert len(names) >= 14
     assert names["lion_001"] == "Leonard"

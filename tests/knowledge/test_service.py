@@ -1,4 +1,4 @@
-"""The library: follow-ups, ages, and the promise to stay out of the event loop's way."""
+"""The knowledge service: follow-ups, age groups, and work off the event loop."""
 
 from __future__ import annotations
 
@@ -16,185 +16,185 @@ from openapi_server.protocols import Knowledge
 
 
 @pytest.fixture(scope="module", params=["by words", "by meaning"])
-def library(request: pytest.FixtureRequest) -> KnowledgeService:
+def service(request: pytest.FixtureRequest) -> KnowledgeService:
     """Follow-ups and ages are the same however facts are found."""
-    library: KnowledgeService = request.getfixturevalue(request.param.replace(" ", "_"))
-    return library
+    service: KnowledgeService = request.getfixturevalue(request.param.replace(" ", "_"))
+    return service
 
 
 @pytest.fixture
-def lion(library: KnowledgeService) -> Animal:
-    animal = library.get_animal("lion_001")
+def lion(service: KnowledgeService) -> Animal:
+    animal = service.get_animal("lion_001")
     assert animal is not None
     return animal
 
 
-async def found(
-    library: Knowledge,
+async def find_facts(
+    service: Knowledge,
     animal: Animal,
     message: str,
     history: Sequence[Exchange] = (),
     age_group: AgeGroup = AgeGroup.ADULT,
 ) -> list[Fact]:
-    facts = await library.retrieve(animal, message, history)
-    return list(await library.rerank(facts, message, history, age_group))
+    facts = await service.retrieve(animal, message, history)
+    return list(await service.rerank(facts, message, history, age_group))
 
 
-async def told(library: Knowledge, animal: Animal, message: str, history: Sequence[Exchange] = ()) -> Exchange:
+async def tell_fact(service: Knowledge, animal: Animal, message: str, history: Sequence[Exchange] = ()) -> Exchange:
     """An exchange in which the best fact for the message was told."""
-    facts = await found(library, animal, message, history)
+    facts = await find_facts(service, animal, message, history)
     return Exchange(message, facts[0].say, (facts[0].fact_id,))
 
 
-def test_the_packaged_animals_are_there(library: KnowledgeService) -> None:
+def test_the_packaged_animals_are_there(service: KnowledgeService) -> None:
     """Every animal of the zoo is listed, in the order of the ids; an unknown id is None."""
-    ids = [animal.animal_id for animal in library.list_animals()]
+    ids = [animal.animal_id for animal in service.list_animals()]
 
     assert ids == sorted(ids)
     assert "lion_001" in ids
-    assert library.get_animal("unicorn_001") is None
+    assert service.get_animal("unicorn_001") is None
 
 
-async def test_why_returns_the_fact_just_told(library: KnowledgeService, lion: Animal) -> None:
+async def test_why_returns_the_fact_just_told(service: KnowledgeService, lion: Animal) -> None:
     """ "Why?" is about the last reply, and the fact whose reason is known comes first."""
-    before = await told(library, lion, "how fast are you")
+    before = await tell_fact(service, lion, "how fast are you")
 
-    facts = await found(library, lion, "but why??", [before])
+    facts = await find_facts(service, lion, "but why??", [before])
 
     assert facts[0].fact_id == before.fact_ids[0]
     assert facts[0].why
 
 
 @pytest.mark.parametrize("message", ["really?", "say that again", "what?", "is that true?"])
-async def test_doubt_returns_the_same_fact(library: KnowledgeService, lion: Animal, message: str) -> None:
+async def test_doubt_returns_the_same_fact(service: KnowledgeService, lion: Animal, message: str) -> None:
     """Asking again is answered from the same fact, not from a new one."""
-    before = await told(library, lion, "how big are you")
+    before = await tell_fact(service, lion, "how big are you")
 
-    assert [fact.fact_id for fact in await found(library, lion, message, [before])] == list(before.fact_ids)
+    assert [fact.fact_id for fact in await find_facts(service, lion, message, [before])] == list(before.fact_ids)
 
 
 @pytest.mark.parametrize("message", ["tell me more", "more please", "what else?", "go on"])
-async def test_more_goes_on_with_something_new(library: KnowledgeService, lion: Animal, message: str) -> None:
+async def test_more_continues_with_new_facts(service: KnowledgeService, lion: Animal, message: str) -> None:
     """ "Tell me more" never repeats what was told, and starts with the same topic while it lasts."""
-    history = [await told(library, lion, "what do you eat")]
+    history = [await tell_fact(service, lion, "what do you eat")]
     for _ in range(5):
-        facts = await found(library, lion, message, history)
+        facts = await find_facts(service, lion, message, history)
         assert {fact.fact_id for fact in facts}.isdisjoint(i for e in history for i in e.fact_ids)
         if len(history) == 1:
             assert facts[0].topic == "diet"
         history.append(Exchange(message, facts[0].say, (facts[0].fact_id,)))
 
 
-async def test_yes_accepts_what_the_animal_offered(library: KnowledgeService, lion: Animal) -> None:
+async def test_yes_accepts_what_the_animal_offered(service: KnowledgeService, lion: Animal) -> None:
     """ "Yes please" after an offer leads to what was offered."""
     before = Exchange("hi", "Roaaar! Shall I tell you about my mane?")
 
-    facts = await found(library, lion, "yes please", [before])
+    facts = await find_facts(service, lion, "yes please", [before])
 
     assert "mane" in facts[0].text
 
 
-async def test_a_change_of_subject_is_followed(library: KnowledgeService, lion: Animal) -> None:
-    """ "What about your babies?" is about babies, whatever the talk was about."""
-    before = await told(library, lion, "how fast are you")
+async def test_a_change_of_subject_is_followed(service: KnowledgeService, lion: Animal) -> None:
+    """ "What about your babies?" is about babies, whatever the conversation was about."""
+    before = await tell_fact(service, lion, "how fast are you")
 
-    assert (await found(library, lion, "what about your babies?", [before]))[0].topic == "babies"
+    assert (await find_facts(service, lion, "what about your babies?", [before]))[0].topic == "babies"
 
 
-async def test_how_many_is_completed_by_the_talk(library: KnowledgeService, lion: Animal) -> None:
+async def test_how_many_is_completed_by_the_conversation(service: KnowledgeService, lion: Animal) -> None:
     """A question that says nothing of its own is asked about the last subject; alone it finds nothing."""
-    before = await told(library, lion, "do you have babies")
+    before = await tell_fact(service, lion, "do you have babies")
 
-    assert (await found(library, lion, "how many?", [before]))[0].topic == "babies"
-    assert await found(library, lion, "how many?") == []
+    assert (await find_facts(service, lion, "how many?", [before]))[0].topic == "babies"
+    assert await find_facts(service, lion, "how many?") == []
 
 
 @pytest.mark.parametrize("message", ["do you like Minecraft", "what is the capital of France"])
-async def test_the_talk_does_not_answer_for_unknown_words(
-    library: KnowledgeService, lion: Animal, message: str
+async def test_the_conversation_does_not_answer_for_unknown_words(
+    service: KnowledgeService, lion: Animal, message: str
 ) -> None:
     """What was said before never turns an unanswerable question into an answer."""
-    before = await told(library, lion, "how fast are you")
+    before = await tell_fact(service, lion, "how fast are you")
 
-    assert await found(library, lion, message, [before]) == []
+    assert await find_facts(service, lion, message, [before]) == []
 
 
-async def test_a_question_of_its_own_is_answered_on_its_own(library: KnowledgeService, lion: Animal) -> None:
+async def test_a_self_contained_question_is_answered_alone(service: KnowledgeService, lion: Animal) -> None:
     """An unanswerable question before does not spoil the next one."""
     history = [Exchange("what is the capital of france", "Hm, I do not know."), Exchange("do you like fortnite", "Hm.")]
 
-    assert (await found(library, lion, "how fast are you", history))[0].topic == "speed"
+    assert (await find_facts(service, lion, "how fast are you", history))[0].topic == "speed"
 
 
-async def test_a_wish_before_the_question_does_not_answer_it(library: KnowledgeService) -> None:
+async def test_a_switch_request_before_the_question_does_not_answer_it(service: KnowledgeService) -> None:
     """ "I want to talk to the giraffe. How tall is she?" tells her height, not how giraffes talk."""
-    giraffe = library.get_animal("giraffe_001")
+    giraffe = service.get_animal("giraffe_001")
     assert giraffe is not None
 
-    facts = await found(library, giraffe, "I want to talk to the giraffe. How tall is she?")
+    facts = await find_facts(service, giraffe, "I want to talk to the giraffe. How tall is she?")
 
     assert facts[0].fact_id == "giraffe_001/height"
     assert "giraffe_001/myth_silent" not in [fact.fact_id for fact in facts]
 
 
-async def test_what_was_just_told_steps_back(library: KnowledgeService, lion: Animal) -> None:
+async def test_facts_that_were_just_told_come_later(service: KnowledgeService, lion: Animal) -> None:
     """Asked differently about the same topic, the other facts of it come first."""
-    first = await told(library, lion, "tell me about your food")
+    first = await tell_fact(service, lion, "tell me about your food")
 
-    facts = await found(library, lion, "what food do you eat", [first])
+    facts = await find_facts(service, lion, "what food do you eat", [first])
 
     assert facts[0].fact_id not in first.fact_ids
 
 
-async def test_the_same_question_gets_the_same_answer(library: KnowledgeService, lion: Animal) -> None:
+async def test_the_same_question_gets_the_same_answer(service: KnowledgeService, lion: Animal) -> None:
     """Repeating a question is asking again, not asking for something else."""
-    first = await told(library, lion, "what do you eat")
+    first = await tell_fact(service, lion, "what do you eat")
 
-    facts = await found(library, lion, "What do you eat?", [first])
+    facts = await find_facts(service, lion, "What do you eat?", [first])
 
     assert facts[0].fact_id == first.fact_ids[0]
 
 
-async def test_mating_is_not_told_below_its_age(library: KnowledgeService) -> None:
+async def test_mating_is_not_told_below_its_age(service: KnowledgeService) -> None:
     """Facts about mating and death are never given to children younger than their level, in any animal."""
-    for animal in library.list_animals():
+    for animal in service.list_animals():
         for message in ("how do you mate", "do you die", "what happens when you die", "how are babies made"):
             for age_group in AgeGroup:
-                facts = await found(library, animal, message, age_group=age_group)
+                facts = await find_facts(service, animal, message, age_group=age_group)
                 strict = [fact for fact in facts if fact.topic in ("mating", "death")]
                 assert all(fact.level.rank <= age_group.rank for fact in strict)
 
 
-async def test_the_young_hear_what_is_meant_for_them(library: KnowledgeService, lion: Animal) -> None:
+async def test_preschoolers_get_facts_of_their_level_first(service: KnowledgeService, lion: Animal) -> None:
     """With equal relevance, a fact of the child's own level comes before one that is above it."""
-    facts = await found(library, lion, "what do you eat", age_group=AgeGroup.PRESCHOOL)
+    facts = await find_facts(service, lion, "what do you eat", age_group=AgeGroup.PRESCHOOL)
 
     assert facts[0].level is AgeGroup.PRESCHOOL
 
 
-async def test_at_most_three_facts_are_kept(library: KnowledgeService, lion: Animal) -> None:
+async def test_at_most_three_facts_are_selected(service: KnowledgeService, lion: Animal) -> None:
     """The animal speaks from few facts, however many are found."""
     for message in ("what do you eat", "surprise me", "tell me about your cubs and your pride and your mane"):
-        assert 1 <= len(await found(library, lion, message)) <= 3
+        assert 1 <= len(await find_facts(service, lion, message)) <= 3
 
 
-async def test_searching_leaves_the_event_loop_alone(lion: Animal) -> None:
-    """SQLite runs on the library's own thread; closing the library ends it."""
+async def test_searching_does_not_run_on_the_event_loop(lion: Animal) -> None:
+    """SQLite runs on the service's own thread; closing the service ends it."""
     before = set(threading.enumerate())
-    library = KnowledgeService.load()
-    await library.retrieve(lion, "how fast are you", [])
+    service = KnowledgeService.load()
+    await service.retrieve(lion, "how fast are you", [])
     assert len(set(threading.enumerate()) - before) == 1
 
-    library.close()
+    service.close()
 
     assert set(threading.enumerate()) <= before
 
 
-async def test_finding_facts_takes_milliseconds(library: KnowledgeService, lion: Animal) -> None:
-    """A turn can afford retrieval: 20 ms of the processor is many times what it takes."""
-    before = await told(library, lion, "how fast are you")
+async def test_finding_facts_takes_milliseconds(service: KnowledgeService, lion: Animal) -> None:
+    """A turn can afford retrieval: 20 ms of processor time is many times what it takes."""
+    before = await tell_fact(service, lion, "how fast are you")
     started = time.process_time()
     for _ in range(50):
-        await found(library, lion, "and how big are your babies when they are born?", [before])
+        await find_facts(service, lion, "and how big are your babies when they are born?", [before])
 
     assert (time.process_time() - started) / 50 < 0.020

@@ -1,4 +1,4 @@
-"""Clients that people really use, against a real process. Those of older documents are in `tests/seeds/`."""
+"""Common SSE clients against a server process. Those of older documents are in `tests/seeds/`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients of the four younger contracts do to a real process: abort, confirm too early, restart, spend at once."""
+"""Clients of four contracts against a server process: they abort, confirm early, restart, and spend at once."""
 
 from __future__ import annotations
 

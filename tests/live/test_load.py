@@ -1,4 +1,4 @@
-"""Many at once against a real process. How fast is `make bench`'s to say; here, that nothing is lost or starved."""
+"""Many streams at once against a server process: none is lost or starved. `make bench` measures the speed."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ SLEEP = "Most lions sleep through the whole warm afternoon."
 PRIDE = "Several lions together make a family called a pride."
 
 
-def talk(*replies: str) -> list[TurnRecord]:
+def make_turns(*replies: str) -> list[TurnRecord]:
     return [make_turn(f"turn_{n}", outcome=make_outcome(reply)) for n, reply in enumerate(replies)]
 
 
@@ -26,7 +26,9 @@ def talk(*replies: str) -> list[TurnRecord]:
 sentences = st.lists(
     st.sampled_from(["lions", "sleep", "grass", "river", "I", "am", "3.5"]), min_size=1, max_size=9
 ).map(lambda words: " ".join(words) + ".")
-talks = st.lists(st.lists(sentences, max_size=4).map(" ".join) | texts, max_size=5).map(lambda replies: talk(*replies))
+talks = st.lists(st.lists(sentences, max_size=4).map(" ".join) | texts, max_size=5).map(
+    lambda replies: make_turns(*replies)
+)
 
 
 @given(turns=talks, max_length=st.integers(40, 400))
@@ -41,7 +43,7 @@ def test_a_summary_is_never_longer_than_asked_for(turns: list[TurnRecord], max_l
 def test_a_summary_quotes_whole_sentences_in_their_order(turns: list[list[str]], max_length: int) -> None:
     """Nothing is made up, cut in the middle or put in another order; each sentence is told once."""
     said = list(dict.fromkeys(sentence for reply in turns for sentence in reply))
-    text = summarize(talk(*(" ".join(reply) for reply in turns)), max_length).text
+    text = summarize(make_turns(*(" ".join(reply) for reply in turns)), max_length).text
     if text.startswith("The visitor said"):
         return
 
@@ -49,16 +51,16 @@ def test_a_summary_quotes_whole_sentences_in_their_order(turns: list[list[str]],
     assert [sentence for sentence in said if sentence in quoted] == quoted
 
 
-def test_the_weightiest_sentence_wins_when_there_is_room_for_one() -> None:
-    """A word weighs how often the talk used it."""
-    turns = talk(f"{PRIDE} Something about butterflies drifting outside.", f"{SLEEP} {SPEED}")
+def test_the_most_significant_sentence_is_taken_when_there_is_room_for_one() -> None:
+    """A word weighs as much as the replies use it."""
+    turns = make_turns(f"{PRIDE} Something about butterflies drifting outside.", f"{SLEEP} {SPEED}")
 
     assert summarize(turns, len(SLEEP) + 1).text == SLEEP
 
 
 def test_sentences_keep_the_order_in_which_they_were_said() -> None:
-    """The weight chooses; the talk orders."""
-    assert summarize(talk(SPEED, SLEEP, PRIDE), 500).text == f"{SPEED} {SLEEP} {PRIDE}"
+    """Significance selects; the order is that of the replies."""
+    assert summarize(make_turns(SPEED, SLEEP, PRIDE), 500).text == f"{SPEED} {SLEEP} {PRIDE}"
 
 
 @pytest.mark.parametrize(
@@ -72,20 +74,20 @@ def test_sentences_keep_the_order_in_which_they_were_said() -> None:
 )
 def test_a_point_inside_a_number_or_a_name_ends_no_sentence(reply: str) -> None:
     """Half a number is a wrong fact."""
-    text = summarize(talk(reply), 500).text
+    text = summarize(make_turns(reply), 500).text
 
     assert text == reply
-    assert reply in summarize(talk(f"{SLEEP} {reply}"), 500).text
+    assert reply in summarize(make_turns(f"{SLEEP} {reply}"), 500).text
 
 
 def test_a_sentence_that_was_said_twice_is_told_once() -> None:
     """Animals repeat themselves; a summary does not."""
-    assert summarize(talk(SPEED, SPEED), 500).text == SPEED
+    assert summarize(make_turns(SPEED, SPEED), 500).text == SPEED
 
 
 def test_lines_end_sentences_too() -> None:
     """A list without full stops is still a list of separate things."""
-    assert summarize(talk("lions sleep under acacias\nlions drink every morning"), 40).text in (
+    assert summarize(make_turns("lions sleep under acacias\nlions drink every morning"), 40).text in (
         "lions sleep under acacias",
         "lions drink every morning",
     )
@@ -124,7 +126,7 @@ def test_without_any_turn_it_says_so() -> None:
     assert summarize([], 100).text == NOTHING_SAID
 
 
-def test_where_no_sentence_fits_the_visitors_first_words_stand() -> None:
+def test_where_no_sentence_fits_the_visitors_first_message_is_quoted() -> None:
     """Cut to fit, with an ellipsis that says that it was cut."""
     turns = [replace(make_turn(message="  Why do lions sleep so much?  "), outcome=make_outcome("Roar!"))]
 
@@ -137,5 +139,5 @@ def test_a_long_reply_of_points_takes_no_time() -> None:
     reply = "!" * 200_000 + "x" + " ?" * 50_000
 
     began_s = time.monotonic()
-    assert len(summarize(talk(reply), 100).text) <= 100
+    assert len(summarize(make_turns(reply), 100).text) <= 100
     assert time.monotonic() - began_s < 2

@@ -1,4 +1,4 @@
-"""The offline voice: true, in character, kind, and the same for the same prompt."""
+"""The offline provider: true, in character, kind, and the same for the same prompt."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from openapi_server.models.animal import Animal, Fact, Individual, Voice
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup, FinishReason, Source
 from openapi_server.protocols import Provider, ReplyEnd, WholeReply
-from openapi_server.providers.offline import OfflineProvider
 from openapi_server.providers.offline.message import find_visitor_name, parse_message
+from openapi_server.providers.offline.provider import OfflineProvider
 
 
-def fact(name: str, topic: str, *, level: AgeGroup = AgeGroup.ELEMENTARY, **wordings: str) -> Fact:
+def make_fact(name: str, topic: str, *, level: AgeGroup = AgeGroup.ELEMENTARY, **wordings: str) -> Fact:
     fact_id = f"mole_001/{name}"
     asks = tuple(wordings.pop("asks", name).split(","))
     return Fact(
@@ -34,7 +34,7 @@ def fact(name: str, topic: str, *, level: AgeGroup = AgeGroup.ELEMENTARY, **word
     )
 
 
-DIGGING = fact(
+DIGGING = make_fact(
     "digging",
     "speed",
     level=AgeGroup.PRESCHOOL,
@@ -44,9 +44,9 @@ DIGGING = fact(
     why="Because the worms are down there.",
     asks="how fast,dig",
 )
-WORMS = fact("worms", "diet", say="I eat worms, half my weight a day.", asks="eat,food")
-STORES = fact("stores", "diet", say="I keep spare worms in a larder.", asks="eat,store")
-PARTY = fact("party", "zoo_life", say="I was born on the 1st of April 2020.", asks="birthday,how old are you")
+WORMS = make_fact("worms", "diet", say="I eat worms, half my weight a day.", asks="eat,food")
+STORES = make_fact("stores", "diet", say="I keep spare worms in a larder.", asks="eat,store")
+PARTY = make_fact("party", "zoo_life", say="I was born on the 1st of April 2020.", asks="birthday,how old are you")
 FACTS = (DIGGING, WORMS, STORES, PARTY)
 
 MOLE = Animal(
@@ -84,8 +84,8 @@ MOLE = Animal(
 
 
 @dataclass
-class Naps:
-    """Stands for sleeping: remembers how long, and returns at once."""
+class FakeSleep:
+    """In place of `asyncio.sleep`: records the seconds, and returns at once."""
 
     taken_s: list[float] = field(default_factory=list)
 
@@ -93,7 +93,7 @@ class Naps:
         self.taken_s.append(seconds)
 
 
-async def speak(prompt: Prompt, seed: int = 1, provider: Provider | None = None) -> tuple[list[str], ReplyEnd]:
+async def run_provider(prompt: Prompt, seed: int = 1, provider: Provider | None = None) -> tuple[list[str], ReplyEnd]:
     provider = provider or OfflineProvider(words_per_s=0, seed=seed)
     composed, *pieces, last = [piece async for piece in provider.stream_reply(prompt)]
     assert composed == WholeReply("".join(map(str, pieces)))
@@ -101,7 +101,7 @@ async def speak(prompt: Prompt, seed: int = 1, provider: Provider | None = None)
     return [piece for piece in pieces if isinstance(piece, str)], last
 
 
-def asked(
+def make_prompt(
     message: str,
     *facts: Fact,
     history: Sequence[Exchange] = (),
@@ -110,17 +110,17 @@ def asked(
     return Prompt(MOLE, age_group, message, tuple(history), facts)
 
 
-async def reply(prompt: Prompt, seed: int = 1) -> str:
-    pieces, _ = await speak(prompt, seed)
+async def get_reply(prompt: Prompt, seed: int = 1) -> str:
+    pieces, _ = await run_provider(prompt, seed)
     return "".join(pieces)
 
 
-async def replies(prompt: Prompt, seeds: int = 12) -> list[str]:
+async def list_replies(prompt: Prompt, seeds: int = 12) -> list[str]:
     """The same prompt under many seeds: what must hold must hold for all of them."""
-    return [await reply(prompt, seed) for seed in range(seeds)]
+    return [await get_reply(prompt, seed) for seed in range(seeds)]
 
 
-def sentence_count(text: str) -> int:
+def count_sentences(text: str) -> int:
     return len(re.split(r"(?<=[.!?])\s+", text.strip()))
 
 
@@ -129,7 +129,7 @@ def sentence_count(text: str) -> int:
 
 async def test_pieces_are_words_and_join_to_the_reply() -> None:
     """Each piece holds one word; joined they are a clean sentence; then comes exactly one last word."""
-    pieces, spoken = await speak(asked("how fast are you", DIGGING))
+    pieces, spoken = await run_provider(make_prompt("how fast are you", DIGGING))
 
     assert all(len(piece.split()) == 1 for piece in pieces)
     assert DIGGING.say in "".join(pieces)
@@ -139,22 +139,22 @@ async def test_pieces_are_words_and_join_to_the_reply() -> None:
     assert spoken.usage.prompt_tokens > 0
 
 
-async def test_speech_keeps_its_pace() -> None:
+async def test_words_are_streamed_at_the_set_pace() -> None:
     """At 4 words a second there is a quarter of a second between two words."""
-    naps = Naps()
+    naps = FakeSleep()
 
-    pieces, _ = await speak(asked("hi"), provider=OfflineProvider(words_per_s=4, seed=1, sleep=naps))
+    pieces, _ = await run_provider(make_prompt("hi"), provider=OfflineProvider(words_per_s=4, seed=1, sleep=naps))
 
     assert naps.taken_s == [0.25] * (len(pieces) - 1)
 
 
 async def test_no_pace_means_no_waiting() -> None:
     """With 0 words a second nothing ever sleeps, nor where nobody watches the words come."""
-    naps = Naps()
+    naps = FakeSleep()
 
-    await speak(asked("hi"), provider=OfflineProvider(words_per_s=0, seed=1, sleep=naps))
-    await speak(
-        replace(asked("hi"), is_delivered_whole=True), provider=OfflineProvider(words_per_s=4, seed=1, sleep=naps)
+    await run_provider(make_prompt("hi"), provider=OfflineProvider(words_per_s=0, seed=1, sleep=naps))
+    await run_provider(
+        replace(make_prompt("hi"), is_delivered_whole=True), provider=OfflineProvider(words_per_s=4, seed=1, sleep=naps)
     )
 
     assert naps.taken_s == []
@@ -162,10 +162,10 @@ async def test_no_pace_means_no_waiting() -> None:
 
 async def test_same_prompt_same_reply() -> None:
     """A prompt and a seed fix the reply; other seeds vary it."""
-    prompt = asked("how fast are you", DIGGING)
+    prompt = make_prompt("how fast are you", DIGGING)
 
-    assert await reply(prompt, 7) == await reply(prompt, 7)
-    assert len(set(await replies(prompt))) > 2
+    assert await get_reply(prompt, 7) == await get_reply(prompt, 7)
+    assert len(set(await list_replies(prompt))) > 2
 
 
 @settings(max_examples=300, deadline=None)
@@ -182,7 +182,7 @@ async def test_any_message_gets_a_reply(
     message: str, age_group: AgeGroup, facts: list[Fact], history: list[Exchange]
 ) -> None:
     """Whatever is typed: words come, all non-empty, and only facts of the prompt are named."""
-    pieces, spoken = await speak(asked(message, *facts, history=history, age_group=age_group))
+    pieces, spoken = await run_provider(make_prompt(message, *facts, history=history, age_group=age_group))
 
     assert pieces
     assert all(piece.strip() for piece in pieces)
@@ -203,7 +203,7 @@ async def test_any_message_gets_a_reply(
 )
 async def test_the_wording_suits_the_age(age_group: AgeGroup, told: str, left_out: str) -> None:
     """The youngest hear `little`, school children `say`, older visitors `say` and `detail`."""
-    for text in await replies(asked("how fast are you", DIGGING, age_group=age_group)):
+    for text in await list_replies(make_prompt("how fast are you", DIGGING, age_group=age_group)):
         assert told in text
         assert left_out not in text
 
@@ -213,17 +213,17 @@ async def test_the_wording_suits_the_age(age_group: AgeGroup, told: str, left_ou
 )
 async def test_preschoolers_hear_three_sentences_at_most(message: str) -> None:
     """A child of four is never given more than three sentences."""
-    for text in await replies(asked(message, DIGGING, age_group=AgeGroup.PRESCHOOL)):
-        assert sentence_count(text) <= 3, text
+    for text in await list_replies(make_prompt(message, DIGGING, age_group=AgeGroup.PRESCHOOL)):
+        assert count_sentences(text) <= 3, text
 
 
 async def test_a_second_fact_only_where_it_answers_the_question_too() -> None:
     """Older visitors may hear two facts of one topic; children one, and strangers to the question never."""
     older = [
-        await speak(asked("what do you eat", WORMS, STORES, DIGGING, age_group=AgeGroup.HIGH), seed)
+        await run_provider(make_prompt("what do you eat", WORMS, STORES, DIGGING, age_group=AgeGroup.HIGH), seed)
         for seed in range(12)
     ]
-    young = [await speak(asked("what do you eat", WORMS, STORES), seed) for seed in range(12)]
+    young = [await run_provider(make_prompt("what do you eat", WORMS, STORES), seed) for seed in range(12)]
 
     assert {spoken.fact_ids for _, spoken in older} == {
         (WORMS.fact_id,),
@@ -237,7 +237,7 @@ async def test_openers_and_closers_do_not_repeat() -> None:
     for seed in range(30):
         history: list[Exchange] = []
         for fact in (DIGGING, WORMS, STORES):
-            text = await reply(asked(f"tell me of {fact.topic}", fact, history=history), seed)
+            text = await get_reply(make_prompt(f"tell me of {fact.topic}", fact, history=history), seed)
             if history:
                 for line in (*MOLE.voice.openers, *MOLE.voice.closers):
                     assert not (line in text and line in history[-1].reply)
@@ -248,20 +248,20 @@ async def test_a_question_asked_again_is_answered_as_such() -> None:
     """The same fact twice in a row is only said openly as a repetition."""
     first = Exchange("how fast are you", DIGGING.say, (DIGGING.fact_id,))
 
-    for text in await replies(asked("how fast are you", DIGGING, history=[first])):
+    for text in await list_replies(make_prompt("how fast are you", DIGGING, history=[first])):
         assert re.match(r"As I said|Just as I told you|I will gladly say it again", text)
 
 
 @pytest.mark.parametrize("message", ["what is the capital of France?", "do you like Minecraft", "who won the cup"])
 async def test_without_facts_the_answer_is_honest(message: str) -> None:
     """Nothing is invented: the animal says that it does not know and sends the child to a keeper."""
-    for text in await replies(asked(message)):
+    for text in await list_replies(make_prompt(message)):
         assert any(line in text for line in MOLE.voice.dont_know)
 
 
 async def test_not_knowing_comes_with_an_offer() -> None:
     """After "I don't know" the animal offers something that it does know."""
-    for text in await replies(asked("what is the capital of France?")):
+    for text in await list_replies(make_prompt("what is the capital of France?")):
         assert re.search(r"\?$|ask me", text)
 
 
@@ -273,7 +273,7 @@ TOLD = Exchange("how fast are you", DIGGING.say, (DIGGING.fact_id,))
 
 async def test_why_gives_the_keepers_reason() -> None:
     """ "Why?" is answered with the reason in the file."""
-    assert await reply(asked("why?", DIGGING, history=[TOLD])) == DIGGING.why
+    assert await get_reply(make_prompt("why?", DIGGING, history=[TOLD])) == DIGGING.why
 
 
 async def test_why_without_a_reason_is_honest() -> None:
@@ -281,13 +281,13 @@ async def test_why_without_a_reason_is_honest() -> None:
     given = Exchange("why?", DIGGING.why or "", (DIGGING.fact_id,))
 
     for facts in ((WORMS,), (DIGGING,)):
-        text = await reply(asked("why?", *facts, history=[TOLD, given]))
+        text = await get_reply(make_prompt("why?", *facts, history=[TOLD, given]))
         assert any(line in text for line in MOLE.voice.dont_know)
 
 
 async def test_really_is_confirmed_with_the_source() -> None:
     """ "Really?" gets a yes and the place where it can be checked."""
-    for text in await replies(asked("really?", DIGGING, history=[TOLD])):
+    for text in await list_replies(make_prompt("really?", DIGGING, history=[TOLD])):
         assert "The Book of Moles" in text
 
 
@@ -295,30 +295,30 @@ async def test_really_is_confirmed_with_the_source() -> None:
 async def test_asking_again_never_fails(message: str) -> None:
     """The last reply is said once more; with nothing said before, the visitor is asked what they want to know."""
     for age_group in AgeGroup:
-        said = await reply(asked(message, DIGGING, history=[TOLD], age_group=age_group))
+        said = await get_reply(make_prompt(message, DIGGING, history=[TOLD], age_group=age_group))
         assert (DIGGING.little or "") in said or DIGGING.say in said
-        assert await reply(asked(message, DIGGING, age_group=age_group))
+        assert await get_reply(make_prompt(message, DIGGING, age_group=age_group))
 
 
 async def test_really_is_not_confirmed_of_nothing() -> None:
     """Without a fact that was just told there is nothing to vouch for."""
-    for text in await replies(asked("really?", history=[Exchange("hi", "Hello!")])):
+    for text in await list_replies(make_prompt("really?", history=[Exchange("hi", "Hello!")])):
         assert "keepers wrote" not in text
         assert "It is true" not in text
 
 
 async def test_another_joke_is_another_joke() -> None:
     """ "Another one" after a joke is a joke that was not told yet."""
-    first = await reply(asked("tell me a joke"))
-    second = await reply(asked("another one!", WORMS, history=[Exchange("tell me a joke", first)]))
+    first = await get_reply(make_prompt("tell me a joke"))
+    second = await get_reply(make_prompt("another one!", WORMS, history=[Exchange("tell me a joke", first)]))
 
     assert {first, second} == set(MOLE.voice.jokes)
 
 
 async def test_another_story_is_another_story() -> None:
     """Stories come from the keepers' notebook, a new one each time."""
-    first = await reply(asked("tell me a story"))
-    second = await reply(asked("one more", history=[Exchange("tell me a story", first)]))
+    first = await get_reply(make_prompt("tell me a story"))
+    second = await get_reply(make_prompt("one more", history=[Exchange("tell me a story", first)]))
 
     assert {first, second} == set(MOLE.individual.anecdotes)
 
@@ -345,7 +345,7 @@ async def test_another_story_is_another_story() -> None:
 )
 async def test_small_talk_is_in_the_animals_own_words(message: str, lines: tuple[str, ...]) -> None:
     """Greetings, goodbyes, thanks, jokes and stories come from the animal's file."""
-    for text in await replies(asked(message)):
+    for text in await list_replies(make_prompt(message)):
         assert any(line.replace("{name}", "") in text for line in lines), text
 
 
@@ -380,27 +380,27 @@ async def test_small_talk_is_in_the_animals_own_words(message: str, lines: tuple
     ],
 )
 async def test_what_visitors_say_besides_questions(message: str, expected: str) -> None:
-    """Each has its own answer, whatever the dice say."""
-    for text in await replies(asked(message)):
+    """Each has its own answer, whatever the seed."""
+    for text in await list_replies(make_prompt(message)):
         assert re.search(expected, text), text
 
 
 @pytest.mark.parametrize("message", ["you are stupid", "i hate you", "shut up", "poo poo"])
 async def test_insults_are_met_calmly(message: str) -> None:
     """No insult comes back, and no insult is repeated."""
-    for text in await replies(asked(message)):
+    for text in await list_replies(make_prompt(message)):
         assert not re.search("stupid|hate|shut", text)
 
 
 @pytest.mark.parametrize("message", ["", "?", "...", "🦁", "❤️❤️", "asdfgh", "\x00"])
 async def test_nonsense_gets_a_friendly_word(message: str) -> None:
     """Nothing readable is no reason for silence."""
-    assert await reply(asked(message))
+    assert await get_reply(make_prompt(message))
 
 
 async def test_a_greeting_does_not_stand_in_the_way() -> None:
     """ "Hi! How fast are you?" is greeted shortly and answered."""
-    for text in await replies(asked("hi manny! how fast are you?", DIGGING)):
+    for text in await list_replies(make_prompt("hi manny! how fast are you?", DIGGING)):
         assert text.startswith("Hello! I am Manny.")
         assert DIGGING.say in text
 
@@ -420,7 +420,7 @@ async def test_a_greeting_does_not_stand_in_the_way() -> None:
 async def test_who_meets_the_animal_hears_its_name(message: str) -> None:
     """At the first greeting or remark of a session the animal introduces itself."""
     for age_group in (AgeGroup.ELEMENTARY, AgeGroup.ADULT):
-        for text in await replies(asked(message, age_group=age_group)):
+        for text in await list_replies(make_prompt(message, age_group=age_group)):
             assert "Manny" in text
 
 
@@ -444,7 +444,7 @@ async def test_who_meets_the_animal_hears_its_name(message: str) -> None:
 async def test_who_is_called_says_hello(message: str) -> None:
     """A visitor who asked for this animal is welcomed by it, whatever facts the words would find."""
     spoke_before = Exchange("hello", "Roaaar! I am Leo.")
-    for text in await replies(asked(message, DIGGING, history=[spoke_before])):
+    for text in await list_replies(make_prompt(message, DIGGING, history=[spoke_before])):
         assert any(line.replace("{name}", "") in text for line in MOLE.voice.greetings), text
         assert "Manny" in text
 
@@ -461,7 +461,7 @@ async def test_who_is_called_says_hello(message: str) -> None:
 )
 async def test_a_question_about_the_kind_is_no_call(message: str) -> None:
     """Asked about moles, the mole answers."""
-    for text in await replies(asked(message, DIGGING)):
+    for text in await list_replies(make_prompt(message, DIGGING)):
         assert not any(line.replace("{name}", "") in text for line in MOLE.voice.greetings), text
 
 
@@ -470,9 +470,9 @@ async def test_one_introduction_is_enough() -> None:
     met = Exchange("hello", "Good digging! Manny here.")
     met_another = Exchange("hello", "Roaaar! I am Leo.")
 
-    for text in await replies(asked("hello, how fast are you?", DIGGING, history=[met])):
+    for text in await list_replies(make_prompt("hello, how fast are you?", DIGGING, history=[met])):
         assert "Manny" not in text
-    for text in await replies(asked("hello, how fast are you?", DIGGING, history=[met_another])):
+    for text in await list_replies(make_prompt("hello, how fast are you?", DIGGING, history=[met_another])):
         assert "Manny" in text
 
 
@@ -486,14 +486,14 @@ async def test_one_introduction_is_enough() -> None:
 )
 async def test_errands_are_sent_to_people(message: str) -> None:
     """An animal does nobody's business; it says kindly who can, and claims nothing."""
-    for text in await replies(asked(message, DIGGING)):
+    for text in await list_replies(make_prompt(message, DIGGING)):
         assert re.search("keeper|people who work here", text), text
         assert DIGGING.say not in text
 
 
 async def test_help_with_homework_is_the_animals_business() -> None:
     """Homework about animals is what visitors come for."""
-    for text in await replies(asked("I need help with my homework")):
+    for text in await list_replies(make_prompt("I need help with my homework")):
         assert re.search("what I eat|how fast I am|ask me|Would you|Shall I|Ask me", text), text
 
 
@@ -535,10 +535,10 @@ def test_names_are_heard_and_other_things_are_not(message: str, name: str | None
 
 async def test_a_name_is_remembered() -> None:
     """A visitor is greeted by name, and later asked-for names are known."""
-    for text in await replies(asked("my name is Mia")):
+    for text in await list_replies(make_prompt("my name is Mia")):
         assert "Mia" in text
     history = [Exchange("my name is Mia", "Nice to meet you, Mia!"), TOLD]
-    for text in await replies(asked("what's my name?", history=history)):
+    for text in await list_replies(make_prompt("what's my name?", history=history)):
         assert "Mia" in text
 
 
@@ -558,7 +558,7 @@ async def test_a_name_is_heard_whatever_else_is_said(message: str) -> None:
     """The name is used at once, the first name only."""
     for age_group in AgeGroup:
         for facts in ((), (DIGGING,)):
-            for text in await replies(asked(message, *facts, age_group=age_group), seeds=4):
+            for text in await list_replies(make_prompt(message, *facts, age_group=age_group), seeds=4):
                 assert "John" in text
                 assert "Doe" not in text
 
@@ -569,14 +569,14 @@ async def test_a_name_told_to_another_animal_is_known(message: str) -> None:
     told = Exchange("My name is John Doe and I need help", "Nice to meet you, John!")
     between = [Exchange(f"question {count}", "An answer of the lion's.") for count in range(20)]
 
-    for text in await replies(asked(message, history=[told, *between])):
+    for text in await list_replies(make_prompt(message, history=[told, *between])):
         assert "John" in text
         assert "Doe" not in text
 
 
 async def test_an_unknown_name_is_not_guessed() -> None:
     """Who has not said a name has none, and no line shows a gap where it would be."""
-    for text in await replies(asked("what is my name?")):
+    for text in await list_replies(make_prompt("what is my name?")):
         assert "{name}" not in text
         assert re.search("not told me|do not know", text)
 

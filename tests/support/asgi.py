@@ -1,4 +1,4 @@
-"""ASGI by hand: a request in parts, an application of a few lines, and the answer as it was sent."""
+"""ASGI without a server: requests in parts, applications of a few lines, and the answers as they were sent."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
+from openapi_server.models.personal_data import DataSubject
+from openapi_server.models.session import DeviceUser
 from openapi_server.protocols import Clock
 from openapi_server.storage.factory import Stores, open_sqlite_stores
 
@@ -23,6 +25,12 @@ def open_sqlite(
     folder: Path, clock: Clock, retention: timedelta | None = None, /
 ) -> AbstractAsyncContextManager[Stores]:
     return open_sqlite_stores(folder / "zoo.sqlite3", clock, retention)
+
+
+async def list_device_users(stores: Stores, handle: str, *session_ids: str) -> tuple[DeviceUser, ...]:
+    """The stored users of the device with this handle, and of these sessions."""
+    subject = DataSubject(handle=handle, session_ids=session_ids)
+    return (await stores.personal_data.export(subject)).devices
 
 
 BACKENDS: dict[str, OpensStores] = {"sqlite": open_sqlite}

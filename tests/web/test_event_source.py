@@ -1,4 +1,4 @@
-"""A browser's own EventSource reads a turn, comes back where it was cut off, and stays away when nothing is left."""
+"""A browser's EventSource reads a turn, resumes it after an interruption, and stops reconnecting at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the example values look on the wire, written out by hand: what the tables of exact bytes are made of."""
+"""The example values in their exact bytes, from which the tests' tables are made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Three readers of event streams, as clients use them; each takes the bytes in whatever pieces they come."""
+"""Three parsers of event streams, as clients use them; each takes the bytes in pieces of any size."""
 
 from __future__ import annotations
 

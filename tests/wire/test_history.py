@@ -1,4 +1,4 @@
-"""A session's history on the wire."""
+"""A session's history: its JSON and its stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RFC 9457: how a problem looks, before the first byte and after it."""
+"""Problem objects (RFC 9457), in JSON answers and in error events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server-Sent Events as bytes: whole, then cut at every place, through three parsers."""
+"""Server-Sent Events as bytes: read whole, and cut at every place, by three parsers."""
 
 from __future__ import annotations
 

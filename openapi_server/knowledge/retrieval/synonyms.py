@@ -34,17 +34,17 @@ class Lexicon:
 
     def __init__(self, lists: Mapping[str, Any]) -> None:
         """`lists`: the content of a file in the format of `synonyms.yaml`."""
-        self._stop_words = frozenset(lists["stop"].split())
-        self._light_words = frozenset(lists["light"].split())
+        self._stop_words = frozenset(lists["stop_words"].split())
+        self._light_words = frozenset(lists["light_words"].split())
         self._animals = frozenset(lists["animals"].split())
         self._spellings: Mapping[str, str] = lists["spellings"]
-        self._synonyms = _build_synonyms(lists["same"])
+        self._synonyms = _build_synonyms(lists["synonyms"])
         self._topics = _build_topics(lists["topics"])
         self._measures = frozenset(map(tokenize, lists["measures"]))
         self._about_visitor = tuple(lists["about_the_visitor"])
         self._max_phrase_words = max(map(len, self._topics))
         self.related_topics: Mapping[str, tuple[str, ...]] = {
-            topic: tuple(related) for topic, related in lists["near"].items()
+            topic: tuple(related) for topic, related in lists["related_topics"].items()
         }
 
     @classmethod

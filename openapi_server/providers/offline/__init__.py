@@ -1,5 +1,1 @@
 """The provider that needs no language model: it replies with what the keepers wrote, so it cannot make anything up."""
-
-from openapi_server.providers.offline.provider import OfflineProvider
-
-__all__ = ["OfflineProvider"]

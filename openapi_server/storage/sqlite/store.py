@@ -16,7 +16,7 @@ import structlog
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.page import Page, decode_cursor, encode_cursor
-from openapi_server.models.session import DeviceUser, SessionRecord
+from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecord
 from openapi_server.protocols import Clock
 from openapi_server.storage.sqlite.connections import Connections
@@ -30,7 +30,6 @@ from openapi_server.storage.sqlite.retention import (
 from openapi_server.storage.sqlite.rows import (
     SELECT_TURNS,
     RetentionWindow,
-    decode_device_user,
     decode_lease,
     decode_session,
     decode_turn,
@@ -170,11 +169,6 @@ class SqliteStore:
     async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
         window = self._window
         return await self._connections.write(lambda db: set_session_ttl(db, session_id, ttl_s, window))
-
-    async def get_device_user(self, user_id: str) -> DeviceUser | None:
-        query = "SELECT * FROM device_users WHERE user_id = ?"
-        row = await self._connections.read(lambda db: db.execute(query, (user_id,)).fetchone())
-        return decode_device_user(row) if row else None
 
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
         window = self._window

@@ -31,7 +31,7 @@ def cosine(model: MiniLM, one: str, other: str) -> float:
     ],
 )
 def test_it_is_the_model_that_was_published(model: MiniLM, one: str, other: str, published: float) -> None:
-    """The example of the model's own library gives its cosines, to three digits: our numpy runs the same network."""
+    """The example of the model's own service gives its cosines, to three digits: our numpy runs the same network."""
     assert cosine(model, one, other) == pytest.approx(published, abs=0.001)
 
 

@@ -1,4 +1,4 @@
-"""Learning facts in the background: nobody waits, nothing is computed twice, and what fails is told."""
+"""The semantic index: facts are indexed in the background, nothing is computed twice, and failures are logged."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ pytestmark = pytest.mark.usefixtures("semantic_extra")
 
 
 class CountingModel:
-    """A model for which all texts mean the same. Counts them; waits before each while `may_go_on` is not set."""
+    """A model for which all texts mean the same. Counts them; waits before each while `may_continue` is not set."""
 
     def __init__(self) -> None:
-        self.read = 0
+        self.encoded_count = 0
         self.has_started = threading.Event()
         self.may_continue = threading.Event()
         self.may_continue.set()
@@ -40,133 +40,133 @@ class CountingModel:
 
         self.has_started.set()
         assert self.may_continue.wait(SOON_S)
-        self.read += len(texts)
+        self.encoded_count += len(texts)
         rows = np.zeros((len(texts), 384), np.float32)
         rows[:, 0] = 1
         return rows
 
 
-Opens = Callable[..., "SentenceVectorIndex"]
+OpenIndex = Callable[..., "SentenceVectorIndex"]
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opens]:
-    """Meanings over a file that stays, and a model of the test's choice."""
+def open_index_over_file(tmp_path: Path) -> Iterator[OpenIndex]:
+    """Opens an index over a file that stays, with a model of the test's choice."""
     from openapi_server.knowledge.retrieval.sentence_vectors import SentenceVectorIndex
 
     all_opened: list[SentenceVectorIndex] = []
 
-    def open_meanings(load_model: Callable[[], CountingModel]) -> SentenceVectorIndex:
+    def open_index(load_model: Callable[[], CountingModel]) -> SentenceVectorIndex:
         all_opened.append(SentenceVectorIndex(tmp_path / "deep" / "vectors.npz", load_model))
         return all_opened[-1]
 
-    yield open_meanings
-    for meanings in all_opened:
-        meanings.close()
+    yield open_index
+    for semantic_index in all_opened:
+        semantic_index.close()
 
 
-def test_until_the_facts_are_learned_nobody_waits(opened: Opens) -> None:
-    """While the model reads, there is no nearness; afterwards there is one for every fact."""
+def test_nobody_waits_until_the_facts_are_indexed(open_index_over_file: OpenIndex) -> None:
+    """Meanwhile there are no similarities; afterwards there is one for every fact."""
     model = CountingModel()
     model.may_continue.clear()
-    meanings = opened(lambda: model)
-    meanings.index_animal(LION)
+    semantic_index = open_index_over_file(lambda: model)
+    semantic_index.index_animal(LION)
     assert model.has_started.wait(SOON_S)
-    assert meanings.compute_similarities(LION.animal_id, "how fast are you") is None
+    assert semantic_index.compute_similarities(LION.animal_id, "how fast are you") is None
 
     model.may_continue.set()
-    meanings.wait_until_indexed(SOON_S)
+    semantic_index.wait_until_indexed(SOON_S)
 
-    nearness = meanings.compute_similarities(LION.animal_id, "how fast are you")
-    assert nearness is not None
-    assert nearness.by_fact_id == {fact.fact_id: 1.0 for fact in LION.facts}
+    similarities = semantic_index.compute_similarities(LION.animal_id, "how fast are you")
+    assert similarities is not None
+    assert similarities.by_fact_id == {fact.fact_id: 1.0 for fact in LION.facts}
 
 
-def test_the_next_start_reads_the_file_instead(opened: Opens) -> None:
+def test_the_next_start_reads_the_file_instead(open_index_over_file: OpenIndex) -> None:
     """A second server over the same file computes nothing, and gives the same."""
     first, second = CountingModel(), CountingModel()
     for model in (first, second):
-        meanings = opened(lambda model=model: model)
-        meanings.index_animal(LION)
-        meanings.wait_until_indexed(SOON_S)
-        assert meanings.compute_similarities(LION.animal_id, "hello") is not None
+        semantic_index = open_index_over_file(lambda model=model: model)
+        semantic_index.index_animal(LION)
+        semantic_index.wait_until_indexed(SOON_S)
+        assert semantic_index.compute_similarities(LION.animal_id, "hello") is not None
 
-    assert first.read > 3 * len(LION.facts)
-    assert second.read == 1  # the question
+    assert first.encoded_count > 3 * len(LION.facts)
+    assert second.encoded_count == 1  # the question
 
 
-def test_only_a_changed_fact_is_learned_again(opened: Opens) -> None:
-    """Keepers change one fact: its three wordings are read, the others are known, and a fact that went is forgotten."""
+def test_only_a_changed_fact_is_encoded_again(open_index_over_file: OpenIndex) -> None:
+    """The three wordings of the new fact are encoded, the other fact comes from the cache, the deleted one is gone."""
     model = CountingModel()
-    meanings = opened(lambda: model)
-    meanings.index_animal(replace(LION, facts=(make_fact("mane"), make_fact("roar"))))
-    meanings.wait_until_indexed(SOON_S)
-    known = model.read
+    semantic_index = open_index_over_file(lambda: model)
+    semantic_index.index_animal(replace(LION, facts=(make_fact("mane"), make_fact("roar"))))
+    semantic_index.wait_until_indexed(SOON_S)
+    known = model.encoded_count
 
-    meanings.index_animal(
+    semantic_index.index_animal(
         replace(LION, facts=(make_fact("mane"), replace(make_fact("paws"), text="Lions have big paws.")))
     )
-    meanings.wait_until_indexed(SOON_S)
+    semantic_index.wait_until_indexed(SOON_S)
 
-    assert model.read - known == 3
-    nearness = meanings.compute_similarities(LION.animal_id, "hello")
-    assert nearness is not None
-    assert {fact_id.rpartition("/")[2] for fact_id in nearness.by_fact_id} == {"mane", "paws"}
+    assert model.encoded_count - known == 3
+    similarities = semantic_index.compute_similarities(LION.animal_id, "hello")
+    assert similarities is not None
+    assert {fact_id.rpartition("/")[2] for fact_id in similarities.by_fact_id} == {"mane", "paws"}
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"not vectors", b"PK\x03\x04 half a file"])
-def test_a_spoilt_file_is_made_anew(opened: Opens, tmp_path: Path, rubbish: bytes) -> None:
+def test_a_damaged_file_is_replaced(open_index_over_file: OpenIndex, tmp_path: Path, rubbish: bytes) -> None:
     """The file is only a cache: whatever is in it, the server starts, and the next one reads a good file."""
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "vectors.npz").write_bytes(rubbish)
     for _ in range(2):
         model = CountingModel()
-        meanings = opened(lambda model=model: model)
-        meanings.index_animal(LION)
-        meanings.wait_until_indexed(SOON_S)
+        semantic_index = open_index_over_file(lambda model=model: model)
+        semantic_index.index_animal(LION)
+        semantic_index.wait_until_indexed(SOON_S)
 
-    assert model.read == 0
+    assert model.encoded_count == 0
 
 
-def test_a_model_that_cannot_be_loaded_is_told(opened: Opens) -> None:
-    """The animals go on finding by words, and the log says why."""
+def test_a_model_that_cannot_be_loaded_is_logged(open_index_over_file: OpenIndex) -> None:
+    """Facts are still found by full-text search, and the log says why."""
 
     def broken() -> CountingModel:
         raise OSError("no weights")
 
     with capture_logs() as lines:
-        meanings = opened(broken)
-        meanings.index_animal(LION)
-        meanings.wait_until_indexed(SOON_S)
+        semantic_index = open_index_over_file(broken)
+        semantic_index.index_animal(LION)
+        semantic_index.wait_until_indexed(SOON_S)
 
-    assert meanings.compute_similarities(LION.animal_id, "how fast are you") is None
+    assert semantic_index.compute_similarities(LION.animal_id, "how fast are you") is None
     [line] = lines
     assert line["event"] == "Sentence vectors cannot be used: facts are found by full-text search alone"
 
 
-def test_closing_does_not_wait_for_the_rest(opened: Opens) -> None:
-    """A server that stops in its first half minute ends after the text that is being read, not after all of them."""
+def test_closing_does_not_wait_for_the_rest(open_index_over_file: OpenIndex) -> None:
+    """A server that stops in its first half minute ends after the text that is being encoded, not after all of them."""
     model = CountingModel()
     model.may_continue.clear()
-    meanings = opened(lambda: model)
-    meanings.index_animal(LION)
+    semantic_index = open_index_over_file(lambda: model)
+    semantic_index.index_animal(LION)
     assert model.has_started.wait(SOON_S)
 
-    closing = threading.Thread(target=meanings.close)
+    closing = threading.Thread(target=semantic_index.close)
     closing.start()
     until_s = time.monotonic() + SOON_S
-    while not meanings.is_closing:
+    while not semantic_index.is_closing:
         assert time.monotonic() < until_s
         time.sleep(0.001)
     model.may_continue.set()
     closing.join(SOON_S)
 
     assert not closing.is_alive()
-    assert model.read <= 1
+    assert model.encoded_count <= 1
 
 
 async def test_a_question_takes_milliseconds(by_meaning: KnowledgeService, report: Report) -> None:
-    """A new question each time, and still nobody notices; the report says how long it takes."""
+    """With a new question each time; the report says how long it takes."""
     lion = by_meaning.get_animal("lion_001")
     assert lion is not None
     started = time.process_time()

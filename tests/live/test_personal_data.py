@@ -1,4 +1,4 @@
-"""Erasing somebody while the server runs: nothing of them is left in its files, its log or its answers."""
+"""Erasing a person while the server runs: nothing of them is left in its files, its log or its answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from tests.conftest import StartsServer
-from tests.live.test_surviving import BackgroundReader
+from tests.live.test_resumable_turns import BackgroundReader
 from tests.support.contract import parse_events
 from tests.support.processes import ServerProcess
 

@@ -1,4 +1,4 @@
-"""The token stream's contract: exact bytes for every event, and its JSON answer."""
+"""The chat contract: exact bytes for every event, and its JSON answer."""
 
 from __future__ import annotations
 

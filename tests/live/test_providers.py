@@ -1,4 +1,4 @@
-"""A server process with a model behind it, played by a scripted upstream."""
+"""A server process with a language model, which a scripted server plays."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ REPLY = ("Flabbergasted ", "zebras ", "gallop.")
 async def run_server_with(
     upstream: ScriptedModel, start_server: StartsServer, **settings: object
 ) -> AsyncIterator[tuple[ServerProcess, httpx.AsyncClient]]:
-    mind = {"PROVIDER": "openai", "OPENAI_MODEL": "scripted-1", "OPENAI_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
+    provider = {"PROVIDER": "openai", "OPENAI_MODEL": "scripted-1", "OPENAI_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
     where = {"OPENAI_BASE_URL": f"{upstream.url}/v1", "OFFLINE_WORDS_PER_S": 0}
-    server = await asyncio.to_thread(lambda: start_server(**mind, **where, **settings))
+    server = await asyncio.to_thread(lambda: start_server(**provider, **where, **settings))
     async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
         yield server, client
 
@@ -77,7 +77,7 @@ async def test_a_visitor_is_answered_without_it(start_server: StartsServer, answ
 
 
 async def test_a_reply_that_breaks_off_is_told_as_a_problem(start_server: StartsServer) -> None:
-    """Exactly one terminal event, with nothing of the upstream's own words."""
+    """Exactly one terminal event, without any text of the provider's error."""
     async with (
         ScriptedModel(OpenAIDialect(), [ModelAnswer(REPLY, fault=ModelFault.ERROR, at=FaultPoint.MIDDLE)]) as upstream,
         run_server_with(upstream, start_server) as (server, client),

@@ -1,4 +1,4 @@
-"""The process: how it starts, leaves no turn running for ever, notices who left, and ends."""
+"""The server process: its start, abandoned turns, disconnected clients, and its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import StartsServer
 from tests.support.contract import check_stream
 from tests.support.polling import wait_until
-from tests.support.processes import ServerProcess
+from tests.support.processes import FreshServerProcess, ServerProcess
 
 HELLO = {"message": "Tell me about yourself", "animalId": "lion_001"}
 
@@ -59,7 +59,7 @@ def test_a_turn_that_a_crash_cut_short_is_failed_not_running(start_server: Start
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_an_orderly_end(start_server: StartsServer, number: signal.Signals) -> None:
     """Exit code 0, and no write-ahead log is left beside the database."""
-    server = start_server()
+    server = start_server(FreshServerProcess)
     httpx.post(f"{server.url}/convo_turn", json=HELLO, timeout=30)
 
     assert server.stop(number) == 0
@@ -145,7 +145,7 @@ def test_nothing_of_a_message_is_logged(start_server: StartsServer) -> None:
 def test_the_server_is_ready_soon(start_server: StartsServer) -> None:
     """From the command to `/ready`; the figure is in the trials, here only that it is not slow."""
     began_s = time.monotonic()
-    server = start_server()
+    server = start_server(FreshServerProcess)
 
     assert httpx.get(f"{server.url}/ready").json() == {"status": "ready"}
     assert time.monotonic() - began_s < 10

@@ -1,4 +1,4 @@
-"""Two real processes over one database: a keeper edits at the one, and the next turn at the other says it."""
+"""Two server processes on one database: what a keeper changes at one, the next turn at the other says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns that survive their readers, against a real process: leaving, resuming, stopping, draining, dying."""
+"""Resumable turns against a server process: disconnecting, resuming, stopping, draining and crashes."""
 
 from __future__ import annotations
 
