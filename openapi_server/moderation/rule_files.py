@@ -52,7 +52,6 @@ _NO_TEXT = "must be a text that is not empty, is None"
 # Members that belong to rules with one action alone.
 _MEMBERS_OF_ACTIONS = {"words": Action.WORDS, "guidance": Action.GUIDANCE, "replacement": Action.MASK}
 
-
 MASKS_ARE_PACKAGED = "masks come with the server: they are held against many formats of personal data"
 
 

@@ -13,7 +13,7 @@ STREAM = "text/event-stream; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
-class Canned:
+class CannedAnswer:
     """One answer. With `breaks_off` the connection ends before the answer does."""
 
     body: str = ""
@@ -24,7 +24,7 @@ class Canned:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedRequest:
     """One request, its header names in lower case."""
 
     method: str
@@ -34,39 +34,39 @@ class Received:
 
 
 @dataclass(slots=True)
-class Chatbot:
+class CannedServer:
     """The server at `url`; `received` are its requests so far."""
 
     url: str
-    received: list[Received]
+    received: list[ReceivedRequest]
 
 
-def as_json(body: object, status: int = 200, **headers: str) -> Canned:
-    return Canned(json.dumps(body), status, "application/json", headers)
+def make_json_answer(body: object, status: int = 200, **headers: str) -> CannedAnswer:
+    return CannedAnswer(json.dumps(body), status, "application/json", headers)
 
 
 @contextmanager
-def chatbot(*answers: Canned) -> Iterator[Chatbot]:
+def serve_answers(*answers: CannedAnswer) -> Iterator[CannedServer]:
     """Gives the answers in their order, one a request, and the last one again and again."""
-    received: list[Received] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answers, received))
+    received: list[ReceivedRequest] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(answers, received))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield Chatbot(f"http://127.0.0.1:{server.server_port}", received)
+        yield CannedServer(f"http://127.0.0.1:{server.server_port}", received)
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
-def _handler(answers: Sequence[Canned], received: list[Received]) -> type[BaseHTTPRequestHandler]:
+def _make_handler(answers: Sequence[CannedAnswer], received: list[ReceivedRequest]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             answer = answers[min(len(received), len(answers) - 1)]
             raw = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            received.append(Received(self.command, self.path, headers, json.loads(raw) if raw else None))
+            received.append(ReceivedRequest(self.command, self.path, headers, json.loads(raw) if raw else None))
             body = answer.body.encode()
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.media_type)

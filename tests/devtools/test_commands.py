@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.devtools.canned import Canned, chatbot
+from tests.devtools.canned import CannedAnswer, serve_answers
 from tests.support.processes import END_S, MockProcess, make_command, make_environment, run_zoochat
 from tests.support.tcp_proxy import TcpProxy
 
@@ -111,7 +111,7 @@ def test_a_stream_instead_of_a_job_is_pointed_out(mock: MockProcess) -> None:
 def test_a_plain_terminal_gets_plain_characters(encoding: str) -> None:
     """Ornaments fall away, and what cannot be shown of a reply is escaped."""
     result = 'event: result\ndata: {"response":"L\\u00f6we \\ud83e\\udd81"}\n\n'
-    with chatbot(Canned(result, headers={"Set-Cookie": "session_id=xyz"})) as bot:
+    with serve_answers(CannedAnswer(result, headers={"Set-Cookie": "session_id=xyz"})) as bot:
         ended = subprocess.run(
             make_command("client", "--url", bot.url, "--query", "Test"),
             env=make_environment(PYTHONIOENCODING=encoding),

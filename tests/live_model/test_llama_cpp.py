@@ -23,10 +23,10 @@ from openapi_server.providers.options import ModelOptions
 from openapi_server.providers.prompt import break_template_marks, estimate_tokens, render_system_prompt
 from tests.live_model.conftest import Peer
 from tests.live_model.peer import WINDOW_TOKENS
+from tests.providers.test_prompt import MARKS
 from tests.support.fakes import Says
 from tests.support.provider_cases import make_prompt
 from tests.support.report import Report
-from tests.test_prompting import MARKS
 
 # Two slow cores read a prompt in a second, or in twenty when others want them, too.
 PATIENCE_S = 90
@@ -113,7 +113,7 @@ async def test_a_prompt_that_is_too_long_is_refused(provider: OpenAIProvider) ->
     with pytest.raises(ProviderError) as failure:
         await spoken_by(provider, make_prompt("roar " * WINDOW_TOKENS))
 
-    assert failure.value.cause is FailureKind.REQUEST
+    assert failure.value.kind is FailureKind.REQUEST
 
 
 async def test_then_the_fallback_speaks_and_the_next_visitor_hears_the_model(provider: OpenAIProvider) -> None:

@@ -27,7 +27,7 @@ from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.api.test_accounts import bearer, log_in
-from tests.api.test_providers import Speaks
+from tests.api.test_providers import OneWordModel
 from tests.conftest import RunningApp, open_services_over
 from tests.support.animal_documents import MOLE
 from tests.support.examples import NOON
@@ -363,7 +363,7 @@ async def test_the_settings_of_an_animal(zoo: Process) -> None:
 
 async def test_a_chosen_model_speaks_from_the_next_turn_on(opens: Opens) -> None:
     """In every process; null brings the server's own back."""
-    here, there = await opens(Speaks()), await opens(Speaks())
+    here, there = await opens(OneWordModel()), await opens(OneWordModel())
 
     async def model_of_next_turn() -> str:
         answer = await there.visitor.post("/convo_turn", json={"message": "Hello!", "animalId": "lion_001"})
