@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from openapi_server.models.document import Document
+from openapi_server.models.rule import Wording
 from openapi_server.models.strict_model import (
     StrictModel,
     explain,
@@ -35,7 +36,8 @@ from openapi_server.models.strict_model import (
     require_list,
 )
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.rules import Action, Audience, Rule, RuleCollection, SearchPattern, Strength, Wording
+from openapi_server.moderation.rules import Action, Audience, Rule, RuleCollection, SearchPattern, Strength
+from openapi_server.safe_words import load_safe_words
 from openapi_server.yaml_files import UnreadableFileError, load_yaml
 
 MAX_TEXT_CHARS, MAX_ITEM_CHARS, MAX_LIST_ITEMS, MAX_PRIORITY = 600, 1000, 100, 1000
@@ -49,7 +51,6 @@ _TOO_LONG = "must be at most {} characters long"
 _NO_TEXT = "must be a text that is not empty, is None"
 # Members that belong to rules with one action alone.
 _MEMBERS_OF_ACTIONS = {"words": Action.WORDS, "guidance": Action.GUIDANCE, "replacement": Action.MASK}
-
 
 MASKS_ARE_PACKAGED = "masks come with the server: they are held against many formats of personal data"
 
@@ -253,7 +254,8 @@ def read_rules(file: Path) -> RuleCollection:
         document = RuleFile.model_validate(content)
     except ValidationError as error:
         raise _make_file_error(file, content, error) from None
-    wordings = {name: words.make_wording() for name, words in document.wordings.items()}
+    own_wordings = {name: words.make_wording() for name, words in document.wordings.items()}
+    wordings = {**load_safe_words(), **own_wordings}
     grammar = Grammar(document.terms, wordings, _parse_pattern)
     rules = [make_rule(RuleSource(file, f"rule {rule.name!r}", rule), grammar) for rule in document.rules]
     _check_names(file, rules)

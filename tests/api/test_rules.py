@@ -20,12 +20,11 @@ from openapi_server.models.audit import AuditAction
 from openapi_server.models.document import Change, Operation
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.rule import MAX_RULES
-from openapi_server.moderation.rules import Action, Strength
+from openapi_server.moderation.input_rules import InputRules
 from openapi_server.protocols import Provider
-from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.documents import SqliteRuleDocuments
 from tests.api.test_accounts import bearer, log_in
-from tests.conftest import RunningApp, open_services_over
+from tests.conftest import OpensClient, RunningApp, open_services_over
 from tests.support.examples import NOON
 from tests.support.fakes import FakeKnowledge, Says
 
@@ -47,6 +46,8 @@ ADVICE: dict[str, Any] = {
     "guidance": "a word about the new barn.",
 }
 EVIL = "(a+)+$"
+ADDRESS = "My name is John Doe and I live at 12 Oak Street."
+MASKED = "My name is John [surname] and I live at [address]."
 
 
 @dataclass
@@ -442,9 +443,57 @@ async def test_the_rules_are_for_keepers(zoo: Process, method: str, path: str) -
     assert (await zoo.user.request(method, path, json=PARTY)).status_code == 403
 
 
-def test_the_contract_and_the_files_have_the_same_words() -> None:
-    """An action that the one learns the other knows."""
-    schemas = load_spec()["components"]["schemas"]
+@pytest.fixture
+async def client(open_client: OpensClient) -> httpx.AsyncClient:
+    """With the real rules."""
+    return await open_client(moderator=InputRules.load())
 
-    assert schemas["RuleAction"]["enum"] == [action.value for action in Action]
-    assert schemas["GuardrailRule"]["properties"]["strength"]["enum"] == [strength.value for strength in Strength]
+
+async def test_a_keeper_sees_what_the_rules_make_of_a_message(client: httpx.AsyncClient) -> None:
+    """What it is, what would be said in its place, and what would be masked of it."""
+    keeper = bearer(await log_in(client, "keeper1"))
+
+    lost = await client.post(VALIDATE, json={"text": "I am lost"}, headers=keeper)
+    plain = await client.post(VALIDATE, json={"text": ADDRESS}, headers=keeper)
+
+    assert (lost.json()["flagged"], lost.json()["action"]) == (True, "replace")
+    assert lost.json()["safeWords"]
+    assert (plain.json()["action"], plain.json()["masked"]) == ("allow", MASKED)
+
+
+async def test_a_keeper_sees_what_the_rules_make_of_a_reply(client: httpx.AsyncClient) -> None:
+    """The other rules, which hold for what an animal says."""
+    keeper = bearer(await log_in(client, "keeper1"))
+    tried = [
+        await client.post(VALIDATE, json={"text": text, "direction": "reply"}, headers=keeper)
+        for text in ("You should kill yourself.", "I sleep on my hill.")
+    ]
+
+    assert [answer.json()["action"] for answer in tried] == ["replace", "allow"]
+
+
+@pytest.mark.parametrize(("name", "status"), [("user1", 403), ("parent1", 403), ("admin", 200)])
+async def test_only_keepers_and_those_above_try_texts(client: httpx.AsyncClient, name: str, status: int) -> None:
+    """The rules are no secret, but nobody should learn to go round them here."""
+    caller = bearer(await log_in(client, name))
+
+    answer = await client.post(VALIDATE, json={"text": "Hello!"}, headers=caller)
+
+    assert answer.status_code == status
+
+
+async def test_personal_data_reaches_neither_the_store_nor_the_model(open_client: OpensClient) -> None:
+    """At every endpoint: the engine masks before anything is stored. The request can still be repeated to resume it."""
+    provider = Says()
+    visitor = await open_client(provider, moderator=InputRules.load())
+    body = {"message": ADDRESS, "animalId": "lion_001"}
+
+    stream = await visitor.post("/convo_turn_stream", json=body)
+    first_id = next(line for line in stream.text.splitlines() if line.startswith("id: ")).removeprefix("id: ")
+    again = await visitor.post("/convo_turn_stream", json=body, headers={"Last-Event-ID": first_id})
+    session_id = (await visitor.get("/conversations/sessions")).json()["sessions"][0]["sessionId"]
+    history = await visitor.get("/convo_history", params={"sessionId": session_id})
+
+    assert [prompt.message for prompt in provider.prompts] == [MASKED]
+    assert again.status_code == 200
+    assert history.json()["turns"][0]["content"] == MASKED
