@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from openapi_server.models.document import Document
+from openapi_server.models.rule import Wording
 from openapi_server.models.strict_model import (
     StrictModel,
     clean_text,
@@ -37,7 +38,8 @@ from openapi_server.models.strict_model import (
     require_storable,
 )
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.rules import Action, Audience, Rule, RuleCollection, SearchPattern, Strength, Wording
+from openapi_server.moderation.rules import Action, Audience, Rule, RuleCollection, SearchPattern, Strength
+from openapi_server.safe_words import load_safe_words
 from openapi_server.yaml_files import UnreadableFileError, load_yaml
 
 MAX_TEXT_CHARS, MAX_ITEM_CHARS, MAX_LIST_ITEMS, MAX_PRIORITY = 600, 1000, 100, 1000
@@ -245,7 +247,8 @@ def read_rules(file: Path) -> RuleCollection:
         document = RuleFile.model_validate(content)
     except ValidationError as error:
         raise _make_file_error(file, content, error) from None
-    wordings = {name: words.make_wording() for name, words in document.wordings.items()}
+    own_wordings = {name: words.make_wording() for name, words in document.wordings.items()}
+    wordings = {**load_safe_words(), **own_wordings}
     grammar = Grammar(document.terms, wordings, _parse_pattern)
     rules = [make_rule(RuleSource(file, f"rule {rule.name!r}", rule), grammar) for rule in document.rules]
     _check_names(file, rules)

@@ -87,7 +87,7 @@ async def tell_personal_data(folder: Path, share: int = 1) -> list[Figure]:
 
 
 async def read_expired_sessions(folder: Path) -> list[Figure]:
-    """Sessions that are over, while all of it still lies in the store: the first sweep is over, the next in an hour."""
+    """Expired sessions that are still stored: the retention job has run once, and runs again in an hour."""
     async with (
         ScriptedModel(OpenAIDialect()) as upstream,
         run_server_with(upstream.url, folder, SESSION_TTL=TTL_S) as client,
