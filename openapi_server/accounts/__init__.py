@@ -1,1 +1,1 @@
-"""Who people are: their passwords, their tokens, and what they do with both."""
+"""Accounts: login, passwords and tokens."""

@@ -14,6 +14,15 @@ from openapi_server.models.ids import make_id
 from openapi_server.models.user import AuthenticatedUser, Login, Role, User
 from openapi_server.protocols import AccountStore, Clock
 
+# The demo accounts: username, role, parent (parents come before their children). Their passwords are in the
+# documentation, so production must not have them.
+DEMO_USERS = (
+    ("parent1", Role.PARENT, None),
+    ("user1", Role.USER, "parent1"),
+    ("keeper1", Role.ZOOKEEPER, None),
+    ("admin", Role.ADMINISTRATOR, None),
+)
+
 log = structlog.get_logger(__name__)
 
 
@@ -86,3 +95,16 @@ class AccountService:
 
     def _grant_tokens(self, login: Login, refresh_token: str, user: User) -> TokenGrant:
         return TokenGrant(self._tokens.issue(login), refresh_token, self._tokens.ttl_s, user.username, user.role)
+
+
+async def create_demo_users(store: AccountStore, passwords: Passwords, clock: Clock) -> None:
+    """Create the missing ones; the password is the name followed by `-demo`."""
+    for username, role, parent in DEMO_USERS:
+        if await store.get_user(username) is None:
+            password_hash = await passwords.hash(f"{username}-demo")
+            await store.create_user(User(username, role, password_hash, clock.now(), parent, is_demo=True))
+
+
+async def list_demo_users(store: AccountStore) -> list[str]:
+    """The names of the demo accounts in the store whose passwords were never changed."""
+    return [user.username for user in await store.list_users() if user.is_demo]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from openapi_server.knowledge.retrieval.query import tokenize
 from openapi_server.knowledge.retrieval.spelling import Speller
-from openapi_server.models.text import NICKNAMES
+from openapi_server.models.animal import NICKNAMES
 
 _Phrase = tuple[str, ...]
 

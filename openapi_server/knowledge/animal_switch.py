@@ -77,7 +77,7 @@ def _find_first(patterns: Sequence[re.Pattern[str]], text: str) -> re.Match[str]
 
 
 def _split_into_clauses(message: str) -> Iterator[str]:
-    """Split at every mark that can end a request; unlike `models.text.split_sentences`, also at `;`, `:` and lines."""
+    """Split at every mark that can end a request. Unlike `models.sentences`, also at `;`, `:` and line breaks."""
     text = re.sub(r"\b(mr|mrs|ms|dr|st)\.", r"\1 ", message[:_MAX_CHARS], flags=re.I)
     yield from (part for part in re.split(r"[.!?;:\n…]+", text) if tokenize(part))
 

@@ -8,6 +8,22 @@ from datetime import date
 
 from openapi_server.models.turn import AgeGroup, Source
 
+NICKNAMES: Mapping[str, tuple[str, ...]] = {
+    "alligator": ("gator",),
+    "chimpanzee": ("chimp",),
+    "cougar": ("puma", "mountain lion", "catamount"),
+    "crocodile": ("croc",),
+    "hippopotamus": ("hippo", "hippopotami"),
+    "mouse": ("mice",),
+    "octopus": ("octopi",),
+    "orangutan": ("orang utan",),
+    "rhinoceros": ("rhino",),
+    "seahorse": ("sea horse",),
+    "tortoise": ("turtle",),
+    "wolf": ("wolves",),
+}
+"""Common names that no animal's file holds, by the last word of the species. Also plurals that follow no rule."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:

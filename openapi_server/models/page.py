@@ -5,12 +5,22 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from openapi_server.models.errors import FieldError, InvalidInput
 
 T = TypeVar("T")
+
+
+class Row(Protocol):
+    """A row of a database: values by column."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+R = TypeVar("R", bound=Row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +29,17 @@ class Page(Generic[T]):
 
     items: tuple[T, ...]
     next_cursor: str | None = None
+
+
+def make_page(rows: Sequence[R], limit: int, decode: Callable[[R], T], *position_columns: str) -> Page[T]:
+    """The page of the first `limit` rows. A query selects `limit + 1` rows, which shows whether there is another page.
+
+    The cursor encodes the last row's values in `position_columns`, by which the rows are ordered.
+    """
+    listed = rows[:limit]
+    has_more = len(rows) > limit
+    next_cursor = encode_cursor(*(listed[-1][column] for column in position_columns)) if has_more else None
+    return Page(tuple(decode(row) for row in listed), next_cursor)
 
 
 def encode_cursor(*position: str | int) -> str:

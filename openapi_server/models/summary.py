@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openapi_server.models.text import split_sentences
+from openapi_server.models.sentences import split_sentences
 from openapi_server.models.turn import TurnRecord
 
 _WORD = re.compile(r"[^\W\d_]{4,}")

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import Document
+from openapi_server.models.rule import Wording
 from openapi_server.models.turn import AgeGroup
 
 
@@ -54,18 +55,6 @@ class Audience:
         is_of_age = self.youngest.rank <= age_group.rank <= self.oldest.rank
         is_for_all = not self.animals and not self.groups
         return is_of_age and (is_for_all or animal.animal_id in self.animals or animal.group in self.groups)
-
-
-@dataclass(frozen=True, slots=True)
-class Wording:
-    """Fixed words by age group. Each text is for its age group and those above it, up to the next that has its own."""
-
-    texts: Mapping[AgeGroup, str]
-
-    def get_text(self, age_group: AgeGroup, animal: Animal) -> str:
-        """The first text is also for the age groups below it."""
-        fitting = [text for band, text in self.texts.items() if band.rank <= age_group.rank]
-        return (fitting[-1] if fitting else next(iter(self.texts.values()))).format(animal=animal.name)
 
 
 class SearchPattern(Protocol):

@@ -1,1 +1,1 @@
-"""Minds that speak for an animal."""
+"""Providers: language models, and the offline provider, that write an animal's replies."""

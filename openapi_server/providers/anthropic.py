@@ -1,4 +1,4 @@
-"""Minds behind the messages interface of Anthropic."""
+"""Provider for the Anthropic messages API."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _FINISH_REASONS = {
 
 
 class AnthropicProvider(ConfiguredProvider):
-    """Implements `Provider`."""
+    """Implements `Provider` with the `anthropic` library."""
 
-    def __init__(self, base_url: str, api_key: str, speech: ModelOptions, *, connect_timeout_s: float) -> None:
-        super().__init__(speech)
-        # Trying again is `resilience`'s business.
+    def __init__(self, base_url: str, api_key: str, options: ModelOptions, *, connect_timeout_s: float) -> None:
+        super().__init__(options)
+        # `FallbackProvider` retries.
         self._client = AsyncAnthropic(
             base_url=base_url,
             api_key=api_key,
@@ -46,40 +46,44 @@ class AnthropicProvider(ConfiguredProvider):
         await self._client.close()
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
-        speech = self._options.for_animal(prompt.animal)
-        finished, has_ended, read_tokens, said_tokens = None, False, 0, 0
+        options = self._options.for_animal(prompt.animal)
+        finish_reason, has_ended, prompt_tokens, reply_tokens = None, False, 0, 0
         try:
-            async with await self._create_stream(speech, render_system_prompt(prompt), make_messages(prompt)) as stream:
+            async with await self._create_stream(
+                options, render_system_prompt(prompt), make_messages(prompt)
+            ) as stream:
                 async for event in stream:
                     match event.type:
                         case "message_start":
-                            read_tokens = _count_prompt_tokens(event.message.usage)
+                            prompt_tokens = _count_prompt_tokens(event.message.usage)
                         case "content_block_delta" if event.delta.type == "text_delta":
                             if text := parse_text(event.delta.text):
                                 yield text
                         case "message_delta":
-                            finished = parse_finish_reason(event.delta.stop_reason, _FINISH_REASONS) or finished
-                            said_tokens = parse_token_count(event.usage.output_tokens)
+                            finish_reason = (
+                                parse_finish_reason(event.delta.stop_reason, _FINISH_REASONS) or finish_reason
+                            )
+                            reply_tokens = parse_token_count(event.usage.output_tokens)
                         case "message_stop":
                             has_ended = True
         except Exception as error:
-            # Whatever somebody else's server makes the library raise, the caller hears of one kind of failure.
+            # Servers can make the library raise almost anything; the caller gets one kind of error.
             raise make_error_from("anthropic", error) from None
-        if finished is None or not has_ended:
+        if finish_reason is None or not has_ended:
             raise make_error("anthropic", "no end mark")
-        yield ReplyEnd(finished, Usage(read_tokens, said_tokens), model=speech.model)
+        yield ReplyEnd(finish_reason, Usage(prompt_tokens, reply_tokens), model=options.model)
 
     async def _create_stream(
-        self, speech: ModelOptions, system: str, read: Sequence[ChatMessage]
+        self, options: ModelOptions, system: str, history: Sequence[ChatMessage]
     ) -> AsyncStream[RawMessageStreamEvent]:
         return await self._client.messages.create(
-            model=speech.model,
+            model=options.model,
             system=system,
-            messages=[_make_message(message) for message in read],
-            max_tokens=speech.max_tokens,
+            messages=[_make_message(message) for message in history],
+            max_tokens=options.max_tokens,
             stream=True,
-            # The library has no name for it any more: newer models refuse it, older ones still take it.
-            extra_body=None if speech.temperature is None else {"temperature": speech.temperature},
+            # The library has no parameter for it any more: newer models refuse it, older ones still accept it.
+            extra_body=None if options.temperature is None else {"temperature": options.temperature},
         )
 
 
@@ -90,6 +94,6 @@ def _make_message(message: ChatMessage) -> MessageParam:
 
 
 def _count_prompt_tokens(usage: AnthropicUsage) -> int:
-    """With those that came out of, or went into, the server's cache: they were read, too."""
+    """All prompt tokens: also those read from, or written to, the server's prompt cache."""
     cached = parse_token_count(usage.cache_creation_input_tokens) + parse_token_count(usage.cache_read_input_tokens)
     return parse_token_count(usage.input_tokens) + cached

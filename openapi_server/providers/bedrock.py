@@ -1,4 +1,4 @@
-"""Minds behind Amazon Bedrock's Converse interface."""
+"""Provider for the Amazon Bedrock Converse API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from openapi_server.providers.options import (
 from openapi_server.providers.prompt import make_messages, render_system_prompt
 from openapi_server.providers.thread_stream import ThreadStream
 
-# Each turn that is spoken has a connection of its own; beyond these, one that is not kept.
+# Each running turn has a connection; connections beyond this number are not kept for reuse.
 MAX_CONNECTIONS = 100
 
 _FINISH_REASONS = {
@@ -36,19 +36,19 @@ _FINISH_REASONS = {
 
 
 class BedrockProvider(ConfiguredProvider):
-    """Implements `Provider`. Credentials are found as everywhere in AWS: variables, profile, role."""
+    """Implements `Provider` with boto3, which finds credentials as usual: environment, profile or role."""
 
     def __init__(
         self,
         region: str,
         endpoint: str | None,
-        speech: ModelOptions,
+        options: ModelOptions,
         *,
         connect_timeout_s: float,
         read_timeout_s: float,
     ) -> None:
-        super().__init__(speech)
-        # Trying again is `resilience`'s business.
+        super().__init__(options)
+        # `FallbackProvider` retries.
         config = Config(
             connect_timeout=connect_timeout_s,
             read_timeout=read_timeout_s,
@@ -61,47 +61,47 @@ class BedrockProvider(ConfiguredProvider):
         self._client.close()
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
-        speech = self._options.for_animal(prompt.animal)
-        listening = ThreadStream(partial(self._open_stream, speech, prompt))
-        finished, usage = None, Usage()
+        options = self._options.for_animal(prompt.animal)
+        stream = ThreadStream(partial(self._open_stream, options, prompt))
+        finish_reason, usage = None, Usage()
         try:
-            async for event in listening:
+            async for event in stream:
                 match event:
                     case {"contentBlockDelta": block}:
-                        # One that could not be read comes without its delta: a KeyError, and the end of the reply.
+                        # A block that botocore could not parse has no delta: the KeyError ends the reply.
                         if text := parse_text(block["delta"].get("text")):
                             yield text
                     case {"messageStop": {"stopReason": reason}}:
-                        finished = parse_finish_reason(reason, _FINISH_REASONS)
-                    case {"metadata": {"usage": {"inputTokens": read, "outputTokens": said}}}:
-                        usage = Usage(parse_token_count(read), parse_token_count(said))
+                        finish_reason = parse_finish_reason(reason, _FINISH_REASONS)
+                    case {"metadata": {"usage": {"inputTokens": prompt_tokens, "outputTokens": reply_tokens}}}:
+                        usage = Usage(parse_token_count(prompt_tokens), parse_token_count(reply_tokens))
         except Exception as error:
-            # Whatever somebody else's server makes the library raise, the caller hears of one kind of failure.
+            # Servers can make the library raise almost anything; the caller gets one kind of error.
             raise _make_error(error) from None
         finally:
-            listening.close()
-        if finished is None:
+            stream.close()
+        if finish_reason is None:
             raise make_error("bedrock", "no end mark")
-        yield ReplyEnd(finished, usage, model=speech.model)
+        yield ReplyEnd(finish_reason, usage, model=options.model)
 
-    def _open_stream(self, speech: ModelOptions, prompt: Prompt) -> Any:
-        """The stream of events. Blocks until its head is there."""
-        manner: dict[str, object] = {"maxTokens": speech.max_tokens}
-        if speech.temperature is not None:
-            manner["temperature"] = speech.temperature
+    def _open_stream(self, options: ModelOptions, prompt: Prompt) -> Any:
+        """The stream of events. Blocks until the response starts."""
+        inference_config: dict[str, object] = {"maxTokens": options.max_tokens}
+        if options.temperature is not None:
+            inference_config["temperature"] = options.temperature
         answer = self._client.converse_stream(
-            modelId=speech.model,
+            modelId=options.model,
             system=[{"text": render_system_prompt(prompt)}],
             messages=[
                 {"role": message.role.value, "content": [{"text": message.text}]} for message in make_messages(prompt)
             ],
-            inferenceConfig=manner,
+            inferenceConfig=inference_config,
         )
         return answer["stream"]
 
 
 def _make_error(error: Exception) -> ProviderError:
-    """What is told within a stream is told with status 400, whatever it is: only a head's status means something."""
+    """Errors inside a stream always have status 400, so only the status of the response itself is used."""
     if not isinstance(error, ClientError) or isinstance(error, EventStreamError):
         return make_error("bedrock", type(error).__name__)
     head = error.response.get("ResponseMetadata", {})

@@ -1,4 +1,4 @@
-"""Minds: which one speaks, as the settings say. Only its own module is imported: some bring heavy libraries along."""
+"""Creates the provider that the settings name. Imports only its module, because some need large libraries."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from openapi_server.providers.options import ModelOptions
 
 @asynccontextmanager
 async def open_provider(settings: Settings, clock: Clock) -> AsyncIterator[Provider]:
-    """The offline voice; or a model, with the offline voice in its place whenever it fails."""
+    """The offline provider, or a model provider with the offline provider as its fallback. Closed on exit."""
     offline = OfflineProvider(words_per_s=settings.offline_words_per_s, seed=settings.offline_seed)
     if settings.provider == "offline":
         yield offline
         return
     try:
-        upstream = _create_model_provider(settings)
+        model_provider = _create_model_provider(settings)
     except ModuleNotFoundError as error:
         name = settings.provider
         raise ConfigError(
@@ -30,8 +30,8 @@ async def open_provider(settings: Settings, clock: Clock) -> AsyncIterator[Provi
     breaker = CircuitBreaker(
         "model", clock.monotonic, failure_threshold=settings.breaker_failures, pause_s=settings.breaker_pause_s
     )
-    patience = RetryPolicy(settings.first_token_timeout_s, settings.provider_retries)
-    provider = FallbackProvider(upstream, offline, breaker, patience, clock)
+    retry_policy = RetryPolicy(settings.first_token_timeout_s, settings.provider_retries)
+    provider = FallbackProvider(model_provider, offline, breaker, retry_policy, clock)
     try:
         yield provider
     finally:
@@ -61,7 +61,7 @@ def _create_model_provider(settings: Settings) -> ModelProvider:
                 settings.bedrock_endpoint or None,
                 _make_options(settings.bedrock_model, settings),
                 connect_timeout_s=connect_timeout_s,
-                # The engine gives up after such a silence; then nobody needs the thread any more.
+                # After such a silence the engine ends the turn, so the thread may end, too.
                 read_timeout_s=settings.stream_idle_timeout_s,
             )
 

@@ -1,8 +1,11 @@
-"""Resilience: a mind that may fail, and a voice that cannot, behind one provider.
+"""A model provider that may fail, with retries and a fallback provider that cannot.
 
-Until the mind's first word everything can be tried again, and in the end the fallback speaks the whole reply: nobody
-has heard anything yet. After it a failure is a failure, for no other voice can end a sentence that this one began.
+Before the first text of a reply, failures are retried, and in the end the fallback writes the whole reply: the visitor
+has read nothing yet. After the first text a failure ends the turn, because another model cannot continue the sentence.
 """
+
+# The retry loop is our own: tenacity and stamina would need our wait, stop and retry conditions as functions, which are
+# as many lines as the loop, and take 50 to 90 ms to import.
 
 from __future__ import annotations
 
@@ -23,16 +26,16 @@ from openapi_server.models.turn import FinishReason
 from openapi_server.protocols import Clock, Model, Provider, ReplyEnd, WholeReply
 from openapi_server.providers.failures import FailureKind, ProviderError
 
-# Before the first retry, at most, in seconds; twice as long before each further one.
+# The longest wait before the first retry, in seconds; doubled for each further one.
 MAX_FIRST_BACKOFF_S = 0.5
-# No animal talks that long, whatever a server sends.
+# Much longer than any reply; protects the memory from servers that never stop sending.
 MAX_REPLY_CHARACTERS = 65_536
 
 log = structlog.get_logger(__name__)
 
 
 class ModelProvider(Provider, Protocol):
-    """A provider that holds connections, and cannot know its reply before it has said it."""
+    """A provider of a language model: it has connections to close, and streams replies that it does not know before."""
 
     def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]: ...
 
@@ -41,7 +44,7 @@ class ModelProvider(Provider, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`first_token_s`: how long a visitor waits for the first word, through all retries, until the fallback speaks."""
+    """`first_token_timeout_s`: the longest wait for the first text, over all retries, before the fallback answers."""
 
     first_token_timeout_s: float
     max_retries: int
@@ -49,7 +52,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class StartedReply:
-    """A reply that has begun: its first word, and where the others come from."""
+    """A reply whose first text has come, and the generator of the rest."""
 
     first_text: str
     pieces: AsyncGenerator[str | ReplyEnd, None]
@@ -57,7 +60,7 @@ class StartedReply:
 
 
 class FallbackProvider:
-    """Implements `Provider`. `jitter` gives a number from 0 to 1, so that not all turns try again at once."""
+    """Implements `Provider`. `jitter`: a factor from 0 to 1 for each wait, so that turns do not retry in step."""
 
     def __init__(
         self,
@@ -89,34 +92,34 @@ class FallbackProvider:
         await self._primary.close()
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
-        opened = await self._start_reply(prompt)
-        speech = self._continue_reply(opened) if opened else self._stream_fallback(prompt)
-        async with aclosing(speech):
-            async for piece in speech:
+        reply = await self._start_reply(prompt)
+        chunks = self._continue_reply(reply) if reply else self._stream_fallback(prompt)
+        async with aclosing(chunks):
+            async for piece in chunks:
                 yield piece
 
     @property
     def _current_provider(self) -> Provider:
-        """Who would speak now."""
+        """The provider that would answer a turn that starts now."""
         return self._fallback if self._breaker.is_open else self._primary
 
     async def _start_reply(self, prompt: Prompt) -> StartedReply | None:
-        """The first word, after as many attempts as patience allows; None: let the fallback speak."""
+        """The first text, after as many attempts as the policy allows; None when the fallback must answer."""
         deadline_s = asyncio.get_running_loop().time() + self._retry_policy.first_token_timeout_s
-        for number in range(self._retry_policy.max_retries + 1):
+        for retry_count in range(self._retry_policy.max_retries + 1):
             attempt = self._breaker.start_attempt()
             if attempt is None:
                 return None
-            opened: StartedReply | None = None
+            reply: StartedReply | None = None
             try:
                 async with asyncio.timeout_at(deadline_s):
-                    opened = await self._read_first_text(prompt, attempt)
-                return opened
+                    reply = await self._read_first_text(prompt, attempt)
+                return reply
             except (ProviderFailed, TimeoutError) as failure:
-                if not await self._wait_for_retry(failure, attempt, number, deadline_s):
+                if not await self._wait_for_retry(failure, attempt, retry_count, deadline_s):
                     return None
             finally:
-                if opened is None:
+                if reply is None:
                     attempt.cancel()
         return None
 
@@ -126,74 +129,76 @@ class FallbackProvider:
             async for piece in pieces:
                 if isinstance(piece, ReplyEnd):
                     raise self._make_empty_reply_error(piece)
-                # Models like to begin with a line end; that is no word yet.
+                # Many models start with a line end, which is not text yet.
                 if isinstance(piece, str) and piece.strip():
                     self._check_length(len(piece))
                     return StartedReply(piece.lstrip(), pieces, attempt)
             raise self._make_empty_reply_error(ReplyEnd())
         except BaseException:
-            # Given up from outside, too: nobody else knows of these pieces yet, and would close them.
+            # Also when cancelled: no other code knows this generator yet, and could close it.
             await pieces.aclose()
             raise
 
-    def _make_empty_reply_error(self, spoken: ReplyEnd) -> ProviderError:
-        """Asked again it may say something, unless its own rules forbade it."""
-        log.warning("provider_failed", failure="empty reply", finish_reason=spoken.finish_reason.value)
+    def _make_empty_reply_error(self, end: ReplyEnd) -> ProviderError:
+        """An empty reply may be retried, unless the model's own content filter blocked it."""
+        log.warning("provider_failed", failure="empty reply", finish_reason=end.finish_reason.value)
         return ProviderError(
-            FailureKind.REQUEST if spoken.finish_reason is FinishReason.BLOCKED else FailureKind.TRANSIENT
+            FailureKind.REQUEST if end.finish_reason is FinishReason.BLOCKED else FailureKind.TRANSIENT
         )
 
     def _check_length(self, characters: int) -> None:
         if characters > MAX_REPLY_CHARACTERS:
-            log.warning("provider_failed", failure="endless reply")
+            log.warning("provider_failed", failure="reply too long")
             raise ProviderError
 
     async def _wait_for_retry(
-        self, failure: ProviderFailed | TimeoutError, attempt: Attempt, number: int, deadline_s: float
+        self, failure: ProviderFailed | TimeoutError, attempt: Attempt, retry_count: int, deadline_s: float
     ) -> bool:
-        """Tell the breaker, and wait before the next attempt where there is to be one."""
+        """Record the failure and wait before the next attempt; false when there must not be one."""
         if isinstance(failure, TimeoutError):
-            log.warning("provider_failed", failure="no first word", waited_s=self._retry_policy.first_token_timeout_s)
-        cause = failure.cause if isinstance(failure, ProviderError) else FailureKind.TRANSIENT
-        if cause is not FailureKind.REQUEST:
+            log.warning(
+                "provider_failed", failure="first token timeout", waited_s=self._retry_policy.first_token_timeout_s
+            )
+        kind = failure.kind if isinstance(failure, ProviderError) else FailureKind.TRANSIENT
+        if kind is not FailureKind.REQUEST:
             attempt.record_failure()
-        if cause is not FailureKind.TRANSIENT or number == self._retry_policy.max_retries or self._breaker.is_open:
+        if kind is not FailureKind.TRANSIENT or retry_count == self._retry_policy.max_retries or self._breaker.is_open:
             return False
-        wait_s = MAX_FIRST_BACKOFF_S * 2**number * self._jitter()
+        wait_s = MAX_FIRST_BACKOFF_S * 2**retry_count * self._jitter()
         if isinstance(failure, ProviderError):
             wait_s = max(wait_s, failure.get_wait_s(self._clock) or 0)
-        # Who would have to wait beyond the deadline need not wait at all.
+        # A retry after the deadline is of no use, so the fallback answers now.
         if asyncio.get_running_loop().time() + wait_s >= deadline_s:
             return False
         await asyncio.sleep(wait_s)
         return True
 
-    async def _continue_reply(self, opened: StartedReply) -> AsyncGenerator[str | ReplyEnd, None]:
-        said = len(opened.first_text)
+    async def _continue_reply(self, reply: StartedReply) -> AsyncGenerator[str | ReplyEnd, None]:
+        length = len(reply.first_text)
         waiting_since_s: float | None = None
-        async with aclosing(opened.pieces) as pieces:
+        async with aclosing(reply.pieces) as pieces:
             try:
-                yield opened.first_text
+                yield reply.first_text
                 waiting_since_s = self._clock.monotonic()
                 async for piece in pieces:
                     waiting_since_s = None
                     if isinstance(piece, ReplyEnd):
-                        opened.attempt.record_success()
+                        reply.attempt.record_success()
                         yield piece
                         return
-                    said += len(piece)
-                    self._check_length(said)
+                    length += len(piece)
+                    self._check_length(length)
                     yield piece
                     waiting_since_s = self._clock.monotonic()
                 raise ProviderError
             except ProviderFailed:
-                opened.attempt.record_failure()
+                reply.attempt.record_failure()
                 raise
             finally:
-                self._record_early_end(opened.attempt, waiting_since_s)
+                self._record_early_end(reply.attempt, waiting_since_s)
 
     def _record_early_end(self, attempt: Attempt, waiting_since_s: float | None) -> None:
-        """Cut short from outside: by a visitor, which says nothing, or for a silence, which is a failure."""
+        """Record a reply that was cancelled: a failure after a long silence; nothing when the visitor just left."""
         if (
             waiting_since_s is not None
             and self._clock.monotonic() >= waiting_since_s + self._retry_policy.first_token_timeout_s
@@ -202,7 +207,7 @@ class FallbackProvider:
         attempt.cancel()
 
     async def _stream_fallback(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
-        log.warning("fallback_speaks", instead_of=self._primary.get_model(prompt.animal).model_id)
+        log.warning("fallback_used", instead_of=self._primary.get_model(prompt.animal).model_id)
         model = self._fallback.get_model(prompt.animal).model_id
         async with aclosing(self._fallback.stream_reply(prompt)) as pieces:
             async for piece in pieces:

@@ -1,4 +1,4 @@
-"""Minds behind OpenAI's chat interface: theirs, and servers that speak like it (vLLM, Ollama, llama.cpp, Azure)."""
+"""Provider for the OpenAI chat completions API, and compatible servers (vLLM, Ollama, llama.cpp, Azure)."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _FINISH_REASONS = {"length": FinishReason.LENGTH, "content_filter": FinishReason
 
 
 class OpenAIProvider(ConfiguredProvider):
-    """Implements `Provider`."""
+    """Implements `Provider` with the `openai` library."""
 
-    def __init__(self, base_url: str, api_key: str, speech: ModelOptions, *, connect_timeout_s: float) -> None:
-        super().__init__(speech)
-        # Servers of one's own need no key, but the library does. Trying again is `resilience`'s business.
+    def __init__(self, base_url: str, api_key: str, options: ModelOptions, *, connect_timeout_s: float) -> None:
+        super().__init__(options)
+        # Local servers need no key, but the library does. `FallbackProvider` retries.
         self._client = AsyncOpenAI(
             base_url=base_url,
             api_key=api_key or "none",
             max_retries=0,
             timeout=Timeout(READ_TIMEOUT_S, connect=connect_timeout_s),
         )
-        # Imported when first touched, which takes 50 ms: better at the start than in the first visitor's turn.
+        # The first access imports 50 ms of modules: better at the start than in the first turn.
         self._completions = self._client.chat.completions
-        # OpenAI and Azure refuse the old name for newer models; others do not all know the new one.
+        # OpenAI and Azure refuse `max_tokens` for newer models; other servers do not all know `max_completion_tokens`.
         host = self._client.base_url.host
         self._uses_completion_tokens_option = host.endswith((".openai.com", ".azure.com"))
 
@@ -47,38 +47,38 @@ class OpenAIProvider(ConfiguredProvider):
         await self._client.close()
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
-        speech, system, read = (
+        options, system, history = (
             self._options.for_animal(prompt.animal),
             render_system_prompt(prompt),
             make_messages(prompt),
         )
-        finished, usage, pieces = None, None, 0
+        finish_reason, usage, pieces = None, None, 0
         try:
-            async with await self._create_stream(speech, system, read) as stream:
+            async with await self._create_stream(options, system, history) as stream:
                 async for chunk in stream:
                     usage = _parse_usage(chunk) or usage
                     for choice in chunk.choices[:1]:
-                        finished = parse_finish_reason(choice.finish_reason, _FINISH_REASONS) or finished
+                        finish_reason = parse_finish_reason(choice.finish_reason, _FINISH_REASONS) or finish_reason
                         if text := parse_text(choice.delta.content):
                             pieces += 1
                             yield text
         except Exception as error:
-            # Whatever somebody else's server makes the library raise, the caller hears of one kind of failure.
+            # Servers can make the library raise almost anything; the caller gets one kind of error.
             raise make_error_from("openai", error) from None
-        if finished is None:
+        if finish_reason is None:
             raise make_error("openai", "no end mark")
-        usage = usage or estimate_usage(system, read, pieces)
-        yield ReplyEnd(finished, usage, model=speech.model)
+        usage = usage or estimate_usage(system, history, pieces)
+        yield ReplyEnd(finish_reason, usage, model=options.model)
 
     async def _create_stream(
-        self, speech: ModelOptions, system: str, read: Sequence[ChatMessage]
+        self, options: ModelOptions, system: str, history: Sequence[ChatMessage]
     ) -> AsyncStream[ChatCompletionChunk]:
         return await self._completions.create(
-            model=speech.model,
-            messages=[{"role": "system", "content": system}, *map(_make_message, read)],
-            temperature=omit if speech.temperature is None else speech.temperature,
-            max_tokens=omit if self._uses_completion_tokens_option else speech.max_tokens,
-            max_completion_tokens=speech.max_tokens if self._uses_completion_tokens_option else omit,
+            model=options.model,
+            messages=[{"role": "system", "content": system}, *map(_make_message, history)],
+            temperature=omit if options.temperature is None else options.temperature,
+            max_tokens=omit if self._uses_completion_tokens_option else options.max_tokens,
+            max_completion_tokens=options.max_tokens if self._uses_completion_tokens_option else omit,
             stream=True,
             stream_options={"include_usage": True},
         )

@@ -1,4 +1,4 @@
-"""Speech: what every language model is told beside the prompt, and what it has read and said when it does not say."""
+"""Model options beside the prompt, and parsers for what servers send: text, finish reason and token counts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import Model
 from openapi_server.providers.prompt import HISTORY_TOKENS, ChatMessage, estimate_tokens
 
-# A turn also costs what the model reads: the talk so far, and about as much again for the system text and the message.
+# The most that a turn costs for reading: the history, and about as much for the system prompt and the message.
 MAX_PROMPT_TOKENS = 2 * HISTORY_TOKENS
-# No connection waits longer than the longest turn may take; who calls is less patient.
+# The longest turn. The engine's own timeouts are shorter.
 READ_TIMEOUT_S = 300
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """How a model speaks where the animal's own `mind` does not say otherwise.
+    """The options of a model, unless the animal's own settings name others.
 
-    `temperature` None: as the model's maker chose. `max_tokens`: of one reply.
+    `temperature` None: the model's default. `max_tokens`: the longest reply.
     """
 
     model: str
@@ -28,21 +28,21 @@ class ModelOptions:
     max_tokens: int = 512
 
     def for_animal(self, animal: Animal) -> ModelOptions:
-        mind = animal.model_settings
+        settings = animal.model_settings
         return ModelOptions(
-            mind.model or self.model,
-            self.temperature if mind.temperature is None else mind.temperature,
-            mind.max_tokens or self.max_tokens,
+            settings.model or self.model,
+            self.temperature if settings.temperature is None else settings.temperature,
+            settings.max_tokens or self.max_tokens,
         )
 
     def to_model(self) -> Model:
-        """The model as clients are offered it."""
+        """The model as the list of models shows it to clients."""
         described = "A language model that speaks from the keepers' notes."
         return Model(self.model, self.model, described, max_tokens=self.max_tokens, max_prompt_tokens=MAX_PROMPT_TOKENS)
 
 
 class ConfiguredProvider:
-    """What a provider that speaks in one way, but for what keepers say of their animals, has to say of its models."""
+    """The model methods of `Provider`, for a provider with one `ModelOptions` and the animals' own settings over it."""
 
     def __init__(self, options: ModelOptions) -> None:
         self._options = options
@@ -59,23 +59,23 @@ class ConfiguredProvider:
 
 
 def parse_text(value: object) -> str:
-    """A piece of text as a server sent it, "" for none. The libraries hand through whatever stands in its place."""
+    """A piece of text as a server sent it, "" for none. TypeError for other types, which the libraries let through."""
     if value is not None and not isinstance(value, str):
         raise TypeError(type(value).__name__)
     return value or ""
 
 
 def parse_finish_reason(value: object, known: Mapping[str, FinishReason]) -> FinishReason | None:
-    """How a reply ended, from a server's own word for it; None for none. Of an unknown word only that it has ended."""
+    """The finish reason for a server's value; None for none, `STOP` for an unknown one."""
     word = parse_text(value)
     return known.get(word, FinishReason.STOP) if word else None
 
 
 def parse_token_count(value: object) -> int:
-    """A count as a server sent it; 0 for what is none."""
+    """A token count as a server sent it; 0 for anything that is not a count."""
     return max(0, value) if isinstance(value, int) else 0
 
 
-def estimate_usage(system: str, read: Sequence[ChatMessage], pieces: int) -> Usage:
-    """For servers that do not count: what they read by its length, and a token for each piece that they sent."""
-    return Usage(estimate_tokens(system) + sum(estimate_tokens(message.text) for message in read), pieces)
+def estimate_usage(system: str, history: Sequence[ChatMessage], pieces: int) -> Usage:
+    """For servers that send no counts: prompt tokens by the length of the texts, and one token for each reply piece."""
+    return Usage(estimate_tokens(system) + sum(estimate_tokens(message.text) for message in history), pieces)

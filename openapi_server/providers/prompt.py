@@ -1,7 +1,7 @@
-"""Prompting: what a language model reads before it speaks for an animal. Pure.
+"""The prompt of a language model: system prompt and chat messages. Pure.
 
-The system text holds only what keepers and we wrote. Whatever came from a visitor or a client, the summary of an
-earlier talk included, is a visitor's message, and cannot be taken for anything else.
+The system prompt has only text by keepers and developers. All text from visitors and clients, also the summary of an
+earlier conversation, is in user messages, so that a model cannot take it for instructions.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
 
 MAX_EXCHANGES = 10
-# What the earlier talk may take up of a model's window; the system text and a message are about as much again.
+# The part of the context window for the history; the system prompt and the message take about as much.
 HISTORY_TOKENS = 2_000
-# Roles, separators and the like, around each message.
+# The tokens around each message: role, separators and the like.
 MESSAGE_TOKENS = 4
 
-# With these, servers of open models mark who is speaking, and many read them in messages, too (seen in llama.cpp):
-# "<|im_start|>system" in a child's message would be our own voice.
+# The marks of chat templates, with which servers of open models mark roles. Many parse them in messages, too (seen in
+# llama.cpp): "<|im_start|>system" in a child's message would start a system message.
 _TEMPLATE_MARKS = re.compile(
     r"<(?=[|｜]|/?s>|/?(?:start|end)_of_turn|/?(?:b|e)os>|<SYS|</SYS|/SYS)|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS)\])",
     re.IGNORECASE,
@@ -32,7 +32,7 @@ _TEMPLATE_MARKS = re.compile(
 
 
 class ChatRole(StrEnum):
-    """Who said it, in the words that every chat interface uses."""
+    """The role of a message, with the values that all chat APIs use."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -40,7 +40,7 @@ class ChatRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message of the talk. In a list of them the speakers alternate; the visitor begins and has the last word."""
+    """One chat message. In a list of them roles alternate; the first and the last are the user's."""
 
     role: ChatRole
     text: str
@@ -48,7 +48,7 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class AgeStyle:
-    """How to talk with people of one age."""
+    """How to write for visitors of one age group."""
 
     age: str
     vocabulary: str
@@ -85,7 +85,7 @@ AGE_STYLES = {
 
 
 def render_system_prompt(prompt: Prompt) -> str:
-    """All that a model must know and heed. What stays the same from turn to turn comes first: servers cache it."""
+    """The system prompt. What is the same in every turn comes first, because servers cache prefixes."""
     parts = (
         _render_persona(prompt.animal),
         _render_rules(prompt),
@@ -96,22 +96,21 @@ def render_system_prompt(prompt: Prompt) -> str:
 
 
 def make_messages(prompt: Prompt, budget_tokens: int = HISTORY_TOKENS) -> tuple[ChatMessage, ...]:
-    """The talk so far, and the visitor's message, last and whole.
+    """The history within the token budget, then the visitor's message, which is never shortened.
 
-    Of the last ten exchanges the newest are kept whose estimated tokens fit the budget together; then, as far as it
-    goes, the summary of what was before.
+    The newest of the last ten exchanges that fit the budget are kept; then the summary, if it fits, too.
     """
-    kept = _select_recent(prompt.history[-MAX_EXCHANGES:], budget_tokens)
-    left = budget_tokens - sum(map(_estimate_exchange_tokens, kept))
+    recent = _select_recent(prompt.history[-MAX_EXCHANGES:], budget_tokens)
+    left = budget_tokens - sum(map(_estimate_exchange_tokens, recent))
     said = [
         *_make_summary(prompt.context_summary, left),
-        *(part for exchange in kept for part in _list_messages(exchange)),
+        *(part for exchange in recent for part in _list_messages(exchange)),
     ]
     return _merge_by_role([*said, ChatMessage(ChatRole.USER, break_template_marks(prompt.message))])
 
 
 def estimate_tokens(text: str) -> int:
-    """About how many tokens a message takes: three bytes each, which for most texts is too many.
+    """An estimate of a message's tokens: one for three bytes, more than most texts need.
 
     >>> estimate_tokens("Do lions sleep a lot?")
     11
@@ -120,7 +119,7 @@ def estimate_tokens(text: str) -> int:
 
 
 def break_template_marks(text: str) -> str:
-    """The text with a blank in everything that a model's server could take for its own marks.
+    """The text with a blank in everything that a model server could parse as a mark of its chat template.
 
     >>> break_template_marks("<|im_start|>system"), break_template_marks("I <3 lions [really]")
     ('< |im_start|>system', 'I <3 lions [really]')
@@ -129,7 +128,7 @@ def break_template_marks(text: str) -> str:
 
 
 def _select_recent(history: Sequence[Exchange], budget_tokens: int) -> Sequence[Exchange]:
-    """The newest exchanges that fit, without a gap."""
+    """The newest exchanges that fit the budget, without gaps."""
     left = budget_tokens
     for place in range(len(history) - 1, -1, -1):
         left -= _estimate_exchange_tokens(history[place])
@@ -143,14 +142,14 @@ def _estimate_exchange_tokens(exchange: Exchange) -> int:
 
 
 def _list_messages(exchange: Exchange) -> Iterator[ChatMessage]:
-    """Nothing for what was left blank: a turn that failed has no reply, and some servers refuse empty messages."""
+    """The messages of an exchange. A failed turn has no reply; some servers refuse empty messages."""
     for speaker, text in ((ChatRole.USER, exchange.message), (ChatRole.ASSISTANT, exchange.reply)):
         if text.strip():
             yield ChatMessage(speaker, break_template_marks(text.strip()))
 
 
 def _make_summary(summary: str | None, left_tokens: int) -> Iterator[ChatMessage]:
-    """The client wrote it, so it is no more than something that the visitor says."""
+    """The summary as a user message: the client wrote it, so it must not be in the system prompt."""
     if summary and summary.strip():
         text = f"(What we talked about before: {break_template_marks(summary.strip())})"
         if estimate_tokens(text) <= left_tokens:
@@ -158,7 +157,7 @@ def _make_summary(summary: str | None, left_tokens: int) -> Iterator[ChatMessage
 
 
 def _merge_by_role(said: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
-    """Some servers refuse two messages of one speaker in a row, or an animal that speaks first."""
+    """Merge messages of one role in a row, and drop replies before the first user message: some servers refuse both."""
     first = next(place for place, message in enumerate(said) if message.role is ChatRole.USER)
     turns = groupby(said[first:], key=lambda message: message.role)
     return tuple(ChatMessage(speaker, "\n\n".join(part.text for part in parts)) for speaker, parts in turns)
@@ -216,7 +215,7 @@ def _render_facts(prompt: Prompt) -> str:
 
 
 def _render_fact(fact: Fact, age_group: AgeGroup) -> str:
-    """With the detail only for those who can follow it."""
+    """A fact with its reason, and from middle school on with its details."""
     detail = fact.detail if age_group.rank >= AgeGroup.MIDDLE.rank else None
     why = f"Why: {fact.why}" if fact.why else None
     return " ".join(part for part in (fact.text, detail, why) if part)

@@ -1,4 +1,4 @@
-"""Listening: events of a library that blocks, read in a thread, taken on the event loop."""
+"""Reads a blocking iterator in a thread, for consumption on the event loop."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-# How far the thread may read ahead of whoever takes the events.
+# How many events the thread may read ahead.
 MAX_QUEUED = 16
 
 
 class ThreadStream:
-    """One stream in a thread of its own; iterate over it once. `close` ends it, and the connection behind it.
+    """The events of one stream, read in a thread; iterate once. `close` ends the thread and closes the connection.
 
-    The thread is a daemon: one that still waits for the head of an answer does not keep the process from ending.
+    `open_stream` is called in the thread; its result must have `close`. The thread is a daemon, so one that still waits
+    for a response does not keep the process from ending.
     """
 
     def __init__(self, open_stream: Callable[[], Iterable[Any]]) -> None:
@@ -25,7 +26,7 @@ class ThreadStream:
         self._free_slots = threading.Semaphore(MAX_QUEUED)
         self._is_closed = threading.Event()
         self._stream: Any = None
-        threading.Thread(target=self._run, name="listening", daemon=True).start()
+        threading.Thread(target=self._run, name="provider-stream", daemon=True).start()
 
     def __aiter__(self) -> ThreadStream:
         return self
@@ -40,11 +41,11 @@ class ThreadStream:
         return event
 
     def close(self) -> None:
-        """Never blocks: the thread closes the stream itself, once it is woken."""
+        """Stop reading. Never blocks: the thread closes the stream itself once it wakes up."""
         self._is_closed.set()
         self._free_slots.release()
-        # Only this wakes a thread that is waiting for bytes; `close` of the stream would wait with it. The streams of
-        # botocore do not offer it themselves, and one that is over already has nothing to shut down.
+        # Only a shutdown of the socket wakes a thread that waits for bytes; the stream's own `close` would wait, too.
+        # botocore's streams have no public method for it; a stream that has ended raises one of these errors.
         with suppress(AttributeError, ValueError, RuntimeError, OSError):
             self._stream._raw_stream.shutdown()
 
@@ -57,17 +58,17 @@ class ThreadStream:
                         return
             finally:
                 self._stream.close()
-        except Exception as error:  # whoever takes the events is waiting
+        except Exception as error:  # the consumer is waiting, and gets the error
             self._put(error)
         else:
             self._put(None)
 
     def _put(self, event: object) -> bool:
-        """Wait for room, and hand it over; False when nobody takes it any more."""
+        """Wait for a free slot and queue the event; false when the consumer has closed the stream."""
         self._free_slots.acquire()
         if self._is_closed.is_set():
             return False
-        with suppress(RuntimeError):  # the loop has ended meanwhile
+        with suppress(RuntimeError):  # the loop was closed meanwhile
             self._loop.call_soon_threadsafe(self._queue.put_nowait, event)
             return True
         return False

@@ -1,1 +1,1 @@
-"""Where sessions, turns, accounts and documents are kept."""
+"""Storage of sessions, turns, accounts, credits, documents and the audit trail."""

@@ -14,12 +14,12 @@ from openapi_server.models.user import Login
 
 # Anybody may know this one; where a server takes it for an HMAC key, anybody can sign.
 PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----\n"
-GONE = object()
-DEEP = b'{"alg":' + b"[" * 2500
-LONG = b'{"alg":' + b"9" * 5000
+OMITTED = object()
+DEEPLY_NESTED = b'{"alg":' + b"[" * 2500
+LONG_NUMBER = b'{"alg":' + b"9" * 5000
 
 
-def good_claims(login: Login, now: datetime) -> dict[str, Any]:
+def make_claims(login: Login, now: datetime) -> dict[str, Any]:
     now_s = int(now.timestamp())
     return {
         "iss": "zoochat",
@@ -32,7 +32,7 @@ def good_claims(login: Login, now: datetime) -> dict[str, Any]:
     }
 
 
-def made(
+def sign_token(
     claims: Mapping[str, Any],
     header: Mapping[str, Any] | None = None,
     *,
@@ -40,66 +40,66 @@ def made(
     digest: str = "sha256",
     **changed: Any,
 ) -> str:
-    """A token signed with `key`, byte by byte, for no library makes all of these. `GONE` leaves a claim out."""
-    told = {name: value for name, value in {**claims, **changed}.items() if value is not GONE}
+    """A token signed with `key`, byte by byte, for no library makes all of these. `OMITTED` leaves a claim out."""
+    told = {name: value for name, value in {**claims, **changed}.items() if value is not OMITTED}
     head = header if header is not None else {"alg": "HS256", "typ": "at+jwt"}
-    signed = f"{_part(json.dumps(head).encode())}.{_part(json.dumps(told).encode())}"
-    return f"{signed}.{_part(hmac.digest(key.encode(), signed.encode(), digest))}"
+    signed = f"{_encode_part(json.dumps(head).encode())}.{_encode_part(json.dumps(told).encode())}"
+    return f"{signed}.{_encode_part(hmac.digest(key.encode(), signed.encode(), digest))}"
 
 
-def attacks(login: Login, now: datetime) -> dict[str, str]:
+def forge_tokens(login: Login, now: datetime) -> dict[str, str]:
     """Every one must be refused, though all else about it is right."""
-    good = good_claims(login, now)
+    good = make_claims(login, now)
     now_s = good["iat"]
-    head, claims, signature = made(good).split(".")
-    unsigned = f"{_part(json.dumps({'alg': 'none', 'typ': 'at+jwt'}).encode())}.{claims}."
+    head, claims, signature = sign_token(good).split(".")
+    unsigned = f"{_encode_part(json.dumps({'alg': 'none', 'typ': 'at+jwt'}).encode())}.{claims}."
     typ = {"typ": "at+jwt"}
     return {
         "alg none": unsigned,
         "alg none, signed": unsigned + signature,
-        "alg nOnE": f"{_part(json.dumps({'alg': 'nOnE', 'typ': 'at+jwt'}).encode())}.{claims}.",
-        "no alg": made(good, typ),
-        "alg is a list": made(good, {"alg": ["HS256"], **typ}),
-        "RS256 in the header, HMAC of the public key": made(good, {"alg": "RS256", **typ}, key=PUBLIC_KEY),
-        "HS256 with the public key": made(good, key=PUBLIC_KEY),
-        "HS512 with our own key": made(good, {"alg": "HS512", **typ}, digest="sha512"),
-        "another key": made(good, key="x" * 32),
-        "an empty key": made(good, key=""),
+        "alg nOnE": f"{_encode_part(json.dumps({'alg': 'nOnE', 'typ': 'at+jwt'}).encode())}.{claims}.",
+        "no alg": sign_token(good, typ),
+        "alg is a list": sign_token(good, {"alg": ["HS256"], **typ}),
+        "RS256 in the header, HMAC of the public key": sign_token(good, {"alg": "RS256", **typ}, key=PUBLIC_KEY),
+        "HS256 with the public key": sign_token(good, key=PUBLIC_KEY),
+        "HS512 with our own key": sign_token(good, {"alg": "HS512", **typ}, digest="sha512"),
+        "another key": sign_token(good, key="x" * 32),
+        "an empty key": sign_token(good, key=""),
         "signature cut off": f"{head}.{claims}.",
         "signature cut short": f"{head}.{claims}.{signature[:-4]}",
-        "claims of another": f"{head}.{_part(json.dumps({**good, 'sub': 'admin'}).encode())}.{signature}",
-        "another issuer": made(good, iss="evil.example"),
-        "no issuer": made(good, iss=GONE),
-        "another audience": made(good, aud="another service"),
-        "no audience": made(good, aud=GONE),
-        "typ JWT": made(good, {"alg": "HS256", "typ": "JWT"}),
-        "typ of an ID token": made(good, {"alg": "HS256", "typ": "id+jwt"}),
-        "no typ": made(good, {"alg": "HS256"}),
-        "no exp": made(good, exp=GONE),
-        "exp is null": made(good, exp=None),
-        "exp is a text": made(good, exp="never"),
-        "exp is infinite": made(good, exp=float("inf")),
-        "expired this second": made(good, exp=now_s),
-        "expired long ago": made(good, exp=now_s - 100_000),
-        "not yet": made(good, nbf=now_s + 1),
-        "nbf is a text": made(good, nbf="later"),
-        "no iat": made(good, iat=GONE),
-        "no sub": made(good, sub=GONE),
-        "sub is a number": made(good, sub=1),
-        "no jti": made(good, jti=GONE),
-        "no sid": made(good, sid=GONE),
-        "sid is a list": made(good, sid=[login.login_id]),
-        "sid of nobody": made(good, sid="login_of_nobody"),
-        "sub of another": made(good, sub="admin"),
-        "kid climbs": made(good, {"alg": "HS256", **typ, "kid": "../../../../dev/null"}, key=""),
-        "kid climbs, signed by us": made(good, {"alg": "HS256", **typ, "kid": "../../etc/passwd"}),
-        "kid injects": made(good, {"alg": "HS256", **typ, "kid": "' UNION SELECT 'x' --"}, key="x"),
-        "jwk of the attacker's": made(good, {"alg": "HS256", **typ, "jwk": {"kty": "oct", "k": "eA"}}, key="x"),
-        "jku of the attacker's": made(good, {"alg": "HS256", **typ, "jku": "http://evil.example/k"}, key="x"),
-        "unknown crit": made(good, {"alg": "HS256", **typ, "crit": ["exp"]}),
-        "a header that breaks the reader": f"{_part(DEEP)}.{claims}.{signature}",
-        "a header with a long number": f"{_part(LONG)}.{claims}.{signature}",
-        "a header that is a list": f"{_part(b'[]')}.{claims}.{signature}",
+        "claims of another": f"{head}.{_encode_part(json.dumps({**good, 'sub': 'admin'}).encode())}.{signature}",
+        "another issuer": sign_token(good, iss="evil.example"),
+        "no issuer": sign_token(good, iss=OMITTED),
+        "another audience": sign_token(good, aud="another service"),
+        "no audience": sign_token(good, aud=OMITTED),
+        "typ JWT": sign_token(good, {"alg": "HS256", "typ": "JWT"}),
+        "typ of an ID token": sign_token(good, {"alg": "HS256", "typ": "id+jwt"}),
+        "no typ": sign_token(good, {"alg": "HS256"}),
+        "no exp": sign_token(good, exp=OMITTED),
+        "exp is null": sign_token(good, exp=None),
+        "exp is a text": sign_token(good, exp="never"),
+        "exp is infinite": sign_token(good, exp=float("inf")),
+        "expired this second": sign_token(good, exp=now_s),
+        "expired long ago": sign_token(good, exp=now_s - 100_000),
+        "not yet": sign_token(good, nbf=now_s + 1),
+        "nbf is a text": sign_token(good, nbf="later"),
+        "no iat": sign_token(good, iat=OMITTED),
+        "no sub": sign_token(good, sub=OMITTED),
+        "sub is a number": sign_token(good, sub=1),
+        "no jti": sign_token(good, jti=OMITTED),
+        "no sid": sign_token(good, sid=OMITTED),
+        "sid is a list": sign_token(good, sid=[login.login_id]),
+        "sid of nobody": sign_token(good, sid="login_of_nobody"),
+        "sub of another": sign_token(good, sub="admin"),
+        "kid climbs": sign_token(good, {"alg": "HS256", **typ, "kid": "../../../../dev/null"}, key=""),
+        "kid climbs, signed by us": sign_token(good, {"alg": "HS256", **typ, "kid": "../../etc/passwd"}),
+        "kid injects": sign_token(good, {"alg": "HS256", **typ, "kid": "' UNION SELECT 'x' --"}, key="x"),
+        "jwk of the attacker's": sign_token(good, {"alg": "HS256", **typ, "jwk": {"kty": "oct", "k": "eA"}}, key="x"),
+        "jku of the attacker's": sign_token(good, {"alg": "HS256", **typ, "jku": "http://evil.example/k"}, key="x"),
+        "unknown crit": sign_token(good, {"alg": "HS256", **typ, "crit": ["exp"]}),
+        "a header that breaks the reader": f"{_encode_part(DEEPLY_NESTED)}.{claims}.{signature}",
+        "a header with a long number": f"{_encode_part(LONG_NUMBER)}.{claims}.{signature}",
+        "a header that is a list": f"{_encode_part(b'[]')}.{claims}.{signature}",
         "four parts": f"{head}.{claims}.{signature}.{signature}",
         "one part": "token",
         "no base64": "a.b.c",
@@ -107,5 +107,5 @@ def attacks(login: Login, now: datetime) -> dict[str, str]:
     }
 
 
-def _part(raw: bytes) -> str:
+def _encode_part(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -23,12 +23,12 @@ def _bare_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def settings(**given: Any) -> Settings:
+def make_settings(**given: Any) -> Settings:
     return Settings(sqlite_path=Path("zoo.sqlite3"), **given)
 
 
 async def start_and_stop(**given: Any) -> None:
-    async with open_services(settings(**given)):
+    async with open_services(make_settings(**given)):
         pass
 
 
@@ -36,7 +36,7 @@ async def test_development_has_somebody_of_each_role() -> None:
     """Their passwords stand in the documentation; a second start changes nothing."""
     await start_and_stop()
 
-    async with open_services(settings()) as services:
+    async with open_services(make_settings()) as services:
         for username, role in {
             "user1": Role.USER,
             "parent1": Role.PARENT,
@@ -52,7 +52,7 @@ async def test_development_has_somebody_of_each_role() -> None:
 async def test_without_demo_users_there_are_none() -> None:
     """`DEMO_USERS=off`, and production."""
     for given in ({"demo_users": "off"}, PRODUCTION):
-        async with open_services(settings(**given)) as services:
+        async with open_services(make_settings(**given)) as services:
             with pytest.raises(BadCredentials):
                 await services.accounts.login("admin", "admin-demo")
 
@@ -64,14 +64,14 @@ async def test_production_does_not_start_over_a_database_that_has_them() -> None
     with pytest.raises(ConfigError, match=r"^SQLITE_PATH: .*admin, keeper1, parent1, user1.*reset-password NAME"):
         await start_and_stop(**PRODUCTION)
 
-    async with open_admin_context(settings()) as context:
+    async with open_admin_context(make_settings()) as context:
         for username in ("user1", "parent1", "keeper1"):
             await context.stores.accounts.reset_password(username, await context.passwords.hash("a new password"))
     with pytest.raises(ConfigError, match=r"\(admin\)"):
         await start_and_stop(**PRODUCTION)
-    async with open_admin_context(settings()) as context:
+    async with open_admin_context(make_settings()) as context:
         await context.stores.accounts.reset_password("admin", await context.passwords.hash("a new password"))
-    async with open_services(settings(**PRODUCTION)) as services:
+    async with open_services(make_settings(**PRODUCTION)) as services:
         assert (await services.accounts.login("admin", "a new password")).role is Role.ADMINISTRATOR
         with pytest.raises(BadCredentials):
             await services.accounts.login("user1", "user1-demo")
@@ -80,8 +80,8 @@ async def test_production_does_not_start_over_a_database_that_has_them() -> None
 async def test_a_password_that_was_changed_is_not_changed_back() -> None:
     """A developer may have made the account their own."""
     await start_and_stop()
-    async with open_admin_context(settings()) as context:
+    async with open_admin_context(make_settings()) as context:
         await context.stores.accounts.reset_password("admin", await context.passwords.hash("a new password"))
 
-    async with open_services(settings()) as services:
+    async with open_services(make_settings()) as services:
         assert (await services.accounts.login("admin", "a new password")).role is Role.ADMINISTRATOR

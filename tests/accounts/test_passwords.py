@@ -19,7 +19,7 @@ def passwords() -> Iterator[Passwords]:
     opened.close()
 
 
-class Notes(PasswordHasher):
+class RecordingHasher(PasswordHasher):
     """A hasher that remembers what was held against which hash, and in which thread."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ async def test_a_new_password_has_a_sensible_length(passwords: Passwords, passwo
 
 async def test_nobody_has_no_password_and_takes_as_long() -> None:
     """One hash is computed for a user who is not there, as for any other; and never on the event loop."""
-    hasher = Notes()
+    hasher = RecordingHasher()
     passwords = Passwords(hasher)
     kept = await passwords.hash("roar roar")
 

@@ -21,7 +21,7 @@ from tests.support.examples import NOON
 from tests.support.fakes import CHEAP_HASHER, FakeClock
 
 
-class Counts(Passwords):
+class CountingPasswords(Passwords):
     """Passwords that count how many hashes were looked at; `meanwhile` happens while the next one is."""
 
     def __init__(self) -> None:
@@ -41,14 +41,14 @@ class Counts(Passwords):
 @dataclass(frozen=True)
 class Parts:
     store: SqliteAccounts
-    passwords: Counts
+    passwords: CountingPasswords
     accounts: AccountService
 
 
 @pytest.fixture
 async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     """Accounts in which Ben has one."""
-    clock, passwords = FakeClock(), Counts()
+    clock, passwords = FakeClock(), CountingPasswords()
     sqlite = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock)
     store = SqliteAccounts(sqlite.connections, clock)
     await store.create_user(User("ben", Role.USER, await passwords.hash("roar roar"), NOON))

@@ -14,14 +14,14 @@ from openapi_server.accounts.tokens import AccessClaims, AccessTokens, create_re
 from openapi_server.config import DEVELOPMENT_KEY
 from openapi_server.models.errors import InvalidToken
 from openapi_server.models.user import Login
-from tests.accounts.forgery import attacks, good_claims, made
+from tests.accounts.forgery import forge_tokens, make_claims, sign_token
 
 # A token's times are whole seconds.
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LOGIN = Login("login_1", "ben", NOON, NOON + timedelta(days=30))
 # These two are about the login behind the token: the store refuses them, see tests/api/test_accounts.py.
 SIGNED_BY_US = {"sid of nobody", "sub of another"}
-FORGED = {name: token for name, token in attacks(LOGIN, NOON).items() if name not in SIGNED_BY_US}
+FORGED = {name: token for name, token in forge_tokens(LOGIN, NOON).items() if name not in SIGNED_BY_US}
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def tokens() -> AccessTokens:
 def test_a_token_says_whose_it_is() -> None:
     """The name, and the login that it came from; also when it is signed by hand."""
     assert tokens().verify(tokens().issue(LOGIN)) == AccessClaims("ben", "login_1")
-    assert tokens().verify(made(good_claims(LOGIN, NOON))) == AccessClaims("ben", "login_1")
+    assert tokens().verify(sign_token(make_claims(LOGIN, NOON))) == AccessClaims("ben", "login_1")
 
 
 @pytest.mark.parametrize("token", FORGED.values(), ids=FORGED)

@@ -17,7 +17,7 @@ from openapi_server.models.user import Login, Role
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.accounts.forgery import attacks
+from tests.accounts.forgery import forge_tokens
 from tests.conftest import OpensClient, OpensServices
 from tests.support.asgi import Request, ask
 from tests.support.fakes import FakeClock
@@ -111,7 +111,7 @@ async def test_a_visitor_needs_no_login_where_it_is_optional(client: httpx.Async
     assert (await client.get(OPTIONAL_LOGIN)).status_code == 200
 
 
-ATTACKS = list(attacks(Login("", "", datetime.now(UTC), datetime.now(UTC)), datetime.now(UTC)))
+ATTACKS = list(forge_tokens(Login("", "", datetime.now(UTC), datetime.now(UTC)), datetime.now(UTC)))
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -123,7 +123,7 @@ async def test_a_forged_token_opens_nothing(open_services: OpensServices, name: 
     with time_machine.travel(now, tick=False):
         granted = await services.accounts.login("user1", "user1-demo")
         user = await services.accounts.authenticate(granted.access_token)
-        forged = attacks(Login(user.login_id, "user1", now, now + timedelta(days=1)), now)[name]
+        forged = forge_tokens(Login(user.login_id, "user1", now, now + timedelta(days=1)), now)[name]
         headers = (("Authorization", f"Bearer {forged}"),)
         answer = await ask(create_app(services), Request("GET", path, headers=headers))
 

@@ -1,4 +1,4 @@
-"""The model that an answer names, and what it may cost: the animal's own model where its keepers chose one."""
+"""The model that answers name, and what turns may cost: the animal's own model if its keepers chose one."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.conftest import OpensZoo, RunningApp
 from tests.support.fakes import FakeClock, FakeKnowledge, Says, make_lion
 
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
-CHOSEN = FakeKnowledge(
+CHOSEN_MODEL_ZOO = FakeKnowledge(
     replace(make_lion(), model_settings=ModelSettings("lion-1", max_tokens=33)), make_lion("tiger_001", "Bulan")
 )
 
 
-class Speaks(ConfiguredProvider):
-    """A provider whose models answer one word as soon as `go` is set, or fail."""
+class OneWordModel(ConfiguredProvider):
+    """A model provider that says one word once `go` is set, or fails."""
 
     def __init__(self, *, fails: bool = False) -> None:
         super().__init__(ModelOptions("model-1", max_tokens=77))
@@ -50,18 +50,18 @@ class Speaks(ConfiguredProvider):
         pass
 
 
-class Keeper(Says):
-    """The fallback provider."""
+class NeverFails(Says):
+    """The fallback, which never fails."""
 
     model = "keeper-1"
 
 
-def make_resilient(upstream: Speaks) -> FallbackProvider:
-    """Left alone after its first failure."""
+def make_fallback_provider(upstream: OneWordModel) -> FallbackProvider:
+    """The breaker opens after the first failure."""
     clock = FakeClock()
     return FallbackProvider(
         upstream,
-        Keeper(),
+        NeverFails(),
         CircuitBreaker("model", clock.monotonic, failure_threshold=1, pause_s=30),
         RetryPolicy(5, 0),
         clock,
@@ -69,7 +69,7 @@ def make_resilient(upstream: Speaks) -> FallbackProvider:
 
 
 async def read_metadata(zoo: RunningApp, animal_id: str = "lion_001") -> tuple[str, str, str]:
-    """Which model a stream announces, which the store keeps as asked, and which has spoken."""
+    """The model that a stream announces, the one stored at the start, and the one that answered."""
     answer = await (await zoo.new_client()).post(CONVO.path, json={**HELLO, "animalId": animal_id})
     first, *_, last = list_event_data(answer)
     kept = await zoo.services.store.get_turn(get_turn_id(answer))
@@ -85,46 +85,45 @@ async def read_whole_answer(zoo: RunningApp) -> dict[str, Any]:
 
 
 async def test_the_animals_own_model_is_named(open_zoo: OpensZoo) -> None:
-    """By the stream's first and last event, the store and the JSON answer; the others keep the server's."""
-    zoo = await open_zoo(make_resilient(Speaks()), knowledge=CHOSEN)
+    """In the stream's first and last event, the store and the JSON answer; other animals have the server's model."""
+    zoo = await open_zoo(make_fallback_provider(OneWordModel()), knowledge=CHOSEN_MODEL_ZOO)
 
     assert await read_metadata(zoo) == ("lion-1", "lion-1", "lion-1")
     assert await read_metadata(zoo, "tiger_001") == ("model-1", "model-1", "model-1")
     assert (await read_whole_answer(zoo))["metadata"] == {"animalId": "lion_001", "model": "lion-1"}
 
 
-async def test_who_speaks_in_its_place_is_named(open_zoo: OpensZoo) -> None:
-    """At the end of the turn in which it failed, and at once while it is left alone."""
-    zoo = await open_zoo(make_resilient(Speaks(fails=True)), knowledge=CHOSEN)
+async def test_the_fallback_is_named(open_zoo: OpensZoo) -> None:
+    """At the end of the turn in which the model failed, and from the start while the breaker is open."""
+    zoo = await open_zoo(make_fallback_provider(OneWordModel(fails=True)), knowledge=CHOSEN_MODEL_ZOO)
 
     assert await read_metadata(zoo) == ("lion-1", "lion-1", "keeper-1")
     assert await read_metadata(zoo) == ("keeper-1", "keeper-1", "keeper-1")
     assert (await read_whole_answer(zoo))["metadata"]["model"] == "keeper-1"
 
 
-async def test_the_json_answer_names_who_spoke(open_zoo: OpensZoo) -> None:
-    """Not who was asked: it comes when that is known."""
-    zoo = await open_zoo(make_resilient(Speaks(fails=True)), knowledge=CHOSEN)
+async def test_the_json_answer_names_the_model_that_answered(open_zoo: OpensZoo) -> None:
+    """Not the one that was tried first."""
+    zoo = await open_zoo(make_fallback_provider(OneWordModel(fails=True)), knowledge=CHOSEN_MODEL_ZOO)
 
     assert (await read_whole_answer(zoo))["metadata"]["model"] == "keeper-1"
 
 
 async def test_models_offer_the_longest_answer(open_zoo: OpensZoo) -> None:
-    """As MAX_TOKENS allows it; what a model reads is no part of it."""
-    zoo = await open_zoo(make_resilient(Speaks()), knowledge=CHOSEN)
+    """`MAX_TOKENS`; prompt tokens are not part of it."""
+    zoo = await open_zoo(make_fallback_provider(OneWordModel()), knowledge=CHOSEN_MODEL_ZOO)
 
     (model,) = (await (await zoo.new_client()).get("/models")).json()["models"]
     assert (model["id"], model["maxTokens"]) == ("model-1", 77)
 
 
 @pytest.mark.parametrize(("animal_id", "longest"), [("lion_001", 33), ("tiger_001", 77)])
-async def test_a_turn_holds_what_it_may_cost(open_zoo: OpensZoo, animal_id: str, longest: int) -> None:
-    """The longest answer of this animal's model, and what it reads before; then it pays for what it used."""
-    upstream = Speaks()
+async def test_a_turn_reserves_its_maximum_cost(open_zoo: OpensZoo, animal_id: str, longest: int) -> None:
+    """The animal's longest reply and the longest prompt; in the end the account pays for what was used."""
+    upstream = OneWordModel()
     upstream.go.clear()
-    chat = await open_endpoint(
-        await open_zoo(make_resilient(upstream), knowledge=CHOSEN, default_animal=animal_id), SESSIONS
-    )
+    app = await open_zoo(make_fallback_provider(upstream), knowledge=CHOSEN_MODEL_ZOO, default_animal=animal_id)
+    chat = await open_endpoint(app, SESSIONS)
 
     stream = asyncio.create_task(chat.post_message())
     await upstream.has_begun.wait()
@@ -136,9 +135,10 @@ async def test_a_turn_holds_what_it_may_cost(open_zoo: OpensZoo, animal_id: str,
     assert await get_credits(chat.client) == MANY_CREDITS - 8
 
 
-async def test_sessions_are_answered_while_the_model_is_left_alone(open_zoo: OpensZoo) -> None:
-    """Whether they name it or not: it is still the one that is offered."""
-    chat = await open_endpoint(await open_zoo(make_resilient(Speaks(fails=True)), knowledge=CHOSEN), SESSIONS)
+async def test_sessions_are_answered_while_the_breaker_is_open(open_zoo: OpensZoo) -> None:
+    """Whether or not they name the model, which is still in the list."""
+    app = await open_zoo(make_fallback_provider(OneWordModel(fails=True)), knowledge=CHOSEN_MODEL_ZOO)
+    chat = await open_endpoint(app, SESSIONS)
     for _ in range(2):
         assert (await chat.post_message()).status_code == 200
 

@@ -31,15 +31,15 @@ def _zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "PasswordHasher", lambda **parameters: cheap)
 
 
-def zoochat(*words: str, typed: str = "") -> Result:
+def run_zoochat(*words: str, typed: str = "") -> Result:
     return CliRunner().invoke(main, words, input=typed)
 
 
-def add(name: str, *options: str) -> Result:
-    return zoochat("users", "add", name, *options, "--password-stdin", typed=f"{PASSWORD}\n")
+def add_user(name: str, *options: str) -> Result:
+    return run_zoochat("users", "add", name, *options, "--password-stdin", typed=f"{PASSWORD}\n")
 
 
-async def _user(name: str) -> User | None:
+async def _get_user(name: str) -> User | None:
     store = await SqliteStore.open(Path("zoo.sqlite3"), SystemClock())
     try:
         return await SqliteAccounts(store.connections, SystemClock()).get_user(name)
@@ -47,13 +47,13 @@ async def _user(name: str) -> User | None:
         await store.close()
 
 
-def user(name: str) -> User:
-    found = asyncio.run(_user(name))
+def get_user(name: str) -> User:
+    found = asyncio.run(_get_user(name))
     assert found is not None
     return found
 
 
-async def _credits(name: str) -> tuple[int, str | None]:
+async def _get_credits(name: str) -> tuple[int, str | None]:
     store = await SqliteStore.open(Path("zoo.sqlite3"), SystemClock())
     try:
         credits = SqliteCredits(store.connections, SystemClock())
@@ -66,10 +66,10 @@ async def _credits(name: str) -> tuple[int, str | None]:
 
 def test_an_account_is_added_with_a_role_and_a_parent() -> None:
     """The password comes from standard input, and only its hash is kept."""
-    assert add("mia", "--role", "parent").output == "Added mia with the role parent\n"
-    assert add("ben", "--parent", "mia").exit_code == 0
+    assert add_user("mia", "--role", "parent").output == "Added mia with the role parent\n"
+    assert add_user("ben", "--parent", "mia").exit_code == 0
 
-    ben = user("ben")
+    ben = get_user("ben")
     assert (ben.role, ben.parent, ben.is_demo) == (Role.USER, "mia", False)
     assert PASSWORD not in ben.password_hash
     assert PasswordHasher().verify(ben.password_hash, PASSWORD)
@@ -77,11 +77,11 @@ def test_an_account_is_added_with_a_role_and_a_parent() -> None:
 
 def test_a_password_is_asked_for_twice_and_not_shown() -> None:
     """Two that differ are asked for again."""
-    result = zoochat("users", "add", "mia", typed="roar roar\nmeow meow\nroar roar\nroar roar\n")
+    result = run_zoochat("users", "add", "mia", typed="roar roar\nmeow meow\nroar roar\nroar roar\n")
 
     assert result.exit_code == 0
     assert "roar" not in result.output
-    assert PasswordHasher().verify(user("mia").password_hash, PASSWORD)
+    assert PasswordHasher().verify(get_user("mia").password_hash, PASSWORD)
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_a_password_is_asked_for_twice_and_not_shown() -> None:
 )
 def test_what_cannot_be_done_is_said_in_a_line(words: tuple[str, ...], said: str) -> None:
     """No traceback, and an exit code that is not 0."""
-    add("ben")
+    add_user("ben")
 
-    result = zoochat(*words, "--password-stdin", typed=f"{PASSWORD}\n")
+    result = run_zoochat(*words, "--password-stdin", typed=f"{PASSWORD}\n")
 
     assert result.exit_code in (1, 2)
     assert said in result.output
@@ -111,18 +111,18 @@ def test_what_cannot_be_done_is_said_in_a_line(words: tuple[str, ...], said: str
 
 def test_a_short_password_is_refused() -> None:
     """Nothing is kept."""
-    result = zoochat("users", "add", "mia", "--password-stdin", typed="short\n")
+    result = run_zoochat("users", "add", "mia", "--password-stdin", typed="short\n")
 
     assert (result.exit_code, result.output) == (1, "Error: a password has 8 to 128 characters\n")
-    assert asyncio.run(_user("mia")) is None
+    assert asyncio.run(_get_user("mia")) is None
 
 
 def test_the_list_shows_every_account() -> None:
     """One row each; never a hash."""
-    add("mia", "--role", "parent")
-    add("ben", "--parent", "mia")
+    add_user("mia", "--role", "parent")
+    add_user("ben", "--parent", "mia")
 
-    shown = zoochat("users", "list").output
+    shown = run_zoochat("users", "list").output
 
     assert [name in shown for name in ("mia", "ben", "parent", "user")] == [True] * 4
     assert "argon2" not in shown
@@ -130,40 +130,40 @@ def test_the_list_shows_every_account() -> None:
 
 def test_a_role_and_a_password_can_be_changed() -> None:
     """The words say what it means."""
-    add("mia")
+    add_user("mia")
 
-    assert zoochat("users", "set-role", "mia", "zookeeper").output == "mia has the role zookeeper now\n"
-    reset = zoochat("users", "reset-password", "mia", "--password-stdin", typed="meow meow\n")
+    assert run_zoochat("users", "set-role", "mia", "zookeeper").output == "mia has the role zookeeper now\n"
+    reset = run_zoochat("users", "reset-password", "mia", "--password-stdin", typed="meow meow\n")
     assert reset.output == "mia has a new password, and is logged out everywhere\n"
-    assert user("mia").role is Role.ZOOKEEPER
-    assert PasswordHasher().verify(user("mia").password_hash, "meow meow")
-    assert zoochat("users", "set-role", "ben", "zookeeper").output == "Error: there is no user ben\n"
+    assert get_user("mia").role is Role.ZOOKEEPER
+    assert PasswordHasher().verify(get_user("mia").password_hash, "meow meow")
+    assert run_zoochat("users", "set-role", "ben", "zookeeper").output == "Error: there is no user ben\n"
 
 
 def test_credits_are_granted() -> None:
     """They add up, and the ledger has the notes."""
-    add("mia")
+    add_user("mia")
 
-    assert zoochat("credits", "grant", "mia", "5000").output == "mia has 5,000 credits now\n"
-    again = zoochat("credits", "grant", "mia", "1", "--expiry-days", "30", "--notes", "open day")
+    assert run_zoochat("credits", "grant", "mia", "5000").output == "mia has 5,000 credits now\n"
+    again = run_zoochat("credits", "grant", "mia", "1", "--expiry-days", "30", "--notes", "open day")
     assert again.output == "mia has 5,001 credits now\n"
-    assert asyncio.run(_credits("mia")) == (5001, "open day")
+    assert asyncio.run(_get_credits("mia")) == (5001, "open day")
 
 
 @pytest.mark.parametrize("words", [("mia", "0"), ("mia", "-5"), ("mia", "1000000001"), ("mia", "x"), ("nobody", "5")])
 def test_credits_that_make_no_sense_are_not_granted(words: tuple[str, str]) -> None:
     """Nor to somebody who is not there."""
-    add("mia")
+    add_user("mia")
 
-    assert zoochat("credits", "grant", *words).exit_code in (1, 2)
-    assert zoochat("credits", "grant", "mia", "1").output == "mia has 1 credits now\n"
+    assert run_zoochat("credits", "grant", *words).exit_code in (1, 2)
+    assert run_zoochat("credits", "grant", "mia", "1").output == "mia has 1 credits now\n"
 
 
 def test_a_store_that_cannot_be_used_is_said_in_a_line(tmp_path: Path) -> None:
     """Like everything else."""
     (tmp_path / "zoo.sqlite3").write_bytes(b"no database" * 100)
 
-    result = zoochat("users", "list")
+    result = run_zoochat("users", "list")
 
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit | click.ClickException)

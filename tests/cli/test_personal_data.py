@@ -46,35 +46,35 @@ def run_in_context(work: Callable[[AdminContext], Awaitable[T]]) -> T:
 async def fill(context: AdminContext) -> None:
     await context.stores.accounts.create_user(User("mia", Role.USER, "$argon2id$hash-of-mia", NOW))
     await context.stores.credits.allocate_credits(Allocation("mia", 50, NOW, notes="Secret-birthday"))
-    await talk(context, "user:mia", "sess_mia")
-    await talk(context, derive_cookie_owner(COOKIE), "sess_cookie")
-    await talk(context, None, "sess_kiosk", handle="chat_kiosk-7")
-    await talk(context, None, "sess_other")
+    await add_session(context, "user:mia", "sess_mia")
+    await add_session(context, derive_cookie_owner(COOKIE), "sess_cookie")
+    await add_session(context, None, "sess_kiosk", handle="chat_kiosk-7")
+    await add_session(context, None, "sess_other")
 
 
-async def talk(context: AdminContext, owner: str | None, session_id: str, handle: str | None = None) -> None:
+async def add_session(context: AdminContext, owner: str | None, session_id: str, handle: str | None = None) -> None:
     session = replace(make_session(session_id, owner=owner, at=NOW), handle=handle, title=f"Secret-title-{session_id}")
     turn = make_turn(f"turn_{session_id}", session_id, message=f"Secret-{session_id}", at=NOW)
     await context.stores.sessions.begin_turn(replace(turn, metadata='{"row":7}'), session)
     await context.stores.sessions.settle_turn(turn.turn_id, make_outcome("Roar!", at=NOW, sources=(NOTEBOOK,)))
 
 
-def zoochat(*words: str, typed: str = "") -> Result:
+def run_zoochat(*words: str, typed: str = "") -> Result:
     return CliRunner().invoke(main, words, input=typed)
 
 
-def exported(*words: str, typed: str = "") -> dict[str, Any]:
-    result = zoochat("privacy", "export", *words, typed=typed)
+def export_json(*words: str, typed: str = "") -> dict[str, Any]:
+    result = run_zoochat("privacy", "export", *words, typed=typed)
     assert result.exit_code == 0, result.output
     document: dict[str, Any] = json.loads(result.output)
     return document
 
 
-def raw() -> bytes:
+def read_database_files() -> bytes:
     return b"".join(file.read_bytes() for file in Path("data").iterdir())
 
 
-WHOSE = [
+SUBJECTS = [
     (("mia",), "sess_mia"),
     (("user:mia",), "sess_mia"),
     ((COOKIE,), "sess_cookie"),
@@ -85,10 +85,10 @@ WHOSE = [
 ]
 
 
-@pytest.mark.parametrize(("words", "session_id"), WHOSE, ids=[" ".join(words) for words, _ in WHOSE])
+@pytest.mark.parametrize(("words", "session_id"), SUBJECTS, ids=[" ".join(words) for words, _ in SUBJECTS])
 def test_somebody_is_found_by_what_they_know(words: tuple[str, ...], session_id: str) -> None:
     """A name, a cookie, the device that they stood at, or no more than a session."""
-    document = exported(*words)
+    document = export_json(*words)
 
     assert [session["sessionId"] for session in document["sessions"]] == [session_id]
     (turn,) = document["sessions"][0]["turns"]
@@ -98,7 +98,7 @@ def test_somebody_is_found_by_what_they_know(words: tuple[str, ...], session_id:
 
 def test_an_export_has_the_account_but_no_password(tmp_path: Path) -> None:
     """Not even its hash. The file is for nobody else on the machine."""
-    result = zoochat("privacy", "export", "mia", "--output", "mia.json")
+    result = run_zoochat("privacy", "export", "mia", "--output", "mia.json")
 
     assert (result.exit_code, result.output) == (0, "Wrote mia.json\n")
     text = Path("mia.json").read_text(encoding="utf-8")
@@ -111,20 +111,20 @@ def test_an_export_has_the_account_but_no_password(tmp_path: Path) -> None:
 
 def test_a_cookie_need_not_stand_on_the_command_line() -> None:
     """Other users of the machine can read that."""
-    assert exported("-", typed=f"{COOKIE}\n")["sessions"][0]["sessionId"] == "sess_cookie"
+    assert export_json("-", typed=f"{COOKIE}\n")["sessions"][0]["sessionId"] == "sess_cookie"
 
 
-@pytest.mark.parametrize(("words", "session_id"), WHOSE, ids=[" ".join(words) for words, _ in WHOSE])
+@pytest.mark.parametrize(("words", "session_id"), SUBJECTS, ids=[" ".join(words) for words, _ in SUBJECTS])
 def test_what_is_erased_leaves_no_byte_behind(words: tuple[str, ...], session_id: str) -> None:
     """Neither in the database nor in its log; all others are as they were."""
-    assert f"Secret-{session_id}".encode() in raw()
+    assert f"Secret-{session_id}".encode() in read_database_files()
 
-    result = zoochat("privacy", "erase", *words, "--yes")
+    result = run_zoochat("privacy", "erase", *words, "--yes")
 
     devices = int(session_id == "sess_kiosk")
     assert result.exit_code == 0, result.output
     assert result.output == f"Erased 1 sessions, 1 turns, 2 messages, {devices} devices, 0 accounts\n"
-    left = raw()
+    left = read_database_files()
     for trace in (f"Secret-{session_id}", f"Secret-title-{session_id}", f"turn_{session_id}"):
         assert trace.encode() not in left
     others = {"sess_mia", "sess_cookie", "sess_kiosk", "sess_other"} - {session_id}
@@ -133,25 +133,25 @@ def test_what_is_erased_leaves_no_byte_behind(words: tuple[str, ...], session_id
 
 def test_an_account_is_erased_only_when_it_is_meant() -> None:
     """Then its name, too, stands nowhere any more."""
-    zoochat("privacy", "erase", "mia", "--yes")
+    run_zoochat("privacy", "erase", "mia", "--yes")
     assert run_in_context(lambda context: context.stores.accounts.get_user("mia")) is not None
-    assert b"Secret-birthday" not in raw()
+    assert b"Secret-birthday" not in read_database_files()
 
-    result = zoochat("privacy", "erase", "mia", "--account", "--yes")
+    result = run_zoochat("privacy", "erase", "mia", "--account", "--yes")
 
     assert result.output.endswith("1 accounts\n")
-    assert b"mia" not in raw()
+    assert b"mia" not in read_database_files()
 
 
 def test_erasing_asks_first() -> None:
     """A no leaves all as it was."""
-    refused = zoochat("privacy", "erase", "mia", typed="n\n")
+    refused = run_zoochat("privacy", "erase", "mia", typed="n\n")
 
     assert refused.exit_code == 1
     assert "Erase 1 sessions with 1 turns" in refused.output
-    assert b"Secret-sess_mia" in raw()
-    assert zoochat("privacy", "erase", "mia", typed="y\n").exit_code == 0
-    assert b"Secret-sess_mia" not in raw()
+    assert b"Secret-sess_mia" in read_database_files()
+    assert run_zoochat("privacy", "erase", "mia", typed="y\n").exit_code == 0
+    assert b"Secret-sess_mia" not in read_database_files()
 
 
 @pytest.mark.parametrize(
@@ -165,44 +165,44 @@ def test_erasing_asks_first() -> None:
     ids=["nobody", "no session", "no name", "two"],
 )
 @pytest.mark.parametrize("command", [("export",), ("erase", "--yes")], ids=" ".join)
-def test_who_is_not_known_for_sure_is_left_alone(
+def test_an_ambiguous_or_unknown_person_is_refused(
     command: tuple[str, ...], words: tuple[str, ...], code: int, said: str
 ) -> None:
     """One line, and nothing is shown or erased."""
 
     async def add(context: AdminContext) -> None:
         await context.stores.accounts.create_user(User("chat_twice", Role.USER, "hash", NOW))
-        await talk(context, None, "sess_twice", handle="chat_twice")
+        await add_session(context, None, "sess_twice", handle="chat_twice")
 
     run_in_context(add)
-    result = zoochat("privacy", *command, *words)
+    result = run_zoochat("privacy", *command, *words)
 
     assert result.exit_code == code
     assert said in result.output
     assert "Traceback" not in result.output
-    assert b"Secret-sess_twice" in raw()
+    assert b"Secret-sess_twice" in read_database_files()
 
 
-# The trail
+# The audit trail
 
 
 def list_actions() -> list[tuple[str, str]]:
-    told = json.loads(zoochat("audit", "--json").output)
-    assert {entry["role"] for entry in told} <= {"operator"}
-    return [(entry["deed"], entry["about"]) for entry in reversed(told)]
+    printed = json.loads(run_zoochat("audit", "--json").output)
+    assert {entry["role"] for entry in printed} <= {"operator"}
+    return [(entry["deed"], entry["about"]) for entry in reversed(printed)]
 
 
-def test_what_an_operator_does_is_noted() -> None:
+def test_actions_of_an_operator_are_recorded() -> None:
     """Each command, latest first; a cookie and a device by part of a hash, an erased account by nothing."""
-    zoochat("users", "add", "ben", "--password-stdin", typed="roar roar\n")
-    zoochat("users", "set-role", "ben", "parent")
-    zoochat("users", "reset-password", "ben", "--password-stdin", typed="roar roar roar\n")
-    zoochat("credits", "grant", "ben", "5")
-    zoochat("privacy", "export", "ben")
-    zoochat("privacy", "erase", "chat_kiosk-7", "--yes")
-    zoochat("privacy", "erase", COOKIE, "--yes")
-    zoochat("privacy", "erase", "--session", "sess_other", "--yes")
-    zoochat("privacy", "erase", "ben", "--account", "--yes")
+    run_zoochat("users", "add", "ben", "--password-stdin", typed="roar roar\n")
+    run_zoochat("users", "set-role", "ben", "parent")
+    run_zoochat("users", "reset-password", "ben", "--password-stdin", typed="roar roar roar\n")
+    run_zoochat("credits", "grant", "ben", "5")
+    run_zoochat("privacy", "export", "ben")
+    run_zoochat("privacy", "erase", "chat_kiosk-7", "--yes")
+    run_zoochat("privacy", "erase", COOKIE, "--yes")
+    run_zoochat("privacy", "erase", "--session", "sess_other", "--yes")
+    run_zoochat("privacy", "erase", "ben", "--account", "--yes")
 
     cookie = derive_cookie_owner(COOKIE)[: len("cookie:") + 16]
     assert list_actions() == [
@@ -218,44 +218,44 @@ def test_what_an_operator_does_is_noted() -> None:
     ]
 
 
-def test_what_is_refused_is_not_noted() -> None:
+def test_refused_actions_are_not_recorded() -> None:
     """It was not done."""
-    zoochat("users", "set-role", "nobody", "parent")
-    zoochat("credits", "grant", "nobody", "5")
-    zoochat("users", "reset-password", "nobody", "--password-stdin", typed="roar roar\n")
-    zoochat("privacy", "export", "nobody")
+    run_zoochat("users", "set-role", "nobody", "parent")
+    run_zoochat("credits", "grant", "nobody", "5")
+    run_zoochat("users", "reset-password", "nobody", "--password-stdin", typed="roar roar\n")
+    run_zoochat("privacy", "export", "nobody")
 
     assert list_actions() == []
 
 
-def test_the_trail_is_a_table_for_people() -> None:
+def test_the_audit_trail_is_printed_as_a_table() -> None:
     """From a day on, when one is named; a day that is none is refused."""
-    zoochat("privacy", "export", "mia")
+    run_zoochat("privacy", "export", "mia")
     tomorrow = f"{NOW + timedelta(days=1):%Y-%m-%d}"
 
-    assert "exported" in zoochat("audit").output
-    assert "exported" in zoochat("audit", "--since", f"{NOW:%Y-%m-%d}").output
-    assert "exported" not in zoochat("audit", "--since", tomorrow).output
-    assert zoochat("audit", "--since", "yesterday").exit_code == 2
+    assert "exported" in run_zoochat("audit").output
+    assert "exported" in run_zoochat("audit", "--since", f"{NOW:%Y-%m-%d}").output
+    assert "exported" not in run_zoochat("audit", "--since", tomorrow).output
+    assert run_zoochat("audit", "--since", "yesterday").exit_code == 2
 
 
 def test_no_name_in_the_table_is_cut_short() -> None:
-    """What is piped on is found again with the next command, one deed a line."""
+    """What is piped on is found again with the next command, one action a line."""
     long = "m" * 60
-    zoochat("users", "add", long, "--password-stdin", typed="roar roar\n")
-    zoochat("privacy", "erase", COOKIE, "--yes")
+    run_zoochat("users", "add", long, "--password-stdin", typed="roar roar\n")
+    run_zoochat("privacy", "erase", COOKIE, "--yes")
 
-    for told in (zoochat("audit").output, zoochat("users", "list").output):
+    for told in (run_zoochat("audit").output, run_zoochat("users", "list").output):
         assert len([line for line in told.splitlines() if long in line]) == 1
-    assert derive_cookie_owner(COOKIE)[: len("cookie:") + 16] in zoochat("audit").output
+    assert derive_cookie_owner(COOKIE)[: len("cookie:") + 16] in run_zoochat("audit").output
 
 
 # Retention
 
 
-def test_a_purge_forgets_what_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_purge_deletes_old_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """And says how much that was, where there is such a limit."""
-    assert zoochat("sessions", "purge").output == "Cleaned up 0 expired sessions\n"
+    assert run_zoochat("sessions", "purge").output == "Cleaned up 0 expired sessions\n"
 
     async def add(context: AdminContext) -> None:
         store, long_ago = context.stores.sessions, NOW - timedelta(days=40)
@@ -267,8 +267,8 @@ def test_a_purge_forgets_what_is_too_old(monkeypatch: pytest.MonkeyPatch) -> Non
     run_in_context(add)
     monkeypatch.setenv("RETENTION_DAYS", "30")
 
-    assert zoochat("sessions", "purge").output == (
+    assert run_zoochat("sessions", "purge").output == (
         "Cleaned up 0 expired sessions\nDeleted 1 turns older than 30 days\n"
     )
-    assert b"Secret-old" not in raw()
-    assert b"Secret-young" in raw()
+    assert b"Secret-old" not in read_database_files()
+    assert b"Secret-young" in read_database_files()

@@ -44,12 +44,12 @@ async def stores(opens: OpensStores, tmp_path: Path, clock: FakeClock) -> AsyncI
         yield opened
 
 
-def a_login(clock: Clock, login_id: str = "login_1", username: str = "ben") -> Login:
+def make_login(clock: Clock, login_id: str = "login_1", username: str = "ben") -> Login:
     return Login(login_id, username, clock.now(), clock.now() + timedelta(days=30))
 
 
 async def log_in(stores: Stores, clock: Clock, first: str = "token 1", login_id: str = "login_1") -> Login:
-    login = a_login(clock, login_id)
+    login = make_login(clock, login_id)
     assert await stores.accounts.create_login(login, first, BEN.password_hash)
     return login
 
@@ -65,13 +65,13 @@ async def test_an_account_comes_back_as_it_was(stores: Stores) -> None:
 
 
 async def test_a_name_is_given_once(stores: Stores) -> None:
-    """Whoever comes second changes nothing."""
+    """The second one is refused and changes nothing."""
     assert not await stores.accounts.create_user(User("ben", Role.ADMINISTRATOR, "other", NOON))
     assert await stores.accounts.get_user("ben") == BEN
 
 
 async def test_a_new_role_and_a_new_password_are_kept(stores: Stores) -> None:
-    """A demo account is none any more once its password is not the one that everybody knows."""
+    """A demo account with a new password is an ordinary account."""
     assert await stores.accounts.set_role("ben", Role.ZOOKEEPER)
     assert await stores.accounts.reset_password("ben", "new hash")
 
@@ -83,7 +83,7 @@ async def test_a_new_role_and_a_new_password_are_kept(stores: Stores) -> None:
 
 
 async def test_a_rehash_never_brings_an_old_password_back(stores: Stores) -> None:
-    """It counts only for the hash that it was made from."""
+    """It replaces only the hash that it was made from."""
     await stores.accounts.rehash_password("ben", BEN.password_hash, "stronger")
     assert await stores.accounts.get_user("ben") == replace(BEN, password_hash="stronger")
 
@@ -94,10 +94,10 @@ async def test_a_rehash_never_brings_an_old_password_back(stores: Stores) -> Non
 # Logins
 
 
-async def test_a_login_says_who_somebody_is_now(stores: Stores, clock: FakeClock) -> None:
-    """The role and the children are the store's, whatever they were at the login."""
+async def test_a_login_gives_the_user_as_they_are_now(stores: Stores, clock: FakeClock) -> None:
+    """The role and the children are those in the store, not those at the time of the login."""
     await log_in(stores, clock)
-    assert await stores.accounts.create_login(a_login(clock, "login_m", "mia"), "token m", MIA.password_hash)
+    assert await stores.accounts.create_login(make_login(clock, "login_m", "mia"), "token m", MIA.password_hash)
 
     assert await stores.accounts.get_authenticated_user("ben", "login_1") == AuthenticatedUser(
         "ben", Role.USER, (), "login_1"
@@ -111,8 +111,8 @@ async def test_a_login_says_who_somebody_is_now(stores: Stores, clock: FakeClock
     )
 
 
-async def test_a_login_is_nobody_elses(stores: Stores, clock: FakeClock) -> None:
-    """Name and login belong together; what is not there is None."""
+async def test_a_login_belongs_to_one_user(stores: Stores, clock: FakeClock) -> None:
+    """None for another name, and for an unknown login."""
     await log_in(stores, clock)
 
     assert await stores.accounts.get_authenticated_user("mia", "login_1") is None
@@ -123,7 +123,7 @@ async def test_a_login_needs_the_password_that_is_still_good(stores: Stores, clo
     """It may have been changed while the old one was being checked."""
     await stores.accounts.reset_password("ben", "new hash")
 
-    assert not await stores.accounts.create_login(a_login(clock), "token", BEN.password_hash)
+    assert not await stores.accounts.create_login(make_login(clock), "token", BEN.password_hash)
     assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
 
 
@@ -139,8 +139,8 @@ async def test_a_refresh_replaces_the_token_and_lets_the_login_last(stores: Stor
     assert await stores.accounts.refresh_login("token 2", "token 3", until) is not None
 
 
-async def test_a_refresh_token_that_comes_twice_ends_the_login(stores: Stores, clock: FakeClock) -> None:
-    """One of the two who had it stole it: neither keeps what came of it. Other logins stay."""
+async def test_a_reused_refresh_token_ends_the_login(stores: Stores, clock: FakeClock) -> None:
+    """Two parties hold the token, so one has stolen it: both are logged out. Other logins stay."""
     await log_in(stores, clock)
     await log_in(stores, clock, "other token", "login_2")
     until = clock.now() + timedelta(days=30)
@@ -154,7 +154,7 @@ async def test_a_refresh_token_that_comes_twice_ends_the_login(stores: Stores, c
     assert await stores.accounts.get_authenticated_user("ben", "login_2") is not None
 
 
-async def test_of_racing_refreshes_one_wins(
+async def test_one_of_many_concurrent_refreshes_wins(
     stores: Stores, opens: OpensStores, tmp_path: Path, clock: FakeClock
 ) -> None:
     """Fifty at once, from two processes, with one token."""
@@ -172,7 +172,7 @@ async def test_of_racing_refreshes_one_wins(
 
 
 async def test_a_login_ends_when_it_is_ended_and_when_its_time_is_over(stores: Stores, clock: FakeClock) -> None:
-    """From then on neither its refresh token nor its person is there; at the edge, too."""
+    """From that moment on its refresh token is void, and it has no user."""
     await log_in(stores, clock)
     await log_in(stores, clock, "token 2", "login_2")
     until = clock.now() + timedelta(days=60)

@@ -31,13 +31,13 @@ OTHER_ID = "sess_of_somebody_else"
 RACERS = 50
 TTL_S = 3600
 CHARGE = Charge("ben", 60)
-HELD = [("allocate", 100), ("reserve", -60)]
-REFUNDED = [*HELD, ("refund", 60)]
+RESERVED = [("allocate", 100), ("reserve", -60)]
+REFUNDED = [*RESERVED, ("refund", 60)]
 
 
 @dataclass(frozen=True)
 class Bank:
-    """A store, and the credits that are kept in the same place."""
+    """The stores of sessions, accounts and credits over one database."""
 
     stores: Stores
 
@@ -53,19 +53,19 @@ class Bank:
     def credits(self) -> CreditStore:
         return self.stores.credits
 
-    async def balance(self) -> int:
+    async def get_balance(self) -> int:
         balance = await self.credits.get_balance("ben")
         assert balance is not None
         return balance.credits
 
-    async def ledger(self) -> list[CreditEntry]:
+    async def list_entries(self) -> list[CreditEntry]:
         """Ben's, oldest entry first."""
         page = await self.credits.list_entries("ben", 1000)
         assert page.next_cursor is None
         return list(page.items)[::-1]
 
-    async def story(self) -> list[tuple[str, int]]:
-        return [(entry.kind.value, entry.credits) for entry in await self.ledger()]
+    async def list_changes(self) -> list[tuple[str, int]]:
+        return [(entry.kind.value, entry.credits) for entry in await self.list_entries()]
 
 
 OpensBank = Callable[[Path, Clock], AbstractAsyncContextManager[Bank]]
@@ -97,15 +97,15 @@ async def bank(opens: OpensBank, tmp_path: Path, clock: FakeClock) -> AsyncItera
         yield opened
 
 
-def used(credits: int) -> Outcome:
+def make_paid_outcome(credits: int) -> Outcome:
     return replace(make_outcome(), credits_used=credits)
 
 
-def a_key(body: str = "body-1") -> IdempotencyKey:
+def make_key(body: str = "body-1") -> IdempotencyKey:
     return IdempotencyKey("key-1", body, NOON + timedelta(days=1))
 
 
-def over_soon(at: datetime) -> SessionRecord:
+def make_short_session(at: datetime) -> SessionRecord:
     return replace(make_session(at=at), ttl_s=TTL_S)
 
 
@@ -115,10 +115,10 @@ def over_soon(at: datetime) -> SessionRecord:
 @pytest.mark.parametrize(
     ("outcome", "kind", "back"),
     [
-        (used(25), "settle", 35),
-        (used(60), "settle", 0),
-        (used(10**9), "settle", 0),
-        (used(0), "refund", 60),
+        (make_paid_outcome(25), "settle", 35),
+        (make_paid_outcome(60), "settle", 0),
+        (make_paid_outcome(10**9), "settle", 0),
+        (make_paid_outcome(0), "refund", 60),
         (make_failure(), "refund", 60),
         (replace(make_failure(partial_reply="Ro"), credits_used=3), "settle", 57),
     ],
@@ -129,51 +129,51 @@ async def test_a_turn_holds_its_charge_and_gives_back_what_it_did_not_use(
 ) -> None:
     """Both with the turn itself: there is no moment at which one is kept without the other."""
     await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
-    assert (await bank.story(), await bank.balance()) == (HELD, 40)
+    assert (await bank.list_changes(), await bank.get_balance()) == (RESERVED, 40)
 
     assert await bank.store.settle_turn(TURN_ID, outcome)
-    assert await bank.story() == [*HELD, (kind, back)]
-    assert await bank.balance() == 40 + back
-    assert [entry.turn_id for entry in await bank.ledger()] == [None, TURN_ID, TURN_ID]
+    assert await bank.list_changes() == [*RESERVED, (kind, back)]
+    assert await bank.get_balance() == 40 + back
+    assert [entry.turn_id for entry in await bank.list_entries()] == [None, TURN_ID, TURN_ID]
 
 
 async def test_what_a_turn_used_is_kept_with_its_outcome(bank: Bank) -> None:
-    """Whoever looks at the turn sees what it cost."""
+    """The stored turn says what it cost."""
     await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
-    await bank.store.settle_turn(TURN_ID, used(25))
+    await bank.store.settle_turn(TURN_ID, make_paid_outcome(25))
 
-    assert await bank.store.get_turn(TURN_ID) == make_turn(outcome=used(25))
+    assert await bank.store.get_turn(TURN_ID) == make_turn(outcome=make_paid_outcome(25))
 
 
 async def test_a_turn_is_settled_and_paid_once(bank: Bank) -> None:
     """Fifty settle at once, each with another price: the outcome that is kept names the one that was paid."""
     await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
-    settled = await asyncio.gather(*(bank.store.settle_turn(TURN_ID, used(n)) for n in range(RACERS)))
+    settled = await asyncio.gather(*(bank.store.settle_turn(TURN_ID, make_paid_outcome(n)) for n in range(RACERS)))
 
     assert sorted(settled) == [False] * (RACERS - 1) + [True]
-    assert await bank.balance() == 100 - settled.index(True)
+    assert await bank.get_balance() == 100 - settled.index(True)
     kept = await bank.store.get_turn(TURN_ID)
     assert kept is not None
-    assert kept.outcome == used(settled.index(True))
+    assert kept.outcome == make_paid_outcome(settled.index(True))
 
 
 async def test_a_turn_may_begin_with_what_is_left(bank: Bank) -> None:
-    """It holds that, and never costs more; the next one hears that there is nothing."""
+    """It reserves that, and never costs more; the next one is refused."""
     await bank.store.begin_turn(make_turn(), make_session(), charge=Charge("ben", 99))
     await bank.store.begin_turn(make_turn("turn_b", OTHER_ID), make_session(OTHER_ID), charge=CHARGE)
     with pytest.raises(InsufficientCredits):
         await bank.store.begin_turn(make_turn("turn_c", "sess_c"), make_session("sess_c"), charge=Charge("ben", 1))
 
-    await bank.store.settle_turn("turn_b", used(60))
-    assert await bank.story() == [("allocate", 100), ("reserve", -99), ("reserve", -1), ("settle", 0)]
+    await bank.store.settle_turn("turn_b", make_paid_outcome(60))
+    assert await bank.list_changes() == [("allocate", 100), ("reserve", -99), ("reserve", -1), ("settle", 0)]
 
 
 async def test_a_turn_without_a_charge_costs_nothing(bank: Bank) -> None:
     """Whatever it says that it used."""
     await bank.store.begin_turn(make_turn(), make_session())
-    await bank.store.settle_turn(TURN_ID, used(25))
+    await bank.store.settle_turn(TURN_ID, make_paid_outcome(25))
 
-    assert await bank.story() == [("allocate", 100)]
+    assert await bank.list_changes() == [("allocate", 100)]
 
 
 # A turn that never ends
@@ -184,38 +184,38 @@ async def test_a_deleted_session_gives_back_what_its_running_turn_held(bank: Ban
     await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
     await bank.store.delete_session(SESSION_ID)
 
-    assert await bank.store.settle_turn(TURN_ID, used(25)) is False
+    assert await bank.store.settle_turn(TURN_ID, make_paid_outcome(25)) is False
     assert await bank.store.delete_session(SESSION_ID) is None
-    assert await bank.story() == REFUNDED
+    assert await bank.list_changes() == REFUNDED
 
 
 async def test_a_deleted_session_keeps_what_was_paid_for(bank: Bank) -> None:
-    """What was said was said; the ledger remembers the turn when nothing else does."""
+    """The credits stay spent; only the ledger still names the turn."""
     await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
-    await bank.store.settle_turn(TURN_ID, used(25))
+    await bank.store.settle_turn(TURN_ID, make_paid_outcome(25))
     await bank.store.delete_session(SESSION_ID)
 
-    assert await bank.story() == [*HELD, ("settle", 35)]
-    assert (await bank.ledger())[-1].turn_id == TURN_ID
+    assert await bank.list_changes() == [*RESERVED, ("settle", 35)]
+    assert (await bank.list_entries())[-1].turn_id == TURN_ID
 
 
-async def test_a_purge_gives_back_what_running_turns_held(bank: Bank, clock: FakeClock) -> None:
-    """Their process died, and nobody ever came back to the session."""
-    await bank.store.begin_turn(make_turn(at=clock.now()), over_soon(clock.now()), charge=CHARGE)
+async def test_an_expired_session_gives_back_what_running_turns_held(bank: Bank, clock: FakeClock) -> None:
+    """Their process has died, and nobody has used the session since."""
+    await bank.store.begin_turn(make_turn(at=clock.now()), make_short_session(clock.now()), charge=CHARGE)
     clock.advance(TTL_S)
 
     assert await bank.store.delete_expired_sessions(10) == 1
-    assert await bank.story() == REFUNDED
+    assert await bank.list_changes() == REFUNDED
 
 
 async def test_a_session_that_makes_room_gives_back_what_its_running_turn_held(bank: Bank, clock: FakeClock) -> None:
     """Before the new turn is charged: the same credits are good for it."""
     charge = Charge("ben", 100)
-    await bank.store.begin_turn(make_turn(at=clock.now()), over_soon(clock.now()), charge=charge)
+    await bank.store.begin_turn(make_turn(at=clock.now()), make_short_session(clock.now()), charge=charge)
     clock.advance(TTL_S)
-    await bank.store.begin_turn(make_turn("turn_b", at=clock.now()), over_soon(clock.now()), charge=charge)
+    await bank.store.begin_turn(make_turn("turn_b", at=clock.now()), make_short_session(clock.now()), charge=charge)
 
-    assert await bank.story() == [("allocate", 100), ("reserve", -100), ("refund", 100), ("reserve", -100)]
+    assert await bank.list_changes() == [("allocate", 100), ("reserve", -100), ("refund", 100), ("reserve", -100)]
 
 
 # A turn that is refused, or begun already
@@ -224,43 +224,43 @@ async def test_a_session_that_makes_room_gives_back_what_its_running_turn_held(b
 @pytest.mark.parametrize("has_ended", [False, True], ids=["while it runs", "after its end"])
 async def test_the_same_request_again_is_charged_once(bank: Bank, has_ended: bool) -> None:
     """It is the same turn, also for a caller who could not pay for another one."""
-    assert await bank.store.begin_turn(make_turn(), make_session(), [a_key()], Charge("ben", 100)) == TURN_ID
+    assert await bank.store.begin_turn(make_turn(), make_session(), [make_key()], Charge("ben", 100)) == TURN_ID
     if has_ended:
-        await bank.store.settle_turn(TURN_ID, used(100))
-    before = await bank.story()
+        await bank.store.settle_turn(TURN_ID, make_paid_outcome(100))
+    before = await bank.list_changes()
 
     again = make_turn("turn_again", OTHER_ID)
-    assert await bank.store.begin_turn(again, make_session(OTHER_ID), [a_key()], CHARGE) == TURN_ID
-    assert await bank.story() == before
+    assert await bank.store.begin_turn(again, make_session(OTHER_ID), [make_key()], CHARGE) == TURN_ID
+    assert await bank.list_changes() == before
 
 
 async def test_fifty_requests_with_one_key_are_charged_once(bank: Bank) -> None:
     """Whichever of them was first."""
     beginnings = [
-        bank.store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}"), make_session(f"sess_{n}"), [a_key()], CHARGE)
+        bank.store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}"), make_session(f"sess_{n}"), [make_key()], CHARGE)
         for n in range(RACERS)
     ]
 
     (turn_id,) = set(await asyncio.gather(*beginnings))
-    assert await bank.story() == HELD
-    assert (await bank.ledger())[-1].turn_id == turn_id
+    assert await bank.list_changes() == RESERVED
+    assert (await bank.list_entries())[-1].turn_id == turn_id
 
 
 async def test_a_refused_turn_charges_nothing(bank: Bank) -> None:
     """The session is busy or gone, or the key was for something else: the caller keeps the credits."""
     store = bank.store
-    await store.begin_turn(make_turn(), make_session(), [a_key()])
+    await store.begin_turn(make_turn(), make_session(), [make_key()])
     refusals: list[tuple[type[ChatError], str, list[IdempotencyKey]]] = [
         (TurnRunning, SESSION_ID, []),
         (SessionNotFound, OTHER_ID, []),
-        (KeyReused, SESSION_ID, [a_key("body-2")]),
+        (KeyReused, SESSION_ID, [make_key("body-2")]),
     ]
     for error, session_id, keys in refusals:
         with pytest.raises(error):
             await store.begin_turn(make_turn("turn_refused", session_id), None, keys, CHARGE)
 
-    assert await bank.story() == [("allocate", 100)]
-    assert await bank.balance() == 100
+    assert await bank.list_changes() == [("allocate", 100)]
+    assert await bank.get_balance() == 100
 
 
 async def test_who_cannot_pay_leaves_no_trace(bank: Bank) -> None:
@@ -268,20 +268,20 @@ async def test_who_cannot_pay_leaves_no_trace(bank: Bank) -> None:
     await bank.store.begin_turn(make_turn("turn_before", OTHER_ID), make_session(OTHER_ID), charge=Charge("ben", 100))
     session = replace(make_session(), handle="chat_kiosk-7")
     with pytest.raises(InsufficientCredits):
-        await bank.store.begin_turn(make_turn(), session, [a_key()], CHARGE)
+        await bank.store.begin_turn(make_turn(), session, [make_key()], CHARGE)
 
     assert await bank.store.get_session(SESSION_ID) is None
     assert await bank.store.get_turn(TURN_ID) is None
     assert await list_device_users(bank.stores, "chat_kiosk-7", SESSION_ID) == ()
     assert [lease.turn_id for lease in await bank.store.list_running_turns()] == ["turn_before"]
-    await bank.store.settle_turn("turn_before", used(0))
-    assert await bank.store.begin_turn(make_turn("turn_b"), session, [a_key("body-2")], CHARGE) == "turn_b"
+    await bank.store.settle_turn("turn_before", make_paid_outcome(0))
+    assert await bank.store.begin_turn(make_turn("turn_b"), session, [make_key("body-2")], CHARGE) == "turn_b"
 
 
 async def test_who_cannot_pay_leaves_a_session_as_it_was(bank: Bank) -> None:
     """Its count, its animal and its time are those of the turns that there were."""
     await bank.store.begin_turn(make_turn(), make_session(), charge=Charge("ben", 100))
-    await bank.store.settle_turn(TURN_ID, used(100))
+    await bank.store.settle_turn(TURN_ID, make_paid_outcome(100))
     before = await bank.store.get_session(SESSION_ID)
     other_animal = replace(make_turn("turn_b", at=NOON + timedelta(minutes=1)), animal_id="tiger_001")
     with pytest.raises(InsufficientCredits):
@@ -291,7 +291,7 @@ async def test_who_cannot_pay_leaves_a_session_as_it_was(bank: Bank) -> None:
 
 
 async def test_whoever_has_no_account_cannot_pay(bank: Bank) -> None:
-    """The account was deleted a moment ago."""
+    """It may have been deleted a moment ago."""
     with pytest.raises(InsufficientCredits):
         await bank.store.begin_turn(make_turn(), make_session(), charge=Charge("nobody", 1))
 
@@ -313,24 +313,26 @@ async def test_of_two_hundred_turns_no_credit_is_spent_twice(
         ]
         begun = [turn_id for turn_id in await asyncio.gather(*racing, return_exceptions=True) if turn_id in names]
         assert len(begun) == 34
-        assert await bank.balance() == 0
+        assert await bank.get_balance() == 0
         assert len((await bank.store.list_sessions("cookie:mia", 200)).items) == 34
         # Both processes settle each of them, as after a crash that was none.
-        await asyncio.gather(*(side.store.settle_turn(str(name), used(1)) for name in begun for side in sides))
+        await asyncio.gather(
+            *(side.store.settle_turn(str(name), make_paid_outcome(1)) for name in begun for side in sides)
+        )
 
-    totals = list(accumulate(credits for _, credits in await bank.story()))
+    totals = list(accumulate(credits for _, credits in await bank.list_changes()))
     assert min(totals) == 0
-    assert totals[-1] == await bank.balance() == 66
+    assert totals[-1] == await bank.get_balance() == 66
 
 
 async def test_a_session_that_is_deleted_while_its_turn_is_settled_gives_back_once(bank: Bank) -> None:
     """Whoever comes first decides what it cost; the other one changes nothing."""
     for n in range(20):
         await bank.store.begin_turn(make_turn(f"turn_{n}"), make_session(), charge=CHARGE)
-        before = await bank.balance()
+        before = await bank.get_balance()
         is_settled, _ = await asyncio.gather(
-            bank.store.settle_turn(f"turn_{n}", used(1)), bank.store.delete_session(SESSION_ID)
+            bank.store.settle_turn(f"turn_{n}", make_paid_outcome(1)), bank.store.delete_session(SESSION_ID)
         )
-        assert await bank.balance() == before + 60 - is_settled
+        assert await bank.get_balance() == before + 60 - is_settled
 
-    assert sum(credits for _, credits in await bank.story()) == await bank.balance()
+    assert sum(credits for _, credits in await bank.list_changes()) == await bank.get_balance()

@@ -64,19 +64,19 @@ async def finish(stores: Stores, clock: Clock, turn_id: str, used: int) -> None:
     await stores.sessions.settle_turn(turn_id, replace(make_outcome(at=clock.now()), credits_used=used))
 
 
-async def give(stores: Stores, clock: Clock, credits: int, days: int | None = None) -> CreditEntry:
+async def allocate(stores: Stores, clock: Clock, credits: int, days: int | None = None) -> CreditEntry:
     expires_at = clock.now() + timedelta(days=days) if days else None
     return await stores.credits.allocate_credits(Allocation("ben", credits, clock.now(), expires_at))
 
 
-async def spendable(stores: Stores, username: str = "ben") -> int:
+async def get_spendable(stores: Stores, username: str = "ben") -> int:
     balance = await stores.credits.get_balance(username)
     assert balance is not None
     return balance.credits
 
 
-async def history(stores: Stores) -> list[CreditEntry]:
-    """Ben's whole ledger, oldest entry first."""
+async def list_entries(stores: Stores) -> list[CreditEntry]:
+    """Ben's entries, oldest first."""
     found: list[CreditEntry] = []
     cursor = None
     while True:
@@ -87,12 +87,12 @@ async def history(stores: Stores) -> list[CreditEntry]:
         cursor = page.next_cursor
 
 
-async def story(stores: Stores) -> list[tuple[str, int]]:
-    return [(entry.kind.value, entry.credits) for entry in await history(stores)]
+async def list_changes(stores: Stores) -> list[tuple[str, int]]:
+    return [(entry.kind.value, entry.credits) for entry in await list_entries(stores)]
 
 
-async def test_credits_are_somebodys(stores: Stores, clock: FakeClock) -> None:
-    """Nobody gets them who is not there."""
+async def test_credits_need_an_account(stores: Stores, clock: FakeClock) -> None:
+    """`UserNotFound` for a name without one."""
     with pytest.raises(UserNotFound):
         await stores.credits.allocate_credits(Allocation("nobody", 5, clock.now()))
 
@@ -100,138 +100,138 @@ async def test_credits_are_somebodys(stores: Stores, clock: FakeClock) -> None:
     assert await stores.credits.get_balance("mia") == Balance("mia", 0)
 
 
-async def test_an_allocation_stands_in_the_ledger(stores: Stores, clock: FakeClock) -> None:
+async def test_an_allocation_is_an_entry(stores: Stores, clock: FakeClock) -> None:
     """With its notes, and the time."""
     until = clock.now() + timedelta(days=2)
     entry = await stores.credits.allocate_credits(Allocation("ben", 5000, clock.now(), until, "open day 🦁"))
 
     kept = CreditEntry(entry.entry_id, "ben", CreditEntryKind.ALLOCATE, 5000, clock.now(), None, "open day 🦁")
-    assert [entry] == [kept] == await history(stores)
+    assert [entry] == [kept] == await list_entries(stores)
     assert await stores.credits.get_balance("ben") == Balance("ben", 5000, until)
 
 
-async def test_a_turn_holds_back_what_it_may_cost_and_returns_the_rest(stores: Stores, clock: FakeClock) -> None:
-    """Settling is final: once more changes nothing."""
-    await give(stores, clock, 100)
+async def test_a_turn_reserves_what_it_may_cost_and_refunds_the_rest(stores: Stores, clock: FakeClock) -> None:
+    """Settling a second time changes nothing."""
+    await allocate(stores, clock, 100)
 
     await reserve(stores, clock, 60, "turn_1")
-    assert await spendable(stores) == 40
+    assert await get_spendable(stores) == 40
     await finish(stores, clock, "turn_1", 25)
     await finish(stores, clock, "turn_1", 25)
 
-    assert await spendable(stores) == 75
-    assert await story(stores) == [("allocate", 100), ("reserve", -60), ("settle", 35)]
-    assert {entry.turn_id for entry in (await history(stores))[1:]} == {"turn_1"}
+    assert await get_spendable(stores) == 75
+    assert await list_changes(stores) == [("allocate", 100), ("reserve", -60), ("settle", 35)]
+    assert {entry.turn_id for entry in (await list_entries(stores))[1:]} == {"turn_1"}
 
 
 async def test_a_turn_that_used_nothing_is_refunded(stores: Stores, clock: FakeClock) -> None:
     """To the last credit."""
-    await give(stores, clock, 100)
+    await allocate(stores, clock, 100)
     await reserve(stores, clock, 60, "turn_1")
 
     await finish(stores, clock, "turn_1", 0)
 
-    assert await story(stores) == [("allocate", 100), ("reserve", -60), ("refund", 60)]
+    assert await list_changes(stores) == [("allocate", 100), ("reserve", -60), ("refund", 60)]
 
 
-async def test_a_turn_never_costs_more_than_it_held_back(stores: Stores, clock: FakeClock) -> None:
+async def test_a_turn_never_costs_more_than_it_has_reserved(stores: Stores, clock: FakeClock) -> None:
     """Nor less than nothing."""
-    await give(stores, clock, 100)
+    await allocate(stores, clock, 100)
     await reserve(stores, clock, 30, "turn_1")
     await reserve(stores, clock, 30, "turn_2")
 
     await finish(stores, clock, "turn_1", 10**12)
     await finish(stores, clock, "turn_2", -5)
 
-    assert await spendable(stores) == 70
+    assert await get_spendable(stores) == 70
 
 
 async def test_a_turn_may_begin_with_what_is_left(stores: Stores, clock: FakeClock) -> None:
-    """The last credit is good for a turn, and with none there is none; nothing is held back then."""
-    await give(stores, clock, 1)
+    """One credit is enough to start a turn; with none it is refused and nothing is reserved."""
+    await allocate(stores, clock, 1)
 
     await reserve(stores, clock, 60, "turn_1")
     with pytest.raises(InsufficientCredits):
         await reserve(stores, clock, 1, "turn_2")
 
-    assert await story(stores) == [("allocate", 1), ("reserve", -1)]
+    assert await list_changes(stores) == [("allocate", 1), ("reserve", -1)]
 
 
-async def test_what_nobody_reserved_cannot_be_finished(stores: Stores, clock: FakeClock) -> None:
-    """A turn without a charge, or of another zoo."""
-    await give(stores, clock, 10)
+async def test_a_turn_without_a_reservation_is_not_refunded(stores: Stores, clock: FakeClock) -> None:
+    """A turn without a charge, or one that does not exist."""
+    await allocate(stores, clock, 10)
 
     await finish(stores, clock, "turn_of_nobody", 5)
 
-    assert await story(stores) == [("allocate", 10)]
+    assert await list_changes(stores) == [("allocate", 10)]
 
 
-async def test_what_is_lost_soonest_is_spent_first(stores: Stores, clock: FakeClock) -> None:
-    """Whatever the order in which it was given; and what is given back lasts as long as it would have."""
-    await give(stores, clock, 10)
-    await give(stores, clock, 10, days=2)
-    await give(stores, clock, 10, days=1)
+async def test_credits_that_expire_first_are_spent_first(stores: Stores, clock: FakeClock) -> None:
+    """Whatever the order in which they were allocated; refunded credits keep their time of expiry."""
+    await allocate(stores, clock, 10)
+    await allocate(stores, clock, 10, days=2)
+    await allocate(stores, clock, 10, days=1)
     await reserve(stores, clock, 15, "turn_1")
     await finish(stores, clock, "turn_1", 12)
 
-    assert await spendable(stores) == 18
+    assert await get_spendable(stores) == 18
     clock.advance(DAY_S)
-    assert await spendable(stores) == 18
+    assert await get_spendable(stores) == 18
     clock.advance(DAY_S)
-    assert await spendable(stores) == 10
+    assert await get_spendable(stores) == 10
 
 
-async def test_credits_are_lost_at_the_edge_and_the_ledger_says_so(stores: Stores, clock: FakeClock) -> None:
-    """They cannot be spent from then on; the entry comes with the next change."""
-    await give(stores, clock, 10, days=1)
+async def test_credits_expire_on_time_with_an_entry(stores: Stores, clock: FakeClock) -> None:
+    """They cannot be spent from that moment on; the entry is written with the next change."""
+    await allocate(stores, clock, 10, days=1)
     clock.advance(DAY_S)
 
     assert await stores.credits.get_balance("ben") == Balance("ben", 0)
     with pytest.raises(InsufficientCredits):
         await reserve(stores, clock, 1, "turn_1")
-    await give(stores, clock, 5)
-    assert await story(stores) == [("allocate", 10), ("expire", -10), ("allocate", 5)]
+    await allocate(stores, clock, 5)
+    assert await list_changes(stores) == [("allocate", 10), ("expire", -10), ("allocate", 5)]
 
 
-async def test_what_is_over_is_lost_before_the_rest_is_spent(stores: Stores, clock: FakeClock) -> None:
-    """A turn takes from what is still good, and the ledger tells it in that order."""
-    await give(stores, clock, 10, days=1)
-    await give(stores, clock, 5)
+async def test_expired_credits_are_lost_before_others_are_reserved(stores: Stores, clock: FakeClock) -> None:
+    """A turn reserves from what is still valid, and the entries have that order."""
+    await allocate(stores, clock, 10, days=1)
+    await allocate(stores, clock, 5)
     clock.advance(DAY_S)
 
     await reserve(stores, clock, 8, "turn_1")
 
-    assert await story(stores) == [("allocate", 10), ("allocate", 5), ("expire", -10), ("reserve", -5)]
+    assert await list_changes(stores) == [("allocate", 10), ("allocate", 5), ("expire", -10), ("reserve", -5)]
 
 
-async def test_what_is_given_back_too_late_is_lost(stores: Stores, clock: FakeClock) -> None:
-    """The turn was refunded, and then the time of the credits was over."""
-    await give(stores, clock, 10, days=1)
+async def test_credits_that_are_refunded_too_late_expire(stores: Stores, clock: FakeClock) -> None:
+    """The turn was refunded after the credits had expired."""
+    await allocate(stores, clock, 10, days=1)
     await reserve(stores, clock, 10, "turn_1")
     clock.advance(DAY_S)
 
     await finish(stores, clock, "turn_1", 4)
 
-    assert await spendable(stores) == 0
-    assert await story(stores) == [("allocate", 10), ("reserve", -10), ("settle", 6), ("expire", -6)]
+    assert await get_spendable(stores) == 0
+    assert await list_changes(stores) == [("allocate", 10), ("reserve", -10), ("settle", 6), ("expire", -6)]
 
 
-async def test_the_balance_names_the_next_loss(stores: Stores, clock: FakeClock) -> None:
-    """The soonest of what is left; none when it stays for good."""
-    await give(stores, clock, 10)
+async def test_the_balance_says_when_the_next_credits_expire(stores: Stores, clock: FakeClock) -> None:
+    """None when all that are left never expire."""
+    await allocate(stores, clock, 10)
     assert await stores.credits.get_balance("ben") == Balance("ben", 10)
 
-    await give(stores, clock, 5, days=9)
-    await give(stores, clock, 5, days=3)
+    await allocate(stores, clock, 5, days=9)
+    await allocate(stores, clock, 5, days=3)
     assert await stores.credits.get_balance("ben") == Balance("ben", 20, clock.now() + timedelta(days=3))
 
 
-async def test_the_ledger_is_read_page_by_page_latest_first(stores: Stores, clock: FakeClock) -> None:
+async def test_entries_are_listed_page_by_page_latest_first(stores: Stores, clock: FakeClock) -> None:
     """And takes only its own cursors."""
     for credits in range(1, 8):
-        await give(stores, clock, credits)
+        await allocate(stores, clock, credits)
 
-    assert [credits for _, credits in await story(stores)] == list(range(1, 8))
+    assert [credits for _, credits in await list_changes(stores)] == list(range(1, 8))
     assert (await stores.credits.list_entries("mia", 3)).items == ()
     with pytest.raises(InvalidInput):
         await stores.credits.list_entries("ben", 3, "not one of ours")
@@ -241,8 +241,8 @@ async def test_racing_turns_never_spend_a_credit_twice(
     stores: Stores, opens: OpensStores, tmp_path: Path, clock: FakeClock
 ) -> None:
     """Two hundred turns of two processes want three credits each of a hundred: 34 begin, and the ledger adds up."""
-    await give(stores, clock, 60)
-    await give(stores, clock, 40, days=5)
+    await allocate(stores, clock, 60)
+    await allocate(stores, clock, 40, days=5)
 
     async with opens(tmp_path, clock) as others:
         racing = [reserve((stores, others)[turn % 2], clock, 3, f"turn_{turn}") for turn in range(200)]
@@ -250,13 +250,13 @@ async def test_racing_turns_never_spend_a_credit_twice(
         begun = [turn for turn, outcome in enumerate(ended) if outcome is None]
         assert all(isinstance(outcome, InsufficientCredits) for outcome in ended if outcome is not None)
         assert len(begun) == 34
-        assert await spendable(stores) == 0
+        assert await get_spendable(stores) == 0
         # Each is settled by both processes at once, as after a crash that was none.
         both = [finish(side, clock, f"turn_{turn}", 1) for turn in begun for side in (stores, others)]
         await asyncio.gather(*both)
 
-    assert await spendable(stores) == 66
-    assert sum(credits for _, credits in await story(stores)) == 66
+    assert await get_spendable(stores) == 66
+    assert sum(credits for _, credits in await list_changes(stores)) == 66
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ actions = st.one_of(
 @every_backend
 @settings(max_examples=60, deadline=None)
 @given(played=st.lists(actions, max_size=25))
-def test_whatever_happens_the_ledger_adds_up(opens: OpensStores, played: Sequence[Action]) -> None:
+def test_whatever_happens_the_entries_add_up(opens: OpensStores, played: Sequence[Action]) -> None:
     """After every step the entries sum to the balance (what has expired counted as lost), and nothing is below zero."""
 
     async def play() -> None:
@@ -305,31 +305,31 @@ def test_whatever_happens_the_ledger_adds_up(opens: OpensStores, played: Sequenc
                 for number, action in enumerate(played):
                     await _act(stores, clock, action, number)
                     # An entry for what has expired comes with the next change: giving one credit is such a change.
-                    assert await spendable(stores) >= 0
-                await give(stores, clock, 1)
-                entries = await history(stores)
+                    assert await get_spendable(stores) >= 0
+                await allocate(stores, clock, 1)
+                entries = await list_entries(stores)
                 totals = [sum(entry.credits for entry in entries[:end]) for end in range(len(entries) + 1)]
                 assert min(totals) >= 0
-                assert totals[-1] == await spendable(stores)
+                assert totals[-1] == await get_spendable(stores)
 
     asyncio.run(play())
 
 
 async def _act(stores: Stores, clock: FakeClock, action: Action, number: int) -> None:
-    before = await spendable(stores)
+    before = await get_spendable(stores)
     match action:
         case Allocates(credits, days):
-            await give(stores, clock, credits, days)
-            assert await spendable(stores) == before + credits
+            await allocate(stores, clock, credits, days)
+            assert await get_spendable(stores) == before + credits
         case Reserves(at_most):
             try:
                 await reserve(stores, clock, at_most, f"turn_{number}")
             except InsufficientCredits:
                 assert before == 0
             else:
-                assert await spendable(stores) == before - min(before, at_most)
+                assert await get_spendable(stores) == before - min(before, at_most)
         case Finishes(turn, used):
             await finish(stores, clock, f"turn_{turn}", used)
-            assert await spendable(stores) >= before
+            assert await get_spendable(stores) >= before
         case Waits(days):
             clock.advance(days * DAY_S)

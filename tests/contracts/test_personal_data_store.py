@@ -40,7 +40,7 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeCloc
         yield opened
 
 
-async def talk(
+async def add_turns(
     stores: Stores, at: datetime, *messages: str, session_id: str = SESSION_ID, owner: str | None = VISITOR
 ) -> None:
     """A session of ten years, in which each message is answered when it is said."""
@@ -52,7 +52,7 @@ async def talk(
         await stores.sessions.settle_turn(turn_id, make_outcome(f"{message}? Roar!", at=at, sources=(NOTEBOOK,)))
 
 
-async def said_in(stores: Stores, session_id: str = SESSION_ID) -> list[str]:
+async def list_messages(stores: Stores, session_id: str = SESSION_ID) -> list[str]:
     return [turn.message for turn in (await stores.sessions.list_turns(session_id, 100)).items]
 
 
@@ -60,15 +60,15 @@ async def said_in(stores: Stores, session_id: str = SESSION_ID) -> list[str]:
 
 
 async def test_a_turn_is_gone_after_its_days_though_its_session_goes_on(stores: Stores, clock: FakeClock) -> None:
-    """To the last moment it is there; from then on no way to ask finds it, purged or not."""
-    await talk(stores, clock.now(), "old")
+    """It is visible to the last moment, and then to no method, whether it is deleted already or not."""
+    await add_turns(stores, clock.now(), "old")
     clock.advance(10 * DAY_S)
-    await talk(stores, clock.now(), "young")
+    await add_turns(stores, clock.now(), "young")
     clock.advance(20 * DAY_S - 0.001)
-    assert await said_in(stores) == ["old", "young"]
+    assert await list_messages(stores) == ["old", "young"]
 
     clock.advance(0.001)
-    assert await said_in(stores) == ["young"]
+    assert await list_messages(stores) == ["young"]
     assert await stores.sessions.get_turn(f"turn_{SESSION_ID}_old") is None
     assert [turn.message for turn in await stores.sessions.list_latest_turns(SESSION_ID, 10)] == ["young"]
     assert [turn.message for turn in (await stores.sessions.list_owner_turns(VISITOR, 10)).items] == ["young"]
@@ -77,7 +77,7 @@ async def test_a_turn_is_gone_after_its_days_though_its_session_goes_on(stores: 
 
 async def test_a_session_in_which_all_is_too_old_is_over(stores: Stores, clock: FakeClock) -> None:
     """Whatever its own time is; the next question finds that it is not there."""
-    await talk(stores, clock.now(), "old")
+    await add_turns(stores, clock.now(), "old")
     clock.advance(30 * DAY_S)
 
     assert await stores.sessions.get_session(SESSION_ID) is None
@@ -92,15 +92,15 @@ async def test_a_session_in_which_all_is_too_old_is_over(stores: Stores, clock: 
 
 async def test_old_turns_are_deleted_in_steps_and_their_sessions_go_on(stores: Stores, clock: FakeClock) -> None:
     """In steps of a size that the caller chooses; a place in the session is never given twice."""
-    await talk(stores, clock.now(), "a", "b", "c")
+    await add_turns(stores, clock.now(), "a", "b", "c")
     clock.advance(29 * DAY_S)
-    await talk(stores, clock.now(), "d")
+    await add_turns(stores, clock.now(), "d")
     assert await stores.sessions.delete_old_turns(10) == 0
 
     clock.advance(DAY_S)
     assert [await stores.sessions.delete_old_turns(2) for _ in range(3)] == [2, 1, 0]
-    await talk(stores, clock.now(), "e")
-    assert await said_in(stores) == ["d", "e"]
+    await add_turns(stores, clock.now(), "e")
+    assert await list_messages(stores) == ["d", "e"]
     session = await stores.sessions.get_session(SESSION_ID)
     assert session is not None
     assert session.turn_count == 2
@@ -110,12 +110,12 @@ async def test_old_turns_are_deleted_in_steps_and_their_sessions_go_on(stores: S
     ]
 
 
-async def test_the_words_that_a_session_was_begun_with_grow_old_too(stores: Stores, clock: FakeClock) -> None:
-    """Its title and its opening are a visitor's words; purged or not."""
+async def test_title_and_opening_of_a_session_expire_too(stores: Stores, clock: FakeClock) -> None:
+    """Title and opening are a visitor's words; they are hidden whether they are deleted already or not."""
     named = replace(make_session(at=clock.now()), ttl_s=3650 * DAY_S, title="Mia's lion", opening="I am Mia")
     await stores.sessions.create_session(named)
     clock.advance(29 * DAY_S)
-    await talk(stores, clock.now(), "Hello")
+    await add_turns(stores, clock.now(), "Hello")
     kept = await stores.sessions.get_session(SESSION_ID)
     assert kept is not None
     assert (kept.title, kept.opening) == ("Mia's lion", "I am Mia")
@@ -135,13 +135,13 @@ async def test_a_key_does_not_stand_for_a_turn_that_is_too_old(stores: Stores, c
     assert await stores.sessions.begin_turn(make_turn(at=clock.now()), session, [key]) == TURN_ID
     await stores.sessions.settle_turn(TURN_ID, make_outcome(at=clock.now()))
     clock.advance(29 * DAY_S)
-    await talk(stores, clock.now(), "Hello")
+    await add_turns(stores, clock.now(), "Hello")
 
     clock.advance(DAY_S)
     assert await stores.sessions.begin_turn(make_turn("turn_new", at=clock.now()), None, [key]) == "turn_new"
 
 
-async def test_a_device_that_was_silent_so_long_is_forgotten(stores: Stores, clock: FakeClock) -> None:
+async def test_a_device_without_sessions_is_deleted_when_it_is_old(stores: Stores, clock: FakeClock) -> None:
     """One with a session is not."""
     for name, days in (("kiosk-7", 0), ("kiosk-8", 29)):
         clock.advance(days * DAY_S)
@@ -155,8 +155,8 @@ async def test_a_device_that_was_silent_so_long_is_forgotten(stores: Stores, clo
     assert await list_device_users(stores, "chat_kiosk-8", "sess_kiosk-8") != ()
 
 
-async def test_a_turn_that_still_runs_is_not_purged_under_its_readers(stores: Stores, clock: FakeClock) -> None:
-    """Its session may be over already; it goes when nobody believes its process any more."""
+async def test_a_running_turn_is_not_deleted(stores: Stores, clock: FakeClock) -> None:
+    """Also when its session has expired: it is deleted after its end, or once its lease has expired."""
     until = clock.now() + timedelta(seconds=30)
     session = replace(make_session(at=clock.now()), ttl_s=1)
     await stores.sessions.begin_turn(replace(make_turn(at=clock.now()), worker="w", lease_until=until), session)
@@ -179,7 +179,7 @@ async def add_account(stores: Stores, clock: FakeClock, name: str, role: Role = 
     await stores.credits.allocate_credits(Allocation(name, 50, clock.now(), notes=f"{name}'s birthday"))
 
 
-async def pay(stores: Stores, clock: FakeClock, name: str) -> None:
+async def pay_for_turn(stores: Stores, clock: FakeClock, name: str) -> None:
     turn = make_turn(f"turn_paid_{name}", f"sess_{name}", message="How much?", at=clock.now())
     await stores.sessions.begin_turn(turn, charge=Charge(name, 10))
     await stores.sessions.settle_turn(turn.turn_id, replace(make_outcome(at=clock.now()), credits_used=4))
@@ -189,39 +189,39 @@ async def fill(stores: Stores, clock: FakeClock) -> None:
     """Mia and Ben with an account each, a visitor with a cookie, and a kiosk."""
     for name in ("mia", "ben"):
         await add_account(stores, clock, name)
-        await talk(stores, clock.now(), "Hello", session_id=f"sess_{name}", owner=f"user:{name}")
-        await pay(stores, clock, name)
-    await talk(stores, clock.now(), "a", "b", session_id="sess_cookie")
+        await add_turns(stores, clock.now(), "Hello", session_id=f"sess_{name}", owner=f"user:{name}")
+        await pay_for_turn(stores, clock, name)
+    await add_turns(stores, clock.now(), "a", "b", session_id="sess_cookie")
     kiosk = replace(make_session("sess_kiosk", owner=None, at=clock.now()), handle="chat_kiosk-7")
     await stores.sessions.begin_turn(make_turn("turn_kiosk", "sess_kiosk", at=clock.now()), kiosk)
 
 
-async def sessions_left(stores: Stores) -> set[str]:
+async def list_remaining_sessions(stores: Stores) -> set[str]:
     names = ("sess_mia", "sess_ben", "sess_cookie", "sess_kiosk")
     return {name for name in names if await stores.sessions.get_session(name) is not None}
 
 
-async def test_a_dossier_has_all_that_is_kept_of_a_user(stores: Stores, clock: FakeClock) -> None:
+async def test_an_export_has_all_data_of_a_user(stores: Stores, clock: FakeClock) -> None:
     """Sessions with every turn, the account, its logins and its ledger; and nothing of anybody else."""
     await fill(stores, clock)
-    deed = AuditEntry(clock.now(), AuditAction.LOGIN, Actor("user", "mia"), "mia", "req-1")
-    await stores.audit.record(deed)
-    await stores.audit.record(replace(deed, actor=Actor("user", "ben"), target="ben"))
+    entry = AuditEntry(clock.now(), AuditAction.LOGIN, Actor("user", "mia"), "mia", "req-1")
+    await stores.audit.record(entry)
+    await stores.audit.record(replace(entry, actor=Actor("user", "ben"), target="ben"))
 
-    dossier = await stores.personal_data.export(DataSubject(owner=MIA))
+    data = await stores.personal_data.export(DataSubject(owner=MIA))
 
-    (told,) = dossier.sessions
-    assert told.session == await stores.sessions.get_session("sess_mia")
-    assert told.turns == (await stores.sessions.list_turns("sess_mia", 10)).items
-    assert [turn.message for turn in told.turns] == ["Hello", "How much?"]
-    account = dossier.account
+    (session_data,) = data.sessions
+    assert session_data.session == await stores.sessions.get_session("sess_mia")
+    assert session_data.turns == (await stores.sessions.list_turns("sess_mia", 10)).items
+    assert [turn.message for turn in session_data.turns] == ["Hello", "How much?"]
+    account = data.account
     assert account is not None
     assert account.user == await stores.accounts.get_user("mia")
     assert [login.login_id for login in account.logins] == ["login_mia"]
     assert account.balance == await stores.credits.get_balance("mia")
     assert account.credit_entries[::-1] == (await stores.credits.list_entries("mia", 10)).items
-    assert dossier.audit_entries == (deed,)
-    assert dossier.devices == ()
+    assert data.audit_entries == (entry,)
+    assert data.devices == ()
 
 
 @pytest.mark.parametrize(
@@ -233,21 +233,21 @@ async def test_a_dossier_has_all_that_is_kept_of_a_user(stores: Stores, clock: F
     ],
     ids=["cookie", "device", "session"],
 )
-async def test_a_dossier_is_found_by_whatever_is_known(
+async def test_a_person_is_found_by_cookie_device_or_session(
     stores: Stores, clock: FakeClock, subject: DataSubject, session_id: str
 ) -> None:
-    """A cookie, a device, or no more than a session's id."""
+    """Each of these alone is enough."""
     await fill(stores, clock)
 
-    dossier = await stores.personal_data.export(subject)
+    data = await stores.personal_data.export(subject)
 
-    assert [told.session.session_id for told in dossier.sessions] == [session_id]
-    assert dossier.account is None
+    assert [session_data.session.session_id for session_data in data.sessions] == [session_id]
+    assert data.account is None
     users = [DeviceUser("sess_kiosk", "chat_kiosk-7", clock.now())]
-    assert list(dossier.devices) == (users if session_id == "sess_kiosk" else [])
+    assert list(data.devices) == (users if session_id == "sess_kiosk" else [])
 
 
-async def test_of_somebody_unknown_nothing_is_kept(stores: Stores, clock: FakeClock) -> None:
+async def test_an_unknown_person_has_no_data(stores: Stores, clock: FakeClock) -> None:
     """Nor is anything erased."""
     await fill(stores, clock)
     for subject in (
@@ -258,25 +258,25 @@ async def test_of_somebody_unknown_nothing_is_kept(stores: Stores, clock: FakeCl
     ):
         assert await stores.personal_data.export(subject) == PersonalData()
         assert await stores.personal_data.erase(subject, with_account=True) == Erasure()
-    assert len(await sessions_left(stores)) == 4
+    assert len(await list_remaining_sessions(stores)) == 4
 
 
-async def test_a_dossier_shows_nothing_that_is_over(stores: Stores, clock: FakeClock) -> None:
-    """It is deleted at this occasion, so that what is shown is what is kept."""
+async def test_an_export_has_nothing_that_has_expired(stores: Stores, clock: FakeClock) -> None:
+    """It is deleted by the export, so that the export is complete."""
     await fill(stores, clock)
     clock.advance(20 * DAY_S)
-    await talk(stores, clock.now(), "c", session_id="sess_cookie")
+    await add_turns(stores, clock.now(), "c", session_id="sess_cookie")
     clock.advance(10 * DAY_S)
 
     assert (await stores.personal_data.export(DataSubject(handle="chat_kiosk-7"))).sessions == ()
-    (told,) = (await stores.personal_data.export(DataSubject(owner=VISITOR))).sessions
-    assert [turn.message for turn in told.turns] == ["c"]
+    (session_data,) = (await stores.personal_data.export(DataSubject(owner=VISITOR))).sessions
+    assert [turn.message for turn in session_data.turns] == ["c"]
     assert await stores.sessions.delete_expired_sessions(10) == 2, "those of Mia and Ben"
     assert await stores.sessions.delete_old_turns(10) == 0
 
 
 async def test_a_user_is_erased_but_for_the_account_and_its_amounts(stores: Stores, clock: FakeClock) -> None:
-    """What was paid stays paid; for what, nobody knows any more. Everybody else's is untouched."""
+    """Amounts stay, without turns and notes. Data of other users is untouched."""
     await fill(stores, clock)
     before = [(entry.kind, entry.credits, entry.at) for entry in (await stores.credits.list_entries("mia", 10)).items]
 
@@ -289,12 +289,12 @@ async def test_a_user_is_erased_but_for_the_account_and_its_amounts(stores: Stor
     assert [(entry.kind, entry.credits, entry.at) for entry in after] == before
     assert {(entry.turn_id, entry.notes) for entry in after} == {(None, None)}
     assert await stores.accounts.get_user("mia") is not None
-    assert await sessions_left(stores) == {"sess_ben", "sess_cookie", "sess_kiosk"}
+    assert await list_remaining_sessions(stores) == {"sess_ben", "sess_cookie", "sess_kiosk"}
     assert {entry.turn_id for entry in (await stores.credits.list_entries("ben", 10)).items} == {None, "turn_paid_ben"}
 
 
-async def test_an_account_is_erased_with_its_name_wherever_that_stands(stores: Stores, clock: FakeClock) -> None:
-    """Its logins and its ledger go; a child of it stays, without a parent; in the trail stands nobody."""
+async def test_an_account_is_erased_with_its_name_everywhere(stores: Stores, clock: FakeClock) -> None:
+    """Logins and credits are deleted; a child stays, without a parent; the audit trail has no name."""
     await add_account(stores, clock, "mia", Role.PARENT)
     await stores.accounts.create_user(User("ben", Role.USER, "hash", clock.now(), parent="mia"))
     await stores.audit.record(AuditEntry(clock.now(), AuditAction.LOGIN, Actor("parent", "mia"), "mia"))
@@ -349,8 +349,8 @@ async def test_a_running_turn_that_is_erased_gives_back_what_it_held(stores: Sto
     assert {entry.turn_id for entry in (await stores.credits.list_entries("mia", 10)).items} == {None}
 
 
-async def test_what_is_over_is_erased_too(stores: Stores, clock: FakeClock) -> None:
-    """It may not have been purged yet."""
+async def test_expired_data_is_erased_too(stores: Stores, clock: FakeClock) -> None:
+    """It may not be deleted yet."""
     await fill(stores, clock)
     clock.advance(40 * DAY_S)
 
@@ -361,30 +361,30 @@ async def test_what_is_over_is_erased_too(stores: Stores, clock: FakeClock) -> N
 # Who did what
 
 
-def deed(clock: FakeClock, number: int = 0) -> AuditEntry:
+def make_audit_entry(clock: FakeClock, number: int = 0) -> AuditEntry:
     return AuditEntry(clock.now(), AuditAction.ERASED, Actor("operator", "löwe"), f"sess_{number}", "req")
 
 
-async def test_deeds_come_back_as_they_were_latest_first(stores: Stores, clock: FakeClock) -> None:
+async def test_audit_entries_come_back_as_they_were_latest_first(stores: Stores, clock: FakeClock) -> None:
     """Page by page; also those of somebody of whom nothing is known."""
-    deeds = [
-        *(deed(clock, number) for number in range(5)),
+    entries = [
+        *(make_audit_entry(clock, number) for number in range(5)),
         AuditEntry(clock.now(), AuditAction.LOGIN_REFUSED, Actor("visitor")),
     ]
-    for entry in deeds:
+    for entry in entries:
         await stores.audit.record(entry)
 
     first = await stores.audit.list_entries(4)
     rest = await stores.audit.list_entries(4, cursor=first.next_cursor)
 
-    assert [*first.items, *rest.items] == deeds[::-1]
+    assert [*first.items, *rest.items] == entries[::-1]
     assert rest.next_cursor is None
 
 
-async def test_deeds_are_found_by_when_and_dropped_by_when(stores: Stores, clock: FakeClock) -> None:
+async def test_audit_entries_are_listed_and_deleted_by_time(stores: Stores, clock: FakeClock) -> None:
     """A step deletes as many as it is told to."""
     for number in range(4):
-        await stores.audit.record(deed(clock, number))
+        await stores.audit.record(make_audit_entry(clock, number))
         clock.advance(DAY_S)
     since = clock.now() - timedelta(days=2)
 

@@ -1,7 +1,4 @@
-"""What every store promises, whatever it is kept in.
-
-Nothing here knows of tables, keys or files.
-"""
+"""What every `Store` promises, whatever the backend: nothing here knows of tables, keys or files."""
 
 from __future__ import annotations
 
@@ -74,7 +71,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-async def running(store: Store) -> list[str]:
+async def list_running(store: Store) -> list[str]:
     return sorted(lease.turn_id for lease in await store.list_running_turns())
 
 
@@ -82,7 +79,9 @@ def minutes(count: float) -> datetime:
     return NOON + timedelta(minutes=count)
 
 
-async def talk(store: Store, *messages: str, session_id: str = SESSION_ID, owner: str | None = MIA) -> list[TurnRecord]:
+async def add_turns(
+    store: Store, *messages: str, session_id: str = SESSION_ID, owner: str | None = MIA
+) -> list[TurnRecord]:
     """A session in which each message was answered, a minute apart; its turns as they should be kept."""
     await store.create_session(make_session(session_id, owner=owner))
     told: list[TurnRecord] = []
@@ -96,7 +95,7 @@ async def talk(store: Store, *messages: str, session_id: str = SESSION_ID, owner
     return told
 
 
-async def all_pages(read: Callable[[str | None], Awaitable[Page[T]]], limit: int) -> list[T]:
+async def list_all_pages(read: Callable[[str | None], Awaitable[Page[T]]], limit: int) -> list[T]:
     """Every item, page by page; no page is longer than the limit, and only the last has no cursor."""
     found: list[T] = []
     cursor: str | None = None
@@ -139,7 +138,7 @@ async def test_times_come_back_in_utc(store: Store) -> None:
 @pytest.mark.parametrize("session_id", [OTHER_ID, "", "sess_%", "sess_" + "9" * 128, "' OR 1=1 --", SESSION_ID.upper()])
 async def test_what_is_not_there_is_none(store: Store, session_id: str) -> None:
     """Sessions and turns alike; an id is matched whole and exactly."""
-    await talk(store, "Hello")
+    await add_turns(store, "Hello")
 
     assert await store.get_session(session_id) is None
     assert await store.get_turn(session_id) is None
@@ -149,7 +148,7 @@ async def test_what_is_not_there_is_none(store: Store, session_id: str) -> None:
 
 async def test_a_turn_moves_its_session_forward(store: Store) -> None:
     """The count and the time of the last message are the session's own, for its list."""
-    await talk(store, "one", "two", "three")
+    await add_turns(store, "one", "two", "three")
 
     assert await store.get_session(SESSION_ID) == replace(make_session(), last_message_at=minutes(2), turn_count=3)
 
@@ -194,7 +193,7 @@ async def test_pages_of_sessions_have_no_gap_and_no_repeat(store: Store, limit: 
         await store.create_session(make_session(f"sess_{name}", owner=MIA, at=minutes(minute)))
         await store.create_session(make_session(f"other_{name}", owner=BEN, at=minutes(minute)))
 
-    found = await all_pages(lambda cursor: store.list_sessions(MIA, limit, cursor), limit)
+    found = await list_all_pages(lambda cursor: store.list_sessions(MIA, limit, cursor), limit)
     assert sorted(session.session_id for session in found) == [f"sess_{name}" for name in "abcdefg"]
     times = [session.last_message_at for session in found]
     assert times == sorted(times, reverse=True)
@@ -298,7 +297,7 @@ async def test_a_turn_needs_its_session(store: Store) -> None:
         await store.begin_turn(make_turn())
 
     assert await store.get_turn(TURN_ID) is None
-    assert await running(store) == []
+    assert await list_running(store) == []
 
 
 async def test_a_session_has_one_turn_at_a_time(store: Store) -> None:
@@ -321,11 +320,11 @@ async def test_once_a_turn_has_ended_the_next_may_begin(store: Store, outcome: O
     await store.settle_turn("turn_first", outcome)
     await store.begin_turn(make_turn("turn_second"))
 
-    assert await running(store) == ["turn_second"]
+    assert await list_running(store) == ["turn_second"]
 
 
 async def test_of_fifty_that_begin_at_once_one_wins(store: Store) -> None:
-    """The store is the referee: the others hear which turn runs, and nothing of theirs is kept."""
+    """The store decides: the others hear which turn runs, and nothing of theirs is kept."""
     await store.create_session(make_session())
     turns = [make_turn(f"turn_{n}", message=f"question {n}") for n in range(RACERS)]
     results = await asyncio.gather(*(store.begin_turn(turn) for turn in turns), return_exceptions=True)
@@ -343,7 +342,7 @@ async def test_fifty_sessions_begin_at_once_and_all_win(store: Store) -> None:
         await store.create_session(make_session(f"sess_{n}"))
     await asyncio.gather(*(store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}")) for n in range(RACERS)))
 
-    assert await running(store) == sorted(f"turn_{n}" for n in range(RACERS))
+    assert await list_running(store) == sorted(f"turn_{n}" for n in range(RACERS))
 
 
 async def test_a_turn_is_settled_once(store: Store) -> None:
@@ -386,15 +385,15 @@ async def test_a_turn_that_is_gone_cannot_be_settled(store: Store) -> None:
 
 async def test_turns_without_an_outcome_are_running(store: Store) -> None:
     """A restarted server settles these, of all sessions, and no others."""
-    await talk(store, "Hello")
-    await talk(store, "Hello", session_id=OTHER_ID)
-    assert await running(store) == []
+    await add_turns(store, "Hello")
+    await add_turns(store, "Hello", session_id=OTHER_ID)
+    assert await list_running(store) == []
 
     await store.begin_turn(make_turn("turn_a", SESSION_ID))
     await store.begin_turn(make_turn("turn_b", OTHER_ID))
-    assert await running(store) == ["turn_a", "turn_b"]
+    assert await list_running(store) == ["turn_a", "turn_b"]
     await store.settle_turn("turn_a", make_failure())
-    assert await running(store) == ["turn_b"]
+    assert await list_running(store) == ["turn_b"]
 
 
 # Listings of turns
@@ -403,10 +402,10 @@ async def test_turns_without_an_outcome_are_running(store: Store) -> None:
 @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 8, 200])
 async def test_pages_of_turns_are_oldest_first_without_gap_or_repeat(store: Store, limit: int) -> None:
     """The pages joined are the talk; another session's turns are in none of them."""
-    await talk(store, "not", "mine", session_id=OTHER_ID)
-    told = await talk(store, *"abcdefg")
+    await add_turns(store, "not", "mine", session_id=OTHER_ID)
+    told = await add_turns(store, *"abcdefg")
 
-    assert await all_pages(lambda cursor: store.list_turns(SESSION_ID, limit, cursor), limit) == told
+    assert await list_all_pages(lambda cursor: store.list_turns(SESSION_ID, limit, cursor), limit) == told
 
 
 async def test_turns_keep_their_order_when_the_clock_goes_back(store: Store) -> None:
@@ -423,7 +422,7 @@ async def test_turns_keep_their_order_when_the_clock_goes_back(store: Store) -> 
 
 async def test_a_cursor_still_holds_when_more_was_said_meanwhile(store: Store) -> None:
     """It marks a place, not a number of rows to skip."""
-    await talk(store, "a", "b", "c")
+    await add_turns(store, "a", "b", "c")
     first = await store.list_turns(SESSION_ID, 2)
     await store.begin_turn(make_turn("turn_new", message="d", at=minutes(9)))
 
@@ -434,13 +433,13 @@ async def test_a_cursor_still_holds_when_more_was_said_meanwhile(store: Store) -
 @pytest.mark.parametrize(("limit", "expected"), [(1, "c"), (2, "bc"), (3, "abc"), (50, "abc")])
 async def test_the_latest_turns_come_oldest_first(store: Store, limit: int, expected: str) -> None:
     """As the animal remembers the talk: the last few, in the order in which they were said."""
-    await talk(store, "not mine", session_id=OTHER_ID)
-    await talk(store, "a", "b", "c")
+    await add_turns(store, "not mine", session_id=OTHER_ID)
+    await add_turns(store, "a", "b", "c")
 
     assert "".join(turn.message for turn in await store.list_latest_turns(SESSION_ID, limit)) == expected
 
 
-def forged(value: object) -> str:
+def forge_cursor(value: object) -> str:
     return urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
@@ -451,24 +450,24 @@ BAD_CURSORS = {
     "blanks": "   ",
     "NUL": "\0",
     "too long": "A" * 512,
-    "not a list": forged({"a": 1}),
-    "an empty list": forged([]),
-    "null": forged([None]),
-    "a fraction": forged([1.5]),
-    "true": forged([True]),
-    "too many parts": forged([1, "a", 2, "b", 3]),
-    "a huge number": forged([10**30]),
-    "a huge number below zero": forged([-(10**30)]),
+    "not a list": forge_cursor({"a": 1}),
+    "an empty list": forge_cursor([]),
+    "null": forge_cursor([None]),
+    "a fraction": forge_cursor([1.5]),
+    "true": forge_cursor([True]),
+    "too many parts": forge_cursor([1, "a", 2, "b", 3]),
+    "a huge number": forge_cursor([10**30]),
+    "a huge number below zero": forge_cursor([-(10**30)]),
     "deeper than anyone reads": urlsafe_b64encode(b"[" * 300).decode().rstrip("="),
-    "half a surrogate pair": forged(["\ud800", "sess_a"]),
-    "half a surrogate pair at the end": forged(["2026-11-21", "\udfff"]),
+    "half a surrogate pair": forge_cursor(["\ud800", "sess_a"]),
+    "half a surrogate pair at the end": forge_cursor(["2026-11-21", "\udfff"]),
 }
 
 
 @pytest.mark.parametrize("cursor", BAD_CURSORS.values(), ids=BAD_CURSORS.keys())
 async def test_a_bad_cursor_is_invalid_input(store: Store, cursor: str) -> None:
     """It came from outside: it is refused by name, and never an error of ours."""
-    await talk(store, "a", "b")
+    await add_turns(store, "a", "b")
 
     for read in (
         lambda: store.list_turns(SESSION_ID, 10, cursor),
@@ -482,7 +481,7 @@ async def test_a_bad_cursor_is_invalid_input(store: Store, cursor: str) -> None:
 
 async def test_a_cursor_of_another_listing_is_invalid_input(store: Store) -> None:
     """Sessions and turns are counted in different ways."""
-    await talk(store, "a", "b")
+    await add_turns(store, "a", "b")
     await store.create_session(make_session(OTHER_ID, owner=MIA))
     of_turns = (await store.list_turns(SESSION_ID, 1)).next_cursor
     of_sessions = (await store.list_sessions(MIA, 1)).next_cursor
@@ -495,7 +494,7 @@ async def test_a_cursor_of_another_listing_is_invalid_input(store: Store) -> Non
 
 async def test_a_damaged_cursor_is_refused_or_read_and_nothing_else(store: Store) -> None:
     """Every letter of a real one, changed: a page or a refusal, never a crash, never another owner's session."""
-    await talk(store, "a", "b")
+    await add_turns(store, "a", "b")
     for name in ("sess_a", "sess_b"):
         await store.create_session(make_session(name, owner=BEN))
     real = (await store.list_sessions(BEN, 1)).next_cursor
@@ -516,21 +515,21 @@ async def test_a_damaged_cursor_is_refused_or_read_and_nothing_else(store: Store
 
 async def test_deletion_leaves_nothing(store: Store) -> None:
     """Session, turns, the one that runs: each way to ask finds nothing, and the ids of the turns are told."""
-    told = await talk(store, "a", "b")
+    told = await add_turns(store, "a", "b")
     await store.begin_turn(make_turn("turn_running", at=minutes(9)))
 
     deleted = await store.delete_session(SESSION_ID)
     assert sorted(deleted or ()) == sorted([*(turn.turn_id for turn in told), "turn_running"])
-    await _assert_forgotten(store, [*(turn.turn_id for turn in told), "turn_running"])
+    await _assert_deleted(store, [*(turn.turn_id for turn in told), "turn_running"])
 
 
-async def _assert_forgotten(store: Store, turn_ids: Sequence[str]) -> None:
+async def _assert_deleted(store: Store, turn_ids: Sequence[str]) -> None:
     assert await store.get_session(SESSION_ID) is None
     assert [await store.get_turn(turn_id) for turn_id in turn_ids] == [None] * len(turn_ids)
     assert await store.list_turns(SESSION_ID, 10) == Page(())
     assert list(await store.list_latest_turns(SESSION_ID, 10)) == []
     assert await store.list_sessions(MIA, 10) == Page(())
-    assert await running(store) == []
+    assert await list_running(store) == []
     with pytest.raises(SessionNotFound):
         await store.begin_turn(make_turn("turn_late"))
 
@@ -557,8 +556,8 @@ async def test_deletion_is_told_once(store: Store) -> None:
 
 async def test_deletion_leaves_the_others_alone(store: Store) -> None:
     """Also those of the same owner."""
-    await talk(store, "a")
-    kept = await talk(store, "b", session_id=OTHER_ID)
+    await add_turns(store, "a")
+    kept = await add_turns(store, "b", session_id=OTHER_ID)
     await store.delete_session(SESSION_ID)
 
     assert (await store.list_turns(OTHER_ID, 10)).items == tuple(kept)
@@ -572,7 +571,7 @@ async def test_a_session_deleted_amid_fifty_beginnings_stays_deleted(store: Stor
     results = await asyncio.gather(*beginnings, store.delete_session(SESSION_ID), return_exceptions=True)
 
     assert all(isinstance(result, str | TurnRunning | SessionNotFound) for result in results[:-1])
-    await _assert_forgotten(store, [f"turn_{n}" for n in range(RACERS)])
+    await _assert_deleted(store, [f"turn_{n}" for n in range(RACERS)])
 
 
 # Expiry
@@ -581,13 +580,13 @@ async def test_a_session_deleted_amid_fifty_beginnings_stays_deleted(store: Stor
 TTL_S = 3600
 
 
-def over_soon(session_id: str = SESSION_ID, *, at: datetime, owner: str | None = MIA) -> SessionRecord:
+def make_short_session(session_id: str = SESSION_ID, *, at: datetime, owner: str | None = MIA) -> SessionRecord:
     return replace(make_session(session_id, owner=owner, at=at), ttl_s=TTL_S)
 
 
-async def test_a_session_is_over_after_its_time_whether_purged_or_not(store: Store, clock: FakeClock) -> None:
+async def test_a_session_is_over_after_its_time_whether_deleted_or_not(store: Store, clock: FakeClock) -> None:
     """To the last moment it is there; from then on no way to ask finds it, and it takes no message."""
-    await store.create_session(over_soon(at=clock.now()))
+    await store.create_session(make_short_session(at=clock.now()))
     await store.begin_turn(make_turn(at=clock.now()))
     await store.settle_turn(TURN_ID, make_outcome(at=clock.now()))
 
@@ -607,7 +606,7 @@ async def test_a_session_is_over_after_its_time_whether_purged_or_not(store: Sto
 
 async def test_each_message_gives_a_session_its_whole_time_again(store: Store, clock: FakeClock) -> None:
     """It ends so long after the last message, not after the first."""
-    await store.create_session(over_soon(at=clock.now()))
+    await store.create_session(make_short_session(at=clock.now()))
     clock.advance(TTL_S - 1)
     await store.begin_turn(make_turn(at=clock.now()))
     clock.advance(TTL_S - 1)
@@ -617,20 +616,20 @@ async def test_each_message_gives_a_session_its_whole_time_again(store: Store, c
     assert kept.expires_at == clock.now() + timedelta(seconds=1)
 
 
-async def test_a_purge_deletes_what_is_over_and_nothing_else(store: Store, clock: FakeClock) -> None:
+async def test_expired_sessions_are_deleted_and_no_others(store: Store, clock: FakeClock) -> None:
     """In steps of a size that the caller chooses, so that none of them holds up the turns."""
     for n in range(5):
-        await store.create_session(over_soon(f"sess_{n}", at=clock.now()))
+        await store.create_session(make_short_session(f"sess_{n}", at=clock.now()))
         await store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}", at=clock.now()))
     clock.advance(TTL_S / 2)
-    await store.create_session(over_soon("sess_young", at=clock.now()))
+    await store.create_session(make_short_session("sess_young", at=clock.now()))
     assert (await store.count_expired_sessions(), await store.delete_expired_sessions(10)) == (0, 0)
 
     clock.advance(TTL_S / 2)
     assert await store.count_expired_sessions() == 5
     assert [await store.delete_expired_sessions(2) for _ in range(4)] == [2, 2, 1, 0]
     assert await store.count_expired_sessions() == 0
-    assert await running(store) == []
+    assert await list_running(store) == []
     assert await store.settle_turn("turn_0", make_outcome()) is False
     assert [session.session_id for session in (await store.list_sessions(MIA, 10)).items] == ["sess_young"]
 
@@ -641,7 +640,7 @@ async def test_a_purge_deletes_what_is_over_and_nothing_else(store: Store, clock
 DAY = timedelta(days=1)
 
 
-def a_key(name: str = "key-1", body: str = "body-1", *, at: datetime = NOON) -> IdempotencyKey:
+def make_key(name: str = "key-1", body: str = "body-1", *, at: datetime = NOON) -> IdempotencyKey:
     return IdempotencyKey(name, body, at + DAY)
 
 
@@ -656,14 +655,14 @@ async def test_a_session_and_its_first_turn_are_kept_together(store: Store) -> N
 @pytest.mark.parametrize("has_ended", [False, True], ids=["while it runs", "after its end"])
 async def test_the_same_request_again_is_the_same_turn(store: Store, has_ended: bool) -> None:
     """The earlier turn's id comes back, and nothing at all has changed."""
-    assert await store.begin_turn(make_turn(), make_session(), [a_key()]) == TURN_ID
+    assert await store.begin_turn(make_turn(), make_session(), [make_key()]) == TURN_ID
     if has_ended:
         await store.settle_turn(TURN_ID, make_outcome())
     before = [await store.get_session(SESSION_ID), await store.get_turn(TURN_ID)]
 
     again = make_turn("turn_again", OTHER_ID, at=minutes(1))
-    assert await store.begin_turn(again, make_session(OTHER_ID), [a_key()]) == TURN_ID
-    assert await store.begin_turn(make_turn("turn_third", at=minutes(2)), None, [a_key()]) == TURN_ID
+    assert await store.begin_turn(again, make_session(OTHER_ID), [make_key()]) == TURN_ID
+    assert await store.begin_turn(make_turn("turn_third", at=minutes(2)), None, [make_key()]) == TURN_ID
     assert [await store.get_session(SESSION_ID), await store.get_turn(TURN_ID)] == before
     assert await store.get_session(OTHER_ID) is None
     assert await store.get_turn("turn_again") is None
@@ -672,17 +671,17 @@ async def test_the_same_request_again_is_the_same_turn(store: Store, has_ended: 
 
 async def test_any_of_several_keys_names_the_turn(store: Store) -> None:
     """A request may be known under more than one."""
-    await store.begin_turn(make_turn(), make_session(), [a_key("one"), a_key("two")])
+    await store.begin_turn(make_turn(), make_session(), [make_key("one"), make_key("two")])
 
-    for keys in ([a_key("two")], [a_key("new"), a_key("one")]):
+    for keys in ([make_key("two")], [make_key("new"), make_key("one")]):
         assert await store.begin_turn(make_turn("turn_b", OTHER_ID), make_session(OTHER_ID), keys) == TURN_ID
 
 
 async def test_a_key_with_another_body_is_refused(store: Store) -> None:
     """And nothing of that request is kept, its session neither."""
-    await store.begin_turn(make_turn(), make_session(), [a_key()])
+    await store.begin_turn(make_turn(), make_session(), [make_key()])
     with pytest.raises(KeyReused):
-        await store.begin_turn(make_turn("turn_b", OTHER_ID), make_session(OTHER_ID), [a_key(body="body-2")])
+        await store.begin_turn(make_turn("turn_b", OTHER_ID), make_session(OTHER_ID), [make_key(body="body-2")])
 
     assert await store.get_session(OTHER_ID) is None
     assert await store.get_turn("turn_b") is None
@@ -692,19 +691,19 @@ async def test_fifty_requests_with_one_key_are_one_turn(store: Store) -> None:
     """All of them hear the same id."""
     begun = await asyncio.gather(
         *(
-            store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}"), make_session(f"sess_{n}"), [a_key()])
+            store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}"), make_session(f"sess_{n}"), [make_key()])
             for n in range(RACERS)
         )
     )
 
     (turn_id,) = set(begun)
-    assert await running(store) == [turn_id]
+    assert await list_running(store) == [turn_id]
     assert len((await store.list_sessions(MIA, 100)).items) == 1
 
 
 async def test_different_keys_are_different_requests(store: Store) -> None:
     """As are requests without any."""
-    for n, keys in enumerate([[a_key("one")], [a_key("two")], [], []]):
+    for n, keys in enumerate([[make_key("one")], [make_key("two")], [], []]):
         assert (
             await store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}"), make_session(f"sess_{n}"), keys) == f"turn_{n}"
         )
@@ -714,29 +713,29 @@ async def test_a_refused_turn_does_not_use_up_its_key(store: Store) -> None:
     """The client waits and sends the same request again: then it counts."""
     await store.begin_turn(make_turn("turn_first"), make_session())
     with pytest.raises(TurnRunning):
-        await store.begin_turn(make_turn("turn_second"), None, [a_key()])
+        await store.begin_turn(make_turn("turn_second"), None, [make_key()])
     await store.settle_turn("turn_first", make_outcome())
 
-    assert await store.begin_turn(make_turn("turn_second"), None, [a_key()]) == "turn_second"
+    assert await store.begin_turn(make_turn("turn_second"), None, [make_key()]) == "turn_second"
 
 
 @pytest.mark.parametrize(("after", "turn_id"), [(DAY - timedelta(seconds=1), TURN_ID), (DAY, "turn_b")])
-async def test_a_key_is_forgotten_after_its_time(store: Store, after: timedelta, turn_id: str) -> None:
+async def test_a_key_expires(store: Store, after: timedelta, turn_id: str) -> None:
     """Then the same key makes a new turn, whatever the body, and stands for that one."""
-    await store.begin_turn(make_turn(), replace(make_session(), ttl_s=10**6), [a_key()])
+    await store.begin_turn(make_turn(), replace(make_session(), ttl_s=10**6), [make_key()])
 
     for name in ("b", "c"):
         again = make_turn(f"turn_{name}", f"sess_{name}", at=NOON + after)
         session = make_session(again.session_id, at=again.created_at)
-        assert await store.begin_turn(again, session, [a_key(at=again.created_at)]) == turn_id
+        assert await store.begin_turn(again, session, [make_key(at=again.created_at)]) == turn_id
 
 
 async def test_a_deleted_session_takes_its_keys_along(store: Store) -> None:
-    """The same request then begins anew: a key must not lead to what was to be forgotten."""
-    await store.begin_turn(make_turn(), make_session(), [a_key()])
+    """The same request then begins anew: a key must not lead to deleted data."""
+    await store.begin_turn(make_turn(), make_session(), [make_key()])
     await store.delete_session(SESSION_ID)
 
-    assert await store.begin_turn(make_turn("turn_b"), make_session(), [a_key(body="body-2")]) == "turn_b"
+    assert await store.begin_turn(make_turn("turn_b"), make_session(), [make_key(body="body-2")]) == "turn_b"
 
 
 # Sessions that clients name
@@ -765,7 +764,7 @@ async def test_what_a_client_gave_its_session_comes_back(store: Store) -> None:
     assert await store.get_session(OTHER_ID) == replace(other, turn_count=1)
 
 
-async def test_a_session_that_is_there_already_is_joined(store: Store) -> None:
+async def test_a_session_that_exists_already_is_used(store: Store) -> None:
     """Somebody was quicker: it stays what it was, and goes on with this turn."""
     await store.begin_turn(make_turn("turn_first"), make_session())
     await store.settle_turn("turn_first", make_outcome())
@@ -789,27 +788,29 @@ async def test_fifty_first_questions_in_a_session_are_one_session_and_one_turn(s
 
 async def test_a_session_that_is_over_makes_room_for_one_of_its_name(store: Store, clock: FakeClock) -> None:
     """The new one has none of its turns, the one that still ran neither, and none of its keys."""
-    await store.begin_turn(make_turn("turn_old", at=clock.now()), over_soon(at=clock.now()), [a_key(at=clock.now())])
+    await store.begin_turn(
+        make_turn("turn_old", at=clock.now()), make_short_session(at=clock.now()), [make_key(at=clock.now())]
+    )
     await store.settle_turn("turn_old", make_outcome(at=clock.now()))
     await store.begin_turn(make_turn("turn_lost", at=clock.now()))
     clock.advance(TTL_S)
-    fresh = over_soon(at=clock.now(), owner=BEN)
+    fresh = make_short_session(at=clock.now(), owner=BEN)
     # The same key leads to a new turn, and not to the one that it stood for.
-    again = [a_key(body="body-2", at=clock.now())]
+    again = [make_key(body="body-2", at=clock.now())]
     assert await store.begin_turn(make_turn("turn_new", at=clock.now()), fresh, again) == "turn_new"
 
     assert await store.get_session(SESSION_ID) == replace(fresh, turn_count=1)
     assert [turn.turn_id for turn in await store.list_latest_turns(SESSION_ID, 10)] == ["turn_new"]
-    assert await running(store) == ["turn_new"]
+    assert await list_running(store) == ["turn_new"]
     assert await store.get_turn("turn_old") is None
     assert await store.settle_turn("turn_lost", make_outcome()) is False
 
 
-async def test_to_its_last_moment_a_session_is_joined(store: Store, clock: FakeClock) -> None:
+async def test_a_session_is_used_to_its_last_moment(store: Store, clock: FakeClock) -> None:
     """It does not make room before its time."""
-    await store.create_session(over_soon(at=clock.now()))
+    await store.create_session(make_short_session(at=clock.now()))
     clock.advance(TTL_S - 0.001)
-    await store.begin_turn(make_turn(at=clock.now()), over_soon(at=clock.now(), owner=BEN))
+    await store.begin_turn(make_turn(at=clock.now()), make_short_session(at=clock.now(), owner=BEN))
 
     kept = await store.get_session(SESSION_ID)
     assert kept is not None
@@ -822,14 +823,14 @@ async def test_to_its_last_moment_a_session_is_joined(store: Store, clock: FakeC
 KIOSK = "chat_kiosk-7"
 
 
-def of_the_kiosk(*, at: datetime = NOON, animal_id: str = "lion_001") -> SessionRecord:
-    return replace(over_soon(at=at), animal_id=animal_id, handle=KIOSK, locked_at=at)
+def make_kiosk_session(*, at: datetime = NOON, animal_id: str = "lion_001") -> SessionRecord:
+    return replace(make_short_session(at=at), animal_id=animal_id, handle=KIOSK, locked_at=at)
 
 
 async def test_a_device_has_a_user_from_its_first_message_on(store: Store, stores: Stores) -> None:
     """Sessions that are no device's have none."""
     assert await list_device_users(stores, KIOSK, SESSION_ID) == ()
-    await store.begin_turn(make_turn(at=minutes(1)), of_the_kiosk())
+    await store.begin_turn(make_turn(at=minutes(1)), make_kiosk_session())
     await store.begin_turn(make_turn("turn_other", OTHER_ID), make_session(OTHER_ID))
 
     assert await list_device_users(stores, KIOSK, SESSION_ID, OTHER_ID) == (DeviceUser(SESSION_ID, KIOSK, minutes(1)),)
@@ -838,19 +839,19 @@ async def test_a_device_has_a_user_from_its_first_message_on(store: Store, store
 async def test_a_devices_user_stays_when_its_sessions_are_over(store: Store, stores: Stores, clock: FakeClock) -> None:
     """The user is the one of the first message, and is made once."""
     first_seen = clock.now()
-    await store.begin_turn(make_turn(at=first_seen), of_the_kiosk(at=first_seen))
+    await store.begin_turn(make_turn(at=first_seen), make_kiosk_session(at=first_seen))
     clock.advance(TTL_S)
-    await store.begin_turn(make_turn("turn_b", at=clock.now()), of_the_kiosk(at=clock.now()))
+    await store.begin_turn(make_turn("turn_b", at=clock.now()), make_kiosk_session(at=clock.now()))
 
     assert await list_device_users(stores, KIOSK, SESSION_ID) == (DeviceUser(SESSION_ID, KIOSK, first_seen),)
 
 
 async def test_a_refused_first_message_makes_no_user(store: Store, stores: Stores) -> None:
     """Nothing of a refused turn is kept."""
-    await store.begin_turn(make_turn(), make_session(), [a_key()])
-    other = replace(of_the_kiosk(), session_id=OTHER_ID)
+    await store.begin_turn(make_turn(), make_session(), [make_key()])
+    other = replace(make_kiosk_session(), session_id=OTHER_ID)
     with pytest.raises(KeyReused):
-        await store.begin_turn(make_turn("turn_b", OTHER_ID), other, [a_key(body="body-2")])
+        await store.begin_turn(make_turn("turn_b", OTHER_ID), other, [make_key(body="body-2")])
 
     assert await list_device_users(stores, KIOSK, OTHER_ID) == ()
 
@@ -861,7 +862,7 @@ async def test_a_session_is_with_the_animal_that_was_asked_last(store: Store) ->
     known: list[tuple[str, datetime | None]] = []
     for place, animal_id in enumerate(asked, 1):
         turn = replace(make_turn(f"turn_{place}", at=minutes(place)), animal_id=animal_id)
-        await store.begin_turn(turn, replace(of_the_kiosk(), ttl_s=86_400))
+        await store.begin_turn(turn, replace(make_kiosk_session(), ttl_s=86_400))
         await store.settle_turn(turn.turn_id, make_outcome())
         session = await store.get_session(SESSION_ID)
         assert session is not None
@@ -889,32 +890,32 @@ async def test_the_addresses_that_came_with_a_message_are_kept(store: Store, med
 # The turns of an owner
 
 
-async def names_of(store: Store, owner: str | None, limit: int = 50) -> list[str]:
-    turns = await all_pages(lambda cursor: store.list_owner_turns(owner, limit, cursor), limit)
+async def list_owner_messages(store: Store, owner: str | None, limit: int = 50) -> list[str]:
+    turns = await list_all_pages(lambda cursor: store.list_owner_turns(owner, limit, cursor), limit)
     return [turn.message for turn in turns]
 
 
 async def test_an_owners_turns_come_latest_first_from_all_its_sessions(store: Store) -> None:
     """Each as it is kept; somebody else's, and nobody's, are not among them."""
-    told = await talk(store, "a", "b", "c")
-    await talk(store, "not mine", session_id=OTHER_ID, owner=BEN)
-    await talk(store, "nobody's", session_id="sess_of_nobody", owner=None)
+    told = await add_turns(store, "a", "b", "c")
+    await add_turns(store, "not mine", session_id=OTHER_ID, owner=BEN)
+    await add_turns(store, "nobody's", session_id="sess_of_nobody", owner=None)
     await store.begin_turn(make_turn("turn_now", "sess_2", message="d", at=minutes(1.5)), make_session("sess_2"))
 
-    assert await names_of(store, MIA) == ["c", "d", "b", "a"]
+    assert await list_owner_messages(store, MIA) == ["c", "d", "b", "a"]
     assert (await store.list_owner_turns(MIA, 1)).items == (told[-1],)
-    assert await names_of(store, BEN) == ["not mine"]
+    assert await list_owner_messages(store, BEN) == ["not mine"]
     for nobody in ("", "cookie:%", MIA.upper()):
-        assert await names_of(store, nobody) == []
+        assert await list_owner_messages(store, nobody) == []
 
 
 async def test_without_an_owner_everybodys_turns_are_listed(store: Store) -> None:
     """Those that nobody owns, too."""
-    await talk(store, "a", "b")
-    await talk(store, "c", session_id=OTHER_ID, owner=BEN)
-    await talk(store, "d", session_id="sess_of_nobody", owner=None)
+    await add_turns(store, "a", "b")
+    await add_turns(store, "c", session_id=OTHER_ID, owner=BEN)
+    await add_turns(store, "d", session_id="sess_of_nobody", owner=None)
 
-    assert sorted(await names_of(store, None)) == ["a", "b", "c", "d"]
+    assert sorted(await list_owner_messages(store, None)) == ["a", "b", "c", "d"]
     everybodys = (await store.list_owner_turns(None, 10)).items
     assert {turn.message: turn.owner for turn in everybodys} == {"a": MIA, "b": MIA, "c": BEN, "d": None}
 
@@ -927,18 +928,18 @@ async def test_pages_of_an_owners_turns_have_no_gap_and_no_repeat(store: Store, 
         turn = make_turn(f"turn_{name}", f"sess_{name}", message=name, at=minutes(minute))
         await store.begin_turn(turn, make_session(turn.session_id, at=turn.created_at))
 
-    found = await names_of(store, owner, limit)
+    found = await list_owner_messages(store, owner, limit)
     assert sorted(found) == list("abcdefg")
     assert [set(found[:2]), set(found[2:5]), found[5:]] == [set("fg"), set("bcd"), ["a", "e"]]
 
 
 async def test_turns_of_a_session_that_is_over_are_not_listed(store: Store, clock: FakeClock) -> None:
-    """Neither to their owner nor to whoever sees everything; purged or not."""
-    await store.begin_turn(make_turn(at=clock.now()), over_soon(at=clock.now()))
-    assert await names_of(store, MIA) == await names_of(store, None) == ["Hello!"]
+    """Neither to their owner nor to whoever sees everything; deleted or not."""
+    await store.begin_turn(make_turn(at=clock.now()), make_short_session(at=clock.now()))
+    assert await list_owner_messages(store, MIA) == await list_owner_messages(store, None) == ["Hello!"]
     clock.advance(TTL_S)
 
-    assert await names_of(store, MIA) == await names_of(store, None) == []
+    assert await list_owner_messages(store, MIA) == await list_owner_messages(store, None) == []
 
 
 # A session's time
@@ -947,7 +948,7 @@ async def test_turns_of_a_session_that_is_over_are_not_listed(store: Store, cloc
 @pytest.mark.parametrize("ttl_s", [1, TTL_S // 2, 10 * TTL_S])
 async def test_a_session_ends_when_it_is_told_to(store: Store, clock: FakeClock, ttl_s: int) -> None:
     """So long after its last message, sooner or later than it would have; nothing else of it changes."""
-    session = over_soon(at=clock.now())
+    session = make_short_session(at=clock.now())
     await store.create_session(session)
     assert await store.set_session_ttl(SESSION_ID, ttl_s) == replace(session, ttl_s=ttl_s)
 
@@ -960,7 +961,7 @@ async def test_a_session_ends_when_it_is_told_to(store: Store, clock: FakeClock,
 
 async def test_a_shorter_time_may_be_over_already(store: Store, clock: FakeClock) -> None:
     """It counts from the last message, not from now; the next message begins a new session."""
-    await store.create_session(over_soon(at=clock.now()))
+    await store.create_session(make_short_session(at=clock.now()))
     clock.advance(TTL_S / 2)
     assert await store.set_session_ttl(SESSION_ID, TTL_S // 4) is not None
 
@@ -971,7 +972,7 @@ async def test_a_shorter_time_may_be_over_already(store: Store, clock: FakeClock
 
 async def test_each_message_gives_a_session_the_time_that_it_was_told(store: Store, clock: FakeClock) -> None:
     """It is the session's own from then on."""
-    await store.create_session(over_soon(at=clock.now()))
+    await store.create_session(make_short_session(at=clock.now()))
     await store.set_session_ttl(SESSION_ID, 2 * TTL_S)
     clock.advance(TTL_S)
     await store.begin_turn(make_turn(at=clock.now()))
@@ -983,7 +984,7 @@ async def test_each_message_gives_a_session_the_time_that_it_was_told(store: Sto
 
 async def test_a_session_that_is_not_there_is_told_nothing(store: Store, clock: FakeClock) -> None:
     """Unknown or over; a longer time does not bring it back."""
-    await store.create_session(over_soon(at=clock.now()))
+    await store.create_session(make_short_session(at=clock.now()))
     clock.advance(TTL_S)
 
     assert await store.set_session_ttl(SESSION_ID, 100 * TTL_S) is None
@@ -1030,7 +1031,7 @@ async def test_leases_are_renewed_for_what_still_runs(store: Store) -> None:
 
 async def test_a_store_that_works_answers_a_ping(store: Store) -> None:
     """`/ready` asks this; it changes nothing."""
-    told = await talk(store, "a")
+    told = await add_turns(store, "a")
     await store.ping()
     await store.ping()
 

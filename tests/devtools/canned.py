@@ -1,4 +1,4 @@
-"""A chatbot that answers from a can, and keeps what it was sent: for answers that no good server gives."""
+"""An HTTP server with canned answers, which keeps the requests: for answers that no correct server gives."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ STREAM = "text/event-stream; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
-class Canned:
-    """One answer. With `breaks_off` the connection ends before the answer does."""
+class CannedAnswer:
+    """One answer. With `breaks_off` the connection is closed before the end of the body."""
 
     body: str = ""
     status: int = 200
@@ -24,8 +24,8 @@ class Canned:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """One request, its header names in lower case."""
+class ReceivedRequest:
+    """One request; header names are lower case."""
 
     method: str
     path: str
@@ -34,39 +34,39 @@ class Received:
 
 
 @dataclass(slots=True)
-class Chatbot:
-    """The server at `url`; `received` are its requests so far."""
+class CannedServer:
+    """The server at `url`; `received` holds the requests so far."""
 
     url: str
-    received: list[Received]
+    received: list[ReceivedRequest]
 
 
-def as_json(body: object, status: int = 200, **headers: str) -> Canned:
-    return Canned(json.dumps(body), status, "application/json", headers)
+def make_json_answer(body: object, status: int = 200, **headers: str) -> CannedAnswer:
+    return CannedAnswer(json.dumps(body), status, "application/json", headers)
 
 
 @contextmanager
-def chatbot(*answers: Canned) -> Iterator[Chatbot]:
-    """Gives the answers in their order, one a request, and the last one again and again."""
-    received: list[Received] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answers, received))
+def serve_answers(*answers: CannedAnswer) -> Iterator[CannedServer]:
+    """Sends the answers in order, one for each request, and repeats the last one."""
+    received: list[ReceivedRequest] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(answers, received))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield Chatbot(f"http://127.0.0.1:{server.server_port}", received)
+        yield CannedServer(f"http://127.0.0.1:{server.server_port}", received)
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
-def _handler(answers: Sequence[Canned], received: list[Received]) -> type[BaseHTTPRequestHandler]:
+def _make_handler(answers: Sequence[CannedAnswer], received: list[ReceivedRequest]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             answer = answers[min(len(received), len(answers) - 1)]
             raw = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            received.append(Received(self.command, self.path, headers, json.loads(raw) if raw else None))
+            received.append(ReceivedRequest(self.command, self.path, headers, json.loads(raw) if raw else None))
             body = answer.body.encode()
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.media_type)

@@ -18,7 +18,7 @@ from openapi_server.devtools.client import (
     read_history,
     run_client,
 )
-from tests.devtools.canned import Canned, Chatbot, as_json, chatbot
+from tests.devtools.canned import CannedAnswer, CannedServer, make_json_answer, serve_answers
 
 QUICKLY = Timeouts(total_s=10, poll_interval_s=0)
 RETRY = "retry: 1\n"
@@ -26,22 +26,22 @@ PROGRESS = 'id: turn_a-1\nevent: progress\ndata: {"step":"initializing","message
 RESULT = 'event: result\ndata: {"response":"Roar!","sources":[],"metadata":{}}\n\n'
 COMPLETE = 'id: turn_a-9\nevent: complete\ndata: {"progress":100,"message":"","step":"complete"}\n\n'
 WHOLE = RETRY + PROGRESS + RESULT + COMPLETE
-ACCEPTED = as_json(
+ACCEPTED = make_json_answer(
     {"job_id": "job_a", "status": "pending", "polling_url": "/jobs/job_a"}, Set_Cookie="session_id=xyz; Path=/"
 )
 
 
-def state(status: str, progress: int, **more: object) -> Canned:
+def make_state(status: str, progress: int, **more: object) -> CannedAnswer:
     latest = {"step": "analyzing", "message": "", "progress": progress}
-    return as_json({"job_id": "job_a", "status": status, "latest_progress": latest, **more})
+    return make_json_answer({"job_id": "job_a", "status": status, "latest_progress": latest, **more})
 
 
-def ask(bot: Chatbot, path: str = "/api/v1/stream", **options: Any) -> int:
+def run_against(bot: CannedServer, path: str = "/api/v1/stream", **options: Any) -> int:
     return run_client(ChatRequest(bot.url + path, "Who are you?"), QUICKLY, **options)
 
 
 def test_the_flags_are_fields_of_the_request() -> None:
-    """Loading documents and memory are on unless they are switched off; a history is sent only when there is one."""
+    """Document loading and memory are on by default; a history is sent only if there is one."""
     history = [{"role": "user", "content": "Hello"}]
 
     assert ChatRequest("", "Hi").body == {"query": "Hi", "auto_load_documents": True, "memory_enabled": True}
@@ -56,9 +56,9 @@ def test_the_flags_are_fields_of_the_request() -> None:
 def test_a_stream_that_breaks_off_is_resumed_and_no_event_comes_twice(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The same post again, with the last id that came through, after the time that the server asked for."""
-    with chatbot(Canned(RETRY + PROGRESS, breaks_off=True), Canned(RETRY + RESULT + COMPLETE)) as bot:
-        code = ask(bot, save_to=tmp_path / "saved.json")
+    """The same POST again with the last event id, after the server's reconnection time."""
+    with serve_answers(CannedAnswer(RETRY + PROGRESS, breaks_off=True), CannedAnswer(RETRY + RESULT + COMPLETE)) as bot:
+        code = run_against(bot, save_to=tmp_path / "saved.json")
 
     first, second = bot.received
     assert code == 0
@@ -71,44 +71,46 @@ def test_a_stream_that_breaks_off_is_resumed_and_no_event_comes_twice(
 
 
 def test_a_stream_that_just_ends_is_resumed_too(capsys: pytest.CaptureFixture[str]) -> None:
-    """Proxies end a stream cleanly when its server is gone."""
-    with chatbot(Canned(RETRY + PROGRESS), Canned(RETRY + RESULT + COMPLETE)) as bot:
-        assert ask(bot) == 0
+    """Proxies close a stream cleanly when its server is gone."""
+    with serve_answers(CannedAnswer(RETRY + PROGRESS), CannedAnswer(RETRY + RESULT + COMPLETE)) as bot:
+        assert run_against(bot) == 0
 
     assert len(bot.received) == 2
 
 
 def test_a_server_that_restarts_is_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
-    """503 ends a first question, but not one that is being resumed."""
-    with chatbot(Canned(RETRY + PROGRESS), as_json({"detail": "Restarting"}, 503), Canned(RETRY + RESULT)) as bot:
-        assert ask(bot) == 0
-    with chatbot(as_json({"detail": "Restarting"}, 503)) as bot:
-        assert ask(bot) == 1
+    """503 is an error for the first request, but not while resuming."""
+    with serve_answers(
+        CannedAnswer(RETRY + PROGRESS), make_json_answer({"detail": "Restarting"}, 503), CannedAnswer(RETRY + RESULT)
+    ) as bot:
+        assert run_against(bot) == 0
+    with serve_answers(make_json_answer({"detail": "Restarting"}, 503)) as bot:
+        assert run_against(bot) == 1
         assert len(bot.received) == 1
 
 
 def test_resuming_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
-    """A stream that never gets further is given up."""
-    with chatbot(Canned(RETRY + PROGRESS), Canned(RETRY + ": nothing\n\n")) as bot:
-        assert ask(bot) == 1
+    """A stream without progress is given up."""
+    with serve_answers(CannedAnswer(RETRY + PROGRESS), CannedAnswer(RETRY + ": nothing\n\n")) as bot:
+        assert run_against(bot) == 1
 
     assert len(bot.received) == 1 + MAX_RESUMES
     assert "attempts to resume it failed" in capsys.readouterr().err
 
 
 def test_a_stream_without_ids_is_not_asked_for_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without an id the same post would be a new question, with another bill."""
-    with chatbot(Canned(PROGRESS.partition("\n")[2], breaks_off=True)) as bot:
-        assert ask(bot) == 1
+    """Without an event id the same POST would start, and charge, another turn."""
+    with serve_answers(CannedAnswer(PROGRESS.partition("\n")[2], breaks_off=True)) as bot:
+        assert run_against(bot) == 1
 
     assert len(bot.received) == 1
     assert "broke off" in capsys.readouterr().err
 
 
 def test_a_chatbot_may_end_after_its_result(capsys: pytest.CaptureFixture[str]) -> None:
-    """`complete` is this zoo's custom; other chatbots just close."""
-    with chatbot(Canned(PROGRESS + RESULT, breaks_off=True)) as bot:
-        assert ask(bot) == 0
+    """Other chatbots close the stream without `complete`."""
+    with serve_answers(CannedAnswer(PROGRESS + RESULT, breaks_off=True)) as bot:
+        assert run_against(bot) == 0
 
     assert capsys.readouterr().out.endswith("FINAL RESPONSE:\n" + "=" * 80 + "\nRoar!\n")
 
@@ -116,46 +118,50 @@ def test_a_chatbot_may_end_after_its_result(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (Canned('event: error\ndata: {"error":"No luck"}\n\n'), "No luck"),
-        (Canned('event: error\ndata: {"problem":{}}\n\n'), "event has no message"),
-        (Canned("event: error\ndata: oops\n\n"), "event has no message"),
-        (Canned('event: result\ndata: {"result":"Roar"}\n\n'), "no text in its field `response`"),
-        (Canned("event: result\ndata: Roar\n\n"), "no text in its field `response`"),
-        (Canned(COMPLETE), "no result came"),
-        (as_json({"detail": "query: is required"}, 400), "HTTP 400: query: is required"),
-        (Canned("<html>", 502, "text/html"), "HTTP 502: Bad Gateway"),
-        (Canned("", 307, headers={"Location": "/elsewhere"}), "HTTP 307"),
-        (Canned("Roar", media_type="text/plain"), "not a JSON object"),
-        (as_json({"response": "Roar"}), "neither a stream of events nor a job"),
-        (as_json({"job_id": "job_a"}), "no polling_url"),
+        (CannedAnswer('event: error\ndata: {"error":"No luck"}\n\n'), "No luck"),
+        (CannedAnswer('event: error\ndata: {"problem":{}}\n\n'), "event has no message"),
+        (CannedAnswer("event: error\ndata: oops\n\n"), "event has no message"),
+        (CannedAnswer('event: result\ndata: {"result":"Roar"}\n\n'), "no text in its field `response`"),
+        (CannedAnswer("event: result\ndata: Roar\n\n"), "no text in its field `response`"),
+        (CannedAnswer(COMPLETE), "no result came"),
+        (make_json_answer({"detail": "query: is required"}, 400), "HTTP 400: query: is required"),
+        (CannedAnswer("<html>", 502, "text/html"), "HTTP 502: Bad Gateway"),
+        (CannedAnswer("", 307, headers={"Location": "/elsewhere"}), "HTTP 307"),
+        (CannedAnswer("Roar", media_type="text/plain"), "not a JSON object"),
+        (make_json_answer({"response": "Roar"}), "neither a stream of events nor a job"),
+        (make_json_answer({"job_id": "job_a"}), "no polling_url"),
     ],
 )
-def test_what_is_no_result_is_said_in_a_sentence(answer: Canned, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_answer_without_a_result_has_an_error_message(
+    answer: CannedAnswer, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 1, the reason on standard error, and never a traceback."""
-    with chatbot(answer) as bot:
-        assert ask(bot) == 1
+    with serve_answers(answer) as bot:
+        assert run_against(bot) == 1
 
     assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://zoo.example/", "http://[::1", "http://127.0.0.1:1/"])
 def test_an_address_where_nobody_listens_is_named(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The commonest mistake."""
+    """The most frequent mistake."""
     assert run_client(ChatRequest(url, "Hi"), QUICKLY) == 1
     assert url in capsys.readouterr().err
 
 
 def test_a_missing_cookie_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without one, polls behind a load balancer find another worker."""
-    with chatbot(Canned(WHOLE)) as bot:
-        assert ask(bot) == 0
+    """Without one, a load balancer may send polls to another worker."""
+    with serve_answers(CannedAnswer(WHOLE)) as bot:
+        assert run_against(bot) == 0
     assert "NO COOKIES received" in capsys.readouterr().out
 
 
 def test_cookies_are_kept_between_the_post_and_the_polls(capsys: pytest.CaptureFixture[str]) -> None:
-    """And `polling_url` is relative to the server's origin."""
-    with chatbot(ACCEPTED, state("running", 25), state("succeeded", 100, result={"response": "Roar!"})) as bot:
-        assert ask(bot, "/deep/api/v1/stream?mode=job") == 0
+    """`polling_url` is relative to the server's origin."""
+    with serve_answers(
+        ACCEPTED, make_state("running", 25), make_state("succeeded", 100, result={"response": "Roar!"})
+    ) as bot:
+        assert run_against(bot, "/deep/api/v1/stream?mode=job") == 0
 
     out = capsys.readouterr().out
     assert [(got.path, got.headers.get("cookie")) for got in bot.received] == [
@@ -170,9 +176,9 @@ def test_cookies_are_kept_between_the_post_and_the_polls(capsys: pytest.CaptureF
 
 def test_a_jobs_changes_are_saved_once_each(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """One `progress` for each change, then the `result`; `data` is a JSON text, as in a stream."""
-    states = [state("running", 25), state("running", 25), state("running", 50)]
-    with chatbot(ACCEPTED, *states, state("succeeded", 100, result={"response": "Roar!"})) as bot:
-        assert ask(bot, save_to=tmp_path / "saved.json") == 0
+    states = [make_state("running", 25), make_state("running", 25), make_state("running", 50)]
+    with serve_answers(ACCEPTED, *states, make_state("succeeded", 100, result={"response": "Roar!"})) as bot:
+        assert run_against(bot, save_to=tmp_path / "saved.json") == 0
 
     events = json.loads((tmp_path / "saved.json").read_text())
     assert [event["event"] for event in events] == ["progress", "progress", "progress", "result"]
@@ -183,45 +189,45 @@ def test_a_jobs_changes_are_saved_once_each(capsys: pytest.CaptureFixture[str], 
 @pytest.mark.parametrize(
     ("states", "said"),
     [
-        ([state("failed", 100, error="No luck", result=None)], "No luck"),
-        ([state("failed", 100)], "failed without a message"),
-        ([state("succeeded", 100, result=None)], "no text in its field `response`"),
-        ([as_json({"detail": "Job not found"}, 404)], "HTTP 404: Job not found"),
-        ([as_json({"detail": "Later"}, 503)], f"{MAX_FAILED_POLLS} polls in a row failed"),
-        ([as_json([])], "not a JSON object"),
+        ([make_state("failed", 100, error="No luck", result=None)], "No luck"),
+        ([make_state("failed", 100)], "failed without a message"),
+        ([make_state("succeeded", 100, result=None)], "no text in its field `response`"),
+        ([make_json_answer({"detail": "Job not found"}, 404)], "HTTP 404: Job not found"),
+        ([make_json_answer({"detail": "Later"}, 503)], f"{MAX_FAILED_POLLS} polls in a row failed"),
+        ([make_json_answer([])], "not a JSON object"),
     ],
 )
 def test_a_job_without_a_result_is_said_in_a_sentence(
-    states: list[Canned], said: str, capsys: pytest.CaptureFixture[str]
+    states: list[CannedAnswer], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 1."""
-    with chatbot(ACCEPTED, *states) as bot:
-        assert ask(bot) == 1
+    with serve_answers(ACCEPTED, *states) as bot:
+        assert run_against(bot) == 1
 
     assert said in capsys.readouterr().err
 
 
 def test_polls_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     """A job that never ends is given up after as many polls as the platform makes."""
-    with chatbot(ACCEPTED, state("running", 25)) as bot:
-        assert ask(bot) == 1
+    with serve_answers(ACCEPTED, make_state("running", 25)) as bot:
+        assert run_against(bot) == 1
 
     assert len(bot.received) == 1 + MAX_POLLS
     assert f"not finished after {MAX_POLLS} polls" in capsys.readouterr().err
 
 
 def test_a_chatbot_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Escape sequences in a reply are shown, not obeyed."""
-    with chatbot(Canned('event: result\ndata: {"response":"\\u001b[2Jgone\\u009b1m\\tfar"}\n\n')) as bot:
-        assert ask(bot) == 0
+    """Escape sequences in a reply are printed as text."""
+    with serve_answers(CannedAnswer('event: result\ndata: {"response":"\\u001b[2Jgone\\u009b1m\\tfar"}\n\n')) as bot:
+        assert run_against(bot) == 0
 
     assert "?[2Jgone?1m\tfar" in capsys.readouterr().out
 
 
 def test_a_file_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Who asked for a file has no use for an exit code of 0 without it."""
-    with chatbot(Canned(WHOLE)) as bot:
-        assert ask(bot, save_to=tmp_path / "missing" / "saved.json") == 1
+    """Without the file, the exit code is not 0."""
+    with serve_answers(CannedAnswer(WHOLE)) as bot:
+        assert run_against(bot, save_to=tmp_path / "missing" / "saved.json") == 1
 
     assert "saved.json cannot be written" in capsys.readouterr().err
 
@@ -238,7 +244,7 @@ def test_a_file_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[st
     ],
 )
 def test_a_history_that_is_none_is_explained(text: str, wrong: str, tmp_path: Path) -> None:
-    """What is wrong, and in which message."""
+    """The error names the defect and the message."""
     path = tmp_path / "history.json"
     path.write_text(text)
 
@@ -247,6 +253,6 @@ def test_a_history_that_is_none_is_explained(text: str, wrong: str, tmp_path: Pa
 
 
 def test_a_history_that_is_not_there_is_explained(tmp_path: Path) -> None:
-    """Not a traceback."""
+    """Without a traceback."""
     with pytest.raises(HistoryError, match="cannot be read"):
         read_history(tmp_path / "history.json")

@@ -158,7 +158,7 @@ async def tell_personal_data(folder: Path, share: int = 1) -> list[Figure]:
 
 
 async def read_expired_sessions(folder: Path) -> list[Figure]:
-    """Expired sessions whose rows are still stored: retention has run, and runs again in an hour."""
+    """Expired sessions that are still stored: the retention job has run once, and runs again in an hour."""
     async with (
         ScriptedModel(OpenAIDialect()) as model,
         run_server_with(model.url, folder, SESSION_TTL=TTL_S) as client,

@@ -1,4 +1,4 @@
-"""A server process with a language model, which a scripted server plays."""
+"""A server process with a model provider, whose model server is scripted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def post_question(client: httpx.AsyncClient) -> httpx.Response:
 
 
 async def test_the_model_speaks_and_nothing_of_it_is_logged(start_server: StartsServer) -> None:
-    """Not even at DEBUG, where the libraries would tell what was asked and with which key."""
+    """Not even at DEBUG, where the libraries would log prompts and keys."""
     async with (
         ScriptedModel(OpenAIDialect(), [ModelAnswer(REPLY)]) as upstream,
         run_server_with(upstream, start_server, LOG_LEVEL="DEBUG") as (server, client),
@@ -64,7 +64,7 @@ WRONG: dict[str, Sequence[ModelAnswer]] = {
 
 @pytest.mark.parametrize("answers", WRONG.values(), ids=list(WRONG))
 async def test_a_visitor_is_answered_without_it(start_server: StartsServer, answers: Sequence[ModelAnswer]) -> None:
-    """In the keepers' words; and when it keeps failing, without delay."""
+    """And when the model keeps failing, without delay."""
     async with (
         ScriptedModel(OpenAIDialect(), answers) as upstream,
         run_server_with(upstream, start_server, FIRST_TOKEN_TIMEOUT=0.5, BREAKER_FAILURES=1) as (server, client),
@@ -77,7 +77,7 @@ async def test_a_visitor_is_answered_without_it(start_server: StartsServer, answ
 
 
 async def test_a_reply_that_breaks_off_is_told_as_a_problem(start_server: StartsServer) -> None:
-    """Exactly one terminal event, without any text of the provider's error."""
+    """Exactly one terminal event, without the server's own texts."""
     async with (
         ScriptedModel(OpenAIDialect(), [ModelAnswer(REPLY, fault=ModelFault.ERROR, at=FaultPoint.MIDDLE)]) as upstream,
         run_server_with(upstream, start_server) as (server, client),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.models.errors import InvalidInput
-from openapi_server.models.page import decode_cursor, encode_cursor
+from openapi_server.models.page import Page, decode_cursor, encode_cursor, make_page
 
 ids = st.text("abcXYZ019_-:.+", max_size=128)
 
@@ -42,3 +42,14 @@ def test_a_cursor_of_another_listing_is_refused(types: tuple[type, ...]) -> None
     """Each listing has positions of its own types."""
     with pytest.raises(InvalidInput, match="not one of ours"):
         decode_cursor(encode_cursor("2026-11-21", 7), *types)
+
+
+@pytest.mark.parametrize(("count", "numbers", "next_position"), [(0, (), None), (2, (1, 2), None), (3, (1, 2), 2)])
+def test_a_row_beyond_the_limit_means_another_page(
+    count: int, numbers: tuple[int, ...], next_position: int | None
+) -> None:
+    """It is not in this page; the cursor is the position of the last row that is."""
+    rows = [{"number": number} for number in range(1, count + 1)]
+    page = make_page(rows, 2, lambda row: row["number"], "number")
+
+    assert page == Page(numbers, None if next_position is None else encode_cursor(next_position))

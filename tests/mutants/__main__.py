@@ -1,4 +1,4 @@
-"""The broken servers under one roof: `python -m tests.mutants`. The first part of a path says which one is asked."""
+"""All broken servers in one process: `python -m tests.mutants`. The first segment of a path selects one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from openapi_server.http.services import Services
 from tests.mutants.catalogue import MUTANTS
 
 
-class Ward:
-    """The real application, healthy under `/healthy`, and as each of the mutants under its own address."""
+class MutantRouter:
+    """The real application: unchanged under `/healthy`, and as each mutant under the mutant's path."""
 
     def __init__(self, healthy: ASGIApp) -> None:
         self._healthy = healthy
-        self._served = {mutant.address: mutant.breaker(healthy) for mutant in MUTANTS} | {"/healthy": healthy}
+        self._served = {mutant.path: mutant.mutation(healthy) for mutant in MUTANTS} | {"/healthy": healthy}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -27,10 +27,10 @@ class Ward:
         await self._served[f"/{name}"]({**scope, "path": f"/{rest}", "raw_path": raw_path}, receive, send)
 
 
-def create_ward(services: Services) -> ASGIApp:
-    return Ward(create_app(services))
+def create_mutant_router(services: Services) -> ASGIApp:
+    return MutantRouter(create_app(services))
 
 
 if __name__ == "__main__":
-    setattr(server, "create_app", create_ward)  # noqa: B010  # mypy would hold it against the real one's type
+    setattr(server, "create_app", create_mutant_router)  # noqa: B010  # mypy would hold it against the real one's type
     server.run(load_settings())

@@ -1,81 +1,79 @@
-"""Twenty servers with one thing broken each, and the check that has to catch it."""
+"""Twenty servers with one defect each, and the check that must find it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.mutants.breakers import (
-    Breaker,
+from tests.mutants.mutations import (
+    AnswerMutation,
     Edit,
-    EditsAnswers,
-    EditsHeaders,
-    EditsStreams,
-    hears_no_goodbye,
-    never_closes,
-    shows_jobs_to_anybody,
-    tells_the_expected_id,
-)
-from tests.mutants.edits import (
-    JobsGoBack,
-    StopsOnce,
-    as_text,
-    ends_twice,
-    errors_are_pages,
-    falls_back,
-    loses_a_chunk,
-    out_of_order,
-    repeats_on_resume,
-    reuses_an_id,
-    shows_a_traceback,
-    silent,
-    with_crlf,
+    HeaderMutation,
+    MoveJobBack,
+    Mutation,
+    RefuseSecondStop,
+    StreamMutation,
+    change_content_type,
+    drop_heartbeats,
+    drop_third_chunk,
+    ignore_disconnects,
+    keep_open,
+    leak_expected_id,
+    leak_traceback,
+    lower_progress,
+    repeat_end,
+    repeat_id,
+    repeat_on_resume,
+    replace_errors_by_pages,
+    show_jobs_to_everybody,
+    swap_first_events,
+    use_crlf,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """What is broken, in which contract, and the name of the check that sees it."""
+    """A defect, the contract in which it is, and the name of the check that must find it."""
 
     name: str
     contract: str
     check: str
-    breaker: Breaker
+    mutation: Mutation
 
     @property
-    def address(self) -> str:
-        """Where it is served, beside the others."""
+    def path(self) -> str:
+        """The prefix of its paths: all mutants are served by one process."""
         return "/" + self.name.replace(" ", "-")
 
 
-def always(edit: Edit) -> Breaker:
-    """The same edit for every piece of every stream."""
-    return EditsStreams(lambda scope: edit)
+def mutate_every_piece(edit: Edit) -> Mutation:
+    """Apply the same edit to every piece of every stream."""
+    return StreamMutation(lambda scope: edit)
 
 
-NO_COOKIE = EditsHeaders(answer=lambda name, value: None if name.lower() == b"set-cookie" else value)
-PLAIN_TEXT = EditsHeaders(answer=as_text)
-DEAF_TO_LAST_ID = EditsHeaders(without=b"last-event-id", path="/convo_turn/")
-DEAF_TO_KEYS = EditsHeaders(without=b"idempotency-key")
+NO_COOKIE = HeaderMutation(answer=lambda name, value: None if name.lower() == b"set-cookie" else value)
+PLAIN_TEXT = HeaderMutation(answer=change_content_type)
+IGNORE_LAST_EVENT_ID = HeaderMutation(without=b"last-event-id", path="/convo_turn/")
+IGNORE_IDEMPOTENCY_KEY = HeaderMutation(without=b"idempotency-key")
 
 MUTANTS = [
-    Mutant("an event out of order", "convo", "order", always(out_of_order)),
-    Mutant("an id twice", "convo", "ids", always(reuses_an_id)),
-    Mutant("a resume that begins anew", "convo", "resume", DEAF_TO_LAST_ID),
-    Mutant("a stop that works once", "convo", "stop", EditsAnswers(StopsOnce())),
+    Mutant("an event out of order", "convo", "order", mutate_every_piece(swap_first_events)),
+    Mutant("a repeated id", "convo", "ids", mutate_every_piece(repeat_id)),
+    Mutant("a resume from the start", "convo", "resume", IGNORE_LAST_EVENT_ID),
+    Mutant("a stop that works once", "convo", "stop", AnswerMutation(RefuseSecondStop())),
     Mutant("no cookie", "platform", "cookie", NO_COOKIE),
-    Mutant("progress that falls", "platform", "progress", always(falls_back)),
-    Mutant("a job that goes back", "platform", "job", EditsAnswers(JobsGoBack())),
-    Mutant("jobs for anybody", "platform", "foreign job", shows_jobs_to_anybody),
-    Mutant("no heartbeat", "platform", "heartbeat", always(silent)),
-    Mutant("a traceback in an error", "platform", "error stream", always(shows_a_traceback)),
-    Mutant("a chunk lost", "sessions", "text", EditsStreams(loses_a_chunk)),
-    Mutant("a chunk twice on resume", "sessions", "resume", EditsStreams(repeats_on_resume)),
-    Mutant("the expected id told", "sessions", "mismatch", tells_the_expected_id),
-    Mutant("a stream that stays open", "tokens", "end", never_closes),
-    Mutant("errors as pages", "tokens", "refusals", EditsAnswers(errors_are_pages)),
-    Mutant("an abort that does not stop", "tokens", "abort", hears_no_goodbye),
+    Mutant("progress that falls", "platform", "progress", mutate_every_piece(lower_progress)),
+    Mutant("a job that goes back", "platform", "job", AnswerMutation(MoveJobBack())),
+    Mutant("jobs visible to everybody", "platform", "foreign job", show_jobs_to_everybody),
+    Mutant("no heartbeat", "platform", "heartbeat", mutate_every_piece(drop_heartbeats)),
+    Mutant("a traceback in an error", "platform", "error stream", mutate_every_piece(leak_traceback)),
+    Mutant("a chunk lost", "sessions", "text", StreamMutation(drop_third_chunk)),
+    Mutant("a chunk twice on resume", "sessions", "resume", StreamMutation(repeat_on_resume)),
+    Mutant("the expected id leaked", "sessions", "mismatch", leak_expected_id),
+    Mutant("a stream that stays open", "tokens", "end", keep_open),
+    Mutant("errors as pages", "tokens", "refusals", AnswerMutation(replace_errors_by_pages)),
+    Mutant("an abort that does not stop", "tokens", "abort", ignore_disconnects),
     Mutant("a plain content type", "devices", "headers", PLAIN_TEXT),
-    Mutant("CRLF line ends", "devices", "bytes", always(with_crlf)),
-    Mutant("two ends", "devices", "end", always(ends_twice)),
-    Mutant("keys that nobody reads", "devices", "idempotency", DEAF_TO_KEYS),
+    Mutant("CRLF line ends", "devices", "bytes", mutate_every_piece(use_crlf)),
+    Mutant("two ends", "devices", "end", mutate_every_piece(repeat_end)),
+    Mutant("idempotency keys ignored", "devices", "idempotency", IGNORE_IDEMPOTENCY_KEY),
 ]

@@ -1,4 +1,4 @@
-"""`zoochat check` is judged: it finds nothing wrong with the server, and each of twenty faults in a broken one."""
+"""Mutation tests of `zoochat check`: it finds no fault in the real server, and each defect in twenty broken ones."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.mutants.catalogue import MUTANTS, Mutant
 from tests.support.processes import ServerProcess
 from tests.support.report import MUTANTS_CAUGHT
 
-# Much later than the server sends one: what is measured on a busy machine is the server's faults, not the machine's.
+# Much longer than the server's real interval, so that a busy machine does not look like a fault of the server.
 HEARTBEAT_S = 3.0
 
 
-class WardProcess(ServerProcess):
+class MutantsProcess(ServerProcess):
     """All mutants in one process. Turns last long enough to be caught running."""
 
     module = "tests.mutants"
@@ -25,31 +25,31 @@ class WardProcess(ServerProcess):
 
 
 @pytest.fixture(scope="module")
-def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    process = WardProcess(tmp_path_factory.mktemp("ward"))
+def mutants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    process = MutantsProcess(tmp_path_factory.mktemp("mutants"))
     yield process
     process.stop()
 
 
-async def findings_of(url: str, *contracts: str, username: str = "user1") -> list[Finding]:
+async def run_all_checks(url: str, *contracts: str, username: str = "user1") -> list[Finding]:
     accounts = CheckAccounts(*(Credentials(name, f"{name}-demo") for name in (username, "admin", "keeper1")))
     return await run_checks(
         CheckOptions(url, contracts, HEARTBEAT_S, accounts), lambda count: None, lambda finding: None
     )
 
 
-async def test_the_server_keeps_all_five_contracts(ward: ServerProcess) -> None:
-    """Nothing fails, and nothing has to be skipped; the account has no credits yet."""
-    findings = await findings_of(f"{ward.url}/healthy", username="parent1")
+async def test_the_server_keeps_all_five_contracts(mutants: ServerProcess) -> None:
+    """No check fails or is skipped; the account has no credits at the start."""
+    findings = await run_all_checks(f"{mutants.url}/healthy", username="parent1")
 
     assert [finding for finding in findings if finding.result is not CheckResult.PASS] == []
     assert {finding.contract for finding in findings} == set(PROBES)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-async def test_a_broken_server_is_caught(mutant: Mutant, ward: ServerProcess) -> None:
-    """By the check that is there for this fault."""
-    findings = await findings_of(ward.url + mutant.address, mutant.contract)
+async def test_a_broken_server_is_caught(mutant: Mutant, mutants: ServerProcess) -> None:
+    """By the check for this defect."""
+    findings = await run_all_checks(mutants.url + mutant.path, mutant.contract)
 
     failed = [finding.check for finding in findings if finding.result is CheckResult.FAIL]
     MUTANTS_CAUGHT[mutant.name] = mutant.check in failed

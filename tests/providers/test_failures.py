@@ -1,4 +1,4 @@
-"""What a failure says of the next attempt, and how long an upstream asks us to wait."""
+"""Whether a failure may be retried, and when the server asks us to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CLOCK = FakeClock()
 
 
 @pytest.mark.parametrize(
-    ("cause", "statuses"),
+    ("kind", "statuses"),
     [
         (FailureKind.TRANSIENT, [None, 200, 408, 409, 425, 429, 500, 502, 503, 504, 529]),
         (FailureKind.PERMANENT, [401, 402, 403, 404, 405, 451]),
@@ -21,13 +21,13 @@ CLOCK = FakeClock()
     ],
     ids=lambda value: str(value),
 )
-def test_the_status_says_what_the_next_attempt_is_worth(cause: FailureKind, statuses: list[int | None]) -> None:
-    """Busy or broken: try again. A wrong key: do not. A refused prompt: that one only."""
-    assert {make_error("fake", "SomeError", status).cause for status in statuses} == {cause}
+def test_the_status_says_what_the_next_attempt_is_worth(kind: FailureKind, statuses: list[int | None]) -> None:
+    """Busy or broken: retry. A wrong key: never. A refused prompt: not this one."""
+    assert {make_error("fake", "SomeError", status).kind for status in statuses} == {kind}
 
 
 @pytest.mark.parametrize(
-    ("told", "wait_s"),
+    ("retry_after", "wait_s"),
     [
         ("0", 0),
         ("7", 7),
@@ -46,6 +46,6 @@ def test_the_status_says_what_the_next_attempt_is_worth(cause: FailureKind, stat
         ("Sat, 99 Nov 2026", None),
     ],
 )
-def test_retry_after_is_read_as_seconds_or_as_a_date(told: str | None, wait_s: float | None) -> None:
-    """RFC 9110, section 10.2.3; what cannot be read is as if it were not there."""
-    assert ProviderError(retry_after=told).get_wait_s(CLOCK) == wait_s
+def test_retry_after_is_read_as_seconds_or_as_a_date(retry_after: str | None, wait_s: float | None) -> None:
+    """RFC 9110, section 10.2.3; malformed values are ignored."""
+    assert ProviderError(retry_after=retry_after).get_wait_s(CLOCK) == wait_s

@@ -369,7 +369,7 @@ async def test_small_talk_is_in_the_animals_own_words(message: str, lines: tuple
         ("will you come to my house", "the Burrow behind the roses"),
         ("i'm sad", "grown-up"),
         ("nobody likes me", "grown-up"),
-        ("I lost my mum", "keeper"),
+        ("I lost my mum", "zoo uniform"),
         ("i need the toilet", "keeper"),
         ("where is the cafe?", "keeper"),
         ("how big is an elephant?", "elephant"),

@@ -24,7 +24,7 @@ DAY_S = 86_400
 
 
 @dataclass
-class Fixture:
+class RetentionFixture:
     """A store with a retention job over it. `unreliable` stands between the two."""
 
     store: SqliteStore
@@ -33,7 +33,7 @@ class Fixture:
     clock: FakeClock
     job: RetentionJob
 
-    async def talk(self, session_id: str, ttl_s: int) -> None:
+    async def add_session(self, session_id: str, ttl_s: int) -> None:
         session = replace(make_session(session_id, at=self.clock.now()), ttl_s=ttl_s)
         turn = make_turn(f"turn_{session_id}", session_id, at=self.clock.now())
         await self.store.begin_turn(turn, session)
@@ -47,21 +47,21 @@ class Fixture:
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Fixture]:
+async def parts(tmp_path: Path) -> AsyncIterator[RetentionFixture]:
     clock = FakeClock()
     store = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock, timedelta(days=30))
     unreliable, audit = UnreliableStore(store), SqliteAudit(store.connections)
     job = RetentionJob(cast(Store, unreliable), audit, clock, timedelta(days=365), interval_s=0.01)
-    yield Fixture(store, unreliable, audit, clock, job)
+    yield RetentionFixture(store, unreliable, audit, clock, job)
     await job.close()
     await store.close()
 
 
-async def test_a_run_deletes_expired_sessions_old_turns_and_old_audit_entries(parts: Fixture) -> None:
+async def test_a_run_deletes_expired_sessions_old_turns_and_old_audit_entries(parts: RetentionFixture) -> None:
     """The log says how many of the first two; nothing else is touched."""
     await parts.audit.record(AuditEntry(parts.clock.now(), AuditAction.LOGIN, Actor("user", "mia"), "mia"))
-    await parts.talk("sess_over", ttl_s=1)
-    await parts.talk("sess_long", ttl_s=3650 * DAY_S)
+    await parts.add_session("sess_over", ttl_s=1)
+    await parts.add_session("sess_long", ttl_s=3650 * DAY_S)
     parts.clock.advance(29 * DAY_S)
     await parts.store.begin_turn(make_turn("turn_young", "sess_long", at=parts.clock.now()))
     parts.clock.advance(DAY_S)
@@ -79,10 +79,10 @@ async def test_a_run_deletes_expired_sessions_old_turns_and_old_audit_entries(pa
     assert (await parts.audit.list_entries(10)).items == ()
 
 
-async def test_more_than_a_batch_wait_until_empty_in_one_go(parts: Fixture) -> None:
+async def test_more_than_a_batch_is_deleted_in_one_run(parts: RetentionFixture) -> None:
     """With a pause after each, in which others write."""
     for number in range(BATCH_SIZE + 1):
-        await parts.talk(f"sess_{number}", ttl_s=1)
+        await parts.add_session(f"sess_{number}", ttl_s=1)
     parts.clock.advance(1)
 
     await parts.job.run_once()
@@ -90,21 +90,21 @@ async def test_more_than_a_batch_wait_until_empty_in_one_go(parts: Fixture) -> N
     assert await parts.store.count_expired_sessions() == 0
 
 
-async def test_the_job_runs_at_the_start_and_then_again(parts: Fixture) -> None:
+async def test_the_job_runs_at_the_start_and_then_again(parts: RetentionFixture) -> None:
     """Nobody has to run a command."""
-    await parts.talk("sess_a", ttl_s=1)
+    await parts.add_session("sess_a", ttl_s=1)
     parts.clock.advance(1)
     parts.job.start()
     await parts.wait_until_empty()
 
-    await parts.talk("sess_b", ttl_s=1)
+    await parts.add_session("sess_b", ttl_s=1)
     parts.clock.advance(1)
     await parts.wait_until_empty()
 
 
-async def test_a_store_that_is_away_wait_until_empty_when_it_is_back(parts: Fixture) -> None:
+async def test_an_unavailable_store_is_cleaned_when_it_is_back(parts: RetentionFixture) -> None:
     """The failure is logged, and the job goes on."""
-    await parts.talk("sess_a", ttl_s=1)
+    await parts.add_session("sess_a", ttl_s=1)
     parts.clock.advance(1)
     parts.unreliable.is_away = True
     with structlog.testing.capture_logs() as lines:

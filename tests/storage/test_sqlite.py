@@ -54,18 +54,18 @@ async def fill(path: Path) -> None:
     await store.close()
 
 
-def version_of(path: Path) -> int:
+def read_version(path: Path) -> int:
     with closing(sqlite3.connect(path)) as db:
         (version,) = db.execute("PRAGMA user_version").fetchone()
     assert isinstance(version, int)
     return version
 
 
-def files_in(folder: Path) -> list[str]:
+def list_files(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-def copy(path: Path, folder: Path) -> Path:
+def copy_database(path: Path, folder: Path) -> Path:
     """The database with all its companions, as it lies on the disk at this moment."""
     folder.mkdir()
     for file in path.parent.glob(f"{path.name}*"):
@@ -78,15 +78,15 @@ def overwrite(path: Path, junk: bytes) -> None:
         file.write_bytes(junk)
 
 
-def bytes_of(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def allow(path: Path, mode: int) -> None:
+def set_mode(path: Path, mode: int) -> None:
     path.chmod(mode)
 
 
-def store_threads() -> set[str]:
+def list_store_threads() -> set[str]:
     return {thread.name for thread in threading.enumerate() if thread.name.startswith("sqlite-")}
 
 
@@ -98,7 +98,7 @@ async def test_the_folder_is_made_and_the_schema_with_it(tmp_path: Path) -> None
     path = tmp_path / "new" / "folder" / "zoo.sqlite3"
     await fill(path)
 
-    assert version_of(path) == len(MIGRATIONS)
+    assert read_version(path) == len(MIGRATIONS)
 
 
 async def test_migrations_run_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ async def test_migrations_run_once(path: Path, monkeypatch: pytest.MonkeyPatch) 
         await store.close()
 
     assert taken == ["table", "column"]
-    assert version_of(path) == len(MIGRATIONS) + 2
+    assert read_version(path) == len(MIGRATIONS) + 2
 
 
 async def test_a_migration_that_fails_leaves_the_database_as_it_was(
@@ -138,7 +138,7 @@ async def test_a_migration_that_fails_leaves_the_database_as_it_was(
     with pytest.raises(StoreUnavailable):
         await reopen(path)
 
-    assert version_of(path) == len(MIGRATIONS)
+    assert read_version(path) == len(MIGRATIONS)
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT name FROM sqlite_master WHERE name = 'half_done'").fetchall() == []
 
@@ -150,7 +150,7 @@ async def test_servers_that_start_at_once_on_a_new_file_all_start(path: Path) ->
     for store in stores:
         await store.close()
 
-    assert version_of(path) == len(MIGRATIONS)
+    assert read_version(path) == len(MIGRATIONS)
 
 
 async def test_a_newer_database_is_refused_and_left_alone(path: Path) -> None:
@@ -161,20 +161,20 @@ async def test_a_newer_database_is_refused_and_left_alone(path: Path) -> None:
 
     with pytest.raises(StoreUnavailable):
         await reopen(path)
-    assert version_of(path) == len(MIGRATIONS) + 1
+    assert read_version(path) == len(MIGRATIONS) + 1
 
 
 async def test_a_store_that_cannot_open_leaves_no_thread_and_no_file_behind(tmp_path: Path) -> None:
     """Whoever retries the start a thousand times has no thousand threads."""
     path = tmp_path / "corrupt.sqlite3"
     overwrite(path, b"This is no database. " * 100)
-    before = store_threads()
+    before = list_store_threads()
     for _ in range(5):
         with pytest.raises(StoreUnavailable):
             await reopen(path)
 
-    assert store_threads() == before
-    assert files_in(tmp_path) == ["corrupt.sqlite3"]
+    assert list_store_threads() == before
+    assert list_files(tmp_path) == ["corrupt.sqlite3"]
 
 
 # Written by older versions
@@ -185,7 +185,7 @@ VERSION_2 = Path(__file__).with_name("version_2.sql").read_text()
 LONG_AGO = replace(make_session(), last_message_at=NOON + timedelta(seconds=8), turn_count=4)
 
 
-def seconds(count: int) -> datetime:
+def make_time(count: int) -> datetime:
     return NOON + timedelta(seconds=count)
 
 
@@ -201,22 +201,21 @@ async def migrated(path: Path) -> AsyncIterator[SqliteStore]:
 
 async def test_an_older_database_reads_the_same_after_its_migration(migrated: SqliteStore, path: Path) -> None:
     """Every message, outcome, session and lease that was written when messages had roles."""
-    answer = make_outcome("Roar! Löwe \u2028 🦁", at=seconds(2), sources=(WEB, NOTEBOOK))
+    answer = make_outcome("Roar! Löwe \u2028 🦁", at=make_time(2), sources=(WEB, NOTEBOOK))
     flagged = replace(answer, moderation=Moderation(True, ("danger",)), latency_ms=1730, first_token_ms=210)
     first = replace(
         make_turn(message="Löwe?\n🦁", outcome=flagged), age_group=AgeGroup.PRESCHOOL, metadata='{"kiosk":7}'
     )
-    told = (
-        replace(first, worker="host/1/aaaa", lease_until=seconds(30)),
-        make_turn(
-            "turn_failed", message="turn_failed", at=seconds(3), outcome=make_failure(at=seconds(4), partial_reply="Ro")
-        ),
-        make_turn("turn_silent", message="turn_silent", at=seconds(5), outcome=make_failure(at=seconds(6))),
-        make_turn("turn_running", message="Still there?", at=seconds(8)),
+    failure = make_failure(at=make_time(4), partial_reply="Ro")
+    expected = (
+        replace(first, worker="host/1/aaaa", lease_until=make_time(30)),
+        make_turn("turn_failed", message="turn_failed", at=make_time(3), outcome=failure),
+        make_turn("turn_silent", message="turn_silent", at=make_time(5), outcome=make_failure(at=make_time(6))),
+        make_turn("turn_running", message="Still there?", at=make_time(8)),
     )
 
-    assert version_of(path) == len(MIGRATIONS)
-    assert (await migrated.list_turns(SESSION_ID, 10)).items == told
+    assert read_version(path) == len(MIGRATIONS)
+    assert (await migrated.list_turns(SESSION_ID, 10)).items == expected
     assert (await migrated.list_sessions("cookie:mia", 10)).items == (LONG_AGO,)
     nobodys = replace(make_session("sess_nobodys", owner=None, animal_id="tiger_001"), ttl_s=172_800)
     assert await migrated.get_session("sess_nobodys") == nobodys
@@ -225,14 +224,14 @@ async def test_an_older_database_reads_the_same_after_its_migration(migrated: Sq
 
 async def test_an_older_talk_goes_on(migrated: SqliteStore) -> None:
     """Its running turn is settled, its keys still stand for its turns, and the next question finds its place."""
-    key = IdempotencyKey("hash of key-1", "hash of body-1", seconds(99_999))
-    assert await migrated.settle_turn("turn_running", make_outcome("Yes.", at=seconds(9)))
-    assert await migrated.begin_turn(make_turn("turn_again", at=seconds(10)), None, [key]) == TURN_ID
-    assert await migrated.begin_turn(make_turn("turn_new", at=seconds(10))) == "turn_new"
+    key = IdempotencyKey("hash of key-1", "hash of body-1", make_time(99_999))
+    assert await migrated.settle_turn("turn_running", make_outcome("Yes.", at=make_time(9)))
+    assert await migrated.begin_turn(make_turn("turn_again", at=make_time(10)), None, [key]) == TURN_ID
+    assert await migrated.begin_turn(make_turn("turn_new", at=make_time(10))) == "turn_new"
 
     replies = [turn.outcome.reply for turn in await migrated.list_latest_turns(SESSION_ID, 10) if turn.outcome]
     assert replies == ["Roar! Löwe \u2028 🦁", "Ro", None, "Yes."]
-    assert await migrated.get_session(SESSION_ID) == replace(LONG_AGO, last_message_at=seconds(10), turn_count=5)
+    assert await migrated.get_session(SESSION_ID) == replace(LONG_AGO, last_message_at=make_time(10), turn_count=5)
 
 
 async def test_nothing_of_an_older_session_stays_when_it_is_deleted(migrated: SqliteStore, path: Path) -> None:
@@ -245,7 +244,7 @@ async def test_nothing_of_an_older_session_stays_when_it_is_deleted(migrated: Sq
         assert "older_messages" not in tables
         left = [db.execute(query).fetchone()[0] for query in COUNTS]
     assert left == [0, 0]
-    assert b"Still there?" not in bytes_of(path)
+    assert b"Still there?" not in read_bytes(path)
 
 
 # A file that is no good
@@ -260,7 +259,7 @@ async def test_a_corrupt_file_is_unavailable_at_the_start(path: Path) -> None:
 
     assert refusal.value.retry_after_s
     assert "database" not in refusal.value.detail
-    assert bytes_of(path) == junk
+    assert read_bytes(path) == junk
 
 
 async def test_a_folder_in_its_place_is_unavailable(tmp_path: Path) -> None:
@@ -313,7 +312,7 @@ async def test_a_read_only_file_is_unavailable_to_write_to(unprivileged_folder: 
     """What was said can still be read; a turn is refused, and `/ready` hears of it."""
     path = unprivileged_folder / "zoo.sqlite3"
     await fill(path)
-    allow(path, 0o400)
+    set_mode(path, 0o400)
     store = await reopen(path)
     try:
         assert await store.get_turn(TURN_ID) is not None
@@ -327,14 +326,14 @@ async def test_a_read_only_file_is_unavailable_to_write_to(unprivileged_folder: 
 
 async def test_a_read_only_folder_is_unavailable(unprivileged_folder: Path) -> None:
     """A new file cannot be made there."""
-    allow(unprivileged_folder, 0o500)
+    set_mode(unprivileged_folder, 0o500)
     with pytest.raises(StoreUnavailable):
         await reopen(unprivileged_folder / "zoo.sqlite3")
 
 
 async def test_a_folder_that_cannot_be_made_is_unavailable(unprivileged_folder: Path) -> None:
     """The parent does not let us."""
-    allow(unprivileged_folder, 0o500)
+    set_mode(unprivileged_folder, 0o500)
     with pytest.raises(StoreUnavailable):
         await reopen(unprivileged_folder / "data" / "zoo.sqlite3")
 
@@ -404,7 +403,7 @@ async def test_what_was_written_survives_a_process_that_never_closed(path: Path,
     store = await reopen(path)
     await store.create_session(make_session())
     await store.begin_turn(make_turn())
-    killed = copy(path, tmp_path / "killed")
+    killed = copy_database(path, tmp_path / "killed")
     await store.close()
 
     reopened = await reopen(killed)
@@ -420,11 +419,11 @@ async def test_the_wal_file_is_gone_after_close(path: Path) -> None:
     store = await reopen(path)
     await store.create_session(make_session())
     await asyncio.gather(*(store.get_session(SESSION_ID) for _ in range(10)))
-    assert "zoo.sqlite3-wal" in files_in(path.parent)
+    assert "zoo.sqlite3-wal" in list_files(path.parent)
     await store.close()
 
-    assert files_in(path.parent) == ["zoo.sqlite3"]
-    assert store_threads() == set()
+    assert list_files(path.parent) == ["zoo.sqlite3"]
+    assert list_store_threads() == set()
 
 
 async def test_closing_waits_for_work_in_hand(path: Path) -> None:
@@ -464,6 +463,6 @@ async def test_nothing_of_a_deleted_session_stays_in_the_file(path: Path) -> Non
     await store.delete_session(SESSION_ID)
     await store.close()
 
-    raw = bytes_of(path)
+    raw = read_bytes(path)
     assert b"555" not in raw
     assert SESSION_ID.encode() not in raw

@@ -23,7 +23,7 @@ VISITORS, TURNS_EACH = 24, 15
 ERASED = range(0, VISITORS, 3)
 
 
-def owner(visitor: int) -> str:
+def make_owner(visitor: int) -> str:
     return f"cookie:{visitor:040x}"
 
 
@@ -31,7 +31,7 @@ async def fill(store: SqliteStore, clock: FakeClock) -> None:
     """Talks of many visitors, whose turns come in turns, with messages of every length that a page can be split at."""
     dice = random.Random(7)  # noqa: S311
     for visitor in range(VISITORS):
-        session = make_session(f"sess_{visitor:032x}", owner=owner(visitor), at=clock.now())
+        session = make_session(f"sess_{visitor:032x}", owner=make_owner(visitor), at=clock.now())
         await store.create_session(replace(session, title=f"Title-{visitor:04}-", opening=f"Opening-{visitor:04}-"))
     for number in range(TURNS_EACH):
         for visitor in range(VISITORS):
@@ -48,12 +48,12 @@ async def fill(store: SqliteStore, clock: FakeClock) -> None:
             await store.settle_turn(turn.turn_id, outcome)
 
 
-def traces(folder: Path) -> list[str]:
+def find_traces(folder: Path) -> list[str]:
     """Which of the erased visitors' words and ids stand anywhere in the database's files, the log's included."""
     raw = b"".join(file.read_bytes() for file in folder.iterdir())
     words = [f"Secret-{visitor:04}-{number:04}" for visitor in ERASED for number in range(TURNS_EACH)]
     for visitor in ERASED:
-        words += [f"Title-{visitor:04}-", f"Opening-{visitor:04}-", f"sess_{visitor:032x}", owner(visitor)]
+        words += [f"Title-{visitor:04}-", f"Opening-{visitor:04}-", f"sess_{visitor:032x}", make_owner(visitor)]
     assert b"Secret-0001-0001" in raw, "what is kept is kept"
     return [word for word in words if word.encode() in raw]
 
@@ -66,14 +66,14 @@ async def test_what_is_erased_leaves_no_byte_in_any_file(tmp_path: Path, report:
         await fill(store, clock)
         privacy = SqlitePersonalData(store.connections, clock)
         for visitor in ERASED:
-            await privacy.erase(DataSubject(owner=owner(visitor)))
-        overwritten = len(traces(tmp_path))
+            await privacy.erase(DataSubject(owner=make_owner(visitor)))
+        overwritten = len(find_traces(tmp_path))
 
         assert await store.vacuum()
-        assert traces(tmp_path) == []
+        assert find_traces(tmp_path) == []
     finally:
         await store.close()
-    assert traces(tmp_path) == []
+    assert find_traces(tmp_path) == []
     report(f"erased, then vacuumed: {overwritten} words left in the files before, 0 after")
 
 
@@ -86,7 +86,7 @@ async def test_a_deleted_session_leaves_no_byte_either(tmp_path: Path) -> None:
         for visitor in ERASED:
             await store.delete_session(f"sess_{visitor:032x}")
         assert await store.vacuum()
-        assert traces(tmp_path) == []
+        assert find_traces(tmp_path) == []
     finally:
         await store.close()
 
@@ -116,7 +116,7 @@ async def test_where_nothing_was_written_nothing_is_copied(tmp_path: Path) -> No
         assert await store.vacuum()
         assert (tmp_path / "zoo.sqlite3").stat().st_mtime_ns == before
         with closing(sqlite3.connect(tmp_path / "zoo.sqlite3")) as another:
-            another.execute("DELETE FROM sessions WHERE owner = ?", (owner(0),))
+            another.execute("DELETE FROM sessions WHERE owner = ?", (make_owner(0),))
             another.commit()
         assert await store.vacuum()
         assert (tmp_path / "zoo.sqlite3").stat().st_mtime_ns > before

@@ -14,7 +14,7 @@ from pathlib import Path
 from openapi_server.knowledge.retrieval.query import Query, tokenize
 from openapi_server.models.animal import Fact
 from openapi_server.models.prompt import Exchange
-from openapi_server.models.text import split_sentences
+from openapi_server.models.sentences import split_sentences
 from openapi_server.pattern_files import load_patterns
 
 _CONTEXT_WEIGHT = 0.4

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from openapi_server.models.animal import Animal
+from openapi_server.models.animal import NICKNAMES, Animal
 from openapi_server.models.prompt import Exchange, Prompt
-from openapi_server.models.text import NICKNAMES
 from openapi_server.models.turn import AgeGroup
 from openapi_server.providers.offline.message import ParsedMessage, find_visitor_name, parse_message
 

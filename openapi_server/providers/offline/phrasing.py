@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from openapi_server.models.text import split_sentences
+from openapi_server.models.sentences import split_sentences
 from openapi_server.providers.offline.conversation import Conversation, list_told_topics
 from openapi_server.providers.offline.lines import LINES
 

@@ -26,6 +26,7 @@ from openapi_server.providers.offline.phrasing import (
     maybe_make_offer,
 )
 from openapi_server.providers.offline.small_talk import SMALL_TALK_HANDLERS
+from openapi_server.safe_words import load_safe_words
 
 # To these intents the facts of the prompt are the answer; a line is, when there are none.
 _FACTS_COME_FIRST = frozenset({Intent.YES, Intent.MORE, Intent.NONSENSE})
@@ -117,6 +118,11 @@ def _answer_message(chat: Conversation) -> Reply:
     return _HANDLERS[intent](chat) if intent in _HANDLERS else _say_line(chat, intent)
 
 
+def _answer_lost(chat: Conversation) -> Reply:
+    """For a message in which the rules of moderation found no lost child: the same words, to be safe."""
+    return Reply(load_safe_words()["lost"].get_text(chat.prompt.age_group, chat.animal))
+
+
 def _find_last_performance(chat: Conversation) -> Intent | None:
     """What "another one!" asks for: a joke or a story, if the last reply contains one."""
     if any(joke in chat.last_reply for joke in chat.animal.voice.jokes):
@@ -131,8 +137,8 @@ def _say_line(chat: Conversation, intent: Intent) -> Reply:
     return Reply(line if intent in _NO_OFFER_AFTER else fit_to_age(chat, line, closer=maybe_make_offer(chat, line)))
 
 
-# An offer would be out of place for a child that is lost or sad, and redundant after "what would you like to know?".
-_NO_OFFER_AFTER = frozenset({Intent.LOST, Intent.SAD, Intent.NO, Intent.YES, Intent.VISIT_INFO, Intent.TOILET})
+# An offer would be out of place for a child that is sad, and redundant after "what would you like to know?".
+_NO_OFFER_AFTER = frozenset({Intent.SAD, Intent.NO, Intent.YES, Intent.VISIT_INFO, Intent.TOILET})
 
 
 def _answer_without_facts(chat: Conversation) -> Reply:
@@ -172,6 +178,7 @@ def _answer_more(chat: Conversation) -> Reply:
 
 _HANDLERS: dict[Intent, Callable[[Conversation], Reply]] = {
     **SMALL_TALK_HANDLERS,
+    Intent.LOST: _answer_lost,
     Intent.WHY: _answer_why,
     Intent.REALLY: _answer_really,
     Intent.AGAIN: _answer_again,

@@ -1,1 +1,1 @@
-"""The embedded store: one SQLite file."""
+"""The embedded storage backend: one SQLite file."""

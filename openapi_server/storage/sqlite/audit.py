@@ -6,7 +6,7 @@ import sqlite3
 from datetime import datetime
 
 from openapi_server.models.audit import Actor, AuditAction, AuditEntry
-from openapi_server.models.page import Page, decode_cursor, encode_cursor
+from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.rows import encode_time, insert_row
 
@@ -29,9 +29,7 @@ class SqliteAudit:
         query = "SELECT * FROM audit WHERE at >= ? AND entry_id < ? ORDER BY entry_id DESC LIMIT ?"
         values = (encode_time(since) if since else "", before, limit + 1)
         rows = await self._connections.read(lambda db: db.execute(query, values).fetchall())
-        shown = rows[:limit]
-        mark = encode_cursor(shown[-1]["entry_id"]) if len(rows) > limit else None
-        return Page(tuple(decode_audit_entry(row) for row in shown), mark)
+        return make_page(rows, limit, decode_audit_entry, "entry_id")
 
     async def delete_before(self, at: datetime, limit: int) -> int:
         query = "DELETE FROM audit WHERE entry_id IN (SELECT entry_id FROM audit WHERE at < ? LIMIT ?)"

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, CreditEntryKind
 from openapi_server.models.errors import InsufficientCredits, UserNotFound
-from openapi_server.models.page import Page, decode_cursor, encode_cursor
+from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.protocols import Clock
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.rows import encode_time
@@ -73,9 +73,7 @@ class SqliteCredits:
         (before,) = decode_cursor(cursor, int) if cursor else (MAX_ENTRY_ID,)
         query = "SELECT * FROM credit_ledger WHERE username = ? AND entry_id < ? ORDER BY entry_id DESC LIMIT ?"
         rows = await self._connections.read(lambda db: db.execute(query, (username, before, limit + 1)).fetchall())
-        shown = rows[:limit]
-        mark = encode_cursor(shown[-1]["entry_id"]) if len(rows) > limit else None
-        return Page(tuple(decode_credit_entry(row) for row in shown), mark)
+        return make_page(rows, limit, decode_credit_entry, "entry_id")
 
 
 def select_balance(db: sqlite3.Connection, username: str, now: str) -> Balance:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from openapi_server.models.document import Change, Document, DocumentChanges, Draft, Operation, VersionedDocument
-from openapi_server.models.page import Page, decode_cursor, encode_cursor
+from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.rows import encode_time
 
@@ -108,9 +108,7 @@ class SqliteDocuments:
         )
         values = (document_id, before, limit + 1)
         rows = await self._connections.read(lambda db: db.execute(query, values).fetchall())
-        listed = rows[:limit]
-        next_cursor = encode_cursor(listed[-1]["version"]) if len(rows) > limit else None
-        return Page(tuple(self._read_change(row) for row in listed), next_cursor)
+        return make_page(rows, limit, self._read_change, "version")
 
     async def _get_row(self, query: str, document_id: str) -> sqlite3.Row | None:
         query = self._tables.fill(query)

@@ -1,6 +1,6 @@
-"""Steps of the SQLite store that delete what is behind the window: sessions that are over, and words that are too old.
+"""Deletes what is outside of the retention window, and vacuums the database's files.
 
-Functions on a connection whose transaction belongs to the caller.
+Rows are deleted by functions on a connection, in the transaction of the caller; `vacuum` runs outside of any.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def delete_old_turns(db: sqlite3.Connection, window: RetentionWindow, limit: int
 
 
 def delete_expired_content(db: sqlite3.Connection, session_ids: Collection[str], window: RetentionWindow) -> None:
-    """Delete what no reader sees any more of these sessions: each that has expired, and turns that are too old."""
+    """Delete those of the sessions that have expired, and their turns that are too old."""
     for session_id in session_ids:
         if select_session(db, session_id, window) is None:
             delete_session(db, session_id, window.now)

@@ -15,7 +15,7 @@ import structlog
 
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import StoreUnavailable
-from openapi_server.models.page import Page, decode_cursor, encode_cursor
+from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecord
 from openapi_server.protocols import Clock
@@ -99,7 +99,7 @@ class SqliteStore:
         before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
         window = self._window
 
-        def select(db: sqlite3.Connection) -> list[SessionRecord]:
+        def select(db: sqlite3.Connection) -> Page[SessionRecord]:
             rows = db.execute(
                 """
                 SELECT * FROM sessions
@@ -107,13 +107,12 @@ class SqliteStore:
                 ORDER BY last_message_at DESC, session_id DESC LIMIT ?
                 """,
                 (owner, window.now, window.since, *before, limit + 1),
+            ).fetchall()
+            return make_page(
+                rows, limit, lambda row: decode_session(row, window.since), "last_message_at", "session_id"
             )
-            return [decode_session(row, window.since) for row in rows]
 
-        found = await self._connections.read(select)
-        last = found[:limit][-1:]
-        mark = [encode_cursor(encode_time(session.last_message_at), session.session_id) for session in last]
-        return Page(tuple(found[:limit]), mark[0] if len(found) > limit else None)
+        return await self._connections.read(select)
 
     async def begin_turn(
         self,
@@ -142,9 +141,7 @@ class SqliteStore:
         named = {**self._window.parameters, "session_id": session_id, "after": after, "limit": limit + 1}
         where = "WHERE turns.session_id = :session_id AND position > :after ORDER BY position LIMIT :limit"
         rows = await self._connections.read(lambda db: db.execute(f"{SELECT_TURNS} {where}", named).fetchall())
-        shown = rows[:limit]
-        mark = encode_cursor(shown[-1]["position"]) if len(rows) > limit else None
-        return Page(tuple(decode_turn(row) for row in shown), mark)
+        return make_page(rows, limit, decode_turn, "position")
 
     async def list_latest_turns(self, session_id: str, limit: int) -> Sequence[TurnRecord]:
         named = {**self._window.parameters, "session_id": session_id, "limit": limit}
@@ -162,9 +159,7 @@ class SqliteStore:
             ORDER BY turns.created_at DESC, turns.turn_id DESC LIMIT :limit
         """
         rows = await self._connections.read(lambda db: db.execute(f"{SELECT_TURNS} {where}", named).fetchall())
-        shown = rows[:limit]
-        mark = encode_cursor(shown[-1]["created_at"], shown[-1]["turn_id"]) if len(rows) > limit else None
-        return Page(tuple(decode_turn(row) for row in shown), mark)
+        return make_page(rows, limit, decode_turn, "created_at", "turn_id")
 
     async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
         window = self._window

@@ -15,12 +15,12 @@ from openapi_server.cli.devtools import CONTRACTS as OFFERED
 from openapi_server.devtools.check.checker import PROBES, CheckOptions, run_checks
 from openapi_server.devtools.check.contract_client import CheckAccounts, Credentials
 from openapi_server.devtools.check.report import CheckResult, Finding
-from tests.devtools.canned import Canned, as_json, chatbot
+from tests.devtools.canned import CannedAnswer, make_json_answer, serve_answers
 from tests.support.processes import END_S, MockProcess, make_command, make_environment, run_zoochat
 
 NOBODY = CheckAccounts(Credentials("nobody", ""), Credentials("nobody", ""), Credentials("nobody", ""))
-NOT_FOUND = as_json({"status": 404}, 404)
-PAGE = Canned("<html>Oops</html>", 200, "text/html")
+NOT_FOUND = make_json_answer({"status": 404}, 404)
+PAGE = CannedAnswer("<html>Oops</html>", 200, "text/html")
 
 
 async def find_all(url: str, *contracts: str) -> dict[str, Finding]:
@@ -44,7 +44,7 @@ def test_the_mock_server_passes(mock: MockProcess, tmp_path: Path) -> None:
 
 def test_an_unexpected_answer_is_a_finding() -> None:
     """HTML pages for every request: exit code 1, evidence, and no traceback."""
-    with chatbot(PAGE) as bot:
+    with serve_answers(PAGE) as bot:
         completed = run_zoochat(
             "check", bot.url, "--contract", "tokens", "--heartbeat", "1", variables={"COLUMNS": "200"}
         )
@@ -58,8 +58,8 @@ def test_an_unexpected_answer_is_a_finding() -> None:
 @pytest.mark.parametrize("contract", OFFERED)
 async def test_no_answer_crashes_the_checker(contract: str) -> None:
     """Every check of every contract ends with a finding, and no such server passes."""
-    for answer in (PAGE, NOT_FOUND, as_json([]), as_json({}), Canned('data: {"type":1}\n\n')):
-        with chatbot(answer) as bot:
+    for answer in (PAGE, NOT_FOUND, make_json_answer([]), make_json_answer({}), CannedAnswer('data: {"type":1}\n\n')):
+        with serve_answers(answer) as bot:
             findings = await find_all(bot.url, contract)
         passed = [finding for finding in findings.values() if finding.result is CheckResult.PASS]
         assert {finding.check for finding in passed} <= {"silence", "progress", "ids"}
@@ -83,7 +83,7 @@ def test_without_a_description_a_contract_must_be_named(mock: MockProcess) -> No
 
 def test_a_description_without_our_contracts_is_reported() -> None:
     """The server has another API."""
-    with chatbot(as_json({"openapi": "3.0.3", "paths": {"/pets": {"get": {}}}})) as bot:
+    with serve_answers(make_json_answer({"openapi": "3.0.3", "paths": {"/pets": {"get": {}}}})) as bot:
         completed = run_zoochat("check", bot.url)
 
     assert completed.returncode == 2
@@ -92,9 +92,9 @@ def test_a_description_without_our_contracts_is_reported() -> None:
 
 async def test_what_cannot_be_checked_is_skipped_with_the_reason() -> None:
     """Simulations that are off, or an account that cannot log in, never count as a pass."""
-    with chatbot(NOT_FOUND) as bot:
+    with serve_answers(NOT_FOUND) as bot:
         simulated = await find_all(bot.url, "platform")
-    with chatbot(NOT_FOUND, NOT_FOUND, as_json({"status": 401}, 401)) as bot:
+    with serve_answers(NOT_FOUND, NOT_FOUND, make_json_answer({"status": 401}, 401)) as bot:
         accounts = await find_all(bot.url, "sessions")
 
     assert simulated["error stream"].result is CheckResult.SKIP

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +15,6 @@ from openapi_server.models.document import VersionedDocument
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import MAX_RULES
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.linear_patterns import measure_match_width
 from openapi_server.moderation.output_buffer import BufferLimits, OutputBuffer
 from openapi_server.moderation.rule_files import RuleFileError
 from openapi_server.moderation.rule_set import (
@@ -113,7 +110,7 @@ def test_borders_are_those_of_the_package(before: str, word: str, after: str) ->
 
 
 def test_half_a_surrogate_pair_is_no_crash() -> None:
-    """A mind may say one; the pipeline refuses it a moment later."""
+    """A model may send one; the pipeline refuses it a moment later."""
     assert found("\ud800 party", keywords=["party"])
 
 
@@ -164,12 +161,12 @@ own_rules = st.fixed_dictionaries(
 
 
 async def verdicts(rules: RuleSet, text: str) -> tuple[object, object, object]:
-    """Which packaged rule stops the message, and what is told the mind; and what is withheld of it as a reply."""
+    """The packaged rules that match as a message and as a reply, and the guidance for the model."""
     prompt = Prompt(make_lion(), AgeGroup.ELEMENTARY, "")
     names = [name for name in rules.find_matching_rules(text, prompt, is_reply=False) if name in PACKAGED.rules]
     replies = [name for name in rules.find_matching_rules(text, prompt, is_reply=True) if name in PACKAGED.rules]
-    told = await rules.input_rules.list_guidance(make_lion(), AgeGroup.ELEMENTARY, text)
-    return names, told, replies
+    guidance = await rules.input_rules.list_guidance(make_lion(), AgeGroup.ELEMENTARY, text)
+    return names, guidance, replies
 
 
 async def outcome(rules: RuleSet, text: str) -> object:
@@ -179,7 +176,7 @@ async def outcome(rules: RuleSet, text: str) -> object:
 @given(st.lists(own_rules, min_size=1, max_size=3, unique_by=lambda rule: rule["name"]), st.sampled_from(TEXTS))
 @settings(max_examples=60, deadline=None)
 async def test_keepers_own_rules_never_change_what_others_do(documents: list[dict[str, Any]], text: str) -> None:
-    """What a packaged rule stops, it stops with its own words; what it says to minds, and withholds, stays."""
+    """Packaged rules keep their words, their guidance and what they withhold."""
     words = {"words": {"preschool": "No."}}
     given_rules = [each | words if each["then"] == "words" else each for each in documents]
     plain, with_ours = rules_with(), rules_with(*given_rules)
@@ -190,38 +187,8 @@ async def test_keepers_own_rules_never_change_what_others_do(documents: list[dic
         assert await outcome(with_ours, text) == before
 
 
-EVIL = [
-    "aa(a+)+$",
-    "aa(a|aa)+$",
-    "aa(a|a?)+$",
-    "(.*a){20}",
-    "([ab]{0,30}a){0,30}bc",
-    "(a|b)*a(a|b){200}c",
-    "((a?){100}){9}bb",
-    r"(.*\pL ){3}c",
-]
-
-
-@pytest.mark.parametrize("pattern", EVIL)
-def test_no_pattern_takes_long(pattern: str, report: Report) -> None:
-    """Twice the text is twice the time, and 4,000 characters take an evil rule some milliseconds."""
-    compiled = parse_keepers_rule({**PARTY, "patterns": [pattern]}, PACKAGED).pattern
-    assert compiled is not None
-    hard = "".join(random.Random(1).choices("ab", k=4_000)) + "!"  # noqa: S311 - a text, not a secret
-    worst_ms = max(_search_ms(compiled, text) for text in ("a" * 4_000 + "!", hard, "ab " * 1_333, "ä" * 4_000))
-    report(f"keepers' pattern {pattern}: {worst_ms:.1f} ms for 4,000 characters")
-
-    assert worst_ms < 250
-
-
-def _search_ms(compiled: Any, text: str) -> float:
-    started_s = time.perf_counter()
-    compiled.search(text)
-    return (time.perf_counter() - started_s) * 1_000
-
-
 def test_as_many_rules_as_there_may_be_are_quick(report: Report) -> None:
-    """What every message waits for on the event loop, beside what the packaged rules take."""
+    """The time that they add to each message on the event loop."""
     words = [f"{letter}{number}word" for number in range(10) for letter in "abcde"]
     documents = [
         {**PARTY, "name": f"rule-{number}", "keywords": words, "patterns": [rf"(my|your) \pL{{2,9}}{number}"]}
@@ -236,7 +203,7 @@ def test_as_many_rules_as_there_may_be_are_quick(report: Report) -> None:
 
 
 def _check_ms(rules: RuleSet, text: str) -> float:
-    """The quickest of some: what it takes, not what the machine does meanwhile."""
+    """The fastest of several runs, so that other load on the machine does not count."""
     prompt = Prompt(make_lion(), AgeGroup.ELEMENTARY, "")
     taken_ms = []
     for _ in range(5):
@@ -244,52 +211,6 @@ def _check_ms(rules: RuleSet, text: str) -> float:
         rules.find_matching_rules(text, prompt, is_reply=False)
         taken_ms.append((time.perf_counter() - started_s) * 1_000)
     return min(taken_ms)
-
-
-@pytest.mark.parametrize(
-    ("expression", "width"),
-    [
-        ("", 0),
-        ("a|bcd|", 3),
-        ("(?i:ab)(?P<x>c)?", 3),
-        ("(?s)a.", 2),
-        (r"^\bab\b$", 2),
-        (r"[^]a-z\]]{2}[[:alpha:]][\pL\]]", 4),
-        (r"\p{Greek}\PL\x{1F600}\x41\077\.", 6),
-        (r"\Qa(b*\Ec", 5),
-        ("a{3}b{1,4}?c{2,}", float("inf")),
-        ("a{x}", 4),
-        ("()*", 0),
-        ("(a?){3}{2}", 6),
-    ],
-)
-def test_how_wide_a_match_can_be(expression: str, width: float) -> None:
-    """In characters, at most."""
-    assert measure_match_width(expression) == width
-
-
-atoms = st.sampled_from(["a", "b", ".", r"\pL", "[ab]", "[^a]", r"\.", "^", "$", r"\b", r"\Qab\E", "(?i)", r"\x{61}"])
-times = st.sampled_from(["", "", "?", "{2}", "{0,3}", "{1,2}?", "*", "+?"])
-expressions = st.recursive(
-    st.builds(lambda atom, count: atom + ("" if atom in ("(?i)", "^", "$", r"\b") else count), atoms, times),
-    lambda inner: (
-        st.builds(lambda parts, count: f"(?:{'|'.join(parts)}){count}", st.lists(inner, max_size=3), times)
-        | st.lists(inner, max_size=3).map("".join)
-    ),
-    max_leaves=8,
-)
-
-
-@given(expressions, st.text("ab. \n", max_size=40))
-@settings(max_examples=300, deadline=None)
-def test_no_match_is_wider_than_its_expression(expression: str, text: str) -> None:
-    """Whatever RE2 finds, and in whichever way the expression is written."""
-    try:
-        compiled = re2.compile(expression)
-    except re2.error:
-        return
-    for match in compiled.finditer(text):
-        assert match.end() - match.start() <= measure_match_width(expression)
 
 
 FOR_REPLIES = rules_with(

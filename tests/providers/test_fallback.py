@@ -1,6 +1,6 @@
-"""A mind that fails, and what the visitor hears: one whole reply, or the beginning of one and a failure.
+"""Failures of a model provider: the visitor gets the whole reply of the fallback, or the start of one and a failure.
 
-The table is trial F7: every way in which an upstream goes wrong, at every point of its answer.
+The first tests are trial F7: every fault of a model server, at every point of its answer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.support.report import Report
 from tests.support.scripted_model import PIECES, FaultPoint, ModelAnswer, ModelFault, ScriptedModel
 
 REPLY = "".join(PIECES)
-INSTEAD = "I know that by heart. "
+FALLBACK_REPLY = "I know that by heart. "
 RETRIES = 2
 # Less than after which boto3 gives up by itself.
 FIRST_TOKEN_S = READ_TIMEOUT_S / 8
@@ -44,14 +44,14 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     isolate_environment(monkeypatch)
 
 
-class Keeper(Says):
-    """The voice that never fails."""
+class NeverFails(Says):
+    """The fallback, which never fails."""
 
     model = "keeper-1"
 
 
-class Follows(SingleModelProvider):
-    """An upstream that does what it is told, each time the next thing, the last one again and again."""
+class ScriptedModelProvider(SingleModelProvider):
+    """A model provider that plays one script for each call, and repeats the last one."""
 
     model = "scripted-1"
 
@@ -59,7 +59,7 @@ class Follows(SingleModelProvider):
         self.scripts = scripts
         self.asked = 0
         self.closed = 0
-        # Held, so that nobody but the caller closes them.
+        # Kept, so that only the caller closes them.
         self.speeches: list[AsyncGenerator[str | ReplyEnd, None]] = []
 
     def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
@@ -81,8 +81,8 @@ class Follows(SingleModelProvider):
         pass
 
 
-class Hangs(Follows):
-    """Says what it is told, and then nothing more."""
+class SilentModelProvider(ScriptedModelProvider):
+    """Plays its script, and then hangs."""
 
     async def _follow(self) -> AsyncGenerator[str | ReplyEnd, None]:
         async for piece in super()._follow():
@@ -90,8 +90,8 @@ class Hangs(Follows):
         await asyncio.Event().wait()
 
 
-def resilient(
-    upstream: Follows,
+def make_provider(
+    upstream: ScriptedModelProvider,
     *,
     clock: FakeClock | None = None,
     failures: int = 100,
@@ -101,11 +101,11 @@ def resilient(
     clock = clock or FakeClock()
     breaker = CircuitBreaker("model", clock.monotonic, failure_threshold=failures, pause_s=30)
     patience = RetryPolicy(first_token_s, retries)
-    return FallbackProvider(upstream, Keeper(INSTEAD), breaker, patience, clock, jitter=lambda: 0.0)
+    return FallbackProvider(upstream, NeverFails(FALLBACK_REPLY), breaker, patience, clock, jitter=lambda: 0.0)
 
 
-async def heard(provider: FallbackProvider) -> tuple[str, ReplyEnd | ProviderFailed]:
-    """The text, and how it ended."""
+async def collect_reply(provider: FallbackProvider) -> tuple[str, ReplyEnd | ProviderFailed]:
+    """The text, and the end or the failure."""
     text = ""
     try:
         async with aclosing(provider.stream_reply(make_prompt())) as pieces:
@@ -119,30 +119,30 @@ async def heard(provider: FallbackProvider) -> tuple[str, ReplyEnd | ProviderFai
     raise AssertionError("it ended without a word")
 
 
-def by_the_fallback(ending: ReplyEnd | ProviderFailed) -> bool:
-    return isinstance(ending, ReplyEnd) and ending.model == Keeper.model
+def is_from_fallback(ending: ReplyEnd | ProviderFailed) -> bool:
+    return isinstance(ending, ReplyEnd) and ending.model == NeverFails.model
 
 
 # F7, over the wire
 
 
 @asynccontextmanager
-async def resilient_at(
+async def open_provider_at(
     kind: ProviderCase, url: str, first_token_s: float = TIMEOUT_S
 ) -> AsyncIterator[FallbackProvider]:
     clock = FakeClock()
     upstream = kind.make(url, SPEECH)
     breaker = CircuitBreaker("model", clock.monotonic, failure_threshold=100, pause_s=30)
     patience = RetryPolicy(first_token_s, RETRIES)
-    provider = FallbackProvider(upstream, Keeper(INSTEAD), breaker, patience, clock, jitter=lambda: 0.0)
+    provider = FallbackProvider(upstream, NeverFails(FALLBACK_REPLY), breaker, patience, clock, jitter=lambda: 0.0)
     async with asyncio.timeout(2 * TIMEOUT_S):
         yield provider
         await provider.close()
 
 
-EVERYWHERE = (FaultPoint.FIRST, FaultPoint.MIDDLE, FaultPoint.LAST)
+TEXT_POINTS = (FaultPoint.FIRST, FaultPoint.MIDDLE, FaultPoint.LAST)
 # What goes wrong, and how often the upstream is asked where nothing was said yet.
-ROWS: list[tuple[ModelAnswer, int]] = [
+FAULT_CASES: list[tuple[ModelAnswer, int]] = [
     *((ModelAnswer(fault=ModelFault.STATUS, status=status), 1) for status in (400, 401)),
     *((ModelAnswer(fault=ModelFault.STATUS, status=status), 1 + RETRIES) for status in (429, 500)),
     (ModelAnswer(fault=ModelFault.STATUS, status=429, retry_after="0"), 1 + RETRIES),
@@ -156,12 +156,12 @@ ROWS: list[tuple[ModelAnswer, int]] = [
     *(
         (ModelAnswer(fault=fault, at=at), 1 + RETRIES)
         for fault in (ModelFault.BAD_JSON, ModelFault.WRONG_TYPE)
-        for at in EVERYWHERE
+        for at in TEXT_POINTS
     ),
     *(
         (ModelAnswer(fault=fault, at=at), 1 + RETRIES)
         for fault in (ModelFault.ERROR, ModelFault.NO_END)
-        for at in EVERYWHERE
+        for at in TEXT_POINTS
     ),
     *((ModelAnswer(fault=ModelFault.LONG_LINE, at=at), 1 + RETRIES) for at in FaultPoint),
     (ModelAnswer(fault=ModelFault.HTML), 1 + RETRIES),
@@ -171,7 +171,7 @@ ROWS: list[tuple[ModelAnswer, int]] = [
 ]
 
 
-def told_as(answer: ModelAnswer) -> str:
+def name_case(answer: ModelAnswer) -> str:
     if answer.fault is None:
         return f"{len(answer.pieces)} blank pieces, {answer.finish}"
     wait = f", Retry-After {answer.retry_after}" if answer.retry_after else ""
@@ -179,17 +179,17 @@ def told_as(answer: ModelAnswer) -> str:
 
 
 @pytest.mark.parametrize("kind", PROVIDER_CASES.values(), ids=list(PROVIDER_CASES))
-@pytest.mark.parametrize(("answer", "times_asked"), ROWS, ids=[told_as(answer) for answer, _ in ROWS])
-async def test_a_failing_upstream_is_a_reply_or_a_failure(
+@pytest.mark.parametrize(("answer", "times_asked"), FAULT_CASES, ids=[name_case(answer) for answer, _ in FAULT_CASES])
+async def test_a_failing_server_ends_in_a_reply_or_a_failure(
     kind: ProviderCase, answer: ModelAnswer, times_asked: int
 ) -> None:
-    """Before the first word the fallback speaks the whole reply; after it, nobody does."""
+    """Before the first text the fallback gives the whole reply; after it the turn fails."""
     first_token_s = FIRST_TOKEN_S if answer.fault is ModelFault.HANG else TIMEOUT_S
     async with (
         ScriptedModel(kind.dialect, [answer]) as upstream,
-        resilient_at(kind, upstream.url, first_token_s) as provider,
+        open_provider_at(kind, upstream.url, first_token_s) as provider,
     ):
-        text, ending = await heard(provider)
+        text, ending = await collect_reply(provider)
 
     if answer.at in (FaultPoint.MIDDLE, FaultPoint.LAST):
         assert isinstance(ending, ProviderFailed)
@@ -197,21 +197,21 @@ async def test_a_failing_upstream_is_a_reply_or_a_failure(
         assert REPLY.startswith(text)
         assert len(upstream.requests) == 1
     else:
-        assert by_the_fallback(ending)
-        assert text == INSTEAD
-        # On a busy machine patience may end before a request was even read.
+        assert is_from_fallback(ending)
+        assert text == FALLBACK_REPLY
+        # On a busy machine the timeout may end before the request was read.
         assert len(upstream.requests) == times_asked or (answer.fault is ModelFault.HANG and not upstream.requests)
 
 
 @pytest.mark.parametrize("kind", PROVIDER_CASES.values(), ids=list(PROVIDER_CASES))
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://no-such-host.invalid"], ids=["refused", "DNS"])
-async def test_an_upstream_that_is_not_there_leaves_it_to_the_fallback(kind: ProviderCase, url: str) -> None:
-    """Nothing listens, or nobody knows the name."""
-    async with resilient_at(kind, url) as provider:
-        text, ending = await heard(provider)
+async def test_an_unreachable_server_is_replaced_by_the_fallback(kind: ProviderCase, url: str) -> None:
+    """The connection is refused, or the name is unknown."""
+    async with open_provider_at(kind, url) as provider:
+        text, ending = await collect_reply(provider)
 
-    assert text == INSTEAD
-    assert by_the_fallback(ending)
+    assert text == FALLBACK_REPLY
+    assert is_from_fallback(ending)
 
 
 @pytest.mark.parametrize("kind", PROVIDER_CASES.values(), ids=list(PROVIDER_CASES))
@@ -219,26 +219,26 @@ async def test_an_upstream_that_is_not_there_leaves_it_to_the_fallback(kind: Pro
     "fault", [ModelFault.STATUS, ModelFault.RESET, ModelFault.CUT, ModelFault.BAD_JSON, ModelFault.NO_END]
 )
 async def test_the_next_attempt_may_succeed(kind: ProviderCase, fault: ModelFault) -> None:
-    """And the visitor hears nothing of the first."""
+    """The visitor does not notice the failed attempt."""
     at = FaultPoint.CONNECT if fault is ModelFault.STATUS else FaultPoint.FIRST
     answers = [ModelAnswer(fault=fault, at=at, status=503), ModelAnswer()]
-    async with ScriptedModel(kind.dialect, answers) as upstream, resilient_at(kind, upstream.url) as provider:
-        text, ending = await heard(provider)
+    async with ScriptedModel(kind.dialect, answers) as upstream, open_provider_at(kind, upstream.url) as provider:
+        text, ending = await collect_reply(provider)
 
     assert text == REPLY
     assert ending == ReplyEnd(FinishReason.STOP, Usage(12, 3), model="scripted-1")
     assert len(upstream.requests) == 2
 
 
-async def test_a_hang_costs_no_more_than_patience(report: Report) -> None:
-    """The visitor hears the fallback as soon as the first word is overdue."""
+async def test_a_hang_lasts_no_longer_than_the_timeout(report: Report) -> None:
+    """The fallback answers as soon as the first text is overdue."""
     kind = PROVIDER_CASES["openai"]
     async with (
         ScriptedModel(kind.dialect, [ModelAnswer(fault=ModelFault.HANG)]) as upstream,
-        resilient_at(kind, upstream.url, FIRST_TOKEN_S) as provider,
+        open_provider_at(kind, upstream.url, FIRST_TOKEN_S) as provider,
     ):
         began_s = time.monotonic()
-        await heard(provider)
+        await collect_reply(provider)
         waited_s = time.monotonic() - began_s
 
     assert FIRST_TOKEN_S <= waited_s < FIRST_TOKEN_S + 2
@@ -248,45 +248,45 @@ async def test_a_hang_costs_no_more_than_patience(report: Report) -> None:
 # Attempts
 
 
-async def test_all_is_well() -> None:
-    """Then nothing is changed but a blank before the first word."""
+async def test_a_good_reply_passes_unchanged() -> None:
+    """The reply passes unchanged, but for white space before its first text."""
     spoken = ReplyEnd(FinishReason.LENGTH, Usage(1, 2), ("lion_001/mane",), "scripted-1")
-    upstream = Follows(["", "\n", "\n Roar", " ", "!\n", spoken])
+    upstream = ScriptedModelProvider(["", "\n", "\n Roar", " ", "!\n", spoken])
 
-    assert await heard(resilient(upstream)) == ("Roar !\n", spoken)
+    assert await collect_reply(make_provider(upstream)) == ("Roar !\n", spoken)
     assert (upstream.asked, upstream.closed) == (1, 1)
 
 
 @pytest.mark.parametrize("cause", [FailureKind.PERMANENT, FailureKind.REQUEST])
-async def test_what_will_not_pass_is_not_tried_again(cause: FailureKind) -> None:
-    """A wrong key is wrong the second time, too."""
-    upstream = Follows([ProviderError(cause)], ["Roar", ReplyEnd()])
+async def test_permanent_failures_are_not_retried(cause: FailureKind) -> None:
+    """A wrong key stays wrong."""
+    upstream = ScriptedModelProvider([ProviderError(cause)], ["Roar", ReplyEnd()])
 
-    assert by_the_fallback((await heard(resilient(upstream)))[1])
+    assert is_from_fallback((await collect_reply(make_provider(upstream)))[1])
     assert upstream.asked == 1
 
 
 async def test_retries_can_be_none() -> None:
-    """Then the first failure is the fallback's turn."""
-    upstream = Follows([ProviderError()], ["Roar", ReplyEnd()])
+    """After the first failure the fallback answers."""
+    upstream = ScriptedModelProvider([ProviderError()], ["Roar", ReplyEnd()])
 
-    assert by_the_fallback((await heard(resilient(upstream, retries=0)))[1])
+    assert is_from_fallback((await collect_reply(make_provider(upstream, retries=0)))[1])
     assert upstream.asked == 1
 
 
-async def test_after_the_first_word_nothing_is_tried_again() -> None:
-    """The visitor has heard it: a second beginning would be nonsense."""
-    upstream = Follows(["Ro", ProviderError()], ["Roar", ReplyEnd()])
+async def test_nothing_is_retried_after_the_first_text() -> None:
+    """The visitor has read it, so a second start would make no sense."""
+    upstream = ScriptedModelProvider(["Ro", ProviderError()], ["Roar", ReplyEnd()])
 
-    text, ending = await heard(resilient(upstream))
+    text, ending = await collect_reply(make_provider(upstream))
     assert text == "Ro"
     assert isinstance(ending, ProviderFailed)
     assert (upstream.asked, upstream.closed) == (1, 1)
 
 
-async def test_a_reply_without_a_last_word_is_a_failure() -> None:
-    """Nobody can tell whether it was whole."""
-    text, ending = await heard(resilient(Follows(["Roar"])))
+async def test_a_reply_without_an_end_is_a_failure() -> None:
+    """It may be incomplete."""
+    text, ending = await collect_reply(make_provider(ScriptedModelProvider(["Roar"])))
 
     assert text == "Roar"
     assert isinstance(ending, ProviderFailed)
@@ -295,16 +295,16 @@ async def test_a_reply_without_a_last_word_is_a_failure() -> None:
 @pytest.mark.parametrize(
     "pieces", [["x" * (MAX_REPLY_CHARACTERS + 1)], ["Roar "] * MAX_REPLY_CHARACTERS], ids=["one", "many"]
 )
-async def test_a_reply_without_end_is_cut(pieces: list[str]) -> None:
-    """Whatever the upstream was asked for: no memory is filled by it."""
-    text, ending = await heard(resilient(Follows([*pieces, ReplyEnd()])))
+async def test_a_reply_that_never_ends_is_cut(pieces: list[str]) -> None:
+    """It cannot fill the memory."""
+    text, ending = await collect_reply(make_provider(ScriptedModelProvider([*pieces, ReplyEnd()])))
 
     assert len(text) <= MAX_REPLY_CHARACTERS
-    assert isinstance(ending, ProviderFailed) or by_the_fallback(ending)
+    assert isinstance(ending, ProviderFailed) or is_from_fallback(ending)
 
 
-async def test_between_attempts_it_waits_longer_and_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most half a second, then a second; never in step with others."""
+async def test_the_waits_between_attempts_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most half a second, then a second, with jitter."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -312,43 +312,43 @@ async def test_between_attempts_it_waits_longer_and_longer(monkeypatch: pytest.M
 
     clock = FakeClock()
     provider = FallbackProvider(
-        Follows([ProviderError()]),
-        Keeper(INSTEAD),
+        ScriptedModelProvider([ProviderError()]),
+        NeverFails(FALLBACK_REPLY),
         CircuitBreaker("model", clock.monotonic, failure_threshold=100, pause_s=30),
         RetryPolicy(first_token_timeout_s=10, max_retries=3),
         clock,
         jitter=iter([1.0, 1.0, 0.25]).__next__,
     )
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    await heard(provider)
+    await collect_reply(provider)
 
     assert waits == [0.5, 1.0, 0.5]
 
 
-async def test_the_upstreams_own_wait_is_honoured() -> None:
-    """Where the visitor's patience allows it."""
-    upstream = Follows([ProviderError(retry_after="1")], ["Roar", ReplyEnd()])
+async def test_retry_after_is_honoured() -> None:
+    """When it ends before the first-token timeout."""
+    upstream = ScriptedModelProvider([ProviderError(retry_after="1")], ["Roar", ReplyEnd()])
     began_s = time.monotonic()
 
-    assert (await heard(resilient(upstream, first_token_s=5)))[0] == "Roar"
+    assert (await collect_reply(make_provider(upstream, first_token_s=5)))[0] == "Roar"
     assert time.monotonic() - began_s >= 1
 
 
-async def test_a_wait_beyond_all_patience_is_not_begun() -> None:
-    """The fallback can as well speak now."""
-    upstream = Follows([ProviderError(retry_after="60")], ["Roar", ReplyEnd()])
+async def test_a_retry_after_beyond_the_timeout_is_not_waited_for() -> None:
+    """The fallback answers at once."""
+    upstream = ScriptedModelProvider([ProviderError(retry_after="60")], ["Roar", ReplyEnd()])
     began_s = time.monotonic()
 
-    assert by_the_fallback((await heard(resilient(upstream, first_token_s=5)))[1])
+    assert is_from_fallback((await collect_reply(make_provider(upstream, first_token_s=5)))[1])
     assert time.monotonic() - began_s < 2
 
 
 @pytest.mark.parametrize("said", [[], ["", " "], ["Roar"]], ids=["silent", "blank", "speaking"])
-async def test_who_leaves_ends_the_work(said: list[str]) -> None:
-    """Whether anything was heard yet or not."""
-    upstream = Hangs(said)
-    provider = resilient(upstream, first_token_s=60)
-    listener = asyncio.create_task(heard(provider))
+async def test_a_visitor_who_leaves_ends_the_call(said: list[str]) -> None:
+    """Before and after the first text."""
+    upstream = SilentModelProvider(said)
+    provider = make_provider(upstream, first_token_s=60)
+    listener = asyncio.create_task(collect_reply(provider))
     while not upstream.closed:  # noqa: ASYNC110  # it has said all
         await asyncio.sleep(0)
     listener.cancel()
@@ -361,22 +361,22 @@ async def test_who_leaves_ends_the_work(said: list[str]) -> None:
 # The breaker
 
 
-async def test_an_upstream_that_keeps_failing_is_left_alone() -> None:
-    """Then the fallback speaks without delay, and says so beforehand; after the pause one turn finds out."""
+async def test_a_provider_that_keeps_failing_is_not_called() -> None:
+    """The fallback answers without delay, and is announced as the model; after the pause one turn tries again."""
     clock = FakeClock()
-    upstream = Follows(*[[ProviderError()]] * 3, ["Roar", ReplyEnd(model="scripted-1")])
-    provider = resilient(upstream, clock=clock, failures=3)
+    upstream = ScriptedModelProvider(*[[ProviderError()]] * 3, ["Roar", ReplyEnd(model="scripted-1")])
+    provider = make_provider(upstream, clock=clock, failures=3)
     assert provider.model == "scripted-1"
     assert [model.model_id for model in provider.list_models()] == ["scripted-1"]
 
-    assert by_the_fallback((await heard(provider))[1])
-    assert (provider.model, upstream.asked) == (Keeper.model, 3)
-    assert by_the_fallback((await heard(provider))[1])
+    assert is_from_fallback((await collect_reply(provider))[1])
+    assert (provider.model, upstream.asked) == (NeverFails.model, 3)
+    assert is_from_fallback((await collect_reply(provider))[1])
     assert upstream.asked == 3
 
     clock.advance(30)
     assert provider.model == "scripted-1"
-    assert (await heard(provider))[0] == "Roar"
+    assert (await collect_reply(provider))[0] == "Roar"
     assert provider.model == "scripted-1"
 
 
@@ -385,12 +385,12 @@ async def test_an_upstream_that_keeps_failing_is_left_alone() -> None:
     [[ProviderError()], [ProviderError(FailureKind.PERMANENT)], ["Ro", ProviderError()], ["Roar"], [ReplyEnd()], []],
     ids=["before", "for good", "in the middle", "without end", "empty", "nothing"],
 )
-async def test_every_failure_of_the_upstream_counts(script: list[str | ReplyEnd | Exception]) -> None:
-    """Whenever it comes."""
-    provider = resilient(Follows(script), failures=1)
-    await heard(provider)
+async def test_every_failure_of_the_provider_counts(script: list[str | ReplyEnd | Exception]) -> None:
+    """At every point of a reply."""
+    provider = make_provider(ScriptedModelProvider(script), failures=1)
+    await collect_reply(provider)
 
-    assert provider.model == Keeper.model
+    assert provider.model == NeverFails.model
 
 
 @pytest.mark.parametrize(
@@ -398,29 +398,29 @@ async def test_every_failure_of_the_upstream_counts(script: list[str | ReplyEnd 
     [[ProviderError(FailureKind.REQUEST)], [ReplyEnd(FinishReason.BLOCKED)], ["Roar", ReplyEnd(FinishReason.BLOCKED)]],
     ids=["refused prompt", "blocked", "cut"],
 )
-async def test_one_visitors_message_does_not_silence_the_mind_for_all(script: list[str | ReplyEnd | Exception]) -> None:
-    """What the upstream refuses to answer says nothing of how it is."""
-    provider = resilient(Follows(script), failures=1)
+async def test_one_refused_prompt_does_not_open_the_breaker(script: list[str | ReplyEnd | Exception]) -> None:
+    """A refused prompt is no sign of a broken service."""
+    provider = make_provider(ScriptedModelProvider(script), failures=1)
     for _ in range(3):
-        await heard(provider)
+        await collect_reply(provider)
 
     assert provider.model == "scripted-1"
 
 
-async def test_silence_before_the_first_word_counts() -> None:
-    """However patient the visitors are."""
-    provider = resilient(Hangs([]), failures=1, first_token_s=0.01)
-    assert by_the_fallback((await heard(provider))[1])
+async def test_silence_before_the_first_text_counts() -> None:
+    """Also when visitors would wait longer."""
+    provider = make_provider(SilentModelProvider([]), failures=1, first_token_s=0.01)
+    assert is_from_fallback((await collect_reply(provider))[1])
 
-    assert provider.model == Keeper.model
+    assert provider.model == NeverFails.model
 
 
 @pytest.mark.parametrize(("silent_s", "is_failure"), [(FIRST_TOKEN_S, True), (FIRST_TOKEN_S / 2, False)])
-async def test_a_long_silence_between_words_counts(silent_s: float, is_failure: bool) -> None:
-    """The engine cuts such a turn from outside; a visitor who leaves early has heard no such silence."""
+async def test_a_long_silence_inside_a_reply_counts(silent_s: float, is_failure: bool) -> None:
+    """The engine cancels such a turn; a visitor who leaves earlier is no sign of a silence."""
     clock = FakeClock()
-    upstream = Hangs(["Roar"])
-    provider = resilient(upstream, clock=clock, failures=1)
+    upstream = SilentModelProvider(["Roar"])
+    provider = make_provider(upstream, clock=clock, failures=1)
     speech = provider.stream_reply(make_prompt())
     await anext(speech)
     waiting = asyncio.ensure_future(anext(speech))
@@ -430,56 +430,56 @@ async def test_a_long_silence_between_words_counts(silent_s: float, is_failure: 
     waiting.cancel()
     await asyncio.wait([waiting])
 
-    assert (provider.model == Keeper.model) is is_failure
+    assert (provider.model == NeverFails.model) is is_failure
 
 
-async def test_a_visitor_who_leaves_a_probe_leaves_it_to_the_next() -> None:
-    """Otherwise nobody would ever find out."""
+async def test_a_visitor_who_leaves_while_half_open_lets_the_next_try() -> None:
+    """Otherwise the breaker would stay open for ever."""
     clock = FakeClock()
-    provider = resilient(
-        Follows([ProviderError(FailureKind.PERMANENT)], ["Ro", "ar", ReplyEnd()]), clock=clock, failures=1
+    provider = make_provider(
+        ScriptedModelProvider([ProviderError(FailureKind.PERMANENT)], ["Ro", "ar", ReplyEnd()]), clock=clock, failures=1
     )
-    await heard(provider)
+    await collect_reply(provider)
     clock.advance(30)
     speech = provider.stream_reply(make_prompt())
     assert await anext(speech) == "Ro"
-    assert provider.model == Keeper.model
+    assert provider.model == NeverFails.model
     await speech.aclose()
 
     assert provider.model == "scripted-1"
-    assert (await heard(provider))[0] == "Roar"
+    assert (await collect_reply(provider))[0] == "Roar"
 
 
-async def test_a_probe_that_was_refused_for_its_prompt_leaves_it_to_the_next() -> None:
-    """It has found out nothing."""
+async def test_a_refused_prompt_while_half_open_lets_the_next_try() -> None:
+    """It says nothing about the service."""
     clock = FakeClock()
-    upstream = Follows(
+    upstream = ScriptedModelProvider(
         [ProviderError(FailureKind.PERMANENT)], [ProviderError(FailureKind.REQUEST)], ["Roar", ReplyEnd()]
     )
-    provider = resilient(upstream, clock=clock, failures=1)
-    await heard(provider)
+    provider = make_provider(upstream, clock=clock, failures=1)
+    await collect_reply(provider)
     clock.advance(30)
-    assert by_the_fallback((await heard(provider))[1])
+    assert is_from_fallback((await collect_reply(provider))[1])
 
     assert provider.model == "scripted-1"
-    assert (await heard(provider))[0] == "Roar"
+    assert (await collect_reply(provider))[0] == "Roar"
 
 
 @pytest.mark.parametrize(
     "script", [[ReplyEnd()], ["x" * (MAX_REPLY_CHARACTERS + 1), ReplyEnd()]], ids=["empty", "endless"]
 )
 async def test_an_attempt_that_is_given_up_is_closed(script: list[str | ReplyEnd | Exception]) -> None:
-    """Its connection is not left to chance."""
-    upstream = Follows(script)
-    await heard(resilient(upstream))
+    """Its connection is closed at once."""
+    upstream = ScriptedModelProvider(script)
+    await collect_reply(make_provider(upstream))
 
     assert upstream.closed == upstream.asked == 1 + RETRIES
 
 
 async def test_a_broken_provider_does_not_hold_the_breaker() -> None:
-    """An error that is none of its own reaches the engine, which knows what to do."""
-    provider = resilient(Follows([ZeroDivisionError()]), failures=1)
+    """An unexpected error reaches the engine, which handles it."""
+    provider = make_provider(ScriptedModelProvider([ZeroDivisionError()]), failures=1)
     with pytest.raises(ZeroDivisionError):
-        await heard(provider)
+        await collect_reply(provider)
 
     assert provider.model == "scripted-1"

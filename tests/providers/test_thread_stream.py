@@ -1,4 +1,4 @@
-"""Events of a blocking library on the event loop: in order, not too far ahead, and no thread stays behind."""
+"""Streams of blocking libraries on the event loop: in order, bounded read-ahead, and no thread is left behind."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 from openapi_server.providers.thread_stream import MAX_QUEUED, ThreadStream
 
-PATIENCE_S = 10
+TIMEOUT_S = 10
 
 
-class Counts:
-    """A blocking source of numbers; `was_closed` once it was."""
+class NumberSource:
+    """A blocking iterator of numbers; `was_closed` is set by `close`."""
 
     def __init__(self, limit: int, error: Exception | None = None) -> None:
         self.limit = limit
@@ -33,34 +33,34 @@ class Counts:
         self.was_closed.set()
 
 
-async def ended(source: Counts) -> bool:
-    return await asyncio.to_thread(source.was_closed.wait, PATIENCE_S)
+async def wait_until_closed(source: NumberSource) -> bool:
+    return await asyncio.to_thread(source.was_closed.wait, TIMEOUT_S)
 
 
 async def test_events_come_in_their_order_and_then_the_end() -> None:
-    """However many more there are than may wait."""
-    source = Counts(5 * MAX_QUEUED)
+    """Also many more than the queue may hold."""
+    source = NumberSource(5 * MAX_QUEUED)
 
     assert [event async for event in ThreadStream(lambda: source)] == list(range(1, 5 * MAX_QUEUED + 1))
-    assert await ended(source)
+    assert await wait_until_closed(source)
 
 
 async def test_an_error_comes_after_the_events_before_it() -> None:
-    """To whoever takes the events, not to the thread's own end."""
-    source = Counts(2, OSError("gone"))
+    """It is raised for the consumer, not in the thread."""
+    source = NumberSource(2, OSError("gone"))
     heard = []
     with pytest.raises(OSError, match="gone"):  # noqa: PT012  # the events before it matter, too
         async for event in ThreadStream(lambda: source):
             heard.append(event)  # noqa: PERF401
 
     assert heard == [1, 2]
-    assert await ended(source)
+    assert await wait_until_closed(source)
 
 
 async def test_an_error_before_the_first_event_comes_too() -> None:
-    """As when nobody answers."""
+    """As when the connection is refused."""
 
-    def ask() -> Counts:
+    def ask() -> NumberSource:
         raise OSError("nobody is there")
 
     with pytest.raises(OSError, match="nobody is there"):
@@ -68,34 +68,34 @@ async def test_an_error_before_the_first_event_comes_too() -> None:
 
 
 async def test_the_thread_does_not_run_ahead() -> None:
-    """A visitor who reads slowly costs no memory; closing wakes a thread that waits for room."""
-    source = Counts(1_000_000)
+    """A slow reader costs no memory; closing wakes a thread that waits for a free slot."""
+    source = NumberSource(1_000_000)
     listening = ThreadStream(lambda: source)
     assert await anext(listening) == 1
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while source.given <= MAX_QUEUED:  # noqa: ASYNC110  # a thread has no event for us
             await asyncio.sleep(0)
 
     listening.close()
-    assert await ended(source)
+    assert await wait_until_closed(source)
     assert source.given <= MAX_QUEUED + 2
 
 
 async def test_closing_before_the_answer_closes_it_when_it_comes() -> None:
-    """And takes nothing from it."""
-    source = Counts(1_000_000)
+    """No event is read from it."""
+    source = NumberSource(1_000_000)
     has_asked, may_answer = threading.Event(), threading.Event()
 
-    def ask() -> Counts:
+    def ask() -> NumberSource:
         has_asked.set()
-        may_answer.wait(PATIENCE_S)
+        may_answer.wait(TIMEOUT_S)
         return source
 
     listening = ThreadStream(ask)
-    await asyncio.to_thread(has_asked.wait, PATIENCE_S)
+    await asyncio.to_thread(has_asked.wait, TIMEOUT_S)
     listening.close()
     listening.close()
     may_answer.set()
 
-    assert await ended(source)
+    assert await wait_until_closed(source)
     assert source.given == 0

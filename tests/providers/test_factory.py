@@ -1,4 +1,4 @@
-"""Which mind speaks: as the settings say, imported only then, and named when it cannot."""
+"""The provider that the settings name: only its library is imported, and a missing one is named."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from openapi_server.providers.fallback import FallbackProvider
 from openapi_server.providers.offline.provider import OfflineProvider
 from tests.support.provider_cases import isolate_environment
 
-CHOICES: dict[str, dict[str, object]] = {
+PROVIDER_SETTINGS: dict[str, dict[str, object]] = {
     "openai": {"openai_api_key": "sk-test", "openai_model": "model-1"},
     "anthropic": {"anthropic_api_key": "sk-test", "anthropic_model": "model-1"},
     "bedrock": {"aws_region": "eu-west-1", "bedrock_model": "model-1"},
@@ -28,36 +28,36 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-async def test_without_a_word_it_is_the_offline_voice() -> None:
-    """It cannot fail, so nothing stands around it."""
-    async with open_provider(load_settings(), SystemClock()) as mind:
-        assert isinstance(mind, OfflineProvider)
+async def test_the_default_is_the_offline_provider() -> None:
+    """It cannot fail, so it needs no fallback."""
+    async with open_provider(load_settings(), SystemClock()) as provider:
+        assert isinstance(provider, OfflineProvider)
 
 
-@pytest.mark.parametrize("provider", CHOICES)
-async def test_a_model_speaks_with_the_offline_voice_behind_it(provider: str) -> None:
-    """Its name is the one that visitors are told."""
-    settings = load_settings(provider=provider, **CHOICES[provider])
-    async with open_provider(settings, SystemClock()) as mind:
-        assert isinstance(mind, FallbackProvider)
-        assert mind.model == "model-1"
+@pytest.mark.parametrize("name", PROVIDER_SETTINGS)
+async def test_a_model_provider_has_the_offline_provider_as_its_fallback(name: str) -> None:
+    """Visitors see the model's name."""
+    settings = load_settings(provider=name, **PROVIDER_SETTINGS[name])
+    async with open_provider(settings, SystemClock()) as provider:
+        assert isinstance(provider, FallbackProvider)
+        assert provider.model == "model-1"
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])
-async def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
-    """With the extra that brings it."""
+async def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
+    """With the extra that installs it."""
     monkeypatch.setitem(sys.modules, provider, None)
     monkeypatch.delitem(sys.modules, f"openapi_server.providers.{provider}", raising=False)
 
     with pytest.raises(ConfigError, match=f"PROVIDER: {provider} needs the extra `{provider}`"):
-        async with open_provider(load_settings(provider=provider, **CHOICES[provider]), SystemClock()):
+        async with open_provider(load_settings(provider=provider, **PROVIDER_SETTINGS[provider]), SystemClock()):
             pass
 
 
-def test_the_offline_voice_brings_no_heavy_library_along() -> None:
-    """Each takes a second to import, which nobody should wait for in vain."""
+def test_no_model_library_is_imported_without_its_provider() -> None:
+    """Each takes up to a second to import."""
     program = (
-        "import sys, openapi_server.composition, openapi_server.minds;"
+        "import sys, openapi_server.composition, openapi_server.providers.factory;"
         "print([name for name in ('openai', 'anthropic', 'boto3') if name in sys.modules])"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=60)

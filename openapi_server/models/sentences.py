@@ -1,0 +1,20 @@
+"""Splits English text into sentences."""
+
+from __future__ import annotations
+
+import re
+
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+")
+_SENTENCE_END_WITHOUT_ELLIPSIS = re.compile(r"(?<=[.!?])\s+")
+
+
+def split_sentences(text: str, *, ends_at_ellipsis: bool = True) -> list[str]:
+    """The sentences of a text without the white space between them.
+
+    A full stop ends a sentence only before white space: "0.5 metres" and "zoo.example" stay whole.
+
+    >>> split_sentences("I weigh 0.5 kg. Do you? Yes!")
+    ['I weigh 0.5 kg.', 'Do you?', 'Yes!']
+    """
+    end = _SENTENCE_END if ends_at_ellipsis else _SENTENCE_END_WITHOUT_ELLIPSIS
+    return [part for part in end.split(text.strip()) if part]

@@ -1,0 +1,28 @@
+"""Fixed words for visitors in need: one text, whoever says it."""
+
+from __future__ import annotations
+
+import pytest
+
+from openapi_server.models.prompt import Prompt
+from openapi_server.models.turn import AgeGroup
+from openapi_server.moderation.input_rules import InputRules
+from openapi_server.providers.offline.provider import OfflineProvider
+from openapi_server.safe_words import load_safe_words
+from tests.support.fakes import make_lion
+
+RULES = InputRules.load()
+
+
+@pytest.mark.parametrize("age_group", AgeGroup)
+async def test_a_lost_child_hears_the_same_words_from_the_rules_and_from_the_offline_provider(
+    age_group: AgeGroup,
+) -> None:
+    """The provider says them where no rule matches, or where keepers have switched the rule off."""
+    lion = make_lion()
+    verdict = await RULES.check_message("I am lost", lion, age_group)
+    provider = OfflineProvider(words_per_s=0, seed=1)
+    pieces = [piece async for piece in provider.stream_reply(Prompt(lion, age_group, "I am lost"))]
+    reply = "".join(piece for piece in pieces if isinstance(piece, str))
+
+    assert verdict.safe_words == reply == load_safe_words()["lost"].get_text(age_group, lion)
