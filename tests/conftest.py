@@ -227,7 +227,7 @@ async def client(open_client: OpensClient) -> httpx.AsyncClient:
 def find_template(path: str) -> str:
     """The path as the spec writes it.
 
-    >>> template_of("/chat/sessions/sess_9c8b/stream"), template_of("/chat/stream")
+    >>> find_template("/chat/sessions/sess_9c8b/stream"), find_template("/chat/stream")
     ('/chat/sessions/{sessionId}/stream', '/chat/stream')
     """
     return next(template for template, pattern in _patterns() if pattern.fullmatch(path))
