@@ -181,7 +181,7 @@ async def test_what_is_too_old_is_not_shown_whether_swept_or_not(open_zoo: Opens
     assert messages(await export_data(caller)) == ["Hello!", "Roar! I am a lion."]
 
 
-async def test_what_is_too_old_is_not_told_to_the_mind(open_zoo: OpensZoo) -> None:
+async def test_expired_turns_are_not_in_the_prompt(open_zoo: OpensZoo) -> None:
     """Expired turns are not part of the prompt either."""
     clock, provider = FakeClock(), Says()
     zoo = await open_zoo(provider, clock=clock, retention_days=1, SESSION_TTL=10 * DAY_S)
@@ -245,7 +245,7 @@ async def test_a_refused_login_names_only_a_user_who_exists(open_zoo: OpensZoo) 
     ]
 
 
-async def test_a_session_that_is_not_there_is_not_noted_as_deleted(open_zoo: OpensZoo) -> None:
+async def test_a_session_that_does_not_exist_is_not_recorded_as_deleted(open_zoo: OpensZoo) -> None:
     """Neither is another user's session."""
     zoo = await open_zoo()
     caller = await zoo.new_client()
@@ -254,7 +254,7 @@ async def test_a_session_that_is_not_there_is_not_noted_as_deleted(open_zoo: Ope
     assert await list_audit_entries(zoo.services) == []
 
 
-async def test_a_trail_that_is_away_stops_nobody(open_zoo: OpensZoo, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_audit_trail_that_cannot_be_written_fails_no_request(open_zoo: OpensZoo, monkeypatch: pytest.MonkeyPatch) -> None:
     """The action has been done already; the log has an error line."""
     zoo = await open_zoo()
     away = UnreliableStore(zoo.services.store)
