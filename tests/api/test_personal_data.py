@@ -254,7 +254,9 @@ async def test_a_session_that_does_not_exist_is_not_recorded_as_deleted(open_zoo
     assert await list_audit_entries(zoo.services) == []
 
 
-async def test_an_audit_trail_that_cannot_be_written_fails_no_request(open_zoo: OpensZoo, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_audit_trail_that_cannot_be_written_fails_no_request(
+    open_zoo: OpensZoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The action has been done already; the log has an error line."""
     zoo = await open_zoo()
     away = UnreliableStore(zoo.services.store)
