@@ -85,7 +85,7 @@ async def test_models_are_listed_for_everybody(client: httpx.AsyncClient) -> Non
     assert model == {
         "id": "fake-1",
         "name": "fake-1",
-        "description": "The one mind of this server.",
+        "description": "The only model of this server.",
         "capabilities": ["streaming"],
         "creditCost": 1,
         "maxTokens": 1024,

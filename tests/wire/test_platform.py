@@ -208,20 +208,20 @@ def test_a_job_that_was_stopped_succeeded_with_what_was_said() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(telling=turn_scripts)
-def test_a_polled_job_never_goes_back(telling: TurnScript) -> None:
+@given(script=turn_scripts)
+def test_a_polled_job_never_goes_back(script: TurnScript) -> None:
     """Asked after every entry of its log, then from the store: status and progress only rise, and end as the stream."""
-    assert_only_rises(telling)
+    assert_only_rises(script)
 
 
-@pytest.mark.parametrize("telling", TURN_SCRIPTS.values(), ids=TURN_SCRIPTS.keys())
-def test_no_kind_of_job_ever_goes_back(telling: TurnScript) -> None:
+@pytest.mark.parametrize("script", TURN_SCRIPTS.values(), ids=TURN_SCRIPTS.keys())
+def test_no_kind_of_job_ever_goes_back(script: TurnScript) -> None:
     """The log may know of the end before the store is asked: until the store says so, the job runs."""
-    assert_only_rises(telling)
+    assert_only_rises(script)
 
 
-def assert_only_rises(telling: TurnScript) -> None:
-    entries = number_events(telling.build_events())
+def assert_only_rises(script: TurnScript) -> None:
+    entries = number_events(script.build_events())
     polls = [
         json.loads(encode_job_text(make_turn(), live))
         for live in accumulate(entries, TurnState.apply, initial=TurnState())
