@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from openapi_server.cli.context import AdminContext, run_with_context
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.document import COMMAND_LINE, Change, Document
+
+if TYPE_CHECKING:
+    from openapi_server.knowledge.admin import AnimalAdmin
 
 animal_path = click.Path(exists=True, path_type=Path, readable=True)
 
@@ -32,10 +36,11 @@ def import_animals(source: Path) -> None:
 
     async def work(context: AdminContext) -> list[tuple[str, Change | None]]:
         documents = [read_document(file) for file in files]
+        animal_admin = _create_animal_admin(context)
         for document in documents:
-            context.animal_admin.require_default_stays_active(document["animal_id"], document)
+            animal_admin.require_default_stays_active(document["animal_id"], document)
         await _seed(context)
-        return [await _import(context, document) for document in documents]
+        return [await _import(context, animal_admin, document) for document in documents]
 
     for animal_id, change in run_with_context(work):
         click.echo(f"{animal_id}: {_describe(change)}")
@@ -52,7 +57,7 @@ def export_animals(folder: Path) -> None:
 
     async def work(context: AdminContext) -> list[Document]:
         await _seed(context)
-        changes = await context.animal_admin.store.list_changes(0)
+        changes = await context.stores.animals.list_changes(0)
         return [stored.document for stored in changes.existing]
 
     documents = run_with_context(work)
@@ -94,15 +99,22 @@ def _list_valid_files(source: Path) -> list[Path]:
     return files
 
 
+def _create_animal_admin(context: AdminContext) -> AnimalAdmin:
+    """Not part of the context: the schema of animal files takes 0.1 s to import, and most commands do not need it."""
+    from openapi_server.knowledge.admin import AnimalAdmin
+
+    return AnimalAdmin(context.stores.animals, context.clock, context.settings.default_animal)
+
+
 async def _seed(context: AdminContext) -> None:
     """Fill an empty store as a server does: what is imported then comes beside the packaged animals."""
     from openapi_server.knowledge.admin import seed_animals
 
-    await seed_animals(context.animal_admin.store, context.clock)
+    await seed_animals(context.stores.animals, context.clock)
 
 
-async def _import(context: AdminContext, document: Document) -> tuple[str, Change | None]:
-    change = await context.animal_admin.import_animal(document, COMMAND_LINE)
+async def _import(context: AdminContext, animal_admin: AnimalAdmin, document: Document) -> tuple[str, Change | None]:
+    change = await animal_admin.import_animal(document, COMMAND_LINE)
     if change is not None:
         await context.record_audit(AuditAction.ANIMAL_CHANGED, change.document_id)
     return document["animal_id"], change

@@ -21,7 +21,6 @@ from openapi_server.models.errors import ChatError
 
 if TYPE_CHECKING:
     from openapi_server.accounts.passwords import Passwords
-    from openapi_server.knowledge.admin import AnimalAdmin
     from openapi_server.protocols import Clock
     from openapi_server.storage.factory import Stores
 
@@ -35,8 +34,8 @@ PIPED_WIDTH = 240
 class AdminContext:
     """What the administrative commands work with. Servers may run on the same database meanwhile."""
 
+    settings: Settings
     stores: Stores
-    animal_admin: AnimalAdmin
     passwords: Passwords
     clock: Clock
 
@@ -51,14 +50,13 @@ async def open_admin_context(settings: Settings) -> AsyncIterator[AdminContext]:
     """Open the database that the settings name, and close it again. Raises `StoreUnavailable`."""
     from openapi_server.accounts.passwords import Passwords
     from openapi_server.clock import SystemClock
-    from openapi_server.knowledge.admin import AnimalAdmin
     from openapi_server.storage.factory import open_stores
 
     clock = SystemClock()
     async with open_stores(settings, clock) as stores:
         passwords = Passwords()
         try:
-            yield AdminContext(stores, AnimalAdmin(stores.animals, clock, settings.default_animal), passwords, clock)
+            yield AdminContext(settings, stores, passwords, clock)
         finally:
             passwords.close()
 

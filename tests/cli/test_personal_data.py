@@ -187,9 +187,9 @@ def test_an_ambiguous_or_unknown_person_is_refused(
 
 
 def list_actions() -> list[tuple[str, str]]:
-    told = json.loads(run_zoochat("audit", "--json").output)
-    assert {entry["role"] for entry in told} <= {"operator"}
-    return [(entry["deed"], entry["about"]) for entry in reversed(told)]
+    printed = json.loads(run_zoochat("audit", "--json").output)
+    assert {entry["role"] for entry in printed} <= {"operator"}
+    return [(entry["deed"], entry["about"]) for entry in reversed(printed)]
 
 
 def test_actions_of_an_operator_are_recorded() -> None:

@@ -204,24 +204,24 @@ async def list_remaining_sessions(stores: Stores) -> set[str]:
 async def test_an_export_has_all_data_of_a_user(stores: Stores, clock: FakeClock) -> None:
     """Sessions with every turn, the account, its logins and its ledger; and nothing of anybody else."""
     await fill(stores, clock)
-    deed = AuditEntry(clock.now(), AuditAction.LOGIN, Actor("user", "mia"), "mia", "req-1")
-    await stores.audit.record(deed)
-    await stores.audit.record(replace(deed, actor=Actor("user", "ben"), target="ben"))
+    entry = AuditEntry(clock.now(), AuditAction.LOGIN, Actor("user", "mia"), "mia", "req-1")
+    await stores.audit.record(entry)
+    await stores.audit.record(replace(entry, actor=Actor("user", "ben"), target="ben"))
 
-    dossier = await stores.personal_data.export(DataSubject(owner=MIA))
+    data = await stores.personal_data.export(DataSubject(owner=MIA))
 
-    (told,) = dossier.sessions
-    assert told.session == await stores.sessions.get_session("sess_mia")
-    assert told.turns == (await stores.sessions.list_turns("sess_mia", 10)).items
-    assert [turn.message for turn in told.turns] == ["Hello", "How much?"]
-    account = dossier.account
+    (session_data,) = data.sessions
+    assert session_data.session == await stores.sessions.get_session("sess_mia")
+    assert session_data.turns == (await stores.sessions.list_turns("sess_mia", 10)).items
+    assert [turn.message for turn in session_data.turns] == ["Hello", "How much?"]
+    account = data.account
     assert account is not None
     assert account.user == await stores.accounts.get_user("mia")
     assert [login.login_id for login in account.logins] == ["login_mia"]
     assert account.balance == await stores.credits.get_balance("mia")
     assert account.credit_entries[::-1] == (await stores.credits.list_entries("mia", 10)).items
-    assert dossier.audit_entries == (deed,)
-    assert dossier.devices == ()
+    assert data.audit_entries == (entry,)
+    assert data.devices == ()
 
 
 @pytest.mark.parametrize(
@@ -239,12 +239,12 @@ async def test_a_person_is_found_by_cookie_device_or_session(
     """Each of these alone is enough."""
     await fill(stores, clock)
 
-    dossier = await stores.personal_data.export(subject)
+    data = await stores.personal_data.export(subject)
 
-    assert [told.session.session_id for told in dossier.sessions] == [session_id]
-    assert dossier.account is None
+    assert [session_data.session.session_id for session_data in data.sessions] == [session_id]
+    assert data.account is None
     users = [DeviceUser("sess_kiosk", "chat_kiosk-7", clock.now())]
-    assert list(dossier.devices) == (users if session_id == "sess_kiosk" else [])
+    assert list(data.devices) == (users if session_id == "sess_kiosk" else [])
 
 
 async def test_an_unknown_person_has_no_data(stores: Stores, clock: FakeClock) -> None:
@@ -269,8 +269,8 @@ async def test_an_export_has_nothing_that_has_expired(stores: Stores, clock: Fak
     clock.advance(10 * DAY_S)
 
     assert (await stores.personal_data.export(DataSubject(handle="chat_kiosk-7"))).sessions == ()
-    (told,) = (await stores.personal_data.export(DataSubject(owner=VISITOR))).sessions
-    assert [turn.message for turn in told.turns] == ["c"]
+    (session_data,) = (await stores.personal_data.export(DataSubject(owner=VISITOR))).sessions
+    assert [turn.message for turn in session_data.turns] == ["c"]
     assert await stores.sessions.delete_expired_sessions(10) == 2, "those of Mia and Ben"
     assert await stores.sessions.delete_old_turns(10) == 0
 
@@ -367,17 +367,17 @@ def make_audit_entry(clock: FakeClock, number: int = 0) -> AuditEntry:
 
 async def test_audit_entries_come_back_as_they_were_latest_first(stores: Stores, clock: FakeClock) -> None:
     """Page by page; also those of somebody of whom nothing is known."""
-    deeds = [
+    entries = [
         *(make_audit_entry(clock, number) for number in range(5)),
         AuditEntry(clock.now(), AuditAction.LOGIN_REFUSED, Actor("visitor")),
     ]
-    for entry in deeds:
+    for entry in entries:
         await stores.audit.record(entry)
 
     first = await stores.audit.list_entries(4)
     rest = await stores.audit.list_entries(4, cursor=first.next_cursor)
 
-    assert [*first.items, *rest.items] == deeds[::-1]
+    assert [*first.items, *rest.items] == entries[::-1]
     assert rest.next_cursor is None
 
 

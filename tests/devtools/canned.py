@@ -1,4 +1,4 @@
-"""A chatbot that answers from a can, and keeps what it was sent: for answers that no good server gives."""
+"""An HTTP server with canned answers, which keeps the requests: for answers that no correct server gives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STREAM = "text/event-stream; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class CannedAnswer:
-    """One answer. With `breaks_off` the connection ends before the answer does."""
+    """One answer. With `breaks_off` the connection is closed before the end of the body."""
 
     body: str = ""
     status: int = 200
@@ -25,7 +25,7 @@ class CannedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRequest:
-    """One request, its header names in lower case."""
+    """One request; header names are lower case."""
 
     method: str
     path: str
@@ -35,7 +35,7 @@ class ReceivedRequest:
 
 @dataclass(slots=True)
 class CannedServer:
-    """The server at `url`; `received` are its requests so far."""
+    """The server at `url`; `received` holds the requests so far."""
 
     url: str
     received: list[ReceivedRequest]
@@ -47,7 +47,7 @@ def make_json_answer(body: object, status: int = 200, **headers: str) -> CannedA
 
 @contextmanager
 def serve_answers(*answers: CannedAnswer) -> Iterator[CannedServer]:
-    """Gives the answers in their order, one a request, and the last one again and again."""
+    """Sends the answers in order, one for each request, and repeats the last one."""
     received: list[ReceivedRequest] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(answers, received))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

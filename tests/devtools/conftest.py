@@ -1,4 +1,4 @@
-"""A stand-in chatbot that the tests of the tools may share."""
+"""A mock server that the tests of the developer tools share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.processes import MockProcess
 
 @pytest.fixture(scope="session")
 def mock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockProcess]:
-    """Do not stop it."""
+    """Tests must not stop it."""
     process = MockProcess(tmp_path_factory.mktemp("mock"))
     try:
         yield process

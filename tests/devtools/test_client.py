@@ -41,7 +41,7 @@ def run_against(bot: CannedServer, path: str = "/api/v1/stream", **options: Any)
 
 
 def test_the_flags_are_fields_of_the_request() -> None:
-    """Loading documents and memory are on unless they are switched off; a history is sent only when there is one."""
+    """Document loading and memory are on by default; a history is sent only if there is one."""
     history = [{"role": "user", "content": "Hello"}]
 
     assert ChatRequest("", "Hi").body == {"query": "Hi", "auto_load_documents": True, "memory_enabled": True}
@@ -56,7 +56,7 @@ def test_the_flags_are_fields_of_the_request() -> None:
 def test_a_stream_that_breaks_off_is_resumed_and_no_event_comes_twice(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The same post again, with the last id that came through, after the time that the server asked for."""
+    """The same POST again with the last event id, after the server's reconnection time."""
     with serve_answers(CannedAnswer(RETRY + PROGRESS, breaks_off=True), CannedAnswer(RETRY + RESULT + COMPLETE)) as bot:
         code = run_against(bot, save_to=tmp_path / "saved.json")
 
@@ -71,7 +71,7 @@ def test_a_stream_that_breaks_off_is_resumed_and_no_event_comes_twice(
 
 
 def test_a_stream_that_just_ends_is_resumed_too(capsys: pytest.CaptureFixture[str]) -> None:
-    """Proxies end a stream cleanly when its server is gone."""
+    """Proxies close a stream cleanly when its server is gone."""
     with serve_answers(CannedAnswer(RETRY + PROGRESS), CannedAnswer(RETRY + RESULT + COMPLETE)) as bot:
         assert run_against(bot) == 0
 
@@ -79,7 +79,7 @@ def test_a_stream_that_just_ends_is_resumed_too(capsys: pytest.CaptureFixture[st
 
 
 def test_a_server_that_restarts_is_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
-    """503 ends a first question, but not one that is being resumed."""
+    """503 is an error for the first request, but not while resuming."""
     with serve_answers(
         CannedAnswer(RETRY + PROGRESS), make_json_answer({"detail": "Restarting"}, 503), CannedAnswer(RETRY + RESULT)
     ) as bot:
@@ -90,7 +90,7 @@ def test_a_server_that_restarts_is_asked_again(capsys: pytest.CaptureFixture[str
 
 
 def test_resuming_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
-    """A stream that never gets further is given up."""
+    """A stream without progress is given up."""
     with serve_answers(CannedAnswer(RETRY + PROGRESS), CannedAnswer(RETRY + ": nothing\n\n")) as bot:
         assert run_against(bot) == 1
 
@@ -99,7 +99,7 @@ def test_resuming_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_stream_without_ids_is_not_asked_for_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without an id the same post would be a new question, with another bill."""
+    """Without an event id the same POST would start, and charge, another turn."""
     with serve_answers(CannedAnswer(PROGRESS.partition("\n")[2], breaks_off=True)) as bot:
         assert run_against(bot) == 1
 
@@ -108,7 +108,7 @@ def test_a_stream_without_ids_is_not_asked_for_twice(capsys: pytest.CaptureFixtu
 
 
 def test_a_chatbot_may_end_after_its_result(capsys: pytest.CaptureFixture[str]) -> None:
-    """`complete` is this zoo's custom; other chatbots just close."""
+    """Other chatbots close the stream without `complete`."""
     with serve_answers(CannedAnswer(PROGRESS + RESULT, breaks_off=True)) as bot:
         assert run_against(bot) == 0
 
@@ -144,20 +144,20 @@ def test_an_answer_without_a_result_has_an_error_message(
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://zoo.example/", "http://[::1", "http://127.0.0.1:1/"])
 def test_an_address_where_nobody_listens_is_named(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The commonest mistake."""
+    """The most frequent mistake."""
     assert run_client(ChatRequest(url, "Hi"), QUICKLY) == 1
     assert url in capsys.readouterr().err
 
 
 def test_a_missing_cookie_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without one, polls behind a load balancer find another worker."""
+    """Without one, a load balancer may send polls to another worker."""
     with serve_answers(CannedAnswer(WHOLE)) as bot:
         assert run_against(bot) == 0
     assert "NO COOKIES received" in capsys.readouterr().out
 
 
 def test_cookies_are_kept_between_the_post_and_the_polls(capsys: pytest.CaptureFixture[str]) -> None:
-    """And `polling_url` is relative to the server's origin."""
+    """`polling_url` is relative to the server's origin."""
     with serve_answers(
         ACCEPTED, make_state("running", 25), make_state("succeeded", 100, result={"response": "Roar!"})
     ) as bot:
@@ -217,7 +217,7 @@ def test_polls_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_chatbot_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Escape sequences in a reply are shown, not obeyed."""
+    """Escape sequences in a reply are printed as text."""
     with serve_answers(CannedAnswer('event: result\ndata: {"response":"\\u001b[2Jgone\\u009b1m\\tfar"}\n\n')) as bot:
         assert run_against(bot) == 0
 
@@ -225,7 +225,7 @@ def test_a_chatbot_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str
 
 
 def test_a_file_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Who asked for a file has no use for an exit code of 0 without it."""
+    """Without the file, the exit code is not 0."""
     with serve_answers(CannedAnswer(WHOLE)) as bot:
         assert run_against(bot, save_to=tmp_path / "missing" / "saved.json") == 1
 
@@ -244,7 +244,7 @@ def test_a_file_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[st
     ],
 )
 def test_a_history_that_is_none_is_explained(text: str, wrong: str, tmp_path: Path) -> None:
-    """What is wrong, and in which message."""
+    """The error names the defect and the message."""
     path = tmp_path / "history.json"
     path.write_text(text)
 
@@ -253,6 +253,6 @@ def test_a_history_that_is_none_is_explained(text: str, wrong: str, tmp_path: Pa
 
 
 def test_a_history_that_is_not_there_is_explained(tmp_path: Path) -> None:
-    """Not a traceback."""
+    """Without a traceback."""
     with pytest.raises(HistoryError, match="cannot be read"):
         read_history(tmp_path / "history.json")

@@ -1,4 +1,4 @@
-"""`zoochat client` as a command: its exit codes, its flags and terminals that can show little."""
+"""`zoochat client` as a command: its exit codes, its flags, and terminals with few characters."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_ctrl_c_ends_with_130_and_keeps_what_came(tmp_path: Path) -> None:
 
 
 async def test_a_cut_connection_costs_no_event(tmp_path: Path) -> None:
-    """The network resets it in the middle of an answer: the client resumes, and every event is there once."""
+    """A reset in the middle of an answer: the client resumes, and saves every event once."""
     mock = MockProcess(tmp_path, delay_s=0.4)
     saved = tmp_path / "saved.json"
     try:
@@ -71,8 +71,8 @@ async def test_a_cut_connection_costs_no_event(tmp_path: Path) -> None:
     ]
 
 
-def test_nobody_listening_ends_with_1() -> None:
-    """And says where nobody listened."""
+def test_a_refused_connection_ends_with_1() -> None:
+    """The message names the URL."""
     ended = run_zoochat("client", "--url", "http://127.0.0.1:1/api/v1/stream", "--query", "Test")
 
     assert ended.returncode == 1
@@ -80,16 +80,16 @@ def test_nobody_listening_ends_with_1() -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_patience_has_an_end(mock: MockProcess) -> None:
-    """The client's own, before anything came."""
+def test_the_timeout_ends_the_command(mock: MockProcess) -> None:
+    """The client's own timeout, before any answer."""
     ended = run_zoochat("client", "--url", f"{mock.url}/api/v1/stream", "--query", "Test", "--timeout", "0")
 
     assert ended.returncode == 1
     assert "No result within 0 s" in ended.stderr
 
 
-def test_a_broken_history_is_a_wrong_use(tmp_path: Path) -> None:
-    """Exit code 2, as for a missing flag, before anything is asked."""
+def test_an_invalid_history_is_a_usage_error(tmp_path: Path) -> None:
+    """Exit code 2, as for a missing flag, before any request."""
     path = tmp_path / "history.json"
     path.write_text('[{"role": "robot", "content": "beep"}]')
 
@@ -99,7 +99,7 @@ def test_a_broken_history_is_a_wrong_use(tmp_path: Path) -> None:
     assert "message 1 must have the role user or assistant" in ended.stderr
 
 
-def test_a_stream_instead_of_a_job_is_pointed_out(mock: MockProcess) -> None:
+def test_a_stream_instead_of_a_job_is_reported(mock: MockProcess) -> None:
     """With --expect-job; the result still counts."""
     ended = run_zoochat("client", "--url", f"{mock.url}/api/v1/stream", "--query", "Test", "--expect-job")
 
@@ -109,7 +109,7 @@ def test_a_stream_instead_of_a_job_is_pointed_out(mock: MockProcess) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_plain_terminal_gets_plain_characters(encoding: str) -> None:
-    """Ornaments fall away, and what cannot be shown of a reply is escaped."""
+    """Ornaments are left out, and other characters are escaped."""
     result = 'event: result\ndata: {"response":"L\\u00f6we \\ud83e\\udd81"}\n\n'
     with serve_answers(CannedAnswer(result, headers={"Set-Cookie": "session_id=xyz"})) as bot:
         ended = subprocess.run(

@@ -1,4 +1,4 @@
-"""`zoochat mock`: a chatbot that keeps the platform's contract, with no mind behind it."""
+"""`zoochat mock`: a chatbot that follows the platform contract, without a model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def split_blocks(answer: httpx.Response) -> list[str]:
 
 @pytest.mark.parametrize("path", ["/api/v1/stream", "/api/v1/stream/error", "/api/v1/stream/timeout"])
 def test_its_streams_keep_the_contract(mock: MockProcess, path: str) -> None:
-    """To the byte and in their order, as the real server's: from the first progress to the one end."""
+    """In bytes, order and content, as the real server's."""
     answer = post_query(mock, path)
 
     events = check_stream(path, answer.content)
@@ -38,7 +38,7 @@ def test_its_streams_keep_the_contract(mock: MockProcess, path: str) -> None:
 
 
 def test_its_steps_are_those_of_a_real_turn(mock: MockProcess) -> None:
-    """10, 25 with the documents found, 50, 75, and the result."""
+    """Progress 10, 25 with the documents found, 50 and 75, then the result."""
     events = check_stream("/api/v1/stream", post_query(mock).content)
 
     assert [(event.data["step"], event.data["progress"]) for event in events if event.event == "progress"] == [
@@ -52,7 +52,7 @@ def test_its_steps_are_those_of_a_real_turn(mock: MockProcess) -> None:
 
 
 def test_a_stream_is_resumed_at_every_event(mock: MockProcess) -> None:
-    """The same post with `Last-Event-ID` gets the same bytes from there; after the last there is nothing left."""
+    """The same POST with `Last-Event-ID` gets the remaining bytes; after the last event the answer is 204."""
     with httpx.Client(timeout=20) as visitor:
         whole = visitor.post(f"{mock.url}/api/v1/stream", json=QUERY)
         blocks = split_blocks(whole)
@@ -69,7 +69,7 @@ def test_a_stream_is_resumed_at_every_event(mock: MockProcess) -> None:
 
 
 def test_what_cannot_be_resumed_is_named(mock: MockProcess) -> None:
-    """Another question, an event that is not there, and somebody else's turn."""
+    """Another query, an unknown event, and another visitor's turn."""
     with httpx.Client(timeout=20) as visitor:
         url = f"{mock.url}/api/v1/stream"
         turn_id = visitor.post(url, json=QUERY).headers["x-streaming-session-id"]
@@ -83,7 +83,7 @@ def test_what_cannot_be_resumed_is_named(mock: MockProcess) -> None:
 
 
 def test_an_idempotency_key_joins_the_same_turn(mock: MockProcess) -> None:
-    """Same key and question: one turn; same key and another question: 422."""
+    """The same key and query join the turn; the same key with another query is refused with 422."""
     key = {"Idempotency-Key": "0b6f9c1e-58a3-4d0e-9b6e-3a1c2d4e5f60"}
     with httpx.Client(timeout=20, headers=key) as visitor:
         visitor.get(f"{mock.url}/health")
@@ -97,7 +97,7 @@ def test_an_idempotency_key_joins_the_same_turn(mock: MockProcess) -> None:
 
 
 def test_a_job_is_only_there_for_the_cookie_that_began_it(mock: MockProcess) -> None:
-    """Polled without it, or with another's: 404, `Job not found`. `/jobs` lists one's own."""
+    """Without the cookie, or with another one: 404 `Job not found`. `/jobs` lists the visitor's own jobs."""
     with httpx.Client() as visitor:
         job = visitor.post(f"{mock.url}/api/v1/stream?mode=job", json=QUERY).json()
         own = visitor.get(mock.url + job["polling_url"])
@@ -114,7 +114,7 @@ def test_a_job_is_only_there_for_the_cookie_that_began_it(mock: MockProcess) -> 
 
 
 def test_a_job_can_fail(mock: MockProcess) -> None:
-    """The simulated error, polled."""
+    """The simulated error as a job."""
     with httpx.Client() as visitor:
         url = mock.url + visitor.post(f"{mock.url}/api/v1/stream/error?mode=job", json=QUERY).json()["polling_url"]
         seen = [visitor.get(url).json()]
@@ -128,7 +128,7 @@ def test_a_job_can_fail(mock: MockProcess) -> None:
 
 
 def test_its_cookie_is_for_the_server_only(mock: MockProcess) -> None:
-    """A visitor who brings it gets no other."""
+    """A visitor who sends it gets no other."""
     with httpx.Client() as visitor:
         first = visitor.post(f"{mock.url}/api/v1/stream?mode=job", json=QUERY)
         second = visitor.post(f"{mock.url}/api/v1/stream?mode=job", json=QUERY)
@@ -153,7 +153,7 @@ def test_its_cookie_is_for_the_server_only(mock: MockProcess) -> None:
     ],
 )
 def test_a_body_that_breaks_the_contract_is_refused(mock: MockProcess, body: bytes, field: str) -> None:
-    """400, and the field is named."""
+    """400, and the problem names the field."""
     answer = post_query(mock, json=None, content=body)
 
     assert answer.status_code == 400
@@ -162,20 +162,20 @@ def test_a_body_that_breaks_the_contract_is_refused(mock: MockProcess, body: byt
 
 
 def test_it_serves_nothing_else(mock: MockProcess) -> None:
-    """Not the zoo's own contract, and no other method."""
+    """Neither other contracts nor other methods."""
     assert httpx.post(f"{mock.url}/convo_turn_stream", json=QUERY).json()["code"] == "not_found"
     assert httpx.get(f"{mock.url}/api/v1/stream").json()["code"] == "method_not_allowed"
     assert httpx.post(f"{mock.url}/api/v1/stream?mode=fax", json=QUERY).json()["code"] == "invalid_input"
 
 
 def test_it_passes_the_check_of_the_contract(mock: MockProcess) -> None:
-    """`zoochat check` finds nothing wrong: who works with the stand-in will work with the real server."""
+    """`zoochat check` finds no fault, so clients of the mock work with the real server, too."""
     ended = run_zoochat("check", mock.url, "--contract", "platform")
     assert ended.returncode == 0, ended.stdout
 
 
 def test_a_browser_of_a_local_page_may_read_it(mock: MockProcess) -> None:
-    """Its origin and its cookie; a stranger's origin is not named."""
+    """Its origin is allowed, with credentials; foreign origins are not."""
     ours, stranger = ({"Origin": origin} for origin in ("http://localhost:5173", "http://evil.example"))
     answer, refused = (httpx.get(f"{mock.url}/health", headers=headers) for headers in (ours, stranger))
     preflight = httpx.options(f"{mock.url}/api/v1/stream", headers=ours)
@@ -187,21 +187,21 @@ def test_a_browser_of_a_local_page_may_read_it(mock: MockProcess) -> None:
 
 
 def test_its_health_is_that_of_the_real_one(mock: MockProcess) -> None:
-    """The same keys."""
+    """It has the same members."""
     health = httpx.get(f"{mock.url}/health").json()
     assert health.keys() == {"status", "version", "timestamp", "active_jobs"}
     assert health["status"] == "healthy"
 
 
 def test_a_query_cannot_forge_a_line_of_its_log(mock: MockProcess) -> None:
-    """Line ends in what people send are shown as question marks."""
+    """Line ends in a query are logged as question marks."""
     post_query(mock, json={"query": "Hi\nINFO - forged"})
     assert "Received request - Query: Hi?INFO - forged" in mock.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_an_orderly_end_also_for_open_streams(tmp_path: Path, number: signal.Signals) -> None:
-    """Exit code 0, no traceback, and whoever reads is not left waiting."""
+    """Exit code 0, no traceback, and open streams are closed."""
     mock = MockProcess(tmp_path, delay_s=5)
 
     with httpx.stream("POST", f"{mock.url}/api/v1/stream", json=QUERY, timeout=20) as answer:
@@ -214,7 +214,7 @@ def test_a_signal_is_an_orderly_end_also_for_open_streams(tmp_path: Path, number
 
 
 def test_a_plain_terminal_gets_plain_characters(tmp_path: Path) -> None:
-    """Where neither frames nor ornaments can be shown, the banner and the log still can."""
+    """The banner and the log work without frames and ornaments."""
     mock = MockProcess(tmp_path, PYTHONIOENCODING="ascii")
     try:
         post_query(mock, json={"query": "Löwe"})

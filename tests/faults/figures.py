@@ -1,4 +1,4 @@
-"""Figures: what a trial measured, beside the line that it must meet."""
+"""Figures: what a trial measured, and the limit that it must keep."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured figure. `passed` None: not measured here, and `measured` says where it is."""
+    """One measured figure. `passed` is None for a figure that is only reported or measured elsewhere."""
 
     id: str
     what: str
@@ -18,10 +18,10 @@ class Figure:
 
 
 def expect_none(id_: str, what: str, count: int, total: int) -> Figure:
-    """A count that must be 0, told as `0 of N`; of nothing, nothing was shown.
+    """A count that must be 0, shown as `0 of N`; with N = 0 nothing was shown, so it fails.
 
     >>> none_of("F1", "messages lost", 0, 20)
-    Figure(id='F1', what='messages lost', measured='0 of 20', line='0', passed=True)
+    Figure(id='F1', what='messages lost', measured='0 of 20', limit='0', passed=True)
     """
     return Figure(id_, what, f"{count} of {total}", "0", count == 0 < total)
 
@@ -31,7 +31,7 @@ def expect_all(id_: str, what: str, count: int, total: int) -> Figure:
 
 
 def expect_at_most(id_: str, what: str, value: float, most: float, unit: str) -> Figure:
-    """A measure with an upper line; infinite is what did not happen while the trial watched."""
+    """A measure with an upper limit; infinite for what did not happen during the trial."""
     return Figure(id_, what, _format_value(value, unit), f"at most {_format_value(most, unit)}", value <= most)
 
 

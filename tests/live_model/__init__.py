@@ -1,1 +1,1 @@
-"""The OpenAI provider against a real server with a real, very small model: a test peer, never a voice for visitors."""
+"""The OpenAI provider against a real model server with a very small model, for tests only."""

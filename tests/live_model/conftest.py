@@ -1,4 +1,4 @@
-"""Real model servers for the tests here; without their packages they are skipped, or fail where they are required."""
+"""Real model servers. Without their packages the tests are skipped, or fail if `REQUIRE_SERVICES` is 1."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.live_model.peer import missing_packages
+from tests.live_model.model_server import find_missing_packages
 
 ROOT = Path(__file__).parent.parent.parent
 _RELEASED = re.compile(r"stop processing: n_tokens = (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
-    """Where it listens, and what it says of its work."""
+class ModelServer:
+    """A running model server, and its log."""
 
     url: str
     log_path: Path
@@ -33,40 +33,40 @@ class Peer:
 
     @property
     def cancelled(self) -> int:
-        """How many replies it has broken off because nobody listened any more."""
+        """How many replies it cancelled because the client had left."""
         return self.log.count("cancel task")
 
     @property
     def finished(self) -> list[int]:
-        """The tokens, read and said, of each reply that is over, cancelled ones included."""
+        """The tokens of the prompt and the reply, for each reply that has ended, also when cancelled."""
         return [int(count) for count in _RELEASED.findall(self.log)]
 
 
 @pytest.fixture(scope="session")
-def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
-    """One for all tests that do not end it."""
-    with _started(tmp_path_factory.mktemp("peer")) as started:
+def model_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    """One server for all tests that do not stop it."""
+    with _start_model_server(tmp_path_factory.mktemp("model_server")) as started:
         yield started
 
 
 @pytest.fixture
-def doomed_peer(tmp_path: Path) -> Iterator[Peer]:
-    """One of the test's own, which it may kill."""
-    with _started(tmp_path) as started:
+def disposable_model_server(tmp_path: Path) -> Iterator[ModelServer]:
+    """A server for one test, which may kill it."""
+    with _start_model_server(tmp_path) as started:
         yield started
 
 
 @contextmanager
-def _started(folder: Path) -> Iterator[Peer]:
-    if missing := missing_packages():
+def _start_model_server(folder: Path) -> Iterator[ModelServer]:
+    if missing := find_missing_packages():
         reason = f"not installed: {', '.join(missing)} (pip install --no-deps)"
         if os.environ.get("REQUIRE_SERVICES") == "1":
             pytest.fail(f"required here, and {reason}")
         pytest.skip(reason)
-    log_path = folder / "peer.log"
+    log_path = folder / "model_server.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.live_model.peer"],
+            [sys.executable, "-m", "tests.live_model.model_server"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -79,7 +79,7 @@ def _started(folder: Path) -> Iterator[Peer]:
         try:
             url = process.stdout.readline().strip()
             assert url.startswith("http://"), log_path.read_text(errors="replace")
-            yield Peer(url, log_path, process)
+            yield ModelServer(url, log_path, process)
         finally:
             process.stdin.close()
             try:

@@ -1,4 +1,4 @@
-"""A server process with a real model behind it: its tokens reach visitors, and who stops, leaves or falls is clean."""
+"""A server process with a real model: streaming, stopping, disconnecting, and a model server that dies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.live_model.conftest import Peer
+from tests.live_model.conftest import ModelServer
 from tests.support.contract import SseEvent, check_stream, parse_events
 from tests.support.processes import ServerProcess
 from tests.support.report import Report
@@ -29,11 +29,13 @@ PROMPT_TOKENS = 1000
 OFFLINE = "offline-keeper-1"
 
 
-def server_before(peer: Peer, tmp_path_factory: pytest.TempPathFactory, **settings: object) -> ServerProcess:
+def start_zoo_before(
+    model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory, **settings: object
+) -> ServerProcess:
     return ServerProcess(
         tmp_path_factory.mktemp("server"),
         PROVIDER="openai",
-        OPENAI_BASE_URL=f"{peer.url}/v1",
+        OPENAI_BASE_URL=f"{model_server.url}/v1",
         OPENAI_MODEL="smollm2",
         TEMPERATURE=0,
         MAX_TOKENS=MANY_TOKENS,
@@ -47,8 +49,8 @@ def server_before(peer: Peer, tmp_path_factory: pytest.TempPathFactory, **settin
 
 
 @pytest.fixture(scope="module")
-def server(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    process = server_before(peer, tmp_path_factory)
+def server(model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    process = start_zoo_before(model_server, tmp_path_factory)
     try:
         yield process
     finally:
@@ -72,7 +74,7 @@ async def visitor(server: ServerProcess) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def _brief(visitor: httpx.AsyncClient) -> AsyncIterator[None]:
-    """For as long as a test lasts, the keepers want the lion to be brief."""
+    """The lion has a low token limit during a test."""
     login = {"username": "keeper1", "password": "keeper1-demo"}
     token = (await visitor.post("/auth/login", json=login)).json()["accessToken"]
     keeper = {"Authorization": f"Bearer {token}", "If-Match": "*"}
@@ -99,7 +101,7 @@ class Reading:
         return self.answer.headers["x-streaming-session-id"]
 
     async def to(self, mark: bytes) -> None:
-        """Read until the mark was seen; the stream must not end before."""
+        """Read until the mark; the stream must not end before."""
         while mark not in self.raw:
             self.raw += await anext(self.pieces)
 
@@ -126,17 +128,17 @@ def text_of(events: list[SseEvent]) -> str:
 
 
 async def until(claim: Callable[[], bool]) -> None:
-    """The peer tells nobody but its log."""
+    """The model server says so only in its log."""
     while not claim():  # noqa: ASYNC110  # the caller's timeout bounds it
         await asyncio.sleep(0.01)
 
 
 @pytest.mark.usefixtures("_brief")
-async def test_its_tokens_reach_the_visitor_through_hold_back(
-    visitor: httpx.AsyncClient, peer: Peer, report: Report
+async def test_tokens_reach_the_visitor_through_the_output_buffer(
+    visitor: httpx.AsyncClient, model_server: ModelServer, report: Report
 ) -> None:
-    """Several chunks are the whole reply; `complete` says who spoke, what it cost, and how long words were held."""
-    finished = len(peer.finished)
+    """The chunks are the whole reply; `complete` names the model, the usage and the longest delay."""
+    finished = len(model_server.finished)
 
     events = await heard(visitor, LION | SPEED)
 
@@ -149,9 +151,9 @@ async def test_its_tokens_reach_the_visitor_through_hold_back(
     assert 0 < last.data["heldBackMs"] <= last.data["latencyMs"]
     usage = last.data["usage"]
     assert 1 < usage["completionTokens"] <= FEW_TOKENS
-    await until(lambda: len(peer.finished) > finished)
+    await until(lambda: len(model_server.finished) > finished)
     # The last token that it said it need not read any more.
-    assert usage["promptTokens"] + usage["completionTokens"] - peer.finished[-1] in (0, 1)
+    assert usage["promptTokens"] + usage["completionTokens"] - model_server.finished[-1] in (0, 1)
     report(
         f"a turn before llama.cpp: {usage['promptTokens']} tokens read, first word after "
         f"{last.data['firstTokenMs']} ms, {last.data['chunkCount']} chunks, held back {last.data['heldBackMs']} ms"
@@ -160,7 +162,7 @@ async def test_its_tokens_reach_the_visitor_through_hold_back(
 
 @pytest.mark.usefixtures("_brief")
 async def test_turns_at_the_same_time_are_all_answered(visitor: httpx.AsyncClient) -> None:
-    """Also more than the peer runs at once, each in a session of its own."""
+    """Also more than the model server runs at once, each in its own session."""
     replies = await asyncio.gather(
         *(heard(visitor, LION | {"message": f"Say {word}!"}) for word in ("hello", "roar", "goodbye"))
     )
@@ -171,9 +173,11 @@ async def test_turns_at_the_same_time_are_all_answered(visitor: httpx.AsyncClien
     assert len({events[-1].data["sessionId"] for events in replies}) == 3
 
 
-async def test_stop_ends_its_generation(visitor: httpx.AsyncClient, peer: Peer, report: Report) -> None:
-    """The reader gets what was said; the peer's log says that it has broken off, long before all that it might say."""
-    cancelled, finished = peer.cancelled, len(peer.finished)
+async def test_a_stop_ends_the_generation(
+    visitor: httpx.AsyncClient, model_server: ModelServer, report: Report
+) -> None:
+    """The reader keeps what came; the model server's log says that it cancelled the rest."""
+    cancelled, finished = model_server.cancelled, len(model_server.finished)
     async with asking(visitor, LION | ENDLESS) as reading:
         await reading.to(b"event: chunk\n")
         stopped = await visitor.post(f"/convo_turn/{reading.turn_id}/stop")
@@ -184,32 +188,34 @@ async def test_stop_ends_its_generation(visitor: httpx.AsyncClient, peer: Peer, 
     assert (last.event, last.data["finishReason"]) == ("complete", "stopped")
     assert last.data["fullResponse"] == text_of(events) == stopped.json()["reply"]
     assert last.data["heldBackMs"] > 0
-    await until(lambda: peer.cancelled > cancelled and len(peer.finished) > finished)
-    assert peer.finished[-1] < PROMPT_TOKENS + MANY_TOKENS
+    await until(lambda: model_server.cancelled > cancelled and len(model_server.finished) > finished)
+    assert model_server.finished[-1] < PROMPT_TOKENS + MANY_TOKENS
     report(f"stop: {stopped.json()['stoppedInMs']} ms, and llama.cpp has cancelled its task")
 
 
-async def test_who_leaves_the_token_stream_ends_its_generation(visitor: httpx.AsyncClient, peer: Peer) -> None:
-    """There, leaving is how one stops."""
-    cancelled, finished = peer.cancelled, len(peer.finished)
+async def test_a_disconnect_from_the_token_stream_ends_the_generation(
+    visitor: httpx.AsyncClient, model_server: ModelServer
+) -> None:
+    """In this contract a disconnect stops the turn."""
+    cancelled, finished = model_server.cancelled, len(model_server.finished)
     async with asking(visitor, ENDLESS | {"session_id": "a-reader-that-leaves"}, "/chat") as reading:
         await reading.to(b'"type":"token"')
 
     parse_events(reading.raw, is_whole=False)
-    await until(lambda: peer.cancelled > cancelled and len(peer.finished) > finished)
-    assert peer.finished[-1] < PROMPT_TOKENS + MANY_TOKENS
+    await until(lambda: model_server.cancelled > cancelled and len(model_server.finished) > finished)
+    assert model_server.finished[-1] < PROMPT_TOKENS + MANY_TOKENS
 
 
-async def test_pulling_its_plug_in_mid_turn_gives_one_clean_end(
-    doomed_peer: Peer, tmp_path_factory: pytest.TempPathFactory
+async def test_a_model_server_that_dies_gives_one_terminal_event(
+    disposable_model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Nothing of it reaches the visitor, the stored turn says the same, and the next answer is the keepers' own."""
-    server = await asyncio.to_thread(server_before, doomed_peer, tmp_path_factory, BREAKER_FAILURES=1)
+    """Nothing of it reaches the visitor, the stored turn has the failure, and the fallback gives the next answer."""
+    server = await asyncio.to_thread(start_zoo_before, disposable_model_server, tmp_path_factory, BREAKER_FAILURES=1)
     try:
         async with visiting(server) as visitor:
             async with asking(visitor, LION | ENDLESS) as reading:
                 await reading.to(b"event: chunk\n")
-                doomed_peer.process.kill()
+                disposable_model_server.process.kill()
                 events = await reading.to_end()
             stored = (await visitor.get(f"/convo_turn/{reading.turn_id}")).json()
             after = await heard(visitor, LION | SPEED | {"sessionId": events[0].data["sessionId"]})
@@ -218,7 +224,7 @@ async def test_pulling_its_plug_in_mid_turn_gives_one_clean_end(
 
     assert [event.event for event in events if event.event in ("complete", "error")] == ["error"]
     assert events[-1].data["error"]["code"] == "provider_failed"
-    port = doomed_peer.url.rpartition(":")[2]
+    port = disposable_model_server.url.rpartition(":")[2]
     assert not [word for word in (port, "127.0.0.1", "peer", "chunked", "llama") if word in reading.raw.decode()]
     assert (stored["status"], stored["reply"]) == ("failed", text_of(events))
     assert stored["error"]["code"] == "provider_failed"

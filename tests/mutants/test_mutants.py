@@ -38,18 +38,18 @@ async def run_all_checks(url: str, *contracts: str, username: str = "user1") -> 
     )
 
 
-async def test_the_server_keeps_all_five_contracts(ward: ServerProcess) -> None:
+async def test_the_server_keeps_all_five_contracts(mutants: ServerProcess) -> None:
     """No check fails or is skipped; the account has no credits at the start."""
-    findings = await run_all_checks(f"{ward.url}/healthy", username="parent1")
+    findings = await run_all_checks(f"{mutants.url}/healthy", username="parent1")
 
     assert [finding for finding in findings if finding.result is not CheckResult.PASS] == []
     assert {finding.contract for finding in findings} == set(PROBES)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-async def test_a_broken_server_is_caught(mutant: Mutant, ward: ServerProcess) -> None:
+async def test_a_broken_server_is_caught(mutant: Mutant, mutants: ServerProcess) -> None:
     """By the check for this defect."""
-    findings = await run_all_checks(ward.url + mutant.path, mutant.contract)
+    findings = await run_all_checks(mutants.url + mutant.path, mutant.contract)
 
     failed = [finding.check for finding in findings if finding.result is CheckResult.FAIL]
     MUTANTS_CAUGHT[mutant.name] = mutant.check in failed

