@@ -145,7 +145,7 @@ def test_the_heartbeat_is_an_empty_event(stage: Stage | None) -> None:
 
 
 def test_a_job_is_a_turn_by_another_name() -> None:
-    """The same secret under both."""
+    """The two ids have the same random part."""
     assert (make_job_id(TURN_ID), parse_job_id(JOB_ID)) == (JOB_ID, TURN_ID)
     assert encode_json(encode_accepted(TURN_ID)) == (
         f'{{"job_id":"{JOB_ID}","status":"pending","polling_url":"/jobs/{JOB_ID}"}}'
@@ -199,7 +199,7 @@ def test_a_job_that_failed_says_why() -> None:
 
 
 def test_a_job_that_was_stopped_succeeded_with_what_was_said() -> None:
-    """The contract has no other word for it; the metadata has."""
+    """The contract has no status for stopped; the metadata has the finish reason."""
     outcome = Outcome(TurnStatus.STOPPED, LATER, "Ro", FinishReason.STOPPED)
     job = json.loads(encode_job_text(make_turn(outcome=outcome)))
 
@@ -236,7 +236,7 @@ def assert_only_rises(script: TurnScript) -> None:
 
 
 def assert_ends_alike(job: dict[str, object], entry: Entry) -> None:
-    """The job's result or error is the stream's."""
+    """Assert that the job's result or error equals the stream's."""
     first, *_ = PLATFORM.encode(entry)
     assert isinstance(first.data, dict)
     if isinstance(entry.event, Completed):
