@@ -25,7 +25,7 @@ from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.services import Services
 from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin, seed_animals
-from openapi_server.knowledge.retrieval.fusion import SemanticIndex
+from openapi_server.knowledge.retrieval.ranking import SemanticIndex
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.moderation.remote import ModerationClient, RemoteModerator
 from openapi_server.moderation.rule_admin import RuleAdmin

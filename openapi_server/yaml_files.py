@@ -1,4 +1,4 @@
-"""YAML files, as keepers write and read them: loaded safely and strictly, dumped so that they are easy to compare."""
+"""YAML files: loaded safely and strictly, dumped so that versions are easy to compare, and files of patterns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Loader: type[Any] = type("_Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoad
 
 
 def load_yaml(file: Path) -> Any:
-    """What stands in the file. Raises `UnreadableFileError`."""
+    """The content of the file. Raises `UnreadableFileError`."""
     try:
         return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  # made from a safe loader
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
@@ -40,7 +40,7 @@ def find_item_lines(file: Path, key: str) -> list[int]:
 
 
 def _construct_mapping(loader: Any, node: yaml.MappingNode) -> Iterator[dict[Any, object]]:
-    """A key that comes twice is refused: by YAML's own rule the second would silently replace the first."""
+    """Refuses a mapping with a duplicate key; PyYAML would silently use the second value."""
     seen: set[str] = set()
     for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
         if key.value in seen:
@@ -101,3 +101,51 @@ def _fits_on_a_line(values: list[Any]) -> bool:
 _Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(list, _represent_list)
 _Dumper.add_representer(dict, _represent_mapping)
+
+
+# --- Pattern files: English phrasings as regular expressions, beside the code that uses them
+#
+# Patterns are in Python's syntax (`re`), with two additions:
+#
+# * `terms` are named pieces that the patterns of a file share. `{term}` in a pattern, or in a later term, stands for
+#   the piece of that name. Quantifiers such as `{2,}` begin with a digit, so the two cannot be confused.
+# * A pattern may be written over several lines. It is read without the line breaks and the spaces next to them.
+
+_LINE_BREAK = re.compile(r"\s*\n\s*")
+_TERM = re.compile(r"\{([a-z_]+)\}")
+
+
+def load_patterns(file: Path) -> dict[str, Any]:
+    """The content of a pattern file without `terms`; each string in it is a pattern with its terms replaced.
+
+    Raises `UnreadableFileError`, and `ValueError` when a pattern names a term that is not defined above it.
+    """
+    content: dict[str, Any] = load_yaml(file)
+    terms: dict[str, str] = {}
+    for name, pattern in content.pop("terms", {}).items():
+        terms[name] = _expand(pattern, terms)
+    expanded: dict[str, Any] = _expand_all(content, terms)
+    return expanded
+
+
+def _expand_all(content: Any, terms: dict[str, str]) -> Any:
+    if isinstance(content, dict):
+        return {key: _expand_all(value, terms) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_expand_all(each, terms) for each in content]
+    return _expand(content, terms)
+
+
+def _expand(pattern: str, terms: dict[str, str]) -> str:
+    """Replace the terms in a pattern by their pieces.
+
+    >>> _expand("{greeting} (?:there|you){1,2}", {"greeting": "(?:hi|hello)"})
+    '(?:hi|hello) (?:there|you){1,2}'
+    """
+
+    def get_term(name: re.Match[str]) -> str:
+        if name[1] not in terms:
+            raise ValueError(f"The pattern {pattern!r} names an unknown term: {name[1]}")
+        return terms[name[1]]
+
+    return _TERM.sub(get_term, _LINE_BREAK.sub("", pattern))

@@ -21,7 +21,7 @@ from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnReco
 from openapi_server.models.turn_events import TurnResult
 from openapi_server.moderation.output_buffer import Blocked, OutputBuffer
 from openapi_server.moderation.output_stream import stream_checked
-from openapi_server.moderation.pii.mask import remove_placeholders
+from openapi_server.moderation.pii import remove_placeholders
 from openapi_server.moderation.prompt_leaks import generate_canary
 from openapi_server.protocols import Knowledge, Moderator, Provider, ReplyModerator, Store, Verdict
 

@@ -9,7 +9,7 @@ from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.credits import Charge
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.pii.mask import mask_json
+from openapi_server.moderation.pii import mask_json
 
 
 @dataclass(frozen=True, slots=True)

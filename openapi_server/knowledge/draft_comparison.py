@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from openapi_server.knowledge.retrieval.synonyms import Lexicon
+from openapi_server.knowledge.retrieval.query import Lexicon
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.prompt import Prompt

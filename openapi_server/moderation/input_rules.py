@@ -11,11 +11,10 @@ from typing import TypeVar
 
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup, Moderation
-from openapi_server.moderation.normalize import list_variants
-from openapi_server.moderation.pii.mask import MaskedText, MaskPattern, mask_text
+from openapi_server.moderation.normalize import WordSegmenter, list_variants
+from openapi_server.moderation.pii import MaskedText, MaskPattern, mask_text
 from openapi_server.moderation.rule_files import read_rules
 from openapi_server.moderation.rules import Action, Rule, RuleCollection
-from openapi_server.moderation.segmentation import WordSegmenter
 from openapi_server.protocols import Verdict
 
 _T = TypeVar("_T")

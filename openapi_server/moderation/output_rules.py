@@ -9,13 +9,12 @@ from pathlib import Path
 from openapi_server.models.animal import Animal
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.normalize import list_variants
+from openapi_server.moderation.normalize import WordSegmenter, list_variants
 from openapi_server.moderation.output_buffer import TextCheck, split_sentences
-from openapi_server.moderation.pii.mask import find_kinds
+from openapi_server.moderation.pii import find_kinds
 from openapi_server.moderation.prompt_leaks import PromptLeakDetector
 from openapi_server.moderation.rule_files import read_rules
 from openapi_server.moderation.rules import Action, Rule, RuleCollection
-from openapi_server.moderation.segmentation import WordSegmenter
 
 OUTPUT_RULES_FILE = Path(__file__).with_name("output_rules.yaml")
 

@@ -16,7 +16,7 @@ from openapi_server.circuit_breaker import CircuitBreaker
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup, Moderation
 from openapi_server.moderation.input_rules import InputRules
-from openapi_server.moderation.pii.mask import mask_text
+from openapi_server.moderation.pii import mask_text
 from openapi_server.moderation.rule_set import LiveInputRules
 from openapi_server.protocols import Clock, Verdict
 

@@ -16,9 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.moderation.input_rules import INPUT_RULES_FILE
-from openapi_server.moderation.normalize import LOOKALIKES_FILE, fold_lookalikes, list_variants, normalize_text
+from openapi_server.moderation.normalize import (
+    LOOKALIKES_FILE,
+    WordSegmenter,
+    fold_lookalikes,
+    list_variants,
+    normalize_text,
+)
 from openapi_server.moderation.rule_files import read_rules
-from openapi_server.moderation.segmentation import WordSegmenter
 from tests.support.examples import DELICATE_TEXTS
 
 RULES = read_rules(INPUT_RULES_FILE)

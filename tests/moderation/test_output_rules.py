@@ -15,7 +15,7 @@ from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import INPUT_RULES_FILE, InputRules
 from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.moderation.rule_files import read_rules
-from openapi_server.providers.offline.lines import LINES
+from openapi_server.providers.offline.phrasing import LINES
 from tests.support.fakes import make_lion
 from tests.support.report import Report
 

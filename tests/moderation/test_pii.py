@@ -11,14 +11,7 @@ from hypothesis import strategies as st
 
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.moderation.input_rules import InputRules
-from openapi_server.moderation.pii.mask import (
-    CONTACT_KINDS,
-    PiiKind,
-    find_kinds,
-    mask_json,
-    mask_text,
-    remove_placeholders,
-)
+from openapi_server.moderation.pii import CONTACT_KINDS, PiiKind, find_kinds, mask_json, mask_text, remove_placeholders
 from tests.moderation.datasets import HARMLESS, asked_elsewhere
 from tests.support.examples import DELICATE_TEXTS
 from tests.support.report import Report

@@ -15,7 +15,7 @@ from openapi_server.models.animal import Animal, Fact, Individual, Voice
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup, FinishReason, Source
 from openapi_server.protocols import Provider, ReplyEnd, WholeReply
-from openapi_server.providers.offline.message import find_visitor_name, parse_message
+from openapi_server.providers.offline.conversation import find_visitor_name, parse_message
 from openapi_server.providers.offline.provider import OfflineProvider
 
 

@@ -1,6 +1,6 @@
 """Messages that only make sense after the reply before: "why?", "tell me more", "how many?", "really?".
 
-The wordings stand in `follow_ups.yaml`.
+The patterns are in `follow_ups.yaml`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from openapi_server.knowledge.retrieval.query import Query, tokenize
 from openapi_server.models.animal import Fact
 from openapi_server.models.prompt import Exchange
 from openapi_server.models.sentences import split_sentences
-from openapi_server.pattern_files import load_patterns
+from openapi_server.yaml_files import load_patterns
 
 _CONTEXT_WEIGHT = 0.4
 _SURPRISING_TOPICS = ("record", "myth", "intelligence", "body", "defence")
@@ -37,7 +37,7 @@ _PATTERNS = tuple(
     for pattern in patterns
 )
 
-# "How many?" asks for a detail of what was just told.
+# "How many?" asks for a detail of the fact in the last reply.
 DETAIL_QUESTION = re.compile(
     r"(?:(?:and|but|so) )*(?:how (?:many|much|long|often|far|old|big|heavy|fast|deep|high)|when|where|who|which)"
     r"(?: (?:is|are|was|were|do|does) (?:it|that|they|this)(?: \w+)?)?"
@@ -47,13 +47,13 @@ _REFERS_BACK = re.compile(r"\b(?:it|they|them|that|those|these|this|its|their|on
 
 
 def detect_follow_up(message: str) -> FollowUp | None:
-    """The kind of follow-up that the message is; None when it stands for itself."""
+    """The kind of follow-up; None for a message that does not need the last reply to be understood."""
     text = " ".join(tokenize(message))
     return next((kind for kind, pattern in _PATTERNS if pattern.fullmatch(text)), None)
 
 
 def add_context(query: Query, previous: Query | None) -> Query:
-    """The query with the terms of the previous one, if it refers to that; else the very same query."""
+    """The query with the terms of the previous one, if it refers to that; else the same object."""
     if previous is None or not previous.terms:
         return query
     refers_back = _CONTINUES.match(query.text) or _REFERS_BACK.search(query.text)

@@ -1,7 +1,7 @@
 """The full-text index over one animal's facts: SQLite FTS5 in memory, ranked by BM25 and by coverage of the query.
 
 Each term of a query is looked up alone. So a term with many synonyms cannot outvote the others, and the index can tell
-how much of the query a fact covers. A fact that covers too little is not returned: when nothing is, the animal says
+how much of the query a fact covers. A fact that covers too little is not returned; without any fact, the animal says
 "I don't know".
 """
 
@@ -12,10 +12,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from openapi_server.knowledge.retrieval.query import Query, Term, tokenize
-from openapi_server.knowledge.retrieval.ranking import ScoredFact
+from openapi_server.knowledge.retrieval.query import Lexicon, Query, Term, tokenize
 from openapi_server.knowledge.retrieval.spelling import Speller
-from openapi_server.knowledge.retrieval.synonyms import Lexicon
 from openapi_server.models.animal import Animal, Fact
 
 _TABLE = """CREATE VIRTUAL TABLE facts USING fts5
@@ -50,6 +48,14 @@ _Matches = dict[int, TermMatch]
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredFact:
+    """A fact and how well it matches. Scores can be compared within one query only."""
+
+    fact: Fact
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """The facts found by words, best first. `coverage`: how much of the query the best one covers, 0 to 1; also
     when that is too little and `facts` is empty."""
@@ -60,7 +66,7 @@ class SearchResult:
 
 
 class FactIndex:
-    """The index of one animal's facts; one each, so that a word's rarity is its rarity among these facts.
+    """The index of one animal's facts. Each animal has its own, so that a word's rarity is that among its facts.
 
     Not safe for use by two threads at a time.
     """

@@ -21,8 +21,8 @@ from typing import Protocol
 import numpy as np
 import structlog
 
-from openapi_server.knowledge.retrieval.fusion import Similarities
 from openapi_server.knowledge.retrieval.minilm import DIMENSIONS, MODEL_NAME, MiniLM, Vectors
+from openapi_server.knowledge.retrieval.ranking import Similarities
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.yaml_files import load_yaml
 

@@ -1,14 +1,13 @@
-"""Answers from the facts of the prompt, in the wording that suits the visitor's age."""
+"""Answers made of the facts in the prompt, in the wording for the visitor's age group."""
 
 from __future__ import annotations
 
 import re
 
 from openapi_server.models.animal import Fact
-from openapi_server.providers.offline.conversation import Conversation
-from openapi_server.providers.offline.lines import LINES
-from openapi_server.providers.offline.message import normalize_text
+from openapi_server.providers.offline.conversation import Conversation, normalize_text
 from openapi_server.providers.offline.phrasing import (
+    LINES,
     Reply,
     add_opener_and_closer,
     fill_placeholders,
@@ -72,7 +71,7 @@ def confirm(chat: Conversation) -> Reply:
 
 
 def retell_fact(chat: Conversation, fact: Fact) -> Reply:
-    """The fact of the last reply again, announced as a repetition; older visitors get its detail first."""
+    """The fact of the last reply again, announced as a repetition; for older visitors its detail, if that is new."""
     if fact.detail and chat.is_with_older and not _was_given(chat, fact.detail) and not _is_repeated(chat):
         return Reply(add_opener_and_closer(chat, fact.detail), (fact.fact_id,))
     return repeat_fact(chat, fact)

@@ -1,6 +1,6 @@
-"""What visitors say that no fact answers: small talk, errands, and requests for this or another animal.
+"""Detects the intent of a message that is no question about facts: small talk, errands, requests for an animal.
 
-How each intent is worded stands in `intents.yaml`.
+The patterns of each intent are in `intents.yaml`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection
 from enum import Enum, auto
 from pathlib import Path
 
-from openapi_server.pattern_files import load_patterns
+from openapi_server.yaml_files import load_patterns
 
 
 class Intent(Enum):

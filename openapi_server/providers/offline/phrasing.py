@@ -1,23 +1,88 @@
-"""Shapes a reply: how long it may be for an age group, and what is said before and after the answer."""
+"""The phrasing of replies: the lines of `lines.yaml`, openers and offers around an answer, limits by age group."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from openapi_server.models.sentences import split_sentences
 from openapi_server.providers.offline.conversation import Conversation, list_told_topics
-from openapi_server.providers.offline.lines import LINES
+from openapi_server.providers.offline.intents import Intent
+from openapi_server.yaml_files import load_yaml
 
-_SENTENCES = 9
-_PRESCHOOL_SENTENCES = 3
-_PRESCHOOL_WORDS = 22
+Choices: TypeAlias = tuple[str, ...]
+"""Alternative lines; a reply contains one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines that every animal can say, by purpose. `favourite` and `boy_or_girl` are by what was asked about; `topics`
+    has a phrase for each topic."""
+
+    by_intent: Mapping[Intent, Choices]
+    emoji_only: Choices
+    no_words: Choices
+    are_you_real: Choices
+    who_are_you: Choices
+    nice_to_meet: Choices
+    known_visitor_name: Choices
+    unknown_visitor_name: Choices
+    introduction: str
+    short_greeting: str
+    short_nice_to_meet: str
+    visitor_age: Choices
+    birthday: Choices
+    favourite: Mapping[str, Choices]
+    favourite_unknown: Choices
+    boy_or_girl: Mapping[str, Choices]
+    where_is_home: Choices
+    come_to_my_house: Choices
+    sound: Choices
+    play: Choices
+    bored: Choices
+    what_can_i_ask: Choices
+    joke_explanation: Choices
+    other_animal: Choices
+    remark: Choices
+    confirmation: Choices
+    source_reference: Choices
+    assurance: Choices
+    unknown_reason: Choices
+    repetition: Choices
+    nothing_more: Choices
+    topic_offer: Choices
+    topics: Mapping[str, str]
+
+    @classmethod
+    def load(cls) -> Lines:
+        """Read the file. Raises `TypeError` for a name that is missing or unknown, `KeyError` for an unknown intent."""
+        content: dict[str, Any] = load_yaml(Path(__file__).with_name("lines.yaml"))
+        by_intent = {Intent[name.upper()]: tuple(lines) for name, lines in content.pop("by_intent").items()}
+        return cls(by_intent=by_intent, **{name: _freeze(lines) for name, lines in content.items()})
+
+
+def _freeze(lines: Any) -> Any:
+    """The same content with tuples in place of lists."""
+    if isinstance(lines, dict):
+        return {key: _freeze(each) for key, each in lines.items()}
+    return tuple(lines) if isinstance(lines, list) else lines
+
+
+LINES = Lines.load()
+
+
+_MAX_SENTENCES = 9
+_MAX_PRESCHOOL_SENTENCES = 3
+_MAX_PRESCHOOL_WORDS = 22
 _OPENER_CHANCE, _CLOSER_CHANCE, _NAME_CHANCE, _OFFER_CHANCE = 0.5, 0.6, 0.3, 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A text, and the facts of the prompt that it tells."""
+    """The text of a reply, and the ids of the facts in it."""
 
     text: str
     fact_ids: tuple[str, ...] = ()
@@ -28,9 +93,9 @@ def take_sentences(text: str, count: int) -> str:
 
 
 def shorten(text: str) -> str:
-    """As much of a text for school children as a preschooler can follow: one sentence, two if they are short."""
+    """The beginning of a text, for preschoolers: one sentence, or two if they are short."""
     two = take_sentences(text, 2)
-    return two if len(two.split()) <= _PRESCHOOL_WORDS else take_sentences(text, 1)
+    return two if len(two.split()) <= _MAX_PRESCHOOL_WORDS else take_sentences(text, 1)
 
 
 def join_parts(*parts: str) -> str:
@@ -49,8 +114,8 @@ def add_opener_and_closer(chat: Conversation, answer: str) -> str:
 
 
 def fit_to_age(chat: Conversation, core: str, *, opener: str = "", closer: str = "") -> str:
-    """The whole core; the opener and the closer only while the age group's limit of sentences allows them."""
-    room = _PRESCHOOL_SENTENCES - len(split_sentences(core)) if chat.is_with_preschooler else _SENTENCES
+    """The whole core, with the opener and the closer as far as the age group's limit of sentences allows."""
+    room = _MAX_PRESCHOOL_SENTENCES - len(split_sentences(core)) if chat.is_with_preschooler else _MAX_SENTENCES
     if opener and room >= len(split_sentences(opener)):
         room -= len(split_sentences(opener))
     else:
@@ -59,14 +124,17 @@ def fit_to_age(chat: Conversation, core: str, *, opener: str = "", closer: str =
 
 
 def make_offer(chat: Conversation, about_other_than: str = "") -> str:
-    """A line that invites the next question: the animal's own that were not said yet, then topics not told yet."""
+    """A line that invites the next question: a closer of the animal that was not said yet, else a topic not told yet.
+
+    Empty when nothing is left to offer. `about_other_than`: the answer; the offer must not repeat it.
+    """
     said = " ".join((about_other_than, *(exchange.reply for exchange in chat.history))).lower()
     own = [line for line in chat.animal.voice.closers if line.lower() not in said and not _repeats(line, said)]
     return chat.pick_line(own) if own else _make_topic_offer(chat, said)
 
 
 def maybe_make_offer(chat: Conversation, line: str) -> str:
-    """After small talk: an offer at random, but none after a line that asks something itself."""
+    """After small talk: an offer, or by chance none; never one after a line that is a question itself."""
     is_omitted = line.endswith("?") or chat.rng.random() > _OFFER_CHANCE
     return "" if is_omitted else make_offer(chat, line)
 
@@ -92,7 +160,7 @@ _STOP_WORDS = frozenset(
 
 
 def _repeats(closer: str, said: str) -> bool:
-    """True when the closer has a word of the text, stop words aside: it would offer to tell what was told."""
+    """True when the text has a word of the closer (stop words aside): the offer would repeat what was said."""
     words = (word for word in re.findall(r"[a-z]{4,}", closer.lower()) if word not in _STOP_WORDS)
     return any(word in said for word in words)
 
@@ -103,7 +171,7 @@ def add_article(noun: str) -> str:
 
 
 def fill_placeholders(line: str, **values: str) -> str:
-    """Put values in the place of `{key}`. Other braces stay: `str.format` would fail on those in what keepers write."""
+    """Replace each `{key}` by its value. Other braces stay; `str.format` would fail on those in keepers' texts."""
     for key, value in values.items():
         line = line.replace(f"{{{key}}}", value)
     return line

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 
 from openapi_server.models.animal import Fact
 from openapi_server.providers.offline.answers import choose_wording
-from openapi_server.providers.offline.conversation import Conversation
+from openapi_server.providers.offline.conversation import Conversation, normalize_text
 from openapi_server.providers.offline.intents import Intent
-from openapi_server.providers.offline.lines import LINES
-from openapi_server.providers.offline.message import normalize_text
 from openapi_server.providers.offline.phrasing import (
+    LINES,
     Reply,
     add_article,
     fill_placeholders,

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openapi_server.knowledge.retrieval.index import FactIndex
-from openapi_server.knowledge.retrieval.query import tokenize
-from openapi_server.knowledge.retrieval.synonyms import Lexicon
+from openapi_server.knowledge.retrieval.query import Lexicon, tokenize
 from openapi_server.knowledge.schema import PACKAGED_ANIMALS, read_animal
 
 

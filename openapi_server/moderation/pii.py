@@ -13,14 +13,35 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from openapi_server.moderation.pii.names import find_surnames
-from openapi_server.moderation.pii.patterns import EXPRESSIONS
+from openapi_server.yaml_files import load_patterns
+
+# --- The patterns of pii.yaml
+
+
+def _compile(patterns: list[str], flags: int) -> re.Pattern[str]:
+    """One expression that matches any of the patterns. Group names must be unique, so each `it` gets a number."""
+    numbered = [pattern.replace("(?P<it>", f"(?P<it{number}>") for number, pattern in enumerate(patterns)]
+    return re.compile("|".join(numbered), flags)
+
+
+def _load() -> tuple[dict[str, re.Pattern[str]], dict[str, frozenset[str]]]:
+    content: dict[str, Any] = load_patterns(Path(__file__).with_name("pii.yaml"))
+    expressions = {name: _compile(patterns, re.IGNORECASE) for name, patterns in content["ignoring_case"].items()}
+    expressions |= {name: _compile(patterns, 0) for name, patterns in content["case_sensitive"].items()}
+    return expressions, {name: frozenset(" ".join(lines).split()) for name, lines in content["words"].items()}
+
+
+_EXPRESSIONS, _WORDS = _load()
+
+
+# --- Masking
 
 
 class PiiKind(StrEnum):
-    """What was masked. Its placeholder stands in the text then, readable for a child."""
+    """A kind of personal data. Its placeholder, which replaces the data, is readable for a child."""
 
     EMAIL = "e-mail address"
     LINK = "link"
@@ -38,12 +59,12 @@ class PiiKind(StrEnum):
 
 
 CONTACT_KINDS = frozenset({PiiKind.EMAIL, PiiKind.LINK, PiiKind.ACCOUNT, PiiKind.CARD, PiiKind.ADDRESS, PiiKind.PHONE})
-"""What an animal's reply must not contain either. A surname or a school in a reply may be anybody's."""
+"""What a reply must not contain either. Surnames and schools may be in replies: they may be public."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaskedText:
-    """The text with personal data replaced, and the kinds of that data, never the data."""
+    """The text with personal data replaced by placeholders, and the kinds of data that were found."""
 
     text: str
     kinds: tuple[str, ...] = ()
@@ -51,7 +72,7 @@ class MaskedText:
 
 @dataclass(frozen=True, slots=True)
 class MaskPattern:
-    """One more thing to mask, as a rule says it: its category, what to look for, what to put there."""
+    """Personal data that a rule of the zoo defines: its category, the pattern, and what replaces it."""
 
     category: str
     pattern: re.Pattern[str]
@@ -70,7 +91,7 @@ _Spans = Iterator[tuple[int, int]]
 
 
 def mask_text(text: str, kinds: Collection[PiiKind] = tuple(PiiKind), others: Sequence[MaskPattern] = ()) -> MaskedText:
-    """Replace every piece of personal data by its placeholder; all else stays as it is, to the character.
+    """Replace every piece of personal data by its placeholder; all other characters stay as they are.
 
     >>> mask_text("My name is John Doe and I live at 12 Oak Street.").text
     'My name is John [surname] and I live at [address].'
@@ -85,7 +106,7 @@ def mask_text(text: str, kinds: Collection[PiiKind] = tuple(PiiKind), others: Se
 
 
 def find_kinds(text: str, kinds: Collection[PiiKind] = CONTACT_KINDS) -> tuple[str, ...]:
-    """Which kinds of personal data are in the text."""
+    """The kinds of personal data in the text, in the order in which they occur."""
     matches = sorted(_find_matches(_normalize_with_offsets(text)[0], kinds))
     return tuple(dict.fromkeys(match.kind for match in matches))
 
@@ -99,46 +120,46 @@ def remove_placeholders(text: str) -> str:
     return _PLACEHOLDER.sub("", text)
 
 
-# --- Finders: each yields where one kind of personal data stands, as (start, end)
+# --- Finders: each yields the (start, end) of every occurrence of one kind of personal data
 
 
 def find_phone_numbers(text: str) -> _Spans:
-    """Phone numbers, by their shape or by the words before them."""
-    # Ours: phonenumbers' matcher, for three countries and "possible" numbers, finds 9 of our 10 formats and takes 24
-    # of 896 harmless texts for numbers; with "valid" numbers it is 4 and 2 (ours: 10 and 0). It has 48 MB.
+    """Phone numbers, recognized by their shape or by the words before them."""
+    # Not the library phonenumbers: for three countries and "possible" numbers, it finds 9 of our 10 formats and takes
+    # 24 of 896 harmless texts for numbers; with "valid" numbers 4 and 2 (ours: 10 and 0). It needs 48 MB.
     yield from _find_patterns(text, "phone_number_told")
-    for found in EXPRESSIONS["phone_number_shape"].finditer(text):
-        if not EXPRESSIONS["date"].fullmatch(found[0]) and not _has_few_digits(found[0]):
+    for found in _EXPRESSIONS["phone_number_shape"].finditer(text):
+        if not _EXPRESSIONS["date"].fullmatch(found[0]) and not _has_few_digits(found[0]):
             yield found.span()
-    for found in EXPRESSIONS["long_number"].finditer(text):
-        if not EXPRESSIONS["typed_digits"].search(found[0]):
+    for found in _EXPRESSIONS["long_number"].finditer(text):
+        if not _EXPRESSIONS["typed_digits"].search(found[0]):
             yield found.span()
 
 
 def find_card_numbers(text: str) -> _Spans:
     """Payment-card numbers: 13 to 19 digits with a valid check digit."""
-    for found in EXPRESSIONS["card_number"].finditer(text):
+    for found in _EXPRESSIONS["card_number"].finditer(text):
         if _has_valid_check_digit(re.sub(r"\D", "", found[0])):
             yield found.span()
 
 
 def _has_few_digits(shape: str) -> bool:
-    """True for "0.5" or "007". Numbers in words have no digits, and always are long enough."""
+    """True for "0.5" and "007". A number in words has no digits; the pattern makes sure that it is long enough."""
     digits = sum(map(str.isdigit, shape))
     return 0 < digits < 7
 
 
 def _has_valid_check_digit(digits: str) -> bool:
     """The Luhn algorithm (ISO/IEC 7812-1, annex B)."""
-    # Ours: python-stdnum gives the same results as these two lines at the same speed, but takes 40 ms to import.
+    # Not python-stdnum: it gives the same results at the same speed, but takes 40 ms to import.
     doubled = [int(digit) * (2 - at % 2) for at, digit in enumerate(reversed(digits), 1)]
     return sum(number - 9 if number > 9 else number for number in doubled) % 10 == 0
 
 
 def _find_patterns(text: str, *names: str) -> _Spans:
-    """What the patterns match; where one has a group with a name, only that part."""
+    """The matches of the patterns; of a pattern with a named group, only what the group matches."""
     for name in names:
-        pattern = EXPRESSIONS[name]
+        pattern = _EXPRESSIONS[name]
         for found in pattern.finditer(text):
             group = next((group for group in pattern.groupindex if found[group]), 0)
             start, end = found.span(group)
@@ -149,7 +170,60 @@ def _build_finder(*names: str) -> Callable[[str], _Spans]:
     return lambda text: _find_patterns(text, *names)
 
 
-# Of two matches that overlap, the kind that stands first here stays.
+# --- Surnames. The first name stays; the words after it that can be a surname are found.
+
+# An initial keeps its full stop; a longer word's full stop ends the sentence.
+_WORD = re.compile(r"[^\W\d_]\.(?= )|st\.(?= )|[^\W\d_](?:[\w'’-]*\w)?", re.IGNORECASE)
+_NOT_SURNAMES = _WORDS["not_surnames"]
+_NOT_FIRST_NAMES = _WORDS["not_first_names"] | _NOT_SURNAMES
+_MAX_WORDS = 4
+
+
+def find_surnames(text: str) -> Iterator[tuple[int, int]]:
+    """The (start, end) of each surname; middle names are part of it."""
+    for told in _EXPRESSIONS["name_told"].finditer(text):
+        yield from _find_after_first_name(text, told.end(), is_surely_a_name=True)
+    for name in ("name_introduced", "name_of_relative"):
+        for found in _EXPRESSIONS[name].finditer(text):
+            yield from _find_after_first_name(text, found.end(), is_surely_a_name=False)
+    for name in ("surname_after_title", "surname_told"):
+        for found in _EXPRESSIONS[name].finditer(text):
+            yield from _find_name_words(text, found.end(), needs_capitals=False)
+
+
+def _find_after_first_name(text: str, at: int, *, is_surely_a_name: bool) -> Iterator[tuple[int, int]]:
+    first = _WORD.match(text, at)
+    if first is None or first[0].casefold() in _NOT_FIRST_NAMES or first[0].endswith("."):
+        return
+    has_capital = first[0][0].isupper()
+    if not is_surely_a_name and (not has_capital or first[0].isupper()):
+        return
+    if text[first.end() : first.end() + 1] == " ":
+        yield from _find_name_words(text, first.end() + 1, needs_capitals=has_capital and not first[0].isupper())
+
+
+def _find_name_words(text: str, at: int, *, needs_capitals: bool) -> Iterator[tuple[int, int]]:
+    """The words from `at` that can be a surname. Without capitals to go by: one word, and particles before it."""
+    start, end = at, at
+    for _ in range(_MAX_WORDS):
+        word = _WORD.match(text, at)
+        if word is None or word[0].casefold() in _NOT_SURNAMES:
+            break
+        is_particle = _EXPRESSIONS["name_particle"].fullmatch(word[0]) is not None
+        if needs_capitals and not is_particle and not word[0][0].isupper():
+            break
+        end = end if is_particle else word.end()
+        at = word.end() + 1
+        is_last = not needs_capitals and not is_particle and not word[0].endswith(".")
+        if is_last or text[word.end() : at] != " ":
+            break
+    if end > start:
+        yield start, end
+
+
+# --- Matches of all kinds
+
+# The order is the priority: of two matches that overlap, the one of the earlier kind counts.
 _FINDERS: tuple[tuple[PiiKind, Callable[[str], _Spans]], ...] = (
     (PiiKind.EMAIL, _build_finder("email")),
     (PiiKind.LINK, _build_finder("link")),
@@ -183,9 +257,9 @@ def _find_candidates(text: str, kinds: Collection[PiiKind], others: Sequence[Mas
 
 
 def _normalize_with_offsets(text: str) -> tuple[str, list[int]]:
-    """The text with compatibility characters as plain ones (NFKC) and without invisible ones, and where each was.
+    """The text in NFKC and without invisible characters, and the offset of each remaining character in the original.
 
-    Character by character, so that each of the result has its place in the text.
+    Normalized character by character; one whose NFKC form is longer than one character stays as it is.
     """
     plain: list[str] = []
     offsets: list[int] = []
@@ -203,12 +277,12 @@ def _normalize_with_offsets(text: str) -> tuple[str, list[int]]:
 # --- JSON
 
 _NAME_PARTS = re.compile(r"(?<=[a-z])(?=[A-Z])|[_\W]+")
-# As the value of a member that is about phone numbers, this is masked; as another's, it stays.
+# Masked only behind the name of a member whose value is a phone number ("mobile").
 _SAMPLE_PHONE_NUMBER = "5550100"
 
 
 def mask_json(text: str, mask: Callable[[str], str]) -> str:
-    """The JSON text with every string in it masked, the names of members included.
+    """The JSON text with every string in it masked, names of members included.
 
     A member's name says what its value is, as a sentence does: {"lastName": "Doe"} is read as "my last name is Doe".
     A number is masked only because of its member's name: most long numbers are times.
@@ -238,7 +312,7 @@ def _is_about_phone_numbers(name: str, mask: Callable[[str], str]) -> bool:
 
 
 def _mask_member(value: str, name: str, mask: Callable[[str], str]) -> str:
-    """What masking leaves of the value behind "my last name is "."""
+    """Masks the value as part of a sentence such as "my last name is Doe"."""
     before = f"my {_NAME_PARTS.sub(' ', name).strip().lower()} is " if name else ""
     masked = mask(before + value)
     return masked.removeprefix(before) if masked.startswith(before) else mask(value)

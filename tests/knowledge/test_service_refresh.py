@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from openapi_server.knowledge.admin import seed_animals
-from openapi_server.knowledge.index_cache import IndexCache
-from openapi_server.knowledge.retrieval.fusion import Similarities
-from openapi_server.knowledge.retrieval.synonyms import Lexicon
+from openapi_server.knowledge.retrieval.query import Lexicon
+from openapi_server.knowledge.retrieval.ranking import Similarities
 from openapi_server.knowledge.schema import parse_animal
-from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.knowledge.service import IndexCache, KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, Change, Document, DocumentChanges, Operation
 from openapi_server.models.errors import StoreUnavailable

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from openapi_server.knowledge.retrieval.fusion import MAX_CANDIDATES, Similarities, fuse_rankings
-from openapi_server.knowledge.retrieval.index import SearchResult
+from openapi_server.knowledge.retrieval.index import ScoredFact, SearchResult
 from openapi_server.knowledge.retrieval.query import Query, Term
-from openapi_server.knowledge.retrieval.ranking import ScoredFact
+from openapi_server.knowledge.retrieval.ranking import MAX_CANDIDATES, Similarities, fuse_rankings
 from openapi_server.models.animal import Fact
 from tests.support.fakes import make_fact
 
