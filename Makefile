@@ -6,16 +6,22 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock bench trials clean
+.PHONY: help run test test-fast check format lock bench trials clean
 
 help:  ## Print this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/ready  ## Start the server on port 8080 with the embedded defaults
 	@exec $(BIN)/python -m openapi_server
 
-test: $(VENV)/ready  ## Run the whole test suite
-	@$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
+test: $(VENV)/ready  ## Run the whole test suite: about five minutes on two cores
+	@$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
+
+# Folders of tests that start processes, a browser or a model, or that take long.
+SLOW := faults knowledge live live_model mutants seeds web
+
+test-fast: $(VENV)/ready  ## Run the tests that need no other process: under a minute, for after each change
+	@$(BIN)/python -m pytest --numprocesses 2 $(SLOW:%=--ignore=tests/%) $(ARGS)
 
 check: $(VENV)/ready  ## Format, lint, types, import rules and the spec
 	@$(BIN)/ruff format --check .
@@ -28,10 +34,10 @@ format: $(VENV)/ready  ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/ready  ## 1,000 streams at once against a real process; takes about half a minute
+bench: $(VENV)/ready  ## Measure 1,000 streams at once against a real server; takes about half a minute
 	@$(BIN)/python -m benchmarks.streams $(ARGS)
 
-trials: $(VENV)/ready  ## The trials (faults, a bad mind, children) against a real process; takes some minutes
+trials: $(VENV)/ready  ## Inject faults into a real server and measure each against its limit; takes some minutes
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows

@@ -1,14 +1,16 @@
-"""A load generator: many streams at once over plain sockets, so that it costs less than the server it measures."""
+"""A load generator and a watch on `/health`, over plain sockets, so that it costs less than the server it measures."""
 
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import multiprocessing
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-
-from benchmarks.health import HealthWatch
+from multiprocessing.connection import Connection
+from types import TracebackType
 
 REQUEST = (
     "POST /convo_turn_stream HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -19,7 +21,7 @@ BODY = json.dumps({"message": "Tell me everything!", "animalId": "lion_001"})
 
 @dataclass(slots=True)
 class StreamTimes:
-    """What one stream was like: seconds from the request to the first event, and between pieces."""
+    """One stream: seconds from the request to the first event, and between chunks."""
 
     first_event_s: float = 0.0
     gaps_s: list[float] = field(default_factory=list)
@@ -29,7 +31,7 @@ class StreamTimes:
 
 @dataclass(slots=True)
 class LoadResult:
-    """What a run was like."""
+    """One run. `took_s`: seconds from the first request to the end of the last stream."""
 
     streams: list[StreamTimes]
     health_s: list[float]
@@ -48,13 +50,22 @@ class LoadResult:
         return [gap for stream in self.streams for gap in stream.gaps_s]
 
 
-async def run_load(port: int, count: int, timeout_s: float = 120) -> LoadResult:
-    """`count` streams, all begun at once, while another process asks for `/health` ten times a second."""
+async def run_load(
+    port: int, count: int, timeout_s: float = 120, show_progress: Callable[[LoadResult], None] | None = None
+) -> LoadResult:
+    """Start `count` streams at once, while another process asks for `/health` ten times a second.
+
+    `show_progress` is called twice a second with what was measured so far.
+    """
     streams = [StreamTimes() for _ in range(count)]
     began_s = time.perf_counter()
     with HealthWatch(port) as watch:
         async with asyncio.timeout(timeout_s):
-            await asyncio.gather(*(_read(port, stream) for stream in streams))
+            reading = asyncio.gather(*(_read(port, stream) for stream in streams))
+            while show_progress and not reading.done():
+                show_progress(LoadResult(streams, [], time.perf_counter() - began_s))
+                await asyncio.wait([reading], timeout=0.5)
+            await reading
         took_s = time.perf_counter() - began_s
         health_s = watch.stop()
     return LoadResult(streams, health_s, took_s)
@@ -84,3 +95,46 @@ def percentile(values: Iterable[float], share: float) -> float:
     """The value that `share` percent of the values do not exceed."""
     ordered: Sequence[float] = sorted(values)
     return ordered[min(len(ordered) - 1, round(share / 100 * len(ordered)))]
+
+
+EVERY_S = 0.1
+
+
+class HealthWatch:
+    """Asks for `/health` ten times a second until stopped; `stop` returns the seconds that each answer took.
+
+    In a process of its own: a busy load generator would measure its own waiting.
+    """
+
+    def __init__(self, port: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._here, there = context.Pipe()
+        self._process = context.Process(target=_watch, args=(port, there), daemon=True)
+
+    def __enter__(self) -> HealthWatch:
+        self._process.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.join()
+        self._here.close()
+
+    def stop(self) -> list[float]:
+        self._here.send("stop")
+        took_s: list[float] = self._here.recv()
+        return took_s
+
+
+def _watch(port: int, there: Connection) -> None:
+    took_s: list[float] = []
+    while not there.poll(EVERY_S):
+        began_s = time.perf_counter()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 200
+        connection.close()
+        took_s.append(time.perf_counter() - began_s)
+    there.send(took_s)

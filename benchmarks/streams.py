@@ -24,12 +24,12 @@ ROOT = Path(__file__).parent.parent
 
 @contextmanager
 def run_paced_server(pieces: int, per_s: float) -> Iterator[int]:
-    """A server with the metronome behind it, on a free port; the port."""
+    """A server whose provider streams `pieces` texts at `per_s`, on a free port; yields the port."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "server.log").open("wb") as log:
         environment = {**os.environ, "PORT": "0", "SQLITE_PATH": f"{folder}/zoo.sqlite3", "LOG_LEVEL": "WARNING"}
         environment.setdefault("SEMANTIC", "off")  # else the bench measures the vectors of a new database
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.metronome", str(pieces), str(per_s)],
+            [sys.executable, "-m", "benchmarks.paced_server", str(pieces), str(per_s)],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -46,10 +46,18 @@ def run_paced_server(pieces: int, per_s: float) -> Iterator[int]:
                 process.stdout.close()
 
 
-def measure_load(streams: int, pieces: int, per_s: float) -> LoadResult:
-    """One run: every stream says `pieces` pieces at `per_s` a second."""
-    with run_paced_server(pieces, per_s) as port:
-        return asyncio.run(run_load(port, streams))
+def measure_load(streams: int, pieces: int, per_s: float, console: Console) -> LoadResult:
+    """One run: every stream has `pieces` chunks at `per_s` a second."""
+    with console.status("Starting the server") as status, run_paced_server(pieces, per_s) as port:
+
+        def show_progress(load: LoadResult) -> None:
+            chunks = sum(stream.chunks for stream in load.streams)
+            status.update(
+                f"{chunks:,} of {streams * pieces:,} chunks, {load.completed:,} of {streams:,} streams complete, "
+                f"{load.took_s:.0f} s"
+            )
+
+        return asyncio.run(run_load(port, streams, show_progress=show_progress))
 
 
 @click.command()
@@ -59,7 +67,8 @@ def measure_load(streams: int, pieces: int, per_s: float) -> LoadResult:
 def main(streams: int, seconds: float, per_s: float) -> None:
     """Measure many streams at once. Figures of a shared machine are noisy: compare within one run."""
     pieces = round(seconds * per_s)
-    load = measure_load(streams, pieces, per_s)
+    console = Console()
+    load = measure_load(streams, pieces, per_s, console)
     table = Table("figure", "p50", "p95", "p99", title=f"{load.completed} of {streams} streams complete")
     for name, values in (
         ("first event, ms", load.first_events_s),
@@ -68,7 +77,7 @@ def main(streams: int, seconds: float, per_s: float) -> None:
     ):
         table.add_row(name, *(f"{percentile(values, share) * 1000:.0f}" for share in (50, 95, 99)))
     chunks = sum(stream.chunks for stream in load.streams)
-    Console().print(table, f"{chunks} of {streams * pieces} chunks in {load.took_s:.1f} s", sep="\n")
+    console.print(table, f"{chunks} of {streams * pieces} chunks in {load.took_s:.1f} s", sep="\n")
     sys.exit(0 if load.completed == streams and chunks == streams * pieces else 1)
 
 

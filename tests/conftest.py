@@ -27,6 +27,7 @@ from tests.support.contract import CHECKED, check_stream
 from tests.support.fakes import CHEAP_HASHER, AllowsAll, FakeKnowledge, Says
 from tests.support.processes import ServerProcess
 from tests.support.report import LINES, MUTANTS_CAUGHT, Report
+from tests.support.scheduling import UnitScheduling, get_rank
 
 # No example fails because the machine is busy; what has to be fast is measured in the benchmarks.
 settings.register_profile("any-load", deadline=None)
@@ -66,6 +67,15 @@ class RunFigures:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RunFigures())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: get_rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> UnitScheduling:
+    return UnitScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -217,7 +227,7 @@ async def client(open_client: OpensClient) -> httpx.AsyncClient:
 def find_template(path: str) -> str:
     """The path as the spec writes it.
 
-    >>> template_of("/chat/sessions/sess_9c8b/stream"), template_of("/chat/stream")
+    >>> find_template("/chat/sessions/sess_9c8b/stream"), find_template("/chat/stream")
     ('/chat/sessions/{sessionId}/stream', '/chat/stream')
     """
     return next(template for template, pattern in _patterns() if pattern.fullmatch(path))

@@ -120,7 +120,7 @@ GOOD_IDS = [f"{name}={value}" for name, value, _, _ in GOOD]
 def test_the_environment_sets_each_field(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, field: str, expected: object
 ) -> None:
-    """One variable a field."""
+    """Each field has one variable."""
     monkeypatch.setenv(name, value)
 
     assert getattr(load_settings(), field) == expected
@@ -227,7 +227,7 @@ def test_production_has_a_secret_of_its_own_and_no_demo_accounts(monkeypatch: py
     [("SIGNING_KEY", ""), ("SIGNING_KEY", DEVELOPMENT_KEY), ("SIGNING_KEY", "x" * 31), ("DEMO_USERS", "on")],
 )
 def test_production_refuses_what_everybody_knows(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """The line names the variable, and repeats no secret."""
+    """The message names the variable and contains no secret."""
     monkeypatch.setenv("ENVIRONMENT", "production")
     monkeypatch.setenv("SIGNING_KEY", OWN_KEY)
     monkeypatch.setenv(name, value)
@@ -256,8 +256,8 @@ NEEDED = {
 
 
 @pytest.mark.parametrize("provider", NEEDED)
-def test_a_chosen_mind_names_what_it_cannot_do_without(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
-    """All of it at once; with that, it starts."""
+def test_a_chosen_provider_names_its_required_settings(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
+    """All missing settings are named at once; with them, it starts."""
     monkeypatch.setenv("PROVIDER", provider)
 
     with pytest.raises(ConfigError) as refusal:
@@ -270,7 +270,7 @@ def test_a_chosen_mind_names_what_it_cannot_do_without(monkeypatch: pytest.Monke
 
 
 def test_a_server_of_ones_own_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only OpenAI's own does."""
+    """Only OpenAI's own server requires one."""
     monkeypatch.setenv("PROVIDER", "openai")
     monkeypatch.setenv("OPENAI_MODEL", "llama3")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:11434/v1")
@@ -293,7 +293,7 @@ def test_the_fallback_gets_to_speak_before_the_turn_ends(monkeypatch: pytest.Mon
 
 
 def test_all_bad_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody should have to start the server five times to find five mistakes."""
+    """They can all be fixed before the next start."""
     monkeypatch.setenv("PORT", "eighty")
     monkeypatch.setenv("HEARTBEAT", "90")
 
@@ -304,7 +304,7 @@ def test_all_bad_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("name", ["PROT", "CORS_ORIGIN", "HEARTBEAT_S"])
 def test_an_unknown_key_in_the_file_is_refused(name: str) -> None:
-    """A misspelt setting that is silently ignored is found on the worst of days."""
+    """A misspelt setting must not be ignored."""
     Path(".env.local").write_text(f"{name}=1\n", encoding="utf-8")
 
     with pytest.raises(ConfigError, match=f"^{name}: "):
@@ -319,6 +319,6 @@ def test_unknown_variables_of_the_environment_are_not_ours(monkeypatch: pytest.M
 
 
 def test_settings_do_not_change_while_the_server_runs() -> None:
-    """What was read at the start holds."""
+    """The settings are read once, at the start."""
     with pytest.raises(ValidationError, match="frozen"):
         load_settings().port = 1

@@ -6,7 +6,6 @@ not mean. The models say what `AnimalDocument` in `openapi.yaml` says; a test co
 
 from __future__ import annotations
 
-import re
 from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import date
@@ -28,12 +27,14 @@ from openapi_server.models.animal import Animal, Fact, Individual, ModelSettings
 from openapi_server.models.document import Document
 from openapi_server.models.strict_model import (
     StrictModel,
+    clean_text,
     explain,
     explain_choice,
     format_place,
     list_errors,
     make_error,
     require_list,
+    require_storable,
 )
 from openapi_server.models.turn import AgeGroup, Source
 from openapi_server.yaml_files import UnreadableFileError, load_yaml
@@ -42,9 +43,6 @@ MAX_TEXT_CHARS, MAX_LINES, MAX_FACTS, MAX_TOKENS, MAX_TEMPERATURE = 2_000, 100, 
 _WHOLE_FILE = "(the whole file)"
 # Every new store is filled with these.
 PACKAGED_ANIMALS = Path(__file__).with_name("animals")
-
-# No store, stream or terminal can carry these.
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class AnimalFileError(ValueError):
@@ -73,13 +71,11 @@ def _get_context(info: ValidationInfo) -> _Context:
 
 def _clean_text(value: object) -> str:
     # `{name}` alone is blank as long as the visitor's name is not known.
-    if not isinstance(value, str) or not value.replace("{name}", "").strip():
-        raise make_error(f"must be a text that is not empty, is {value!r}")
-    if len(value) > MAX_TEXT_CHARS:
-        raise make_error(f"must be at most {MAX_TEXT_CHARS} characters long, is {len(value)}")
-    if _UNSTORABLE.search(value):
-        raise make_error("must not hold NUL or half a surrogate pair")
-    return value.strip()
+    text = clean_text(value, ignoring="{name}")
+    if len(str(value)) > MAX_TEXT_CHARS:
+        raise make_error(f"must be at most {MAX_TEXT_CHARS} characters long, is {len(str(value))}")
+    require_storable(text)
+    return text
 
 
 def _clean_key(value: object) -> str:
@@ -97,7 +93,7 @@ def _require_number(value: object) -> object:
 
 
 def _require_whole(value: float) -> float:
-    if not float(value).is_integer():
+    if isinstance(value, float) and not value.is_integer():
         raise make_error(f"must be a whole number, is {value!r}")
     return value
 

@@ -6,6 +6,7 @@ compares it with the schema in `openapi.yaml`. `explain` says what to tell the k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,7 @@ _MESSAGES = {
     "model_type": "must be a mapping",
     "dict_type": "must be a mapping",
 }
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 # Parts of an error's place that are not keys of the document: pydantic's own, and the tags of unions.
 _MARKS = ("[key]", "[name]", "[texts]")
 
@@ -63,6 +65,19 @@ def explain_choice(choices: Iterable[str]) -> WrapValidator:
     """What to say of a value that is not one of the choices."""
     listed = ", ".join(choices)
     return explain(f"{{value!r}} is not one of: {listed}")
+
+
+def clean_text(value: object, *, ignoring: str = "") -> str:
+    """The text without blanks around it. Refuses what is no text, or blank without the part to ignore."""
+    if not isinstance(value, str) or not value.replace(ignoring, "").strip():
+        raise make_error(f"must be a text that is not empty, is {value!r}")
+    return value.strip()
+
+
+def require_storable(text: str, field: str = "") -> None:
+    """Refuses what no store, stream or terminal can carry."""
+    if _UNSTORABLE.search(text):
+        raise make_error("must not hold NUL or half a surrogate pair", field)
 
 
 def require_list(max_items: int | None = None) -> BeforeValidator:

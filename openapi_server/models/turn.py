@@ -41,7 +41,7 @@ class Stage(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Why a reply ended."""
+    """Why a reply ended: by itself, at its token limit, stopped by the client, or blocked by moderation."""
 
     STOP = "stop"
     LENGTH = "length"

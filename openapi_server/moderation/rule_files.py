@@ -28,12 +28,14 @@ from openapi_server.models.document import Document
 from openapi_server.models.rule import Wording
 from openapi_server.models.strict_model import (
     StrictModel,
+    clean_text,
     explain,
     explain_choice,
     format_place,
     list_errors,
     make_error,
     require_list,
+    require_storable,
 )
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.rules import Action, Audience, Rule, RuleCollection, SearchPattern, Strength
@@ -44,8 +46,6 @@ MAX_TEXT_CHARS, MAX_ITEM_CHARS, MAX_LIST_ITEMS, MAX_PRIORITY = 600, 1000, 100, 1
 _TERM = re.compile(r"<(\w+)>")
 _PLACEHOLDER = re.compile(r"{(?!animal})|}(?<!{animal})")
 _NAME, _CATEGORY = r"[a-z][a-z0-9-]{0,63}", r"[a-z][a-z0-9_]{0,63}"
-# No store, stream or terminal can carry these.
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _WHOLE_FILE, _WHOLE_RULE = "(the whole file)", "(all of it)"
 _TOO_LONG = "must be at most {} characters long"
 _NO_TEXT = "must be a text that is not empty, is None"
@@ -63,12 +63,6 @@ class RuleFileError(ValueError):
         self.rule = rule
         self.field = field
         self.message = message
-
-
-def _clean_text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise make_error(f"must be a text that is not empty, is {value!r}")
-    return value.strip()
 
 
 def _require_texts(value: object) -> object:
@@ -105,7 +99,7 @@ def _get_words_kind(value: object) -> str:
     return "[texts]" if isinstance(value, dict) else "[name]"
 
 
-Text = Annotated[str, BeforeValidator(_clean_text)]
+Text = Annotated[str, BeforeValidator(clean_text)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_require_texts)]
 ShortTexts = Annotated[
     tuple[
@@ -116,16 +110,16 @@ ShortTexts = Annotated[
     BeforeValidator(_require_texts),
 ]
 # A text for people: {animal} in it is the animal's name; any other brace would be a gap.
-Line = Annotated[str, AfterValidator(_check_placeholders), BeforeValidator(_clean_text)]
-OptionalLine = Annotated[Line | None, BeforeValidator(_clean_text)]
+Line = Annotated[str, AfterValidator(_check_placeholders), BeforeValidator(clean_text)]
+OptionalLine = Annotated[Line | None, BeforeValidator(clean_text)]
 ShortLine = Annotated[
     str,
     Field(pattern=r"\S", max_length=MAX_TEXT_CHARS),
     explain(_TOO_LONG.format(MAX_TEXT_CHARS)),
     AfterValidator(_check_placeholders),
-    BeforeValidator(_clean_text),
+    BeforeValidator(clean_text),
 ]
-OptionalShortLine = Annotated[ShortLine | None, BeforeValidator(_clean_text)]
+OptionalShortLine = Annotated[ShortLine | None, BeforeValidator(clean_text)]
 Age = Annotated[AgeGroup, explain_choice(AgeGroup)]
 RuleAction = Annotated[Action, explain_choice(Action)]
 
@@ -211,8 +205,7 @@ class KeepersRule(PackagedRule):
     def _refuse_unstorable(cls, value: object) -> object:
         if isinstance(value, dict):
             for key, text in _iterate_texts(value):
-                if _UNSTORABLE.search(text):
-                    raise make_error("must not hold NUL or half a surrogate pair", field=key)
+                require_storable(text, field=key)
         return value
 
 

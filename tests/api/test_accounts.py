@@ -27,7 +27,7 @@ OPTIONAL_LOGIN = "/conversations/sessions"
 
 
 async def log_in(client: httpx.AsyncClient, username: str) -> Tokens:
-    """The tokens of a demo user."""
+    """Log in as a demo user; the tokens."""
     answer = await client.post("/auth/login", json={"username": username, "password": f"{username}-demo"})
     assert answer.status_code == 200
     tokens: Tokens = answer.json()
@@ -55,7 +55,7 @@ INVALID = f'{REALM}, error="invalid_token"'
 
 
 async def test_a_login_gives_two_tokens_and_says_whose(client: httpx.AsyncClient) -> None:
-    """Nobody may keep them on the way."""
+    """Caches must not store the answer."""
     answer = await client.post("/auth/login", json={"username": "keeper1", "password": "keeper1-demo"})
 
     assert answer.headers["cache-control"] == "no-store"
@@ -70,7 +70,7 @@ async def test_a_login_gives_two_tokens_and_says_whose(client: httpx.AsyncClient
 async def test_a_wrong_name_and_a_wrong_password_look_the_same(
     client: httpx.AsyncClient, username: str, password: str
 ) -> None:
-    """To the letter: nobody learns who has an account."""
+    """The answers are equal, so nobody learns who has an account."""
     answer = await client.post("/auth/login", json={"username": username, "password": password})
 
     assert_unauthorized(answer, "bad_credentials", REALM)
@@ -82,7 +82,7 @@ async def test_a_wrong_name_and_a_wrong_password_look_the_same(
     [{}, {"username": "user1"}, {"username": "user1", "password": "x" * 129}, {"username": "", "password": "x"}],
 )
 async def test_a_login_of_the_wrong_form_is_400(client: httpx.AsyncClient, body: dict[str, str]) -> None:
-    """And what was typed is not repeated."""
+    """The answer does not repeat what was sent."""
     answer = await client.post("/auth/login", json=body)
 
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input")
@@ -94,7 +94,7 @@ async def test_a_login_of_the_wrong_form_is_400(client: httpx.AsyncClient, body:
     [("user1", "user", []), ("parent1", "parent", ["user1"]), ("admin", "administrator", [])],
 )
 async def test_me_says_who_is_calling(client: httpx.AsyncClient, username: str, role: str, children: list[str]) -> None:
-    """The name, the role, and whom a parent may read along with."""
+    """The username, the role, and a parent's children."""
     answer = await client.get("/me", headers=bearer(await log_in(client, username)))
 
     assert answer.json() == {"username": username, "role": role, "children": children}
@@ -107,7 +107,7 @@ async def test_whoever_brings_nothing_is_asked_to_log_in(client: httpx.AsyncClie
 
 
 async def test_a_visitor_needs_no_login_where_it_is_optional(client: httpx.AsyncClient) -> None:
-    """Anonymous callers are what the zoo is for."""
+    """Most visitors of the zoo have no account."""
     assert (await client.get(OPTIONAL_LOGIN)).status_code == 200
 
 
@@ -163,7 +163,7 @@ async def test_an_authorization_that_is_not_one_token_is_refused(
 
 
 async def test_the_scheme_is_read_in_any_case(client: httpx.AsyncClient) -> None:
-    """RFC 9110, section 11.1."""
+    """RFC 9110, section 11.1: the scheme is case-insensitive."""
     token = (await log_in(client, "user1"))["accessToken"]
 
     assert (await client.get("/me", headers={"Authorization": f"bEARER {token}"})).status_code == 200
@@ -186,7 +186,7 @@ async def test_a_bad_token_is_refused_before_the_body_is_read(client: httpx.Asyn
 
 
 async def test_a_refresh_gives_the_next_two_tokens(client: httpx.AsyncClient) -> None:
-    """Both work; the old access token does until its time is over."""
+    """Both work; the old access token stays valid until it expires."""
     first = await log_in(client, "user1")
     second = (await refresh(client, first["refreshToken"])).json()
 
@@ -209,14 +209,14 @@ async def test_a_refresh_token_that_comes_twice_ends_the_login(client: httpx.Asy
 
 @pytest.mark.parametrize("token", ["x", "q5v3hG1n0kT7w2Zb9xY4cR8sL6mJ1pD3fA0eU5iO7gE", "🦁"])
 async def test_a_refresh_token_of_nobody_is_refused(client: httpx.AsyncClient, token: str) -> None:
-    """And an access token is none."""
+    """An access token is not accepted as a refresh token either."""
     assert (await refresh(client, token)).status_code == 401
     access = (await log_in(client, "user1"))["accessToken"]
     assert (await refresh(client, access[:512])).status_code == 401
 
 
 async def test_logging_out_works_at_once_and_for_this_login_only(client: httpx.AsyncClient) -> None:
-    """Both tokens are void; another device stays logged in."""
+    """Both tokens are invalid at once; another device stays logged in."""
     here, there = await log_in(client, "user1"), await log_in(client, "user1")
 
     assert (await client.post("/auth/logout", headers=bearer(here))).status_code == 204
@@ -245,7 +245,7 @@ async def test_an_access_token_ends_on_time(open_client: OpensClient) -> None:
 
 
 async def test_a_new_role_counts_from_the_next_request_on(open_services: OpensServices) -> None:
-    """The token says who somebody is, the store what they may do."""
+    """The token names the user, but the role is read from the store."""
     services = await open_services()
     assert isinstance(services.store, SqliteStore)
     app = create_app(services)

@@ -1,4 +1,4 @@
-"""How keepers look after the animals, over HTTP: real animals, in a real store that two processes share."""
+"""How keepers change animals over HTTP, with a real store that two processes share."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ SENT_LION = {**SENT_MOLE, "animalId": "lion_001"}
 
 
 class Advises(AllowsAll):
-    """A moderator that lets everything pass, and says how to speak."""
+    """A moderator that allows everything, and gives guidance."""
 
     async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
         return (f"Speak softly to {age_group}.",)
@@ -145,7 +145,7 @@ async def zoo(opens: Opens) -> Process:
     return await opens()
 
 
-async def test_a_changed_fact_is_told_from_the_next_turn_on(opens: Opens) -> None:
+async def test_a_changed_fact_is_used_from_the_next_turn_on(opens: Opens) -> None:
     """In the process that changed it, and in another one; no restart, no waiting."""
     here, there = await opens(), await opens()
     assert "as fast as a car" in await there.ask("How fast can you run?")
@@ -173,7 +173,7 @@ async def test_a_turn_that_runs_ends_as_it_began(opens: Opens) -> None:
     assert prompt.facts[0].say == "I am as fast as a car!"
 
 
-async def test_an_animal_moves_in_and_talks(zoo: Process) -> None:
+async def test_a_created_animal_talks(zoo: Process) -> None:
     """201 with its address and version; visitors find it at once, in lists and by asking."""
     answer = await zoo.keeper.post("/animal", json=SENT_MOLE)
 
@@ -193,7 +193,7 @@ async def test_an_animal_moves_in_and_talks(zoo: Process) -> None:
 
 
 async def test_an_animal_may_be_called_anything(zoo: Process) -> None:
-    """In a script that is not read for names, too: it talks, and so do all others."""
+    """Also in a script in which names are not searched for: it talks, and so do all others."""
     answer = await zoo.keeper.post("/animal", json={**SENT_MOLE, "name": "モグ", "species": "モグラ"})
 
     assert answer.status_code == 201, answer.text
@@ -257,8 +257,8 @@ async def test_a_change_says_which_version_it_is_made_to(zoo: Process, method: s
     assert anyhow.status_code in (200, 201, 204), anyhow.text
 
 
-async def test_of_two_keepers_who_change_at_once_one_is_told(opens: Opens) -> None:
-    """Both have seen the same version, at two processes; nobody's work is lost without a word."""
+async def test_of_two_keepers_who_change_at_once_one_is_refused(opens: Opens) -> None:
+    """Both have read the same version, in two processes; no change is lost silently."""
     here, there = await opens(), await opens()
     etag = (await here.keeper.get(FACTS)).headers["etag"]
 
@@ -270,7 +270,7 @@ async def test_of_two_keepers_who_change_at_once_one_is_told(opens: Opens) -> No
     assert sorted(answer.status_code for answer in answers) == [200, 412]
 
 
-async def test_facts_come_and_go(zoo: Process) -> None:
+async def test_facts_are_added_replaced_and_deleted(zoo: Process) -> None:
     """A new one is 201, one in the place of another 200; the last one stays."""
     new = {**SPEED, "id": "new_fact", "asks": ["newest"]}
 
@@ -332,7 +332,7 @@ WRONG: list[tuple[str, str, object, str]] = [
 
 @pytest.mark.parametrize(("method", "path", "body", "field"), WRONG, ids=lambda part: str(part)[:60])
 async def test_a_wrong_field_is_named(zoo: Process, method: str, path: str, body: object, field: str) -> None:
-    """In the words of what was sent; nothing is changed."""
+    """As it was sent; nothing is changed."""
     answer = await zoo.change(method, path, body)
 
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input"), answer.text
@@ -341,7 +341,7 @@ async def test_a_wrong_field_is_named(zoo: Process, method: str, path: str, body
 
 
 async def test_the_settings_of_an_animal(zoo: Process) -> None:
-    """Only what is named changes; null takes it away; what a language model reads has the sentences."""
+    """Only what is named changes; null removes it; the system prompt has the prompt additions."""
     path = "/animal_config?animalId=lion_001"
     before = (await zoo.keeper.get(path)).json()
     assert (before["temperature"], before["promptAdditions"], before["status"]) == (None, None, "active")
@@ -380,7 +380,7 @@ async def test_a_chosen_model_speaks_from_the_next_turn_on(opens: Opens) -> None
 
 
 async def test_a_favourite_is_set_beside_the_others(zoo: Process) -> None:
-    """What is not named stays as it was, however deep it lies."""
+    """What is not named stays as it was, at any depth."""
     path = "/animal_config?animalId=lion_001"
     before = (await zoo.keeper.get(path)).json()["individual"]
 
@@ -392,7 +392,7 @@ async def test_a_favourite_is_set_beside_the_others(zoo: Process) -> None:
 
 
 async def test_a_retired_animal_is_kept_and_does_not_talk(zoo: Process) -> None:
-    """That is what happens to one that has moved; and it can come back."""
+    """Such as one that has moved to another zoo; it can be made active again."""
     tiger = {"params": {"animalId": "tiger_001"}, "headers": {"If-Match": "*"}}
 
     answer = await zoo.keeper.patch("/animal_config", json={"status": "retired"}, **tiger)  # type: ignore[arg-type]
@@ -421,7 +421,7 @@ async def test_a_deleted_animal_is_gone_and_its_history_is_not(zoo: Process) -> 
     assert (await zoo.keeper.get("/animal/unicorn_001/history")).status_code == 404
 
 
-async def test_the_zoo_keeps_the_animal_that_answers_for_all(zoo: Process) -> None:
+async def test_the_default_animal_is_neither_deleted_nor_retired(zoo: Process) -> None:
     """Without it the server could not start again."""
     retired = await zoo.change("PATCH", "/animal_config?animalId=lion_001", {"status": "retired"})
     deleted = await zoo.admin.delete(LION, headers={"If-Match": "*"})
@@ -535,7 +535,7 @@ async def test_a_draft_reaches_no_visitor(zoo: Process) -> None:
     assert (latest["operation"], latest["fields"]) == ("promote", ["facts.top_speed.say"])
 
 
-async def test_a_draft_of_yesterday_undoes_nothing(zoo: Process) -> None:
+async def test_a_draft_of_an_older_version_is_not_promoted(zoo: Process) -> None:
     """412 when the animal has changed since the draft was made, even for one who has seen the change."""
     document = (await zoo.keeper.get(f"{LION}/document")).json()
     await zoo.change("POST", f"{LION}/draft", {**document, "name": "Leonard"})
@@ -573,8 +573,8 @@ async def test_a_draft_is_not_lost_to_another_keeper(zoo: Process) -> None:
     assert (await zoo.keeper.get(f"{LION}/draft")).json()["document"]["name"] == "Leopold"
 
 
-async def test_a_draft_cannot_retire_the_animal_that_is_needed(zoo: Process) -> None:
-    """It can be kept, and not promoted."""
+async def test_a_draft_cannot_retire_the_default_animal(zoo: Process) -> None:
+    """It can be stored, and not promoted."""
     document = (await zoo.keeper.get(f"{LION}/document")).json()
     assert (await zoo.change("POST", f"{LION}/draft", {**document, "status": "retired"})).status_code == 201
 
@@ -606,8 +606,8 @@ async def test_a_draft_is_compared(zoo: Process) -> None:
     assert said["birthday"]["live"]["factIds"] == []
 
 
-async def test_a_changed_voice_is_heard_in_the_comparison(zoo: Process) -> None:
-    """No fact has changed, and every line that greets, thanks, jokes or does not know."""
+async def test_a_changed_voice_shows_in_the_comparison(zoo: Process) -> None:
+    """Every greeting, thanks, joke and \"I do not know\" has changed, and no fact."""
     document = (await zoo.keeper.get(f"{LION}/document")).json()
     lines = ("greetings", "goodbyes", "thanks", "howAreYou", "dontKnow", "jokes")
     document["voice"] |= {name: [f"My new line of {name}."] for name in lines} | {"sound": "Miaow!"}
@@ -620,8 +620,8 @@ async def test_a_changed_voice_is_heard_in_the_comparison(zoo: Process) -> None:
     assert "Miaow!" in said
 
 
-async def test_a_question_for_a_fact_that_is_none_is_refused(zoo: Process) -> None:
-    """A slip of the pen would be counted as a fact that is never found."""
+async def test_a_question_for_an_unknown_fact_is_refused(zoo: Process) -> None:
+    """A misspelt id would be counted as a fact that is never found."""
     document = (await zoo.keeper.get(f"{LION}/document")).json()
     await zoo.change("POST", f"{LION}/draft", document)
     questions = [{"question": "Hello!"}, {"question": "How fast?", "factId": "topspeed"}]

@@ -156,7 +156,7 @@ async def callers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cal
 
 
 async def send_request(callers: Callers, name: str, route: Route, thing: OwnedTurn) -> httpx.Response:
-    """The route's request about the thing, from the caller."""
+    """Send the route's request for this turn, as this caller."""
     method, _, path = route.operation.partition(" ")
     path = path.format(turnId=thing.turn_id, sessionId=thing.session_id, jobId=thing.job_id)
     return await callers.request(
@@ -199,7 +199,7 @@ def lacks_login(name: str, route: Route) -> bool:
 
 
 def get_refusal_status(name: str, route: Route) -> int:
-    """The status of a no."""
+    """The status with which the caller is refused."""
     if name in ("expired", "logged_out") or lacks_login(name, route):
         return 401
     return 403 if route.doing == "allocate" else 404
@@ -247,7 +247,7 @@ async def test_an_account_is_for_whom_it_concerns(callers: Callers, owner: str, 
 async def test_somebody_elses_name_for_a_session_begins_one_of_ones_own(
     callers: Callers, whose: str, route: Route
 ) -> None:
-    """Two visitors who both say "default" do not meet."""
+    """Two visitors who both use the name "default" have two sessions."""
     for name, is_yes in REACH[whose].items():
         thing = await create_named_turn(callers, whose, route)
 
@@ -279,7 +279,7 @@ async def test_somebody_elses_name_for_a_session_shows_nothing(callers: Callers,
 @pytest.mark.parametrize("whose", REACH)
 @pytest.mark.parametrize("route", [route for route in BY_NAME if route.doing in ("export", "erase")], ids=str)
 async def test_somebody_elses_name_neither_exports_nor_erases(callers: Callers, whose: str, route: Route) -> None:
-    """All of one's own comes along, and nothing of theirs."""
+    """Only the caller's own data is exported or erased."""
     for name, is_yes in REACH[whose].items():
         thing = await create_named_turn(callers, whose, route)
 
@@ -357,7 +357,7 @@ async def test_no_route_was_forgotten() -> None:
 
 
 def _list_parameters(operation: Mapping[str, Any]) -> set[str]:
-    """What of all that an operation takes is somebody's."""
+    """The parameters and fields of an operation that name somebody's data."""
     parameters = {_resolve(parameter)["name"] for parameter in operation.get("parameters", [])}
     content = operation.get("requestBody", {}).get("content", {})
     fields = {name for media in content.values() for name in _resolve(media["schema"]).get("properties", {})}

@@ -106,7 +106,7 @@ async def test_json_on_wish(
 
 
 async def test_the_json_answer_has_all_that_the_stream_tells(open_client: OpensClient) -> None:
-    """And the client's own name for the session, never ours."""
+    """With the session's name as the client chose it, not our id."""
     client = await open_client(Says("Roar!"), clock=FakeClock())
 
     told = (await client.post(PATH, json={**HELLO, "streaming": False})).json()
@@ -122,7 +122,7 @@ async def test_the_json_answer_has_all_that_the_stream_tells(open_client: OpensC
 
 
 async def test_a_failure_in_json_is_a_status(open_client: OpensClient) -> None:
-    """A problem, like all errors before the first byte."""
+    """The body is a problem object, as for all errors before the first byte."""
     client = await open_client(Fails(OSError("secret")))
 
     answer = await client.post(PATH, json={**HELLO, "streaming": False})
@@ -132,7 +132,7 @@ async def test_a_failure_in_json_is_a_status(open_client: OpensClient) -> None:
 
 
 async def test_a_blocked_message_in_json_says_so(open_client: OpensClient) -> None:
-    """The fixed words, and why the reply ended."""
+    """The reply is the rule's fixed words, and `finish_reason` says why."""
     client = await open_client(moderator=Blocks("Please ask a grown-up."))
 
     told = (await client.post(PATH, json={**HELLO, "streaming": False})).json()
@@ -164,7 +164,7 @@ async def test_a_blocked_message_in_json_says_so(open_client: OpensClient) -> No
 async def test_bad_input_is_400_and_names_the_field(
     client: httpx.AsyncClient, body: dict[str, object], field: str
 ) -> None:
-    """For streams and for JSON."""
+    """The same for streams and for JSON answers."""
     answer = await client.post(PATH, json=body)
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
@@ -172,7 +172,7 @@ async def test_bad_input_is_400_and_names_the_field(
 
 @pytest.mark.parametrize("message", ["x" * 5000, "🦁" * 5000])
 async def test_five_thousand_characters_are_heard(open_client: OpensClient, message: str) -> None:
-    """Code points, as people count them."""
+    """The limit counts code points."""
     provider = Says()
     client = await open_client(provider)
 
@@ -205,7 +205,7 @@ async def test_a_session_is_the_cookies_whatever_the_address(open_zoo: OpensZoo)
 
 
 async def test_a_uuid_is_a_session_by_itself(open_zoo: OpensZoo) -> None:
-    """From any address, in any spelling: nobody else has it."""
+    """A UUID is unique, so it works from any address and in any spelling."""
     provider = Says()
     zoo = await open_zoo(provider)
     here, there = await zoo.new_client("10.0.0.1"), await zoo.new_client("10.0.0.2")
@@ -215,7 +215,7 @@ async def test_a_uuid_is_a_session_by_itself(open_zoo: OpensZoo) -> None:
 
 
 async def test_any_other_name_counts_within_the_address(open_zoo: OpensZoo) -> None:
-    """Two strangers who both say "default" do not meet."""
+    """Two visitors who both use the name "default" have two sessions."""
     provider = Says()
     zoo = await open_zoo(provider)
     here, there = await zoo.new_client("10.0.0.1"), await zoo.new_client("10.0.0.2")
@@ -226,7 +226,7 @@ async def test_any_other_name_counts_within_the_address(open_zoo: OpensZoo) -> N
 
 
 async def test_two_names_are_two_sessions(open_client: OpensClient) -> None:
-    """Of one caller."""
+    """One caller can have several sessions."""
     provider = Says()
     client = await open_client(provider)
 
@@ -249,14 +249,14 @@ async def test_a_session_keeps_its_animal(open_client: OpensClient) -> None:
 
 
 async def test_an_animal_that_does_not_live_here_is_404(client: httpx.AsyncClient) -> None:
-    """Before anything is stored."""
+    """Nothing has been stored."""
     answer = await client.post(PATH, json={**HELLO, "animal_id": "unicorn_001"})
 
     assert (answer.status_code, answer.json()["code"]) == (404, "animal_not_found")
 
 
 async def test_a_second_question_at_once_is_409_and_names_the_running_turn(open_client: OpensClient) -> None:
-    """While somebody still listens to the first one."""
+    """The first turn still has a reader."""
     provider = Waits()
     client = await open_client(provider)
     first = asyncio.create_task(client.post(PATH, json={**HELLO, "onDisconnect": "continue"}))
@@ -342,14 +342,14 @@ async def test_a_session_ends_a_day_after_its_last_message(open_client: OpensCli
 async def test_the_first_token_is_timed_in_the_log(
     client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In seconds, to the millisecond."""
+    """The log line has seconds with three decimals."""
     await client.post(PATH, json=HELLO)
 
     assert re.search(r"First token latency: 0\.\d{3}s", capsys.readouterr().out)
 
 
 async def test_timestamps_are_of_now(client: httpx.AsyncClient) -> None:
-    """RFC 3339, UTC."""
+    """They are RFC 3339 in UTC."""
     before = format_timestamp(datetime.now(UTC))
     answer = await client.post(PATH, json=HELLO)
 

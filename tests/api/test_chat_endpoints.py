@@ -69,7 +69,7 @@ async def test_the_same_post_resumes_after_every_event(open_zoo: OpensZoo, endpo
 
 
 async def test_another_message_resumes_nothing(open_zoo: OpensZoo, endpoint: ChatEndpoint) -> None:
-    """Somebody has mixed up two requests: 422, and nothing is asked."""
+    """The client has mixed up two requests: 422, and no turn is started."""
     provider = Says()
     chat = await open_endpoint(await open_zoo(provider), endpoint)
     ids = list_event_ids(await chat.post_message())
@@ -82,7 +82,7 @@ async def test_another_message_resumes_nothing(open_zoo: OpensZoo, endpoint: Cha
 
 @pytest.mark.parametrize("event_id", [f"{UNKNOWN}-1", UNKNOWN, "nonsense", "7"])
 async def test_an_event_of_no_turn_resumes_nothing(open_zoo: OpensZoo, endpoint: ChatEndpoint, event_id: str) -> None:
-    """404, as for somebody else's: a resumption never becomes a new turn."""
+    """404, as for another user's turn; a resumed request never starts a new turn."""
     provider = Says()
     chat = await open_endpoint(await open_zoo(provider), endpoint)
 
@@ -94,7 +94,7 @@ async def test_an_event_of_no_turn_resumes_nothing(open_zoo: OpensZoo, endpoint:
 
 @pytest.mark.parametrize("number", ["9999", "x", "01"])
 async def test_an_event_that_has_not_happened_is_named(open_zoo: OpensZoo, endpoint: ChatEndpoint, number: str) -> None:
-    """400 with the field; the server never guesses a point."""
+    """400 with the field: the server never guesses a position."""
     chat = await open_endpoint(await open_zoo(), endpoint)
     turn_id = get_turn_id(await chat.post_message())
 
@@ -116,7 +116,7 @@ async def test_an_event_that_has_not_happened_is_named(open_zoo: OpensZoo, endpo
 async def test_a_header_of_the_wrong_form_is_named(
     open_zoo: OpensZoo, endpoint: ChatEndpoint, header: str, value: str
 ) -> None:
-    """400 before anything is asked."""
+    """400, and no turn is started."""
     provider = Says()
     chat = await open_endpoint(await open_zoo(provider), endpoint)
 
@@ -131,7 +131,7 @@ async def test_a_header_of_the_wrong_form_is_named(
 
 
 async def test_events_that_were_kept_long_enough_are_gone(open_zoo: OpensZoo, endpoint: ChatEndpoint) -> None:
-    """410 with the way to the reply, which is kept."""
+    """410, with the address of the stored reply."""
     chat = await open_endpoint(await open_zoo(REPLAY_WINDOW=0), endpoint)
     ids = list_event_ids(await chat.post_message())
 
@@ -154,7 +154,7 @@ async def test_a_key_makes_a_post_safe_to_repeat(open_zoo: OpensZoo, endpoint: C
 
 
 async def test_a_key_stands_for_one_request(open_zoo: OpensZoo, endpoint: ChatEndpoint) -> None:
-    """Another message with it is 422; another key is another turn."""
+    """Another message with the same key is 422; another key is another turn."""
     provider = Says()
     chat = await open_endpoint(await open_zoo(provider), endpoint)
     first = await chat.post_message(Idempotency_Key="key-1")
@@ -247,7 +247,7 @@ BROKEN_BODIES: dict[str, tuple[bytes, str, int]] = {
 
 @pytest.mark.parametrize("name", BROKEN_BODIES)
 async def test_a_body_that_cannot_be_read_is_refused(open_zoo: OpensZoo, endpoint: ChatEndpoint, name: str) -> None:
-    """A problem of ours, whatever was sent; nothing is asked."""
+    """The answer is a problem object, and no turn is started."""
     provider = Says()
     chat = await open_endpoint(await open_zoo(provider), endpoint)
     content, media_type, status = BROKEN_BODIES[name]
@@ -260,7 +260,7 @@ async def test_a_body_that_cannot_be_read_is_refused(open_zoo: OpensZoo, endpoin
 
 
 async def test_a_field_that_nobody_knows_is_named(open_zoo: OpensZoo, endpoint: ChatEndpoint) -> None:
-    """A misspelt name is no request for the default."""
+    """A misspelt field must not be ignored."""
     chat = await open_endpoint(await open_zoo(), endpoint)
     body = {**endpoint.body, endpoint.message_field: "Hi", "mesage": "Hi"}
 

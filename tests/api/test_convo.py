@@ -51,7 +51,7 @@ async def test_a_stream_has_the_headers_that_proxies_and_browsers_need(client: h
 
 
 async def test_the_stages_are_told_in_order_and_progress_never_falls(client: httpx.AsyncClient) -> None:
-    """Each stage begins, then ends; the numbers only rise."""
+    """Each stage starts and then completes."""
     answer = await client.post("/convo_turn_stream", json=HELLO)
 
     progress = [event.data for event in check_stream("/convo_turn_stream", answer.content) if event.event == "progress"]
@@ -120,7 +120,7 @@ async def test_respond_async_answers_at_once_and_the_turn_is_polled(open_client:
 
 
 async def test_a_session_goes_on_and_the_animal_remembers_it(open_client: OpensClient) -> None:
-    """What was said before reaches the provider, oldest first."""
+    """The provider gets the earlier messages and replies, oldest first."""
     provider = Says("Roar!")
     client = await open_client(provider)
 
@@ -208,7 +208,7 @@ async def test_a_blocked_message_gets_the_safe_words_and_never_reaches_the_provi
 
 
 async def test_an_empty_reply_is_a_failure_not_an_empty_bubble(open_client: OpensClient) -> None:
-    """A provider that says nothing has failed."""
+    """A provider that returns no text has failed."""
     client = await open_client(Says("", "  "))
 
     answer = await client.post("/convo_turn", json=HELLO)
@@ -265,7 +265,7 @@ async def test_bad_input_is_400_and_names_the_field(
 
 
 async def test_several_mistakes_are_told_at_once(client: httpx.AsyncClient) -> None:
-    """Nobody likes to mend one field after the other."""
+    """A client can fix all of them in one step."""
     answer = await client.post("/convo_turn", json={"animalId": "LION", "stream": 1})
 
     assert {error["field"] for error in answer.json()["errors"]} == {"message", "animalId", "stream"}
@@ -281,14 +281,14 @@ async def test_a_message_is_kept_byte_for_byte(client: httpx.AsyncClient, messag
 
 
 async def test_an_animal_that_does_not_live_here_is_404(client: httpx.AsyncClient) -> None:
-    """Before anything is stored."""
+    """Nothing has been stored."""
     answer = await client.post("/convo_turn_stream", json={**HELLO, "animalId": "unicorn_001"})
 
     assert (answer.status_code, answer.json()["code"]) == (404, "animal_not_found")
 
 
 async def test_an_unknown_session_is_404_and_says_how_to_begin(client: httpx.AsyncClient) -> None:
-    """A made-up session id is not a session."""
+    """Clients cannot choose session ids in this contract."""
     answer = await client.post("/convo_turn", json={**HELLO, "sessionId": "session123"})
 
     assert (answer.status_code, answer.json()["code"]) == (404, "session_not_found")
@@ -296,7 +296,7 @@ async def test_an_unknown_session_is_404_and_says_how_to_begin(client: httpx.Asy
 
 
 async def test_a_session_stays_with_its_animal(client: httpx.AsyncClient) -> None:
-    """The tiger does not answer in the lion's session: 422."""
+    """A message to another animal in the session is 422."""
     answer = await post_turn(client)
 
     other = await client.post("/convo_turn", json={**HELLO, "animalId": "tiger_001", "sessionId": answer["sessionId"]})
@@ -320,7 +320,7 @@ async def test_metadata_of_the_client_is_kept_with_the_turn(client: httpx.AsyncC
 
 
 async def test_ids_cannot_be_guessed(client: httpx.AsyncClient) -> None:
-    """128 random bits: holding an id is the right to what it names."""
+    """Ids have 128 random bits, because knowing an id is the permission to use it."""
     answers = [await post_turn(client) for _ in range(3)]
 
     ids = {str(answer[key]).partition("_")[2] for answer in answers for key in ("turnId", "sessionId")}

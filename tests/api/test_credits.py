@@ -41,14 +41,14 @@ async def test_an_administrator_gives_credits(open_client: OpensClient) -> None:
 
 
 async def test_credits_without_an_expiry_stay(client: httpx.AsyncClient) -> None:
-    """The balance says so."""
+    """The balance has no expiry time."""
     assert (await allocate(client)).json()["expiresAt"] is None
     assert (await get_balance(client, "user1")).json() == {"userId": "user1", "credits": 5000, "expiresAt": None}
 
 
 @pytest.mark.parametrize("username", ["user1", "parent1", "keeper1"])
 async def test_nobody_else_gives_credits(client: httpx.AsyncClient, username: str) -> None:
-    """Not to themselves, not to a child."""
+    """Other roles cannot, neither to themselves nor to a child."""
     answer = await allocate(client, username)
 
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
@@ -75,7 +75,7 @@ async def test_nobody_else_gives_credits(client: httpx.AsyncClient, username: st
     ids=str,
 )
 async def test_an_allocation_of_the_wrong_form_is_400(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
-    """It names the field, and gives nothing."""
+    """The error names the field, and the balance is unchanged."""
     answer = await allocate(client, **body)
 
     assert answer.status_code == 400
@@ -84,7 +84,7 @@ async def test_an_allocation_of_the_wrong_form_is_400(client: httpx.AsyncClient,
 
 
 async def test_nobody_cannot_be_given_credits(client: httpx.AsyncClient) -> None:
-    """404, with a code of its own."""
+    """404 with a code of its own for an unknown user."""
     answer = await allocate(client, userId="nobody")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "user_not_found")
@@ -118,5 +118,5 @@ async def test_a_balance_is_seen_by_whom_it_concerns(
 
 
 async def test_a_balance_needs_a_login(client: httpx.AsyncClient) -> None:
-    """Visitors have none."""
+    """Visitors without an account have no credits."""
     assert (await client.get("/credits/balance")).status_code == 401

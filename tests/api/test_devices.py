@@ -48,7 +48,7 @@ async def get_device_session(client: httpx.AsyncClient, **headers: str) -> dict[
 
 
 def read_rows(folder: Path, query: str) -> list[tuple[object, ...]]:
-    """What the database holds, read by somebody else."""
+    """The rows of a query, read by another connection."""
     with closing(sqlite3.connect(folder / "zoo.sqlite3")) as db:
         return db.execute(query).fetchall()
 
@@ -89,7 +89,7 @@ async def test_on_an_error_the_final_piece_says_so(open_client: OpensClient) -> 
 
 
 async def test_without_a_stream_an_error_is_a_status(open_client: OpensClient) -> None:
-    """A problem, and nothing of the provider's words."""
+    """The body is a problem object, without any text of the provider."""
     client = await open_client(Fails(OSError("secret"), "Well, "))
 
     answer = await client.post(WHOLE, json=HELLO, headers=KIOSK)
@@ -101,7 +101,7 @@ async def test_without_a_stream_an_error_is_a_status(open_client: OpensClient) -
 @pytest.mark.parametrize("path", [PATH, WHOLE])
 @pytest.mark.parametrize("content", ["", " ", "\n\t\u3000"])
 async def test_blank_content_is_400_in_these_words(client: httpx.AsyncClient, path: str, content: str) -> None:
-    """Clients compare them."""
+    """Existing clients compare the text."""
     answer = await client.post(path, json={"content": content}, headers=KIOSK)
 
     assert (answer.status_code, answer.json()["detail"]) == (400, "Content cannot be empty")
@@ -126,7 +126,7 @@ async def test_blank_content_is_400_in_these_words(client: httpx.AsyncClient, pa
 async def test_bad_input_is_400_and_names_the_field(
     client: httpx.AsyncClient, path: str, body: dict[str, object], field: str
 ) -> None:
-    """On both addresses."""
+    """The same for both paths."""
     answer = await client.post(path, json=body, headers=KIOSK)
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
@@ -155,7 +155,7 @@ async def test_a_device_that_is_not_a_name_is_refused(
 
 @pytest.mark.parametrize("name", ["k", "x" * 255, 'Kiosk 7, hall "B" = 100% ~!\'$(rm -rf)'])
 async def test_any_printable_name_will_do(client: httpx.AsyncClient, name: str) -> None:
-    """It comes back as it was."""
+    """The session's answer contains the name unchanged."""
     await post_content(client, "Hello!", X_Device_ID=name)
 
     assert (await get_device_session(client, **{"X-Device-ID": name}))["device"] == f"chat_{name}"
@@ -180,7 +180,7 @@ async def test_a_device_without_a_name_gets_a_cookie(open_zoo: OpensZoo) -> None
 
 
 async def test_the_animal_is_the_one_asked_for_else_kept_else_the_default(open_client: OpensClient) -> None:
-    """A question does not change it, a wish does."""
+    """Only a request to talk with another animal changes it, an ordinary question does not."""
     provider = Says()
     client = await open_client(provider)
 
@@ -204,7 +204,7 @@ async def test_the_next_animal_is_told_what_was_said_but_not_as_its_own_facts(op
 
 
 async def test_an_animal_that_may_not_be_asked_any_more_is_not_kept(open_zoo: OpensZoo) -> None:
-    """It went to another zoo: the default takes its place."""
+    """When the session's animal is retired, the default animal answers."""
     first, second = Says(), Says()
     zoo = await open_zoo(first)
     await post_content(await zoo.new_client(), "May I talk to the tiger?")
@@ -219,7 +219,7 @@ async def test_an_animal_that_may_not_be_asked_any_more_is_not_kept(open_zoo: Op
 async def test_a_lock_is_logged_and_dated_when_it_changes(
     open_client: OpensClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Once a change, not once a message."""
+    """Only when the animal changes, not for every message."""
     clock = FakeClock()
     client = await open_client(clock=clock)
     for content in ("Hello!", "May I talk to the tiger?", "How fast can you run?"):
@@ -274,7 +274,7 @@ async def test_the_time_to_live_is_the_sessions_own(open_client: OpensClient) ->
 
 @pytest.mark.parametrize("ttl", [None, 59, 2_592_001, "3600", 3600.5, True, -1])
 async def test_a_time_to_live_of_the_wrong_form_is_400(client: httpx.AsyncClient, ttl: object) -> None:
-    """It changes nothing."""
+    """The session stays unchanged."""
     await post_content(client, "Hello!")
 
     answer = await client.patch("/chat/session", json={} if ttl is None else {"session_ttl": ttl}, headers=KIOSK)
@@ -362,7 +362,7 @@ async def test_a_screen_can_listen_to_what_the_device_is_told(client: httpx.Asyn
 
 
 async def test_a_listener_comes_back_with_the_id_of_an_earlier_turn(client: httpx.AsyncClient) -> None:
-    """Then it hears the new one from its beginning."""
+    """It gets the new turn from its first event."""
     first = await client.post(PATH, json=HELLO, headers=KIOSK)
     second = await client.post(PATH, json=HELLO, headers=KIOSK)
 
@@ -425,7 +425,7 @@ async def test_without_a_store_the_device_is_answered_without_memory(
 
 
 async def test_without_a_store_the_rules_still_stand(open_zoo: OpensZoo) -> None:
-    """Safety needs no memory."""
+    """Moderation needs no stored history."""
     provider, stores = Says("I should not be heard"), list[UnreliableStore]()
     zoo = await open_zoo(
         provider, moderator=Blocks("Please ask a grown-up."), wrap=lambda store: keep_store(stores, store)
@@ -454,6 +454,6 @@ async def test_what_a_device_asks_of_a_store_that_is_away_is_503(open_zoo: Opens
 
 
 def keep_store(stores: list[UnreliableStore], store: Store) -> Store:
-    """The store behind a switch that the test can reach."""
+    """Put a store that the test can switch off in front of the real one."""
     stores.append(UnreliableStore(store))
     return cast(Store, stores[-1])

@@ -21,7 +21,7 @@ async def post_messages(client: httpx.AsyncClient, *messages: str) -> str:
 
 
 async def test_history_tells_the_messages_in_the_order_in_which_they_were_said(client: httpx.AsyncClient) -> None:
-    """Two messages a turn, the visitor's first."""
+    """Each turn has two messages, the visitor's first."""
     session_id = await post_messages(client, "one", "two")
 
     history = (await client.get("/convo_history", params={"sessionId": session_id})).json()
@@ -35,7 +35,7 @@ async def test_history_tells_the_messages_in_the_order_in_which_they_were_said(c
 
 
 async def test_history_is_paged_without_a_gap_or_a_repeat(client: httpx.AsyncClient) -> None:
-    """Following nextCursor tells every turn once."""
+    """Following `nextCursor` lists every turn once."""
     session_id = await post_messages(client, *"abcde")
     said: list[str] = []
     query: dict[str, str] = {"sessionId": session_id, "limit": "2"}
@@ -51,7 +51,7 @@ async def test_history_is_paged_without_a_gap_or_a_repeat(client: httpx.AsyncCli
 
 
 async def test_history_streams_on_request(client: httpx.AsyncClient) -> None:
-    """session, one history a turn, history_complete."""
+    """The events are `session`, `history` for each turn, and `history_complete`."""
     session_id = await post_messages(client, "one", "two")
 
     answer = await client.get(
@@ -104,7 +104,7 @@ async def test_a_deleted_session_is_gone(client: httpx.AsyncClient) -> None:
 
 
 async def test_deleting_a_session_ends_the_turn_that_runs_in_it(open_client: OpensClient) -> None:
-    """The model's work is cancelled, and nothing of the turn stays."""
+    """The model's work is cancelled, and nothing of the turn is stored."""
     provider = Waits()
     client = await open_client(provider)
     accepted = await client.post("/convo_turn", json=HELLO, headers={"Prefer": "respond-async"})
@@ -143,7 +143,7 @@ async def test_sessions_lists_the_callers_own(client: httpx.AsyncClient) -> None
 
 
 async def test_sessions_are_paged(client: httpx.AsyncClient) -> None:
-    """Latest first, each once."""
+    """Latest first, each one once."""
     made = [await post_messages(client, "hi") for _ in range(5)]
     seen: list[str] = []
     query = {"limit": "2"}
@@ -159,7 +159,7 @@ async def test_sessions_are_paged(client: httpx.AsyncClient) -> None:
 
 
 async def test_one_session_by_its_id(client: httpx.AsyncClient) -> None:
-    """The same picture as in the list; an unknown one is 404."""
+    """The answer equals the session's item in the list; an unknown id is 404."""
     session_id = await post_messages(client, "hi")
 
     session = await client.get(f"/conversations/sessions/{session_id}")
@@ -184,7 +184,7 @@ async def test_a_summary_quotes_what_was_said_and_names_the_topics(open_client: 
 
 
 async def test_a_cursor_of_somebody_elses_making_is_400(client: httpx.AsyncClient) -> None:
-    """A cursor is ours or it is nothing."""
+    """Only cursors of our own answers are valid."""
     session_id = await post_messages(client, "hi")
 
     answer = await client.get("/convo_history", params={"sessionId": session_id, "cursor": "WyJ4Il0"})

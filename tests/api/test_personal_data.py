@@ -97,7 +97,7 @@ async def test_an_export_keeps_to_its_schema(open_zoo: OpensZoo) -> None:
 
 
 async def test_somebody_of_whom_nothing_is_kept_gets_an_empty_document(open_zoo: OpensZoo) -> None:
-    """No error, no cookie, and no access to what is nobody's."""
+    """Without an error and without a new cookie."""
     zoo = await open_zoo()
     await (await open_endpoint(zoo, CHAT)).post_message(SECRET)
     nobody = await zoo.new_client()
@@ -136,7 +136,7 @@ async def test_a_name_opens_what_it_should_and_to_whom_it_should(
 
 
 async def test_erasing_ends_what_still_runs(open_zoo: OpensZoo) -> None:
-    """Its readers are told, and what is said later goes nowhere."""
+    """Readers get an error event, and further text is not stored."""
     waits = Waits()
     zoo = await open_zoo(waits)
     caller = await zoo.new_client()
@@ -151,7 +151,7 @@ async def test_erasing_ends_what_still_runs(open_zoo: OpensZoo) -> None:
 
 
 async def test_an_account_stays_and_can_talk_on(open_zoo: OpensZoo) -> None:
-    """Only its talks are gone, and what its credits were spent for."""
+    """Its sessions are erased, and what its credits were spent for."""
     zoo = await open_zoo()
     chat = await open_endpoint(zoo, SESSIONS)
     await chat.post_message(SECRET)
@@ -181,8 +181,8 @@ async def test_what_is_too_old_is_not_shown_whether_swept_or_not(open_zoo: Opens
     assert messages(await export_data(caller)) == ["Hello!", "Roar! I am a lion."]
 
 
-async def test_what_is_too_old_is_not_told_to_the_mind(open_zoo: OpensZoo) -> None:
-    """A memory is something that is kept."""
+async def test_expired_turns_are_not_in_the_prompt(open_zoo: OpensZoo) -> None:
+    """Expired turns are not part of the prompt either."""
     clock, provider = FakeClock(), Says()
     zoo = await open_zoo(provider, clock=clock, retention_days=1, SESSION_TTL=10 * DAY_S)
     caller = await zoo.new_client()
@@ -233,7 +233,7 @@ async def test_what_happens_is_noted_with_who_and_what(open_zoo: OpensZoo) -> No
 
 
 async def test_a_refused_login_names_only_a_user_who_exists(open_zoo: OpensZoo) -> None:
-    """People type their passwords into the wrong field."""
+    """People type passwords into the wrong field, so unknown names are not recorded."""
     zoo = await open_zoo()
     caller = await zoo.new_client()
     for username in ("user1", "my-secret-passw0rd"):
@@ -245,8 +245,8 @@ async def test_a_refused_login_names_only_a_user_who_exists(open_zoo: OpensZoo) 
     ]
 
 
-async def test_a_session_that_is_not_there_is_not_noted_as_deleted(open_zoo: OpensZoo) -> None:
-    """Nor is one of somebody else."""
+async def test_a_session_that_does_not_exist_is_not_recorded_as_deleted(open_zoo: OpensZoo) -> None:
+    """Neither is another user's session."""
     zoo = await open_zoo()
     caller = await zoo.new_client()
 
@@ -254,8 +254,10 @@ async def test_a_session_that_is_not_there_is_not_noted_as_deleted(open_zoo: Ope
     assert await list_audit_entries(zoo.services) == []
 
 
-async def test_a_trail_that_is_away_stops_nobody(open_zoo: OpensZoo, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is done is done, and the operator finds it in the log."""
+async def test_an_audit_trail_that_cannot_be_written_fails_no_request(
+    open_zoo: OpensZoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The action has been done already; the log has an error line."""
     zoo = await open_zoo()
     away = UnreliableStore(zoo.services.store)
     away.is_away = True

@@ -27,7 +27,7 @@ HELLO = {"query": "How fast can you run?"}
 
 
 async def start_job(client: httpx.AsyncClient, **more: object) -> dict[str, Any]:
-    """A job that was begun."""
+    """Start a job; its JSON."""
     answer = await client.post(PATH, params={"mode": "job"}, json={**HELLO, **more})
     assert answer.status_code == 200, answer.text
     job: dict[str, Any] = answer.json()
@@ -35,7 +35,7 @@ async def start_job(client: httpx.AsyncClient, **more: object) -> dict[str, Any]
 
 
 async def poll_to_end(client: httpx.AsyncClient, job: dict[str, Any]) -> dict[str, Any]:
-    """The job as it is when it has ended."""
+    """Poll the job until it has ended; its JSON."""
     while True:
         answer = await client.get(job["polling_url"])
         assert answer.status_code == 200, answer.text
@@ -100,14 +100,14 @@ async def test_bad_input_is_400_and_names_the_field(client: httpx.AsyncClient, b
 
 
 async def test_an_unknown_mode_is_400(client: httpx.AsyncClient) -> None:
-    """Not a silent stream."""
+    """It is not treated as a stream."""
     answer = await client.post(PATH, params={"mode": "batch"}, json=HELLO)
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "mode")
 
 
 async def test_an_animal_that_does_not_live_here_is_404(client: httpx.AsyncClient) -> None:
-    """Before anything is stored."""
+    """Nothing has been stored."""
     answer = await client.post(PATH, json={**HELLO, "animal_id": "unicorn_001"})
 
     assert (answer.status_code, answer.json()["code"]) == (404, "animal_not_found")
@@ -124,7 +124,7 @@ async def test_an_animal_that_does_not_live_here_is_404(client: httpx.AsyncClien
 async def test_the_animal_is_the_one_asked_for_else_the_default(
     open_client: OpensClient, settings: dict[str, Any], more: dict[str, str], animal_id: str
 ) -> None:
-    """The platform's clients know nothing of animals."""
+    """Clients of this contract need not know about animals."""
     provider = Says()
     client = await open_client(provider, **settings)
 
@@ -156,14 +156,14 @@ async def test_a_new_caller_gets_a_cookie(
 
 @pytest.mark.parametrize("value", ["x", "short", "x" * 129, "with%20blank%20and%20more%20characters"])
 async def test_a_cookie_that_is_not_one_of_ours_is_replaced(client: httpx.AsyncClient, value: str) -> None:
-    """A name that somebody could guess is no secret."""
+    """A value that others could guess must not become an owner."""
     answer = await client.post(PATH, json=HELLO, headers={"Cookie": f"session_id={value}"})
 
     assert answer.headers["set-cookie"].startswith("session_id=")
 
 
 async def test_the_history_that_the_client_tells_takes_the_place_of_ours(open_client: OpensClient) -> None:
-    """In pairs, as they were said, an answer to nothing included."""
+    """It becomes pairs of message and reply; a reply without a message is kept."""
     provider = Says()
     client = await open_client(provider)
     await client.post(PATH, json=HELLO)
@@ -186,7 +186,7 @@ async def test_the_history_that_the_client_tells_takes_the_place_of_ours(open_cl
 
 
 async def test_without_memory_nothing_is_remembered(open_client: OpensClient) -> None:
-    """Neither what was said before, nor later what is said now."""
+    """The turn reads no earlier turns, and later turns do not read it."""
     provider = Says()
     client = await open_client(provider)
     await client.post(PATH, json={"query": "My name is John"})
@@ -199,7 +199,7 @@ async def test_without_memory_nothing_is_remembered(open_client: OpensClient) ->
 
 
 async def test_without_documents_the_animal_looks_nothing_up(open_client: OpensClient) -> None:
-    """No facts, no sources."""
+    """The turn has no facts and no sources."""
     provider = Says()
     client = await open_client(provider)
 
@@ -279,7 +279,7 @@ async def test_a_job_that_failed_says_why(open_client: OpensClient) -> None:
 
 
 async def test_a_blocked_job_has_succeeded_with_the_fixed_words(open_client: OpensClient) -> None:
-    """It is an answer."""
+    """Fixed words are an answer, not a failure."""
     client = await open_client(moderator=Blocks("Please ask a grown-up."))
 
     over = await poll_to_end(client, await start_job(client))
@@ -299,7 +299,7 @@ async def test_a_job_is_there_when_its_events_are_not(open_client: OpensClient) 
 
 
 async def test_a_job_ends_with_its_session(open_client: OpensClient) -> None:
-    """A day after the last message there is nothing left to poll."""
+    """It is 404 a day after the last message."""
     clock = FakeClock()
     client = await open_client(clock=clock)
     job = await start_job(client)
@@ -352,7 +352,7 @@ async def test_jobs_are_listed_for_whom_they_belong_to(open_zoo: OpensZoo) -> No
 
 
 async def test_a_stream_that_was_left_is_a_job_that_can_be_polled(open_client: OpensClient) -> None:
-    """Leaving is not stopping."""
+    """Disconnecting does not stop the turn."""
     provider = Waits()
     client = await open_client(provider)
     job = await start_job(client)
@@ -363,7 +363,7 @@ async def test_a_stream_that_was_left_is_a_job_that_can_be_polled(open_client: O
 
 
 async def test_a_simulated_error_is_progress_and_then_an_error(client: httpx.AsyncClient) -> None:
-    """So that people who build a client see what theirs does then."""
+    """Developers can test how their client handles an error."""
     answer = await client.post(f"{PATH}/error", json=HELLO)
 
     events = parse_events(answer.content)
@@ -394,14 +394,14 @@ async def test_a_simulated_timeout_is_silence_and_then_an_error(
     "settings", [{"simulations": "off"}, {"environment": "production", "signing_key": "x" * 32}], ids=str
 )
 async def test_simulations_can_be_off(open_client: OpensClient, path: str, settings: dict[str, Any]) -> None:
-    """As they are in production, unless somebody wants them there."""
+    """In production they are off by default."""
     client = await open_client(**settings)
 
     assert (await client.post(path, json=HELLO)).status_code == 404
 
 
 async def test_a_simulation_checks_the_body_like_the_real_thing(client: httpx.AsyncClient) -> None:
-    """Or a client would learn something wrong."""
+    """It must not accept what the real operation refuses."""
     answer = await client.post(f"{PATH}/error", json={})
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "query")
@@ -428,7 +428,7 @@ async def test_two_readers_of_one_turn_see_the_same_bytes(open_client: OpensClie
 @pytest.mark.parametrize("job_id", [UNKNOWN.replace("turn", "job"), UNKNOWN, "x", "job_"])
 @pytest.mark.parametrize("path", ["/jobs", "/api/v1/jobs"])
 async def test_an_unknown_job_is_404(client: httpx.AsyncClient, path: str, job_id: str) -> None:
-    """In the words that the contract has for it."""
+    """The title is the one that this contract prescribes."""
     answer = await client.get(f"{path}/{job_id}")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")

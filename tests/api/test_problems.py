@@ -75,7 +75,7 @@ async def test_every_refusal_is_a_problem_of_rfc_9457(
 
 
 async def test_a_bug_of_ours_is_500_and_tells_nothing(open_client: OpensClient) -> None:
-    """The log has the trace; the caller has an id to ask about."""
+    """The log has the traceback; the caller gets a request id."""
     client = await open_client(knowledge=BrokenZoo())
 
     answer = await client.get("/animal/lion_001")
@@ -86,7 +86,7 @@ async def test_a_bug_of_ours_is_500_and_tells_nothing(open_client: OpensClient) 
 
 
 async def test_a_body_in_pieces_without_a_length_is_read_like_any_other(client: httpx.AsyncClient) -> None:
-    """Chunked uploads are bodies too."""
+    """A chunked body needs no `Content-Length`."""
     answer = await client.post("/convo_turn", content=half_a_body(), headers=JSON)
 
     assert answer.status_code == 200
@@ -121,7 +121,7 @@ async def test_only_allowed_origins_are_named_back(client: httpx.AsyncClient, or
 
 
 async def test_a_preflight_is_answered(client: httpx.AsyncClient) -> None:
-    """Browsers ask first; the answer needs no operation."""
+    """Browsers send it first; no operation is called."""
     answer = await client.options(
         "/convo_turn_stream",
         headers={"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"},

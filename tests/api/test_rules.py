@@ -59,7 +59,7 @@ class Process:
     admin: httpx.AsyncClient
     visitor: httpx.AsyncClient
     user: httpx.AsyncClient
-    mind: Says
+    provider: Says
 
     async def ask(self, message: str, age_group: str = "elementary") -> str:
         body = {"message": message, "animalId": "lion_001", "ageGroup": age_group}
@@ -85,17 +85,17 @@ class Opens:
         self._folder = folder
         self.parts = AsyncExitStack()
 
-    async def __call__(self, mind: Says | None = None, **settings: Any) -> Process:
-        mind = mind or Says("I sleep a lot. ", "And I roar.")
+    async def __call__(self, provider: Says | None = None, **settings: Any) -> Process:
+        provider = provider or Says("I sleep a lot. ", "And I roar.")
         own = Settings(validate_responses=True, **settings)
-        opened = open_services_over(self._folder, cast(Provider, mind), FakeKnowledge(), None, own, SystemClock())
+        opened = open_services_over(self._folder, cast(Provider, provider), FakeKnowledge(), None, own, SystemClock())
         zoo = RunningApp(await self.parts.enter_async_context(opened), self.parts)
         callers = {}
         for username in ("keeper1", "admin", "user1"):
             callers[username] = await zoo.new_client()
             callers[username].headers.update(bearer(await log_in(callers[username], username)))
         visitor = await zoo.new_client()
-        return Process(zoo.services, callers["keeper1"], callers["admin"], visitor, callers["user1"], mind)
+        return Process(zoo.services, callers["keeper1"], callers["admin"], visitor, callers["user1"], provider)
 
 
 @pytest.fixture
@@ -176,8 +176,8 @@ async def test_every_packaged_rule_but_masks_can_be_written_back(zoo: Process) -
 
 
 @pytest.mark.parametrize("rule", ["distress", "draws-near", "nothing-dangerous"])
-async def test_only_an_administrator_unbinds(zoo: Process, rule: str) -> None:
-    """403 names the field, and the rule holds; advice is every keeper's to change."""
+async def test_only_an_administrator_changes_binding_rules(zoo: Process, rule: str) -> None:
+    """403 names the field, and the rule stays. Rules of guidance may be changed by every keeper."""
     read = await zoo.keeper.get(f"{RULES}/{rule}")
     for members, field in (({"enabled": False}, "enabled"), ({"priority": 1}, "name")):
         answer = await zoo.put({**read.json(), **members}, **{"If-Match": read.headers["etag"]})
@@ -191,8 +191,8 @@ async def test_only_an_administrator_unbinds(zoo: Process, rule: str) -> None:
     assert taken.status_code == 200, taken.text
 
 
-async def test_a_keepers_rule_never_speaks_before_a_packaged_one(zoo: Process) -> None:
-    """A cry for help is answered as it was, whatever a keeper writes, however urgent, in whichever rule's place."""
+async def test_a_keepers_rule_never_takes_precedence_over_a_packaged_one(zoo: Process) -> None:
+    """A message about distress gets the packaged words, whatever the priority or name of a keepers' rule."""
     cry = "I want to die"
     before = await zoo.ask(cry)
     loud = {**PARTY, "priority": 1000, "keywords": ["want to die"]}
@@ -209,7 +209,7 @@ async def test_a_keepers_rule_never_speaks_before_a_packaged_one(zoo: Process) -
     assert {"party", "mark", "hunting"} <= set(tried.json()["rules"])
 
 
-async def test_versions(zoo: Process) -> None:
+async def test_a_change_needs_the_version_that_was_read(zoo: Process) -> None:
     """428 without one, 412 for another one, `*` for whichever is there; a new rule needs none."""
     assert (await zoo.put(PARTY, **{"If-Match": '"1"'})).status_code == 412
     assert (await zoo.put(PARTY, **{"If-Match": "*"})).status_code == 412
@@ -228,8 +228,8 @@ async def test_versions(zoo: Process) -> None:
     assert (await zoo.put(changed, **{"If-Match": "*"})).status_code == 200
 
 
-async def test_of_two_keepers_who_change_at_once_one_is_told(opens: Opens) -> None:
-    """At two processes: nobody's work is lost without a word."""
+async def test_of_two_keepers_who_change_at_once_one_is_refused(opens: Opens) -> None:
+    """Also in two processes: no change is lost silently."""
     here, there = await opens(), await opens()
     answers = await asyncio.gather(*(each.put({**PARTY, "priority": at}) for at, each in enumerate((here, there))))
 
@@ -244,8 +244,8 @@ async def test_what_cannot_be_deleted(zoo: Process) -> None:
     assert (missing.status_code, missing.json()["code"]) == (404, "rule_not_found")
 
 
-async def test_there_is_room_for_so_many_rules(zoo: Process) -> None:
-    """Every one of them is held against every message: then 409, also with what they cost together in mind."""
+async def test_the_number_of_rules_is_limited(zoo: Process) -> None:
+    """Every one of them is held against every message: then 409, whatever they cost."""
     store = cast(SqliteRuleDocuments, zoo.services.rule_admin.store)
     for number in range(MAX_RULES):
         name = f"rule-{number}"
@@ -309,7 +309,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("members", "field"), WRONG, ids=lambda part: str(part)[:60])
 async def test_a_wrong_field_is_named(zoo: Process, members: dict[str, Any], field: str) -> None:
-    """As it was sent, in a rule that is written and in one that is tried; and nothing is kept."""
+    """As it was sent, in a rule that is written and in one that is tried; nothing is stored."""
     rule = {**PARTY, **members}
     if rule["then"] == "withhold":
         del rule["words"]
@@ -324,44 +324,44 @@ async def test_a_wrong_field_is_named(zoo: Process, members: dict[str, Any], fie
         assert (tried.status_code, tried.json()["errors"][0]["field"]) == (400, f"rule.{field}"), tried.text
 
 
-async def test_an_evil_pattern_costs_a_visitor_nothing(zoo: Process) -> None:
-    """Python's own expressions take more steps for such a text than there are atoms."""
+async def test_a_pattern_that_backtracks_costs_a_visitor_nothing(zoo: Process) -> None:
+    """Python's `re` would take exponential time for such a text."""
     assert (await zoo.put({**PARTY, "patterns": [f"b{EVIL}", "((very )*)*party!"]})).status_code == 201
-    started_s = time.perf_counter()
+    started_s = time.process_time()
 
     await zoo.ask("b" + "a" * 2_000 + "!")
     await zoo.ask("very " * 700 + "!")
 
-    assert time.perf_counter() - started_s < 2
+    assert time.process_time() - started_s < 2
 
 
 async def test_a_rule_for_replies(opens: Opens) -> None:
-    """The sentence that it finds is never said, for those whom it is for."""
+    """The sentence that it matches is withheld from the age groups that it is for."""
     zoo = await opens(Says("I like meat. ", "The secret dr", "agon sleeps below us.", " Bye."))
     rule = {name: PARTY[name] for name in ("name", "strength", "category")}
     rule |= {"then": "withhold", "patterns": ["secret dragons?"], "toAge": "middle"}
     assert (await zoo.put(rule)).status_code == 201
 
-    told = await zoo.ask("Tell me!")
+    reply = await zoo.ask("Tell me!")
 
-    assert "I stopped myself" in told
-    assert "dragon" not in told
+    assert "I stopped myself" in reply
+    assert "dragon" not in reply
     assert "secret dragon" in await zoo.ask("Tell me!", "adult")
 
 
-async def test_a_rule_for_the_mind(zoo: Process) -> None:
-    """It is told from the next turn on, with the packaged rules."""
+async def test_a_rule_of_guidance(zoo: Process) -> None:
+    """The model gets it from the next turn on, beside the packaged rules."""
     await zoo.ask("Hello!")
-    before = zoo.mind.prompts[-1].rules
+    before = zoo.provider.prompts[-1].rules
 
     assert (await zoo.put(ADVICE)).status_code == 201
     await zoo.ask("Hello!")
 
-    assert set(zoo.mind.prompts[-1].rules) == {*before, "ENCOURAGE: a word about the new barn."}
+    assert set(zoo.provider.prompts[-1].rules) == {*before, "ENCOURAGE: a word about the new barn."}
 
 
 async def test_a_rule_is_tried_before_it_is_written(zoo: Process) -> None:
-    """The verdict is as if it were in force, with the names of what was found; nothing is kept."""
+    """The verdict is as if it were in force, with the names of the rules that match; nothing is stored."""
     text = "A birthday party?"
     plain = (await zoo.keeper.post(VALIDATE, json={"text": text})).json()
     tried = (await zoo.keeper.post(VALIDATE, json={"text": text, "rule": PARTY})).json()
@@ -376,7 +376,7 @@ async def test_a_rule_is_tried_before_it_is_written(zoo: Process) -> None:
     assert (await zoo.keeper.post(VALIDATE, json=reply)).json()["rules"] == ["hate-in-replies"]
 
 
-async def test_the_list(zoo: Process) -> None:
+async def test_rules_are_listed_and_filtered(zoo: Process) -> None:
     """All rules with where they come from, the most urgent first, those that are switched off too; and some of them."""
     await zoo.put({**PARTY, "enabled": False})
     await zoo.change("hunting", priority=41)
@@ -424,7 +424,7 @@ async def test_a_rule_of_a_newer_server_is_left_out(opens: Opens, document: dict
 async def test_a_store_that_is_away_leaves_the_rules_as_they_were(
     zoo: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A turn never fails for want of news."""
+    """A turn does not fail because changes cannot be read."""
     await zoo.put(PARTY)
     assert await zoo.ask("A birthday party!") == "Ask at the desk! says Leo."
 
@@ -474,7 +474,7 @@ async def test_a_keeper_sees_what_the_rules_make_of_a_reply(client: httpx.AsyncC
 
 @pytest.mark.parametrize(("name", "status"), [("user1", 403), ("parent1", 403), ("admin", 200)])
 async def test_only_keepers_and_those_above_try_texts(client: httpx.AsyncClient, name: str, status: int) -> None:
-    """The rules are no secret, but nobody should learn to go round them here."""
+    """The rules are no secret, but trying texts here would help to circumvent them."""
     caller = bearer(await log_in(client, name))
 
     answer = await client.post(VALIDATE, json={"text": "Hello!"}, headers=caller)

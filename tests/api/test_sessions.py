@@ -28,7 +28,7 @@ HELLO = {"message": "How fast can you run?"}
 
 
 async def create_session(client: httpx.AsyncClient, **body: object) -> str:
-    """A new session; its id."""
+    """Create a session; its id."""
     answer = await client.post("/chat/sessions", json=body)
     assert answer.status_code == 201, answer.text
     session_id: str = answer.json()["sessionId"]
@@ -72,20 +72,20 @@ async def start_waiting_stream(zoo: RunningApp, provider: Waits) -> tuple[Endpoi
     ],
 )
 async def test_sessions_need_a_login(client: httpx.AsyncClient, method: str, path: str) -> None:
-    """There is no shared default user."""
+    """There is no default user."""
     answer = await client.request(method, path, json={} if method == "POST" else None)
 
     assert (answer.status_code, answer.json()["code"]) == (401, "login_required")
 
 
 async def test_models_are_listed_for_everybody(client: httpx.AsyncClient) -> None:
-    """With what a token of theirs costs."""
+    """With the price of a token."""
     (model,) = (await client.get("/models")).json()["models"]
 
     assert model == {
         "id": "fake-1",
         "name": "fake-1",
-        "description": "The one mind of this server.",
+        "description": "The only model of this server.",
         "capabilities": ["streaming"],
         "creditCost": 1,
         "maxTokens": 1024,
@@ -128,7 +128,7 @@ async def test_a_session_is_begun_with_a_title(open_zoo: OpensZoo, body: dict[st
     ],
 )
 async def test_a_session_of_the_wrong_form_is_400(open_zoo: OpensZoo, body: dict[str, str], field: str) -> None:
-    """It names the field, and begins nothing."""
+    """The error names the field, and no session is created."""
     client = await log_in_client(await open_zoo(), "user1")
 
     answer = await client.post("/chat/sessions", json=body)
@@ -138,14 +138,14 @@ async def test_a_session_of_the_wrong_form_is_400(open_zoo: OpensZoo, body: dict
 
 
 async def test_a_session_with_an_animal_that_does_not_live_here_is_404(open_zoo: OpensZoo) -> None:
-    """As everywhere."""
+    """Like in all contracts."""
     client = await log_in_client(await open_zoo(), "user1")
 
     assert (await client.post("/chat/sessions", json={"animalId": "unicorn_001"})).status_code == 404
 
 
 async def test_sessions_are_listed_latest_first_and_in_pages(open_zoo: OpensZoo) -> None:
-    """One's own only."""
+    """Only the caller's own sessions."""
     zoo = await open_zoo()
     client, other = await log_in_client(zoo, "user1"), await log_in_client(zoo, "keeper1")
     made = [await create_session(client, title=f"Talk {number}") for number in range(3)]
@@ -175,7 +175,7 @@ async def test_a_session_tells_all_its_messages(open_zoo: OpensZoo) -> None:
 
 
 async def test_messages_come_in_pages(open_zoo: OpensZoo) -> None:
-    """The opening words stand on the first one only."""
+    """The initial message is on the first page only."""
     client = await log_in_client(await open_zoo(Says("Roar!")), "user1", MANY_CREDITS)
     session_id = await create_session(client, initialMessage="I love cats.")
     for number in range(3):
@@ -189,7 +189,7 @@ async def test_messages_come_in_pages(open_zoo: OpensZoo) -> None:
 
 
 async def test_the_opening_words_are_known_to_the_animal(open_zoo: OpensZoo) -> None:
-    """In every turn of the session, before all else."""
+    """The provider gets them first, in every turn of the session."""
     provider = Says("Roar!")
     client = await log_in_client(await open_zoo(provider), "user1", MANY_CREDITS)
     session_id = await create_session(client, initialMessage="My name is John")
@@ -216,7 +216,7 @@ async def test_a_deleted_session_is_gone(open_zoo: OpensZoo) -> None:
 
 
 async def test_deleting_a_session_ends_its_stream_and_gives_the_credits_back(open_zoo: OpensZoo) -> None:
-    """The reader is told, the animal's work is cancelled."""
+    """The reader gets an error event, and the provider's work is cancelled."""
     provider = Waits()
     zoo = await open_zoo(provider)
     chat, stream = await start_waiting_stream(zoo, provider)
@@ -267,7 +267,7 @@ async def test_a_stream_that_fails_says_so_in_three_ways(open_zoo: OpensZoo) -> 
     ],
 )
 async def test_a_message_of_the_wrong_form_is_400(open_zoo: OpensZoo, body: dict[str, Any], field: str) -> None:
-    """It names the field, and costs nothing."""
+    """The error names the field, and no credits are charged."""
     chat = await open_endpoint(await open_zoo(), SESSIONS)
 
     answer = await chat.client.post(chat.path, json=body)
@@ -293,7 +293,7 @@ async def test_one_stream_at_a_time(open_zoo: OpensZoo) -> None:
 
 
 async def test_without_credits_nothing_is_streamed(open_zoo: OpensZoo) -> None:
-    """402 before the first byte."""
+    """The answer is 402 instead of a stream."""
     provider = Says()
     client = await log_in_client(await open_zoo(provider), "user1")
     session_id = await create_session(client)
@@ -318,7 +318,7 @@ async def test_the_last_credits_are_spent_and_no_more(open_zoo: OpensZoo) -> Non
 
 @pytest.mark.parametrize("price", [1, 3])
 async def test_a_reply_costs_what_it_took(open_zoo: OpensZoo, price: int) -> None:
-    """Held before, settled after: tokens times the price of one."""
+    """Credits are reserved first; in the end the tokens are charged."""
     zoo = await open_zoo(Says(reply_end=ReplyEnd(usage=Usage(7, 4))), credits_per_token=price)
     chat = await open_endpoint(zoo, SESSIONS)
 
@@ -329,7 +329,7 @@ async def test_a_reply_costs_what_it_took(open_zoo: OpensZoo, price: int) -> Non
 
 
 async def test_a_failure_costs_nothing(open_zoo: OpensZoo) -> None:
-    """Whatever was said before it."""
+    """No matter how much of the reply had been sent."""
     chat = await open_endpoint(await open_zoo(Fails(OSError(), "Well, ")), SESSIONS)
 
     await chat.post_message()
@@ -338,7 +338,7 @@ async def test_a_failure_costs_nothing(open_zoo: OpensZoo) -> None:
 
 
 async def test_a_blocked_message_costs_nothing(open_zoo: OpensZoo) -> None:
-    """No model has worked for it."""
+    """No model was used."""
     chat = await open_endpoint(await open_zoo(moderator=Blocks()), SESSIONS)
 
     await chat.post_message()
@@ -373,7 +373,7 @@ async def test_the_server_wrote_the_transcript_and_the_client_confirms(open_zoo:
 
 @pytest.mark.parametrize("given", [UNKNOWN, "x", "turn_", "\u00fc", "x" * 256])
 async def test_a_wrong_id_is_a_mismatch(open_zoo: OpensZoo, given: str) -> None:
-    """400, and the right id is nowhere in the answer."""
+    """The answer is 400 and does not contain the right id."""
     chat = await open_endpoint(await open_zoo(), SESSIONS)
     streaming_id = get_turn_id(await chat.post_message())
 
@@ -415,7 +415,7 @@ async def test_every_wrong_id_gets_the_same_answer(open_zoo: OpensZoo) -> None:
 async def test_a_confirmation_of_the_wrong_form_is_400(
     open_zoo: OpensZoo, change: dict[str, object], field: str
 ) -> None:
-    """It names the field, and stops nothing."""
+    """The error names the field, and the stream goes on."""
     chat = await open_endpoint(await open_zoo(), SESSIONS)
     streaming_id = get_turn_id(await chat.post_message())
     body = {"completeResponse": "Roar!", "streamingSessionId": streaming_id, "tokensUsed": 1, **change}
@@ -444,7 +444,7 @@ async def test_confirming_a_running_stream_stops_it(open_zoo: OpensZoo) -> None:
 
 
 async def test_a_stop_costs_what_was_said_until_then(open_zoo: OpensZoo) -> None:
-    """No more, and not nothing."""
+    """The tokens until the stop are charged, no more and no less."""
     provider = Waits()
     chat, stream = await start_waiting_stream(await open_zoo(provider), provider)
 
@@ -455,7 +455,7 @@ async def test_a_stop_costs_what_was_said_until_then(open_zoo: OpensZoo) -> None
 
 
 async def test_a_wrong_confirmation_stops_nothing(open_zoo: OpensZoo) -> None:
-    """The stream goes on to its end."""
+    """The stream continues to its end."""
     provider = Waits()
     chat, stream = await start_waiting_stream(await open_zoo(provider), provider)
 

@@ -13,7 +13,7 @@ HELLO = {"message": "Hello!", "animalId": "lion_001"}
 
 
 async def test_health_says_that_the_process_lives_and_how_much_it_has_to_do(open_client: OpensClient) -> None:
-    """active_jobs counts the turns that run now."""
+    """`active_jobs` counts the running turns."""
     provider = Waits()
     client = await open_client(provider)
     idle = (await client.get("/health")).json()
@@ -26,7 +26,7 @@ async def test_health_says_that_the_process_lives_and_how_much_it_has_to_do(open
 
 
 async def test_ready_and_system_health(client: httpx.AsyncClient) -> None:
-    """Everything is up."""
+    """The answers when all components are up."""
     ready = await client.get("/ready")
     health = (await client.get("/system_health")).json()
 
@@ -51,7 +51,7 @@ async def test_a_browser_gets_a_page_with_the_animals_and_a_command(client: http
 
 
 async def test_a_program_gets_the_same_as_json(client: httpx.AsyncClient) -> None:
-    """`Accept: application/json`."""
+    """With `Accept: application/json`."""
     welcome = (await client.get("/", headers={"Accept": "application/json"})).json()
 
     assert welcome["docs"] == "http://testserver/ui/"
@@ -59,7 +59,7 @@ async def test_a_program_gets_the_same_as_json(client: httpx.AsyncClient) -> Non
 
 
 async def test_what_keepers_write_cannot_become_markup(open_client: OpensClient) -> None:
-    """The page executes nothing."""
+    """The page escapes it and runs no scripts."""
     client = await open_client(knowledge=FakeKnowledge(make_lion(name="<script>alert(1)</script>")))
 
     page = await client.get("/", headers={"Accept": "text/html"})
@@ -69,5 +69,5 @@ async def test_what_keepers_write_cannot_become_markup(open_client: OpensClient)
 
 @pytest.mark.parametrize("path", ["/ui/", "/openapi.json", "/openapi.yaml"])
 async def test_the_documentation_is_served(client: httpx.AsyncClient, path: str) -> None:
-    """The contract can be read, fetched and tried."""
+    """The spec and its browser are available."""
     assert (await client.get(path)).status_code == 200

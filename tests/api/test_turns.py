@@ -16,13 +16,13 @@ HELLO = {"message": "Hello!", "animalId": "lion_001"}
 
 
 async def run_turn(client: httpx.AsyncClient, **more: object) -> list[str]:
-    """The event ids of a turn that was read to its end."""
+    """Run a turn to its end; its event ids."""
     answer = await client.post("/convo_turn_stream", json={**HELLO, **more})
     return [event.id for event in check_stream("/convo_turn_stream", answer.content) if event.id]
 
 
 async def start_turn(client: httpx.AsyncClient, **more: object) -> str:
-    """The id of a turn that was begun, and that nobody reads."""
+    """Start a turn without reading it; its id."""
     answer = await client.post("/convo_turn", json={**HELLO, **more}, headers={"Prefer": "respond-async"})
     return str(answer.json()["turnId"])
 
@@ -56,7 +56,7 @@ async def test_after_does_what_the_header_does(client: httpx.AsyncClient, form: 
 
 
 async def test_without_a_point_a_turn_is_read_from_its_beginning(client: httpx.AsyncClient) -> None:
-    """As a second screen that joins late."""
+    """A second screen can join later."""
     ids = await run_turn(client)
 
     again = await client.get(f"/convo_turn/{get_turn_id(ids[0])}/stream")
@@ -87,14 +87,14 @@ async def test_an_unknown_point_is_named_not_guessed(client: httpx.AsyncClient, 
 
 
 async def test_there_is_nothing_to_read_of_an_unknown_turn(client: httpx.AsyncClient) -> None:
-    """Foreign and missing ids answer alike."""
+    """Missing turns and those of other users get the same answer."""
     answer = await client.get("/convo_turn/turn_00000000000000000000000000000000/stream")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "turn_not_found")
 
 
 async def test_events_that_were_kept_long_enough_are_gone_and_the_reply_is_linked(open_client: OpensClient) -> None:
-    """410 says what can still be had."""
+    """The 410 says where the stored reply is."""
     client = await open_client(Says("Roar!"), REPLAY_WINDOW=0)
     ids = await run_turn(client)
 
@@ -106,7 +106,7 @@ async def test_events_that_were_kept_long_enough_are_gone_and_the_reply_is_linke
 
 
 async def test_the_same_post_with_the_last_event_id_resumes_and_asks_nobody_again(open_client: OpensClient) -> None:
-    """Generated clients do that; one model call, one turn."""
+    """Generated clients repeat the POST. There is one turn and one model call."""
     provider = Says()
     client = await open_client(provider)
     ids = await run_turn(client)
@@ -148,7 +148,7 @@ async def test_stopping_ends_the_model_call_and_keeps_what_was_said(open_client:
 
 
 async def test_stopping_twice_is_stopping_once(open_client: OpensClient) -> None:
-    """And stopping what has ended tells how it ended."""
+    """Stopping a turn that has ended answers how it ended."""
     provider = Waits()
     client = await open_client(provider)
     turn_id = await start_turn(client)
@@ -163,7 +163,7 @@ async def test_stopping_twice_is_stopping_once(open_client: OpensClient) -> None
 
 
 async def test_there_is_nothing_to_stop_of_an_unknown_turn(client: httpx.AsyncClient) -> None:
-    """404, as for reading."""
+    """404, like reading it."""
     assert (await client.post("/convo_turn/turn_unknown/stop")).status_code == 404
 
 
@@ -203,7 +203,7 @@ async def test_a_repeated_request_joins_its_turn(open_client: OpensClient, key: 
 
 
 async def test_fifty_repetitions_at_once_are_one_turn(open_client: OpensClient) -> None:
-    """Whoever comes first begins it, the others join."""
+    """The first one starts the turn, the others read it."""
     provider = Says()
     client = await open_client(provider)
     key = {"Idempotency-Key": str(uuid.uuid4())}
@@ -216,7 +216,7 @@ async def test_fifty_repetitions_at_once_are_one_turn(open_client: OpensClient) 
 
 
 async def test_a_key_for_another_body_is_422(client: httpx.AsyncClient) -> None:
-    """A key stands for one request."""
+    """A key belongs to one request."""
     key = {"Idempotency-Key": str(uuid.uuid4())}
     await client.post("/convo_turn", json=HELLO, headers=key)
 

@@ -32,7 +32,7 @@ def zoochat(*words: str) -> Result:
     return CliRunner().invoke(main, ["animals", *words])
 
 
-async def _kept(animal_id: str) -> tuple[Mapping[str, VersionedDocument | None], tuple[Change, ...]]:
+async def _load(animal_id: str) -> tuple[Mapping[str, VersionedDocument | None], tuple[Change, ...]]:
     store = await SqliteStore.open(Path("zoo.sqlite3"), SystemClock())
     try:
         animals = SqliteAnimalDocuments(store.connections)
@@ -41,24 +41,24 @@ async def _kept(animal_id: str) -> tuple[Mapping[str, VersionedDocument | None],
         await store.close()
 
 
-def kept() -> Mapping[str, VersionedDocument | None]:
-    return asyncio.run(_kept("lion_001"))[0]
+def load() -> Mapping[str, VersionedDocument | None]:
+    return asyncio.run(_load("lion_001"))[0]
 
 
 def history(animal_id: str) -> tuple[Change, ...]:
-    return asyncio.run(_kept(animal_id))[1]
+    return asyncio.run(_load(animal_id))[1]
 
 
 def test_export_then_import_changes_nothing() -> None:
     """No animal, no version, no history; and a second export is the same to the byte."""
     assert zoochat("export", "out").output == f"Wrote {len(PACKAGED)} animals to out\n"
-    before, files = kept(), {file.name: file.read_bytes() for file in Path("out").iterdir()}
+    before, files = load(), {file.name: file.read_bytes() for file in Path("out").iterdir()}
 
     imported = zoochat("import", "out")
 
     assert imported.exit_code == 0
     assert imported.output.splitlines() == [f"{animal_id}: unchanged" for animal_id in PACKAGED]
-    assert kept() == before
+    assert load() == before
     assert zoochat("export", "out").exit_code == 0
     assert {file.name: file.read_bytes() for file in Path("out").iterdir()} == files
 
@@ -76,7 +76,7 @@ def test_a_file_is_imported_beside_the_animals_that_are_there(tmp_path: Path) ->
     """Also into an empty store: its animal comes to those that the server brings."""
     assert zoochat("import", str(write_animal(tmp_path, MOLE))).output == "mole_001: added\n"
 
-    assert sorted(kept()) == sorted([*PACKAGED, "mole_001"])
+    assert sorted(load()) == sorted([*PACKAGED, "mole_001"])
     [entry] = history("mole_001")
     assert (entry.by, entry.operation.value) == (COMMAND_LINE, "import")
 
@@ -92,7 +92,7 @@ def test_an_import_says_what_it_changed(tmp_path: Path) -> None:
 
 
 def test_nothing_is_imported_from_a_folder_with_a_wrong_file(tmp_path: Path) -> None:
-    """Exit code 1, and each complaint names file, fact and field."""
+    """Exit code 1, and each error names file, fact and field."""
     folder = tmp_path / "files"
     folder.mkdir()
     write_animal(folder, MOLE)
@@ -105,8 +105,8 @@ def test_nothing_is_imported_from_a_folder_with_a_wrong_file(tmp_path: Path) -> 
     assert not Path("zoo.sqlite3").exists()
 
 
-def test_the_animal_that_is_needed_does_not_retire(tmp_path: Path) -> None:
-    """One line says why, and the exit code is 1."""
+def test_the_default_animal_cannot_be_retired(tmp_path: Path) -> None:
+    """Exit code 1, with the reason in one line."""
     zoochat("export", "out")
     file = Path("out/lion_001.yaml")
     file.write_text(file.read_text(encoding="utf-8").replace("status: active", "status: retired"), encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Trials: faults injected into a real server process, each measured against its line. `make trials` runs them all."""
+"""Trials inject faults into a real server process and measure each effect against its limit; see `make trials`."""

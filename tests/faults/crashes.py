@@ -1,4 +1,4 @@
-"""F1: `kill -9` at every point of a turn, and a server that has to live with what is left."""
+"""F1 and F14: `kill -9` at every point of a turn, restarts under load, and what is stored afterwards."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import math
 import signal
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.faults.exchanges import HttpExchange
+from tests.faults.convo_client import ConvoClient, HttpExchange
 from tests.faults.figures import Figure, expect_at_most, expect_none
-from tests.faults.stored import open_store
-from tests.faults.visitors import ConvoClient
-from tests.support.polling import poll_until
-from tests.support.processes import ScriptedServer, run_scripted, start_scripted
+from tests.support.processes import ScriptedServer, open_store, run_scripted, start_scripted
 from tests.support.scripted_server import Script, has_died
+from tests.support.timing import poll_until
 
 LEASE_S = 3
 
@@ -45,7 +43,7 @@ FEW_POINTS = (POINTS[5], POINTS[-1])
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """A turn that was cut short, as its visitor remembers it."""
+    """A turn that the crash interrupted, as its client saw it."""
 
     script: Script
     session_id: str
@@ -57,7 +55,7 @@ class Crash:
 
 
 async def kill_nine(folder: Path, points: Sequence[CrashPoint] = POINTS) -> list[Figure]:
-    """Crash at each point, restart, look at what is left; at the end, look whether any turn ended a second time."""
+    """Crash at each point, restart and inspect what is stored; at the end, check that no turn ended twice."""
     tally: Counter[str] = Counter()
     ends: dict[str, Any] = {}
     settled_s: list[float] = []
@@ -91,46 +89,46 @@ async def kill_nine(folder: Path, points: Sequence[CrashPoint] = POINTS) -> list
 
 async def _crash_server(server: ScriptedServer, point: CrashPoint, mark: str) -> Crash:
     """A turn in a session that has one already, up to the point at which the server is dead."""
-    visitor = ConvoClient(server.port)
-    session_id = (await visitor.post_turn(Script(mark="first"))).json["sessionId"]
+    client = ConvoClient(server.port)
+    session_id = (await client.post_turn(Script(mark="first"))).json["sessionId"]
     script = replace(point.script, mark=mark)
-    heard = await visitor.post_stream(script, session_id=session_id, key=f"key-of-{mark}")
+    heard = await client.post_stream(script, session_id=session_id, key=f"key-of-{mark}")
     await heard.read_events(point.ids or 1_000)
     await server.stop_in_thread(signal.SIGKILL)
     assert point.ids or has_died(server.folder, script), f"the server was to die by itself: {script.message}"
     return Crash(script, session_id, await heard.read_to_end())
 
 
-async def _wait_until_settled(visitor: ConvoClient, crash: Crash) -> float:
+async def _wait_until_settled(client: ConvoClient, crash: Crash) -> float:
     """Seconds until no turn of the session is under way."""
 
     async def is_settled() -> bool:
-        messages = await visitor.list_messages(crash.session_id)
-        return all([await _is_over(visitor, turn_id) for turn_id in {message["turnId"] for message in messages}])
+        messages = await client.list_messages(crash.session_id)
+        return all([await _is_over(client, turn_id) for turn_id in {message["turnId"] for message in messages}])
 
     return await poll_until(is_settled, within_s=LEASE_S + 1)
 
 
-async def _inspect_session(visitor: ConvoClient, crash: Crash, ends: dict[str, Any]) -> Counter[str]:
+async def _inspect_session(client: ConvoClient, crash: Crash, ends: dict[str, Any]) -> Counter[str]:
     tally: Counter[str] = Counter()
-    stored = await _list_messages(visitor, crash, "user")
+    stored = await _list_messages(client, crash, "user")
     tally["accepted"] = int(crash.exchange.status == 200)
     tally["lost"] = crash.exchange.status == 200 and not stored
     for message in stored:
-        state = ends[message["turnId"]] = await visitor.get_turn(message["turnId"])
+        state = ends[message["turnId"]] = await client.get_turn(message["turnId"])
         tally["other end"] += not _is_expected_end(state, crash.script)
     if crash.exchange.find_event("complete"):
         tally["replies"] = 1
         tally["replies lost"] = [crash.script.reply] != [
-            message["content"] for message in await _list_messages(visitor, crash, "assistant")
+            message["content"] for message in await _list_messages(client, crash, "assistant")
         ]
     if crash.exchange.frames:
         tally["resumed"] = 1
-        resumed = await (await visitor.resume_stream(crash.exchange.turn_id, crash.exchange.ids[-1])).read_to_end()
+        resumed = await (await client.resume_stream(crash.exchange.turn_id, crash.exchange.ids[-1])).read_to_end()
         tally["resumed badly"] = resumed.status not in (200, 204, 410)
-    await (await visitor.post_stream(crash.script, session_id=crash.session_id, key=crash.key)).read_to_end()
-    tally["twice"] = len(await _list_messages(visitor, crash, "user")) != 1
-    tally["locked"] = (await visitor.post_turn(Script(mark="next"), session_id=crash.session_id)).status != 200
+    await (await client.post_stream(crash.script, session_id=crash.session_id, key=crash.key)).read_to_end()
+    tally["twice"] = len(await _list_messages(client, crash, "user")) != 1
+    tally["locked"] = (await client.post_turn(Script(mark="next"), session_id=crash.session_id)).status != 200
     return tally
 
 
@@ -140,9 +138,9 @@ def _is_expected_end(state: Any, script: Script) -> bool:
     return bool(state["status"] == "failed" and state["error"]["code"] == "interrupted")
 
 
-async def _list_messages(visitor: ConvoClient, crash: Crash, role: str) -> list[dict[str, Any]]:
+async def _list_messages(client: ConvoClient, crash: Crash, role: str) -> list[dict[str, Any]]:
     """The crashed turn's messages of one side: more than one is one too many."""
-    messages = await visitor.list_messages(crash.session_id)
+    messages = await client.list_messages(crash.session_id)
     turns = {message["turnId"] for message in messages if message["content"] == crash.script.message}
     return [message for message in messages if message["turnId"] in turns and message["role"] == role]
 
@@ -154,15 +152,15 @@ async def _count_running(folder: Path) -> int:
 
 
 async def kill_beside_second_process(folder: Path, turns: int = 10, lease_s: float = LEASE_S) -> list[Figure]:
-    """Two processes on one file: one starts while the other speaks, which then sleeps too long, and then dies."""
+    """Two processes on one database: the first keeps streaming, is stopped for longer than its lease, and is killed."""
     long = Script(pieces=round(lease_s * 15), per_s=10)
     async with run_scripted(folder, LEASE=lease_s) as first:
-        visitor = ConvoClient(first.port)
-        speaking = [await visitor.post_stream(long) for _ in range(turns)]
+        client = ConvoClient(first.port)
+        speaking = [await client.post_stream(long) for _ in range(turns)]
         async with run_scripted(folder, LEASE=lease_s):
             stolen = [(await exchange.read_to_end()).find_event("complete") for exchange in speaking].count(None)
             slept_s, ended_twice = await _outsleep_lease(folder, first, turns, lease_s)
-            turn_ids = [await visitor.start_turn(Script(hang_after=1)) for _ in range(turns)]
+            turn_ids = [await client.start_turn(Script(hang_after=1)) for _ in range(turns)]
             await first.stop_in_thread(signal.SIGKILL)
             dead_s = await _wait_until_interrupted(folder, turn_ids, lease_s)
     return [
@@ -178,8 +176,8 @@ async def _outsleep_lease(folder: Path, sleeper: ScriptedServer, turns: int, lea
 
     Every second turn has one word left to say when it wakes, and would be complete in a moment.
     """
-    speeches = [Script(pieces=round(2 * lease_s * 20), per_s=20), Script(pieces=2, per_s=2)]
-    streams = [await ConvoClient(sleeper.port).post_stream(speeches[number % 2]) for number in range(turns)]
+    scripts = [Script(pieces=round(2 * lease_s * 20), per_s=20), Script(pieces=2, per_s=2)]
+    streams = [await ConvoClient(sleeper.port).post_stream(scripts[number % 2]) for number in range(turns)]
     await asyncio.gather(*(stream.read_until(b"event: chunk") for stream in streams))
     sleeper.process.send_signal(signal.SIGSTOP)
     slept_s = await _wait_until_interrupted(folder, [stream.turn_id for stream in streams], lease_s)
@@ -202,5 +200,85 @@ async def _wait_until_interrupted(folder: Path, turn_ids: Sequence[str], lease_s
         return await poll_until(are_interrupted, within_s=2 * lease_s + 2)
 
 
-async def _is_over(visitor: ConvoClient, turn_id: str) -> bool:
-    return (await visitor.get_turn(turn_id))["status"] not in ("queued", "running")
+async def _is_over(client: ConvoClient, turn_id: str) -> bool:
+    return (await client.get_turn(turn_id))["status"] not in ("queued", "running")
+
+
+DRAIN_S = 1
+
+
+@dataclass(slots=True)
+class VisitorLog:
+    """What one client saw in one session: the messages accepted and the complete replies."""
+
+    mark: str
+    session_id: str = ""
+    accepted: list[str] = field(default_factory=list)
+    replies: list[str] = field(default_factory=list)
+    refused: int = 0
+
+    async def talk_until_gone(self, port: int, answered: asyncio.Semaphore) -> None:
+        """Post turns until the server is gone."""
+        client = ConvoClient(port)
+        while True:
+            script = Script(mark=f"{self.mark}-{len(self.accepted)}")
+            try:
+                heard = await client.post_stream(script, session_id=self.session_id)
+            except OSError:
+                return
+            if heard.status != 200:
+                # 0: hung up on. 503: it is about to end.
+                self.refused += heard.status not in (0, 503)
+                return
+            self.accepted.append(script.message)
+            await heard.read_to_end()
+            if metadata := heard.find_event("metadata"):
+                self.session_id = metadata["sessionId"]
+            if not heard.find_event("complete"):
+                return
+            self.replies.append(heard.find_event("complete")["fullResponse"])
+            answered.release()
+
+
+async def restart_under_load(folder: Path, times: int = 100, clients: int = 8, turns: int = 24) -> list[Figure]:
+    """When the server has answered `turns` turns, it is stopped, now with SIGTERM, now with SIGKILL, and restarted."""
+    logs: list[VisitorLog] = []
+    for number in range(times):
+        new_logs = [VisitorLog(f"restart-{number}-{name}") for name in range(clients)]
+        async with run_scripted(folder, LEASE=3, DRAIN_TIMEOUT=DRAIN_S, LOG_LEVEL="WARNING") as server:
+            answered = asyncio.Semaphore(0)
+            conversations = asyncio.gather(*(log.talk_until_gone(server.port, answered) for log in new_logs))
+            enough = asyncio.create_task(_wait_for_turns(answered, turns))
+            await asyncio.wait((enough, conversations), return_when=asyncio.FIRST_COMPLETED)
+            await server.stop_in_thread(signal.SIGKILL if number % 2 else signal.SIGTERM)
+            await conversations
+            enough.cancel()
+        logs += new_logs
+    # The session cannot be looked up where no client ever received its id.
+    return await _compare(folder, [log for log in logs if log.session_id])
+
+
+async def _wait_for_turns(answered: asyncio.Semaphore, turns: int) -> None:
+    for _ in range(turns):
+        await answered.acquire()
+
+
+async def _compare(folder: Path, logs: list[VisitorLog]) -> list[Figure]:
+    lost = replies_lost = 0
+    async with open_store(folder) as store:
+        for log in logs:
+            turns = (await store.list_turns(log.session_id, 10_000)).items
+            asked = Counter(turn.message for turn in turns)
+            told = Counter(turn.outcome.reply for turn in turns if turn.outcome and turn.outcome.reply)
+            lost += sum(asked[message] != 1 for message in log.accepted)
+            replies_lost += (Counter(log.replies) - told).total()
+    accepted = sum(len(log.accepted) for log in logs)
+    replies = sum(len(log.replies) for log in logs)
+    refused = sum(log.refused for log in logs)
+    return [
+        expect_none("F14", "restarts under load: accepted messages lost or doubled", lost, accepted),
+        expect_none("F14", "restarts under load: replies lost after `complete`", replies_lost, replies),
+        expect_none(
+            "F14", "restarts under load: posts refused, though the turn before was `complete`", refused, accepted
+        ),
+    ]

@@ -1,4 +1,4 @@
-"""F10 and F11: many who want the same thing at once. One gets it, and the others are told so."""
+"""F10 and F11: concurrent posts to one session and concurrent posts with one idempotency key."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-from tests.faults.exchanges import HttpExchange
+from tests.faults.convo_client import ConvoClient, HttpExchange
 from tests.faults.figures import Figure, expect_all, expect_none
-from tests.faults.visitors import ConvoClient
 from tests.support.processes import count_calls, run_scripted, run_several
 from tests.support.scripted_server import Script
 
-# Keys belong to whoever used them first: a visitor is known by its cookie.
-COOKIE = "a-visitor-of-the-trials-0001"
+# A key belongs to the visitor that used it first, known by the cookie.
+COOKIE = "a-client-of-the-trials-0001"
 
 
 async def race_posts(folder: Path, posts: int = 50, rounds: int = 10) -> list[Figure]:
@@ -21,17 +20,17 @@ async def race_posts(folder: Path, posts: int = 50, rounds: int = 10) -> list[Fi
     tally: Counter[str] = Counter()
     winners: list[HttpExchange] = []
     async with run_several(folder, 2) as servers:
-        visitors = [ConvoClient(server.port) for server in servers]
-        session_id = (await visitors[0].post_turn(Script(mark="first"))).json["sessionId"]
+        clients = [ConvoClient(server.port) for server in servers]
+        session_id = (await clients[0].post_turn(Script(mark="first"))).json["sessionId"]
         for number in range(rounds):
             scripts = [Script(pieces=10, per_s=20, mark=f"race-{number}-{post}") for post in range(posts)]
-            asked = [visitors[n % 2].post_stream(script, session_id=session_id) for n, script in enumerate(scripts)]
+            asked = [clients[n % 2].post_stream(script, session_id=session_id) for n, script in enumerate(scripts)]
             answers = await asyncio.gather(*asked)
             won = [answer for answer in answers if answer.status == 200]
             winners += [await answer.read_to_end() for answer in won]
             tally["races"] += len(won) == 1
             tally["refused"] += sum([await _is_refused(answer, won) for answer in answers])
-        histories = [await visitor.list_messages(session_id) for visitor in visitors]
+        histories = [await client.list_messages(session_id) for client in clients]
     told = list(dict.fromkeys(message["turnId"] for message in histories[0]))[1:]
     due = [role for _ in range(len(told) + 1) for role in ("user", "assistant")]
     in_order = told == [winner.turn_id for winner in winners] and [message["role"] for message in histories[0]] == due
@@ -69,31 +68,31 @@ async def _is_refused(answer: HttpExchange, won: list[HttpExchange]) -> bool:
 async def reuse_key(folder: Path, posts: int = 50) -> list[Figure]:
     """One `Idempotency-Key`: one after the other, all at once, with another body, after a restart."""
     async with run_scripted(folder) as server:
-        visitor = ConvoClient(server.port, COOKIE)
-        row = [await visitor.post_turn(Script(mark="row"), key="key-row") for _ in range(5)]
-        running = Script(pieces=20, per_s=40, mark="crowd")
-        crowd = await asyncio.gather(*(_read_stream(visitor, running, key="key-crowd") for _ in range(posts)))
-        late = await _read_stream(visitor, running, key="key-crowd")
-        other = [await visitor.post_turn(Script(mark="other"), key=key) for key in ("key-row", "key-crowd")]
+        client = ConvoClient(server.port, COOKIE)
+        row = [await client.post_turn(Script(mark="row"), key="key-row") for _ in range(5)]
+        running = Script(pieces=20, per_s=40, mark="concurrent")
+        concurrent = await asyncio.gather(*(_read_stream(client, running, key="key-concurrent") for _ in range(posts)))
+        late = await _read_stream(client, running, key="key-concurrent")
+        other = [await client.post_turn(Script(mark="other"), key=key) for key in ("key-row", "key-concurrent")]
     async with run_several(folder, 2) as servers:
-        doors = [ConvoClient(server.port, COOKIE) for server in servers]
-        visitor = doors[0]
-        again = await visitor.post_turn(Script(mark="row"), key="key-row")
-        other += [await visitor.post_turn(Script(mark="other"), key="key-row")]
+        clients = [ConvoClient(server.port, COOKIE) for server in servers]
+        client = clients[0]
+        again = await client.post_turn(Script(mark="row"), key="key-row")
+        other += [await client.post_turn(Script(mark="other"), key="key-row")]
         shared = Script(pieces=20, per_s=40, mark="shared")
         asked = [
-            (_read_stream, ConvoClient.post_turn)[n // 2 % 2](doors[n % 2], shared, key="key-shared")
+            (_read_stream, ConvoClient.post_turn)[n // 2 % 2](clients[n % 2], shared, key="key-shared")
             for n in range(posts)
         ]
         answers = await asyncio.gather(*asked)
     shared_calls, unfit = count_calls(folder, "shared"), sum(not _is_acceptable(answer) for answer in answers)
     return [
         _expect_one_turn("in a row", row, count_calls(folder, "row")),
-        _expect_one_turn(f"{posts} streams at once", [*crowd, late], count_calls(folder, "crowd")),
+        _expect_one_turn(f"{posts} streams at once", [*concurrent, late], count_calls(folder, "concurrent")),
         expect_all(
             "F11",
             "one key: streams that tell the same turn from its first event",
-            sum(stream.frames == late.frames for stream in crowd),
+            sum(stream.frames == late.frames for stream in concurrent),
             posts,
         ),
         expect_all(
@@ -107,8 +106,8 @@ async def reuse_key(folder: Path, posts: int = 50) -> list[Figure]:
     ]
 
 
-async def _read_stream(visitor: ConvoClient, script: Script, *, key: str) -> HttpExchange:
-    return await (await visitor.post_stream(script, key=key)).read_to_end()
+async def _read_stream(client: ConvoClient, script: Script, *, key: str) -> HttpExchange:
+    return await (await client.post_stream(script, key=key)).read_to_end()
 
 
 def _expect_one_turn(when: str, answers: list[HttpExchange], called: int) -> Figure:
@@ -129,5 +128,5 @@ def _is_reused(answer: HttpExchange) -> bool:
 
 
 def _is_acceptable(answer: HttpExchange) -> bool:
-    """The turn, or the word that it is told elsewhere and when to ask again."""
+    """The turn, or 409 or 503 with the time after which to ask again."""
     return answer.status == 200 or (answer.status in (409, 503) and "retry-after" in answer.headers)

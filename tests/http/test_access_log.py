@@ -95,7 +95,7 @@ async def test_each_request_is_one_line_that_tells_no_ids() -> None:
 
 
 async def test_a_request_that_no_operation_took_is_logged_too() -> None:
-    """An unknown method may be as long as it likes; the line is not."""
+    """A long unknown method is cut in the log line."""
     with capture_logs() as lines:
         await ask(AccessLogMiddleware(Echoes(405)), Request("BREW" * 100))
 
@@ -104,7 +104,7 @@ async def test_a_request_that_no_operation_took_is_logged_too() -> None:
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
 async def test_what_is_not_http_passes_untouched(kind: str) -> None:
-    """The server's own start and end are no requests."""
+    """Lifespan and websocket scopes are passed on."""
     seen: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -87,7 +87,7 @@ async def test_what_else_an_answer_varies_by_is_kept(vary: list[str], expected: 
 
 
 async def test_a_preflight_is_answered_here_and_reaches_no_operation() -> None:
-    """Which methods and headers our pages may use, for ten minutes."""
+    """The answer lists the allowed methods and headers, for ten minutes."""
     app = Echoes()
     request = Request(
         "OPTIONS",
@@ -110,7 +110,7 @@ async def test_a_preflight_is_answered_here_and_reaches_no_operation() -> None:
 
 
 async def test_a_preflight_of_another_origin_is_answered_with_an_allowed_one() -> None:
-    """The browser compares it with the page's own and stops there."""
+    """The browser compares it with the page's origin and refuses the request."""
     answer = await ask(add_cors(Echoes()), from_origin("https://evil.example", "OPTIONS"))
 
     assert answer.status == 204
@@ -127,7 +127,7 @@ def test_the_headers_that_clients_need_are_exposed() -> None:
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
 async def test_what_is_not_http_passes_untouched(kind: str) -> None:
-    """The server's own start and end are no requests."""
+    """Lifespan and websocket scopes are passed on."""
     seen: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

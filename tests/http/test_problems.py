@@ -21,7 +21,7 @@ def add_middleware(app: ASGIApp) -> ASGIApp:
 
 
 async def test_a_crash_before_the_first_byte_is_a_500_in_our_words() -> None:
-    """A whole problem with every header, and not a word of what was thrown."""
+    """A complete problem with every header, and without the exception's text."""
     with capture_logs() as lines:
         answer = await ask(
             add_middleware(Raises(OSError("postgres://admin:hunter2@db"))), Request(headers=(("Origin", ORIGIN),))
@@ -51,7 +51,7 @@ async def test_a_crash_after_the_first_byte_is_passed_on() -> None:
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
 async def test_what_is_not_http_passes_untouched(kind: str) -> None:
-    """The server's own start and end are no requests."""
+    """Lifespan and websocket scopes are passed on."""
     seen: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -133,7 +133,7 @@ class Watches(Echoes):
 
 
 async def test_after_the_body_the_application_hears_the_connection_itself() -> None:
-    """A client that leaves in mid-stream is noticed by the stream."""
+    """A client that disconnects during a stream is noticed by the stream."""
     app = Watches()
     await ask(limit(app), Request(), Leaves(b"{}"))
 
@@ -227,13 +227,13 @@ async def test_ordinary_heads_pass(name: str, value: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/" + "a" * (MAX_PATH_BYTES - 1), "/animal/Löwe 🦁", "/animal/../x", "/a%00"])
 async def test_odd_paths_that_can_do_no_harm_pass(path: str) -> None:
-    """They are for the router, which knows no such address."""
+    """The router answers them with 404."""
     assert (await ask(limit(Echoes()), Request(path=path))).status == 200
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
 async def test_what_is_not_http_passes_untouched(kind: str) -> None:
-    """The start and end of the server are messages, too."""
+    """Lifespan and websocket scopes are passed on."""
     seen: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -54,7 +54,7 @@ async def test_any_text_becomes_a_whole_stream_of_the_contract() -> None:
     ("error", "code"), [(OSError("secret"), "provider_failed"), (ProviderFailed(), "provider_failed")]
 )
 async def test_a_source_that_breaks_ends_in_an_error_event(error: Exception, code: str) -> None:
-    """The client gets an end, and nothing of the source's own words."""
+    """The client gets a terminal event, without the exception's text."""
 
     async def pieces() -> AsyncIterator[str]:
         yield "Hello "
@@ -179,7 +179,7 @@ class Rehearsed:
 
 
 async def timed(contract: Contract, script: Sequence[tuple[float, TurnEvent]]) -> list[tuple[float, bytes]]:
-    """Every piece of the stream, and after how many seconds it was sent."""
+    """Each part of the stream with the seconds until it was sent."""
     clock = FakeClock()
     reader = TurnReader(TURN_ID, [], Rehearsed(clock, script), clock)
     began_s, pieces = clock.monotonic(), SSEStreamer(contract, heartbeat_s=15, clock=clock).stream_turn(reader)

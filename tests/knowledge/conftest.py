@@ -20,10 +20,13 @@ def semantic_extra() -> None:
 
 
 @pytest.fixture(scope="session")
-def vectors_folder(pytestconfig: pytest.Config) -> Path:
-    """Kept between runs: computing the vectors of all facts takes half a minute of the processor."""
-    assert pytestconfig.cache is not None
-    return pytestconfig.cache.mkdir("sentence-vectors")
+def vectors_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kept between runs: computing the vectors of all facts takes half a minute of the processor.
+
+    Without pytest's cache (`-p no:cacheprovider`), the folder of this process.
+    """
+    cache = getattr(pytestconfig, "cache", None)
+    return cache.mkdir("sentence-vectors") if cache is not None else tmp_path_factory.mktemp("sentence-vectors")
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def test_settings_have_the_limits_of_the_document() -> None:
 
 
 def test_a_file_becomes_an_animal(tmp_path: Path) -> None:
-    """Every field arrives, the fact's id carries the animal's, and its source is whole."""
+    """Every field is read; the id of a fact begins with the animal's; its source is complete."""
     animal = read_animal(write_animal(tmp_path, MOLE))
 
     [fact] = animal.facts
@@ -85,6 +85,11 @@ def test_a_file_becomes_an_animal(tmp_path: Path) -> None:
         ("mind", {"max_tokens": 0}, "mind.max_tokens"),
         ("mind", {"max_tokens": 1.5}, "mind.max_tokens"),
         ("mind", {"max_tokens": True}, "mind.max_tokens"),
+        ("mind", {"max_tokens": float("inf")}, "mind.max_tokens"),
+        ("mind", {"max_tokens": 10**400}, "mind.max_tokens"),
+        ("mind", {"max_tokens": "99"}, "mind.max_tokens"),
+        ("individual.favourites", {" food ": "worms"}, "individual.favourites. food "),
+        ("sources", {}, "sources"),
         ("mind", {"model": "small one"}, "mind.model"),
         ("mind", {"model": "x" * 201}, "mind.model"),
         ("mind", {"mood": "bad"}, "mind.mood"),
@@ -109,7 +114,7 @@ def test_a_file_becomes_an_animal(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_field_is_named(tmp_path: Path, path: str, value: object, field: str) -> None:
-    """A missing, wrong or unknown field stops the start, and the error says which file and which field."""
+    """The error says which file and which field is missing, wrong or unknown."""
     file = write_animal(tmp_path, change_member(path, value))
 
     with pytest.raises(AnimalFileError) as caught:
@@ -120,7 +125,7 @@ def test_a_wrong_field_is_named(tmp_path: Path, path: str, value: object, field:
 
 
 def test_settings_of_its_own_are_read(tmp_path: Path) -> None:
-    """Which model speaks for it, how, and what it alone is told; without them the server's settings hold."""
+    """Model, temperature, token limit and prompt additions; without them the server's settings hold."""
     mind = {"model": "small-1", "temperature": 0.3, "max_tokens": 99}
 
     animal = read_animal(write_animal(tmp_path, {**MOLE, "mind": mind, "prompt_additions": ["Never hurry."]}))
@@ -132,7 +137,7 @@ def test_settings_of_its_own_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["a: [", "- just\n- a list", "", "a: \x00"])
 def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
-    """Broken YAML is an error of ours with the file's name, not a parser's traceback."""
+    """Broken YAML is an `AnimalFileError` with the file's name, not the parser's exception."""
     file = tmp_path / "mole_001.yaml"
     file.write_text(text, encoding="utf-8")
 
@@ -141,7 +146,7 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_a_key_that_comes_twice_is_an_error(tmp_path: Path) -> None:
-    """What the first one said would be lost without a word; lists in a key's place are an error of ours, too."""
+    """The first value would be lost without a word. Lists as keys are refused, too."""
     for more in ("name: Mo\n", "? [a]\n: b\n? [a]\n: c\n"):
         file = write_animal(tmp_path, MOLE)
         file.write_text(file.read_text(encoding="utf-8") + more, encoding="utf-8")
@@ -151,7 +156,7 @@ def test_a_key_that_comes_twice_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
-    """A zoo without animals is a wrong path, not a zoo."""
+    """It is more likely a wrong path than a zoo without animals."""
     with pytest.raises(AnimalFileError):
         read_folder(tmp_path)
 
@@ -164,8 +169,8 @@ def test_animals_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
     assert [animal.animal_id for animal in read_folder(tmp_path)] == ["ant_001", "mole_001", "wasp_001"]
 
 
-def test_the_packaged_animals_are_all_right() -> None:
-    """What is shipped can be read."""
+def test_the_packaged_animals_are_valid() -> None:
+    """All of them can be read."""
     assert len(read_folder(PACKAGED_ANIMALS)) >= 14
 
 
@@ -183,13 +188,13 @@ def test_a_packaged_animal_comes_back_whole(file: Path, tmp_path: Path) -> None:
     assert dump_yaml(again) == dump_yaml(document)
 
 
-def test_a_right_file_has_no_complaints(tmp_path: Path) -> None:
-    """Nothing is said of nothing."""
+def test_a_valid_file_has_no_issues(tmp_path: Path) -> None:
+    """The list is empty."""
     assert lint_file(write_animal(tmp_path, MOLE)) == []
 
 
-def test_every_wrong_fact_is_told_by_its_name(tmp_path: Path) -> None:
-    """Also when several are; one without an id by its number."""
+def test_every_wrong_fact_is_listed_by_its_id(tmp_path: Path) -> None:
+    """All of them, in their order; a fact without an id by its number."""
     animal = deepcopy(MOLE)
     nameless = {name: value for name, value in FACT.items() if name != "id"}
     animal["facts"] = [
@@ -214,8 +219,8 @@ def test_every_wrong_fact_is_told_by_its_name(tmp_path: Path) -> None:
     assert str(lint_file(file)[0]).startswith(f"{file}: fact top_speed: topic: 'gossip' is not one of:")
 
 
-def test_a_file_with_only_wrong_facts_is_told_of_them_alone(tmp_path: Path) -> None:
-    """That no fact is left then is not the keeper's doing."""
+def test_a_file_with_only_wrong_facts_has_no_other_issue(tmp_path: Path) -> None:
+    """That no valid fact is left is not an issue of its own."""
     file = write_animal(tmp_path, change_member("facts.0.topic", "gossip"))
 
     assert [each.fact for each in lint_file(file)] == ["top_speed"]
@@ -229,15 +234,15 @@ def test_a_file_with_only_wrong_facts_is_told_of_them_alone(tmp_path: Path) -> N
         ("a text", "(the whole file)"),
     ],
 )
-def test_what_is_no_fact_is_told_by_its_field(tmp_path: Path, animal: object, field: str) -> None:
-    """With the file."""
+def test_an_issue_outside_the_facts_is_named_by_its_field(tmp_path: Path, animal: object, field: str) -> None:
+    """The issue names no fact."""
     [issue] = lint_file(write_animal(tmp_path, animal))
 
     assert (issue.field, issue.fact) == (field, None)
 
 
-def test_a_file_that_cannot_be_read_is_a_complaint(tmp_path: Path) -> None:
-    """Not an end of all."""
+def test_a_file_that_cannot_be_read_is_an_issue(tmp_path: Path) -> None:
+    """It is reported like any other error."""
     file = tmp_path / "mole_001.yaml"
     file.write_text("a: [", encoding="utf-8")
 

@@ -64,7 +64,7 @@ def test_an_imported_file_is_in_the_next_turn_and_a_start_changes_nothing(start_
 
 
 def run_zoochat(server: ServerProcess, *words: str) -> str:
-    """What the command prints, over the server's database."""
+    """Run the command on the server's database; its output."""
     environment = {**os.environ, "SQLITE_PATH": str(server.folder / "zoo.sqlite3")}
     command = [sys.executable, "-m", "openapi_server", *words]
     return subprocess.run(

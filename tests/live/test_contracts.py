@@ -14,9 +14,9 @@ import httpx
 
 from tests.conftest import StartsServer
 from tests.support.contract import parse_events
-from tests.support.polling import wait_until
 from tests.support.processes import ServerProcess
 from tests.support.report import Report
+from tests.support.timing import wait_until
 
 STORY = {"message": "Tell me a story about yourself", "session_id": "550e8400-e29b-41d4-a716-446655440000"}
 KIOSK = {"X-Device-ID": "kiosk-7"}
@@ -36,7 +36,7 @@ def log_in(server: ServerProcess, username: str = "user1") -> Iterator[httpx.Cli
 
 
 def create_session(client: httpx.Client) -> str:
-    """A new session; its path."""
+    """Create a session; its path."""
     path: str = client.post("/chat/sessions", json={}).headers["location"]
     return path
 
@@ -47,14 +47,14 @@ def get_credits(client: httpx.Client) -> int:
 
 
 def allocate_credits(server: ServerProcess, amount: int) -> None:
-    """So many credits more for user1."""
+    """Give user1 that many credits."""
     with log_in(server, "admin") as admin:
         given = admin.post("/credits/allocate", json={"userId": "user1", "credits": amount})
         assert given.status_code == 201
 
 
 def read_ledger(server: ServerProcess) -> list[tuple[str, int]]:
-    """What the books say of user1, in the order in which it was written."""
+    """The credit entries of user1, in the order in which they were written."""
     with closing(sqlite3.connect(server.folder / "zoo.sqlite3")) as db:
         query = "SELECT kind, credits FROM credit_ledger WHERE username = 'user1' ORDER BY entry_id"
         return db.execute(query).fetchall()
@@ -66,7 +66,7 @@ def count_active_turns(server: ServerProcess) -> int:
 
 
 def read_one_token(client: httpx.Client, body: dict[str, str]) -> str:
-    """Ask at `/chat`, hear the first token, and abort; the turn's id."""
+    """Post to `/chat`, read the first token, and disconnect; the turn's id."""
     with client.stream("POST", "/chat", json=body) as answer:
         assert answer.status_code == 200, answer.read()
         raw = b""
@@ -134,7 +134,7 @@ def test_a_confirmation_right_after_the_header_is_never_too_early(start_server: 
 
 
 def test_a_device_keeps_its_animal_and_its_memory_over_a_restart(start_server: StartsServer) -> None:
-    """Another process, the same session."""
+    """Another process continues the same session."""
     server = start_server(OFFLINE_WORDS_PER_S=0)
     told = {"content": "My name is Xanthippe. May I talk to the tiger?"}
     assert httpx.post(f"{server.url}/chat/", json=told, headers=KIOSK).status_code == 200

@@ -19,7 +19,7 @@ COOKIE = "3tq0mE2p2h4wH0d0Wb3x9A"
 
 
 def run_zoochat(server: ServerProcess, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command, on the server's database."""
+    """Run the command on the server's database."""
     environment = {"PATH": os.environ["PATH"], "SQLITE_PATH": str(server.folder / "zoo.sqlite3")}
     command = [sys.executable, "-m", "openapi_server", *words]
     return subprocess.run(command, cwd=server.folder, env=environment, capture_output=True, text=True, timeout=30)
@@ -31,7 +31,7 @@ def read_files(folder: Path) -> bytes:
 
 
 def post_turn(server: ServerProcess, message: str, cookie: str = COOKIE) -> str:
-    """The id of the turn that answered."""
+    """Post a message; the turn's id."""
     body = {"message": message, "animalId": "lion_001"}
     answer = httpx.post(f"{server.url}/convo_turn", json=body, headers={"Cookie": f"session_id={cookie}"}, timeout=30)
     turn_id: str = answer.json()["turnId"]
@@ -68,7 +68,7 @@ def test_a_reader_of_somebody_who_is_erased_hears_how_it_ended(start_server: Sta
 
 
 def list_sessions(server: ServerProcess) -> list[str]:
-    """What an operator sees who looks into the database."""
+    """The session ids in the database."""
     query = "import sqlite3, sys; print(*(row[0] for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2])))"
     command = [sys.executable, "-c", query, str(server.folder / "zoo.sqlite3"), "SELECT session_id FROM sessions"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

@@ -64,7 +64,7 @@ WRONG: dict[str, Sequence[ModelAnswer]] = {
 
 @pytest.mark.parametrize("answers", WRONG.values(), ids=list(WRONG))
 async def test_a_visitor_is_answered_without_it(start_server: StartsServer, answers: Sequence[ModelAnswer]) -> None:
-    """And when the model keeps failing, without delay."""
+    """Also when the model fails repeatedly, and then without delay."""
     async with (
         ScriptedModel(OpenAIDialect(), answers) as upstream,
         run_server_with(upstream, start_server, FIRST_TOKEN_TIMEOUT=0.5, BREAKER_FAILURES=1) as (server, client),

@@ -15,8 +15,8 @@ import pytest
 
 from tests.conftest import StartsServer
 from tests.support.contract import check_stream
-from tests.support.polling import wait_until
 from tests.support.processes import FreshServerProcess, ServerProcess
+from tests.support.timing import is_within, wait_until
 
 HELLO = {"message": "Tell me about yourself", "animalId": "lion_001"}
 
@@ -67,7 +67,7 @@ def test_a_signal_is_an_orderly_end(start_server: StartsServer, number: signal.S
 
 
 def test_what_was_said_survives_a_restart(start_server: StartsServer) -> None:
-    """History and turns are on disk, not in the process."""
+    """History and turns are stored on disk."""
     server = start_server(OFFLINE_WORDS_PER_S=0)
     answer = httpx.post(f"{server.url}/convo_turn", json=HELLO, timeout=30).json()
     server.stop()
@@ -109,7 +109,7 @@ def test_a_bad_setting_stops_the_start_and_is_named(tmp_path: Path, settings: di
 
 
 def test_a_taken_port_is_said_plainly(start_server: StartsServer, tmp_path: Path) -> None:
-    """The commonest mistake of a first start."""
+    """It is the most common mistake at a first start."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -148,4 +148,4 @@ def test_the_server_is_ready_soon(start_server: StartsServer) -> None:
     server = start_server(FreshServerProcess)
 
     assert httpx.get(f"{server.url}/ready").json() == {"status": "ready"}
-    assert time.monotonic() - began_s < 10
+    assert is_within(time.monotonic() - began_s, 10)

@@ -110,7 +110,7 @@ def test_borders_are_those_of_the_package(before: str, word: str, after: str) ->
 
 
 def test_half_a_surrogate_pair_is_no_crash() -> None:
-    """A mind may say one; the pipeline refuses it a moment later."""
+    """A model may send one; the pipeline refuses it a moment later."""
     assert found("\ud800 party", keywords=["party"])
 
 
@@ -161,12 +161,12 @@ own_rules = st.fixed_dictionaries(
 
 
 async def verdicts(rules: RuleSet, text: str) -> tuple[object, object, object]:
-    """Which packaged rule stops the message, and what is told the mind; and what is withheld of it as a reply."""
+    """The packaged rules that match as a message and as a reply, and the guidance for the model."""
     prompt = Prompt(make_lion(), AgeGroup.ELEMENTARY, "")
     names = [name for name in rules.find_matching_rules(text, prompt, is_reply=False) if name in PACKAGED.rules]
     replies = [name for name in rules.find_matching_rules(text, prompt, is_reply=True) if name in PACKAGED.rules]
-    told = await rules.input_rules.list_guidance(make_lion(), AgeGroup.ELEMENTARY, text)
-    return names, told, replies
+    guidance = await rules.input_rules.list_guidance(make_lion(), AgeGroup.ELEMENTARY, text)
+    return names, guidance, replies
 
 
 async def outcome(rules: RuleSet, text: str) -> object:
@@ -176,7 +176,7 @@ async def outcome(rules: RuleSet, text: str) -> object:
 @given(st.lists(own_rules, min_size=1, max_size=3, unique_by=lambda rule: rule["name"]), st.sampled_from(TEXTS))
 @settings(max_examples=60, deadline=None)
 async def test_keepers_own_rules_never_change_what_others_do(documents: list[dict[str, Any]], text: str) -> None:
-    """What a packaged rule stops, it stops with its own words; what it says to minds, and withholds, stays."""
+    """Packaged rules keep their words, their guidance and what they withhold."""
     words = {"words": {"preschool": "No."}}
     given_rules = [each | words if each["then"] == "words" else each for each in documents]
     plain, with_ours = rules_with(), rules_with(*given_rules)
@@ -188,7 +188,7 @@ async def test_keepers_own_rules_never_change_what_others_do(documents: list[dic
 
 
 def test_as_many_rules_as_there_may_be_are_quick(report: Report) -> None:
-    """What every message waits for on the event loop, beside what the packaged rules take."""
+    """The time that they add to each message on the event loop."""
     words = [f"{letter}{number}word" for number in range(10) for letter in "abcde"]
     documents = [
         {**PARTY, "name": f"rule-{number}", "keywords": words, "patterns": [rf"(my|your) \pL{{2,9}}{number}"]}
@@ -203,13 +203,13 @@ def test_as_many_rules_as_there_may_be_are_quick(report: Report) -> None:
 
 
 def _check_ms(rules: RuleSet, text: str) -> float:
-    """The quickest of some: what it takes, not what the machine does meanwhile."""
+    """The processor time of the fastest of several runs, so that other load on the machine does not count."""
     prompt = Prompt(make_lion(), AgeGroup.ELEMENTARY, "")
     taken_ms = []
     for _ in range(5):
-        started_s = time.perf_counter()
+        started_s = time.process_time()
         rules.find_matching_rules(text, prompt, is_reply=False)
-        taken_ms.append((time.perf_counter() - started_s) * 1_000)
+        taken_ms.append((time.process_time() - started_s) * 1_000)
     return min(taken_ms)
 
 

@@ -1,4 +1,4 @@
-"""Connections of the trials: opened with small buffers where wanted, closed in any way, none left over at the end."""
+"""TCP connections with small buffers where wanted, closed in every way, none left open at the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def close(writer: asyncio.StreamWriter) -> None:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Close as a dying client does (RST): a linger time of 0 throws away what is under way."""
+    """Close as a crashing client does (RST): a linger time of 0 discards what is unsent."""
     if not writer.transport.is_closing():
         _get_socket(writer).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
@@ -47,7 +47,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 def vanish(writer: asyncio.StreamWriter) -> None:
-    """Be gone without a word: the kernel drops whatever comes for this connection, and acknowledges nothing."""
+    """Vanish without closing: the kernel drops all that arrives on this connection and acknowledges nothing."""
     drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # BPF: return 0 bytes
     program = struct.pack("HL", 1, ctypes.addressof(drop_all))
     _get_socket(writer).setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

@@ -1,4 +1,4 @@
-"""Dialects: how the upstreams that we know write a streamed reply. Pure."""
+"""How model servers write a streamed reply: OpenAI, Anthropic and Bedrock. Pure."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any, Protocol
 from openapi_server.models.turn import FinishReason, Usage
 
 MODEL = "scripted-1"
-# What an upstream says of its own troubles; it must never reach a visitor or a log.
-PRIVATE_ERROR = "the upstream's very own words"
+# The error text of a model server; it must never reach a visitor or a log.
+PRIVATE_ERROR = "the model server's own words"
 
 
 class Dialect(Protocol):
-    """One frame, or a few, for each thing that can be told."""
+    """The bytes of one kind of model server: one frame, or a few, a method."""
 
     content_type: str
 
     def encode_start(self, usage: Usage | None) -> bytes: ...
 
     def encode_piece(self, text: object) -> bytes:
-        """`text` of a wrong type is written as what it is."""
+        """`text` of a wrong type is written unchanged."""
 
     def encode_end(self, finish: object, usage: Usage | None) -> bytes:
-        """Nor is a `finish` of a wrong type changed."""
+        """A `finish` of a wrong type is written unchanged, too."""
 
     def encode_bad_json(self) -> bytes:
-        """A frame whose JSON is none."""
+        """A frame with invalid JSON."""
 
     def encode_error(self) -> bytes:
-        """What is told when a reply breaks off."""
+        """The error that ends a reply early."""
 
 
 class OpenAIDialect:

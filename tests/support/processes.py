@@ -21,6 +21,8 @@ from subprocess import PIPE, CompletedProcess, Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
 from typing import ClassVar
 
+from openapi_server.clock import SystemClock
+from openapi_server.storage.sqlite.store import SqliteStore
 from tests.support.fork_server import ForkedProcess
 from tests.support.scripted_server import CALLS
 
@@ -125,10 +127,10 @@ class FreshServerProcess(ServerProcess):
 
 
 class ScriptedServer(ServerProcess):
-    """A server whose animal follows the scripts in its visitors' messages."""
+    """A server whose model follows the script in each message."""
 
     module = "tests.support.scripted_server"
-    # Answers are checked in the suite; here the server's own pace counts.
+    # No response validation: the trials measure the server's own pace.
     defaults: ClassVar[dict[str, object]] = {}
 
     @property
@@ -194,6 +196,16 @@ def measure_footprint(pid: int) -> Footprint:
         threads=int(status["Threads"]),
         files=len(list((proc / "fd").iterdir())),
     )
+
+
+@asynccontextmanager
+async def open_store(folder: Path) -> AsyncIterator[SqliteStore]:
+    """The database of a server in this folder, read from the file itself."""
+    store = await SqliteStore.open(folder / "zoo.sqlite3", SystemClock())
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def make_command(*arguments: str) -> list[str]:

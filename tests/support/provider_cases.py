@@ -1,4 +1,4 @@
-"""The model providers, each with a scripted model server for its API."""
+"""Each provider with a scripted model server that speaks its dialect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.providers.anthropic import AnthropicProvider
 from openapi_server.providers.bedrock import BedrockProvider
-from openapi_server.providers.fallback import ModelProvider
+from openapi_server.providers.fallback import ModelProvider as ProviderOfUpstream
 from openapi_server.providers.openai import OpenAIProvider
 from openapi_server.providers.options import ModelOptions
 from tests.support.fakes import make_lion
@@ -28,7 +28,7 @@ READ_TIMEOUT_S = 2
 
 @dataclass(frozen=True, slots=True)
 class RequestedReply:
-    """What a model server was asked for, in the same form for all APIs."""
+    """A request to a model server, in a form common to all dialects."""
 
     model: str
     system: str
@@ -39,22 +39,22 @@ class RequestedReply:
 
 @dataclass(frozen=True, slots=True)
 class ProviderCase:
-    """A provider and its API: how to create it, and how to parse its requests."""
+    """How one provider is made, and how its requests are read."""
 
     dialect: Dialect
-    make: Callable[[str, ModelOptions], ModelProvider]
+    make: Callable[[str, ModelOptions], ProviderOfUpstream]
     read_request: Callable[[str, Any], RequestedReply]
 
 
-def make_openai(url: str, speech: ModelOptions) -> ModelProvider:
+def make_openai(url: str, speech: ModelOptions) -> ProviderOfUpstream:
     return OpenAIProvider(f"{url}/v1", "sk-test", speech, connect_timeout_s=2)
 
 
-def make_anthropic(url: str, speech: ModelOptions) -> ModelProvider:
+def make_anthropic(url: str, speech: ModelOptions) -> ProviderOfUpstream:
     return AnthropicProvider(url, "sk-test", speech, connect_timeout_s=2)
 
 
-def make_bedrock(url: str, speech: ModelOptions) -> ModelProvider:
+def make_bedrock(url: str, speech: ModelOptions) -> ProviderOfUpstream:
     return BedrockProvider("eu-west-1", url, speech, connect_timeout_s=2, read_timeout_s=READ_TIMEOUT_S)
 
 
@@ -91,8 +91,8 @@ PROVIDER_CASES = {
 @asynccontextmanager
 async def open_provider(
     kind: ProviderCase, *answers: ModelAnswer, speech: ModelOptions = SPEECH
-) -> AsyncIterator[tuple[ModelProvider, ScriptedModel]]:
-    """A provider, and the scripted server that gives the answers."""
+) -> AsyncIterator[tuple[ProviderOfUpstream, ScriptedModel]]:
+    """A provider, and the scripted model server that gives it the answers."""
     async with asyncio.timeout(TIMEOUT_S), ScriptedModel(kind.dialect, answers or (ModelAnswer(),)) as upstream:
         provider = kind.make(upstream.url, speech)
         try:
@@ -107,7 +107,7 @@ def make_prompt(message: str = "Do you roar?", **parts: Any) -> Prompt:
 
 
 def isolate_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set dummy credentials, and no proxy for this machine."""
+    """Invalid credentials, and no proxy on the way to this machine."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")

@@ -1,4 +1,4 @@
-"""Figures that a person wants to see at the end of the suite, whichever process measured them."""
+"""Figures that are printed at the end of the test run, whichever worker process measured them."""
 
 from __future__ import annotations
 

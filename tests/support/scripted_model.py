@@ -1,6 +1,6 @@
-"""An upstream that follows a script: it speaks as a model's server does, and goes wrong in every way that they do.
+"""A model server that follows a script, and fails in every way that real ones do.
 
-It listens on this machine, on a port that the system chooses, in the event loop of whoever opens it.
+It listens on a free port of this machine, in the event loop that opens it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LONG_BYTES = 10_000_000
 
 
 class ModelFault(StrEnum):
-    """What goes wrong."""
+    """The kind of failure."""
 
     STATUS = "status"
     HTML = "another kind of page"
@@ -37,7 +37,7 @@ class ModelFault(StrEnum):
 
 
 class FaultPoint(StrEnum):
-    """When it goes wrong: instead of an answer, before the first piece of text, between pieces, before the end mark."""
+    """When it fails: instead of an answer, before the first text, between texts, before the end mark."""
 
     CONNECT = "connect"
     FIRST = "first"
@@ -47,7 +47,7 @@ class FaultPoint(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """One reply, and what goes wrong in it. `status` and `retry_after` are those of `Fault.STATUS`.
+    """One reply and its failure, if any. `status` and `retry_after` belong to `ModelFault.STATUS`.
 
     A `finish` that is no `FinishReason` is written as what it is.
     """
@@ -66,7 +66,7 @@ class ModelAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """A request as it came."""
+    """A request as received."""
 
     path: str
     headers: dict[str, str]
@@ -75,9 +75,9 @@ class ModelRequest:
 
 @dataclass(slots=True)
 class ScriptedModel:
-    """Gives the answers in their order, the last one again and again.
+    """Gives the answers in their order, and repeats the last one.
 
-    `is_hanging`: an answer hangs now. `has_left`: a caller hung up before the end.
+    `is_hanging`: an answer hangs now. `was_left`: a client hung up before the end.
     """
 
     dialect: Dialect
@@ -129,12 +129,12 @@ class ScriptedModel:
 
 
 class _ReplyEnded(Exception):
-    """The answer is over, whole or not."""
+    """The answer has ended, complete or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerWriter:
-    """An answer under way, as far as its fault lets it go."""
+    """Writes one answer, as far as its fault allows."""
 
     dialect: Dialect
     answer: ModelAnswer
@@ -143,7 +143,7 @@ class AnswerWriter:
     is_hanging: asyncio.Event
 
     async def send(self) -> bool:
-        """False when the caller hung up before the end."""
+        """False when the client hung up before the end."""
         answer, dialect = self.answer, self.dialect
         try:
             await self._inject_fault(FaultPoint.CONNECT)
@@ -164,7 +164,7 @@ class AnswerWriter:
         return True
 
     async def _inject_fault(self, at: FaultPoint) -> None:
-        """Whatever is to go wrong here. `_Over`: nothing comes after it."""
+        """Fail here if the answer says so. `_ReplyEnded`: nothing comes after it."""
         answer, dialect = self.answer, self.dialect
         if at is not answer.at:
             return

@@ -1,4 +1,4 @@
-"""A TCP proxy that does to a connection what networks do: pause, slow down, reset, close one side."""
+"""A TCP proxy that pauses, slows down, resets or half-closes its connections, as networks do."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_every_failure_has_its_code(error: ChatError, code: str) -> None:
 
 @pytest.mark.parametrize("event", SILENT)
 def test_what_the_contract_has_no_word_for_is_silence(event: TurnEvent) -> None:
-    """A gap in the ids, and no byte on the wire."""
+    """Other events have no frame in this contract: ids are skipped and nothing is sent."""
     assert told(CHAT, event) == ""
 
 
@@ -141,7 +141,7 @@ def test_a_whole_answer_is_one_object() -> None:
     ids=lambda ending: str(ending.finish_reason),
 )
 def test_an_answer_says_why_it_ended(ending: Completed) -> None:
-    """Stopped and blocked ones, too, are answers."""
+    """Also for stopped and blocked turns."""
     status = TurnStatus.STOPPED if ending is STOPPED else TurnStatus.SUCCEEDED
     outcome = replace(make_outcome(ending.reply), status=status, finish_reason=ending.finish_reason)
     answer = encode_answer(make_turn(outcome=outcome), "s")

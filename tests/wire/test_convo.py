@@ -116,7 +116,7 @@ def test_each_event_is_these_bytes(event: TurnEvent, name: str, data: str) -> No
 
 
 def test_the_table_above_leaves_no_type_out() -> None:
-    """A new event needs its bytes written down."""
+    """A new event needs a row with its exact bytes."""
     written_down = {type(event).__name__ for event, _, _ in BYTES}
 
     # By name: a dataclass with slots leaves its slotless twin among the subclasses.
@@ -173,7 +173,7 @@ def test_every_frame_has_its_entrys_id() -> None:
     ],
 )
 def test_a_heartbeat_says_where_the_turn_is_and_has_no_id(stage: Stage | None, elapsed_ms: int, data: str) -> None:
-    """With an id it would move the place from which a client resumes."""
+    """An id would change the position from which a client resumes."""
     text = CONVO.heartbeat(stage, elapsed_ms)
 
     assert text == f"event: heartbeat\ndata: {data}\n\n"
@@ -195,7 +195,7 @@ def test_heartbeats_fit_anywhere_between_the_first_and_the_last_event(stage: Sta
 
 @pytest.mark.parametrize("reason", FinishReason)
 def test_every_way_to_finish_has_its_word(reason: FinishReason) -> None:
-    """The schema knows them all."""
+    """The schema lists every finish reason."""
     item = encode_item(replace(COMPLETED, finish_reason=reason))
 
     assert_conforms(item, "CompleteEvent")

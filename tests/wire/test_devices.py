@@ -43,7 +43,7 @@ def test_each_event_is_these_bytes(event: TurnEvent, data: str) -> None:
 
 @pytest.mark.parametrize("event", SILENT)
 def test_what_the_contract_has_no_word_for_is_silence(event: TurnEvent) -> None:
-    """A gap in the ids, and no byte on the wire."""
+    """Other events have no frame in this contract: ids are skipped and nothing is sent."""
     assert told(DEVICES, event) == ""
 
 
@@ -80,5 +80,5 @@ def test_a_devices_session_is_these_bytes() -> None:
 
 
 def test_a_session_that_never_changed_its_animal_has_had_it_from_the_beginning() -> None:
-    """Sessions that an older version kept do not know the time."""
+    """Sessions stored by an older version have no time of the change."""
     assert encode_session(make_session())["locked_at"] == AT

@@ -121,7 +121,7 @@ def test_metadata_says_how_the_turn_went_and_keeps_the_clients_apart(
 
 @given(message=texts, reply=texts, reason=st.sampled_from(FinishReason))
 def test_any_text_conforms_and_comes_back(message: str, reply: str, reason: FinishReason) -> None:
-    """History is a copy, to the character."""
+    """The history equals the stored text, to the character."""
     turn = make_turn(message=message, outcome=replace(make_outcome(reply), finish_reason=reason))
 
     assert [told["content"] for told in messages_of(turn)] == [message, reply]
@@ -140,7 +140,7 @@ def test_delicate_text_stays_on_one_line(text: str) -> None:
 
 @pytest.mark.parametrize("next_cursor", [None, "WzUwXQ"])
 def test_a_cursor_is_shown_only_where_there_is_more(next_cursor: str | None) -> None:
-    """A client goes on while there is one."""
+    """Clients continue as long as there is a cursor."""
     shown = encode_history(replace(make_session(), turn_count=51), Page((make_turn(),), next_cursor))
 
     assert_conforms(json.loads(encode_json(shown)), "ConvoHistory")

@@ -145,7 +145,7 @@ def test_the_heartbeat_is_an_empty_event(stage: Stage | None) -> None:
 
 
 def test_a_job_is_a_turn_by_another_name() -> None:
-    """The same secret under both."""
+    """The two ids have the same random part."""
     assert (make_job_id(TURN_ID), parse_job_id(JOB_ID)) == (JOB_ID, TURN_ID)
     assert encode_json(encode_accepted(TURN_ID)) == (
         f'{{"job_id":"{JOB_ID}","status":"pending","polling_url":"/jobs/{JOB_ID}"}}'
@@ -199,7 +199,7 @@ def test_a_job_that_failed_says_why() -> None:
 
 
 def test_a_job_that_was_stopped_succeeded_with_what_was_said() -> None:
-    """The contract has no other word for it; the metadata has."""
+    """The contract has no status for stopped; the metadata has the finish reason."""
     outcome = Outcome(TurnStatus.STOPPED, LATER, "Ro", FinishReason.STOPPED)
     job = json.loads(encode_job_text(make_turn(outcome=outcome)))
 
@@ -208,20 +208,20 @@ def test_a_job_that_was_stopped_succeeded_with_what_was_said() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(telling=turn_scripts)
-def test_a_polled_job_never_goes_back(telling: TurnScript) -> None:
+@given(script=turn_scripts)
+def test_a_polled_job_never_goes_back(script: TurnScript) -> None:
     """Asked after every entry of its log, then from the store: status and progress only rise, and end as the stream."""
-    assert_only_rises(telling)
+    assert_only_rises(script)
 
 
-@pytest.mark.parametrize("telling", TURN_SCRIPTS.values(), ids=TURN_SCRIPTS.keys())
-def test_no_kind_of_job_ever_goes_back(telling: TurnScript) -> None:
+@pytest.mark.parametrize("script", TURN_SCRIPTS.values(), ids=TURN_SCRIPTS.keys())
+def test_no_kind_of_job_ever_goes_back(script: TurnScript) -> None:
     """The log may know of the end before the store is asked: until the store says so, the job runs."""
-    assert_only_rises(telling)
+    assert_only_rises(script)
 
 
-def assert_only_rises(telling: TurnScript) -> None:
-    entries = number_events(telling.build_events())
+def assert_only_rises(script: TurnScript) -> None:
+    entries = number_events(script.build_events())
     polls = [
         json.loads(encode_job_text(make_turn(), live))
         for live in accumulate(entries, TurnState.apply, initial=TurnState())
@@ -236,7 +236,7 @@ def assert_only_rises(telling: TurnScript) -> None:
 
 
 def assert_ends_alike(job: dict[str, object], entry: Entry) -> None:
-    """The job's result or error is the stream's."""
+    """Assert that the job's result or error equals the stream's."""
     first, *_ = PLATFORM.encode(entry)
     assert isinstance(first.data, dict)
     if isinstance(entry.event, Completed):

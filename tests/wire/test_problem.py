@@ -81,7 +81,7 @@ def test_fields_and_the_turn_are_named_in_order() -> None:
 
 
 def test_only_a_stream_says_whether_to_try_again() -> None:
-    """Before the first byte the status and `Retry-After` say it."""
+    """In other answers the status and `Retry-After` say it."""
     problem = errors.ProviderFailed().problem
 
     assert "retryable" not in encode_problem(problem)

@@ -81,17 +81,17 @@ def test_each_event_is_these_bytes(event: TurnEvent, name: str, data: str) -> No
 
 @pytest.mark.parametrize("event", SILENT)
 def test_what_the_contract_has_no_word_for_is_silence(event: TurnEvent) -> None:
-    """A gap in the ids, and no byte on the wire."""
+    """Other events have no frame in this contract: ids are skipped and nothing is sent."""
     assert told(SESSIONS, event) == ""
 
 
 def test_the_heartbeat_is_a_comment() -> None:
-    """Its clients read `data: ` lines, and would show them."""
+    """Clients would show any `data: ` line."""
     assert SESSIONS.heartbeat(Stage.GENERATION, 15_000) == ": heartbeat\n\n"
 
 
 def test_a_model_is_offered_with_its_price() -> None:
-    """In credits for a token."""
+    """The price is in credits for a token."""
     model = Model("offline-keeper-1", "Keeper", "Answers from the keepers' notes.", max_tokens=512)
 
     assert encode_json({"models": [encode_model(model, 2)]}) == (
@@ -102,7 +102,7 @@ def test_a_model_is_offered_with_its_price() -> None:
 
 
 def test_a_session_has_the_title_that_its_client_gave_it() -> None:
-    """One that was begun elsewhere is called for its animal."""
+    """A session of another contract is named after its animal."""
     named = replace(make_session(), title="Löwen")
 
     assert encode_json(encode_created_session(named)) == (
@@ -113,7 +113,7 @@ def test_a_session_has_the_title_that_its_client_gave_it() -> None:
 
 
 def test_a_listed_session_counts_what_the_visitor_said() -> None:
-    """The words it was begun with are a message, too."""
+    """The initial message counts, too."""
     session = replace(make_session(), title="Lions", opening="Hello!", turn_count=2, last_message_at=LATER)
 
     assert encode_json(encode_session(session)) == (
@@ -164,7 +164,7 @@ def test_each_message_of_a_turn_names_its_stream() -> None:
 
 
 def test_a_confirmation_says_what_the_stream_cost() -> None:
-    """What the server counted, whatever the client thinks."""
+    """The count is the server's, whatever the client sent."""
     confirmed = encode_confirmation(make_turn(outcome=make_outcome()))
 
     assert encode_json(confirmed) == (

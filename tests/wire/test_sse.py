@@ -160,14 +160,14 @@ def test_bytes_cut_at_every_offset_parse_the_same(parse: Parser) -> None:
 @each_parser
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_bytes_fed_piecewise_parse_the_same(parse: Parser, size: int) -> None:
-    """One byte at a time is only the slowest network."""
+    """Also one byte at a time."""
     pieces = [RECORDED[start : start + size] for start in range(0, len(RECORDED), size)]
 
     assert parse(pieces) == parse([RECORDED])
 
 
 def test_a_stream_starts_with_when_to_come_back() -> None:
-    """The retry line belongs to the block that follows, so no block is empty."""
+    """The retry line belongs to the next block, so no block is empty."""
     assert RETRY_MS == 2000
     assert encode_retry() == "retry: 2000\n"
     assert (encode_retry(50) + Frame({}, id="t-1").text) == "retry: 50\nid: t-1\ndata: {}\n\n"
@@ -213,7 +213,7 @@ def test_an_event_id_names_a_place_in_its_own_turn_only(event_id: str, seq: int 
 
 @given(turn_id=plain, seq=st.integers(1, 999_999_999))
 def test_every_id_that_we_send_can_be_resumed_from(turn_id: str, seq: int) -> None:
-    """Also of turns whose own id holds dashes."""
+    """Also when the turn's id contains dashes."""
     assert parse_event_id(Entry(turn_id, seq, NOON, Chunk(1, "Ro")).id, turn_id) == seq
 
 

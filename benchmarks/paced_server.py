@@ -1,6 +1,6 @@
-"""A server whose animal speaks like a metronome: what is measured is the server, not a mind.
+"""A server whose provider streams at a fixed pace, so that the server is measured and not a model.
 
-`python -m bench.metronome PIECES PER_SECOND` serves with everything real but the provider.
+`python -m benchmarks.paced_server PIECES PER_SECOND` starts it; all but the provider is real.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from openapi_server.server import run
 
 
 class PacedProvider:
-    """Says `pieces` short pieces, `per_s` a second."""
+    """Streams `pieces` short texts, `per_s` a second."""
 
-    model = "metronome"
+    model = "paced"
 
     def __init__(self, pieces: int, per_s: float) -> None:
         self._pieces = pieces

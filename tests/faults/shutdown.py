@@ -1,4 +1,4 @@
-"""F13: SIGTERM while everybody talks, once more, and before the server has even begun."""
+"""F13: SIGTERM with running turns, a second SIGTERM, and SIGTERM during the start."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import time
 from pathlib import Path
 
 from openapi_server.models.turn import TurnStatus
-from tests.faults.exchanges import HttpExchange
+from tests.faults.convo_client import ConvoClient, HttpExchange
 from tests.faults.figures import Figure, expect_all, expect_at_most, expect_none
-from tests.faults.stored import open_store
-from tests.faults.visitors import ConvoClient
-from tests.support.polling import poll_until
-from tests.support.processes import FreshScriptedServer, ScriptedServer, run_scripted
+from tests.support.processes import FreshScriptedServer, ScriptedServer, open_store, run_scripted
 from tests.support.scripted_server import Script
+from tests.support.timing import poll_until
 
 AT_ONCE_S = 0.25
 SHORT = Script(pieces=8, per_s=10)
@@ -23,20 +21,20 @@ HANGING = Script(hang_after=2)
 
 
 async def drain_on_sigterm(folder: Path, streams: int = 50, drain_s: float = 3) -> list[Figure]:
-    """Half of the turns end in time; the other half would never end."""
+    """Half of the turns end within the drain timeout; the other half never would."""
     async with run_scripted(folder, DRAIN_TIMEOUT=drain_s) as server:
-        visitor = ConvoClient(server.port)
-        spoken = await _open_streams(visitor, [SHORT, HANGING] * (streams // 2))
+        client = ConvoClient(server.port)
+        answered = await _open_streams(client, [SHORT, HANGING] * (streams // 2))
         server.process.send_signal(signal.SIGTERM)
         began_s = time.monotonic()
-        ready_s = await poll_until(lambda: _is_unready(visitor), within_s=drain_s)
-        refused = await visitor.post_turn(Script())
-        healthy = await visitor.get_status("/health")
-        await asyncio.gather(*(stream.read_to_end() for stream in spoken))
+        ready_s = await poll_until(lambda: _is_unready(client), within_s=drain_s)
+        refused = await client.post_turn(Script())
+        healthy = await client.get_status("/health")
+        await asyncio.gather(*(stream.read_to_end() for stream in answered))
         code = await _wait_for_exit(server, drain_s + 10)
         ended_s = time.monotonic() - began_s
-    short, cut = spoken[::2], spoken[1::2]
-    kept = await _count_stored(folder, spoken)
+    short, cut = answered[::2], answered[1::2]
+    kept = await _count_stored(folder, answered)
     is_turned_away = refused.status == 503 and "retry-after" in refused.headers
     return [
         expect_at_most("F13", f"SIGTERM with {streams} streams: until /ready says 503", ready_s, AT_ONCE_S, "s"),
@@ -53,7 +51,7 @@ async def drain_on_sigterm(folder: Path, streams: int = 50, drain_s: float = 3) 
             sum(map(_is_told_to_reconnect, cut)),
             len(cut),
         ),
-        expect_all("F13", "SIGTERM: turns stored as they ended", kept, len(spoken)),
+        expect_all("F13", "SIGTERM: turns stored as they ended", kept, len(answered)),
         expect_at_most(
             "F13", f"SIGTERM: until the process ended, DRAIN_TIMEOUT {drain_s} s", ended_s, drain_s + 1, "s"
         ),
@@ -62,23 +60,23 @@ async def drain_on_sigterm(folder: Path, streams: int = 50, drain_s: float = 3) 
 
 
 async def repeat_sigterm(folder: Path, streams: int = 50) -> list[Figure]:
-    """The second signal ends the patience, not the manners."""
+    """The second signal ends the drain at once; streams are still closed properly."""
     async with run_scripted(folder, DRAIN_TIMEOUT=60) as server:
-        visitor = ConvoClient(server.port)
-        spoken = await _open_streams(visitor, [HANGING] * streams)
+        client = ConvoClient(server.port)
+        answered = await _open_streams(client, [HANGING] * streams)
         server.process.send_signal(signal.SIGTERM)
-        await poll_until(lambda: _is_unready(visitor), within_s=5)
+        await poll_until(lambda: _is_unready(client), within_s=5)
         server.process.send_signal(signal.SIGTERM)
         began_s = time.monotonic()
-        await asyncio.gather(*(stream.read_to_end() for stream in spoken))
+        await asyncio.gather(*(stream.read_to_end() for stream in answered))
         code = await _wait_for_exit(server, 70)
         ended_s = time.monotonic() - began_s
-    kept = await _count_stored(folder, spoken)
+    kept = await _count_stored(folder, answered)
     return [
         expect_all(
             "F13",
             "second SIGTERM: streams told to come back and closed whole",
-            sum(map(_is_told_to_reconnect, spoken)),
+            sum(map(_is_told_to_reconnect, answered)),
             streams,
         ),
         expect_all("F13", "second SIGTERM: turns stored as they ended", kept, streams),
@@ -107,13 +105,13 @@ async def stop_during_start(folder: Path, times: int = 20, start_s: float = 0) -
     ]
 
 
-async def _open_streams(visitor: ConvoClient, scripts: list[Script]) -> list[HttpExchange]:
-    streams = await asyncio.gather(*(visitor.post_stream(script) for script in scripts))
+async def _open_streams(client: ConvoClient, scripts: list[Script]) -> list[HttpExchange]:
+    streams = await asyncio.gather(*(client.post_stream(script) for script in scripts))
     return list(await asyncio.gather(*(stream.read_until(b"event: chunk") for stream in streams)))
 
 
-async def _is_unready(visitor: ConvoClient) -> bool:
-    return await visitor.get_status("/ready") == 503
+async def _is_unready(client: ConvoClient) -> bool:
+    return await client.get_status("/ready") == 503
 
 
 async def _wait_for_exit(server: ScriptedServer, within_s: float) -> int | None:
@@ -129,18 +127,18 @@ def _is_complete(stream: HttpExchange) -> bool:
 
 
 def _is_told_to_reconnect(stream: HttpExchange) -> bool:
-    """`retry:` and a comment beside the error, then the proper end of the answer."""
+    """`retry:` and a comment before the error, then the proper end of the response."""
     _, _, last = bytes(stream.body).rpartition(b"event: chunk")
     error = (stream.find_event("error") or {}).get("error", {})
     is_told = b"\nretry: " in last and b"\n: " in last and error.get("code") == "interrupted"
     return stream.is_whole and is_told
 
 
-async def _count_stored(folder: Path, spoken: list[HttpExchange]) -> int:
-    """How many of the turns are stored as their readers heard them end."""
+async def _count_stored(folder: Path, answered: list[HttpExchange]) -> int:
+    """How many turns are stored with the outcome that their readers received."""
     async with open_store(folder) as store:
-        turns = [await store.get_turn(stream.turn_id) for stream in spoken]
-    due = [TurnStatus.SUCCEEDED if stream.find_event("complete") else TurnStatus.FAILED for stream in spoken]
+        turns = [await store.get_turn(stream.turn_id) for stream in answered]
+    due = [TurnStatus.SUCCEEDED if stream.find_event("complete") else TurnStatus.FAILED for stream in answered]
     return sum(turn is not None and turn.status is status for turn, status in zip(turns, due, strict=True))
 
 
@@ -153,7 +151,7 @@ async def _measure_start_s(folder: Path) -> float:
 
 
 def _terminate_after(folder: Path, delay_s: float) -> tuple[bool, float]:
-    """Whether the end was a bad one, and how long it took."""
+    """Whether the process ended badly, and the seconds from the signal to its end."""
     log_path = folder / f"start-{time.monotonic_ns()}.log"
     process = FreshScriptedServer.start(folder, log_path)
     try:

@@ -1,10 +1,12 @@
-"""HTTP as the trials need it: one connection an exchange, read as far as the trial wants, left in any way."""
+"""A client of one server: HTTP exchanges read in parts and closed in any way, and the convo API over them."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +14,14 @@ from typing import Any
 import h11
 
 from tests.support.connections import close, connect
+from tests.support.scripted_server import Script
 
 _ID = re.compile(rb"^id: (.+)$", re.MULTILINE)
 
 
 @dataclass(slots=True)
 class HttpExchange:
-    """A request and its answer as it arrives. `is_whole` once the answer came to its proper end."""
+    """A request and its answer as it arrives; `is_whole` when the answer was complete."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -118,3 +121,90 @@ async def send_request(
     kind = {} if body is None else {"Content-Type": "application/json"}
     exchange.send(method, path, {**kind, **(headers or {})}, payload)
     return await exchange.read_head()
+
+
+ANIMAL = "lion_001"
+
+
+@dataclass(frozen=True, slots=True)
+class ConvoClient:
+    """Calls the convo API of the server at `port`; `cookie` identifies the visitor where that matters."""
+
+    port: int
+    cookie: str = ""
+
+    async def post_stream(
+        self, script: Script, *, session_id: str = "", key: str = "", last_event_id: str = "", **body: object
+    ) -> HttpExchange:
+        """`POST /convo_turn_stream`, read as far as the head."""
+        given = {"message": script.message, "animalId": ANIMAL, **body}
+        given |= {"sessionId": session_id} if session_id else {}
+        return await self._ask("POST", "/convo_turn_stream", given, {"Last-Event-ID": last_event_id}, key)
+
+    async def post_turn(self, script: Script, *, session_id: str = "", key: str = "", prefer: str = "") -> HttpExchange:
+        """`POST /convo_turn`, read to the end."""
+        body = {"message": script.message, "animalId": ANIMAL} | ({"sessionId": session_id} if session_id else {})
+        return await (await self._ask("POST", "/convo_turn", body, {"Prefer": prefer}, key)).read_to_end()
+
+    async def start_turn(self, script: Script) -> str:
+        """Start a turn that nobody reads yet; its id."""
+        turn_id: str = (await self.post_turn(script, prefer="respond-async")).json["turnId"]
+        return turn_id
+
+    async def resume_stream(self, turn_id: str, last_event_id: str = "", *, after: str = "") -> HttpExchange:
+        """`GET /convo_turn/{turnId}/stream`, read as far as the head."""
+        query = f"?after={after}" if after else ""
+        path = f"/convo_turn/{turn_id}/stream{query}"
+        return await self._ask("GET", path, None, {"Last-Event-ID": last_event_id})
+
+    async def get_turn(self, turn_id: str) -> Any:
+        return await self.get_json(f"/convo_turn/{turn_id}")
+
+    async def list_messages(self, session_id: str) -> list[dict[str, Any]]:
+        """The messages of the session, all pages of it; none when there is no such session."""
+        messages: list[dict[str, Any]] = []
+        cursor = ""
+        while True:
+            page = await self.get_json(f"/convo_history?sessionId={session_id}&limit=100{cursor}")
+            messages += page.get("turns", [])
+            if not page.get("nextCursor"):
+                return messages
+            cursor = f"&cursor={page['nextCursor']}"
+
+    async def count_turns(self) -> dict[str, int]:
+        """`running` turns and their `readers`, as the server counts them."""
+        counts: dict[str, int] = (await self.get_json("/system_health"))["turns"]
+        return counts
+
+    async def count_readers(self) -> int:
+        return (await self.count_turns())["readers"]
+
+    async def get_status(self, path: str) -> int:
+        return (await (await self._ask("GET", path)).read_to_end()).status
+
+    async def get_json(self, path: str) -> Any:
+        return (await (await self._ask("GET", path)).read_to_end()).json
+
+    async def _ask(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None, key: str = ""
+    ) -> HttpExchange:
+        cookie = f"session_id={self.cookie}" if self.cookie else ""
+        given = {"Cookie": cookie, "Idempotency-Key": key, **(headers or {})}
+        return await send_request(
+            self.port, method, path, body, {name: value for name, value in given.items() if value}
+        )
+
+
+async def warm_up(client: ConvoClient) -> None:
+    """Make the threads and files that the server creates on first use and keeps, so that they do not count as leaks."""
+    for _ in range(2):
+        await asyncio.gather(*(client.post_turn(Script()) for _ in range(40)))
+
+
+async def watch_health(client: ConvoClient, health_ms: list[float]) -> None:
+    """Ask `/health` twenty times a second until cancelled; an answer other than 200 counts as infinitely slow."""
+    while True:
+        began_s = time.perf_counter()
+        is_healthy = await client.get_status("/health") == 200
+        health_ms.append((time.perf_counter() - began_s) * 1000 if is_healthy else math.inf)
+        await asyncio.sleep(0.05)

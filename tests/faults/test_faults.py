@@ -1,8 +1,8 @@
-"""The trials at small sizes: that each of them runs, and that its lines are met. Full sizes are `make trials`."""
+"""The trials at small sizes, each within its limits. `make trials` runs them at full size."""
 
 from __future__ import annotations
 
-from tests.faults.catalogue import TRIALS
+from tests.faults.trials import TRIALS
 
 BY_NAME = {trial.name: trial for trial in TRIALS}
 
@@ -69,7 +69,7 @@ def test_sigterm_lets_turns_finish_and_tells_the_others_to_come_back() -> None:
     assert_met("SIGTERM")
 
 
-def test_a_second_sigterm_ends_at_once_and_still_says_goodbye() -> None:
+def test_a_second_sigterm_ends_at_once_and_closes_streams_properly() -> None:
     """However long the drain might have lasted."""
     assert_met("SIGTERM, again")
 
@@ -84,29 +84,29 @@ def test_restarts_under_load_lose_nothing() -> None:
     assert_met("restarts under load")
 
 
-def test_whatever_a_mind_does_ends_once_and_in_our_own_words() -> None:
+def test_a_failing_model_ends_the_turn_once_in_our_own_words() -> None:
     """Refused, hung, reset, cut, nonsense: one terminal event, and before the first word the animal's own answer."""
-    assert_met("a mind that fails")
+    assert_met("a model that fails")
 
 
-def test_a_mind_that_says_the_worst_is_not_heard() -> None:
+def test_unsafe_phrases_of_the_model_are_not_sent() -> None:
     """Wherever its words are cut in two."""
-    assert_met("a mind that says the worst")
+    assert_met("a model that says unsafe things")
 
 
-def test_a_mind_that_hides_its_words_is_not_heard_either() -> None:
+def test_disguised_unsafe_phrases_are_not_sent_either() -> None:
     """Letter by letter, with blanks, marks and codes between them."""
-    assert_met("a mind that hides its words")
+    assert_met("a model that disguises unsafe words")
 
 
-def test_what_children_tell_is_kept_nowhere_and_whoever_needs_help_is_sent_to_a_grown_up() -> None:
-    """Through all five contracts; and a talk that is deleted leaves no trace."""
-    assert_met("what children tell")
+def test_personal_data_is_kept_nowhere_and_a_call_for_help_gets_the_fixed_answer() -> None:
+    """Through all five APIs; and a deleted session leaves no trace."""
+    assert_met("personal data and calls for help")
 
 
-def test_sessions_that_are_over_cannot_be_read() -> None:
+def test_expired_sessions_cannot_be_read() -> None:
     """From that second on, though nothing has been cleaned up yet."""
-    assert_met("sessions that are over")
+    assert_met("expired sessions")
 
 
 def test_harmless_questions_are_answered() -> None:
@@ -114,6 +114,6 @@ def test_harmless_questions_are_answered() -> None:
     assert_met("harmless questions")
 
 
-def test_a_mind_that_obeys_everybody_tells_no_secret() -> None:
+def test_a_model_that_reveals_its_prompt_is_not_heard() -> None:
     """Plain, backwards, spelled out, or all of its instructions."""
-    assert_met("a mind that obeys everybody")
+    assert_met("a model that reveals its prompt")

@@ -1,4 +1,4 @@
-"""F7: the mind is a model that is not there, refuses, hangs, breaks off or talks nonsense, wherever it can."""
+"""F7: a model server that is absent, refuses, hangs, breaks off or sends malformed data, at each point of a reply."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.figures import Figure, expect_at_most, expect_none
-from tests.faults.minds import KEY, QUESTION, RETRIES, ConvoReply, ask_question, run_server_with
+from tests.faults.unsafe_models import KEY, QUESTION, RETRIES, ConvoReply, ask_question, run_server_with
 from tests.support.model_dialects import MODEL, PRIVATE_ERROR, OpenAIDialect
 from tests.support.scripted_model import FaultPoint, ModelAnswer, ModelFault, ScriptedModel
 
@@ -25,15 +25,15 @@ BROKEN = tuple(
     ModelAnswer(fault=fault, at=at) for fault in ModelFault if fault is not ModelFault.STATUS for at in FaultPoint
 )
 ANSWERS = (*STATUSES, *EMPTY, *BROKEN)
-# One of each kind, now here, now there: for the suite.
+# A sample with every kind of fault, for the test suite.
 FEW_ANSWERS = (STATUSES[1], EMPTY[0], *BROKEN[::5])
-# Where nobody answers: nothing listens there, nobody knows the name.
+# Addresses that do not answer: a closed port and an unknown host name.
 ABSENT: Mapping[str, str] = {"refused": "http://127.0.0.1:1", "DNS": "http://nowhere.invalid"}
 
 
 @dataclass(frozen=True, slots=True)
 class FaultResult:
-    """A fault as a visitor met it. `times_asked`: how often the upstream was asked in that turn; `secrets`: its own."""
+    """What a client saw of a fault. `attempts`: requests to the model in that turn; `secrets`: what it must not see."""
 
     at: FaultPoint
     reply: ConvoReply
@@ -42,12 +42,12 @@ class FaultResult:
 
     @property
     def is_early(self) -> bool:
-        """Nothing was said yet when it went wrong."""
+        """It failed before the first text."""
         return self.at in (FaultPoint.CONNECT, FaultPoint.FIRST)
 
     @property
     def is_answered(self) -> bool:
-        """By the animal itself, in the keepers' words, and it says so."""
+        """By the offline provider, named as the model."""
         last = self.reply.events[-1].data
         return self.reply.finish == "stop" and bool(self.reply.text) and last["model"] == OFFLINE
 
@@ -59,50 +59,50 @@ class FaultResult:
 async def provoke_model_faults(
     folder: Path, answers: Sequence[ModelAnswer] = ANSWERS, absent: Mapping[str, str] = ABSENT
 ) -> list[Figure]:
-    met, waited_s = await _run_answers(folder, answers)
+    results, waited_s = await _run_answers(folder, answers)
     for url in absent.values():
-        met.append(await _run_unreachable(folder, url))
-    early = [one for one in met if one.is_early]
-    late = [one for one in met if not one.is_early]
-    return [*_judge_all(met), *_judge_early(early, waited_s), *_judge_late(late)]
+        results.append(await _run_unreachable(folder, url))
+    early = [one for one in results if one.is_early]
+    late = [one for one in results if not one.is_early]
+    return [*_judge_all(results), *_judge_early(early, waited_s), *_judge_late(late)]
 
 
-def _judge_all(met: Sequence[FaultResult]) -> Iterator[Figure]:
-    total = len(met)
-    unclear = sum(one.reply.terminals != 1 for one in met)
+def _judge_all(results: Sequence[FaultResult]) -> Iterator[Figure]:
+    total = len(results)
+    unclear = sum(one.reply.terminals != 1 for one in results)
     yield expect_none("F7", "turns without exactly one terminal event", unclear, total)
-    leaks = sum(one.has_secrets for one in met)
-    yield expect_none("F7", "turns that tell the upstream's words, address or key", leaks, total)
+    leaks = sum(one.has_secrets for one in results)
+    yield expect_none("F7", "turns that tell the model server's words, address or key", leaks, total)
 
 
-def _judge_early(met: Sequence[FaultResult], waited_s: float) -> Iterator[Figure]:
-    unanswered = sum(not one.is_answered for one in met)
-    yield expect_none("F7", "failures before the first word without the animal's own answer", unanswered, len(met))
-    yield expect_at_most("F7", "attempts in one turn", max(one.attempts for one in met), 1 + RETRIES, "times")
+def _judge_early(results: Sequence[FaultResult], waited_s: float) -> Iterator[Figure]:
+    unanswered = sum(not one.is_answered for one in results)
+    yield expect_none("F7", "failures before the first word without the animal's own answer", unanswered, len(results))
+    yield expect_at_most("F7", "attempts in one turn", max(one.attempts for one in results), 1 + RETRIES, "times")
     is_met = 1 <= waited_s < float("inf")
     yield Figure("F7", "the model's reply after 429 with Retry-After: 1", f"{waited_s:.2f} s", "at least 1 s", is_met)
 
 
-def _judge_late(met: Sequence[FaultResult]) -> Iterator[Figure]:
-    unclear = sum(one.reply.finish != "error" or not one.reply.text for one in met)
-    yield expect_none("F7", "failures after the first word that are not told as one", unclear, len(met))
-    again = sum(one.attempts != 1 for one in met)
-    yield expect_none("F7", "turns that were tried again after the first word", again, len(met))
+def _judge_late(results: Sequence[FaultResult]) -> Iterator[Figure]:
+    unclear = sum(one.reply.finish != "error" or not one.reply.text for one in results)
+    yield expect_none("F7", "failures after the first word that are not told as one", unclear, len(results))
+    again = sum(one.attempts != 1 for one in results)
+    yield expect_none("F7", "turns that were tried again after the first word", again, len(results))
 
 
 async def _run_answers(folder: Path, answers: Sequence[ModelAnswer]) -> tuple[list[FaultResult], float]:
-    """Each answer in a turn of its own; then how long a reply takes whose upstream first wants us to wait."""
-    met = []
-    async with ScriptedModel(OpenAIDialect()) as upstream, run_server_with(upstream.url, folder) as client:
+    """Each answer in a turn of its own; then the seconds to a reply after 429 with `Retry-After: 1`."""
+    results = []
+    async with ScriptedModel(OpenAIDialect()) as model, run_server_with(model.url, folder) as client:
         for answer in answers:
-            upstream.answers, upstream.requests = (answer,), []
+            model.answers, model.requests = (answer,), []
             heard = await ask_question(client, QUESTION)
-            met.append(FaultResult(answer.at, heard, len(upstream.requests), (PRIVATE_ERROR, upstream.url, KEY)))
-        upstream.answers, upstream.requests = (STATUSES[2], ModelAnswer()), []
+            results.append(FaultResult(answer.at, heard, len(model.requests), (PRIVATE_ERROR, model.url, KEY)))
+        model.answers, model.requests = (STATUSES[2], ModelAnswer()), []
         began_s = time.monotonic()
         heard = await ask_question(client, QUESTION)
         waited_s = time.monotonic() - began_s
-    return met, waited_s if heard.events[-1].data.get("model") == MODEL else float("inf")
+    return results, waited_s if heard.events[-1].data.get("model") == MODEL else float("inf")
 
 
 async def _run_unreachable(folder: Path, url: str) -> FaultResult:
