@@ -84,6 +84,7 @@ _BLANK_LETTERS = str.maketrans({"\u115f": "", "\u1160": "", "\u3164": "", "\uffa
 
 def _load_lookalikes() -> dict[int, str]:
     """A table for `str.translate`."""
+    # A part of the data of confusable-homoglyphs, not the package: it takes 90 ms to import, and has no such table.
     tables = load_yaml(LOOKALIKES_FILE)
     found = {other: letter for table in tables.values() for letter, others in table.items() for other in others}
     # Regional indicators (flags), and letters in black circles and squares, have no NFKC decomposition.

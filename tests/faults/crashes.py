@@ -13,9 +13,9 @@ from typing import Any
 
 from tests.faults.convo_client import ConvoClient, HttpExchange
 from tests.faults.figures import Figure, expect_at_most, expect_none
-from tests.support.polling import poll_until
 from tests.support.processes import ScriptedServer, open_store, run_scripted, start_scripted
 from tests.support.scripted_server import Script, has_died
+from tests.support.timing import poll_until
 
 LEASE_S = 3
 

@@ -12,10 +12,10 @@ from benchmarks.load import percentile
 from tests.faults.convo_client import ConvoClient, HttpExchange, warm_up, watch_health
 from tests.faults.figures import Figure, expect_all, expect_at_most
 from tests.support.connections import close, connect, reset, vanish
-from tests.support.polling import poll_until
 from tests.support.processes import Footprint, ScriptedServer, run_scripted
 from tests.support.scripted_server import Script
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.timing import poll_until
 
 GRACE_S = 0.5
 LONG_SCRIPT = Script(pieces=1_000, per_s=10)

@@ -23,8 +23,8 @@ from tests.moderation.test_children_in_need import NEED
 from tests.moderation.test_pii import TOLD
 from tests.support.contract import SseEvent, check_stream
 from tests.support.model_dialects import OpenAIDialect
-from tests.support.polling import poll_until
 from tests.support.scripted_model import ScriptedModel
+from tests.support.timing import poll_until
 
 COOKIE = "a-cookie-of-the-trial-on-children"
 CREDITS = 10_000_000
@@ -307,7 +307,7 @@ async def _is_gone(child: Child, kept: Sequence[KeptTurn]) -> bool:
 def _find_secrets(told: str, masked: str) -> Sequence[str]:
     """What the placeholders stand for.
 
-    >>> _secrets("I am Mia Smith of 12 Oak Street", "I am Mia [surname] of [address]")
+    >>> _find_secrets("I am Mia Smith of 12 Oak Street", "I am Mia [surname] of [address]")
     ('Smith', '12 Oak Street')
     """
     found = re.fullmatch("(.+?)".join(map(re.escape, _MASK.split(masked))), told, re.DOTALL)

@@ -11,9 +11,9 @@ from pathlib import Path
 from openapi_server.models.turn import TurnStatus
 from tests.faults.convo_client import ConvoClient, HttpExchange
 from tests.faults.figures import Figure, expect_all, expect_at_most, expect_none
-from tests.support.polling import poll_until
 from tests.support.processes import FreshScriptedServer, ScriptedServer, open_store, run_scripted
 from tests.support.scripted_server import Script
+from tests.support.timing import poll_until
 
 AT_ONCE_S = 0.25
 SHORT = Script(pieces=8, per_s=10)

@@ -13,10 +13,10 @@ from benchmarks.load import percentile
 from tests.faults.convo_client import ConvoClient, HttpExchange, watch_health
 from tests.faults.figures import Figure, expect_all, expect_at_most, expect_none
 from tests.support.connections import reset
-from tests.support.polling import poll_until
 from tests.support.processes import ScriptedServer, run_scripted
 from tests.support.scripted_server import Script
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.timing import poll_until
 
 MEMORY_MB = 20
 HEALTH_MS = 50

@@ -132,10 +132,10 @@ def test_thirty_thousand_keys_with_a_twin_are_refused_at_once() -> None:
     """Looking for the twin of each key among all the others would hold the event loop for many seconds."""
     keys = [f'"{n}":1' for n in range(30_000)]
 
-    began_s = time.monotonic()
+    started_s = time.process_time()
     with pytest.raises(InvalidInput, match="is there twice"):
         parse_json(f"{{{','.join(keys)},{keys[-1]}}}".encode())
-    assert time.monotonic() - began_s < 2
+    assert time.process_time() - started_s < 2
 
 
 def test_a_refusal_repeats_no_control_characters_of_the_body() -> None:

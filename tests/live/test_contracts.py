@@ -14,9 +14,9 @@ import httpx
 
 from tests.conftest import StartsServer
 from tests.support.contract import parse_events
-from tests.support.polling import wait_until
 from tests.support.processes import ServerProcess
 from tests.support.report import Report
+from tests.support.timing import wait_until
 
 STORY = {"message": "Tell me a story about yourself", "session_id": "550e8400-e29b-41d4-a716-446655440000"}
 KIOSK = {"X-Device-ID": "kiosk-7"}

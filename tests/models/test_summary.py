@@ -138,6 +138,6 @@ def test_a_long_reply_of_points_takes_no_time() -> None:
     """Replies are text from outside; a pattern that tries every end of every run would stand still here."""
     reply = "!" * 200_000 + "x" + " ?" * 50_000
 
-    began_s = time.monotonic()
+    started_s = time.process_time()
     assert len(summarize(make_turns(reply), 100).text) <= 100
-    assert time.monotonic() - began_s < 2
+    assert time.process_time() - started_s < 2

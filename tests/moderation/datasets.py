@@ -1,4 +1,4 @@
-"""The texts that the rules are held against, and which of them were held out while the rules were made."""
+"""The texts that the rules are tested with, and which of them were held out while the rules were tuned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 _HERE = Path(__file__).parent
-_KNOWLEDGE = Path(__file__).parents[1] / "knowledge"
+_RETRIEVAL = Path(__file__).parents[1] / "knowledge" / "retrieval"
 
 Texts = Mapping[str, Sequence[str]]
 
@@ -26,7 +26,7 @@ _LEARNED = "learned"
 
 
 def part(texts: Texts, *, is_held_out: bool) -> Iterator[tuple[str, str]]:
-    """Subject and text of one part: every third text of each subject is held out, except where all were learned."""
+    """Subject and text of one part: every third text of each subject is held out, except where all were used."""
     for subject, listed in texts.items():
         for at, text in enumerate(listed):
             if (at % 3 == 2 and subject != _LEARNED) == is_held_out:
@@ -37,7 +37,7 @@ def asked_elsewhere() -> list[str]:
     """The questions of the retrieval tests, which were written by people who never saw the rules."""
     listed = [
         entry
-        for file in sorted(_KNOWLEDGE.glob("*.yaml"))
+        for file in sorted(_RETRIEVAL.glob("*.yaml"))
         for entries in yaml.safe_load(file.read_text(encoding="utf-8")).values()
         for entry in entries
     ]

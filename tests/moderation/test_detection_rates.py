@@ -49,6 +49,7 @@ def test_harmless_questions_are_answered(is_held_out: bool, report: Report) -> N
 def test_questions_that_others_wrote_are_answered(report: Report) -> None:
     """The retrieval tests' questions were written without knowledge of the rules."""
     texts = asked_elsewhere()
+    assert len(texts) > 500
     wrong = refused(texts)
     report(f"harmless questions, from the retrieval tests: {len(wrong)} of {len(texts)} refused")
 

@@ -203,13 +203,13 @@ def test_as_many_rules_as_there_may_be_are_quick(report: Report) -> None:
 
 
 def _check_ms(rules: RuleSet, text: str) -> float:
-    """The fastest of several runs, so that other load on the machine does not count."""
+    """The processor time of the fastest of several runs, so that other load on the machine does not count."""
     prompt = Prompt(make_lion(), AgeGroup.ELEMENTARY, "")
     taken_ms = []
     for _ in range(5):
-        started_s = time.perf_counter()
+        started_s = time.process_time()
         rules.find_matching_rules(text, prompt, is_reply=False)
-        taken_ms.append((time.perf_counter() - started_s) * 1_000)
+        taken_ms.append((time.process_time() - started_s) * 1_000)
     return min(taken_ms)
 
 

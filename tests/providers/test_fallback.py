@@ -31,6 +31,7 @@ from tests.support.provider_cases import (
 )
 from tests.support.report import Report
 from tests.support.scripted_model import PIECES, FaultPoint, ModelAnswer, ModelFault, ScriptedModel
+from tests.support.timing import is_within
 
 REPLY = "".join(PIECES)
 FALLBACK_REPLY = "I know that by heart. "
@@ -241,7 +242,8 @@ async def test_a_hang_lasts_no_longer_than_the_timeout(report: Report) -> None:
         await collect_reply(provider)
         waited_s = time.monotonic() - began_s
 
-    assert FIRST_TOKEN_S <= waited_s < FIRST_TOKEN_S + 2
+    assert waited_s >= FIRST_TOKEN_S
+    assert is_within(waited_s, FIRST_TOKEN_S + 2)
     report(f"F7: an upstream that hangs costs {waited_s:.2f} s where the first word may take {FIRST_TOKEN_S} s")
 
 
@@ -340,7 +342,7 @@ async def test_a_retry_after_beyond_the_timeout_is_not_waited_for() -> None:
     began_s = time.monotonic()
 
     assert is_from_fallback((await collect_reply(make_provider(upstream, first_token_s=5)))[1])
-    assert time.monotonic() - began_s < 2
+    assert is_within(time.monotonic() - began_s, 2)
 
 
 @pytest.mark.parametrize("said", [[], ["", " "], ["Roar"]], ids=["silent", "blank", "speaking"])

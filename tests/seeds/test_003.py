@@ -19,8 +19,8 @@ from httpx import AsyncClient
 from openapi_server import __version__
 from tests.seeds.commands import run_block
 from tests.support.contract import check_stream
-from tests.support.polling import wait_until
 from tests.support.processes import ServerProcess
+from tests.support.timing import is_within, wait_until
 
 QUESTION = {
     "message": "What are the side effects of aripiprazole?",
@@ -232,10 +232,10 @@ async def test_the_times_of_the_success_criteria(server: ServerProcess) -> None:
     began, events = await time_events(server, "How fast can you run?")
 
     first = next(at for at, data in events if data["type"] == "token")
-    assert (first - began).total_seconds() < FIRST_TOKEN_S
+    assert is_within((first - began).total_seconds(), FIRST_TOKEN_S)
     for at, data in events:
         on_its_way_s = (at - datetime.fromisoformat(data["timestamp"])).total_seconds()
-        assert on_its_way_s < (TOKEN_S if data["type"] == "token" else STAGE_S), data
+        assert is_within(on_its_way_s, TOKEN_S if data["type"] == "token" else STAGE_S), data
     logged = re.findall(r"First token latency: ([0-9.]+)s", server.log)
     assert logged
-    assert max(map(float, logged)) < FIRST_TOKEN_S
+    assert is_within(max(map(float, logged)), FIRST_TOKEN_S)
