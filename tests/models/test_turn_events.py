@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from openapi_server.models.errors import ChatError, IdleTimeout, ProviderFailed, TurnTimeout
 from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnStatus, Usage
+from openapi_server.models.turn_event_builder import STAGE_PROGRESS, TurnEventBuilder, TurnResult
 from openapi_server.models.turn_events import (
-    STAGE_PROGRESS,
     Chunk,
     Completed,
     Entry,
@@ -20,8 +20,6 @@ from openapi_server.models.turn_events import (
     StageChanged,
     Started,
     TurnEvent,
-    TurnEventBuilder,
-    TurnResult,
     TurnState,
     TypingStarted,
     TypingStopped,

@@ -14,9 +14,9 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.providers.anthropic import AnthropicProvider
 from openapi_server.providers.bedrock import BedrockProvider
-from openapi_server.providers.fallback import ModelProvider
 from openapi_server.providers.openai import OpenAIProvider
 from openapi_server.providers.options import ModelOptions
+from openapi_server.providers.retry_and_fallback import ModelProvider
 from tests.support.fakes import make_lion
 from tests.support.model_dialects import AnthropicDialect, BedrockDialect, Dialect, OpenAIDialect
 from tests.support.scripted_model import ModelAnswer, ScriptedModel
