@@ -9,7 +9,7 @@ import click
 
 from openapi_server.cli.context import AdminContext, run_with_context
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import COMMAND_LINE, Document, ChangeKind
+from openapi_server.models.document import COMMAND_LINE, ChangeKind, Document
 from openapi_server.models.rule import ListedRule
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.document import (
     PACKAGE,
     Change,
+    ChangeKind,
     Document,
     DocumentEdit,
     Draft,
-    ChangeKind,
     VersionedDocument,
     find_changed_fields,
 )

@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from openapi_server.models.document import Document, DocumentEdit, ChangeKind, VersionedDocument
+from openapi_server.models.document import ChangeKind, Document, DocumentEdit, VersionedDocument
 from openapi_server.models.errors import (
     FieldError,
     Forbidden,

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openapi_server.models.document import PACKAGE, Change, Document, Draft, ChangeKind, VersionedDocument
+from openapi_server.models.document import PACKAGE, Change, ChangeKind, Document, Draft, VersionedDocument
 from openapi_server.models.errors import InvalidInput
 from openapi_server.protocols import DocumentStore, DraftStore
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments

@@ -18,7 +18,7 @@ from openapi_server.knowledge.retrieval.synonyms import Lexicon
 from openapi_server.knowledge.schema import parse_animal
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal
-from openapi_server.models.document import PACKAGE, Change, Document, DocumentChanges, ChangeKind
+from openapi_server.models.document import PACKAGE, Change, ChangeKind, Document, DocumentChanges
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import DocumentStore

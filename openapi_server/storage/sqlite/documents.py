@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from openapi_server.models.document import Change, Document, DocumentChanges, Draft, ChangeKind, VersionedDocument
+from openapi_server.models.document import Change, ChangeKind, Document, DocumentChanges, Draft, VersionedDocument
 from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.rows import encode_time
