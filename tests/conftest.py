@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 
 import httpx
 import pytest
+import structlog
 from hypothesis import settings
 
 from openapi_server import composition
@@ -32,6 +34,8 @@ from tests.support.scheduling import UnitScheduling, get_rank
 # No example fails because the machine is busy; what has to be fast is measured in the benchmarks.
 settings.register_profile("any-load", deadline=None)
 settings.load_profile("any-load")
+
+PLAIN_RENDERER = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
 
 
 class RunFigures:
@@ -67,6 +71,8 @@ class RunFigures:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RunFigures())
+    # structlog's own default draws each traceback with rich, which takes a second.
+    structlog.configure(processors=[structlog.processors.add_log_level, PLAIN_RENDERER])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -171,6 +177,19 @@ async def open_services_over(
         yield services
 
 
+_made_settings: dict[str, Settings] = {}
+
+
+def make_settings(**values: Any) -> Settings:
+    """`Settings(**values)`, made once: pydantic takes 10 ms to look for every variable in the environment."""
+    # pytest writes the test's name into the environment.
+    variables = [item for item in sorted(os.environ.items()) if not item[0].startswith("PYTEST")]
+    key = f"{sorted(values.items())} {variables}"
+    if key not in _made_settings:
+        _made_settings[key] = Settings(**values)
+    return _made_settings[key]
+
+
 @pytest.fixture
 async def open_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpensServices]:
     # No developer's .env.local may reach a test.
@@ -190,7 +209,7 @@ async def open_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
                 provider or Says(),
                 knowledge or FakeKnowledge(),
                 moderator or AllowsAll(),
-                Settings(validate_responses=True, **settings),
+                make_settings(validate_responses=True, **settings),
                 clock or SystemClock(),
                 wrap,
             )

@@ -9,14 +9,14 @@ import click
 
 from openapi_server.cli.context import AdminContext, run_with_context
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import COMMAND_LINE, Document, Operation
+from openapi_server.models.document import COMMAND_LINE, ChangeKind, Document
 from openapi_server.models.rule import ListedRule
 
 if TYPE_CHECKING:
     from openapi_server.moderation.rule_admin import RuleAdmin
 
 rule_path = click.Path(exists=True, path_type=Path, dir_okay=False, readable=True)
-OUTCOMES = {Operation.CREATE: "added", Operation.REPLACE: "changed", None: "unchanged"}
+OUTCOMES = {ChangeKind.CREATE: "added", ChangeKind.REPLACE: "changed", None: "unchanged"}
 
 
 @click.group()
@@ -66,7 +66,7 @@ def import_rules(file: Path) -> None:
     """
     documents = _read_rules(file)
 
-    async def work(context: AdminContext) -> list[tuple[str, Operation | None]]:
+    async def work(context: AdminContext) -> list[tuple[str, ChangeKind | None]]:
         imported = await _create_rule_admin(context).import_rules(documents, COMMAND_LINE)
         for name, operation in imported:
             if operation is not None:

@@ -36,7 +36,8 @@ from openapi_server.models.errors import (
 )
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.turn import IdempotencyKey, TurnRecord
-from openapi_server.models.turn_events import Failed, Started, TurnResult, TurnState, fold
+from openapi_server.models.turn_event_builder import TurnResult
+from openapi_server.models.turn_events import Failed, Started, TurnState, fold
 from openapi_server.protocols import Clock, EventLog, LogClosed, Store
 
 # How long the start of a turn waits for the end of the one before in its session, in seconds.

@@ -65,7 +65,8 @@ from openapi_server.models.errors import (
 from openapi_server.models.ids import make_id, shorten_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import FinishReason, IdempotencyKey, Outcome, TurnRecord, TurnStatus
-from openapi_server.models.turn_events import Started, TurnResult
+from openapi_server.models.turn_event_builder import TurnResult
+from openapi_server.models.turn_events import Started
 from openapi_server.protocols import Clock, LogClosed, Provider, Store
 
 # Delays between the attempts to store an outcome, in seconds. After the last attempt the turn fails for its readers.

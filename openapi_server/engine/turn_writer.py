@@ -8,7 +8,8 @@ import structlog
 
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.turn import Moderation, Stage, Usage
-from openapi_server.models.turn_events import Started, TurnEvent, TurnEventBuilder
+from openapi_server.models.turn_event_builder import TurnEventBuilder
+from openapi_server.models.turn_events import Started, TurnEvent
 from openapi_server.protocols import Clock, EventLog
 
 log = structlog.get_logger(__name__)

@@ -36,7 +36,8 @@ from openapi_server.models.ids import make_id
 from openapi_server.models.page import Page
 from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup, Stage, TurnRecord
-from openapi_server.models.turn_events import Started, TurnEvent, TurnEventBuilder
+from openapi_server.models.turn_event_builder import TurnEventBuilder
+from openapi_server.models.turn_events import Started, TurnEvent
 from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_heartbeat, encode_job, parse_job_id
 
 NO_TURNS: Page[TurnRecord] = Page(())

@@ -23,10 +23,10 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.document import (
     PACKAGE,
     Change,
+    ChangeKind,
     Document,
     DocumentEdit,
     Draft,
-    Operation,
     VersionedDocument,
     find_changed_fields,
 )
@@ -75,25 +75,25 @@ class AnimalAdmin:
 
     async def create_animal(self, document: Document, by: str) -> VersionedDocument:
         animal = validate_document(document, document["animal_id"])
-        change = self.make_change(DocumentEdit(animal.animal_id, by), Operation.CREATE)
+        change = self.make_change(DocumentEdit(animal.animal_id, by), ChangeKind.CREATE)
         created = await self.store.put_document(change, None, document)
         if created is None:
             raise AnimalExists(f"{animal.animal_id} lives here. PUT /animal/{animal.animal_id} changes it.")
         return created
 
     async def replace_animal(self, edit: DocumentEdit, document: Document) -> VersionedDocument:
-        return await self._replace(edit, Operation.REPLACE, await self.get_expected_version(edit), document)
+        return await self._replace(edit, ChangeKind.REPLACE, await self.get_expected_version(edit), document)
 
     async def update_settings(self, edit: DocumentEdit, settings: Mapping[str, Any]) -> VersionedDocument:
         """Change some members of the document; of those that are mappings, some of theirs, and so on down. None removes
         a member."""
         before = await self.get_expected_version(edit)
-        return await self._replace(edit, Operation.CONFIGURE, before, _merge_patch(before.document, settings))
+        return await self._replace(edit, ChangeKind.CONFIGURE, before, _merge_patch(before.document, settings))
 
     async def delete_animal(self, edit: DocumentEdit) -> None:
         stored = await self.get_expected_version(edit)
         self._require_not_required(edit.document_id)
-        if not await self.store.delete_document(self.make_change(edit, Operation.DELETE), stored.version):
+        if not await self.store.delete_document(self.make_change(edit, ChangeKind.DELETE), stored.version):
             raise VersionMismatch
 
     async def put_fact(self, edit: DocumentEdit, fact: Mapping[str, Any]) -> tuple[VersionedDocument, bool]:
@@ -101,12 +101,12 @@ class AnimalAdmin:
         before = await self.get_expected_version(edit)
         index = _find_fact(before.document, fact["id"])
         after = _put_fact(before.document, index, fact)
-        stored = await self._replace(edit, Operation.PUT_FACT, before, after, within=f"facts[{index}].")
+        stored = await self._replace(edit, ChangeKind.PUT_FACT, before, after, within=f"facts[{index}].")
         return stored, index == len(before.document["facts"])
 
     async def delete_fact(self, edit: DocumentEdit, fact_id: str) -> VersionedDocument:
         before = await self.get_expected_version(edit)
-        return await self._replace(edit, Operation.REMOVE_FACT, before, _delete_fact(before.document, fact_id))
+        return await self._replace(edit, ChangeKind.REMOVE_FACT, before, _delete_fact(before.document, fact_id))
 
     async def import_animal(self, document: Document, by: str) -> Change | None:
         """Create the animal, or replace it at whatever version it is. What that changed; None: nothing."""
@@ -118,11 +118,11 @@ class AnimalAdmin:
                 if not fields:
                     return None
                 self.require_default_stays_active(edit.document_id, document)
-            change = self.make_change(edit, Operation.IMPORT, *fields)
+            change = self.make_change(edit, ChangeKind.IMPORT, *fields)
             if await self.store.put_document(change, before.version if before else None, document) is not None:
                 return change
 
-    def make_change(self, edit: DocumentEdit, operation: Operation, *fields: str) -> Change:
+    def make_change(self, edit: DocumentEdit, operation: ChangeKind, *fields: str) -> Change:
         return edit.make_change(operation, self.clock.now(), fields)
 
     def require_default_stays_active(self, animal_id: str, document: Document) -> None:
@@ -130,7 +130,7 @@ class AnimalAdmin:
             self._require_not_required(animal_id)
 
     async def _replace(
-        self, edit: DocumentEdit, operation: Operation, before: VersionedDocument, after: Document, within: str = ""
+        self, edit: DocumentEdit, operation: ChangeKind, before: VersionedDocument, after: Document, within: str = ""
     ) -> VersionedDocument:
         """`within`: the part of the document that the caller sent; fields in errors are named from there."""
         validate_document(after, edit.document_id, within)
@@ -187,7 +187,7 @@ class DraftAdmin:
             raise VersionMismatch("The animal was changed after the draft was made: make the draft anew.")
         self._animals.require_default_stays_active(edit.document_id, draft.document)
         fields = find_changed_fields(live.document, draft.document)
-        change = self._animals.make_change(edit, Operation.PROMOTE, *fields)
+        change = self._animals.make_change(edit, ChangeKind.PROMOTE, *fields)
         promoted = await self._store.promote_draft(change, live.version, draft)
         if promoted is None:
             raise VersionMismatch

@@ -36,7 +36,7 @@ class VersionedDocument:
     at: datetime
 
 
-class Operation(StrEnum):
+class ChangeKind(StrEnum):
     """What was done to a document. The values are stored and sent."""
 
     SEED = "seed"
@@ -59,7 +59,7 @@ class Change:
     """
 
     document_id: str
-    operation: Operation
+    operation: ChangeKind
     by: str
     at: datetime
     fields: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class DocumentEdit:
         if self.expected_versions is not None and version not in self.expected_versions:
             raise VersionMismatch(advice)
 
-    def make_change(self, operation: Operation, at: datetime, fields: tuple[str, ...] = ()) -> Change:
+    def make_change(self, operation: ChangeKind, at: datetime, fields: tuple[str, ...] = ()) -> Change:
         return Change(self.document_id, operation, self.by, at, fields)
 
 

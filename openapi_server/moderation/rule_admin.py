@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from openapi_server.models.document import Document, DocumentEdit, Operation, VersionedDocument
+from openapi_server.models.document import ChangeKind, Document, DocumentEdit, VersionedDocument
 from openapi_server.models.errors import (
     FieldError,
     Forbidden,
@@ -86,7 +86,7 @@ class RuleAdmin:
         stored = before.stored if before else None
         if stored is None:
             _require_room(len(await self._list_stored()) + 1)
-        change = edit.make_change(Operation.REPLACE if before else Operation.CREATE, self._clock.now())
+        change = edit.make_change(ChangeKind.REPLACE if before else ChangeKind.CREATE, self._clock.now())
         written = await self.store.put_document(change, stored.version if stored else None, document)
         if written is None:
             raise VersionMismatch
@@ -99,7 +99,7 @@ class RuleAdmin:
         if before.stored is None:
             raise RulePackaged('It cannot be deleted. PUT it with "enabled": false, and it is switched off.')
         _require_expected(edit, before)
-        change = edit.make_change(Operation.DELETE, self._clock.now())
+        change = edit.make_change(ChangeKind.DELETE, self._clock.now())
         if not await self.store.delete_document(change, before.version):
             raise VersionMismatch
 
@@ -112,7 +112,7 @@ class RuleAdmin:
         others = [stored for stored in self.rules.keepers_rules if stored.document_id != name]
         return await asyncio.to_thread(merge_rules, self.rules.packaged, [*others, preview])
 
-    async def import_rules(self, documents: Sequence[Document], by: str) -> list[tuple[str, Operation | None]]:
+    async def import_rules(self, documents: Sequence[Document], by: str) -> list[tuple[str, ChangeKind | None]]:
         """Create or replace each rule, at whatever version it is; what was done with it, None: nothing had to be.
 
         Nothing is imported unless all documents are right, and there is room for them.
@@ -123,14 +123,14 @@ class RuleAdmin:
         _require_room(len(names | {document["name"] for document in documents}))
         return [(document["name"], await self._import_rule(document, by)) for document in documents]
 
-    async def _import_rule(self, document: Document, by: str) -> Operation | None:
+    async def _import_rule(self, document: Document, by: str) -> ChangeKind | None:
         while True:
             before = await self.store.get_document(document["name"])
             if before is not None and before.document == document:
                 return None
-            change = DocumentEdit(document["name"], by).make_change(Operation.IMPORT, self._clock.now())
+            change = DocumentEdit(document["name"], by).make_change(ChangeKind.IMPORT, self._clock.now())
             if await self.store.put_document(change, before.version if before else None, document) is not None:
-                return Operation.REPLACE if before else Operation.CREATE
+                return ChangeKind.REPLACE if before else ChangeKind.CREATE
 
     def validate_document(self, document: Document) -> None:
         """`InvalidInput` says which field of it is wrong."""

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from openapi_server.circuit_breaker import CircuitBreaker
 from openapi_server.config import ConfigError, Settings
 from openapi_server.protocols import Clock, Provider
-from openapi_server.providers.fallback import FallbackProvider, ModelProvider, RetryPolicy
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.providers.options import ModelOptions
+from openapi_server.providers.retry_and_fallback import FallbackProvider, ModelProvider, RetryPolicy
 
 
 @asynccontextmanager

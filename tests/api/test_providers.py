@@ -15,8 +15,8 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import Usage
 from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.failures import ProviderError
-from openapi_server.providers.fallback import FallbackProvider, RetryPolicy
 from openapi_server.providers.options import MAX_PROMPT_TOKENS, ConfiguredProvider, ModelOptions
+from openapi_server.providers.retry_and_fallback import FallbackProvider, RetryPolicy
 from tests.api.chat_endpoints import CONVO, MANY_CREDITS, SESSIONS, get_turn_id, list_event_data, open_endpoint
 from tests.api.test_sessions import get_credits
 from tests.conftest import OpensZoo, RunningApp

@@ -17,7 +17,7 @@ from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.http.services import Services
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import Change, Operation
+from openapi_server.models.document import Change, ChangeKind
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.rule import MAX_RULES
 from openapi_server.moderation.input_rules import InputRules
@@ -249,7 +249,7 @@ async def test_the_number_of_rules_is_limited(zoo: Process) -> None:
     store = cast(SqliteRuleDocuments, zoo.services.rule_admin.store)
     for number in range(MAX_RULES):
         name = f"rule-{number}"
-        change = Change(name, Operation.CREATE, "keeper1", NOON)
+        change = Change(name, ChangeKind.CREATE, "keeper1", NOON)
         document = {**PARTY, "name": name, "keywords": [], "patterns": [rf"(very )*old w?{number}(a|b)*"]}
         assert await store.put_document(change, None, document)
 
@@ -412,7 +412,7 @@ async def test_a_rule_of_a_newer_server_is_left_out(opens: Opens, document: dict
     zoo = await opens()
     store = cast(SqliteRuleDocuments, zoo.services.rule_admin.store)
     for name in ("party", "lost"):
-        await store.put_document(Change(name, Operation.CREATE, "keeper9", NOON), None, {**document, "name": name})
+        await store.put_document(Change(name, ChangeKind.CREATE, "keeper9", NOON), None, {**document, "name": name})
     assert (await zoo.put({**PARTY, "name": "other"})).status_code == 201
 
     assert await zoo.ask("My birthday party!") == "Ask at the desk! says Leo."

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openapi_server.models.document import PACKAGE, Change, Document, Draft, Operation, VersionedDocument
+from openapi_server.models.document import PACKAGE, Change, ChangeKind, Document, Draft, VersionedDocument
 from openapi_server.models.errors import InvalidInput
 from openapi_server.protocols import DocumentStore, DraftStore
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
@@ -75,7 +75,7 @@ async def draft_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIt
         yield opened
 
 
-def a_change(operation: Operation = Operation.REPLACE, document_id: str = "one") -> Change:
+def a_change(operation: ChangeKind = ChangeKind.REPLACE, document_id: str = "one") -> Change:
     return Change(document_id, operation, "keeper1", NOON)
 
 
@@ -84,7 +84,7 @@ def a_draft() -> Draft:
 
 
 async def create(store: DocumentStore, document_id: str = "one", document: Document = ONE) -> VersionedDocument:
-    created = await store.put_document(a_change(Operation.CREATE, document_id), None, document)
+    created = await store.put_document(a_change(ChangeKind.CREATE, document_id), None, document)
     assert created is not None
     return created
 
@@ -99,7 +99,7 @@ async def test_an_empty_store_is_seeded_once(store: DocumentStore) -> None:
     one = changes.documents["one"]
     assert one is not None
     [entry] = (await store.list_history("one", 10)).items
-    assert entry == Change("one", Operation.SEED, PACKAGE, NOON, (), one.version)
+    assert entry == Change("one", ChangeKind.SEED, PACKAGE, NOON, (), one.version)
 
 
 async def test_two_processes_that_seed_at_once_seed_once(opens: OpensStore, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ async def test_a_document_is_created_once(store: DocumentStore) -> None:
     """A taken id is refused, and nothing is written into the history."""
     created = await create(store)
 
-    assert await store.put_document(a_change(Operation.CREATE), None, OTHER) is None
+    assert await store.put_document(a_change(ChangeKind.CREATE), None, OTHER) is None
 
     assert await store.get_document("one") == created
     assert len((await store.list_history("one", 10)).items) == 1
@@ -149,7 +149,7 @@ async def test_what_is_not_there_is_not_changed(store: DocumentStore) -> None:
     """Nor deleted."""
     assert await store.get_document("one") is None
     assert await store.put_document(a_change(), 1, ONE) is None
-    assert not await store.delete_document(a_change(Operation.DELETE), 1)
+    assert not await store.delete_document(a_change(ChangeKind.DELETE), 1)
     assert (await store.list_history("one", 10)).items == ()
     assert (await store.list_changes(0)).version == 0
 
@@ -176,12 +176,12 @@ async def test_a_deleted_document_is_gone_and_its_history_is_not(store: Document
     """A new one of the same id has no version that the old one had."""
     first = await create(store)
 
-    assert not await store.delete_document(a_change(Operation.DELETE), first.version + 1)
-    assert await store.delete_document(a_change(Operation.DELETE), first.version)
+    assert not await store.delete_document(a_change(ChangeKind.DELETE), first.version + 1)
+    assert await store.delete_document(a_change(ChangeKind.DELETE), first.version)
 
     assert await store.get_document("one") is None
     operations = [entry.operation for entry in (await store.list_history("one", 10)).items]
-    assert operations == [Operation.DELETE, Operation.CREATE]
+    assert operations == [ChangeKind.DELETE, ChangeKind.CREATE]
     again = await create(store)
     assert again.version > first.version + 1
 
@@ -202,7 +202,7 @@ async def test_changes_are_listed_from_a_version_on(opens: OpensStore, tmp_path:
         assert changes.documents == {"one": changed}
 
         assert changed is not None
-        await one.delete_document(a_change(Operation.DELETE), changed.version)
+        await one.delete_document(a_change(ChangeKind.DELETE), changed.version)
         deleted = await other.list_changes(changes.version)
         assert (deleted.documents, deleted.existing) == ({"one": None}, ())
         assert deleted.version > changes.version
@@ -213,7 +213,7 @@ async def test_the_history_comes_in_pages_latest_first(store: DocumentStore) -> 
     """Who, when and what; every entry once."""
     stored = await create(store)
     for number in range(5):
-        changed = await store.put_document(a_change(Operation.CONFIGURE), stored.version, {**ONE, "number": number})
+        changed = await store.put_document(a_change(ChangeKind.CONFIGURE), stored.version, {**ONE, "number": number})
         assert changed is not None
         stored = changed
     await create(store, "other", OTHER)
@@ -226,9 +226,9 @@ async def test_the_history_comes_in_pages_latest_first(store: DocumentStore) -> 
         if (cursor := page.next_cursor) is None:
             break
 
-    assert [entry.operation for entry in entries] == [*[Operation.CONFIGURE] * 5, Operation.CREATE]
+    assert [entry.operation for entry in entries] == [*[ChangeKind.CONFIGURE] * 5, ChangeKind.CREATE]
     assert [entry.version for entry in entries] == sorted({entry.version for entry in entries}, reverse=True)
-    assert entries[0] == replace(a_change(Operation.CONFIGURE), version=stored.version)
+    assert entries[0] == replace(a_change(ChangeKind.CONFIGURE), version=stored.version)
     with pytest.raises(InvalidInput):
         await store.list_history("one", 2, "not ours")
 
@@ -236,7 +236,7 @@ async def test_the_history_comes_in_pages_latest_first(store: DocumentStore) -> 
 async def test_the_history_says_which_fields_changed(draft_store: DraftStore) -> None:
     """In their order; of animals, whose keepers read it."""
     stored = await create(draft_store)
-    change = replace(a_change(Operation.CONFIGURE), fields=("voice.sound", "facts.mane.say"))
+    change = replace(a_change(ChangeKind.CONFIGURE), fields=("voice.sound", "facts.mane.say"))
 
     await draft_store.put_document(change, stored.version, OTHER)
 
@@ -267,7 +267,7 @@ async def test_a_draft_needs_its_document(draft_store: DraftStore) -> None:
 
     stored = await create(draft_store)
     await draft_store.put_draft(a_draft())
-    await draft_store.delete_document(a_change(Operation.DELETE), stored.version)
+    await draft_store.delete_document(a_change(ChangeKind.DELETE), stored.version)
 
     assert await draft_store.get_draft("one") is None
 
@@ -288,7 +288,7 @@ async def test_a_draft_is_promoted_once(draft_store: DraftStore) -> None:
     """Only over the version that is there, and only the draft that was read."""
     stored, draft = await create(draft_store), a_draft()
     await draft_store.put_draft(draft)
-    promotion = replace(a_change(Operation.PROMOTE), fields=("name",))
+    promotion = replace(a_change(ChangeKind.PROMOTE), fields=("name",))
 
     assert await draft_store.promote_draft(promotion, stored.version + 1, draft) is None
     assert await draft_store.promote_draft(promotion, stored.version, replace(draft, document=ONE)) is None

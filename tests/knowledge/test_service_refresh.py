@@ -17,7 +17,7 @@ from openapi_server.knowledge.retrieval.ranking import Similarities
 from openapi_server.knowledge.schema import parse_animal
 from openapi_server.knowledge.service import IndexCache, KnowledgeService
 from openapi_server.models.animal import Animal
-from openapi_server.models.document import PACKAGE, Change, Document, DocumentChanges, Operation
+from openapi_server.models.document import PACKAGE, Change, ChangeKind, Document, DocumentChanges
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import DocumentStore
@@ -55,7 +55,7 @@ class Zoo:
     async def change(self, document: Document) -> None:
         kept = await self.store.get_document(document["animal_id"])
         assert kept is not None
-        change = Change(kept.document_id, Operation.REPLACE, "keeper1", NOON)
+        change = Change(kept.document_id, ChangeKind.REPLACE, "keeper1", NOON)
         assert await self.store.put_document(change, kept.version, document)
 
 
@@ -133,7 +133,7 @@ async def test_a_turn_keeps_the_version_that_it_started_with(zoo: Zoo) -> None:
 
     kept = await zoo.store.get_document("mole_001")
     assert kept is not None
-    assert await zoo.store.delete_document(Change("mole_001", Operation.DELETE, "admin", NOON), kept.version)
+    assert await zoo.store.delete_document(Change("mole_001", ChangeKind.DELETE, "admin", NOON), kept.version)
     await service.refresh()
     assert service.get_animal("mole_001") is None
     assert [animal.animal_id for animal in service.list_animals()] == ["wasp_001"]
@@ -237,7 +237,7 @@ async def test_an_empty_store_gets_the_packaged_animals_once(tmp_path: Path) -> 
         lion = await animals.get_document("lion_001")
         assert lion is not None
         renamed = {**lion.document, "name": "Leonard"}
-        await animals.put_document(Change("lion_001", Operation.REPLACE, "keeper1", NOON), lion.version, renamed)
+        await animals.put_document(Change("lion_001", ChangeKind.REPLACE, "keeper1", NOON), lion.version, renamed)
 
         assert not await seed_animals(animals, FakeClock())
         service = await KnowledgeService.open(animals)

@@ -11,8 +11,8 @@ import pytest
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, load_settings
 from openapi_server.providers.factory import open_provider
-from openapi_server.providers.fallback import FallbackProvider
 from openapi_server.providers.offline.provider import OfflineProvider
+from openapi_server.providers.retry_and_fallback import FallbackProvider
 from tests.support.provider_cases import isolate_environment
 
 PROVIDER_SETTINGS: dict[str, dict[str, object]] = {

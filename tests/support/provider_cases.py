@@ -14,9 +14,9 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.providers.anthropic import AnthropicProvider
 from openapi_server.providers.bedrock import BedrockProvider
-from openapi_server.providers.fallback import ModelProvider as ProviderOfUpstream
 from openapi_server.providers.openai import OpenAIProvider
 from openapi_server.providers.options import ModelOptions
+from openapi_server.providers.retry_and_fallback import ModelProvider
 from tests.support.fakes import make_lion
 from tests.support.model_dialects import AnthropicDialect, BedrockDialect, Dialect, OpenAIDialect
 from tests.support.scripted_model import ModelAnswer, ScriptedModel
@@ -42,19 +42,19 @@ class ProviderCase:
     """How one provider is made, and how its requests are read."""
 
     dialect: Dialect
-    make: Callable[[str, ModelOptions], ProviderOfUpstream]
+    make: Callable[[str, ModelOptions], ModelProvider]
     read_request: Callable[[str, Any], RequestedReply]
 
 
-def make_openai(url: str, speech: ModelOptions) -> ProviderOfUpstream:
+def make_openai(url: str, speech: ModelOptions) -> ModelProvider:
     return OpenAIProvider(f"{url}/v1", "sk-test", speech, connect_timeout_s=2)
 
 
-def make_anthropic(url: str, speech: ModelOptions) -> ProviderOfUpstream:
+def make_anthropic(url: str, speech: ModelOptions) -> ModelProvider:
     return AnthropicProvider(url, "sk-test", speech, connect_timeout_s=2)
 
 
-def make_bedrock(url: str, speech: ModelOptions) -> ProviderOfUpstream:
+def make_bedrock(url: str, speech: ModelOptions) -> ModelProvider:
     return BedrockProvider("eu-west-1", url, speech, connect_timeout_s=2, read_timeout_s=READ_TIMEOUT_S)
 
 
@@ -91,7 +91,7 @@ PROVIDER_CASES = {
 @asynccontextmanager
 async def open_provider(
     kind: ProviderCase, *answers: ModelAnswer, speech: ModelOptions = SPEECH
-) -> AsyncIterator[tuple[ProviderOfUpstream, ScriptedModel]]:
+) -> AsyncIterator[tuple[ModelProvider, ScriptedModel]]:
     """A provider, and the scripted model server that gives it the answers."""
     async with asyncio.timeout(TIMEOUT_S), ScriptedModel(kind.dialect, answers or (ModelAnswer(),)) as upstream:
         provider = kind.make(upstream.url, speech)

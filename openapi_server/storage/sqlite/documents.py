@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from openapi_server.models.document import Change, Document, DocumentChanges, Draft, Operation, VersionedDocument
+from openapi_server.models.document import Change, ChangeKind, Document, DocumentChanges, Draft, VersionedDocument
 from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.rows import encode_time
@@ -68,7 +68,7 @@ class SqliteDocuments:
             if db.execute(is_filled).fetchone() is not None:
                 return False
             for document_id, document in documents.items():
-                self._write(db, Change(document_id, Operation.SEED, by, at), document)
+                self._write(db, Change(document_id, ChangeKind.SEED, by, at), document)
             return True
 
         return await self._connections.write(insert)
@@ -142,7 +142,7 @@ class SqliteDocuments:
         return version
 
     def _read_change(self, row: sqlite3.Row) -> Change:
-        operation, at = Operation(row["operation"]), datetime.fromisoformat(row["changed_at"])
+        operation, at = ChangeKind(row["operation"]), datetime.fromisoformat(row["changed_at"])
         fields = tuple(json.loads(row["fields"])) if self._tables.has_fields else ()
         return Change(row[self._tables.id_column], operation, row["changed_by"], at, fields, row["version"])
 

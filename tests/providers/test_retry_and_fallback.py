@@ -18,7 +18,7 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import ReplyEnd
 from openapi_server.providers.failures import FailureKind, ProviderError
-from openapi_server.providers.fallback import MAX_REPLY_CHARACTERS, FallbackProvider, RetryPolicy
+from openapi_server.providers.retry_and_fallback import MAX_REPLY_CHARACTERS, FallbackProvider, RetryPolicy
 from tests.support.fakes import FakeClock, Says, SingleModelProvider
 from tests.support.provider_cases import (
     PROVIDER_CASES,
