@@ -46,12 +46,12 @@ def choose_wording(chat: Conversation, fact: Fact) -> str:
 
 
 def explain(chat: Conversation) -> Reply:
-    """The answer to "why?" alone: the reason that the fact has, unless it has none or it was told already."""
+    """The answer to "why?" alone: the fact's reason, or that there is none or no other one."""
     fact = next((fact for fact in chat.prompt.facts if fact.why and not _was_given(chat, fact.why)), None)
     if fact is None or fact.why is None:
-        keeper = chat.pick_line(chat.animal.voice.dont_know)
+        line = chat.pick_line(chat.animal.voice.dont_know)
         opener = "" if chat.is_with_preschooler else chat.pick_line(LINES.unknown_reason)
-        return Reply(fit_to_age(chat, keeper, opener=opener, closer=make_offer(chat)))
+        return Reply(fit_to_age(chat, line, opener=opener, closer=make_offer(chat)))
     reason = shorten(fact.why) if chat.is_with_preschooler else fact.why
     return Reply(reason, (fact.fact_id,))
 
@@ -84,13 +84,13 @@ def repeat_fact(chat: Conversation, fact: Fact) -> Reply:
 
 def _format_reason(chat: Conversation, fact: Fact) -> str:
     """The fact, then its reason: "Because ..." refers to the fact, which need not be what the visitor asked about."""
-    told = (
+    statement = (
         ""
         if _was_just_told(chat, fact)
         else (fact.little or shorten(fact.say) if chat.is_with_preschooler else fact.say)
     )
     why = fact.why or ""
-    return join_parts(told, take_sentences(why, 1) if chat.is_with_preschooler else why)
+    return join_parts(statement, take_sentences(why, 1) if chat.is_with_preschooler else why)
 
 
 def _find_second_fact(chat: Conversation, first: Fact) -> Fact | None:
