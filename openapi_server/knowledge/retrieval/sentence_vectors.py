@@ -134,7 +134,7 @@ def _log_failure(future: Future[None]) -> None:
 
 
 def _list_wordings(fact: Fact) -> tuple[str, ...]:
-    """The texts that messages are compared with. Measured: these three find more than one alone or all texts of a fact."""
+    """The texts that messages are compared with. Measured: these three find more than one alone or all texts."""
     return fact.say, fact.text, ", ".join(fact.asks)
 
 

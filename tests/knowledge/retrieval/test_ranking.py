@@ -46,10 +46,9 @@ def test_a_matching_word_alone_does_not_answer_a_dissimilar_question() -> None:
 
 def test_full_coverage_outweighs_a_doubtful_similarity() -> None:
     """The questions in `asks` count more than a low similarity."""
-    assert (
-        fuse_rankings(FACTS, make_result(ROAR, coverage=1), make_similarities(out_of_scope=0.4, roar=0.2))[0].fact
-        == ROAR
-    )
+    found = fuse_rankings(FACTS, make_result(ROAR, coverage=1), make_similarities(out_of_scope=0.4, roar=0.2))
+
+    assert found[0].fact == ROAR
 
 
 def test_a_message_to_the_animal_needs_less_similarity() -> None:
@@ -68,10 +67,8 @@ def test_a_query_without_terms_finds_nothing() -> None:
 
 def test_candidates_are_few_and_best_first() -> None:
     """However many facts there are, the best eight go on to be ranked."""
-    scores = [
-        each.score
-        for each in fuse_rankings(FACTS, make_result(MANE, coverage=1), make_similarities(roar=0.6, cubs=0.5))
-    ]
+    found = fuse_rankings(FACTS, make_result(MANE, coverage=1), make_similarities(roar=0.6, cubs=0.5))
+    scores = [each.score for each in found]
 
     assert len(scores) == MAX_CANDIDATES < len(FACTS)
     assert scores == sorted(scores, reverse=True)
