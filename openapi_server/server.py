@@ -131,8 +131,8 @@ def _format_banner(base_url: str, animal_id: str) -> str:
     return "\n".join(
         [
             "",
-            f"  The zoo is open at  {base_url}/",
-            f"  The API, to try     {base_url}/ui/",
+            f"  Server   {base_url}/",
+            f"  API docs {base_url}/ui/",
             "",
             "  Paste this into another terminal:",
             "",

@@ -68,7 +68,7 @@ async def test_semantic_on_without_the_extra_stops_the_start(monkeypatch: pytest
 
 
 async def test_semantic_auto_without_the_extra_finds_by_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The extra is one: without it the zoo is open all the same."""
+    """The extra is one: the server also starts without it."""
     monkeypatch.setattr("openapi_server.composition.find_spec", find_no_spec)
 
     async with open_services(load_settings(sqlite_path=tmp_path / "zoo.sqlite3")) as services:

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent.parent
 START_S = 120
 STOP_S = 60
 END_S = 60
-_URL = re.compile(r"The zoo is open at\s+http://localhost:(\d+)/")
+_URL = re.compile(r"Server\s+http://localhost:(\d+)/")
 
 
 def make_environment(**variables: object) -> dict[str, str]:
