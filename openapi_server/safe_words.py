@@ -1,4 +1,4 @@
-"""Fixed words for visitors in need, from safe_words.yaml: the rules of moderation and the offline provider say them."""
+"""Fixed texts for visitors in need (safe_words.yaml), used by the rules of moderation and by the offline provider."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openapi_server.yaml_files import load_yaml
 
 @cache
 def load_safe_words() -> Mapping[str, Wording]:
-    """By name. Raises `ValueError` for an unknown age group."""
+    """The texts by name. Raises `ValueError` for an unknown age group in the file."""
     content: dict[str, dict[str, str]] = load_yaml(Path(__file__).with_name("safe_words.yaml"))
     return {
         name: Wording({AgeGroup(age_group): text.strip() for age_group, text in texts.items()})

@@ -1,4 +1,4 @@
-"""Fixed words for visitors in need: one text, whoever says it."""
+"""Fixed texts for visitors in need: one text, whatever part of the server sends it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RULES = InputRules.load()
 
 
 @pytest.mark.parametrize("age_group", AgeGroup)
-async def test_a_lost_child_hears_the_same_words_from_the_rules_and_from_the_offline_provider(
+async def test_the_rules_and_the_offline_provider_have_the_same_words_for_a_lost_child(
     age_group: AgeGroup,
 ) -> None:
     """The provider says them where no rule matches, or where keepers have switched the rule off."""

@@ -1,7 +1,6 @@
-"""How keepers change the animals: documents, settings, facts and drafts. Every change is checked as a whole.
+"""Changes to animals: documents, settings, facts and drafts. The whole document is validated at every change.
 
-Nobody is notified of a change here: every turn asks for changes when it begins (`Knowledge.refresh`), in whichever
-process it runs.
+Changes are not announced: every turn loads them when it begins (`Knowledge.refresh`), in any process.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ from openapi_server.protocols import Clock, DocumentStore, DraftStore
 
 
 class AnimalAdmin:
-    """Reads and changes animals' documents. `required_id`: the animal that answers when nobody asks for another; it can
-    neither be retired nor deleted."""
+    """Reads and changes animals' documents. `required_id`: the default animal, which can neither be retired nor
+    deleted."""
 
     def __init__(self, store: DraftStore, clock: Clock, required_id: str) -> None:
         self.store = store
@@ -85,8 +84,7 @@ class AnimalAdmin:
         return await self._replace(edit, ChangeKind.REPLACE, await self.get_expected_version(edit), document)
 
     async def update_settings(self, edit: DocumentEdit, settings: Mapping[str, Any]) -> VersionedDocument:
-        """Change some members of the document; of those that are mappings, some of theirs, and so on down. None removes
-        a member."""
+        """Merge the settings into the document, recursively; None removes a member (a JSON merge patch, RFC 7396)."""
         before = await self.get_expected_version(edit)
         return await self._replace(edit, ChangeKind.CONFIGURE, before, _merge_patch(before.document, settings))
 
@@ -109,7 +107,7 @@ class AnimalAdmin:
         return await self._replace(edit, ChangeKind.REMOVE_FACT, before, _delete_fact(before.document, fact_id))
 
     async def import_animal(self, document: Document, by: str) -> Change | None:
-        """Create the animal, or replace it at whatever version it is. What that changed; None: nothing."""
+        """Create the animal, or replace it whatever its version is. Returns the change; None when nothing changed."""
         edit = DocumentEdit(validate_document(document, document["animal_id"]).animal_id, by)
         while True:
             before = await self.store.get_document(edit.document_id)
@@ -149,7 +147,7 @@ class AnimalAdmin:
 
 
 class DraftAdmin:
-    """Drafts of animals, one an animal at a time, until they are promoted. Nothing that visitors reach reads them."""
+    """Drafts of animals: at most one for each animal, until it is promoted. Turns never use drafts."""
 
     def __init__(self, animals: AnimalAdmin) -> None:
         self._animals = animals

@@ -23,7 +23,8 @@ class SampleQuestion:
     fact_name: str | None = None
 
 
-# Answered from the lines of a voice, the last one with "I do not know": questions about facts would not show a change.
+# Answered from the lines of the animal's `voice`, the last one with "I do not know". Questions that are answered from
+# facts would not show changes of these lines.
 SMALL_TALK = tuple(
     map(
         SampleQuestion,
@@ -60,9 +61,9 @@ class RecallCounts:
 async def answer_questions(
     animal: Animal, questions: Sequence[SampleQuestion], age_group: AgeGroup, provider: Provider
 ) -> list[SampleAnswer]:
-    """Answer each question as the first of a session, in a knowledge service of its own that visitors do not use.
+    """Answer each question as the first of a session, with a separate knowledge service.
 
-    Facts are found by words alone: computing sentence vectors of new facts would take too long.
+    Facts are found by full-text search alone: computing sentence vectors of new facts would take too long.
     """
     knowledge = await asyncio.to_thread(lambda: KnowledgeService([animal], Lexicon.load()))
     try:
@@ -81,18 +82,18 @@ def count_recall(questions: Sequence[SampleQuestion], answers: Sequence[SampleAn
 
 
 def list_questions(*animals: Animal) -> list[SampleQuestion]:
-    """Small talk, and all that visitors ask, as the facts of the animals say; each once."""
-    return list(dict.fromkeys([*SMALL_TALK, *(asked for animal in animals for asked in _asks(animal))]))
+    """Small talk, and the questions (`asks`) of all facts of the animals, without duplicates."""
+    return list(dict.fromkeys([*SMALL_TALK, *(asked for animal in animals for asked in _list_asks(animal))]))
 
 
 def list_changed_facts(before: Animal, after: Animal) -> list[str]:
-    """The names of the facts that came, went, or say something else."""
+    """The names of the facts that were added, removed or changed."""
     old, new = ({get_fact_name(fact): fact for fact in animal.facts} for animal in (before, after))
     return [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
 
 
 def get_fact_name(fact: Fact) -> str:
-    """Its id without the animal's, as keepers write it."""
+    """The fact's id without the animal's, as in documents."""
     return fact.fact_id.rpartition("/")[2]
 
 
@@ -107,6 +108,6 @@ async def _answer(
     return SampleAnswer(reply, tuple(map(get_fact_name, facts)))
 
 
-def _asks(animal: Animal) -> Iterator[SampleQuestion]:
+def _list_asks(animal: Animal) -> Iterator[SampleQuestion]:
     for fact in animal.facts:
         yield from (SampleQuestion(ask, get_fact_name(fact)) for ask in fact.asks)

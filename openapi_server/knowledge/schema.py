@@ -1,7 +1,7 @@
 """The format of animal files: what an animal's document must be, and reading it into an `Animal`.
 
-A document with any error is refused as a whole: otherwise an animal would tell children something that its keepers did
-not mean. The models say what `AnimalDocument` in `openapi.yaml` says; a test compares the two.
+A document with any error is refused as a whole, so that no animal says anything that its keepers did not
+mean. The models say what `AnimalDocument` in `openapi.yaml` says; a test compares the two.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from openapi_server.yaml_files import UnreadableFileError, load_yaml
 
 MAX_TEXT_CHARS, MAX_LINES, MAX_FACTS, MAX_TOKENS, MAX_TEMPERATURE = 2_000, 100, 1_000, 100_000, 2
 _WHOLE_FILE = "(the whole file)"
-# Every new store is filled with these.
+# New stores are seeded with these.
 PACKAGED_ANIMALS = Path(__file__).with_name("animals")
 
 
 class AnimalFileError(ValueError):
-    """An animal's file is wrong. Names the file and the field, for the keeper who has to correct it."""
+    """An animal's file is invalid. Names the file and the field, for the keeper who has to correct it."""
 
     def __init__(self, file: Path, field: str, message: str) -> None:
         super().__init__(f"{file}: {field}: {message}")
@@ -57,7 +57,7 @@ class AnimalFileError(ValueError):
 
 @dataclass(slots=True)
 class _Context:
-    """What the validators of one document know of the rest of it. `sources` None: they are wrong themselves."""
+    """Shared by the validators of one document. `sources`: the names of its sources; None when those are invalid."""
 
     animal_id: str
     sources: Set[str] | None = None
@@ -134,7 +134,7 @@ def _refuse_empty(value: object) -> object:
 Text = Annotated[str, Field(pattern=r"\S", max_length=MAX_TEXT_CHARS), BeforeValidator(_clean_text)]
 OptionalText = Annotated[Text | None, BeforeValidator(_clean_text)]
 Lines = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_LINES), require_list(MAX_LINES)]
-# What stands in addresses and on the wire.
+# Used in URLs and on the wire.
 Name = Annotated[
     str,
     Field(pattern=r"^[a-z][a-z0-9_]{0,63}$"),
@@ -217,8 +217,8 @@ class AnimalVoice(StrictModel):
     closers: Lines
 
 
-class AnimalMind(StrictModel):
-    """Where the animal's language model differs from the server's settings."""
+class AnimalModelSettings(StrictModel):
+    """Overrides the server's settings of the language model for this animal."""
 
     model: OptionalModelName = None
     max_tokens: OptionalTokens = None
@@ -261,13 +261,13 @@ class AnimalDocument(StrictModel):
     individual: AnimalIndividual
     voice: AnimalVoice
     facts: Annotated[tuple[AnimalFact, ...], Field(min_length=1, max_length=MAX_FACTS), require_list(MAX_FACTS)]
-    mind: AnimalMind = AnimalMind()
+    mind: AnimalModelSettings = AnimalModelSettings()
     prompt_additions: Lines = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LintIssue:
-    """What is wrong, and where. `fact`: the fact's id, or its number, from 1, when it has none."""
+    """An error in an animal's file. `fact`: the fact's id, or its number (from 1) when it has none."""
 
     file: Path
     field: str
@@ -298,14 +298,14 @@ def read_animal(file: Path) -> Animal:
 
 
 def read_document(file: Path) -> Document:
-    """The document as it was written, once it is known to be right."""
+    """The validated document, as it was written."""
     document = load_document(file)
     parse_animal(document, file)
-    return document  # type: ignore[return-value]  # or it would not be right
+    return document  # type: ignore[return-value]  # validated above
 
 
 def load_document(file: Path) -> object:
-    """What stands in the file, right or not. Raises `AnimalFileError` for what is not even YAML."""
+    """The content of the file, not validated. Raises `AnimalFileError` if it cannot be read or is not YAML."""
     try:
         return load_yaml(file)
     except UnreadableFileError as error:
@@ -313,7 +313,7 @@ def load_document(file: Path) -> object:
 
 
 def parse_animal(document: object, file: Path, version: int = 0) -> Animal:
-    """The animal that a document describes. `file` is where it stands, named after the animal's id.
+    """The animal that a document describes. `file`: its path, whose stem is the animal's id.
 
     Raises `AnimalFileError` for the first error.
     """
@@ -341,7 +341,7 @@ def _validate(document: object, file: Path) -> AnimalDocument:
 
 
 def _list_issues(file: Path, document: Any, error: ValidationError) -> list[LintIssue]:
-    """By the place of the fact; -1 stands for the rest of the document."""
+    """Keeps the first issue of each fact, by its index, and of the rest of the document (-1)."""
     issues: dict[int, LintIssue] = {}
     for place, message in list_errors(error):
         match place:

@@ -1,7 +1,9 @@
 """Personal data that visitors volunteer (PII), masked before anything is stored, logged or sent to a model.
 
-A first name stays, for the animal may use it. Towns stay, and so do people of whom nobody says that they know them.
+First names stay, because the animal may use them. Towns stay, and so do names of people whom the visitor does not
+claim to know.
 Numbers that are neither phone nor payment-card numbers (kilograms, years, rooms) stay, too.
+The patterns are in pii.yaml.
 """
 
 from __future__ import annotations
@@ -127,7 +129,7 @@ def find_phone_numbers(text: str) -> _Spans:
     """Phone numbers, recognized by their shape or by the words before them."""
     # Not the library phonenumbers: for three countries and "possible" numbers, it finds 9 of our 10 formats and takes
     # 24 of 896 harmless texts for numbers; with "valid" numbers 4 and 2 (ours: 10 and 0). It needs 48 MB.
-    yield from _find_patterns(text, "phone_number_told")
+    yield from _find_patterns(text, "phone_number_stated")
     for found in _EXPRESSIONS["phone_number_shape"].finditer(text):
         if not _EXPRESSIONS["date"].fullmatch(found[0]) and not _has_few_digits(found[0]):
             yield found.span()
@@ -181,12 +183,12 @@ _MAX_WORDS = 4
 
 def find_surnames(text: str) -> Iterator[tuple[int, int]]:
     """The (start, end) of each surname; middle names are part of it."""
-    for told in _EXPRESSIONS["name_told"].finditer(text):
-        yield from _find_after_first_name(text, told.end(), is_surely_a_name=True)
+    for found in _EXPRESSIONS["name_stated"].finditer(text):
+        yield from _find_after_first_name(text, found.end(), is_surely_a_name=True)
     for name in ("name_introduced", "name_of_relative"):
         for found in _EXPRESSIONS[name].finditer(text):
             yield from _find_after_first_name(text, found.end(), is_surely_a_name=False)
-    for name in ("surname_after_title", "surname_told"):
+    for name in ("surname_after_title", "surname_stated"):
         for found in _EXPRESSIONS[name].finditer(text):
             yield from _find_name_words(text, found.end(), needs_capitals=False)
 
@@ -230,9 +232,9 @@ _FINDERS: tuple[tuple[PiiKind, Callable[[str], _Spans]], ...] = (
     (PiiKind.PASSWORD, _build_finder("password")),
     (PiiKind.ACCOUNT, _build_finder("account")),
     (PiiKind.CARD, find_card_numbers),
-    (PiiKind.ADDRESS, _build_finder("address", "address_told")),
+    (PiiKind.ADDRESS, _build_finder("address", "address_stated")),
     (PiiKind.PHONE, find_phone_numbers),
-    (PiiKind.SCHOOL, _build_finder("school_told", "school_named", "school_attended", "school")),
+    (PiiKind.SCHOOL, _build_finder("school_stated", "school_named", "school_attended", "school")),
     (PiiKind.SURNAME, find_surnames),
 )
 _PLACEHOLDER = re.compile("|".join(re.escape(kind.placeholder) for kind in PiiKind))

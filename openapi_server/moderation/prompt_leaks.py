@@ -1,4 +1,7 @@
-"""Detects replies that leak their prompt: its canary word in any encoding, or a quote of its instructions."""
+"""Detects replies that leak their prompt: its canary token in any encoding, or a quote of its instructions.
+
+A canary token is a random word in the prompt that no reply contains unless the model repeats its prompt.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 _WINDOW_CHARS = 8
-"""So many characters of the canary in a row are a leak: a model can be made to tell a secret in two halves."""
+"""This many consecutive characters of the canary are a leak: a model can be made to print it in two halves."""
 _WINDOW_WORDS = 7
-"""So many words of the instructions in a row are a quote."""
+"""This many consecutive words of the instructions are a quote."""
 _WORD = re.compile(r"\w+")
 _Quote = tuple[str, ...]
 
@@ -27,7 +30,7 @@ def generate_canary() -> str:
 
 
 class PromptLeakDetector:
-    """Knows what must not leak: the `canary`, also reversed or encoded, and quotes of the `texts`, word for word."""
+    """Detects the `canary`, also reversed or encoded, and literal quotes of the `texts`."""
 
     def __init__(self, canary: str = "", texts: Iterable[str] = ()) -> None:
         self._windows = {window for form in _encode_canary(canary) for window in _iterate_windows(form)}
@@ -43,7 +46,7 @@ class PromptLeakDetector:
 
 @lru_cache(maxsize=1024)
 def _list_prompt_quotes(text: str) -> frozenset[_Quote]:
-    """Cached: the instructions are the same in every prompt."""
+    """Cached, because most prompts have the same instructions."""
     return frozenset(_iterate_quotes(text))
 
 
@@ -55,7 +58,7 @@ def _encode_canary(canary: str) -> Iterable[str]:
     yield canary[::-1].casefold()
     yield codecs.encode(canary, "rot13").casefold()
     yield raw.hex()
-    # In Base64 a word looks different at each of three offsets; of each, the part that its neighbours do not change.
+    # Base64 differs with the offset of the word modulo 3; only the part that its neighbours do not change is used.
     for shift in range(3):
         code = base64.b64encode(b"\0" * shift + raw).decode()
         yield code[4 if shift else 0 : len(code) - 4].casefold()

@@ -20,7 +20,7 @@ from openapi_server.spec import load_spec
 from tests.faults.figures import Figure, expect_none
 from tests.faults.unsafe_models import QUESTION, run_server_with
 from tests.moderation.test_children_in_need import NEED
-from tests.moderation.test_pii import TOLD
+from tests.moderation.test_pii import PERSONAL_TEXTS
 from tests.support.contract import SseEvent, check_stream
 from tests.support.model_dialects import OpenAIDialect
 from tests.support.scripted_model import ScriptedModel
@@ -184,7 +184,7 @@ async def read_expired_sessions(folder: Path) -> list[Figure]:
 async def _tell_everywhere(child: Child, places: StoredTexts, share: int) -> list[Figure]:
     """Every kind of personal data through every channel: none of it may be found anywhere afterwards."""
     before = "\n".join(places.read_texts().values())
-    told = TOLD[::share]
+    told = PERSONAL_TEXTS[::share]
     secrets = [secret for text, masked in told for secret in _find_secrets(text, masked) if secret not in before]
     secrets += CLIENT_NAMES
     await _ask_all([way for text, _ in told for way in _list_channels(child, text)])

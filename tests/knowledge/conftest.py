@@ -1,4 +1,4 @@
-"""Services that find by words alone, and by meaning too where the extra `semantic` is installed."""
+"""Knowledge services: with full-text search alone, and with semantic search where the extra `semantic` is installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from openapi_server.knowledge.service import KnowledgeService
 from tests.support.extras import need_semantic_extra
 
-LEARNED_WITHIN_S = 300
+INDEXED_WITHIN_S = 300
 
 
 @pytest.fixture(scope="session")
@@ -30,22 +30,22 @@ def vectors_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="session")
-def by_words() -> Iterator[KnowledgeService]:
+def full_text() -> Iterator[KnowledgeService]:
     service = KnowledgeService.load()
     yield service
     service.close()
 
 
 @pytest.fixture(scope="session")
-def by_meaning(semantic_extra: None, vectors_folder: Path) -> Iterator[KnowledgeService]:
-    """Ready to be asked. The lock lets one worker process of the suite compute, and the others read what it wrote."""
+def semantic(semantic_extra: None, vectors_folder: Path) -> Iterator[KnowledgeService]:
+    """All facts are indexed. The lock lets one worker process of the suite compute, and the others read the file."""
     from openapi_server.knowledge.retrieval.sentence_vectors import SentenceVectorIndex
 
     with (vectors_folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # The other worker processes would leave a polite one next to nothing.
+        # With a low priority, the thread would get hardly any time beside the other worker processes.
         semantic_index = SentenceVectorIndex(vectors_folder / "fact_vectors.npz", niceness=0)
         service = KnowledgeService.load(semantic_index=semantic_index)
-        semantic_index.wait_until_indexed(LEARNED_WITHIN_S)
+        semantic_index.wait_until_indexed(INDEXED_WITHIN_S)
     yield service
     service.close()

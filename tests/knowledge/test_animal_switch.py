@@ -1,4 +1,4 @@
-"""Requests to talk with an animal, and the many ways to mention an animal that request none."""
+"""Requests to talk with an animal are detected; other ways to mention an animal are no requests."""
 
 from __future__ import annotations
 

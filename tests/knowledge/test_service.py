@@ -15,9 +15,9 @@ from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import Knowledge
 
 
-@pytest.fixture(scope="module", params=["by words", "by meaning"])
+@pytest.fixture(scope="module", params=["full text", "semantic"])
 def service(request: pytest.FixtureRequest) -> KnowledgeService:
-    """Follow-ups and ages are the same however facts are found."""
+    """Follow-ups and age groups work the same with either search."""
     service: KnowledgeService = request.getfixturevalue(request.param.replace(" ", "_"))
     return service
 

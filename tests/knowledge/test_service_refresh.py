@@ -1,4 +1,4 @@
-"""The index cache, and its refresh from a store: what keepers change is told from the next turn on, everywhere."""
+"""Refreshing a knowledge service from its store: a change is used from the next turn on, in every service."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class UnreliableAnimalStore:
         return getattr(self._store, name)
 
 
-async def test_a_change_is_told_after_the_next_refresh(zoo: Zoo) -> None:
+async def test_a_change_is_used_after_the_next_refresh(zoo: Zoo) -> None:
     """In every service over the store; the others' animals are the very same as before."""
     here, there = await zoo.open_service(), await zoo.open_service()
     wasp = there.get_animal("wasp_001")
@@ -153,8 +153,8 @@ async def test_only_changed_animals_are_indexed_again(zoo: Zoo) -> None:
     assert semantic_index.indexed_ids == ["mole_001", "wasp_001", "mole_001"]
 
 
-async def test_all_who_ask_at_once_see_the_change(zoo: Zoo) -> None:
-    """Those who come while it is loaded wait for it."""
+async def test_concurrent_refreshes_all_see_the_change(zoo: Zoo) -> None:
+    """Those that begin while it is loaded wait for it."""
     service = await zoo.open_service()
     await zoo.change(make_mole("I dig ten metres!"))
 
@@ -207,24 +207,24 @@ async def test_a_service_of_files_has_nothing_to_refresh(tmp_path: Path) -> None
 async def test_facts_of_unknown_animals_keep_their_order(zoo: Zoo) -> None:
     """They come back as they were given."""
     service = await zoo.open_service()
-    stranger = make_animal(make_mole("I am not from here."))
+    unknown = make_animal(make_mole("I am not from here."))
 
-    assert await service.rerank(stranger.facts, "How fast?", (), AgeGroup.ELEMENTARY) == list(stranger.facts)
+    assert await service.rerank(unknown.facts, "How fast?", (), AgeGroup.ELEMENTARY) == list(unknown.facts)
 
 
 def test_previous_versions_are_dropped_one_by_one() -> None:
     """However often keepers save, memory stays bounded; the latest versions are still there."""
     cache = IndexCache([make_animal(MOLE)], Lexicon.load())
-    former: list[Animal] = []
+    previous: list[Animal] = []
     for number in range(20):
         current = cache.get_animal("mole_001")
         assert current is not None
-        former.append(current)
+        previous.append(current)
         cache.update({"mole_001": make_animal(make_mole(f"I dig {number} metres!"))})
 
-    assert cache.find_animal_of(former[0].facts[0]) is None
-    assert cache.find_animal_of(former[-1].facts[0]) is former[-1]
-    assert cache.get_index(former[0]).parse_query("dig").terms
+    assert cache.find_animal_of(previous[0].facts[0]) is None
+    assert cache.find_animal_of(previous[-1].facts[0]) is previous[-1]
+    assert cache.get_index(previous[0]).parse_query("dig").terms
     cache.close()
 
 

@@ -1,4 +1,4 @@
-"""Visitors who need help get fixed words that point to a grown-up, at every age; what only sounds like it does not."""
+"""Visitors who need help get fixed words that point to a grown-up, at every age; harmless questions are answered."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ LOOK_ALIKES = [
 
 
 @pytest.mark.parametrize("message", LOOK_ALIKES)
-def test_what_only_sounds_like_it_is_answered(message: str) -> None:
+def test_questions_that_only_resemble_a_call_for_help_are_answered(message: str) -> None:
     """Questions about animals that die, hunt, get lost or are in danger are what the zoo is for."""
     assert check(message) == Verdict()
 

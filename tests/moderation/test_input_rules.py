@@ -350,7 +350,7 @@ def test_no_question_of_the_retrieval_tests_is_blocked() -> None:
 
 
 def test_the_harmless_list_is_long_enough_to_mean_something() -> None:
-    """Trial K allows 2 % of 200; here it is none."""
+    """Its rate of refusals is only meaningful over many questions."""
     assert len(set(HARMLESS)) >= 120
 
 
@@ -435,7 +435,7 @@ def test_delicate_text_is_only_text(text: str) -> None:
 
 @given(message=st.text(max_size=200))
 def test_any_text_gets_a_verdict(message: str) -> None:
-    """A rule that raises would take the turn with it."""
+    """A rule that raises would fail the turn."""
     verdict = check(message)
 
     assert verdict.moderation.flagged == bool(verdict.moderation.categories)
@@ -461,14 +461,24 @@ def test_any_text_gets_a_verdict(message: str) -> None:
     ],
 )
 def test_the_longest_message_is_checked_at_once(message: str) -> None:
-    """No pattern may try its ways through a long text one after another: the event loop waits for it."""
-    # The processor's time, not the clock's, and the best of five: other tests run, too.
-    took_s = []
+    """No pattern may backtrack through a long text: the event loop waits for it.
+
+    Half of the text is the measure, so that a slow machine does not count: where a pattern backtracks, twice the text
+    takes four times as long or more. Times are the processor's, the best of five taken in turns.
+    """
+    half_s, whole_s = [], []
     for _ in range(5):
-        began_s = time.process_time()
-        check(message)
-        took_s.append(time.process_time() - began_s)
-    assert min(took_s) < 0.1, "seconds"
+        half_s.append(measure_check(message[: len(message) // 2]))
+        whole_s.append(measure_check(message))
+
+    assert min(whole_s) < max(3 * min(half_s), 0.02), "seconds"
+    assert min(whole_s) < 0.25, "seconds"
+
+
+def measure_check(message: str) -> float:
+    started_s = time.process_time()
+    check(message)
+    return time.process_time() - started_s
 
 
 RULES = """
@@ -524,7 +534,7 @@ def test_age_chooses_the_rule_and_its_words(
 
 
 async def test_a_long_message_does_not_keep_the_event_loop() -> None:
-    """Fifty earlier messages may come with a question: whoever streams meanwhile must not notice."""
+    """Fifty earlier messages may come with a question: other streams must not be delayed."""
     longest_s = 0.0
     checks = asyncio.gather(
         *(INPUT_RULES.check_message("how tall are you and what " * 150, LEO, AgeGroup.ADULT) for _ in range(8))

@@ -117,7 +117,7 @@ def test_released_pieces_are_those_that_came_in(text: str, places: list[int]) ->
 
 @pytest.mark.parametrize("unsafe", UNSAFE)
 def test_unsafe_text_is_stopped_at_every_split(unsafe: str) -> None:
-    """Trial K: in two pieces, and letter by letter, at every border, in every sentence: 0 unsafe characters sent."""
+    """In two pieces at every position, and letter by letter, in every sentence: no unsafe character is sent."""
     for before in BEFORE:
         for after in AFTER:
             text = before + unsafe + after

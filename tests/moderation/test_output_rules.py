@@ -71,18 +71,18 @@ SAFE = [
 
 
 @pytest.mark.parametrize(("category", "text"), [(category, text) for category in UNSAFE for text in UNSAFE[category]])
-def test_what_no_animal_says_is_found(category: str, text: str) -> None:
-    """Whatever a model was made to say."""
+def test_a_violation_is_found(category: str, text: str) -> None:
+    """In every category."""
     assert RULES.find_violation(f"Roar! {text}") == category
 
 
 @pytest.mark.parametrize("text", SAFE)
-def test_what_animals_say_passes(text: str) -> None:
-    """Death, hunting and mating are what the zoo is there to tell."""
+def test_true_facts_about_nature_pass(text: str) -> None:
+    """Death, hunting and mating are subjects of a zoo."""
     assert RULES.find_violation(text) is None
 
 
-def test_the_keepers_words_pass(report: Report) -> None:
+def test_the_keepers_texts_pass(report: Report) -> None:
     """Thousands of sentences that people wrote for children."""
     library = KnowledgeService.load()
     texts = [text for animal in library.list_animals() for fact in animal.facts for text in (fact.text, fact.say)]

@@ -1,4 +1,4 @@
-"""Personal data: what children tell about themselves is masked, and what they ask about animals is not."""
+"""Personal data in messages is masked, and questions about animals are left unchanged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.moderation.datasets import HARMLESS, asked_elsewhere
 from tests.support.examples import DELICATE_TEXTS
 from tests.support.report import Report
 
-TOLD = [
+PERSONAL_TEXTS = [
     ("My name is John Doe", "My name is John [surname]"),
     ("My name is John Doe and I like lions", "My name is John [surname] and I like lions"),
     ("my name is john doe", "my name is john [surname]"),
@@ -89,28 +89,28 @@ TOLD = [
 ]
 
 
-@pytest.mark.parametrize(("told", "masked"), TOLD)
-def test_what_is_personal_is_masked(told: str, masked: str) -> None:
-    """A first name stays, so that the animal can use it; whatever finds the child does not."""
-    assert mask_text(told).text == masked
+@pytest.mark.parametrize(("text", "masked"), PERSONAL_TEXTS)
+def test_personal_data_is_masked(text: str, masked: str) -> None:
+    """A first name stays, so that the animal can use it; what identifies or locates the child does not."""
+    assert mask_text(text).text == masked
 
 
-@pytest.mark.parametrize("told", [told for told, _ in TOLD])
-def test_masking_twice_is_masking_once(told: str) -> None:
+@pytest.mark.parametrize("text", [text for text, _ in PERSONAL_TEXTS])
+def test_masking_twice_is_masking_once(text: str) -> None:
     """A stored message is masked again when it is read."""
-    once = mask_text(told).text
+    once = mask_text(text).text
 
     assert mask_text(once).text == once
 
 
-def test_the_formats_are_many(report: Report) -> None:
+def test_many_formats_are_covered(report: Report) -> None:
     """All kinds, and at least fifty formats."""
-    kinds = {kind for told, _ in TOLD for kind in mask_text(told).kinds}
-    leaks = sum(mask_text(told).text != masked for told, masked in TOLD)
-    report(f"personal data: {leaks} of {len(TOLD)} formats not masked as they should be, {len(kinds)} kinds")
+    kinds = {kind for text, _ in PERSONAL_TEXTS for kind in mask_text(text).kinds}
+    leaks = sum(mask_text(text).text != masked for text, masked in PERSONAL_TEXTS)
+    report(f"personal data: {leaks} of {len(PERSONAL_TEXTS)} formats not masked as they should be, {len(kinds)} kinds")
 
     assert kinds == set(PiiKind)
-    assert len(TOLD) >= 50
+    assert len(PERSONAL_TEXTS) >= 50
 
 
 HARMLESS_TEXTS = [
@@ -179,7 +179,7 @@ HARMLESS_TEXTS = [
 
 
 @pytest.mark.parametrize("text", HARMLESS_TEXTS)
-def test_what_is_not_personal_stays(text: str) -> None:
+def test_other_texts_stay_as_they_are(text: str) -> None:
     """Zoos have rooms, numbers and schools of fish."""
     assert mask_text(text).text == text
 
@@ -295,7 +295,7 @@ def test_personal_data_in_an_object_is_masked(sent: object, kept: object) -> Non
     assert json.loads(mask_json(json.dumps(sent), MASK)) == kept
 
 
-def test_what_is_not_personal_in_an_object_stays() -> None:
+def test_other_data_in_an_object_stays() -> None:
     """To the byte: times, versions, coordinates."""
     text = (
         '{"kiosk":"north-gate","at":1732170000,"atMs":1732170000000,"lat":52.520008,"lang":"en-GB","ok":true,"no":null,'

@@ -1,4 +1,4 @@
-"""The offline provider: true, in character, kind, and the same for the same prompt."""
+"""The offline provider: replies are true, in character, kind, and the same for the same prompt and seed."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def count_sentences(text: str) -> int:
 
 
 async def test_pieces_are_words_and_join_to_the_reply() -> None:
-    """Each piece holds one word; joined they are a clean sentence; then comes exactly one last word."""
+    """Each piece holds one word; joined they are a clean sentence; then comes exactly one `ReplyEnd`."""
     pieces, spoken = await run_provider(make_prompt("how fast are you", DIGGING))
 
     assert all(len(piece.split()) == 1 for piece in pieces)
@@ -149,7 +149,7 @@ async def test_words_are_streamed_at_the_set_pace() -> None:
 
 
 async def test_no_pace_means_no_waiting() -> None:
-    """With 0 words a second nothing ever sleeps, nor where nobody watches the words come."""
+    """With 0 words a second there are no pauses; nor for a prompt whose reply is delivered whole."""
     naps = FakeSleep()
 
     await run_provider(make_prompt("hi"), provider=OfflineProvider(words_per_s=0, seed=1, sleep=naps))
@@ -193,7 +193,7 @@ async def test_any_message_gets_a_reply(
 
 
 @pytest.mark.parametrize(
-    ("age_group", "told", "left_out"),
+    ("age_group", "included", "left_out"),
     [
         (AgeGroup.PRESCHOOL, DIGGING.little, DIGGING.say),
         (AgeGroup.ELEMENTARY, DIGGING.say, DIGGING.detail),
@@ -201,24 +201,24 @@ async def test_any_message_gets_a_reply(
         (AgeGroup.ADULT, DIGGING.detail, DIGGING.little),
     ],
 )
-async def test_the_wording_suits_the_age(age_group: AgeGroup, told: str, left_out: str) -> None:
-    """The youngest hear `little`, school children `say`, older visitors `say` and `detail`."""
+async def test_the_wording_suits_the_age(age_group: AgeGroup, included: str, left_out: str) -> None:
+    """Preschoolers get `little`, school children `say`, older visitors `say` and `detail`."""
     for text in await list_replies(make_prompt("how fast are you", DIGGING, age_group=age_group)):
-        assert told in text
+        assert included in text
         assert left_out not in text
 
 
 @pytest.mark.parametrize(
     "message", ["how fast are you", "why do you dig", "who are you", "zzz what", "hi", "tell me a joke"]
 )
-async def test_preschoolers_hear_three_sentences_at_most(message: str) -> None:
+async def test_preschoolers_get_three_sentences_at_most(message: str) -> None:
     """A child of four is never given more than three sentences."""
     for text in await list_replies(make_prompt(message, DIGGING, age_group=AgeGroup.PRESCHOOL)):
         assert count_sentences(text) <= 3, text
 
 
 async def test_a_second_fact_only_where_it_answers_the_question_too() -> None:
-    """Older visitors may hear two facts of one topic; children one, and strangers to the question never."""
+    """Older visitors may get two facts of one topic, children one; a fact that does not answer is never added."""
     older = [
         await run_provider(make_prompt("what do you eat", WORMS, STORES, DIGGING, age_group=AgeGroup.HIGH), seed)
         for seed in range(12)
@@ -244,8 +244,8 @@ async def test_openers_and_closers_do_not_repeat() -> None:
             history.append(Exchange("q", text, (fact.fact_id,)))
 
 
-async def test_a_question_asked_again_is_answered_as_such() -> None:
-    """The same fact twice in a row is only said openly as a repetition."""
+async def test_a_repeated_question_is_answered_as_a_repetition() -> None:
+    """The same fact twice in a row is announced as a repetition."""
     first = Exchange("how fast are you", DIGGING.say, (DIGGING.fact_id,))
 
     for text in await list_replies(make_prompt("how fast are you", DIGGING, history=[first])):
@@ -253,13 +253,13 @@ async def test_a_question_asked_again_is_answered_as_such() -> None:
 
 
 @pytest.mark.parametrize("message", ["what is the capital of France?", "do you like Minecraft", "who won the cup"])
-async def test_without_facts_the_answer_is_honest(message: str) -> None:
+async def test_without_facts_the_animal_says_that_it_does_not_know(message: str) -> None:
     """Nothing is invented: the animal says that it does not know and sends the child to a keeper."""
     for text in await list_replies(make_prompt(message)):
         assert any(line in text for line in MOLE.voice.dont_know)
 
 
-async def test_not_knowing_comes_with_an_offer() -> None:
+async def test_i_dont_know_comes_with_an_offer() -> None:
     """After "I don't know" the animal offers something that it does know."""
     for text in await list_replies(make_prompt("what is the capital of France?")):
         assert re.search(r"\?$|ask me", text)
@@ -268,26 +268,26 @@ async def test_not_knowing_comes_with_an_offer() -> None:
 # -- follow-ups
 
 
-TOLD = Exchange("how fast are you", DIGGING.say, (DIGGING.fact_id,))
+SPEED_EXCHANGE = Exchange("how fast are you", DIGGING.say, (DIGGING.fact_id,))
 
 
 async def test_why_gives_the_keepers_reason() -> None:
     """ "Why?" is answered with the reason in the file."""
-    assert await get_reply(make_prompt("why?", DIGGING, history=[TOLD])) == DIGGING.why
+    assert await get_reply(make_prompt("why?", DIGGING, history=[SPEED_EXCHANGE])) == DIGGING.why
 
 
-async def test_why_without_a_reason_is_honest() -> None:
-    """Where the keepers gave no reason, or gave it already, none is made up."""
+async def test_no_reason_is_made_up() -> None:
+    """When the fact has no reason, or it was told already, the animal says that it does not know."""
     given = Exchange("why?", DIGGING.why or "", (DIGGING.fact_id,))
 
     for facts in ((WORMS,), (DIGGING,)):
-        text = await get_reply(make_prompt("why?", *facts, history=[TOLD, given]))
+        text = await get_reply(make_prompt("why?", *facts, history=[SPEED_EXCHANGE, given]))
         assert any(line in text for line in MOLE.voice.dont_know)
 
 
 async def test_really_is_confirmed_with_the_source() -> None:
     """ "Really?" gets a yes and the place where it can be checked."""
-    for text in await list_replies(make_prompt("really?", DIGGING, history=[TOLD])):
+    for text in await list_replies(make_prompt("really?", DIGGING, history=[SPEED_EXCHANGE])):
         assert "The Book of Moles" in text
 
 
@@ -295,13 +295,13 @@ async def test_really_is_confirmed_with_the_source() -> None:
 async def test_asking_again_never_fails(message: str) -> None:
     """The last reply is said once more; with nothing said before, the visitor is asked what they want to know."""
     for age_group in AgeGroup:
-        said = await get_reply(make_prompt(message, DIGGING, history=[TOLD], age_group=age_group))
+        said = await get_reply(make_prompt(message, DIGGING, history=[SPEED_EXCHANGE], age_group=age_group))
         assert (DIGGING.little or "") in said or DIGGING.say in said
         assert await get_reply(make_prompt(message, DIGGING, age_group=age_group))
 
 
-async def test_really_is_not_confirmed_of_nothing() -> None:
-    """Without a fact that was just told there is nothing to vouch for."""
+async def test_really_is_not_confirmed_without_a_fact() -> None:
+    """Without a fact in the last reply there is nothing to confirm."""
     for text in await list_replies(make_prompt("really?", history=[Exchange("hi", "Hello!")])):
         assert "keepers wrote" not in text
         assert "It is true" not in text
@@ -316,7 +316,7 @@ async def test_another_joke_is_another_joke() -> None:
 
 
 async def test_another_story_is_another_story() -> None:
-    """Stories come from the keepers' notebook, a new one each time."""
+    """Stories are the animal's anecdotes, a new one each time."""
     first = await get_reply(make_prompt("tell me a story"))
     second = await get_reply(make_prompt("one more", history=[Exchange("tell me a story", first)]))
 
@@ -393,13 +393,13 @@ async def test_insults_are_met_calmly(message: str) -> None:
 
 
 @pytest.mark.parametrize("message", ["", "?", "...", "🦁", "❤️❤️", "asdfgh", "\x00"])
-async def test_nonsense_gets_a_friendly_word(message: str) -> None:
-    """Nothing readable is no reason for silence."""
+async def test_nonsense_gets_a_reply(message: str) -> None:
+    """A message without a readable word gets a reply, too."""
     assert await get_reply(make_prompt(message))
 
 
-async def test_a_greeting_does_not_stand_in_the_way() -> None:
-    """ "Hi! How fast are you?" is greeted shortly and answered."""
+async def test_a_greeting_before_a_question_is_returned_briefly() -> None:
+    """ "Hi! How fast are you?" gets a short greeting and the answer."""
     for text in await list_replies(make_prompt("hi manny! how fast are you?", DIGGING)):
         assert text.startswith("Hello! I am Manny.")
         assert DIGGING.say in text
@@ -417,8 +417,8 @@ async def test_a_greeting_does_not_stand_in_the_way() -> None:
         "My name is John Doe and I need help with hair transplant",
     ],
 )
-async def test_who_meets_the_animal_hears_its_name(message: str) -> None:
-    """At the first greeting or remark of a session the animal introduces itself."""
+async def test_the_animal_introduces_itself(message: str) -> None:
+    """At the first greeting or remark of a session it says its name."""
     for age_group in (AgeGroup.ELEMENTARY, AgeGroup.ADULT):
         for text in await list_replies(make_prompt(message, age_group=age_group)):
             assert "Manny" in text
@@ -441,10 +441,10 @@ async def test_who_meets_the_animal_hears_its_name(message: str) -> None:
         "can you get Manny for me?",
     ],
 )
-async def test_who_is_called_says_hello(message: str) -> None:
-    """A visitor who asked for this animal is welcomed by it, whatever facts the words would find."""
-    spoke_before = Exchange("hello", "Roaaar! I am Leo.")
-    for text in await list_replies(make_prompt(message, DIGGING, history=[spoke_before])):
+async def test_a_request_for_this_animal_gets_a_greeting(message: str) -> None:
+    """Whatever facts the words of the request would find."""
+    with_another_animal = Exchange("hello", "Roaaar! I am Leo.")
+    for text in await list_replies(make_prompt(message, DIGGING, history=[with_another_animal])):
         assert any(line.replace("{name}", "") in text for line in MOLE.voice.greetings), text
         assert "Manny" in text
 
@@ -459,14 +459,14 @@ async def test_who_is_called_says_hello(message: str) -> None:
         "I like moles",
     ],
 )
-async def test_a_question_about_the_kind_is_no_call(message: str) -> None:
-    """Asked about moles, the mole answers."""
+async def test_a_question_about_the_species_is_no_request(message: str) -> None:
+    """Asked about moles, the mole answers and does not greet."""
     for text in await list_replies(make_prompt(message, DIGGING)):
         assert not any(line.replace("{name}", "") in text for line in MOLE.voice.greetings), text
 
 
 async def test_one_introduction_is_enough() -> None:
-    """Who has heard the name is not told it with every hello; another animal's name does not count."""
+    """The animal says its name once in a session; another animal's introduction does not count."""
     met = Exchange("hello", "Good digging! Manny here.")
     met_another = Exchange("hello", "Roaaar! I am Leo.")
 
@@ -484,14 +484,14 @@ async def test_one_introduction_is_enough() -> None:
         "can I book an appointment?",
     ],
 )
-async def test_errands_are_sent_to_people(message: str) -> None:
-    """An animal does nobody's business; it says kindly who can, and claims nothing."""
+async def test_errands_are_referred_to_people(message: str) -> None:
+    """The animal cannot run errands; it says who can, and claims nothing."""
     for text in await list_replies(make_prompt(message, DIGGING)):
         assert re.search("keeper|people who work here", text), text
         assert DIGGING.say not in text
 
 
-async def test_help_with_homework_is_the_animals_business() -> None:
+async def test_homework_is_no_errand() -> None:
     """Homework about animals is what visitors come for."""
     for text in await list_replies(make_prompt("I need help with my homework")):
         assert re.search("what I eat|how fast I am|ask me|Would you|Shall I|Ask me", text), text
@@ -528,16 +528,16 @@ async def test_help_with_homework_is_the_animals_business() -> None:
         ("im sure you are nice", None),
     ],
 )
-def test_names_are_heard_and_other_things_are_not(message: str, name: str | None) -> None:
-    """A first name is taken up; moods, ages, rude words and surnames are not."""
+def test_first_names_are_found(message: str, name: str | None) -> None:
+    """Moods, ages, rude words and surnames are no first names."""
     assert find_visitor_name(message) == name
 
 
 async def test_a_name_is_remembered() -> None:
-    """A visitor is greeted by name, and later asked-for names are known."""
+    """A visitor is greeted by name, and can ask for it later."""
     for text in await list_replies(make_prompt("my name is Mia")):
         assert "Mia" in text
-    history = [Exchange("my name is Mia", "Nice to meet you, Mia!"), TOLD]
+    history = [Exchange("my name is Mia", "Nice to meet you, Mia!"), SPEED_EXCHANGE]
     for text in await list_replies(make_prompt("what's my name?", history=history)):
         assert "Mia" in text
 
@@ -554,7 +554,7 @@ async def test_a_name_is_remembered() -> None:
         "asdfgh my name is John",
     ],
 )
-async def test_a_name_is_heard_whatever_else_is_said(message: str) -> None:
+async def test_a_name_is_used_whatever_else_the_message_says(message: str) -> None:
     """The name is used at once, the first name only."""
     for age_group in AgeGroup:
         for facts in ((), (DIGGING,)):
@@ -564,18 +564,18 @@ async def test_a_name_is_heard_whatever_else_is_said(message: str) -> None:
 
 
 @pytest.mark.parametrize("message", ["What is my name?", "do you remember my name", "who am I?", "tell me my name"])
-async def test_a_name_told_to_another_animal_is_known(message: str) -> None:
-    """The session remembers: the name was told long ago, to another animal, whose facts are none of this one's."""
-    told = Exchange("My name is John Doe and I need help", "Nice to meet you, John!")
+async def test_a_name_given_to_another_animal_is_known(message: str) -> None:
+    """The name is in the session's history, long ago and in an exchange with another animal."""
+    introduction = Exchange("My name is John Doe and I need help", "Nice to meet you, John!")
     between = [Exchange(f"question {count}", "An answer of the lion's.") for count in range(20)]
 
-    for text in await list_replies(make_prompt(message, history=[told, *between])):
+    for text in await list_replies(make_prompt(message, history=[introduction, *between])):
         assert "John" in text
         assert "Doe" not in text
 
 
 async def test_an_unknown_name_is_not_guessed() -> None:
-    """Who has not said a name has none, and no line shows a gap where it would be."""
+    """The animal says that it does not know the name, and no line has an unfilled placeholder."""
     for text in await list_replies(make_prompt("what is my name?")):
         assert "{name}" not in text
         assert re.search("not told me|do not know", text)
@@ -591,6 +591,6 @@ async def test_an_unknown_name_is_not_guessed() -> None:
         ("hi", ""),
     ],
 )
-def test_the_question_is_what_is_left(message: str, rest: str) -> None:
-    """Greeting, name and address are taken off before the question is read."""
+def test_the_rest_of_a_message_is_its_question(message: str, rest: str) -> None:
+    """Without greeting, name and address."""
     assert parse_message(message, frozenset({"manny", "mole"})).rest == rest

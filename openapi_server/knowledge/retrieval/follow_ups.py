@@ -1,4 +1,4 @@
-"""Messages that only make sense after the reply before: "why?", "tell me more", "how many?", "really?".
+"""Follow-ups: messages that need the last reply to be understood, such as "why?", "tell me more" and "how many?".
 
 The patterns are in `follow_ups.yaml`.
 """
@@ -72,7 +72,7 @@ def find_offer(reply: str) -> str:
 
 
 def list_told_fact_ids(history: Sequence[Exchange]) -> frozenset[str]:
-    """The ids of all facts that were told in these exchanges."""
+    """The ids of all facts in the replies of these exchanges."""
     return frozenset(fact_id for exchange in history for fact_id in exchange.fact_ids)
 
 

@@ -38,7 +38,7 @@ _MIN_SHARE_OF_BEST = 0.25
 
 @dataclass(frozen=True, slots=True)
 class TermMatch:
-    """How one fact matches one term: a score to rank by, and how much of the term it covers, 0 to 1."""
+    """How well one fact matches one term: a score to rank by, and how much of the term the fact covers, 0 to 1."""
 
     score: float = 0.0
     quality: float = 0.0
@@ -57,8 +57,8 @@ class ScoredFact:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The facts found by words, best first. `coverage`: how much of the query the best one covers, 0 to 1; also
-    when that is too little and `facts` is empty."""
+    """The facts found by full-text search, best first. `coverage`: how much of the query the best one covers, 0 to 1;
+    also set when that is too little and `facts` is empty."""
 
     query: Query
     facts: list[ScoredFact]

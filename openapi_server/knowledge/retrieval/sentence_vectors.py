@@ -55,7 +55,7 @@ class SentenceVectorIndex:
     ) -> None:
         """`file` caches the vectors for the next start; it is created if it is missing.
 
-        `niceness`: of the indexing thread, see nice(2). Indexing can wait, visitors cannot.
+        `niceness`: of the indexing thread, see nice(2); turns take precedence over indexing.
         """
         self._file = file
         self._load_model = load_model
@@ -128,13 +128,13 @@ class SentenceVectorIndex:
 
 
 def _log_failure(future: Future[None]) -> None:
-    """Nobody waits for the indexing thread, so its errors would be lost."""
+    """No caller waits for the result of indexing, so its errors would be lost."""
     if not future.cancelled() and (error := future.exception()) is not None:
         log.error("Sentence vectors cannot be used: facts are found by full-text search alone", exc_info=error)
 
 
 def _list_wordings(fact: Fact) -> tuple[str, ...]:
-    """What a message is compared with. Measured: these three find more than any one of them or all texts of a fact."""
+    """The texts that messages are compared with. Measured: these three find more than one alone or all texts."""
     return fact.say, fact.text, ", ".join(fact.asks)
 
 
@@ -144,8 +144,8 @@ def _lower_priority(niceness: int) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
-# -- The vector file. It is only a cache: each vector is stored under the hash of the model and the texts that it was
-# computed from, so a changed fact is not found in it. A file that cannot be read or written costs time, nothing else.
+# --- The vector file. It is a cache: each vector is stored under the hash of the model and the texts that it was
+# computed from, so changed facts are computed again. Errors in reading or writing it are logged, never raised.
 
 
 def make_key(*texts: str) -> str:
@@ -159,7 +159,7 @@ def read_vectors(path: Path, dimensions: int) -> dict[str, Vectors]:
             keys, vectors = arrays["keys"], arrays["vectors"]
     except FileNotFoundError:
         return {}
-    except Exception:  # a server is starting, and it can do without a cache, whatever is wrong with that
+    except Exception:  # the server is starting and does not need the cache, whatever is wrong with it
         log.warning("The file of sentence vectors cannot be read; it will be replaced", path=str(path))
         return {}
     if vectors.shape != (len(keys), dimensions):

@@ -1,1 +1,1 @@
-"""The provider that needs no language model: it replies with what the keepers wrote, so it cannot make anything up."""
+"""The provider that needs no language model: it replies with texts of the keepers, so it cannot make anything up."""

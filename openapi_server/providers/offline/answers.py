@@ -29,7 +29,7 @@ def answer_from_facts(chat: Conversation) -> Reply:
     if fact.why and _ASKS_WHY.match(chat.message.rest):
         return Reply(add_opener_and_closer(chat, _format_reason(chat, fact)), (fact.fact_id,))
     if _was_just_told(chat, fact):
-        return retell_fact(chat, fact)
+        return repeat_or_add_detail(chat, fact)
     second = _find_second_fact(chat, fact)
     if second is None:
         return Reply(add_opener_and_closer(chat, choose_wording(chat, fact)), (fact.fact_id,))
@@ -46,12 +46,12 @@ def choose_wording(chat: Conversation, fact: Fact) -> str:
 
 
 def explain(chat: Conversation) -> Reply:
-    """The answer to "why?" alone: the reason that the fact has, unless it has none or it was told already."""
-    fact = next((fact for fact in chat.prompt.facts if fact.why and not _was_given(chat, fact.why)), None)
+    """The answer to "why?" alone: the fact's reason, or that there is none or no other one."""
+    fact = next((fact for fact in chat.prompt.facts if fact.why and not _was_told(chat, fact.why)), None)
     if fact is None or fact.why is None:
-        keeper = chat.pick_line(chat.animal.voice.dont_know)
+        line = chat.pick_line(chat.animal.voice.dont_know)
         opener = "" if chat.is_with_preschooler else chat.pick_line(LINES.unknown_reason)
-        return Reply(fit_to_age(chat, keeper, opener=opener, closer=make_offer(chat)))
+        return Reply(fit_to_age(chat, line, opener=opener, closer=make_offer(chat)))
     reason = shorten(fact.why) if chat.is_with_preschooler else fact.why
     return Reply(reason, (fact.fact_id,))
 
@@ -63,16 +63,16 @@ def confirm(chat: Conversation) -> Reply:
         return Reply(chat.pick_line(LINES.assurance))
     if chat.is_with_preschooler:
         more = choose_wording(chat, fact)
-    elif chat.is_with_older and fact.detail and not _was_given(chat, fact.detail):
+    elif chat.is_with_older and fact.detail and not _was_told(chat, fact.detail):
         more = fact.detail
     else:
         more = fill_placeholders(chat.pick_line(LINES.source_reference), title=fact.source.title)
     return Reply(join_parts(chat.pick_line(LINES.confirmation), more), (fact.fact_id,))
 
 
-def retell_fact(chat: Conversation, fact: Fact) -> Reply:
-    """The fact of the last reply again, announced as a repetition; for older visitors its detail, if that is new."""
-    if fact.detail and chat.is_with_older and not _was_given(chat, fact.detail) and not _is_repeated(chat):
+def repeat_or_add_detail(chat: Conversation, fact: Fact) -> Reply:
+    """For older visitors the detail of the fact, if that is new; else the fact again, announced as a repetition."""
+    if fact.detail and chat.is_with_older and not _was_told(chat, fact.detail) and not _is_repeated(chat):
         return Reply(add_opener_and_closer(chat, fact.detail), (fact.fact_id,))
     return repeat_fact(chat, fact)
 
@@ -84,13 +84,13 @@ def repeat_fact(chat: Conversation, fact: Fact) -> Reply:
 
 def _format_reason(chat: Conversation, fact: Fact) -> str:
     """The fact, then its reason: "Because ..." refers to the fact, which need not be what the visitor asked about."""
-    told = (
+    statement = (
         ""
         if _was_just_told(chat, fact)
         else (fact.little or shorten(fact.say) if chat.is_with_preschooler else fact.say)
     )
     why = fact.why or ""
-    return join_parts(told, take_sentences(why, 1) if chat.is_with_preschooler else why)
+    return join_parts(statement, take_sentences(why, 1) if chat.is_with_preschooler else why)
 
 
 def _find_second_fact(chat: Conversation, first: Fact) -> Fact | None:
@@ -100,7 +100,7 @@ def _find_second_fact(chat: Conversation, first: Fact) -> Fact | None:
     room = _MAX_ANSWER_WORDS - len(choose_wording(chat, first).split())
     for fact in chat.prompt.facts[1:]:
         fits = fact.topic == first.topic and _is_asked_for(chat, fact) and fact.level.rank <= chat.prompt.age_group.rank
-        if fits and len(fact.say.split()) <= room and not _was_given(chat, fact.say):
+        if fits and len(fact.say.split()) <= room and not _was_told(chat, fact.say):
             return fact
     return None
 
@@ -111,7 +111,7 @@ def _is_asked_for(chat: Conversation, fact: Fact) -> bool:
 
 
 def is_from_last_reply(chat: Conversation, fact: Fact) -> bool:
-    """True when the last reply told the fact, or only its reason."""
+    """True when the last reply contains the fact, or only its reason."""
     return bool(chat.history) and fact.fact_id in chat.history[-1].fact_ids
 
 
@@ -120,7 +120,8 @@ def _was_just_told(chat: Conversation, fact: Fact) -> bool:
     return is_from_last_reply(chat, fact) and take_sentences(choose_wording(chat, fact), 1) in chat.last_reply
 
 
-def _was_given(chat: Conversation, text: str) -> bool:
+def _was_told(chat: Conversation, text: str) -> bool:
+    """True when a reply in the history contains the first sentence of the text."""
     return any(take_sentences(text, 1) in exchange.reply for exchange in chat.history)
 
 

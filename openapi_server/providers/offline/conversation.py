@@ -83,7 +83,7 @@ class Conversation:
 
 
 def list_told_topics(chat: Conversation) -> frozenset[str]:
-    """The topics of the facts that earlier replies told, and of those in the prompt."""
+    """The topics of the facts in earlier replies and in the prompt."""
     told = {fact_id for exchange in chat.history for fact_id in exchange.fact_ids}
     told |= {fact.fact_id for fact in chat.prompt.facts}
     return frozenset(fact.topic for fact in chat.animal.facts if fact.fact_id in told)

@@ -63,7 +63,7 @@ _PATTERNS = tuple(
 
 
 def detect_intent(text: str) -> Intent | None:
-    """The intent of a normalized message; None when it is a question or a remark of its own."""
+    """The first intent whose pattern matches the normalized message, in the order of the file; else None."""
     return next((intent for intent, pattern in _PATTERNS if pattern.search(text)), None)
 
 
@@ -87,7 +87,7 @@ def find_other_animal(text: str, own_names: Collection[str]) -> str | None:
 
 _NOT_A_REQUEST = re.compile(r"\b(?:who|whom|why|not|dont|never|cant)\b")
 _OPENING = r"(?:(?:hi|hello|hey|ok|okay|so|and|now|please|oh|yes|no|excuse me) )*"
-_KINDLY = r"(?: (?:please|pls|now|again|instead|for (?:me|us)|there|here|today|too))*"
+_POLITE_WORDS = r"(?: (?:please|pls|now|again|instead|for (?:me|us)|there|here|today|too))*"
 _TO_TALK = (
     r"(?:(?:talk|speak|chat|talking|speaking|chatting) (?:\w+ )?(?:to|with)"
     r"|(?:switch|change|swap|go|get|take|bring|put|connect|transfer|say|back|on|over|through|hello|hi)"
@@ -107,12 +107,12 @@ def is_switch_request(text: str, own_names: Collection[str]) -> bool:
     own = rf"(?:{'|'.join(re.escape(name) for name in sorted(own_names))})s?"
     kind = rf"(?:the |an? |mr |mrs |dear )?(?:\w+ ){{0,2}}{own}"
     requests = (
-        rf"(?:.*\b(?:i|we|me|us|lets|my \w+|(?:can|could|will) you)\b.* )?{_TO_TALK} {kind}{_KINDLY}",
-        rf"(?:is|are) {kind} (?:there|here|around|available|home|in){_KINDLY}",
+        rf"(?:.*\b(?:i|we|me|us|lets|my \w+|(?:can|could|will) you)\b.* )?{_TO_TALK} {kind}{_POLITE_WORDS}",
+        rf"(?:is|are) {kind} (?:there|here|around|available|home|in){_POLITE_WORDS}",
         rf"(?:can|could|will|would|may) {kind} (?:please )?(?:answer|talk|speak|hear|come|listen)"
-        rf"(?: (?:to|with|me|us|here|over))*{_KINDLY}",
-        rf"(?:{own} )?are (?:you|u) (?:there|here|listening)(?: {own})?{_KINDLY}",
-        rf"(?:{own} )?can (?:you|u) hear me(?: {own})?{_KINDLY}",
+        rf"(?: (?:to|with|me|us|here|over))*{_POLITE_WORDS}",
+        rf"(?:{own} )?are (?:you|u) (?:there|here|listening)(?: {own})?{_POLITE_WORDS}",
+        rf"(?:{own} )?can (?:you|u) hear me(?: {own})?{_POLITE_WORDS}",
         rf"(?:the )?{own}(?: (?:please|now|instead))+",
     )
     return not _NOT_A_REQUEST.search(text) and any(re.fullmatch(_OPENING + request, text) for request in requests)

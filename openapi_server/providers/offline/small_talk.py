@@ -137,8 +137,8 @@ def _make_sound(chat: Conversation) -> Reply:
     fact = next((fact for fact in chat.prompt.facts if fact.topic in ("sound", "communication", "myth")), None)
     if fact is None:
         return _reply_with(chat, line)
-    told = choose_wording(chat, fact)
-    return Reply(told if chat.animal.voice.sound in told else join_parts(line, told), (fact.fact_id,))
+    answer = choose_wording(chat, fact)
+    return Reply(answer if chat.animal.voice.sound in answer else join_parts(line, answer), (fact.fact_id,))
 
 
 def _offer_to_play(chat: Conversation) -> Reply:

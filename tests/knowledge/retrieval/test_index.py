@@ -1,4 +1,4 @@
-"""Finding facts: children's wordings, honest emptiness, and any input at all."""
+"""Full-text search: children's wordings find facts, other questions find nothing, and any input is legal."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def topics(index: FactIndex, message: str) -> list[str]:
     ],
 )
 def test_children_find_what_they_ask_for(lion: FactIndex, message: str, topic: str) -> None:
-    """Children's words, spelling and detours lead to the right topic first."""
+    """Children's words, spelling and detours lead to the right topic."""
     assert topic in topics(lion, message)[:2]
 
 
@@ -68,8 +68,8 @@ def test_children_find_what_they_ask_for(lion: FactIndex, message: str, topic: s
         "🦁🦁🦁",
     ],
 )
-def test_what_the_keepers_did_not_write_is_not_found(lion: FactIndex, message: str) -> None:
-    """A question outside the facts comes back empty: a loosely related fact is not an answer."""
+def test_a_question_that_no_fact_answers_finds_nothing(lion: FactIndex, message: str) -> None:
+    """A loosely related fact is not an answer."""
     assert topics(lion, message) == []
 
 
@@ -87,7 +87,7 @@ def test_what_the_keepers_did_not_write_is_not_found(lion: FactIndex, message: s
     ],
 )
 def test_no_message_breaks_the_search(lion: FactIndex, message: str) -> None:
-    """Search syntax, NUL bytes and walls of text are words like any other."""
+    """Search syntax, NUL bytes and long texts raise nothing."""
     lion.search(lion.parse_query(message))
 
 

@@ -1,4 +1,4 @@
-"""The sentence model: the published cosines, and any text at all."""
+"""The sentence model gives the published cosines, and encodes any text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_it_is_the_model_that_was_published(model: MiniLM, one: str, other: str,
     assert cosine(model, one, other) == pytest.approx(published, abs=0.001)
 
 
-def test_company_changes_nothing(model: MiniLM) -> None:
+def test_a_vector_does_not_depend_on_the_batch(model: MiniLM) -> None:
     """A text has the same vector alone as among forty others of all lengths, in whatever order they come."""
     texts = [f"How many {'very ' * at}old lions are there?" for at in range(40)]
     together = model.encode(texts)
@@ -45,8 +45,8 @@ def test_company_changes_nothing(model: MiniLM) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "🦁" * 50, "a" * 4_000, "how fast " * 500, "\x00", "¿Qué comes?"])
-def test_any_text_has_a_direction(model: MiniLM, text: str) -> None:
-    """Nothing that a visitor types gives a vector that cannot be compared."""
+def test_any_text_has_a_unit_vector(model: MiniLM, text: str) -> None:
+    """So it can be compared, whatever a visitor types."""
     (vector,) = model.encode([text])
 
     assert vector @ vector == pytest.approx(1, abs=1e-4)

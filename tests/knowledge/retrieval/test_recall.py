@@ -1,4 +1,4 @@
-"""How often the right fact is found, by words and by meaning: questions by people who did not read the synonyms."""
+"""Recall of full-text and semantic search, on questions by people who did not read the synonyms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.report import Report
 
 FOLDER = Path(__file__).parent
 
-# The search by words was tuned on the first, the search by meaning on the first two, and nothing on the third. The
+# Full-text search was tuned on the first, semantic search on the first two, and nothing on the third. The
 # second and the third were written from fact ids and topics alone.
 QUESTIONS = FOLDER / "questions.yaml"
 PARAPHRASES = FOLDER / "paraphrases.yaml"
@@ -102,7 +102,7 @@ async def list_false_positives(service: KnowledgeService, asked: Iterable[Recall
     return {message: facts for message, facts in found.items() if facts}
 
 
-@pytest.fixture(params=["by words", "by meaning"])
+@pytest.fixture(params=["full text", "semantic"])
 def way(request: pytest.FixtureRequest) -> str:
     found: str = request.param
     return found
@@ -117,9 +117,9 @@ def service(request: pytest.FixtureRequest, way: str) -> KnowledgeService:
 @pytest.mark.parametrize(
     ("file", "least"),
     [
-        (QUESTIONS, {"by words": 0.90, "by meaning": 0.94}),
-        (PARAPHRASES, {"by words": 0.60, "by meaning": 0.88}),
-        (HELD_OUT, {"by words": 0.50, "by meaning": 0.75}),
+        (QUESTIONS, {"full text": 0.90, "semantic": 0.94}),
+        (PARAPHRASES, {"full text": 0.60, "semantic": 0.88}),
+        (HELD_OUT, {"full text": 0.50, "semantic": 0.75}),
     ],
     ids=lambda value: value.stem if isinstance(value, Path) else "",
 )
@@ -150,7 +150,7 @@ async def test_questions_outside_the_facts_find_nothing(service: KnowledgeServic
 async def test_held_out_questions_outside_the_facts_find_nothing(
     service: KnowledgeService, way: str, report: Report
 ) -> None:
-    """The same for questions that were written before the search by meaning was, to every animal."""
+    """The same for questions that were written before semantic search was, to every animal."""
     asked = load_unanswerable(HELD_OUT)
 
     false_positives = await list_false_positives(service, asked)

@@ -65,8 +65,8 @@ def open_index_over_file(tmp_path: Path) -> Iterator[OpenIndex]:
         semantic_index.close()
 
 
-def test_nobody_waits_until_the_facts_are_indexed(open_index_over_file: OpenIndex) -> None:
-    """Meanwhile there are no similarities; afterwards there is one for every fact."""
+def test_there_are_no_similarities_until_the_facts_are_indexed(open_index_over_file: OpenIndex) -> None:
+    """Callers do not wait; afterwards there is a similarity for every fact."""
     model = CountingModel()
     model.may_continue.clear()
     semantic_index = open_index_over_file(lambda: model)
@@ -165,14 +165,14 @@ def test_closing_does_not_wait_for_the_rest(open_index_over_file: OpenIndex) -> 
     assert model.encoded_count <= 1
 
 
-async def test_a_question_takes_milliseconds(by_meaning: KnowledgeService, report: Report) -> None:
+async def test_a_question_takes_milliseconds(semantic: KnowledgeService, report: Report) -> None:
     """With a new question each time; the report says how long it takes."""
-    lion = by_meaning.get_animal("lion_001")
+    lion = semantic.get_animal("lion_001")
     assert lion is not None
     started = time.process_time()
     for age in range(50):
-        await by_meaning.retrieve(lion, f"what were you up to when you were {age} years old?", [])
+        await semantic.retrieve(lion, f"what were you up to when you were {age} years old?", [])
     took_ms = (time.process_time() - started) / 50 * 1_000
-    report(f"retrieval by meaning: {took_ms:.1f} ms of the processor for a question")
+    report(f"semantic retrieval: {took_ms:.1f} ms of the processor for a question")
 
     assert took_ms < 100
