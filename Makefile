@@ -17,10 +17,12 @@ run: $(VENV)/ready  ## Start the server on port 8080 with the embedded defaults
 test: $(VENV)/ready  ## Run the whole test suite: about five minutes on two cores
 	@$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
 
-# Folders of tests that start processes, a browser or a model, or that take long.
-SLOW := faults knowledge live live_model mutants seeds web
+# Tests that start processes, a browser or a model, or that make thousands of requests.
+SLOW := faults knowledge live live_model mutants seeds web api/test_accounts.py api/test_animal_admin.py \
+	api/test_authorization.py api/test_chat_endpoints.py api/test_rules.py cli moderation/test_adversarial_replies.py \
+	moderation/test_output_buffer.py moderation/test_rule_set.py test_composition.py
 
-test-fast: $(VENV)/ready  ## Run the tests that need no other process: under a minute, for after each change
+test-fast: $(VENV)/ready  ## Run the tests that are quick: under a minute, for after each change
 	@$(BIN)/python -m pytest --numprocesses 2 $(SLOW:%=--ignore=tests/%) $(ARGS)
 
 check: $(VENV)/ready  ## Format, lint, types, import rules and the spec
