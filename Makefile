@@ -18,9 +18,10 @@ test: $(VENV)/ready  ## Run the whole test suite: about five minutes on two core
 	@$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
 
 # Tests that start processes, a browser or a model, or that make thousands of requests.
-SLOW := faults knowledge live live_model mutants seeds web api/test_accounts.py api/test_animal_admin.py \
-	api/test_authorization.py api/test_chat_endpoints.py api/test_rules.py cli moderation/test_adversarial_replies.py \
-	moderation/test_output_buffer.py moderation/test_rule_set.py test_composition.py
+SLOW := faults knowledge live live_model mutants seeds web cli devtools accounts/test_demo.py api/test_accounts.py \
+	api/test_animal_admin.py api/test_authorization.py api/test_chat_endpoints.py api/test_rules.py \
+	contracts/test_encoders.py moderation/test_adversarial_replies.py moderation/test_output_buffer.py \
+	moderation/test_rule_set.py test_composition.py test_yaml_files.py
 
 test-fast: $(VENV)/ready  ## Run the tests that are quick: under a minute, for after each change
 	@$(BIN)/python -m pytest --numprocesses 2 $(SLOW:%=--ignore=tests/%) $(ARGS)
