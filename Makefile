@@ -18,13 +18,16 @@ test: $(VENV)/ready  ## Run the whole test suite: about five minutes on two core
 	@$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
 
 # Tests that start processes, a browser or a model, or that make thousands of requests.
-SLOW := faults knowledge live live_model mutants seeds web cli devtools accounts/test_demo.py api/test_accounts.py \
-	api/test_animal_admin.py api/test_authorization.py api/test_chat_endpoints.py api/test_rules.py \
-	contracts/test_encoders.py moderation/test_adversarial_replies.py moderation/test_output_buffer.py \
-	moderation/test_rule_set.py test_composition.py test_yaml_files.py
+SLOW := accounts/test_demo.py api/test_devices.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py \
+	api/test_chat_endpoints.py api/test_rules.py api/test_system.py cli contracts/test_encoders.py \
+	contracts/test_provider.py devtools faults knowledge live live_model \
+	moderation/test_adversarial_replies.py moderation/test_detection_rates.py \
+	moderation/test_output_buffer.py moderation/test_rule_set.py mutants \
+	providers/test_retry_and_fallback.py seeds storage/test_vacuum.py test_composition.py \
+	test_yaml_files.py web
 
-test-fast: $(VENV)/ready  ## Run the tests that are quick: under a minute, for after each change
-	@$(BIN)/python -m pytest --numprocesses 2 $(SLOW:%=--ignore=tests/%) $(ARGS)
+test-fast: $(VENV)/ready  ## Run the quick tests, with fewer examples: under a minute, for after each change
+	@$(BIN)/python -m pytest --numprocesses 2 --hypothesis-profile=quick $(SLOW:%=--ignore=tests/%) $(ARGS)
 
 check: $(VENV)/ready  ## Format, lint, types, import rules and the spec
 	@$(BIN)/ruff format --check .

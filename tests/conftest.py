@@ -33,6 +33,8 @@ from tests.support.scheduling import UnitScheduling, get_rank
 
 # No example fails because the machine is busy; what has to be fast is measured in the benchmarks.
 settings.register_profile("any-load", deadline=None)
+# For `make test-fast`: the whole suite tries five times as many examples.
+settings.register_profile("quick", deadline=None, max_examples=20)
 settings.load_profile("any-load")
 
 PLAIN_RENDERER = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
