@@ -75,6 +75,11 @@ def test_events_are_parsed_as_the_standard_says(line_end: bytes) -> None:
     assert parse_events(raw) == [SseEvent("x", {"b": 1}, "turn_a-1")]
 
 
+def test_an_event_that_was_cut_off_is_no_event_and_costs_no_time() -> None:
+    """A server may send megabytes without a blank line: searching from each byte would take hours."""
+    assert parse_events(GOOD + b"data: " + b"x" * 5_000_000) == parse_events(GOOD)
+
+
 def test_data_that_is_not_an_object_is_a_violation() -> None:
     """Every contract's data is a JSON object."""
     with pytest.raises(Violation, match="not a JSON object"):
