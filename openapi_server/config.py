@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8080, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "console", "logfmt", "json"] = "auto"
     sqlite_path: Path = Path(".data/zoochat.sqlite3")
     provider: Literal["offline", "openai", "anthropic", "bedrock"] = "offline"
     moderation_url: str = Field("", pattern=rf"^$|{_URL}")
