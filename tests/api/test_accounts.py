@@ -45,6 +45,11 @@ async def refresh(client: httpx.AsyncClient, token: str) -> httpx.Response:
     return await client.post("/auth/refresh", json={"refreshToken": token})
 
 
+def read_files(folder: Path) -> bytes:
+    """All bytes of the database files."""
+    return b"".join(path.read_bytes() for path in folder.glob("zoo.sqlite3*"))
+
+
 def assert_unauthorized(answer: httpx.Response, code: str, challenge: str) -> None:
     """A problem of ours with the challenge that RFC 9110 wants on every 401."""
     assert (answer.status_code, answer.json()["code"]) == (401, code)
@@ -226,7 +231,7 @@ async def test_two_tabs_and_a_lost_answer_get_the_same_token(open_zoo: OpensZoo,
     for answer in answers:
         assert (await clients[0].get("/me", headers=bearer(answer.json()))).status_code == 200
     assert (await refresh(clients[1], successor)).status_code == 200
-    stored = b"".join(path.read_bytes() for path in tmp_path.glob("zoo.sqlite3*"))
+    stored = read_files(tmp_path)
     assert successor.encode() not in stored
     assert first["refreshToken"].encode() not in stored
 
