@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from openapi_server.config import Settings, TrustedProxies
+from openapi_server.config import TrustedProxies, load_settings
 from openapi_server.http.proxies import TrustedProxiesMiddleware, get_root_path
 from tests.support.asgi import Arrives, Echoes, Request, Wire, ask
 
@@ -18,7 +18,7 @@ SPOOFED = "198.51.100.66"
 
 
 def parse(value: str) -> TrustedProxies:
-    return Settings(trusted_proxies=value).trusted_proxies  # type: ignore[arg-type]
+    return load_settings(trusted_proxies=value).trusted_proxies
 
 
 def from_peer(peer: str, *headers: tuple[str, str]) -> Scope:
