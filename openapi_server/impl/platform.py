@@ -101,6 +101,7 @@ async def _make_turn_request(context: RequestContext, body: dict[str, Any], iden
     return TurnRequest(
         animal=animal,
         message=body["query"],
+        contract=PLATFORM.name,
         session=session,
         client_history=history,
         may_retrieve_facts=body.get("auto_load_documents", True),
