@@ -32,6 +32,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from openapi_server import __version__
 from openapi_server.instruments import CheckedText, OfflineAnswer, ResumeResult
@@ -96,7 +97,7 @@ class Tally:
         total = 0
         for bound, count in zip((*self._bounds, float("inf")), list(self._counts), strict=True):
             total += count
-            buckets.append(("+Inf" if bound == float("inf") else f"{float(bound):g}", total))
+            buckets.append((floatToGoString(bound), total))
         family.add_metric(labels, buckets, self._sum)
 
 
