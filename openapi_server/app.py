@@ -15,6 +15,7 @@ from openapi_server.http.authentication import AuthenticationMiddleware, BearerT
 from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
 from openapi_server.http.cors import CorsMiddleware
 from openapi_server.http.problems import UnexpectedErrorMiddleware, add_error_handlers
+from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.http.request_limits import RequestLimitsMiddleware
 from openapi_server.http.services import Services
 from openapi_server.http.telemetry import TelemetryMiddleware
@@ -35,6 +36,7 @@ def create_app(services: Services) -> FlaskApp:
     )
     limits = {"max_body_bytes": settings.max_body_bytes, "request_timeout_s": settings.request_timeout_s}
     # The middleware from the outside in.
+    app.add_middleware(TrustedProxiesMiddleware, FIRST, trusted=settings.trusted_proxies, root_path=settings.root_path)
     app.add_middleware(AccessLogMiddleware, FIRST)
     app.add_middleware(TelemetryMiddleware, FIRST, instruments=services.instruments)
     app.add_middleware(CorsMiddleware, FIRST, origins=settings.cors_origins)

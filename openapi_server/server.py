@@ -105,6 +105,9 @@ async def _serve(settings: Settings, provider: Provider | None) -> None:
             access_log=False,
             log_config=None,
             server_header=False,
+            # TrustedProxiesMiddleware reads their headers; there are no WebSockets.
+            proxy_headers=False,
+            ws="none",
             http=make_protocol_class(head_timeout_s=settings.request_timeout_s, peer_timeout_s=settings.send_timeout_s),
             timeout_keep_alive=65,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,

@@ -19,7 +19,8 @@ async def welcome(context: RequestContext) -> ASGIApp:
     await context.services.knowledge.refresh()
     animals = [animal for animal in context.services.knowledge.list_animals() if animal.status == "active"]
     if context.choose_media_type("text/html", "application/json") == "text/html":
-        return HTMLResponse(render_welcome_page(context.base_url, animals, context.services.settings.default_animal))
+        default_animal = context.services.settings.default_animal
+        return HTMLResponse(render_welcome_page(context.base_url, context.root_path, animals, default_animal))
     return JSONResponse(
         {
             "name": "Zoo chat",
