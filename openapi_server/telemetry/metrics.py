@@ -42,6 +42,8 @@ from openapi_server.protocols import EventLog, Tail
 
 T = TypeVar("T")
 
+_format_bound = cast(Callable[[float], str], floatToGoString)
+
 # Upper bounds of the buckets, in seconds.
 TURN_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 FIRST_CHUNK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 30)
@@ -97,7 +99,7 @@ class Tally:
         total = 0
         for bound, count in zip((*self._bounds, float("inf")), list(self._counts), strict=True):
             total += count
-            buckets.append((floatToGoString(bound), total))
+            buckets.append((_format_bound(bound), total))
         family.add_metric(labels, buckets, self._sum)
 
 
