@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8080, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "console", "logfmt", "json"] = "auto"
     metrics: Literal["off", "admin", "port", "both"] = "admin"
     metrics_host: str = Field("127.0.0.1", min_length=1)
     metrics_port: int = Field(9464, ge=0, le=65535)
