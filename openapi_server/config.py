@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,6 +30,15 @@ _REQUIRED_BY_PROVIDER = {
 DEVELOPMENT_KEY = "development-only-0123456789abcdef0123456789abcdef"
 
 
+# The number of proxies in front of the server, or their networks.
+TrustedProxies = int | tuple[IPv4Network | IPv6Network, ...]
+MAX_PROXIES = 10
+# Variables of uvicorn that this server replaces, with what to use.
+_REPLACED = {
+    "forwarded_allow_ips": "is uvicorn's, and this server does not read it: name your proxies in TRUSTED_PROXIES",
+}
+
+
 class ConfigError(Exception):
     """A setting is invalid. The message names the environment variable."""
 
@@ -44,6 +54,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8080, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "console", "logfmt", "json"] = "auto"
+    metrics: Literal["off", "admin", "port", "both"] = "admin"
+    metrics_host: str = Field("127.0.0.1", min_length=1)
+    metrics_port: int = Field(9464, ge=0, le=65535)
+    otel_exporter_otlp_endpoint: str = Field("", pattern=rf"^$|{_URL}")
     sqlite_path: Path = Path(".data/zoochat.sqlite3")
     provider: Literal["offline", "openai", "anthropic", "bedrock"] = "offline"
     moderation_url: str = Field("", pattern=rf"^$|{_URL}")
@@ -64,6 +79,10 @@ class Settings(BaseSettings):
     semantic: Literal["auto", "on", "off"] = "auto"
     default_animal: str = Field("lion_001", pattern=r"^[a-z][a-z0-9_]{0,63}$")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = LOCAL_ORIGINS
+    trusted_proxies: Annotated[TrustedProxies, NoDecode] = ()
+    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,62}){0,8}$")
+    cookie_samesite: Literal["lax", "strict", "none"] = "lax"
+    cookie_secure: Literal["auto", "always", "never"] = Field("auto", validate_default=True)
     flask_threads: int = Field(8, ge=1, le=200)
     validate_responses: bool = False
     max_body_bytes: int = Field(262_144, ge=1024, le=16_777_216)
@@ -95,6 +114,21 @@ class Settings(BaseSettings):
     simulations: Literal["on", "off"] = "on"
     credits_per_token: int = Field(1, ge=1, le=1_000_000)
 
+    @field_validator("cookie_samesite", "cookie_secure", mode="before")
+    @classmethod
+    def _lowercase(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("cookie_secure")
+    @classmethod
+    def _check_cookie_secure(cls, value: str, info: ValidationInfo) -> str:
+        is_always = value == "always" or (value == "auto" and info.data.get("environment") == "production")
+        if info.data.get("cookie_samesite") == "none" and not is_always:
+            raise ValueError(
+                "must be always with COOKIE_SAMESITE=none: browsers drop such cookies unless they are Secure"
+            )
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _uppercase_log_level(cls, value: object) -> object:
@@ -108,6 +142,14 @@ class Settings(BaseSettings):
     @property
     def audit_retention(self) -> timedelta:
         return timedelta(days=self.audit_days)
+
+    @property
+    def may_administrators_read_metrics(self) -> bool:
+        return self.metrics in ("admin", "both")
+
+    @property
+    def has_metrics_port(self) -> bool:
+        return self.metrics in ("port", "both")
 
     @property
     def has_demo_users(self) -> bool:
@@ -162,13 +204,32 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is not an origin such as https://zoo.example; * is never allowed")
         return origins
 
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _parse_trusted_proxies(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if re.fullmatch(r"[0-9]{1,4}", value.strip(), re.ASCII):
+            hops = int(value)
+            if hops > MAX_PROXIES:
+                raise ValueError(f"must be at most {MAX_PROXIES} proxies, or a list of networks")
+            return hops
+        try:
+            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError:
+            raise ValueError(
+                f"{value!r} is neither a number of proxies nor a list of networks such as 10.0.0.0/8, 2001:db8::/32"
+            ) from None
+
 
 def load_settings(**overrides: object) -> Settings:
     """The settings of this process. `ConfigError` names each invalid variable and what is wrong with it."""
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # the model checks them
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{_get_variable_name(part)}: {part['msg']}" for part in error.errors())) from None
+        raise ConfigError(
+            "\n".join(f"{_get_variable_name(part)}: {_get_message(part)}" for part in error.errors())
+        ) from None
 
 
 def _get_variable_name(part: ErrorDetails) -> str:
@@ -176,3 +237,9 @@ def _get_variable_name(part: ErrorDetails) -> str:
     name = str(part["loc"][0]) if part["loc"] else "settings"
     field = None if part["type"] == "extra_forbidden" else Settings.model_fields.get(name)
     return str(field.validation_alias if field and field.validation_alias else name).upper()
+
+
+def _get_message(part: ErrorDetails) -> str:
+    is_unknown = part["type"] == "extra_forbidden"
+    replaced = _REPLACED.get(str(part["loc"][0]).lower()) if is_unknown and part["loc"] else None
+    return replaced or part["msg"]

@@ -310,11 +310,16 @@ class AccountStore(Protocol):
     async def create_login(self, login: Login, token_hash: str, password_hash: str) -> bool:
         """Store a login with its first refresh token. False when the password was changed meanwhile."""
 
-    async def refresh_login(self, old_hash: str, new_hash: str, expires_at: datetime) -> Login | None:
-        """Replace a refresh token and extend the login; None when the token is not valid (any more).
+    async def refresh_login(
+        self, token_hashes: Sequence[str], expires_at: datetime, repeatable_since: datetime
+    ) -> tuple[Login, int] | None:
+        """Replace a refresh token and extend the login. None when the token is not valid (any more).
 
-        Refresh tokens are single-use. When a token is used a second time the login ends: two parties hold it, so one
-        of them has stolen it (RFC 9700, section 4.14.2).
+        `token_hashes` are the token that was sent and its successors, in order. A token that is not used yet is
+        replaced by the next one. One that was used after `repeatable_since` changes nothing: two tabs of a browser
+        refresh at the same time, and answers are lost. The number in the result says which token of the list is valid
+        now. A token that was used before ends the login: two parties hold it, so one of them has stolen it (RFC 9700,
+        section 4.14.2).
         """
 
     async def end_login(self, login_id: str) -> None: ...

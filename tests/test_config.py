@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,11 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("REFRESH_TOKEN_TTL", "3600", "refresh_token_ttl_s", 3600),
     ("DEMO_USERS", "off", "demo_users", "off"),
     ("CREDITS_PER_TOKEN", "3", "credits_per_token", 3),
+    ("TRUSTED_PROXIES", "2", "trusted_proxies", 2),
+    ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", "trusted_proxies", (ip_network("10.0.0.0/8"), ip_network("::1"))),
+    ("ROOT_PATH", "/zoo/chat", "root_path", "/zoo/chat"),
+    ("COOKIE_SAMESITE", "Strict", "cookie_samesite", "strict"),
+    ("COOKIE_SECURE", "never", "cookie_secure", "never"),
     ("RETENTION_DAYS", "30", "retention", timedelta(days=30)),
     ("RETENTION_DAYS", "0", "retention", None),
     ("AUDIT_DAYS", "90", "audit_retention", timedelta(days=90)),
@@ -193,6 +199,17 @@ BAD = [
     ("REFRESH_TOKEN_TTL", "0"),
     ("DEMO_USERS", "perhaps"),
     ("CREDITS_PER_TOKEN", "0"),
+    ("TRUSTED_PROXIES", "*"),
+    ("TRUSTED_PROXIES", "11"),
+    ("TRUSTED_PROXIES", "-1"),
+    ("TRUSTED_PROXIES", "proxy.example"),
+    ("TRUSTED_PROXIES", "10.0.0.1/8"),
+    ("ROOT_PATH", "zoo"),
+    ("ROOT_PATH", "/zoo/"),
+    ("ROOT_PATH", "//evil.example"),
+    ("ROOT_PATH", "/../zoo"),
+    ("COOKIE_SAMESITE", "sometimes"),
+    ("COOKIE_SECURE", "perhaps"),
     ("RETENTION_DAYS", "-1"),
     ("RETENTION_DAYS", "3651"),
     ("AUDIT_DAYS", "0"),
@@ -322,3 +339,33 @@ def test_settings_do_not_change_while_the_server_runs() -> None:
     """The settings are read once, at the start."""
     with pytest.raises(ValidationError, match="frozen"):
         load_settings().port = 1
+
+
+@pytest.mark.parametrize("secure", ["auto", "never"])
+def test_a_cookie_for_other_sites_has_to_be_secure(monkeypatch: pytest.MonkeyPatch, secure: str) -> None:
+    """Browsers drop it otherwise, and every message would begin a new session."""
+    monkeypatch.setenv("COOKIE_SAMESITE", "none")
+    monkeypatch.setenv("COOKIE_SECURE", secure)
+
+    with pytest.raises(ConfigError, match=r"COOKIE_SECURE: .*always with COOKIE_SAMESITE=none"):
+        load_settings()
+
+    monkeypatch.setenv("COOKIE_SECURE", "always")
+    assert load_settings().cookie_samesite == "none"
+
+
+def test_a_cookie_for_other_sites_needs_no_more_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There `auto` means Secure."""
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("SIGNING_KEY", OWN_KEY)
+    monkeypatch.setenv("COOKIE_SAMESITE", "none")
+
+    assert load_settings().cookie_secure == "auto"
+
+
+def test_uvicorns_variable_for_proxies_is_refused_with_ours() -> None:
+    """Whoever knows uvicorn writes it, and is told what to write instead."""
+    Path(".env.local").write_text("FORWARDED_ALLOW_IPS=*\n", encoding="utf-8")
+
+    with pytest.raises(ConfigError, match=r"^FORWARDED_ALLOW_IPS: .*TRUSTED_PROXIES"):
+        load_settings()

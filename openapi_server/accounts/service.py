@@ -23,6 +23,11 @@ DEMO_USERS = (
     ("admin", Role.ADMINISTRATOR, None),
 )
 
+# How long a used refresh token still gets its successor: for a second tab, and for an answer that was lost.
+REFRESH_GRACE_S = 10
+# How many refreshes one after the other may happen in that time and still be followed from their first token.
+MAX_REPEATED_REFRESHES = 20
+
 log = structlog.get_logger(__name__)
 
 
@@ -65,14 +70,21 @@ class AccountService:
         return self._grant_tokens(login, refresh_token, user)
 
     async def refresh(self, refresh_token: str) -> TokenGrant:
-        """New tokens for a refresh token, which is single-use. Raises `InvalidToken` when it is not valid."""
-        new_token = create_refresh_token()
-        old_hash, new_hash = hash_refresh_token(refresh_token), hash_refresh_token(new_token)
-        login = await self._store.refresh_login(old_hash, new_hash, self._login_expires_at)
-        user = await self._store.get_user(login.username) if login else None
-        if login is None or user is None:
+        """New tokens for a refresh token, which is single-use. Raises `InvalidToken` when it is not valid.
+
+        The same token again within `REFRESH_GRACE_S` gets the same successor; later it ends the login.
+        """
+        tokens = [refresh_token]
+        for _ in range(MAX_REPEATED_REFRESHES):
+            tokens.append(self._tokens.derive_refresh_token(tokens[-1]))
+        hashes = [hash_refresh_token(token) for token in tokens]
+        repeatable_since = self._clock.now() - timedelta(seconds=REFRESH_GRACE_S)
+        found = await self._store.refresh_login(hashes, self._login_expires_at, repeatable_since)
+        user = await self._store.get_user(found[0].username) if found else None
+        if found is None or user is None:
             raise InvalidToken("The refresh token is not valid. Log in again.")
-        return self._grant_tokens(login, new_token, user)
+        login, number = found
+        return self._grant_tokens(login, tokens[number], user)
 
     async def logout(self, user: AuthenticatedUser) -> None:
         """End the login that the user came with; its tokens are void from now on."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 import time
 import uuid
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 
 import jwt
@@ -53,6 +55,15 @@ class AccessTokens:
             "exp": now_s + self.ttl_s,
         }
         return jwt.encode(claims, self._key, ALGORITHM, headers=HEADER)
+
+    def derive_refresh_token(self, used: str) -> str:
+        """The successor of a used refresh token, 256 bits.
+
+        It is derived, not stored, so that a repeated refresh gets the same answer although the database holds only
+        hashes (RFC 9700, section 4.14). Without the key nobody can compute it from the used token.
+        """
+        digest = hmac.new(self._key, f"refresh token\n{used}".encode(), hashlib.sha256).digest()
+        return urlsafe_b64encode(digest).decode().rstrip("=")
 
     def verify(self, token: str) -> AccessClaims:
         """Raises `InvalidToken` unless this server signed the token and it is valid at this second."""

@@ -33,6 +33,7 @@ class TurnRequest:
     The conversation so far is `opening`, then `client_history` where the client sends one, else the stored turns of
     the session, or of the session `recall_from_session_id`.
 
+    `contract` is the name of the API contract, for metrics and traces.
     `is_storage_optional`: while the store is unavailable, the turn runs all the same, with no memory and no record.
     `is_delivered_whole`: the reply is not streamed. `is_cancelled_on_disconnect`: the turn is stopped as soon as its
     last reader leaves.
@@ -53,6 +54,7 @@ class TurnRequest:
     is_delivered_whole: bool = False
     may_retrieve_facts: bool = True
     is_storage_optional: bool = False
+    contract: str = ""
 
     @property
     def recalled_session_id(self) -> str | None:

@@ -24,6 +24,7 @@ from werkzeug.http import parse_accept_header
 from openapi_server.http.authentication import get_user
 from openapi_server.http.concurrency_limit import release_slot
 from openapi_server.http.problems import make_error_response
+from openapi_server.http.proxies import get_root_path
 from openapi_server.http.services import Services
 from openapi_server.models.errors import ChatError, NotAcceptable
 from openapi_server.models.user import AuthenticatedUser
@@ -35,13 +36,20 @@ DEFERRED_EXTENSION = "zoochat.deferred_handler"
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What a handler gets of its request besides its arguments. `user`: the logged-in caller, if there is one."""
+    """What a handler gets of its request besides its arguments.
+
+    `base_url`, `client_address` and `root_path` are those in front of all trusted proxies: the URL of this server
+    without a slash at its end, the visitor's IP address, and a path such as `/zoo` or nothing.
+    `user`: the logged-in caller, if there is one.
+    """
 
     services: Services
     headers: Headers
     base_url: str
     client_address: str
     user: AuthenticatedUser | None = None
+    root_path: str = ""
+    is_https: bool = False
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -139,9 +147,18 @@ class AsyncHandlerMiddleware:
             await response(scope, receive, send)
 
     async def _run_handler(self, handler: BoundHandler, scope: Scope) -> ASGIApp:
-        base_url = str(URL(scope=scope).replace(path="", query=""))
+        root_path = get_root_path(scope)
+        base_url = str(URL(scope=scope).replace(path=root_path, query=""))
         address = (scope.get("client") or ("unknown", 0))[0]
-        context = RequestContext(self._services, Headers(scope=scope), base_url, address, get_user(scope))
+        context = RequestContext(
+            self._services,
+            Headers(scope=scope),
+            base_url,
+            address,
+            get_user(scope),
+            root_path,
+            is_https=scope["scheme"] == "https",
+        )
         try:
             _require_acceptable(context.headers.get("accept"), scope)
             return await handler(context)
@@ -174,4 +191,9 @@ def _list_media_types(operation_id: str) -> tuple[str, ...]:
 
 
 def _parse_accept(header: str | None) -> MIMEAccept:
-    return parse_accept_header(header or "*/*", MIMEAccept)
+    """Without parameters but the weight: who asks for `application/json; charset=utf-8` can have JSON."""
+    ranges = (media_range.split(";") for media_range in (header or "*/*").split(","))
+    kept = (
+        ";".join(part for n, part in enumerate(parts) if n == 0 or part.strip().startswith("q=")) for parts in ranges
+    )
+    return parse_accept_header(",".join(kept), MIMEAccept)

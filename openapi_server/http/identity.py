@@ -114,11 +114,15 @@ def identify_device(context: RequestContext) -> DeviceIdentity:
 
 
 def _build_cookie(context: RequestContext, name: str, value: str) -> str:
-    """The value of `Set-Cookie`. The cookie is `Secure` in production, where HTTPS is required."""
+    """The value of `Set-Cookie`. With `COOKIE_SECURE=auto` the cookie is `Secure` in production and on HTTPS."""
     cookie = SimpleCookie({name: value})[name]
-    is_secure = context.services.settings.environment == "production"
+    settings = context.services.settings
+    is_secure = settings.cookie_secure == "always" or (
+        settings.cookie_secure == "auto" and (context.is_https or settings.environment == "production")
+    )
     max_age_s = COOKIE_MAX_AGE_DAYS * 86_400
-    attributes = {"httponly": True, "max-age": max_age_s, "path": "/", "samesite": "Lax", "secure": is_secure}
+    same_site = settings.cookie_samesite.capitalize()
+    attributes = {"httponly": True, "max-age": max_age_s, "path": "/", "samesite": same_site, "secure": is_secure}
     for attribute, setting in attributes.items():
         cookie[attribute] = setting
     return cookie.OutputString()

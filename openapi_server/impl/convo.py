@@ -77,6 +77,7 @@ async def _make_turn_request(
     return TurnRequest(
         animal=await get_active_animal(context, body["animalId"]),
         message=body["message"],
+        contract=CONVO.name,
         age_group=AgeGroup(body.get("ageGroup", AgeGroup.ELEMENTARY)),
         session=SessionRef(session_id, identity.owner),
         context_summary=body.get("contextSummary"),

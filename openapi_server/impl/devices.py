@@ -80,6 +80,7 @@ async def _start_turn(
     request = TurnRequest(
         animal=await _choose_animal(context, body["content"], device),
         message=body["content"],
+        contract=DEVICES.name,
         session=SessionRef(device.session_id, find_owner(context), is_client_chosen=True, handle=device.handle),
         media_urls=(*body.get("media_urls", ()), *body.get("audio_urls", ())),
         is_delivered_whole=is_delivered_whole,

@@ -56,7 +56,7 @@ async def stream(context: RequestContext, body: dict[str, Any], mode: str = "str
     identity = identify_caller(context)
     accepted = await _start_turn(context, body, identity)
     if mode == "job":
-        return JSONResponse(encode_accepted(accepted.turn_id), headers=identity.headers)
+        return JSONResponse(encode_accepted(accepted.turn_id, context.root_path), headers=identity.headers)
     return await start_stream(context, PLATFORM, accepted, identity.headers)
 
 
@@ -104,6 +104,7 @@ async def _make_turn_request(context: RequestContext, body: dict[str, Any], iden
     return TurnRequest(
         animal=animal,
         message=body["query"],
+        contract=PLATFORM.name,
         session=session,
         client_history=history,
         may_retrieve_facts=body.get("auto_load_documents", True),

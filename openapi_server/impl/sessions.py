@@ -124,6 +124,7 @@ async def _make_turn_request(context: RequestContext, session: SessionRecord, bo
     return TurnRequest(
         animal=animal,
         message=body["message"],
+        contract=SESSIONS.name,
         session=SessionRef(session.session_id, session.owner),
         opening=session.opening,
         charge=Charge(context.user.username, max_credits, price) if context.user else None,

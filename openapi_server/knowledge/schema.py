@@ -33,6 +33,7 @@ from openapi_server.models.strict_model import (
     format_place,
     list_errors,
     make_error,
+    quote_value,
     require_few,
     require_list,
     require_storable,
@@ -97,14 +98,14 @@ def _require_number(value: object) -> object:
 
 def _require_whole(value: float) -> float:
     if isinstance(value, float) and not value.is_integer():
-        raise make_error(f"must be a whole number, is {value!r}")
+        raise make_error(f"must be a whole number, is {quote_value(value)}")
     return value
 
 
 def _check_animal_id(value: str, info: ValidationInfo) -> str:
     expected = _get_context(info).animal_id
     if value != expected:
-        raise make_error(f"{value!r} is not one of: {expected}")
+        raise make_error(f"{quote_value(value)} is not one of: {expected}")
     return value
 
 
@@ -119,7 +120,7 @@ def _check_fact_id(value: str, info: ValidationInfo) -> str:
 def _check_source(value: str, info: ValidationInfo) -> str:
     sources = _get_context(info).sources
     if sources is not None and value not in sources:
-        raise make_error(f"{value!r} is not one of: {', '.join(sorted(sources))}")
+        raise make_error(f"{quote_value(value)} is not one of: {', '.join(sorted(sources))}")
     return value
 
 

@@ -19,7 +19,7 @@ def make_curl_command(base_url: str, animal_id: str) -> str:
     return f"curl -N {base_url}/convo_turn_stream -H 'Content-Type: application/json' -d '{body}'"
 
 
-def render_welcome_page(base_url: str, animals: Sequence[Animal], default_animal: str) -> str:
-    """The page as HTML. It uses no scripts and no external resources."""
+def render_welcome_page(base_url: str, root_path: str, animals: Sequence[Animal], default_animal: str) -> str:
+    """The page as HTML, with links below the root path. It uses no scripts and no external resources."""
     page = PAGES.get_template("welcome.html")
-    return page.render(animals=animals, command=make_curl_command(base_url, default_animal))
+    return page.render(animals=animals, root_path=root_path, command=make_curl_command(base_url, default_animal))

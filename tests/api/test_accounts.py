@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import time_machine
 
+from openapi_server.accounts.service import REFRESH_GRACE_S
 from openapi_server.app import create_app
 from openapi_server.http.authentication import BearerTokenHandler
 from openapi_server.models.user import Login, Role
@@ -18,7 +21,7 @@ from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.accounts.forgery import forge_tokens
-from tests.conftest import OpensClient, OpensServices
+from tests.conftest import OpensClient, OpensServices, OpensZoo
 from tests.support.asgi import Request, ask
 from tests.support.fakes import FakeClock
 
@@ -40,6 +43,11 @@ def bearer(tokens: Tokens) -> dict[str, str]:
 
 async def refresh(client: httpx.AsyncClient, token: str) -> httpx.Response:
     return await client.post("/auth/refresh", json={"refreshToken": token})
+
+
+def read_files(folder: Path) -> bytes:
+    """All bytes of the database files."""
+    return b"".join(path.read_bytes() for path in folder.glob("zoo.sqlite3*"))
 
 
 def assert_unauthorized(answer: httpx.Response, code: str, challenge: str) -> None:
@@ -196,15 +204,36 @@ async def test_a_refresh_gives_the_next_two_tokens(client: httpx.AsyncClient) ->
     assert (await refresh(client, second["refreshToken"])).status_code == 200
 
 
-async def test_a_refresh_token_that_comes_twice_ends_the_login(client: httpx.AsyncClient) -> None:
+async def test_a_refresh_token_that_comes_again_later_ends_the_login(open_client: OpensClient) -> None:
     """Every token of the login is void at once, the thief's and the owner's."""
+    clock = FakeClock()
+    client = await open_client(clock=clock)
     first = await log_in(client, "user1")
     second = (await refresh(client, first["refreshToken"])).json()
+    clock.advance(REFRESH_GRACE_S)
 
     assert_unauthorized(await refresh(client, first["refreshToken"]), "invalid_token", INVALID)
 
     assert (await refresh(client, second["refreshToken"])).status_code == 401
     assert (await client.get("/me", headers=bearer(second))).status_code == 401
+
+
+async def test_two_tabs_and_a_lost_answer_get_the_same_token(open_zoo: OpensZoo, tmp_path: Path) -> None:
+    """Fifty refreshes at once with one token, at two processes: all get one successor, and no file holds it."""
+    processes = [await open_zoo(), await open_zoo()]
+    clients = [await process.new_client() for process in processes]
+    first = await log_in(clients[0], "user1")
+
+    answers = await asyncio.gather(*(refresh(clients[tab % 2], first["refreshToken"]) for tab in range(50)))
+
+    assert {answer.status_code for answer in answers} == {200}
+    (successor,) = {answer.json()["refreshToken"] for answer in answers}
+    for answer in answers:
+        assert (await clients[0].get("/me", headers=bearer(answer.json()))).status_code == 200
+    assert (await refresh(clients[1], successor)).status_code == 200
+    stored = read_files(tmp_path)
+    assert successor.encode() not in stored
+    assert first["refreshToken"].encode() not in stored
 
 
 @pytest.mark.parametrize("token", ["x", "q5v3hG1n0kT7w2Zb9xY4cR8sL6mJ1pD3fA0eU5iO7gE", "🦁"])
@@ -246,7 +275,8 @@ async def test_an_access_token_ends_on_time(open_client: OpensClient) -> None:
 
 async def test_a_new_role_counts_from_the_next_request_on(open_services: OpensServices) -> None:
     """The token names the user, but the role is read from the store."""
-    services = await open_services()
+    # What is measured is no SqliteStore.
+    services = await open_services(metrics="off")
     assert isinstance(services.store, SqliteStore)
     app = create_app(services)
     token = (await services.accounts.login("user1", "user1-demo")).access_token

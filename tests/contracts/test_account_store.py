@@ -127,63 +127,91 @@ async def test_a_login_needs_the_password_that_is_still_good(stores: Stores, clo
     assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
 
 
+async def refresh(stores: Stores, clock: FakeClock, *token_hashes: str) -> tuple[Login, int] | None:
+    """A refresh with these tokens, which lets the login last for thirty days; repeatable for ten seconds."""
+    until, since = clock.now() + timedelta(days=30), clock.now() - timedelta(seconds=10)
+    return await stores.accounts.refresh_login(token_hashes, until, since)
+
+
 async def test_a_refresh_replaces_the_token_and_lets_the_login_last(stores: Stores, clock: FakeClock) -> None:
     """The same login, with a new end."""
     login = await log_in(stores, clock)
     clock.advance(29 * DAY_S)
     until = clock.now() + timedelta(days=30)
 
-    assert await stores.accounts.refresh_login("token 1", "token 2", until) == replace(login, expires_at=until)
+    assert await refresh(stores, clock, "token 1", "token 2") == (replace(login, expires_at=until), 1)
     clock.advance(29 * DAY_S)
     assert await stores.accounts.get_authenticated_user("ben", "login_1") is not None
-    assert await stores.accounts.refresh_login("token 2", "token 3", until) is not None
+    assert await refresh(stores, clock, "token 2", "token 3") is not None
 
 
-async def test_a_reused_refresh_token_ends_the_login(stores: Stores, clock: FakeClock) -> None:
+async def test_a_refresh_that_is_repeated_at_once_changes_nothing(stores: Stores, clock: FakeClock) -> None:
+    """Two tabs, or an answer that was lost: both get the token that is valid now, also after another refresh."""
+    await log_in(stores, clock)
+    first = await refresh(stores, clock, "token 1", "token 2", "token 3")
+    clock.advance(5)
+
+    assert await refresh(stores, clock, "token 1", "token 2", "token 3") == first
+    assert await refresh(stores, clock, "token 2", "token 3") is not None
+    last = await refresh(stores, clock, "token 1", "token 2", "token 3")
+
+    assert last is not None
+    assert last[1] == 2
+    assert await refresh(stores, clock, "token 1", "token 2") is None, "its successors are used up"
+    assert await stores.accounts.get_authenticated_user("ben", "login_1") is not None
+
+
+async def test_a_refresh_token_that_comes_again_later_ends_the_login(stores: Stores, clock: FakeClock) -> None:
     """Two parties hold the token, so one has stolen it: both are logged out. Other logins stay."""
     await log_in(stores, clock)
     await log_in(stores, clock, "other token", "login_2")
-    until = clock.now() + timedelta(days=30)
-    assert await stores.accounts.refresh_login("token 1", "token 2", until) is not None
+    assert await refresh(stores, clock, "token 1", "token 2") is not None
+    clock.advance(10)
 
-    assert await stores.accounts.refresh_login("token 1", "token x", until) is None
+    assert await refresh(stores, clock, "token 1", "token 2") is None
 
-    assert await stores.accounts.refresh_login("token 2", "token 3", until) is None
-    assert await stores.accounts.refresh_login("token x", "token y", until) is None
+    assert await refresh(stores, clock, "token 2", "token 3") is None
     assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
     assert await stores.accounts.get_authenticated_user("ben", "login_2") is not None
 
 
-async def test_one_of_many_concurrent_refreshes_wins(
+async def test_a_repeated_refresh_never_revives_a_login(stores: Stores, clock: FakeClock) -> None:
+    """A logout between both wins."""
+    await log_in(stores, clock)
+    assert await refresh(stores, clock, "token 1", "token 2") is not None
+    await stores.accounts.end_login("login_1")
+
+    assert await refresh(stores, clock, "token 1", "token 2") is None
+
+
+async def test_many_concurrent_refreshes_get_one_successor(
     stores: Stores, opens: OpensStores, tmp_path: Path, clock: FakeClock
 ) -> None:
     """Fifty at once, from two processes, with one token."""
     await log_in(stores, clock)
-    until = clock.now() + timedelta(days=30)
 
     async with opens(tmp_path, clock) as others:
-        racing = [
-            (stores, others)[racer % 2].accounts.refresh_login("token 1", f"next {racer}", until)
-            for racer in range(RACERS)
-        ]
-        won = [login for login in await asyncio.gather(*racing) if login is not None]
+        racing = [refresh((stores, others)[racer % 2], clock, "token 1", "token 2") for racer in range(RACERS)]
+        found = await asyncio.gather(*racing)
 
-    assert len(won) == 1
+    assert None not in found
+    assert len(set(found)) == 1
+    clock.advance(10)
+    assert await refresh(stores, clock, "token 2", "token 3") is not None
 
 
 async def test_a_login_ends_when_it_is_ended_and_when_its_time_is_over(stores: Stores, clock: FakeClock) -> None:
     """From that moment on its refresh token is void, and it has no user."""
     await log_in(stores, clock)
     await log_in(stores, clock, "token 2", "login_2")
-    until = clock.now() + timedelta(days=60)
 
     await stores.accounts.end_login("login_1")
     assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
-    assert await stores.accounts.refresh_login("token 1", "token x", until) is None
+    assert await refresh(stores, clock, "token 1", "token x") is None
 
     clock.advance(30 * DAY_S)
     assert await stores.accounts.get_authenticated_user("ben", "login_2") is None
-    assert await stores.accounts.refresh_login("token 2", "token x", until) is None
+    assert await refresh(stores, clock, "token 2", "token x") is None
 
 
 async def test_a_new_password_ends_every_login(stores: Stores, clock: FakeClock) -> None:
@@ -194,4 +222,4 @@ async def test_a_new_password_ends_every_login(stores: Stores, clock: FakeClock)
     await stores.accounts.reset_password("ben", "new hash")
 
     assert await stores.accounts.get_authenticated_user("ben", "login_1") is None
-    assert await stores.accounts.refresh_login("token 2", "token 3", clock.now() + timedelta(days=1)) is None
+    assert await refresh(stores, clock, "token 2", "token 3") is None

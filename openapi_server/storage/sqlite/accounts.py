@@ -82,20 +82,26 @@ class SqliteAccounts:
 
         return await self._connections.write(insert)
 
-    async def refresh_login(self, old_hash: str, new_hash: str, expires_at: datetime) -> Login | None:
+    async def refresh_login(
+        self, token_hashes: Sequence[str], expires_at: datetime, repeatable_since: datetime
+    ) -> tuple[Login, int] | None:
         now = self._now
 
-        def rotate(db: sqlite3.Connection) -> Login | None:
-            login_id = _find_login(db, old_hash, now)
+        def rotate(db: sqlite3.Connection) -> tuple[Login, int] | None:
+            login_id = _find_login(db, token_hashes[0], now)
             if login_id is None:
                 return None
-            used = "UPDATE refresh_tokens SET used_at = ? WHERE token_hash = ? AND used_at IS NULL"
-            if not db.execute(used, (now, old_hash)).rowcount:
+            used_at = _get_use(db, token_hashes[0])
+            if used_at is not None and used_at <= encode_time(repeatable_since):
                 _end_login(db, login_id, now)
                 return None
-            _insert_token(db, new_hash, login_id)
+            if used_at is not None:
+                number = _find_unused_token(db, token_hashes)
+                return (_select_login(db, login_id), number) if number is not None else None
+            db.execute("UPDATE refresh_tokens SET used_at = ? WHERE token_hash = ?", (now, token_hashes[0]))
+            _insert_token(db, token_hashes[1], login_id)
             db.execute("UPDATE logins SET expires_at = ? WHERE login_id = ?", (encode_time(expires_at), login_id))
-            return decode_login(db.execute("SELECT * FROM logins WHERE login_id = ?", (login_id,)).fetchone())
+            return _select_login(db, login_id), 1
 
         return await self._connections.write(rotate)
 
@@ -132,6 +138,22 @@ def _find_login(db: sqlite3.Connection, token_hash: str, now: str) -> str | None
     """
     row = db.execute(query, (token_hash, now)).fetchone()
     return str(row["login_id"]) if row else None
+
+
+def _get_use(db: sqlite3.Connection, token_hash: str) -> str | None:
+    """When the refresh token was used; None when it was not."""
+    (used_at,) = db.execute("SELECT used_at FROM refresh_tokens WHERE token_hash = ?", (token_hash,)).fetchone()
+    return str(used_at) if used_at else None
+
+
+def _find_unused_token(db: sqlite3.Connection, token_hashes: Sequence[str]) -> int | None:
+    """The number of the first stored token that is not used; None when there is none in the list."""
+    query = "SELECT 1 FROM refresh_tokens WHERE token_hash = ? AND used_at IS NULL"
+    return next((number for number, each in enumerate(token_hashes) if db.execute(query, (each,)).fetchone()), None)
+
+
+def _select_login(db: sqlite3.Connection, login_id: str) -> Login:
+    return decode_login(db.execute("SELECT * FROM logins WHERE login_id = ?", (login_id,)).fetchone())
 
 
 def _list_children(db: sqlite3.Connection, username: str) -> tuple[str, ...]:
