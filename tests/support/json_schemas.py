@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 _COMPARED = (
-    "type enum pattern format required minimum maximum minLength maxLength minItems maxItems minProperties maxProperties "
-    "items properties additionalProperties oneOf"
+    "type enum pattern format required minimum maximum minLength maxLength minItems maxItems minProperties "
+    "maxProperties items properties additionalProperties oneOf"
 ).split()
 
 
