@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -40,6 +41,7 @@ from openapi_server.models.turn import IdempotencyKey, TurnRecord
 from openapi_server.models.turn_event_builder import TurnResult
 from openapi_server.models.turn_events import Failed, Started, TurnState, fold
 from openapi_server.protocols import Clock, EventLog, LogClosed, Store
+from openapi_server.worker_threads import run_by_size
 
 # How long the start of a turn waits for the end of the one before in its session, in seconds.
 ENDING_TURN_WAIT_S = 0.5
@@ -131,7 +133,7 @@ class TurnEngine:
         if self._is_draining:
             raise Draining(retry_after_s=5)
         # Here, for all contracts: before anything is stored, logged or sent to a provider.
-        request = request.mask_text(self._pipeline.moderator.mask_pii)
+        request = await run_by_size(request.size, partial(request.clean_text, self._pipeline.moderator.mask_pii))
         try:
             started = await self._start_in_store(request, keys)
         except StoreUnavailable:

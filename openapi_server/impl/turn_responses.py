@@ -17,6 +17,7 @@ from openapi_server.http.authorization import Access, get_authorized_turn
 from openapi_server.http.disconnect import run_until_disconnect
 from openapi_server.http.problems import make_error_response, make_problem_response
 from openapi_server.impl.streaming_response import SSEStreamer
+from openapi_server.impl.turn_requests import mask_text
 from openapi_server.instruments import ResumeResult
 from openapi_server.models.errors import (
     ChatError,
@@ -51,8 +52,8 @@ async def resume_stream(
     """
     try:
         turn = await get_authorized_turn(context, last_event_id.rpartition("-")[0], Access.READ)
-        # Messages are stored without personal data.
-        if turn.message != context.services.moderator.mask_pii(message) or not is_same(turn):
+        # Messages are stored without personal data, and without the blanks around them.
+        if turn.message != await mask_text(context, message) or not is_same(turn):
             raise ResumeMismatch("Repeat the request as it was, or leave Last-Event-ID out to ask anew.")
     except ChatError:
         context.services.instruments.metrics.count_resume(contract.name, ResumeResult.REFUSED)
