@@ -121,6 +121,17 @@ def require_list(max_items: int | None = None) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
+def require_few(max_items: int) -> BeforeValidator:
+    """A mapping with at most so many members. Other values are refused by the type."""
+
+    def validate(value: object) -> object:
+        if isinstance(value, dict) and len(value) > max_items:
+            raise make_error(f"must hold at most {max_items}, holds {len(value)}")
+        return value
+
+    return BeforeValidator(validate)
+
+
 def list_errors(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
     """Where each error is, as keys and list indexes from the top of the document, and what is wrong there.
 
