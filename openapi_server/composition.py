@@ -105,7 +105,7 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             metrics.watch("readers", "Streams and waiting requests that read a turn now.", lambda: engine.reader_count)
             metrics.watch_queue("requests", lambda: waiting_requests.count)
             metrics.watch_queue("passwords", lambda: passwords.waiting_count)
-        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal)
+        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal, reply_moderator.find_broken_rule)
         yield Services(
             settings=settings,
             clock=clock,
