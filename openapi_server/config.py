@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LOCAL_ORIGINS = tuple(f"http://localhost:{port}" for port in (3000, 3001, 5173, 8000, 8080))
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 _URL = r"^https?://[^\s/@?#]+(/[^\s?#]*)?$"
 _KEY = r"^[!-~]*$"
 OPENAI_URL = "https://api.openai.com/v1"
@@ -74,6 +75,8 @@ class Settings(BaseSettings):
     semantic: Literal["auto", "on", "off"] = "auto"
     default_animal: str = Field("lion_001", pattern=r"^[a-z][a-z0-9_]{0,63}$")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = LOCAL_ORIGINS
+    cors_headers: Annotated[tuple[str, ...], NoDecode] = ()
+    frame_ancestors: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: Annotated[TrustedProxies, NoDecode] = ()
     root_path: str = Field("", pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,62}){0,8}$")
     cookie_samesite: Literal["lax", "strict", "none"] = "lax"
@@ -190,6 +193,26 @@ class Settings(BaseSettings):
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin such as https://zoo.example; * is never allowed")
         return origins
+
+    @field_validator("cors_headers", mode="before")
+    @classmethod
+    def _parse_headers(cls, value: object) -> object:
+        names = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        for name in names if isinstance(names, list) else []:
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a header; * is never allowed")
+        return names
+
+    @field_validator("frame_ancestors", mode="before")
+    @classmethod
+    def _parse_frame_ancestors(cls, value: object) -> object:
+        given = [part.strip().rstrip("/") for part in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(given, list):
+            return given
+        for origin in given:
+            if origin != "self" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is neither self nor an origin such as https://zoo.example")
+        return ["'self'" if origin == "self" else origin for origin in given]
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

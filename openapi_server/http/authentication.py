@@ -29,6 +29,9 @@ USER_KEY, ERROR_KEY = "user", "error"
 # RFC 6750, section 2.1. Our tokens have about 400 characters.
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]{1,4096}=*)", re.IGNORECASE)
 
+# What a front end sends that is logged out: no token.
+_EMPTY = re.compile(r"\s*(bearer)?\s*", re.IGNORECASE)
+
 InfoFunction = Callable[[AccountService, str], Awaitable[AuthenticatedUser]]
 
 log = structlog.get_logger(__name__)
@@ -48,7 +51,7 @@ class BearerTokenHandler(BearerSecurityHandler):  # type: ignore[misc]  # Connex
     def _get_verify_func(self, info_function: InfoFunction) -> Callable[[ConnexionRequest], Awaitable[object]]:
         async def verify(request: ConnexionRequest) -> object:
             given = Headers(scope=request.scope).getlist("authorization")
-            if not given:
+            if all(_EMPTY.fullmatch(value) for value in given):
                 return NO_VALUE
             try:
                 return {USER_KEY: await info_function(self._accounts, _parse_token(given))}

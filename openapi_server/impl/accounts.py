@@ -41,7 +41,7 @@ async def logout(context: RequestContext) -> ASGIApp:
 async def me(context: RequestContext) -> ASGIApp:
     user = require_user(context)
     body = {"username": user.username, "role": user.role, "children": list(user.children)}
-    return JSONResponse(body, headers={"Cache-Control": "no-store"})
+    return JSONResponse(body)
 
 
 async def _find_known_name(context: RequestContext, username: str) -> str | None:
@@ -58,4 +58,4 @@ def _token_response(grant: TokenGrant) -> ASGIApp:
         "user": {"username": grant.username, "role": grant.role},
     }
     # RFC 6749, section 5.1: no cache may keep a token.
-    return JSONResponse(body, headers={"Cache-Control": "no-store"})
+    return JSONResponse(body)

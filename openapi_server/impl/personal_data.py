@@ -17,8 +17,6 @@ from openapi_server.models.personal_data import DataSubject
 from openapi_server.models.user import USER_PREFIX
 from openapi_server.wire.personal_data import encode_erasure, encode_personal_data
 
-NO_STORE = {"Cache-Control": "no-store"}
-
 
 @async_handler
 async def export_privacy(context: RequestContext, user_id: str | None = None, session_id: str | None = None) -> ASGIApp:
@@ -29,7 +27,7 @@ async def export_privacy(context: RequestContext, user_id: str | None = None, se
     # The document may be large: it is encoded off the event loop.
     body = await asyncio.to_thread(json.dumps, document, ensure_ascii=False, indent=2)
     disposition = {"Content-Disposition": 'attachment; filename="zoochat.json"'}
-    return Response(body, media_type="application/json", headers=NO_STORE | disposition)
+    return Response(body, media_type="application/json", headers=disposition)
 
 
 @async_handler
@@ -38,7 +36,7 @@ async def erase_privacy(context: RequestContext, user_id: str | None = None, ses
     erasure = await context.services.personal_data.erase(subject)
     await context.services.engine.delete_turns(erasure.turn_ids)
     await record_audit(context, AuditAction.ERASED, subject.audit_name)
-    return JSONResponse(encode_erasure(erasure), headers=NO_STORE)
+    return JSONResponse(encode_erasure(erasure))
 
 
 def _get_subject(context: RequestContext, user_id: str | None, session_name: str | None) -> DataSubject:
