@@ -23,6 +23,7 @@ from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.http.request_limits import RequestLimitsMiddleware
 from openapi_server.http.security_headers import SecurityHeadersMiddleware
 from openapi_server.http.services import Services
+from openapi_server.http.telemetry import TelemetryMiddleware
 from openapi_server.http.validation import VALIDATOR_MAP, StrictURIParser
 from openapi_server.spec import load_spec
 
@@ -46,6 +47,7 @@ def create_app(services: Services) -> FlaskApp:
     # The middleware from the outside in.
     app.add_middleware(TrustedProxiesMiddleware, FIRST, trusted=settings.trusted_proxies, root_path=settings.root_path)
     app.add_middleware(AccessLogMiddleware, FIRST)
+    app.add_middleware(TelemetryMiddleware, FIRST, instruments=services.instruments)
     app.add_middleware(
         SecurityHeadersMiddleware,
         FIRST,
@@ -58,7 +60,9 @@ def create_app(services: Services) -> FlaskApp:
     app.add_middleware(RequestLimitsMiddleware, FIRST, **limits)
     app.add_middleware(AddressMiddleware, FIRST, table=load_address_table(list_documents()))
     app.add_middleware(ApiDocsMiddleware, FIRST)
-    app.add_middleware(ConcurrencyLimitMiddleware, FIRST, max_concurrent=settings.flask_threads)
+    app.add_middleware(
+        ConcurrencyLimitMiddleware, FIRST, max_concurrent=settings.flask_threads, waiting=services.waiting_requests
+    )
     # Here Connexion's own: exceptions, routing, and security, which calls `BearerTokenHandler`.
     app.add_middleware(AuthenticationMiddleware, MiddlewarePosition.BEFORE_VALIDATION)
     # Here Connexion's validation, with `VALIDATOR_MAP`.

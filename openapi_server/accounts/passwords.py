@@ -43,8 +43,14 @@ class Passwords:
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher(time_cost=1, memory_cost=47_104, parallelism=1)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords")
+        self._submitted = 0
         # Passwords for names that do not exist are checked against this one, so that the answer takes as long.
         self._dummy_hash = self._hasher.hash(secrets.token_urlsafe())
+
+    @property
+    def waiting_count(self) -> int:
+        """How many passwords wait to be hashed."""
+        return max(0, self._submitted - THREADS)
 
     async def hash(self, password: str) -> str:
         """The hash of a new password. Raises `WeakPassword` when it is not between 8 and 128 characters long."""
@@ -73,7 +79,14 @@ class Passwords:
         return PasswordCheck(True, self._hasher.hash(password) if self._hasher.check_needs_rehash(stored) else None)
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        self._submitted += 1
+        # Not in a `finally` here: the work of a caller that is cancelled goes on.
+        done.add_done_callback(self._count_done)
+        return await done
+
+    def _count_done(self, _: object) -> None:
+        self._submitted -= 1
 
 
 def _normalize(password: str) -> str:

@@ -215,6 +215,10 @@ def _parse_accept(header: str | None) -> MIMEAccept:
     >>> _parse_accept("application/json; charset=utf-8, *;q=0.5").best_match(["text/html", "application/json"])
     'application/json'
     """
-    given = parse_accept_header(header or "*/*", MIMEAccept)
-    ranges = ((value.partition(";")[0].strip(), quality) for value, quality in given)
-    return MIMEAccept([("*/*" if value == "*" else value, quality) for value, quality in ranges])
+    ranges = (media_range.split(";") for media_range in (header or "*/*").split(","))
+    kept = (
+        ";".join(part for n, part in enumerate(parts) if n == 0 or part.strip().startswith("q=")) for parts in ranges
+    )
+    given = parse_accept_header(",".join(kept), MIMEAccept)
+    # Some clients write `*` for any media type.
+    return MIMEAccept([("*/*" if value == "*" else value, quality) for value, quality in given])
