@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openapi_server import linear_regex
 from openapi_server.http.problems import ERRORS_BY_STATUS, make_error_response
 from openapi_server.models.errors import ChatError, InvalidInput, MethodNotAllowed, UnsupportedMediaType
 from openapi_server.spec import load_spec
@@ -26,12 +26,11 @@ from openapi_server.spec import load_spec
 NO_STORE = "private, no-store"
 OPERATION_EXTENSION = "zoochat.operation"
 
-_PARAMETER = re.compile(r"\{\w+\}")
 # A slash or backslash that is part of a name would be a separator for whoever decodes the path first.
-_ENCODED_SEPARATOR = re.compile(rb"%2f|%5c|\\", re.IGNORECASE)
+_ENCODED_SEPARATORS = ("%2f", "%5c", "\\")
 # The members of a header's list: commas inside quoted strings do not separate.
-_LIST_MEMBER = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
-_CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
+_LIST_MEMBER = linear_regex.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
+_CHARSET = linear_regex.compile(r";\s*charset\s*=\s*\"?([^\s;\"]*)", linear_regex.IGNORECASE)
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
@@ -72,30 +71,27 @@ class AddressTable:
 
     def __init__(self, spec: Mapping[str, Any], documents: Sequence[str] = ()) -> None:
         self._literal: dict[str, Address] = {}
-        self._templates: dict[int, list[tuple[re.Pattern[str], Address]]] = {}
+        self._templates: list[tuple[list[str], Address]] = []
         for path in documents:
             self._literal[path] = Address(path, {"GET": Operation(path, cache_control="no-cache")})
         for path, item in spec["paths"].items():
             address = Address(path, {method.upper(): _make_operation(spec, item[method]) for method in item})
-            if _PARAMETER.search(path):
-                pattern = re.compile("[^/]+".join(map(re.escape, _PARAMETER.split(path))))
-                self._templates.setdefault(path.count("/"), []).append((pattern, address))
+            if "{" in path:
+                self._templates.append((path.split("/"), address))
             else:
                 self._literal[path] = address
 
     @property
     def addresses(self) -> list[Address]:
-        return [*self._literal.values(), *(address for found in self._templates.values() for _, address in found)]
+        return [*self._literal.values(), *(address for _, address in self._templates)]
 
     def find(self, path: str) -> Address | None:
         """The address of a decoded path, which has to be as the spec writes it, to the last slash."""
         literal = self._literal.get(path)
         if literal is not None:
             return literal
-        for pattern, address in self._templates.get(path.count("/"), ()):
-            if pattern.fullmatch(path):
-                return address
-        return None
+        parts = path.split("/")
+        return next((address for template, address in self._templates if _matches(template, parts)), None)
 
     def find_with_other_slash(self, path: str) -> str | None:
         """The path with a slash more or less at its end, if only that exists."""
@@ -144,7 +140,8 @@ class AddressMiddleware:
 
     def _find_address(self, scope: Scope) -> Address | Response:
         path = scope["path"]
-        if not _ENCODED_SEPARATOR.search(scope.get("raw_path") or path.encode()):
+        sent = (scope.get("raw_path") or path.encode()).decode("latin-1").lower()
+        if not any(separator in sent for separator in _ENCODED_SEPARATORS):
             address = self._table.find(path)
             if address is not None:
                 return address
@@ -190,6 +187,13 @@ def choose_media_type(content_types: Sequence[str], accepted: Sequence[str]) -> 
     if media_type not in accepted:
         raise UnsupportedMediaType(f"Send {' or '.join(accepted)}.")
     return media_type
+
+
+def _matches(template: list[str], parts: list[str]) -> bool:
+    """Whether the path has the literal parts of the template, and something where the template has a parameter."""
+    return len(template) == len(parts) and all(
+        bool(part) if name.startswith("{") else part == name for name, part in zip(template, parts, strict=True)
+    )
 
 
 def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> Operation:

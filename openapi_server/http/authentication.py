@@ -18,6 +18,7 @@ from connexion.security import NO_VALUE, BearerSecurityHandler
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from openapi_server import linear_regex
 from openapi_server.accounts.service import AccountService
 from openapi_server.http.problems import ERRORS_BY_STATUS, make_error_response
 from openapi_server.models.errors import ChatError, Forbidden, InvalidToken
@@ -30,7 +31,7 @@ USER_KEY, ERROR_KEY = "user", "error"
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]{1,4096}=*)", re.IGNORECASE)
 
 # What a front end sends that is logged out: no token.
-_EMPTY = re.compile(r"\s*(bearer)?\s*", re.IGNORECASE)
+_EMPTY = linear_regex.compile(r"\s*(bearer)?\s*", linear_regex.IGNORECASE)
 
 InfoFunction = Callable[[AccountService, str], Awaitable[AuthenticatedUser]]
 

@@ -6,11 +6,12 @@ that a cache never keeps one without them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from openapi_server import linear_regex
 
 EXPOSED_HEADERS = "X-Streaming-Session-Id, Location, Retry-After, RateLimit, RateLimit-Policy, ETag, X-Request-Id"
 ALLOWED_HEADERS = (
@@ -18,7 +19,7 @@ ALLOWED_HEADERS = (
     "Prefer, X-Device-ID, X-Request-Id, X-Requested-With, X-User-Id, baggage, traceparent, tracestate"
 )
 # What generated clients tell about themselves, in headers of many names.
-_CLIENT_HEADER = re.compile(r"x-stainless-[a-z0-9-]{1,40}")
+_CLIENT_HEADER = linear_regex.compile(r"x-stainless-[a-z0-9-]{1,40}")
 PREFLIGHT_MAX_AGE_S = 600
 
 

@@ -4,7 +4,6 @@ the size of a head, and answers of ours to what is no request."""
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from functools import partial
 from typing import Any
@@ -18,9 +17,6 @@ from openapi_server.http.request_limits import INVALID_REQUEST_EXTENSION
 SEND_BUFFER_BYTES = 65_536
 # A head that grows beyond it is no longer read. `request_limits` refuses smaller ones with a status of their own.
 MAX_HEAD_BYTES = 131_072
-
-# RFC 9112, section 3.2.2.
-_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)([/?].*)?", re.IGNORECASE | re.DOTALL)
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -103,15 +99,16 @@ class HttpProtocol(HttpToolsProtocol):
         self._start_asgi_task(self.cycle, self.app)
 
     def _use_origin_form(self) -> None:
-        """Take the host of an absolute request target, which counts more than the `Host` header."""
-        match = _ABSOLUTE_FORM.fullmatch(self.url)
-        if match is None:
+        """Take the host of an absolute request target, which counts more than `Host` (RFC 9112, section 3.2.2)."""
+        scheme, separator, rest = self.url.partition(b"://")
+        if not separator or scheme.lower() not in (b"http", b"https"):
             return
-        target = match[2] or b"/"
-        self.url = target if target.startswith(b"/") else b"/" + target
+        path, mark, query = rest.partition(b"?")
+        host, _, path = path.partition(b"/")
+        self.url = b"/" + path + mark + query
         hosts = [index for index, (name, _) in enumerate(self.headers) if name == b"host"]
         if len(hosts) == 1:
-            self.headers[hosts[0]] = (b"host", match[1])
+            self.headers[hosts[0]] = (b"host", host)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_head_timer()
