@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from openapi_server.accounts.service import AccountService
 from openapi_server.config import Settings
 from openapi_server.engine.turn_engine import TurnEngine
+from openapi_server.http.rate_limits import RateLimits
 from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.protocols import (
@@ -48,4 +49,5 @@ class Services:
     credits: CreditStore
     personal_data: PersonalDataStore
     audit: AuditTrail
+    rate_limits: RateLimits
     started_s: float
