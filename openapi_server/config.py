@@ -57,6 +57,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8080, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "console", "logfmt", "json"] = "auto"
+    metrics: Literal["off", "admin", "port", "both"] = "admin"
+    metrics_host: str = Field("127.0.0.1", min_length=1)
+    metrics_port: int = Field(9464, ge=0, le=65535)
+    otel_exporter_otlp_endpoint: str = Field("", pattern=rf"^$|{_URL}")
     sqlite_path: Path = Path(".data/zoochat.sqlite3")
     provider: Literal["offline", "openai", "anthropic", "bedrock"] = "offline"
     moderation_url: str = Field("", pattern=rf"^$|{_URL}")
@@ -166,6 +171,14 @@ class Settings(BaseSettings):
         if given is not None:
             return given
         return in_production if self.environment == "production" else 0
+
+    @property
+    def may_administrators_read_metrics(self) -> bool:
+        return self.metrics in ("admin", "both")
+
+    @property
+    def has_metrics_port(self) -> bool:
+        return self.metrics in ("port", "both")
 
     @property
     def has_demo_users(self) -> bool:

@@ -73,6 +73,11 @@ class AccountService:
         # The same token comes with each request, and a signature takes 50 µs to verify.
         self._find_username = lru_cache(maxsize=4096)(self._verify_username)
 
+    @property
+    def waiting_count(self) -> int:
+        """How many logins wait for their passwords to be checked."""
+        return self._login_queue.length
+
     async def login(self, username: str, password: str, client: LoginClient = UNKNOWN_CLIENT) -> TokenGrant:
         """Raises `BadCredentials` for an unknown name and for a wrong password alike, and after the same time.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -26,8 +27,23 @@ from openapi_server.models.errors import StoreUnavailable
 @click.pass_context
 def main(context: click.Context) -> None:
     """The chat server of a zoo. Without a command it starts the server."""
+    _open_standard_streams()
     if context.invoked_subcommand is None:
         context.invoke(serve)
+
+
+def _open_standard_streams() -> None:
+    """Open those that the caller has closed (`zoochat >&-`): else the next file or socket would get their number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 main.add_command(devtools.client)

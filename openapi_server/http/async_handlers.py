@@ -194,4 +194,9 @@ def _list_media_types(operation_id: str) -> tuple[str, ...]:
 
 
 def _parse_accept(header: str | None) -> MIMEAccept:
-    return parse_accept_header(header or "*/*", MIMEAccept)
+    """Without parameters but the weight: who asks for `application/json; charset=utf-8` can have JSON."""
+    ranges = (media_range.split(";") for media_range in (header or "*/*").split(","))
+    kept = (
+        ";".join(part for n, part in enumerate(parts) if n == 0 or part.strip().startswith("q=")) for parts in ranges
+    )
+    return parse_accept_header(",".join(kept), MIMEAccept)

@@ -143,8 +143,10 @@ class WindowCounters:
 
     async def _get_state(self, item: RateLimitItem, key: tuple[str, ...]) -> WindowState:
         stats = await self._strategy.get_window_stats(item, *key)
-        wait_s = stats.reset_time - time.time()
-        return WindowState(item.amount, stats.remaining, wait_s if wait_s > 0 else item.get_expiry())
+        # While nothing is counted, the library says that the window is reset now.
+        is_used = stats.remaining < item.amount
+        reset_s = max(0, stats.reset_time - time.time()) if is_used else item.get_expiry()
+        return WindowState(item.amount, stats.remaining, reset_s)
 
     def _may_ask(self) -> bool:
         if self._asks_again_s is None:

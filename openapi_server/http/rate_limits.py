@@ -159,11 +159,12 @@ class RateLimits:
         counted = await self._counters.hit(windows)
         names = (kind.value, f"{kind.value}-address")
         states = [
-            LimitState(name, window.amount, window.remaining, max(1, math.ceil(window.reset_s)))
+            # Whole seconds, and more than the wait: at its very end there is no room yet.
+            LimitState(name, window.amount, window.remaining, math.floor(window.reset_s) + 1)
             for name, window in zip(names, counted.windows, strict=False)
         ]
         if not counted.is_allowed:
-            raise _make_error(next(state for state in states if state.remaining <= 0))
+            raise _make_error(max((state for state in states if state.remaining <= 0), key=lambda state: state.reset_s))
         return states
 
     def _open_stream(self, caller: Caller) -> list[LimitState]:

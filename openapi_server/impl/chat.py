@@ -27,6 +27,7 @@ async def chat(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     request = TurnRequest(
         animal=await _choose_animal(context, body, session_id),
         message=body["message"],
+        contract=CHAT.name,
         session=SessionRef(session_id, find_owner(context), is_client_chosen=True),
         is_cancelled_on_disconnect=body.get("onDisconnect", "cancel") == "cancel",
         is_delivered_whole=not is_stream,

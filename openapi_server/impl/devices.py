@@ -25,6 +25,7 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.errors import FieldError, InvalidInput, SessionNotFound, StoreUnavailable
 from openapi_server.models.session import SessionRecord
 from openapi_server.wire.devices import DEVICES, encode_reply, encode_session
+from openapi_server.worker_threads import run_by_size
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +80,7 @@ async def _start_turn(
     request = TurnRequest(
         animal=await _choose_animal(context, body["content"], device),
         message=body["content"],
+        contract=DEVICES.name,
         session=SessionRef(device.session_id, find_owner(context), is_client_chosen=True, handle=device.handle),
         media_urls=(*body.get("media_urls", ()), *body.get("audio_urls", ())),
         is_delivered_whole=is_delivered_whole,
@@ -98,7 +100,8 @@ async def _choose_animal(context: RequestContext, content: str, device: DeviceId
     if current is not None and current.status != "active":
         current = None
     default = knowledge.get_animal(context.services.settings.default_animal)
-    animal = knowledge.find_requested_animal(content) or current or default
+    requested = await run_by_size(len(content), partial(knowledge.find_requested_animal, content))
+    animal = requested or current or default
     if animal is None:
         raise SessionNotFound("No animal can be talked with now.")
     if session is None or animal.animal_id != session.animal_id:

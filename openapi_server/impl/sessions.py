@@ -13,7 +13,13 @@ from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session
 from openapi_server.http.identity import identify_caller
-from openapi_server.impl.turn_requests import delete_session, get_active_animal, make_idempotency_keys, start_turn
+from openapi_server.impl.turn_requests import (
+    delete_session,
+    get_active_animal,
+    make_idempotency_keys,
+    mask_text,
+    start_turn,
+)
 from openapi_server.impl.turn_responses import is_in_session, resume_stream, start_stream
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
@@ -41,8 +47,8 @@ async def list_models(context: RequestContext) -> ASGIApp:
 async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     _require_known_model(context, body)
     animal = await get_active_animal(context, body.get("animalId", context.services.settings.default_animal))
-    mask = context.services.moderator.mask_pii
-    opening = mask(body["initialMessage"]) if "initialMessage" in body else None
+    opening = await mask_text(context, body["initialMessage"]) if "initialMessage" in body else None
+    title = await mask_text(context, body.get("title", ""))
     now = context.services.clock.now()
     session = SessionRecord(
         session_id=make_id("sess"),
@@ -51,7 +57,7 @@ async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> 
         created_at=now,
         last_message_at=now,
         ttl_s=context.services.settings.session_ttl_s,
-        title=mask(body.get("title", "")) or (opening or "").strip()[:TITLE_LENGTH] or f"Talk with {animal.name}",
+        title=title or (opening or "")[:TITLE_LENGTH] or f"Talk with {animal.name}",
         opening=opening,
     )
     await context.services.store.create_session(session)
@@ -124,6 +130,7 @@ async def _make_turn_request(context: RequestContext, session: SessionRecord, bo
     return TurnRequest(
         animal=animal,
         message=body["message"],
+        contract=SESSIONS.name,
         session=SessionRef(session.session_id, session.owner),
         opening=session.opening,
         charge=Charge(context.user.username, max_credits, price) if context.user else None,

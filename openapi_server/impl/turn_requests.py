@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from openapi_server.engine.turn_engine import AcceptedTurn
@@ -18,6 +19,7 @@ from openapi_server.models.audit import AuditAction
 from openapi_server.models.errors import AnimalNotFound, SessionNotFound, StoreUnavailable
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.turn import IdempotencyKey
+from openapi_server.worker_threads import run_by_size
 
 
 async def get_active_animal(context: RequestContext, animal_id: str) -> Animal:
@@ -29,6 +31,11 @@ async def get_active_animal(context: RequestContext, animal_id: str) -> Animal:
     if animal.status != "active":
         raise AnimalNotFound(f"{animal.name} has retired. GET /animal_list?status=active shows who talks.")
     return animal
+
+
+async def mask_text(context: RequestContext, text: str) -> str:
+    """The text as it is stored: without personal data, and without the blanks around it."""
+    return await run_by_size(len(text), partial(context.services.moderator.mask_pii, text.strip()))
 
 
 def make_idempotency_keys(
