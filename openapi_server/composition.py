@@ -28,10 +28,11 @@ from openapi_server.http.concurrency_limit import WaitingRequests
 from openapi_server.http.rate_limit_storage import open_counters
 from openapi_server.http.rate_limits import RateLimits
 from openapi_server.http.services import Services
-from openapi_server.instruments import Instruments, NoMetrics
+from openapi_server.instruments import Instruments, NoMetrics, NoTracer, Tracer
 from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin, seed_animals
 from openapi_server.knowledge.retrieval.ranking import SemanticIndex
 from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.logging_setup import count_dropped_log_lines, count_queued_log_bytes
 from openapi_server.moderation.remote import ModerationClient, RemoteModerator
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet
@@ -57,6 +58,7 @@ class Overrides:
     knowledge: Knowledge | None = None
     moderator: Moderator | None = None
     passwords: Passwords | None = None
+    tracer: Tracer | None = None
     wrap_store: Callable[[Store], Store] | None = None
 
 
@@ -70,7 +72,10 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
     clock = given.clock or SystemClock()
     async with AsyncExitStack() as parts:
         metrics = _create_metrics(settings)
-        instruments = Instruments(metrics or NoMetrics())
+        tracer = given.tracer
+        if tracer is None:
+            tracer = await parts.enter_async_context(_open_tracer(settings))
+        instruments = Instruments(metrics or NoMetrics(), tracer)
         provider = given.provider
         if provider is None:
             provider = await parts.enter_async_context(open_provider(settings, clock, metrics))
@@ -150,7 +155,26 @@ def _create_metrics(settings: Settings) -> PrometheusMetrics | None:
         return None
     metrics = PrometheusMetrics(settings.provider, OfflineProvider(words_per_s=0, seed=0).model)
     metrics.watch_store_file(settings.sqlite_path)
+    metrics.watch("log_queue_bytes", "Log lines that wait to be written.", count_queued_log_bytes)
+    documentation = "Log lines that were lost because nobody read them."
+    metrics.watch("log_lines_dropped", documentation, count_dropped_log_lines, is_counter=True)
     return metrics
+
+
+@asynccontextmanager
+async def _open_tracer(settings: Settings) -> AsyncIterator[Tracer]:
+    endpoint = settings.otel_exporter_otlp_endpoint
+    if not endpoint:
+        yield NoTracer()
+        return
+    try:
+        from openapi_server.telemetry.tracing import open_tracer
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT: traces need the extra `telemetry`, which is not installed (no {error.name})"
+        ) from None
+    async with open_tracer(endpoint, settings.provider) as tracer:
+        yield tracer
 
 
 def _measure_stores(stores: Stores, metrics: PrometheusMetrics) -> Stores:

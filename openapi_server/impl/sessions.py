@@ -21,8 +21,11 @@ from openapi_server.impl.turn_requests import (
     start_turn,
 )
 from openapi_server.impl.turn_responses import is_in_session, resume_stream, start_stream
+from openapi_server.models.animal import Animal
+from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
+from openapi_server.models.first_names import has_insulting_word
 from openapi_server.models.ids import make_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.wire.sessions import (
@@ -57,12 +60,18 @@ async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> 
         created_at=now,
         last_message_at=now,
         ttl_s=context.services.settings.session_ttl_s,
-        title=title or (opening or "")[:TITLE_LENGTH] or f"Talk with {animal.name}",
+        title=_choose_title(title, opening or "", animal),
         opening=opening,
     )
     await context.services.store.create_session(session)
     location = {"Location": f"/chat/sessions/{session.session_id}"}
     return JSONResponse(encode_created_session(session), 201, location)
+
+
+def _choose_title(title: str, opening: str, animal: Animal) -> str:
+    """The client's title, else the beginning of the first message, unless that holds an insult."""
+    given = title or ("" if has_insulting_word(opening) else opening[:TITLE_LENGTH])
+    return remove_control_characters(given).strip() or f"Talk with {animal.name}"
 
 
 @async_handler
