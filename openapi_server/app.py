@@ -20,6 +20,7 @@ from openapi_server.http.conditional_requests import ConditionalGetMiddleware
 from openapi_server.http.cors import CorsMiddleware
 from openapi_server.http.problems import UnexpectedErrorMiddleware, add_error_handlers
 from openapi_server.http.proxies import TrustedProxiesMiddleware
+from openapi_server.http.rate_limits import RateLimitMiddleware
 from openapi_server.http.request_limits import RequestLimitsMiddleware
 from openapi_server.http.security_headers import SecurityHeadersMiddleware
 from openapi_server.http.services import Services
@@ -57,6 +58,7 @@ def create_app(services: Services) -> FlaskApp:
     app.add_middleware(CorsMiddleware, FIRST, origins=settings.cors_origins, more_headers=settings.cors_headers)
     app.add_middleware(ConditionalGetMiddleware, FIRST)
     app.add_middleware(UnexpectedErrorMiddleware, FIRST)
+    app.add_middleware(RateLimitMiddleware, FIRST, services=services)
     app.add_middleware(RequestLimitsMiddleware, FIRST, **limits)
     app.add_middleware(AddressMiddleware, FIRST, table=load_address_table(list_documents()))
     app.add_middleware(ApiDocsMiddleware, FIRST)
