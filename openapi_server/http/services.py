@@ -21,6 +21,7 @@ from openapi_server.protocols import (
     ReplyModerator,
     Store,
 )
+from openapi_server.storage.probe import StoreProbe
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Services:
     settings: Settings
     clock: Clock
     store: Store
+    store_probe: StoreProbe
     event_log: EventLog
     knowledge: Knowledge
     animal_admin: AnimalAdmin
