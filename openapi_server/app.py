@@ -16,8 +16,10 @@ from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
 from openapi_server.http.cors import CorsMiddleware
 from openapi_server.http.problems import UnexpectedErrorMiddleware, add_error_handlers
 from openapi_server.http.proxies import TrustedProxiesMiddleware
+from openapi_server.http.rate_limits import RateLimitMiddleware
 from openapi_server.http.request_limits import RequestLimitsMiddleware
 from openapi_server.http.services import Services
+from openapi_server.http.telemetry import TelemetryMiddleware
 from openapi_server.http.validation import VALIDATOR_MAP
 from openapi_server.spec import load_spec
 
@@ -37,10 +39,14 @@ def create_app(services: Services) -> FlaskApp:
     # The middleware from the outside in.
     app.add_middleware(TrustedProxiesMiddleware, FIRST, trusted=settings.trusted_proxies, root_path=settings.root_path)
     app.add_middleware(AccessLogMiddleware, FIRST)
+    app.add_middleware(TelemetryMiddleware, FIRST, instruments=services.instruments)
     app.add_middleware(CorsMiddleware, FIRST, origins=settings.cors_origins)
     app.add_middleware(UnexpectedErrorMiddleware, FIRST)
+    app.add_middleware(RateLimitMiddleware, FIRST, services=services)
     app.add_middleware(RequestLimitsMiddleware, FIRST, **limits)
-    app.add_middleware(ConcurrencyLimitMiddleware, FIRST, max_concurrent=settings.flask_threads)
+    app.add_middleware(
+        ConcurrencyLimitMiddleware, FIRST, max_concurrent=settings.flask_threads, waiting=services.waiting_requests
+    )
     # Here Connexion's own: exceptions, routing, and security, which calls `BearerTokenHandler`.
     app.add_middleware(AuthenticationMiddleware, MiddlewarePosition.BEFORE_VALIDATION)
     # Here Connexion's validation, with `VALIDATOR_MAP`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from openapi_server.key_strength import MAKE_KEY, MIN_KEY_BITS, estimate_key_bits
 from openapi_server.settings_file import (
     SettingsFile,
     SettingsFileError,
@@ -27,6 +28,10 @@ SETTINGS_PATH = Path(".env.local")
 
 LOCAL_ORIGINS = tuple(f"http://localhost:{port}" for port in (3000, 3001, 5173, 8000, 8080))
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
+_LOCAL_ORIGIN = re.compile(
+    r"https?://(?:(?:[\w.-]+\.)?localhost\.?|127\.[0-9.]+|0\.0\.0\.0|\[(?:::1?|::ffff:127[^\]]*)\])(?::|$)",
+    re.IGNORECASE,
+)
 _URL = r"^https?://[^\s/@?#]+(/[^\s?#]*)?$"
 _KEY = r"^[!-~]*$"
 # What values of a pattern are, for the sentence "must be ...".
@@ -42,6 +47,9 @@ _REQUIRED_BY_PROVIDER = {
     "aws_region": "bedrock",
     "bedrock_model": "bedrock",
 }
+_STORAGE_URL = re.compile(r"memory://|rediss?://[!-~]{1,500}")
+# The limits of one caller in production: turns and reads in a minute, and streams open at once.
+PRODUCTION_TURNS, PRODUCTION_STREAMS, PRODUCTION_READS = 60, 20, 600
 # It is public, so production refuses it.
 DEVELOPMENT_KEY = "development-only-0123456789abcdef0123456789abcdef"
 
@@ -71,6 +79,10 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "console", "logfmt", "json"] = "auto"
+    metrics: Literal["off", "admin", "port", "both"] = "admin"
+    metrics_host: str = Field("127.0.0.1", min_length=1)
+    metrics_port: int = Field(9464, ge=0, le=65535)
+    otel_exporter_otlp_endpoint: str = Field("", pattern=rf"^$|{_URL}")
     sqlite_path: Path = Path(".data/zoochat.sqlite3")
     provider: Literal["offline", "openai", "anthropic", "bedrock"] = "offline"
     moderation_url: str = Field("", pattern=rf"^$|{_URL}", description=_URL_FORM)
@@ -92,7 +104,7 @@ class Settings(BaseSettings):
     max_tokens: int = Field(512, ge=16, le=8192)
     semantic: Literal["auto", "on", "off"] = "auto"
     default_animal: str = Field("lion_001", pattern=r"^[a-z][a-z0-9_]{0,63}$", description="an id such as lion_001")
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = LOCAL_ORIGINS
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(LOCAL_ORIGINS, validate_default=True)
     trusted_proxies: Annotated[TrustedProxies, NoDecode] = ()
     root_path: str = Field(
         "",
@@ -130,7 +142,14 @@ class Settings(BaseSettings):
     refresh_token_ttl_s: int = Field(2_592_000, ge=1, le=31_536_000, validation_alias="REFRESH_TOKEN_TTL")
     demo_users: Literal["on", "off"] = Field("on", validate_default=False)
     simulations: Literal["on", "off"] = "on"
+    api_docs: Literal["on", "off"] = "on"
     credits_per_token: int = Field(1, ge=1, le=1_000_000)
+    rate_limit_turns: int | None = Field(None, ge=0, le=1_000_000)
+    rate_limit_streams: int | None = Field(None, ge=0, le=1_000_000)
+    rate_limit_reads: int | None = Field(None, ge=0, le=1_000_000)
+    rate_limit_logins: int = Field(60, ge=0, le=1_000_000)
+    rate_limit_address_factor: int = Field(10, ge=1, le=10_000)
+    rate_limit_storage: str = Field("memory://", repr=False)
 
     @field_validator("cookie_samesite", "cookie_secure", mode="before")
     @classmethod
@@ -162,6 +181,34 @@ class Settings(BaseSettings):
         return timedelta(days=self.audit_days)
 
     @property
+    def turn_limit(self) -> int:
+        """Turns that a caller may start in a minute; 0: any number."""
+        return self._choose_limit(self.rate_limit_turns, PRODUCTION_TURNS)
+
+    @property
+    def stream_limit(self) -> int:
+        """Streams that a caller may have open at once; 0: any number."""
+        return self._choose_limit(self.rate_limit_streams, PRODUCTION_STREAMS)
+
+    @property
+    def read_limit(self) -> int:
+        """Other requests of a caller in a minute; 0: any number."""
+        return self._choose_limit(self.rate_limit_reads, PRODUCTION_READS)
+
+    def _choose_limit(self, given: int | None, in_production: int) -> int:
+        if given is not None:
+            return given
+        return in_production if self.environment == "production" else 0
+
+    @property
+    def may_administrators_read_metrics(self) -> bool:
+        return self.metrics in ("admin", "both")
+
+    @property
+    def has_metrics_port(self) -> bool:
+        return self.metrics in ("port", "both")
+
+    @property
     def has_demo_users(self) -> bool:
         """Only in development, because their passwords are public."""
         return self.demo_users == "on" and self.environment == "development"
@@ -172,11 +219,42 @@ class Settings(BaseSettings):
         is_enabled = self.environment == "development" or "simulations" in self.model_fields_set
         return self.simulations == "on" and is_enabled
 
+    @property
+    def has_api_docs(self) -> bool:
+        """Whether `/ui` is served; in production only if the variable is set."""
+        is_enabled = self.environment == "development" or "api_docs" in self.model_fields_set
+        return self.api_docs == "on" and is_enabled
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on settings that are allowed but dangerous, each with its variable."""
+        if self.environment == "production" or self.is_loopback:
+            return ()
+        where = f"HOST={self.host} can be reached from other machines, and ENVIRONMENT is development"
+        found = []
+        if self.has_demo_users:
+            found.append(f"DEMO_USERS: {where}: whoever reads the documentation can log in as admin (admin-demo)")
+        if self.signing_key == DEVELOPMENT_KEY:
+            found.append(f"SIGNING_KEY: {where}: the key is public, so anybody can make tokens. Set one: {MAKE_KEY}")
+        return tuple(found)
+
     @field_validator("signing_key")
     @classmethod
     def _check_signing_key(cls, value: str, info: ValidationInfo) -> str:
-        if value == DEVELOPMENT_KEY and info.data.get("environment") == "production":
-            raise ValueError("must be a secret of your own in production, such as `openssl rand -base64 48` prints")
+        if info.data.get("environment") != "production":
+            return value
+        if value == DEVELOPMENT_KEY:
+            raise ValueError(f"must be a secret of your own in production. Make one: {MAKE_KEY}")
+        if estimate_key_bits(value) < MIN_KEY_BITS:
+            raise ValueError(f"is too easy to guess (words, repetitions or sequences). Make another: {MAKE_KEY}")
         return value
 
     @field_validator(*_REQUIRED_BY_PROVIDER)
@@ -187,6 +265,13 @@ class Settings(BaseSettings):
         may_be_empty = info.field_name == "openai_api_key" and info.data.get("openai_base_url") != OPENAI_URL
         if not value and info.data.get("provider") == provider and not may_be_empty:
             raise ValueError(f"is required with PROVIDER={provider}")
+        return value
+
+    @field_validator("rate_limit_storage")
+    @classmethod
+    def _check_rate_limit_storage(cls, value: str) -> str:
+        if not _STORAGE_URL.fullmatch(value):
+            raise ValueError("must be memory:// or the URL of a Redis, such as redis://localhost:6379/0")
         return value
 
     @field_validator("first_token_timeout_s")
@@ -242,7 +327,11 @@ class Settings(BaseSettings):
 
     @field_validator("cors_origins", mode="before")
     @classmethod
-    def _parse_origins(cls, value: object) -> object:
+    def _parse_origins(cls, value: object, info: ValidationInfo) -> object:
+        is_production = info.data.get("environment") == "production"
+        if value == LOCAL_ORIGINS and is_production:
+            # The default, which is for development: no page of another origin may call.
+            return ()
         origins = value
         if isinstance(value, str):
             # A comma at the end is no origin.
@@ -252,6 +341,11 @@ class Settings(BaseSettings):
         for origin in origins if isinstance(origins, list) else []:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin such as https://zoo.example; * is never allowed")
+            if is_production and _LOCAL_ORIGIN.match(origin):
+                raise ValueError(
+                    f"{origin!r} must not be allowed in production: any program on a visitor's machine could send "
+                    "requests with the visitor's cookie"
+                )
         return origins
 
     @field_validator("trusted_proxies", mode="before")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from datetime import datetime
+from functools import partial
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
@@ -13,9 +14,10 @@ from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import authorize_account
 from openapi_server.http.identity import DEVICE_COOKIE, derive_session_id, find_owner, get_name_scope, identify_device
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.personal_data import DataSubject
+from openapi_server.models.personal_data import DataSubject, PersonalData
 from openapi_server.models.user import USER_PREFIX
 from openapi_server.wire.personal_data import encode_erasure, encode_personal_data
+from openapi_server.worker_threads import run_in_worker
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -25,9 +27,8 @@ async def export_privacy(context: RequestContext, user_id: str | None = None, se
     subject = _get_subject(context, user_id, session_id)
     data = await context.services.personal_data.export(subject)
     await record_audit(context, AuditAction.EXPORTED, subject.audit_name)
-    document = encode_personal_data(data, context.services.clock.now())
     # The document may be large: it is encoded off the event loop.
-    body = await asyncio.to_thread(json.dumps, document, ensure_ascii=False, indent=2)
+    body = await run_in_worker(partial(_encode_document, data, context.services.clock.now()))
     disposition = {"Content-Disposition": 'attachment; filename="zoochat.json"'}
     return Response(body, media_type="application/json", headers=NO_STORE | disposition)
 
@@ -39,6 +40,10 @@ async def erase_privacy(context: RequestContext, user_id: str | None = None, ses
     await context.services.engine.delete_turns(erasure.turn_ids)
     await record_audit(context, AuditAction.ERASED, subject.audit_name)
     return JSONResponse(encode_erasure(erasure), headers=NO_STORE)
+
+
+def _encode_document(data: PersonalData, at: datetime) -> str:
+    return json.dumps(encode_personal_data(data, at), ensure_ascii=False, indent=2)
 
 
 def _get_subject(context: RequestContext, user_id: str | None, session_name: str | None) -> DataSubject:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp
 
 from openapi_server import __version__
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.models.errors import ChatError, Draining, StoreUnavailable
+from openapi_server.models.errors import ChatError, Draining, NotFound, StoreUnavailable
 from openapi_server.web.welcome import make_curl_command, render_welcome_page
 from openapi_server.wire.animals import encode_summary
 from openapi_server.wire.timestamps import format_timestamp
@@ -70,6 +71,16 @@ async def system_health(context: RequestContext) -> ASGIApp:
             "parts": components,
         }
     )
+
+
+@async_handler
+async def metrics(context: RequestContext) -> ASGIApp:
+    page = context.services.metrics
+    if page is None or not context.services.settings.may_administrators_read_metrics:
+        raise NotFound("The metrics are not served here: see the setting METRICS.")
+    # A page has a thousand lines and more.
+    body, content_type = await run_in_threadpool(page.render, context.headers.get("accept", ""))
+    return Response(body, headers={"Cache-Control": "no-store", "Content-Type": content_type})
 
 
 async def _check_store(context: RequestContext) -> dict[str, str]:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from openapi_server.circuit_breaker import CircuitBreaker
 from openapi_server.config import ConfigError, Settings
+from openapi_server.instruments import Metrics
 from openapi_server.protocols import Clock, Provider
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.providers.options import ModelOptions
@@ -18,9 +19,10 @@ _PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
 
 
 @asynccontextmanager
-async def open_provider(settings: Settings, clock: Clock) -> AsyncIterator[Provider]:
+async def open_provider(settings: Settings, clock: Clock, metrics: Metrics | None = None) -> AsyncIterator[Provider]:
     """The offline provider, or a model provider with the offline provider as its fallback. Closed on exit."""
-    offline = OfflineProvider(words_per_s=settings.offline_words_per_s, seed=settings.offline_seed)
+    words_per_s, seed = settings.offline_words_per_s, settings.offline_seed
+    offline = OfflineProvider(words_per_s=words_per_s, seed=seed, metrics=metrics)
     if settings.provider == "offline":
         yield offline
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,7 +31,10 @@ from openapi_server.storage.sqlite.store import SqliteStore
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """One store a protocol, all over the same database. `sessions` holds the sessions with their turns."""
+    """One store a protocol, all over the same database. `sessions` holds the sessions with their turns.
+
+    `queues`: how many operations wait now, by the name of the queue.
+    """
 
     sessions: Store
     accounts: AccountStore
@@ -40,6 +43,7 @@ class Stores:
     rules: DocumentStore
     personal_data: PersonalDataStore
     audit: AuditTrail
+    queues: Mapping[str, Callable[[], int]]
 
 
 def open_stores(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Stores]:
@@ -65,6 +69,10 @@ async def open_sqlite_stores(path: Path, clock: Clock, retention: timedelta | No
             rules=SqliteRuleDocuments(store.connections),
             personal_data=SqlitePersonalData(store.connections, clock, retention),
             audit=SqliteAudit(store.connections),
+            queues={
+                "store_writes": lambda: store.connections.waiting_writes,
+                "store_reads": lambda: store.connections.waiting_reads,
+            },
         )
     finally:
         await store.close()

@@ -71,6 +71,7 @@ class Connections:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
+        self._submitted = {self._writer: 0, self._readers: 0}
         # Guards what follows. Connections are only opened anew while no thread uses one.
         self._idle = threading.Condition()
         self._users = 0
@@ -78,19 +79,29 @@ class Connections:
         self._files = Files(None, None)
         self._is_missing = False
 
+    @property
+    def waiting_writes(self) -> int:
+        """How many writes wait for the thread that writes."""
+        return max(0, self._submitted[self._writer] - 1)
+
+    @property
+    def waiting_reads(self) -> int:
+        """How many reads wait for one of the threads that read."""
+        return max(0, self._submitted[self._readers] - READERS)
+
     async def open(self) -> None:
         """Create the file if it is missing, and prepare it."""
         await asyncio.get_running_loop().run_in_executor(self._writer, self._run, self._open_first, self._prepare)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._run, self._transact, work)
+        return await self._run_in(self._writer, self._transact, work)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, self._query, work)
+        return await self._run_in(self._readers, self._query, work)
 
     async def run_exclusive(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run what cannot run in a transaction, while nobody else in this process writes."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._run, self._query, work)
+        return await self._run_in(self._writer, self._query, work)
 
     async def close(self) -> None:
         """Let running work finish, then close every connection. SQLite checkpoints the WAL when the last one closes."""
@@ -100,6 +111,21 @@ class Connections:
         self._writer.shutdown()
         self._readers.shutdown()
         self._close_connections()
+
+    async def _run_in(
+        self,
+        threads: ThreadPoolExecutor,
+        how: Callable[[Callable[[sqlite3.Connection], T]], T],
+        work: Callable[[sqlite3.Connection], T],
+    ) -> T:
+        done = asyncio.get_running_loop().run_in_executor(threads, self._run, how, work)
+        self._submitted[threads] += 1
+        # Not in a `finally` here: the work of a caller that is cancelled goes on.
+        done.add_done_callback(lambda _: self._count_done(threads))
+        return await done
+
+    def _count_done(self, threads: ThreadPoolExecutor) -> None:
+        self._submitted[threads] -= 1
 
     def _run(self, how: Callable[[Callable[[sqlite3.Connection], T]], T], work: Callable[[sqlite3.Connection], T]) -> T:
         try:
