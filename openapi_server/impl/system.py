@@ -51,7 +51,7 @@ async def health(context: RequestContext) -> ASGIApp:
 async def ready(context: RequestContext) -> ASGIApp:
     if context.services.engine.is_draining:
         raise Draining(retry_after_s=5)
-    await context.services.store.ping()
+    await context.services.store_probe.check()
     return JSONResponse({"status": "ready"})
 
 
@@ -88,7 +88,7 @@ async def metrics(context: RequestContext) -> ASGIApp:
 
 async def _check_store(context: RequestContext) -> dict[str, str]:
     try:
-        await context.services.store.ping()
+        await context.services.store_probe.check()
     except StoreUnavailable as error:
         return _describe_failure(error)
     return {"status": "up", "detail": "can be written to"}
