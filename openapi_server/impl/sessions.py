@@ -13,7 +13,13 @@ from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session
 from openapi_server.http.identity import identify_caller
-from openapi_server.impl.turn_requests import delete_session, get_active_animal, make_idempotency_keys, mask_text
+from openapi_server.impl.turn_requests import (
+    delete_session,
+    get_active_animal,
+    make_idempotency_keys,
+    mask_text,
+    start_turn,
+)
 from openapi_server.impl.turn_responses import is_in_session, resume_stream, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.control_characters import remove_control_characters
@@ -103,7 +109,7 @@ async def stream_chat_session(context: RequestContext, session_id: str, body: di
     keys = make_idempotency_keys(context, {**body, "sessionId": session_id}, identify_caller(context))
     request = await _make_turn_request(context, session, body)
     try:
-        accepted = await context.services.engine.start_turn(request, keys)
+        accepted = await start_turn(context, request, keys)
     except TurnRunning as busy:
         message = "The session already streams: confirm the running stream, or wait for its end."
         raise SessionStreaming(message, turn_id=busy.turn_id, details=(("message", message),)) from None
