@@ -5,6 +5,7 @@ The server and the tests use the same function; `storage/factory.py` and `provid
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -203,6 +204,8 @@ def _publish_metrics(metrics: PrometheusMetrics | None, settings: Settings) -> I
         return
     with ExitStack() as parts:
         parts.enter_context(metrics.loop_lag.measure())
+        loop = asyncio.get_running_loop()
+        metrics.watch("asyncio_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks(loop)))
         if settings.has_metrics_port:
             host = settings.metrics_host
             try:
