@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,8 +12,14 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from openapi_server.key_strength import MAKE_KEY, MIN_KEY_BITS, estimate_key_bits
+
 LOCAL_ORIGINS = tuple(f"http://localhost:{port}" for port in (3000, 3001, 5173, 8000, 8080))
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
+_LOCAL_ORIGIN = re.compile(
+    r"https?://(?:(?:[\w.-]+\.)?localhost\.?|127\.[0-9.]+|0\.0\.0\.0|\[(?:::1?|::ffff:127[^\]]*)\])(?::|$)",
+    re.IGNORECASE,
+)
 _URL = r"^https?://[^\s/@?#]+(/[^\s?#]*)?$"
 _KEY = r"^[!-~]*$"
 OPENAI_URL = "https://api.openai.com/v1"
@@ -78,7 +84,7 @@ class Settings(BaseSettings):
     max_tokens: int = Field(512, ge=16, le=8192)
     semantic: Literal["auto", "on", "off"] = "auto"
     default_animal: str = Field("lion_001", pattern=r"^[a-z][a-z0-9_]{0,63}$")
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = LOCAL_ORIGINS
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(LOCAL_ORIGINS, validate_default=True)
     trusted_proxies: Annotated[TrustedProxies, NoDecode] = ()
     root_path: str = Field("", pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,62}){0,8}$")
     cookie_samesite: Literal["lax", "strict", "none"] = "lax"
@@ -112,6 +118,7 @@ class Settings(BaseSettings):
     refresh_token_ttl_s: int = Field(2_592_000, ge=1, le=31_536_000, validation_alias="REFRESH_TOKEN_TTL")
     demo_users: Literal["on", "off"] = Field("on", validate_default=False)
     simulations: Literal["on", "off"] = "on"
+    api_docs: Literal["on", "off"] = "on"
     credits_per_token: int = Field(1, ge=1, le=1_000_000)
 
     @field_validator("cookie_samesite", "cookie_secure", mode="before")
@@ -162,11 +169,42 @@ class Settings(BaseSettings):
         is_enabled = self.environment == "development" or "simulations" in self.model_fields_set
         return self.simulations == "on" and is_enabled
 
+    @property
+    def has_api_docs(self) -> bool:
+        """Whether `/ui` is served; in production only if the variable is set."""
+        is_enabled = self.environment == "development" or "api_docs" in self.model_fields_set
+        return self.api_docs == "on" and is_enabled
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on settings that are allowed but dangerous, each with its variable."""
+        if self.environment == "production" or self.is_loopback:
+            return ()
+        where = f"HOST={self.host} can be reached from other machines, and ENVIRONMENT is development"
+        found = []
+        if self.has_demo_users:
+            found.append(f"DEMO_USERS: {where}: whoever reads the documentation can log in as admin (admin-demo)")
+        if self.signing_key == DEVELOPMENT_KEY:
+            found.append(f"SIGNING_KEY: {where}: the key is public, so anybody can make tokens. Set one: {MAKE_KEY}")
+        return tuple(found)
+
     @field_validator("signing_key")
     @classmethod
     def _check_signing_key(cls, value: str, info: ValidationInfo) -> str:
-        if value == DEVELOPMENT_KEY and info.data.get("environment") == "production":
-            raise ValueError("must be a secret of your own in production, such as `openssl rand -base64 48` prints")
+        if info.data.get("environment") != "production":
+            return value
+        if value == DEVELOPMENT_KEY:
+            raise ValueError(f"must be a secret of your own in production. Make one: {MAKE_KEY}")
+        if estimate_key_bits(value) < MIN_KEY_BITS:
+            raise ValueError(f"is too easy to guess (words, repetitions or sequences). Make another: {MAKE_KEY}")
         return value
 
     @field_validator(*_REQUIRED_BY_PROVIDER)
@@ -197,11 +235,20 @@ class Settings(BaseSettings):
 
     @field_validator("cors_origins", mode="before")
     @classmethod
-    def _parse_origins(cls, value: object) -> object:
+    def _parse_origins(cls, value: object, info: ValidationInfo) -> object:
+        is_production = info.data.get("environment") == "production"
+        if value == LOCAL_ORIGINS and is_production:
+            # The default, which is for development: no page of another origin may call.
+            return ()
         origins = [part.strip().rstrip("/") for part in value.split(",")] if isinstance(value, str) else value
         for origin in origins if isinstance(origins, list) else []:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin such as https://zoo.example; * is never allowed")
+            if is_production and _LOCAL_ORIGIN.match(origin):
+                raise ValueError(
+                    f"{origin!r} must not be allowed in production: any program on a visitor's machine could send "
+                    "requests with the visitor's cookie"
+                )
         return origins
 
     @field_validator("trusted_proxies", mode="before")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from openapi_server.config import DEVELOPMENT_KEY, LOCAL_ORIGINS, ConfigError, load_settings
+from tests.support.examples import OWN_KEY
 
 
 @pytest.fixture(autouse=True)
@@ -20,8 +22,6 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
-
-OWN_KEY = "0123456789abcdef0123456789abcdef"
 
 DEFAULTS: dict[str, object] = {
     "environment": "development",
@@ -241,7 +241,20 @@ def test_production_has_a_secret_of_its_own_and_no_demo_accounts(monkeypatch: py
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("SIGNING_KEY", ""), ("SIGNING_KEY", DEVELOPMENT_KEY), ("SIGNING_KEY", "x" * 31), ("DEMO_USERS", "on")],
+    [
+        ("SIGNING_KEY", ""),
+        ("SIGNING_KEY", DEVELOPMENT_KEY),
+        ("SIGNING_KEY", "x" * 31),
+        ("SIGNING_KEY", "x" * 64),
+        ("SIGNING_KEY", "0123456789abcdef" * 2),
+        ("SIGNING_KEY", "our zoo has the very best lions of them all"),
+        ("DEMO_USERS", "on"),
+        ("CORS_ORIGINS", "http://localhost:3000"),
+        ("CORS_ORIGINS", "https://zoo.example,http://127.0.0.1:8080"),
+        ("CORS_ORIGINS", "http://[::1]"),
+        ("CORS_ORIGINS", "http://app.LOCALHOST:3000"),
+        ("CORS_ORIGINS", ",".join(LOCAL_ORIGINS)),
+    ],
 )
 def test_production_refuses_what_everybody_knows(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """The message names the variable and contains no secret."""
@@ -253,6 +266,52 @@ def test_production_refuses_what_everybody_knows(monkeypatch: pytest.MonkeyPatch
         load_settings()
     assert DEVELOPMENT_KEY not in str(refusal.value)
     assert "xxxx" not in str(refusal.value)
+
+
+def test_production_says_how_to_make_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a command that needs nothing but Python, and whose key is accepted."""
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    with pytest.raises(ConfigError, match=r'python3 -c "import secrets; print\(secrets.token_urlsafe\(32\)\)"'):
+        load_settings()
+
+    monkeypatch.setenv("SIGNING_KEY", secrets.token_urlsafe(32))
+    assert load_settings().warnings == ()
+
+
+def test_production_has_no_local_origins_and_no_api_docs_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The defaults are for development."""
+    assert load_settings().cors_origins == LOCAL_ORIGINS
+    assert load_settings().has_api_docs
+    monkeypatch.setenv("API_DOCS", "off")
+    assert not load_settings().has_api_docs
+    monkeypatch.delenv("API_DOCS")
+
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("SIGNING_KEY", OWN_KEY)
+    assert load_settings().cors_origins == ()
+    assert not load_settings().has_api_docs
+    monkeypatch.setenv("API_DOCS", "on")
+    monkeypatch.setenv("CORS_ORIGINS", "https://localhost.zoo.example")
+    assert load_settings().has_api_docs
+    assert load_settings().cors_origins == ("https://localhost.zoo.example",)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "zoo.example"])  # noqa: S104
+def test_development_on_a_public_address_warns(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Of the demo accounts and of the public key, as long as there are any."""
+    monkeypatch.setenv("HOST", host)
+    assert [warning.split(":")[0] for warning in load_settings().warnings] == ["DEMO_USERS", "SIGNING_KEY"]
+
+    monkeypatch.setenv("DEMO_USERS", "off")
+    monkeypatch.setenv("SIGNING_KEY", OWN_KEY)
+    assert load_settings().warnings == ()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_development_on_this_machine_does_not_warn(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("HOST", host)
+
+    assert load_settings().warnings == ()
 
 
 @pytest.mark.parametrize("name", ["signing_key", "openai_api_key", "anthropic_api_key"])

@@ -52,6 +52,8 @@ class CorsMiddleware:
 
     def _make_headers(self, origin: str | None) -> dict[str, str]:
         is_allowed = origin in self._origins
+        if not self._origins:
+            return {}
         headers = {
             "Access-Control-Allow-Origin": origin if origin and is_allowed else self._origins[0],
             "Access-Control-Expose-Headers": EXPOSED_HEADERS,
