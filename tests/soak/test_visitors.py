@@ -21,7 +21,9 @@ def test_every_visitor_gets_what_it_asks_for(start_server: StartsServer, monkeyp
     async def visit(ledger: Ledger) -> None:
         await allocate_credits(server.url)
         for number, action in enumerate(ACTIONS):
-            await Visitor(server.url, ledger, number).act(action)
+            visitor = Visitor(server.url, ledger, number)
+            await visitor.act(action)
+            await visitor.close()
         async with open_store(server.folder) as store:
             await ledger.check(store)
 

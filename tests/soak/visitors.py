@@ -116,6 +116,9 @@ class Visitor:
                 await self.act(action)
                 await asyncio.sleep(self._random.uniform(0, 0.3))
 
+    async def close(self) -> None:
+        await self._client.aclose()
+
     async def act(self, action: Callable[[Visitor], Awaitable[None]]) -> None:
         """Do one thing, and note how it went."""
         self._ledger.actions[action.__name__] += 1
