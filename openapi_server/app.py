@@ -16,6 +16,7 @@ from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
 from openapi_server.http.cors import CorsMiddleware
 from openapi_server.http.problems import UnexpectedErrorMiddleware, add_error_handlers
 from openapi_server.http.proxies import TrustedProxiesMiddleware
+from openapi_server.http.rate_limits import RateLimitMiddleware
 from openapi_server.http.request_limits import RequestLimitsMiddleware
 from openapi_server.http.services import Services
 from openapi_server.http.telemetry import TelemetryMiddleware
@@ -41,6 +42,7 @@ def create_app(services: Services) -> FlaskApp:
     app.add_middleware(TelemetryMiddleware, FIRST, instruments=services.instruments)
     app.add_middleware(CorsMiddleware, FIRST, origins=settings.cors_origins)
     app.add_middleware(UnexpectedErrorMiddleware, FIRST)
+    app.add_middleware(RateLimitMiddleware, FIRST, services=services)
     app.add_middleware(RequestLimitsMiddleware, FIRST, **limits)
     app.add_middleware(
         ConcurrencyLimitMiddleware, FIRST, max_concurrent=settings.flask_threads, waiting=services.waiting_requests

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 import httpx
 import structlog
 
+from openapi_server.accounts.login_protection import LoginProtection
 from openapi_server.accounts.passwords import Passwords
 from openapi_server.accounts.service import AccountService, create_demo_users, list_demo_users
 from openapi_server.accounts.tokens import AccessTokens
@@ -25,6 +26,8 @@ from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.concurrency_limit import WaitingRequests
+from openapi_server.http.rate_limit_storage import open_counters
+from openapi_server.http.rate_limits import RateLimits
 from openapi_server.http.services import Services
 from openapi_server.instruments import Instruments, NoMetrics, NoTracer, Tracer
 from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin, seed_animals
@@ -100,12 +103,13 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         pipeline = Pipeline(provider, knowledge, moderator, reply_moderator, store, idle_timeout_s, instruments)
         engine = _create_engine(pipeline, store, event_log, clock, settings)
         parts.push_async_callback(engine.close)
+        counters = await parts.enter_async_context(open_counters(settings.rate_limit_storage, clock.monotonic))
         waiting_requests = WaitingRequests()
         if metrics is not None:
             metrics.watch("turns_running", "Turns that run now.", lambda: engine.running_count)
             metrics.watch("readers", "Streams and waiting requests that read a turn now.", lambda: engine.reader_count)
             metrics.watch_queue("requests", lambda: waiting_requests.count)
-            metrics.watch_queue("passwords", lambda: passwords.waiting_count)
+            metrics.watch_queue("passwords", lambda: accounts.waiting_count)
         animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal)
         yield Services(
             settings=settings,
@@ -125,6 +129,7 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             credits=stores.credits,
             personal_data=stores.personal_data,
             audit=stores.audit,
+            rate_limits=RateLimits(settings, counters),
             started_s=clock.monotonic(),
             instruments=instruments,
             metrics=metrics,
@@ -268,7 +273,8 @@ async def _create_account_service(
             "give each a new one with `zoochat users reset-password NAME`, or use another database"
         )
     tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s)
-    return AccountService(store, passwords, tokens, clock, settings.refresh_token_ttl_s)
+    protection = LoginProtection(settings.signing_key, clock.monotonic)
+    return AccountService(store, passwords, tokens, clock, settings.refresh_token_ttl_s, protection)
 
 
 def _load_sentence_vectors(settings: Settings) -> SemanticIndex | None:

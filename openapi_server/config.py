@@ -32,6 +32,9 @@ _REQUIRED_BY_PROVIDER = {
     "aws_region": "bedrock",
     "bedrock_model": "bedrock",
 }
+_STORAGE_URL = re.compile(r"memory://|rediss?://[!-~]{1,500}")
+# The limits of one caller in production: turns and reads in a minute, and streams open at once.
+PRODUCTION_TURNS, PRODUCTION_STREAMS, PRODUCTION_READS = 60, 20, 600
 # It is public, so production refuses it.
 DEVELOPMENT_KEY = "development-only-0123456789abcdef0123456789abcdef"
 
@@ -120,6 +123,12 @@ class Settings(BaseSettings):
     simulations: Literal["on", "off"] = "on"
     api_docs: Literal["on", "off"] = "on"
     credits_per_token: int = Field(1, ge=1, le=1_000_000)
+    rate_limit_turns: int | None = Field(None, ge=0, le=1_000_000)
+    rate_limit_streams: int | None = Field(None, ge=0, le=1_000_000)
+    rate_limit_reads: int | None = Field(None, ge=0, le=1_000_000)
+    rate_limit_logins: int = Field(60, ge=0, le=1_000_000)
+    rate_limit_address_factor: int = Field(10, ge=1, le=10_000)
+    rate_limit_storage: str = Field("memory://", repr=False)
 
     @field_validator("cookie_samesite", "cookie_secure", mode="before")
     @classmethod
@@ -149,6 +158,26 @@ class Settings(BaseSettings):
     @property
     def audit_retention(self) -> timedelta:
         return timedelta(days=self.audit_days)
+
+    @property
+    def turn_limit(self) -> int:
+        """Turns that a caller may start in a minute; 0: any number."""
+        return self._choose_limit(self.rate_limit_turns, PRODUCTION_TURNS)
+
+    @property
+    def stream_limit(self) -> int:
+        """Streams that a caller may have open at once; 0: any number."""
+        return self._choose_limit(self.rate_limit_streams, PRODUCTION_STREAMS)
+
+    @property
+    def read_limit(self) -> int:
+        """Other requests of a caller in a minute; 0: any number."""
+        return self._choose_limit(self.rate_limit_reads, PRODUCTION_READS)
+
+    def _choose_limit(self, given: int | None, in_production: int) -> int:
+        if given is not None:
+            return given
+        return in_production if self.environment == "production" else 0
 
     @property
     def may_administrators_read_metrics(self) -> bool:
@@ -215,6 +244,13 @@ class Settings(BaseSettings):
         may_be_empty = info.field_name == "openai_api_key" and info.data.get("openai_base_url") != OPENAI_URL
         if not value and info.data.get("provider") == provider and not may_be_empty:
             raise ValueError(f"is required with PROVIDER={provider}")
+        return value
+
+    @field_validator("rate_limit_storage")
+    @classmethod
+    def _check_rate_limit_storage(cls, value: str) -> str:
+        if not _STORAGE_URL.fullmatch(value):
+            raise ValueError("must be memory:// or the URL of a Redis, such as redis://localhost:6379/0")
         return value
 
     @field_validator("first_token_timeout_s")

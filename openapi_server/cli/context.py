@@ -17,6 +17,7 @@ import click
 
 from openapi_server.config import ConfigError, Settings, load_settings
 from openapi_server.models.audit import Actor, AuditAction, AuditEntry
+from openapi_server.models.control_characters import escape_control_characters
 from openapi_server.models.errors import ChatError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def print_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for column in table.columns:
         column.overflow = "fold"
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(escape_control_characters(cell)) for cell in row))
     console = Console()
     console = console if console.is_terminal else Console(width=PIPED_WIDTH)
     console.print(table)

@@ -25,6 +25,7 @@ from openapi_server.http.authentication import get_user
 from openapi_server.http.concurrency_limit import release_slot
 from openapi_server.http.problems import make_error_response
 from openapi_server.http.proxies import get_root_path
+from openapi_server.http.rate_limits import Admission, get_admission
 from openapi_server.http.services import Services
 from openapi_server.models.errors import ChatError, NotAcceptable
 from openapi_server.models.user import AuthenticatedUser
@@ -40,7 +41,7 @@ class RequestContext:
 
     `base_url`, `client_address` and `root_path` are those in front of all trusted proxies: the URL of this server
     without a slash at its end, the visitor's IP address, and a path such as `/zoo` or nothing.
-    `user`: the logged-in caller, if there is one.
+    `user`: the logged-in caller, if there is one. `admission`: what the rate limits say, if one applies.
     """
 
     services: Services
@@ -50,6 +51,7 @@ class RequestContext:
     user: AuthenticatedUser | None = None
     root_path: str = ""
     is_https: bool = False
+    admission: Admission | None = None
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -158,6 +160,7 @@ class AsyncHandlerMiddleware:
             get_user(scope),
             root_path,
             is_https=scope["scheme"] == "https",
+            admission=get_admission(scope),
         )
         try:
             _require_acceptable(context.headers.get("accept"), scope)

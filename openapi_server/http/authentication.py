@@ -86,6 +86,14 @@ class AuthenticationMiddleware:
         await self._app(scope, receive, send)
 
 
+def read_bearer_token(headers: Headers) -> str | None:
+    """The access token of the request, which may be invalid; None when there is none, or no single one."""
+    try:
+        return _parse_token(headers.getlist("authorization"))
+    except InvalidToken:
+        return None
+
+
 def get_user(scope: Scope) -> AuthenticatedUser | None:
     """The logged-in caller; None for a visitor without an account."""
     user: AuthenticatedUser | None = scope["extensions"].get(USER_EXTENSION)

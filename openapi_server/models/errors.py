@@ -238,6 +238,21 @@ class HeadersTooLarge(ChatError):
     code, status, title = "headers_too_large", 431, "The request headers are too large"
 
 
+class RateLimited(ChatError):
+    code, status, title = "rate_limited", 429, "Too many requests"
+    retryable = True
+
+
+class LoginLocked(ChatError):
+    code, status, title = "login_locked", 429, "Too many wrong passwords"
+    retryable = True
+
+
+class LoginsBusy(ChatError):
+    code, status, title = "logins_busy", 503, "Too many people are logging in"
+    retryable = True
+
+
 class StoreUnavailable(ChatError):
     code, status, title = "store_unavailable", 503, "Our memory is away for a moment"
     retryable = True

@@ -40,6 +40,7 @@ from openapi_server.storage.sqlite.rows import (
 from openapi_server.storage.sqlite.turns import (
     begin_turn,
     delete_session,
+    has_turn,
     select_session,
     set_session_ttl,
     settle_turn,
@@ -123,6 +124,10 @@ class SqliteStore:
     ) -> str:
         window = RetentionWindow.at(turn.created_at, self._retention)
         return await self._connections.write(lambda db: begin_turn(db, turn, new_session, keys, charge, window))
+
+    async def has_turn(self, keys: Sequence[IdempotencyKey]) -> bool:
+        window = self._window
+        return await self._connections.read(lambda db: has_turn(db, keys, window))
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
         return await self._connections.write(lambda db: settle_turn(db, turn_id, outcome))
