@@ -15,6 +15,7 @@ from importlib.util import find_spec
 import httpx
 import structlog
 
+from openapi_server import worker_threads
 from openapi_server.accounts.login_protection import LoginProtection
 from openapi_server.accounts.passwords import Passwords
 from openapi_server.accounts.service import AccountService, create_demo_users, list_demo_users
@@ -110,6 +111,7 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             metrics.watch("readers", "Streams and waiting requests that read a turn now.", lambda: engine.reader_count)
             metrics.watch_queue("requests", lambda: waiting_requests.count)
             metrics.watch_queue("passwords", lambda: accounts.waiting_count)
+            metrics.watch_queue("texts", worker_threads.count_waiting)
         animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal)
         yield Services(
             settings=settings,
