@@ -39,9 +39,10 @@ from openapi_server.moderation.remote import ModerationClient, RemoteModerator
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet
 from openapi_server.protocols import AccountStore, Clock, DocumentStore, EventLog, Knowledge, Moderator, Provider, Store
-from openapi_server.providers.factory import open_provider
+from openapi_server.providers.factory import explain_client_failure, open_provider
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.storage.factory import Stores, open_stores
+from openapi_server.storage.probe import StoreProbe
 from openapi_server.storage.retention import RetentionJob
 from openapi_server.telemetry.metrics import MeasuredEventLog, PrometheusMetrics
 
@@ -87,6 +88,8 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         if metrics is not None:
             stores = _measure_stores(stores, metrics)
         store = stores.sessions
+        store_probe = StoreProbe(store, clock)
+        parts.push_async_callback(store_probe.close)
         knowledge = given.knowledge
         if knowledge is None:
             knowledge = await parts.enter_async_context(_open_knowledge(stores.animals, clock, settings))
@@ -117,6 +120,7 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             settings=settings,
             clock=clock,
             store=store,
+            store_probe=store_probe,
             event_log=event_log,
             knowledge=knowledge,
             animal_admin=animal_admin,
@@ -245,7 +249,12 @@ async def _open_moderator(rules: LiveRuleSet, clock: Clock, settings: Settings) 
         yield LiveInputRules(rules)
         return
     key = settings.moderation_api_key
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"} if key else {}) as client:
+    try:
+        client = httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"} if key else {})
+    except Exception as error:
+        # The clients of the libraries raise what they like for a proxy or a certificate of the environment.
+        raise ConfigError(explain_client_failure("MODERATION_URL", error)) from None
+    async with client:
         url, model, timeout_s = settings.moderation_url, settings.moderation_model, settings.moderation_timeout_s
         yield RemoteModerator(LiveInputRules(rules), ModerationClient(client, url, model, clock, timeout_s))
 

@@ -46,6 +46,9 @@ from openapi_server.storage.sqlite.turns import (
     settle_turn,
 )
 
+# About what a turn writes.
+PROBE_BYTES = 32_768
+
 log = structlog.get_logger(__name__)
 
 
@@ -68,9 +71,9 @@ class SqliteStore:
         except OSError as error:
             log.error("store_failed", error=type(error).__name__, reason=str(error))
             raise StoreUnavailable(retry_after_s=2) from error
-        connections = Connections(path)
+        connections = Connections(path, migrate)
         try:
-            await connections.read(migrate)
+            await connections.open()
         except BaseException:
             await connections.close()
             raise
@@ -213,8 +216,12 @@ class SqliteStore:
         return is_vacuumed
 
     async def ping(self) -> None:
-        # A locked database answers to BEGIN IMMEDIATE; a read-only one only to a statement that could write.
-        await self._connections.write(lambda db: db.execute("DELETE FROM sessions WHERE 0"))
+        await self._connections.write(write_probe)
 
     async def close(self) -> None:
         await self._connections.close()
+
+
+def write_probe(db: sqlite3.Connection) -> None:
+    """Write as much as a turn does: a full disk, a quota or a read-only file refuses it like a turn."""
+    db.execute("INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(?))", (PROBE_BYTES,))
