@@ -32,7 +32,6 @@ SMALL_FLOOD = floods.FloodSize(
     visitors=5,
     duration_s=2,
     allowed=4,
-    by_name=12,
     share=50,
     settings=(("RATE_LIMIT_STREAMS", 4), ("RATE_LIMIT_ADDRESS_FACTOR", 3)),
 )
