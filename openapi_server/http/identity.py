@@ -18,6 +18,8 @@ from openapi_server.models.user import derive_cookie_owner
 
 SESSION_COOKIE = "session_id"
 DEVICE_COOKIE = "device_id"
+# A browser that has logged in: see `accounts/login_protection`.
+LOGIN_DEVICE_COOKIE = "login_device"
 COOKIE_MAX_AGE_DAYS = 30
 COOKIE_VALUE = re.compile(r"[A-Za-z0-9_-]{22,128}")
 
@@ -48,7 +50,7 @@ def identify_caller(context: RequestContext) -> Identity:
     if owner is not None:
         return Identity(owner)
     value = secrets.token_urlsafe(16)
-    return Identity(derive_cookie_owner(value), _build_cookie(context, SESSION_COOKIE, value))
+    return Identity(derive_cookie_owner(value), build_cookie(context, SESSION_COOKIE, value))
 
 
 def find_owner(context: RequestContext) -> str | None:
@@ -107,13 +109,13 @@ def identify_device(context: RequestContext) -> DeviceIdentity:
         return DeviceIdentity(name, derive_session_id(context, "device", get_name_scope(context, name), name))
     cookie = context.cookies.get(DEVICE_COOKIE, "")
     value = cookie if COOKIE_VALUE.fullmatch(cookie) else secrets.token_urlsafe(16)
-    set_cookie = None if value == cookie else _build_cookie(context, DEVICE_COOKIE, value)
+    set_cookie = None if value == cookie else build_cookie(context, DEVICE_COOKIE, value)
     # The cookie is secret and unique by itself; the name stands in logs and answers.
     name = hashlib.sha256(value.encode()).hexdigest()[:16]
     return DeviceIdentity(name, derive_session_id(context, "device", "cookie", value), set_cookie)
 
 
-def _build_cookie(context: RequestContext, name: str, value: str) -> str:
+def build_cookie(context: RequestContext, name: str, value: str) -> str:
     """The value of `Set-Cookie`. With `COOKIE_SECURE=auto` the cookie is `Secure` in production and on HTTPS."""
     cookie = SimpleCookie({name: value})[name]
     settings = context.services.settings

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.identity import derive_session_id, find_owner, get_name_scope
-from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
+from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, start_turn
 from openapi_server.impl.turn_responses import is_in_session, make_turn_response, resume_stream, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.wire.chat import CHAT, encode_answer
@@ -32,7 +32,7 @@ async def chat(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
         is_cancelled_on_disconnect=body.get("onDisconnect", "cancel") == "cancel",
         is_delivered_whole=not is_stream,
     )
-    accepted = await context.services.engine.start_turn(request, make_idempotency_keys(context, body))
+    accepted = await start_turn(context, request, make_idempotency_keys(context, body))
     if is_stream:
         return await start_stream(context, CHAT, accepted)
     return make_turn_response(context, accepted, partial(encode_answer, session_id=name))

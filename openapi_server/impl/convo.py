@@ -14,7 +14,7 @@ from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session, get_authorized_turn
 from openapi_server.http.identity import Identity, identify_caller
-from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
+from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, start_turn
 from openapi_server.impl.turn_responses import continue_stream, make_turn_response, resume_stream, start_stream
 from openapi_server.models.turn import AgeGroup, TurnRecord
 from openapi_server.wire.convo import CONVO, encode_answer, encode_state, encode_stop
@@ -60,7 +60,7 @@ async def _handle_turn(context: RequestContext, body: dict[str, Any], *, is_stre
     identity = identify_caller(context)
     is_async = "respond-async" in context.preferences
     request = await _make_turn_request(context, body, identity, is_delivered_whole=not is_stream and not is_async)
-    accepted = await context.services.engine.start_turn(request, make_idempotency_keys(context, body, identity))
+    accepted = await start_turn(context, request, make_idempotency_keys(context, body, identity))
     if is_async:
         return await _make_accepted_response(context, accepted, identity)
     if is_stream:

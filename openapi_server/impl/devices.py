@@ -13,7 +13,7 @@ from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.identity import DeviceIdentity, Identity, find_owner, identify_device
-from openapi_server.impl.turn_requests import make_idempotency_keys
+from openapi_server.impl.turn_requests import make_idempotency_keys, start_turn
 from openapi_server.impl.turn_responses import (
     continue_stream,
     is_in_session,
@@ -88,7 +88,7 @@ async def _start_turn(
     )
     # The keys are the device's own: two devices behind one address must not get each other's answers.
     keys = make_idempotency_keys(context, body, Identity(device.session_id, device.set_cookie))
-    return await context.services.engine.start_turn(request, keys)
+    return await start_turn(context, request, keys)
 
 
 async def _choose_animal(context: RequestContext, content: str, device: DeviceIdentity) -> Animal:

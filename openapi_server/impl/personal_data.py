@@ -19,8 +19,6 @@ from openapi_server.models.user import USER_PREFIX
 from openapi_server.wire.personal_data import encode_erasure, encode_personal_data
 from openapi_server.worker_threads import run_in_worker
 
-NO_STORE = {"Cache-Control": "no-store"}
-
 
 @async_handler
 async def export_privacy(context: RequestContext, user_id: str | None = None, session_id: str | None = None) -> ASGIApp:
@@ -30,7 +28,7 @@ async def export_privacy(context: RequestContext, user_id: str | None = None, se
     # The document may be large: it is encoded off the event loop.
     body = await run_in_worker(partial(_encode_document, data, context.services.clock.now()))
     disposition = {"Content-Disposition": 'attachment; filename="zoochat.json"'}
-    return Response(body, media_type="application/json", headers=NO_STORE | disposition)
+    return Response(body, media_type="application/json", headers=disposition)
 
 
 @async_handler
@@ -39,7 +37,7 @@ async def erase_privacy(context: RequestContext, user_id: str | None = None, ses
     erasure = await context.services.personal_data.erase(subject)
     await context.services.engine.delete_turns(erasure.turn_ids)
     await record_audit(context, AuditAction.ERASED, subject.audit_name)
-    return JSONResponse(encode_erasure(erasure), headers=NO_STORE)
+    return JSONResponse(encode_erasure(erasure))
 
 
 def _encode_document(data: PersonalData, at: datetime) -> str:

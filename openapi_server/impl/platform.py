@@ -21,7 +21,7 @@ from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import is_administrator, may_read_job
 from openapi_server.http.identity import Identity, derive_session_id, find_owner, identify_caller
 from openapi_server.impl.streaming_response import SSEStreamer
-from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
+from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, start_turn
 from openapi_server.impl.turn_responses import resume_stream, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import (
@@ -85,11 +85,11 @@ async def _start_turn(context: RequestContext, body: dict[str, Any], identity: I
     request = await _make_turn_request(context, body, identity)
     keys = make_idempotency_keys(context, body, identity)
     try:
-        return await context.services.engine.start_turn(request, keys)
+        return await start_turn(context, request, keys)
     except TurnRunning:
         own_session_id = request.session.session_id
         request = replace(request, session=SessionRef(owner=identity.owner), recall_from_session_id=own_session_id)
-        return await context.services.engine.start_turn(request, keys)
+        return await start_turn(context, request, keys)
 
 
 async def _make_turn_request(context: RequestContext, body: dict[str, Any], identity: Identity) -> TurnRequest:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from openapi_server.engine.turn_engine import AcceptedTurn
+from openapi_server.engine.turn_request import TurnRequest
 from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.audit import record_audit
 from openapi_server.http.identity import Identity, get_anonymous_scope, get_name_scope
 from openapi_server.models.animal import Animal
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.errors import AnimalNotFound, SessionNotFound
+from openapi_server.models.errors import AnimalNotFound, SessionNotFound, StoreUnavailable
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.turn import IdempotencyKey
 from openapi_server.worker_threads import run_by_size
@@ -57,6 +60,26 @@ def make_idempotency_keys(
         IdempotencyKey(hashlib.sha256(f"{scope}\n{value}".encode()).hexdigest(), body_hash, expires_at)
         for scope in scopes
     )
+
+
+async def start_turn(
+    context: RequestContext, request: TurnRequest, keys: Sequence[IdempotencyKey] = ()
+) -> AcceptedTurn:
+    """`TurnEngine.start_turn`, within the caller's rate limit. Raises also `RateLimited`.
+
+    A request with an idempotency key counts only when it starts a turn, so that no repetition is refused its reply.
+    """
+    admission = context.admission
+    if admission is not None and not admission.is_counted_as_turn and not await _is_repeat(context, keys):
+        await admission.count_turn()
+    return await context.services.engine.start_turn(request, keys)
+
+
+async def _is_repeat(context: RequestContext, keys: Sequence[IdempotencyKey]) -> bool:
+    try:
+        return bool(keys) and await context.services.store.has_turn(keys)
+    except StoreUnavailable:
+        return False
 
 
 async def delete_session(context: RequestContext, session_id: str) -> None:
