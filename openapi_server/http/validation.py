@@ -26,6 +26,7 @@ from jsonschema.validators import extend
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
+from openapi_server import linear_regex
 from openapi_server.http.addresses import get_operation
 from openapi_server.models.errors import FieldError, InvalidInput
 from openapi_server.worker_threads import run_by_size
@@ -67,7 +68,8 @@ def compile_pattern(pattern: str) -> Callable[[str], object]:
     if trimmed := _TRIMMED_LENGTH.fullmatch(pattern):
         longest = int(trimmed[1]) + 2
         return lambda text: 0 < len(text.strip()) <= longest
-    return re.compile(re.sub(r"(?<!\\)\$$", r"\\Z", pattern)).search
+    ends = pattern.endswith("$") and not pattern.endswith(r"\$")
+    return linear_regex.compile(pattern[:-1] + r"\Z" if ends else pattern).search
 
 
 def _check_pattern(validator: Any, pattern: str, instance: object, schema: object) -> Iterator[ValidationError]:

@@ -6,11 +6,11 @@ Changes are not announced: every turn loads them when it begins (`Knowledge.refr
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from openapi_server import linear_regex
 from openapi_server.knowledge.schema import (
     PACKAGED_ANIMALS,
     AnimalFileError,
@@ -42,6 +42,8 @@ from openapi_server.models.errors import (
 )
 from openapi_server.models.page import Page
 from openapi_server.protocols import Clock, DocumentStore, DraftStore
+
+_INDEX = linear_regex.compile(r"\[(\d+)\]")
 
 
 class AnimalAdmin:
@@ -208,7 +210,7 @@ def validate_document(document: Document, animal_id: str, within: str = "") -> A
         return parse_animal(document, Path(animal_id))
     except AnimalFileError as error:
         # Dotted, as everywhere on the wire: `facts.0.source`, where a file's reader says `facts[0].source`.
-        field = re.sub(r"\[(\d+)\]", r".\1", error.field.removeprefix(within))
+        field = _INDEX.sub(r".\1", error.field.removeprefix(within))
         raise InvalidInput(f"{field}: {error.message}", errors=(FieldError(field, error.message),)) from None
 
 
