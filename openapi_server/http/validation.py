@@ -51,7 +51,7 @@ TYPE_NAMES = {
 
 
 # The form in which the spec says: 1 to N+2 characters, without the blanks around them.
-_TRIMMED_LENGTH = re.compile(r"\^\\s\*\\S\(\?:\[\\s\\S\]\{0,([0-9]+)\}\\S\)\?\\s\*\$")
+_TRIMMED_LENGTH = linear_regex.compile(r"^\^\\s\*\\S\(\?:\[\\s\\S\]\{0,([0-9]+)\}\\S\)\?\\s\*\$\Z")
 
 
 @cache
@@ -65,7 +65,7 @@ def compile_pattern(pattern: str) -> Callable[[str], object]:
     >>> [is_message(text) for text in ("  Roar ", " \n", "Roar!")]
     [True, False, False]
     """
-    if trimmed := _TRIMMED_LENGTH.fullmatch(pattern):
+    if trimmed := _TRIMMED_LENGTH.match(pattern):
         longest = int(trimmed[1]) + 2
         return lambda text: 0 < len(text.strip()) <= longest
     ends = pattern.endswith("$") and not pattern.endswith(r"\$")
