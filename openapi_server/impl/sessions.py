@@ -53,6 +53,7 @@ async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> 
         ttl_s=context.services.settings.session_ttl_s,
         title=mask(body.get("title", "")) or (opening or "").strip()[:TITLE_LENGTH] or f"Talk with {animal.name}",
         opening=opening,
+        is_charged=True,
     )
     await context.services.store.create_session(session)
     location = {"Location": f"/chat/sessions/{session.session_id}"}

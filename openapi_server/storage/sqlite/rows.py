@@ -72,6 +72,9 @@ def encode_session(session: SessionRecord) -> Row:
         "opening": session.opening,
         "handle": session.handle,
         "locked_at": encode_time(session.locked_at) if session.locked_at else None,
+        "name_key": session.name_key,
+        "is_claimed": int(session.is_claimed),
+        "is_charged": int(session.is_charged),
     }
 
 
@@ -90,6 +93,9 @@ def decode_session(row: sqlite3.Row, since: str = "") -> SessionRecord:
         opening=row["opening"] if has_texts else None,
         handle=row["handle"],
         locked_at=decode_time(row["locked_at"]),
+        name_key=row["name_key"],
+        is_claimed=bool(row["is_claimed"]),
+        is_charged=bool(row["is_charged"]),
     )
 
 
