@@ -200,6 +200,7 @@ class TurnStarter:
             worker=self._leases.worker,
             lease_until=now + self._leases.duration,
             media_urls=request.media_urls,
+            is_bound=request.is_bound,
         )
 
 

@@ -44,7 +44,8 @@ class TurnRequest:
 
     `is_storage_optional`: while the store is unavailable, the turn runs all the same, with no memory and no record.
     `is_delivered_whole`: the reply is not streamed. `is_cancelled_on_disconnect`: the turn is stopped as soon as its
-    last reader leaves. `charge`: who pays for the turn in a session that costs nothing by itself.
+    last reader leaves. `is_bound`: the turn needs its caller, whatever `SESSION_BINDING` says. `charge`: who pays for
+    the turn in a session that costs nothing by itself.
     """
 
     animal: Animal
@@ -62,6 +63,7 @@ class TurnRequest:
     is_delivered_whole: bool = False
     may_retrieve_facts: bool = True
     is_storage_optional: bool = False
+    is_bound: bool = False
 
     @property
     def recalled_session_id(self) -> str | None:

@@ -53,11 +53,16 @@ def is_administrator(context: RequestContext) -> bool:
     return context.user is not None and context.user.role is Role.ADMINISTRATOR
 
 
-def may_access(context: RequestContext, session_id: str, owner: str | None, access: Access) -> bool:
-    """Whether the caller may do this with the session, or with a turn of it. `owner` is the session's."""
+def may_access(
+    context: RequestContext, session_id: str, owner: str | None, access: Access, *, is_bound: bool = False
+) -> bool:
+    """Whether the caller may do this with the session, or with a turn of it. `owner` is the session's.
+
+    `is_bound`: the turn needs its caller, whatever the setting.
+    """
     if owner is not None and owner.startswith(USER_PREFIX):
         return is_allowed(context.user, owner, access)
-    if not context.services.settings.binds_sessions_to_callers:
+    if not is_bound and not context.services.settings.binds_sessions_to_callers:
         return True
     if owner in list_owners(context) or session_id == read_session_token(context):
         return True
@@ -91,7 +96,9 @@ async def get_authorized_turn(
     """
     turn = await context.services.store.get_turn(turn_id)
     is_named = turn is not None and turn.session_id == named_session_id
-    if turn is None or not (is_named or may_access(context, turn.session_id, turn.owner, access)):
+    if turn is None:
+        raise TurnNotFound
+    if not is_named and not may_access(context, turn.session_id, turn.owner, access, is_bound=turn.is_bound):
         raise TurnNotFound
     # A running turn may be orphaned: then it is settled first.
     return turn if turn.outcome else await context.services.engine.get_turn(turn_id)

@@ -52,7 +52,7 @@ async def stream(context: RequestContext, body: dict[str, Any], mode: str = "str
             context, PLATFORM, last_event_id, body["query"], partial(_is_same_request, context, body)
         )
     identity = identify_caller(context)
-    accepted = await _start_turn(context, body, identity)
+    accepted = await _start_turn(context, body, identity, is_job=mode == "job")
     headers = make_session_headers(context, accepted, identity)
     if mode == "job":
         return JSONResponse(encode_accepted(accepted.turn_id), headers=headers)
@@ -88,9 +88,12 @@ async def _list_token_turns(context: RequestContext, limit: int) -> Page[TurnRec
     return Page(tuple(reversed(turns)))
 
 
-async def _start_turn(context: RequestContext, body: dict[str, Any], identity: Identity) -> AcceptedTurn:
+async def _start_turn(
+    context: RequestContext, body: dict[str, Any], identity: Identity, *, is_job: bool
+) -> AcceptedTurn:
     """Start the turn in the caller's session with the animal; in a new session when that one has a running turn."""
-    request = await _make_turn_request(context, body, identity)
+    # This contract promises that a job needs the cookie that began it.
+    request = replace(await _make_turn_request(context, body, identity), is_bound=is_job)
     scopes = () if request.session.session_id is None else (request.session.session_id,)
     keys = make_idempotency_keys(context, body, identity, scopes)
     try:

@@ -111,6 +111,7 @@ def encode_turn(turn: TurnRecord, position: int) -> Row:
         "created_at": encode_time(turn.created_at),
         "worker": turn.worker,
         "lease_until": encode_time(turn.lease_until) if turn.lease_until else None,
+        "is_bound": int(turn.is_bound),
     }
 
 
@@ -128,6 +129,7 @@ def decode_turn(row: sqlite3.Row) -> TurnRecord:
         lease_until=decode_time(row["lease_until"]),
         owner=row["owner"],
         media_urls=tuple(row["media_url"].split("\n")) if row["media_url"] else (),
+        is_bound=bool(row["is_bound"]),
         outcome=replace(OUTCOME.validate_json(row["outcome"]), reply=row["reply"]) if row["outcome"] else None,
     )
 
