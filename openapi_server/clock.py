@@ -29,12 +29,14 @@ class DeadlineTimer:
         self._on_timeout = on_timeout
         self._loop = asyncio.get_running_loop()
         self._due_s: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        # Not `TimerHandle.when`: for a time that is less than a millisecond away, uvloop returns a handle without it.
+        self._fires_at_s = 0.0
 
     def set(self, wait_s: float) -> None:
         """Set the deadline to `wait_s` seconds from now, in place of any earlier one."""
         self._due_s = self._loop.time() + wait_s
-        if self._timer is None or self._timer.when() > self._due_s:
+        if self._timer is None or self._fires_at_s > self._due_s:
             self._start(self._due_s)
 
     def clear(self) -> None:
@@ -50,6 +52,7 @@ class DeadlineTimer:
     def _start(self, due_s: float) -> None:
         self.cancel()
         self._timer = self._loop.call_at(due_s, self._fire)
+        self._fires_at_s = due_s
 
     def _fire(self) -> None:
         self._timer = None

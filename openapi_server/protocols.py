@@ -233,6 +233,9 @@ class Store(Protocol):
         has a running turn, `SessionNotFound`, `SessionClaimed` when the claim does not fit, and `InsufficientCredits`.
         """
 
+    async def has_turn(self, keys: Sequence[IdempotencyKey]) -> bool:
+        """Whether `begin_turn` would find an earlier turn by one of the keys, or refuse the keys."""
+
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
         """Store the outcome, charge for the credits used and release the rest of the reservation.
 

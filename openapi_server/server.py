@@ -3,53 +3,70 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
 import resource
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
-import click
+import structlog
 import uvicorn
 
 from openapi_server.app import create_app
 from openapi_server.composition import Overrides, open_services, run_background_jobs
-from openapi_server.config import Settings
+from openapi_server.config import ConfigError, Settings
 from openapi_server.http.services import Services
 from openapi_server.http.uvicorn_protocol import make_protocol_class
-from openapi_server.logging_setup import configure_logging
+from openapi_server.logging_setup import BackgroundWriter, choose_log_format, open_log
 from openapi_server.protocols import Provider
 from openapi_server.web.welcome import make_curl_command
 
 # How long other answers may take to finish when all turns have ended, in seconds.
 SHUTDOWN_GRACE_S = 1
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Connections that wait to be accepted.
+BACKLOG = 2048
+
+log = structlog.get_logger(__name__)
 
 
 class ZooServer(uvicorn.Server):
     """uvicorn that prints its address, and ends with exit code 0 on SIGINT and SIGTERM.
 
     The first signal starts draining: running turns may finish, new ones are refused. The second one stops at once.
+    `console` gets what a person at the terminal reads: the address, and what Ctrl-C does.
     """
 
-    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+    def __init__(self, config: uvicorn.Config, services: Services, console: BackgroundWriter) -> None:
         super().__init__(config)
         self._settings = services.settings
         self._engine = services.engine
+        self._console = console
         self._draining: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            # Another program has begun to listen since our sockets were bound.
+            raise ConfigError(_explain_bind_failure(error, self._settings.host, self._settings.port)) from None
         if self.started:
-            click.echo(_format_banner(self._base_url(), self._settings.default_animal))
-            sys.stdout.flush()
+            port = self.servers[0].sockets[0].getsockname()[1]
+            self._print(_format_banner(self._make_base_url(port), self._settings))
+            for warning in self._settings.warnings:
+                log.warning("unsafe_settings", detail=warning)
+                self._print(f"  WARNING  {warning}\n")
 
-    def _base_url(self) -> str:
+    def _print(self, text: str) -> None:
+        self._console.write(f"{text}\n".encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace"))
+
+    def _make_base_url(self, port: int) -> str:
         """The URL with the real port, also when PORT=0 lets the system choose one."""
-        port = self.servers[0].sockets[0].getsockname()[1]
         host = "localhost" if self._settings.host in ("127.0.0.1", "0.0.0.0", "::", "::1") else self._settings.host  # noqa: S104
         return f"http://{host}:{port}"
 
@@ -68,6 +85,13 @@ class ZooServer(uvicorn.Server):
                 signal.signal(number, signal.SIG_IGN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        is_first = self._draining is None
+        turns = self._engine.running_count
+        detail = describe_shutdown(turns, is_first=is_first)
+        log.info("shutting_down", signal=signal.Signals(sig).name, turns=turns, detail=detail)
+        if sig == signal.SIGINT:
+            # Behind the ^C that the terminal shows.
+            self._print(f"\n{detail[0].upper()}{detail[1:]}.")
         if self._draining is None:
             self._engine.start_draining()
             self._draining = asyncio.get_running_loop().create_task(self._drain())
@@ -85,37 +109,125 @@ class ZooServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def describe_shutdown(turns: int, *, is_first: bool) -> str:
+    """What a signal does, for the person who sent it.
+
+    >>> describe_shutdown(2, is_first=True)
+    'finishing 2 turns, once more ends at once'
+    """
+    counted = "1 turn" if turns == 1 else f"{turns} turns"
+    if not turns:
+        return "no turn is running, the server ends now"
+    return f"finishing {counted}, once more ends at once" if is_first else f"ending at once, {counted} interrupted"
+
+
 def run(settings: Settings, provider: Provider | None = None) -> None:
-    """Serve until a signal arrives. `provider` replaces the one that the settings name."""
+    """Serve until a signal arrives. `provider` replaces the one that the settings name.
+
+    Raises `ConfigError` for settings that do not fit together or an address that cannot be used, `StoreUnavailable` for
+    a database that cannot be used.
+    """
     _raise_open_file_limit()
-    configure_logging(settings.log_level, "json" if settings.environment == "production" else "logfmt")
+    log_format = choose_log_format(settings.log_format, settings.environment, sys.stderr)
     loop_factory = uvicorn.Config("", loop="auto", log_config=None).get_loop_factory()
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(_serve(settings, provider))
+    with ExitStack() as opened:
+        opened.enter_context(open_log(settings.log_level, log_format))
+        console = BackgroundWriter(1)
+        opened.callback(console.close)
+        sockets = open_sockets(settings.host, settings.port)
+        for each in sockets:
+            opened.callback(each.close)
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_serve(settings, provider, sockets, console))
 
 
-async def _serve(settings: Settings, provider: Provider | None) -> None:
+async def _serve(
+    settings: Settings, provider: Provider | None, sockets: list[socket.socket], console: BackgroundWriter
+) -> None:
     async with open_services(settings, Overrides(provider=provider)) as services, run_background_jobs(services):
+        # A read-only file or a full disk stops the start, not the first turn.
+        await services.store.ping()
         _tune_garbage_collector()
         config = uvicorn.Config(
             create_app(services),
-            host=settings.host,
-            port=settings.port,
             lifespan="on",
             access_log=False,
             log_config=None,
             server_header=False,
+            backlog=BACKLOG,
+            # TrustedProxiesMiddleware reads their headers; there are no WebSockets.
+            proxy_headers=False,
+            ws="none",
             http=make_protocol_class(head_timeout_s=settings.request_timeout_s, peer_timeout_s=settings.send_timeout_s),
             timeout_keep_alive=65,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         )
-        await ZooServer(config, services).serve()
+        await ZooServer(config, services, console).serve(sockets)
+
+
+def open_sockets(host: str, port: int) -> list[socket.socket]:
+    """Sockets bound to every address of the host; `::` takes IPv4, too. Raises `ConfigError` with what to do."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise ConfigError(
+            f"HOST: {host!r} is no address and no name of this machine; 127.0.0.1 is this machine "
+            "only, 0.0.0.0 every network interface"
+        ) from None
+    sockets: list[socket.socket] = []
+    failure: OSError | None = None
+    for family, _, _, _, address in dict.fromkeys(found):
+        try:
+            # All addresses of a name get the same port.
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            sockets.append(_bind(family, (address[0], chosen, *address[2:])))
+        except OSError as error:
+            failure = error
+            # A name such as localhost may have an IPv6 address on a machine without IPv6.
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                break
+    if failure is not None and (not sockets or failure.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)):
+        for each in sockets:
+            each.close()
+        raise ConfigError(_explain_bind_failure(failure, host, port))
+    return sockets
+
+
+def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # IPv4 too, as `::` means every interface; a single IPv6 address has no IPv4 clients anyway.
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
+        opened.bind(address)
+        opened.setblocking(False)
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _explain_bind_failure(error: OSError, host: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                f"PORT: address already in use: another program listens on port {port} of {host}; stop it, or choose "
+                "another port (`zoochat doctor` names the program)"
+            )
+        case errno.EACCES | errno.EPERM:
+            return f"PORT: this user may not listen on port {port}; choose one above 1023, such as 8080"
+        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
+            return f"HOST: {host} is not an address of this machine; 0.0.0.0 is every network interface"
+        case _:
+            return f"HOST: the server cannot listen on port {port} of {host}: {os.strerror(error.errno or 0)}"
 
 
 def _raise_open_file_limit() -> None:
     """Each connection is an open file, and the default limit of many systems is 1,024."""
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 def _tune_garbage_collector() -> None:
@@ -127,16 +239,9 @@ def _tune_garbage_collector() -> None:
     gc.set_threshold(100_000, 50, 1000)
 
 
-def _format_banner(base_url: str, animal_id: str) -> str:
+def _format_banner(base_url: str, settings: Settings) -> str:
+    docs = [f"  API docs {base_url}/ui/"] if settings.has_api_docs else []
+    command = make_curl_command(base_url, settings.default_animal)
     return "\n".join(
-        [
-            "",
-            f"  Server   {base_url}/",
-            f"  API docs {base_url}/ui/",
-            "",
-            "  Paste this into another terminal:",
-            "",
-            f"    {make_curl_command(base_url, animal_id)}",
-            "",
-        ]
+        ["", f"  Server   {base_url}/", *docs, "", "  Paste this into another terminal:", "", f"    {command}", ""]
     )

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from openapi_server.yaml_files import load_yaml
+from openapi_server.yaml_files import load_packaged_yaml
 
 PACKAGE = Path(__file__).parent
 
@@ -20,5 +20,5 @@ def get_spec_path() -> Path:
 @cache
 def load_spec() -> dict[str, Any]:
     """The document with its `$ref`s unresolved. It is read once: callers must not change it."""
-    loaded: dict[str, Any] = load_yaml(get_spec_path())
+    loaded: dict[str, Any] = load_packaged_yaml(get_spec_path())
     return loaded

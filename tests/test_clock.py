@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+
+import pytest
+import uvloop
 
 from openapi_server.clock import DeadlineTimer
 
@@ -81,3 +85,21 @@ async def test_a_cleared_or_cancelled_timer_does_not_fire() -> None:
     for timer in timers:
         timer.set(SOON_S)
     await asyncio.wait_for(asyncio.gather(cleared.event.wait(), cancelled.event.wait()), TIMEOUT_S)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_deadline_may_be_moved_when_it_is_nearly_due(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """For a time less than a millisecond away, uvloop returns a handle that does not tell its time."""
+
+    async def move() -> int:
+        fired = Fired()
+        timer = DeadlineTimer(fired)
+        for seconds in (0.0, 0.0001, 0.0004, 0.0009, 0.002):
+            timer.set(seconds)
+            timer.set(LATER_S)
+            timer.set(seconds)
+        await asyncio.wait_for(fired.event.wait(), TIMEOUT_S)
+        return len(fired.times_s)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(move()) == 1

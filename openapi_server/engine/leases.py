@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import structlog
 
+from openapi_server.instruments import Metrics, NoMetrics
 from openapi_server.models.errors import Interrupted, StoreUnavailable
 from openapi_server.models.turn import Lease, Outcome, TurnStatus
 from openapi_server.protocols import Clock, Store
@@ -21,11 +22,12 @@ log = structlog.get_logger(__name__)
 class Leases:
     """Renews the leases of this process's turns, and settles the orphaned turns of others. `lease_s`: seconds."""
 
-    def __init__(self, store: Store, clock: Clock, worker: str, lease_s: float) -> None:
+    def __init__(self, store: Store, clock: Clock, worker: str, lease_s: float, metrics: Metrics | None = None) -> None:
         self.worker = worker
         self._store = store
         self._clock = clock
         self._lease_s = lease_s
+        self._metrics = metrics or NoMetrics()
         self._get_own_turn_ids: Callable[[], Collection[str]] = tuple
         self._abandoned: set[str] = set()
 
@@ -71,6 +73,8 @@ class Leases:
         outcome = Outcome(status=TurnStatus.FAILED, ended_at=self._clock.now(), problem=problem)
         is_first = await self._store.settle_turn(turn_id, outcome)
         self._abandoned.discard(turn_id)
+        if is_first:
+            self._metrics.count_recovered_lease()
         return is_first
 
     def _is_orphan(self, lease: Lease) -> bool:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from openapi_server.engine.turn_request import TurnRequest
 from openapi_server.engine.turn_writer import TurnWriter
+from openapi_server.instruments import CheckedText, Instruments
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.errors import ProviderFailed, StoreUnavailable
 from openapi_server.models.ids import shorten_id
@@ -41,6 +42,7 @@ class Pipeline:
     reply_moderator: ReplyModerator
     store: Store
     idle_timeout_s: float
+    instruments: Instruments = field(default_factory=Instruments)
 
     async def run(self, request: TurnRequest, writer: TurnWriter) -> TurnResult:
         """Write one reply to the turn's log, up to its terminal event, which the result describes."""
@@ -60,6 +62,7 @@ class Pipeline:
         await writer.start_stage(Stage.MODERATION, "Reading the message")
         verdict = await self.moderator.check_message(request.message, request.animal, request.age_group)
         writer.moderation = verdict.moderation
+        self.instruments.metrics.count_rule_hits(CheckedText.MESSAGE, verdict.moderation.categories)
         detail = "Fixed words will answer" if verdict.safe_words else "The message may be answered"
         await writer.complete_stage(Stage.MODERATION, detail)
         return verdict
@@ -133,6 +136,7 @@ class Pipeline:
     async def _withhold(self, request: TurnRequest, blocked: Blocked, writer: TurnWriter) -> TurnResult:
         """Drop the rest of a reply that was blocked, and end it with the animal's safe words."""
         log.warning("reply_withheld", turn=shorten_id(writer.turn_id), category=blocked.category)
+        self.instruments.metrics.count_rule_hits(CheckedText.REPLY, (blocked.category,))
         words = self.reply_moderator.get_safe_words(request.animal, request.age_group)
         await writer.write_text(f" {words}" if writer.reply.strip() else words)
         writer.moderation = Moderation(flagged=True, categories=(blocked.category,))

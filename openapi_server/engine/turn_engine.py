@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -19,6 +20,7 @@ from openapi_server.engine.turn_lifecycle import ExistingTurn, RunningTurn, Star
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.engine.turn_writer import TurnWriter
+from openapi_server.instruments import Instruments
 from openapi_server.models.errors import (
     ChatError,
     Draining,
@@ -39,6 +41,7 @@ from openapi_server.models.turn import IdempotencyKey, TurnRecord
 from openapi_server.models.turn_event_builder import TurnResult
 from openapi_server.models.turn_events import Failed, Started, TurnState, fold
 from openapi_server.protocols import Clock, EventLog, LogClosed, Store
+from openapi_server.worker_threads import run_by_size
 
 # How long the start of a turn waits for the end of the one before in its session, in seconds.
 ENDING_TURN_WAIT_S = 0.5
@@ -78,7 +81,14 @@ class TurnEngine:
     """Runs turns. Call its methods on the event loop only."""
 
     def __init__(
-        self, pipeline: Pipeline, store: Store, event_log: EventLog, clock: Clock, leases: Leases, limits: TurnLimits
+        self,
+        pipeline: Pipeline,
+        store: Store,
+        event_log: EventLog,
+        clock: Clock,
+        leases: Leases,
+        limits: TurnLimits,
+        instruments: Instruments | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._store = store
@@ -86,6 +96,7 @@ class TurnEngine:
         self._clock = clock
         self._leases = leases
         self._limits = limits
+        self._instruments = instruments or Instruments()
         self._starter = TurnStarter(
             store, clock, leases, pipeline.provider, limits.session_ttl_s, limits.credits_per_token
         )
@@ -119,10 +130,17 @@ class TurnEngine:
         Raises `Draining`, `SessionNotFound`, `AnimalMismatch`, `TurnRunning`, `KeyReused`, `SessionClaimed`,
         `InsufficientCredits` or `StoreUnavailable`.
         """
+        try:
+            return await self._start_turn(request, keys)
+        except ChatError as error:
+            self._instruments.metrics.count_refused_turn(request.contract, error.code)
+            raise
+
+    async def _start_turn(self, request: TurnRequest, keys: Sequence[IdempotencyKey]) -> AcceptedTurn:
         if self._is_draining:
             raise Draining(retry_after_s=5)
         # Here, for all contracts: before anything is stored, logged or sent to a provider.
-        request = request.mask_text(self._pipeline.moderator.mask_pii)
+        request = await run_by_size(request.size, partial(request.clean_text, self._pipeline.moderator.mask_pii))
         try:
             started = await self._start_in_store(request, keys)
         except StoreUnavailable:
@@ -155,12 +173,17 @@ class TurnEngine:
         """Start the turn's task. Without a `started` event, the turn is not in the store."""
         is_stored = started is not None
         started = started or self._starter.make_started_event(request)
-        writer = TurnWriter(started, self._log, self._clock)
+        writer = self._make_writer(started, request.contract)
         await writer.open()
         grace_s = 0.0 if request.is_cancelled_on_disconnect else self._limits.orphan_grace_s
         running = self._running[started.turn_id] = RunningTurn(writer, grace_s, self._on_orphaned, is_stored=is_stored)
         running.task = asyncio.create_task(self._run_turn(request, running))
         return AcceptedTurn(started.turn_id, started.session_id, started.animal_id)
+
+    def _make_writer(self, started: Started, contract: str) -> TurnWriter:
+        metrics = self._instruments.metrics.begin_turn(started, contract, self._clock.monotonic())
+        trace = self._instruments.tracer.trace_turn(started, contract)
+        return TurnWriter(started, self._log, self._clock, metrics, trace)
 
     async def open_reader(self, turn_id: str, after: int = 0) -> TurnReader:
         """A reader of the entries behind number `after`.

@@ -324,7 +324,14 @@ class TurnFinisher:
             else:
                 await writer.append(writer.builder.fail(result, outcome.latency_ms))
         status, latency_ms = outcome.status.value, outcome.latency_ms
-        log.info("turn_ended", turn=shorten_id(writer.turn_id), status=status, latency_ms=latency_ms)
+        log.info(
+            "turn_ended",
+            turn=shorten_id(writer.turn_id),
+            animal=writer.builder.started.animal_id,
+            status=status,
+            reason=None if isinstance(result, TurnResult) else result.code,
+            latency_ms=latency_ms,
+        )
 
     async def _settle_with_retries(self, turn_id: str, outcome: Outcome) -> bool:
         for delay_s in SETTLE_RETRY_DELAYS_S:

@@ -42,6 +42,7 @@ class TurnRequest:
     The conversation so far is `opening`, then `client_history` where the client sends one, else the stored turns of
     the session, or of the session `recall_from_session_id`.
 
+    `contract` is the name of the API contract, for metrics and traces.
     `is_storage_optional`: while the store is unavailable, the turn runs all the same, with no memory and no record.
     `is_delivered_whole`: the reply is not streamed. `is_cancelled_on_disconnect`: the turn is stopped as soon as its
     last reader leaves. `is_bound`: the turn needs its caller, whatever `SESSION_BINDING` says. `charge`: who pays for
@@ -64,21 +65,32 @@ class TurnRequest:
     may_retrieve_facts: bool = True
     is_storage_optional: bool = False
     is_bound: bool = False
+    contract: str = ""
 
     @property
     def recalled_session_id(self) -> str | None:
         """The session whose stored turns are the conversation so far; None for a new session."""
         return self.recall_from_session_id or self.session.session_id
 
-    def mask_text(self, mask: Callable[[str], str]) -> TurnRequest:
-        """The same request, with `mask` applied to every text that comes from the visitor or the client."""
+    @property
+    def size(self) -> int:
+        """The number of characters of all texts that come from the visitor or the client."""
+        texts = [self.message, self.opening, self.context_summary, self.metadata]
+        texts += [text for exchange in self.client_history or () for text in (exchange.message, exchange.reply)]
+        return sum(len(text) for text in texts if text)
+
+    def clean_text(self, mask: Callable[[str], str]) -> TurnRequest:
+        """The same request, with `mask` applied to every text that comes from the visitor or the client.
+
+        The blanks around the message are left out, which its limit does not count.
+        """
         client_history = self.client_history and tuple(
             replace(exchange, message=mask(exchange.message), reply=mask(exchange.reply))
             for exchange in self.client_history
         )
         return replace(
             self,
-            message=mask(self.message),
+            message=mask(self.message.strip()),
             client_history=client_history,
             opening=self.opening and mask(self.opening),
             context_summary=self.context_summary and mask(self.context_summary),

@@ -128,6 +128,11 @@ class MemoryEventLog:
         self._logs: dict[str, _TurnLog] = {}
         self._finished: OrderedDict[str, _TurnLog] = OrderedDict()
 
+    @property
+    def turn_count(self) -> int:
+        """How many turns have a log now."""
+        return len(self._logs)
+
     async def create(self, turn_id: str) -> None:
         self._delete_expired()
         if turn_id in self._logs:

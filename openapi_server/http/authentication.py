@@ -18,6 +18,7 @@ from connexion.security import NO_VALUE, BearerSecurityHandler
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from openapi_server import linear_regex
 from openapi_server.accounts.service import AccountService
 from openapi_server.http.problems import ERRORS_BY_STATUS, make_error_response
 from openapi_server.models.errors import ChatError, Forbidden, InvalidToken
@@ -28,6 +29,9 @@ USER_EXTENSION = "zoochat.user"
 USER_KEY, ERROR_KEY = "user", "error"
 # RFC 6750, section 2.1. Our tokens have about 400 characters.
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]{1,4096}=*)", re.IGNORECASE)
+
+# What a front end sends that is logged out: no token.
+_EMPTY = linear_regex.compile(r"\s*(bearer)?\s*", linear_regex.IGNORECASE)
 
 InfoFunction = Callable[[AccountService, str], Awaitable[AuthenticatedUser]]
 
@@ -48,7 +52,7 @@ class BearerTokenHandler(BearerSecurityHandler):  # type: ignore[misc]  # Connex
     def _get_verify_func(self, info_function: InfoFunction) -> Callable[[ConnexionRequest], Awaitable[object]]:
         async def verify(request: ConnexionRequest) -> object:
             given = Headers(scope=request.scope).getlist("authorization")
-            if not given:
+            if all(_EMPTY.fullmatch(value) for value in given):
                 return NO_VALUE
             try:
                 return {USER_KEY: await info_function(self._accounts, _parse_token(given))}
@@ -84,6 +88,14 @@ class AuthenticationMiddleware:
             return
         extensions[USER_EXTENSION] = result.get(USER_KEY)
         await self._app(scope, receive, send)
+
+
+def read_bearer_token(headers: Headers) -> str | None:
+    """The access token of the request, which may be invalid; None when there is none, or no single one."""
+    try:
+        return _parse_token(headers.getlist("authorization"))
+    except InvalidToken:
+        return None
 
 
 def get_user(scope: Scope) -> AuthenticatedUser | None:

@@ -9,6 +9,7 @@ streams hold none.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,6 +17,13 @@ SLOT_EXTENSION = "zoochat.concurrency_slot"
 
 # Monitoring must not wait for the other requests.
 UNLIMITED_PATHS = frozenset({"/health", "/ready", "/system_health", "/metrics"})
+
+
+@dataclass(slots=True)
+class WaitingRequests:
+    """How many requests wait for a slot now."""
+
+    count: int = 0
 
 
 class ConcurrencySlot:
@@ -34,15 +42,20 @@ class ConcurrencySlot:
 class ConcurrencyLimitMiddleware:
     """ASGI middleware: lets `max_concurrent` requests pass at once, in the order of their arrival."""
 
-    def __init__(self, app: ASGIApp, *, max_concurrent: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_concurrent: int, waiting: WaitingRequests) -> None:
         self._app = app
+        self._waiting = waiting
         self._semaphore = asyncio.Semaphore(max_concurrent)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in UNLIMITED_PATHS:
             await self._app(scope, receive, send)
             return
-        await self._semaphore.acquire()
+        self._waiting.count += 1
+        try:
+            await self._semaphore.acquire()
+        finally:
+            self._waiting.count -= 1
         slot = ConcurrencySlot(self._semaphore)
 
         async def send_and_release(message: Message) -> None:

@@ -21,6 +21,8 @@ from openapi_server.models.user import derive_cookie_owner, derive_device_owner
 SESSION_PREFIX = "sess_"
 SESSION_COOKIE = "session_id"
 DEVICE_COOKIE = "device_id"
+# A browser that has logged in: see `accounts/login_protection`.
+LOGIN_DEVICE_COOKIE = "login_device"
 COOKIE_MAX_AGE_DAYS = 30
 # RFC 9562 gives these two a meaning of their own: everybody knows them.
 NIL_UUID, MAX_UUID = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
@@ -129,11 +131,15 @@ def get_device_cookie(context: RequestContext) -> str | None:
 
 
 def build_cookie(context: RequestContext, name: str, value: str) -> str:
-    """The value of `Set-Cookie`. The cookie is `Secure` in production, where HTTPS is required."""
+    """The value of `Set-Cookie`. With `COOKIE_SECURE=auto` the cookie is `Secure` in production and on HTTPS."""
     cookie = SimpleCookie({name: value})[name]
-    is_secure = context.services.settings.environment == "production"
+    settings = context.services.settings
+    is_secure = settings.cookie_secure == "always" or (
+        settings.cookie_secure == "auto" and (context.is_https or settings.environment == "production")
+    )
     max_age_s = COOKIE_MAX_AGE_DAYS * 86_400
-    attributes = {"httponly": True, "max-age": max_age_s, "path": "/", "samesite": "Lax", "secure": is_secure}
+    same_site = settings.cookie_samesite.capitalize()
+    attributes = {"httponly": True, "max-age": max_age_s, "path": "/", "samesite": same_site, "secure": is_secure}
     for attribute, setting in attributes.items():
         cookie[attribute] = setting
     return cookie.OutputString()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openapi_server.accounts.service import AccountService
 from openapi_server.config import Settings
 from openapi_server.engine.turn_engine import TurnEngine
+from openapi_server.http.concurrency_limit import WaitingRequests
+from openapi_server.http.rate_limits import RateLimits
+from openapi_server.instruments import Instruments
 from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.protocols import (
@@ -21,6 +24,8 @@ from openapi_server.protocols import (
     ReplyModerator,
     Store,
 )
+from openapi_server.storage.probe import StoreProbe
+from openapi_server.telemetry.metrics import PrometheusMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +33,13 @@ class Services:
     """The parts of a running server.
 
     `provider` answers visitors; `offline_provider` answers in the keepers' own words, for previews of drafts.
-    `started_s` is the monotonic time of the start, in seconds.
+    `started_s` is the monotonic time of the start, in seconds. `metrics` renders the metrics page; None: METRICS=off.
     """
 
     settings: Settings
     clock: Clock
     store: Store
+    store_probe: StoreProbe
     event_log: EventLog
     knowledge: Knowledge
     animal_admin: AnimalAdmin
@@ -48,4 +54,8 @@ class Services:
     credits: CreditStore
     personal_data: PersonalDataStore
     audit: AuditTrail
+    rate_limits: RateLimits
     started_s: float
+    instruments: Instruments = field(default_factory=Instruments)
+    metrics: PrometheusMetrics | None = None
+    waiting_requests: WaitingRequests = field(default_factory=WaitingRequests)

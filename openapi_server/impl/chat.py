@@ -12,7 +12,7 @@ from openapi_server.engine.turn_request import TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.named_sessions import CHAT as CHAT_NAMES
 from openapi_server.http.named_sessions import NamedSession, find_named_session
-from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, make_session_headers
+from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, make_session_headers, start_turn
 from openapi_server.impl.turn_responses import is_in_session, make_turn_response, resume_stream, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import SessionClaimed
@@ -45,12 +45,13 @@ async def _start_turn(
     request = TurnRequest(
         animal=await _choose_animal(context, body, session.record),
         message=body["message"],
+        contract=CHAT.name,
         session=session.ref,
         is_cancelled_on_disconnect=body.get("onDisconnect", "cancel") == "cancel",
         is_delivered_whole=not is_stream,
     )
     keys = make_idempotency_keys(context, body, session.identity, session.key_scopes)
-    return await context.services.engine.start_turn(request, keys)
+    return await start_turn(context, request, keys)
 
 
 def _prefers_stream(context: RequestContext) -> bool:

@@ -13,7 +13,7 @@ from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_request import TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.named_sessions import NamedSession, find_device_session
-from openapi_server.impl.turn_requests import make_idempotency_keys, make_session_headers
+from openapi_server.impl.turn_requests import make_idempotency_keys, make_session_headers, start_turn
 from openapi_server.impl.turn_responses import (
     continue_stream,
     is_in_session,
@@ -25,6 +25,7 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.errors import FieldError, InvalidInput, SessionClaimed, SessionNotFound
 from openapi_server.models.session import SessionRecord
 from openapi_server.wire.devices import DEVICES, encode_reply, encode_session
+from openapi_server.worker_threads import run_by_size
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +93,7 @@ async def _start_turn_in(
     request = TurnRequest(
         animal=await _choose_animal(context, body["content"], session),
         message=body["content"],
+        contract=DEVICES.name,
         session=session.ref,
         media_urls=(*body.get("media_urls", ()), *body.get("audio_urls", ())),
         is_delivered_whole=is_delivered_whole,
@@ -99,7 +101,7 @@ async def _start_turn_in(
     )
     # The keys are the device's own: two devices with one cookie must not get each other's answers.
     keys = make_idempotency_keys(context, body, session.identity, session.key_scopes, within=session.name_key)
-    return await context.services.engine.start_turn(request, keys)
+    return await start_turn(context, request, keys)
 
 
 async def _choose_animal(context: RequestContext, content: str, device: NamedSession) -> Animal:
@@ -111,7 +113,8 @@ async def _choose_animal(context: RequestContext, content: str, device: NamedSes
     if current is not None and current.status != "active":
         current = None
     default = knowledge.get_animal(context.services.settings.default_animal)
-    animal = knowledge.find_requested_animal(content) or current or default
+    requested = await run_by_size(len(content), partial(knowledge.find_requested_animal, content))
+    animal = requested or current or default
     if animal is None:
         raise SessionNotFound("No animal can be talked with now.")
     if session is None or animal.animal_id != session.animal_id:

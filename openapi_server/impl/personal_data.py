@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from datetime import datetime
+from functools import partial
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
@@ -14,11 +15,10 @@ from openapi_server.http.authorization import authorize_account, find_token_sess
 from openapi_server.http.identity import choose_session_id, find_owner, get_device_cookie
 from openapi_server.http.named_sessions import CHAT, find_device_session, find_named_session
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.personal_data import DataSubject
+from openapi_server.models.personal_data import DataSubject, PersonalData
 from openapi_server.models.user import USER_PREFIX
 from openapi_server.wire.personal_data import encode_erasure, encode_personal_data
-
-NO_STORE = {"Cache-Control": "no-store"}
+from openapi_server.worker_threads import run_in_worker
 
 
 @async_handler
@@ -26,11 +26,10 @@ async def export_privacy(context: RequestContext, user_id: str | None = None, se
     subject = await _find_subject(context, user_id, session_id)
     data = await context.services.personal_data.export(subject)
     await record_audit(context, AuditAction.EXPORTED, subject.audit_name)
-    document = encode_personal_data(data, context.services.clock.now())
     # The document may be large: it is encoded off the event loop.
-    body = await asyncio.to_thread(json.dumps, document, ensure_ascii=False, indent=2)
+    body = await run_in_worker(partial(_encode_document, data, context.services.clock.now()))
     disposition = {"Content-Disposition": 'attachment; filename="zoochat.json"'}
-    return Response(body, media_type="application/json", headers=NO_STORE | disposition)
+    return Response(body, media_type="application/json", headers=disposition)
 
 
 @async_handler
@@ -39,7 +38,11 @@ async def erase_privacy(context: RequestContext, user_id: str | None = None, ses
     erasure = await context.services.personal_data.erase(subject)
     await context.services.engine.delete_turns(erasure.turn_ids)
     await record_audit(context, AuditAction.ERASED, subject.audit_name)
-    return JSONResponse(encode_erasure(erasure), headers=NO_STORE)
+    return JSONResponse(encode_erasure(erasure))
+
+
+def _encode_document(data: PersonalData, at: datetime) -> str:
+    return json.dumps(encode_personal_data(data, at), ensure_ascii=False, indent=2)
 
 
 async def _find_subject(context: RequestContext, user_id: str | None, session_name: str | None) -> DataSubject:

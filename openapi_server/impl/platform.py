@@ -14,13 +14,14 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
+from openapi_server.engine.pipeline import MAX_HISTORY_TURNS
 from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, find_token_session, get_authorized_turn, is_administrator
 from openapi_server.http.identity import Identity, derive_name_key, derive_session_id, find_owner, identify_caller
 from openapi_server.impl.streaming_response import SSEStreamer
-from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, make_session_headers
+from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, make_session_headers, start_turn
 from openapi_server.impl.turn_responses import resume_stream, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import (
@@ -55,7 +56,7 @@ async def stream(context: RequestContext, body: dict[str, Any], mode: str = "str
     accepted = await _start_turn(context, body, identity, is_job=mode == "job")
     headers = make_session_headers(context, accepted, identity)
     if mode == "job":
-        return JSONResponse(encode_accepted(accepted.turn_id), headers=headers)
+        return JSONResponse(encode_accepted(accepted.turn_id, context.root_path), headers=headers)
     return await start_stream(context, PLATFORM, accepted, headers)
 
 
@@ -97,22 +98,25 @@ async def _start_turn(
     scopes = () if request.session.session_id is None else (request.session.session_id,)
     keys = make_idempotency_keys(context, body, identity, scopes)
     try:
-        return await context.services.engine.start_turn(request, keys)
+        return await start_turn(context, request, keys)
     except TurnRunning:
         own_session_id = request.session.session_id
         request = replace(request, session=SessionRef(owner=identity.owner), recall_from_session_id=own_session_id)
-        return await context.services.engine.start_turn(request, keys)
+        return await start_turn(context, request, keys)
 
 
 async def _make_turn_request(context: RequestContext, body: dict[str, Any], identity: Identity) -> TurnRequest:
     animal = await get_active_animal(context, body.get("animal_id", context.services.settings.default_animal))
-    history = _pair_messages(body["conversation_history"]) if body.get("conversation_history") else None
+    sent = body.get("conversation_history")
+    # More would be cleaned and checked for nothing: the pipeline uses no more.
+    history = _pair_messages(sent)[-MAX_HISTORY_TURNS:] if sent else None
     session = SessionRef(owner=identity.owner)
     if body.get("memory_enabled", True) and history is None:
         session = await _find_session(context, identity, animal)
     return TurnRequest(
         animal=animal,
         message=body["query"],
+        contract=PLATFORM.name,
         session=session,
         client_history=history,
         may_retrieve_facts=body.get("auto_load_documents", True),

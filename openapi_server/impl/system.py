@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp
 
 from openapi_server import __version__
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.models.errors import ChatError, Draining, StoreUnavailable
-from openapi_server.web.welcome import make_curl_command, render_welcome_page
+from openapi_server.models.errors import ChatError, Draining, NotFound, StoreUnavailable
+from openapi_server.web.welcome import make_content_security_policy, make_curl_command, render_welcome_page
 from openapi_server.wire.animals import encode_summary
 from openapi_server.wire.timestamps import format_timestamp
+
+WELCOME_POLICY = make_content_security_policy()
 
 
 @async_handler
@@ -18,7 +21,9 @@ async def welcome(context: RequestContext) -> ASGIApp:
     await context.services.knowledge.refresh()
     animals = [animal for animal in context.services.knowledge.list_animals() if animal.status == "active"]
     if context.choose_media_type("text/html", "application/json") == "text/html":
-        return HTMLResponse(render_welcome_page(context.base_url, animals, context.services.settings.default_animal))
+        default_animal = context.services.settings.default_animal
+        page = render_welcome_page(context.base_url, context.root_path, animals, default_animal)
+        return HTMLResponse(page, headers={"Content-Security-Policy": WELCOME_POLICY})
     return JSONResponse(
         {
             "name": "Zoo chat",
@@ -46,7 +51,7 @@ async def health(context: RequestContext) -> ASGIApp:
 async def ready(context: RequestContext) -> ASGIApp:
     if context.services.engine.is_draining:
         raise Draining(retry_after_s=5)
-    await context.services.store.ping()
+    await context.services.store_probe.check()
     return JSONResponse({"status": "ready"})
 
 
@@ -71,9 +76,19 @@ async def system_health(context: RequestContext) -> ASGIApp:
     )
 
 
+@async_handler
+async def metrics(context: RequestContext) -> ASGIApp:
+    page = context.services.metrics
+    if page is None or not context.services.settings.may_administrators_read_metrics:
+        raise NotFound("The metrics are not served here: see the setting METRICS.")
+    # A page has a thousand lines and more.
+    body, content_type = await run_in_threadpool(page.render, context.headers.get("accept", ""))
+    return Response(body, headers={"Cache-Control": "no-store", "Content-Type": content_type})
+
+
 async def _check_store(context: RequestContext) -> dict[str, str]:
     try:
-        await context.services.store.ping()
+        await context.services.store_probe.check()
     except StoreUnavailable as error:
         return _describe_failure(error)
     return {"status": "up", "detail": "can be written to"}

@@ -6,18 +6,21 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from openapi_server.engine.turn_engine import AcceptedTurn
+from openapi_server.engine.turn_request import TurnRequest
 from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.audit import record_audit
 from openapi_server.http.identity import Identity, is_unguessable, make_session_token
 from openapi_server.models.animal import Animal
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.errors import AnimalNotFound, SessionNotFound
+from openapi_server.models.errors import AnimalNotFound, SessionNotFound, StoreUnavailable
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.turn import IdempotencyKey
 from openapi_server.models.user import USER_PREFIX
+from openapi_server.worker_threads import run_by_size
 
 
 async def get_active_animal(context: RequestContext, animal_id: str) -> Animal:
@@ -29,6 +32,11 @@ async def get_active_animal(context: RequestContext, animal_id: str) -> Animal:
     if animal.status != "active":
         raise AnimalNotFound(f"{animal.name} has retired. GET /animal_list?status=active shows who talks.")
     return animal
+
+
+async def mask_text(context: RequestContext, text: str) -> str:
+    """The text as it is stored: without personal data, and without the blanks around it."""
+    return await run_by_size(len(text), partial(context.services.moderator.mask_pii, text.strip()))
 
 
 def make_idempotency_keys(
@@ -65,6 +73,26 @@ def make_session_headers(context: RequestContext, accepted: AcceptedTurn, identi
     if accepted.is_first and not identity.owner.startswith(USER_PREFIX):
         headers["X-Session-Token"] = make_session_token(context, accepted.session_id)
     return headers
+
+
+async def start_turn(
+    context: RequestContext, request: TurnRequest, keys: Sequence[IdempotencyKey] = ()
+) -> AcceptedTurn:
+    """`TurnEngine.start_turn`, within the caller's rate limit. Raises also `RateLimited`.
+
+    A request with an idempotency key counts only when it starts a turn, so that no repetition is refused its reply.
+    """
+    admission = context.admission
+    if admission is not None and not admission.is_counted_as_turn and not await _is_repeat(context, keys):
+        await admission.count_turn()
+    return await context.services.engine.start_turn(request, keys)
+
+
+async def _is_repeat(context: RequestContext, keys: Sequence[IdempotencyKey]) -> bool:
+    try:
+        return bool(keys) and await context.services.store.has_turn(keys)
+    except StoreUnavailable:
+        return False
 
 
 async def delete_session(context: RequestContext, session_id: str) -> None:

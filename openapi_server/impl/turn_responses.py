@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.authorization import Access, get_authorized_turn
-from openapi_server.http.disconnect import run_until_disconnect
+from openapi_server.http.disconnect import AwaitedResponse
 from openapi_server.http.problems import make_error_response, make_problem_response
 from openapi_server.impl.streaming_response import SSEStreamer
+from openapi_server.impl.turn_requests import mask_text
+from openapi_server.instruments import ResumeResult
 from openapi_server.models.errors import (
     ChatError,
     FieldError,
@@ -26,7 +27,7 @@ from openapi_server.models.errors import (
     ResumeMismatch,
     SessionDeleted,
 )
-from openapi_server.models.turn import TurnRecord
+from openapi_server.models.turn import TurnRecord, TurnStatus
 from openapi_server.models.turn_events import Completed, Failed
 from openapi_server.wire.sse import Contract, parse_event_id
 
@@ -54,10 +55,14 @@ async def resume_stream(
     the caller has reached by name, and may read. Raises `TurnNotFound`, or
     `ResumeMismatch` when the request is not the turn's.
     """
-    turn = await get_authorized_turn(context, last_event_id.rpartition("-")[0], Access.READ, named_session_id)
-    # Messages are stored without personal data.
-    if turn.message != context.services.moderator.mask_pii(message) or not is_same(turn):
-        raise ResumeMismatch("Repeat the request as it was, or leave Last-Event-ID out to ask anew.")
+    try:
+        turn = await get_authorized_turn(context, last_event_id.rpartition("-")[0], Access.READ, named_session_id)
+        # Messages are stored without personal data, and without the blanks around them.
+        if turn.message != await mask_text(context, message) or not is_same(turn):
+            raise ResumeMismatch("Repeat the request as it was, or leave Last-Event-ID out to ask anew.")
+    except ChatError:
+        context.services.instruments.metrics.count_resume(contract.name, ResumeResult.REFUSED)
+        raise
     return await continue_stream(context, contract, turn.turn_id, last_event_id)
 
 
@@ -67,11 +72,30 @@ def is_in_session(session_id: str, turn: TurnRecord) -> bool:
 
 async def continue_stream(context: RequestContext, contract: Contract, turn_id: str, last_seen: str | None) -> ASGIApp:
     """The stream of the events after the last one that the client has seen; 204 when no event will follow."""
-    reader = await context.services.engine.open_reader(turn_id, parse_resume_position(turn_id, last_seen))
+    reader = await _open_reader_after(context, contract, turn_id, last_seen)
     if reader.is_over:
         with reader:
             return Response(status_code=204)
     return make_stream_response(context, contract, reader)
+
+
+async def _open_reader_after(
+    context: RequestContext, contract: Contract, turn_id: str, last_seen: str | None
+) -> TurnReader:
+    result = ResumeResult.WHOLE
+    try:
+        return await context.services.engine.open_reader(turn_id, parse_resume_position(turn_id, last_seen))
+    except LogGone:
+        turn = await context.services.engine.get_turn(turn_id)
+        is_failed = turn.status is TurnStatus.FAILED
+        result = ResumeResult.LOST if is_failed else ResumeResult.PARTIAL
+        raise
+    except ChatError:
+        result = ResumeResult.REFUSED
+        raise
+    finally:
+        if last_seen is not None:
+            context.services.instruments.metrics.count_resume(contract.name, result)
 
 
 def make_stream_response(
@@ -97,18 +121,6 @@ def parse_resume_position(turn_id: str, last_seen: str | None) -> int:
     return seq
 
 
-class WholeTurnResponse:
-    """ASGI response that waits for the end of a turn, unless the client disconnects before."""
-
-    def __init__(self, respond: Callable[[], Coroutine[Any, Any, ASGIApp]]) -> None:
-        self._respond = respond
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await run_until_disconnect(receive, self._respond())
-        if response is not None:
-            await response(scope, receive, send)
-
-
 def make_turn_response(
     context: RequestContext,
     accepted: AcceptedTurn,
@@ -127,7 +139,7 @@ def make_turn_response(
         problem = turn.outcome.problem if turn.outcome else None
         return _make_failed_response(problem, headers) if problem else JSONResponse(encode(turn), headers=headers)
 
-    return WholeTurnResponse(respond)
+    return AwaitedResponse(respond)
 
 
 def make_reply_response(
@@ -149,7 +161,7 @@ def make_reply_response(
             return _make_failed_response(event.problem, headers)
         return JSONResponse(encode(event), headers=headers)
 
-    return WholeTurnResponse(respond)
+    return AwaitedResponse(respond)
 
 
 def _make_failed_response(problem: Problem, headers: Mapping[str, str]) -> ASGIApp:

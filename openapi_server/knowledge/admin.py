@@ -73,7 +73,7 @@ class AnimalAdmin:
         return page
 
     async def create_animal(self, document: Document, by: str) -> VersionedDocument:
-        animal = validate_document(document, document["animal_id"])
+        animal = await asyncio.to_thread(validate_document, document, document["animal_id"])
         change = self.make_change(DocumentEdit(animal.animal_id, by), ChangeKind.CREATE)
         created = await self.store.put_document(change, None, document)
         if created is None:
@@ -108,7 +108,8 @@ class AnimalAdmin:
 
     async def import_animal(self, document: Document, by: str) -> Change | None:
         """Create the animal, or replace it whatever its version is. Returns the change; None when nothing changed."""
-        edit = DocumentEdit(validate_document(document, document["animal_id"]).animal_id, by)
+        animal = await asyncio.to_thread(validate_document, document, document["animal_id"])
+        edit = DocumentEdit(animal.animal_id, by)
         while True:
             before = await self.store.get_document(edit.document_id)
             fields = find_changed_fields(before.document, document) if before else ()
@@ -131,7 +132,7 @@ class AnimalAdmin:
         self, edit: DocumentEdit, operation: ChangeKind, before: VersionedDocument, after: Document, within: str = ""
     ) -> VersionedDocument:
         """`within`: the part of the document that the caller sent; fields in errors are named from there."""
-        validate_document(after, edit.document_id, within)
+        await asyncio.to_thread(validate_document, after, edit.document_id, within)
         self.require_default_stays_active(edit.document_id, after)
         fields = find_changed_fields(before.document, after)
         if not fields:
@@ -166,7 +167,7 @@ class DraftAdmin:
         `DraftExists` when another keeper has one: one of the two drafts would be lost.
         """
         live = await self._animals.get_expected_version(edit)
-        validate_document(document, edit.document_id)
+        await asyncio.to_thread(validate_document, document, edit.document_id)
         draft = Draft(edit.document_id, document, live.version, edit.by, self._animals.clock.now())
         if not await self._store.put_draft(draft):
             other = await self.get_draft(edit.document_id)

@@ -7,6 +7,7 @@ compares it with the schema in `openapi.yaml`. `explain` says what to tell the k
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,7 +29,10 @@ _MESSAGES = {
     "model_type": "must be a mapping",
     "dict_type": "must be a mapping",
 }
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# Not the carriage return and U+0085, which texts from other systems have at line ends.
+_UNSTORABLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u202d\u202e\ud800-\udfff]")
+# An unknown key may be as long as the file.
+_MAX_KEY_CHARS = 100
 # Parts of an error's place that are not keys of the document: pydantic's own, and the tags of unions.
 _MARKS = ("[key]", "[name]", "[texts]")
 
@@ -56,7 +60,7 @@ def explain(template: str) -> WrapValidator:
         except ValidationError as error:
             if error.errors()[0]["type"] == _EXPLAINED:
                 raise
-            raise make_error(template.format(value=value)) from None
+            raise make_error(template.format(value=_Quoted(value))) from None
 
     return WrapValidator(validate)
 
@@ -67,17 +71,42 @@ def explain_choice(choices: Iterable[str]) -> WrapValidator:
     return explain(f"{{value!r}} is not one of: {listed}")
 
 
+def quote_value(value: object) -> str:
+    """The value as Python writes it, shortened: for messages that quote what the keeper wrote.
+
+    >>> quote_value("lion"), quote_value(12), len(quote_value(["roar" * 500] * 1000)) < 300
+    ("'lion'", '12', True)
+    """
+    return _QUOTES.repr(value)
+
+
+_QUOTES = reprlib.Repr()
+_QUOTES.maxstring = _QUOTES.maxother = _QUOTES.maxlong = 80
+_QUOTES.maxlist = _QUOTES.maxdict = 3
+_QUOTES.maxlevel = 2
+
+
+class _Quoted:
+    """For templates, where `{value!r}` is the value, shortened."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return quote_value(self._value)
+
+
 def clean_text(value: object, *, ignoring: str = "") -> str:
     """The text without blanks around it. Refuses what is no text, or blank without the part to ignore."""
     if not isinstance(value, str) or not value.replace(ignoring, "").strip():
-        raise make_error(f"must be a text that is not empty, is {value!r}")
+        raise make_error(f"must be a text that is not empty, is {quote_value(value)}")
     return value.strip()
 
 
 def require_storable(text: str, field: str = "") -> None:
     """Refuses what no store, stream or terminal can carry."""
     if _UNSTORABLE.search(text):
-        raise make_error("must not hold NUL or half a surrogate pair", field)
+        raise make_error("must not hold control characters or half a surrogate pair", field)
 
 
 def require_list(max_items: int | None = None) -> BeforeValidator:
@@ -87,6 +116,17 @@ def require_list(max_items: int | None = None) -> BeforeValidator:
         if not isinstance(value, list) or not value:
             raise make_error("must be a list that is not empty")
         if max_items is not None and len(value) > max_items:
+            raise make_error(f"must hold at most {max_items}, holds {len(value)}")
+        return value
+
+    return BeforeValidator(validate)
+
+
+def require_few(max_items: int) -> BeforeValidator:
+    """A mapping with at most so many members. Other values are refused by the type."""
+
+    def validate(value: object) -> object:
+        if isinstance(value, dict) and len(value) > max_items:
             raise make_error(f"must hold at most {max_items}, holds {len(value)}")
         return value
 
@@ -108,7 +148,7 @@ def format_place(place: Iterable[str | int]) -> str:
     >>> format_place(("facts", 0, "asks", 2))
     'facts[0].asks[2]'
     """
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place if part != "")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part[:_MAX_KEY_CHARS]}" for part in place if part != "")
     return "".join(parts).removeprefix(".")
 
 

@@ -28,6 +28,7 @@ _MAX_PROGRAM_SIZE = 16_000
 _MAX_MEMORY_BYTES = 1 << 19
 # A pattern that matches one of these matches nearly every message.
 _TRIVIAL_TEXTS = ("", " ", *ascii_lowercase, *digits)
+_TRIVIAL = "would find the empty text, or a single letter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,15 @@ class KeepersPatternParser:
     def _parse_keywords(self, rule: RuleSource) -> list[str]:
         words = rule.document.keywords
         _require_few(rule, "keywords", words, MAX_KEYWORDS)
-        return [
-            self._validate_source(rule, f"keywords[{at}]", re2.escape(normalize_text(word)))
-            for at, word in enumerate(words)
-        ]
+        return [self._escape_keyword(rule, f"keywords[{at}]", normalize_text(word)) for at, word in enumerate(words)]
+
+    def _escape_keyword(self, rule: RuleSource, key: str, word: str) -> str:
+        """Not compiled alone, as a pattern is: an escaped text is always an expression."""
+        if word.casefold() in _TRIVIAL_TEXTS:
+            raise rule.make_error(key, _TRIVIAL)
+        source: str = re2.escape(word)
+        self._require_narrow(rule, key, source)
+        return source
 
     def _parse_patterns(self, rule: RuleSource, key: str, terms: Mapping[str, str]) -> tuple[list[str], list[str]]:
         """The keepers' own patterns, validated, and the trusted ones."""
@@ -88,22 +94,29 @@ class KeepersPatternParser:
         own = {at: pattern for at, pattern in enumerate(given) if pattern not in self.trusted}
         _require_few(rule, key, tuple(own.values()), MAX_PATTERNS)
         checked = [
-            self._validate_source(rule, f"{key}[{at}]", expand_terms(rule, pattern, terms), is_whole=key == "patterns")
+            self._validate_pattern(rule, f"{key}[{at}]", expand_terms(rule, pattern, terms), is_whole=key == "patterns")
             for at, pattern in own.items()
         ]
         return checked, [expand_terms(rule, pattern, terms) for pattern in given if pattern in self.trusted]
 
-    def _validate_source(self, rule: RuleSource, key: str, source: str, *, is_whole: bool = True) -> str:
-        """Compiles the source alone: a bracket that one pattern leaves open, the next could close."""
-        _compile(rule, key, source)
-        alone = _compile(rule, key, _join_alternatives([source], []) if is_whole else source)
-        if any(alone.search(text) for text in _TRIVIAL_TEXTS):
-            raise rule.make_error(key, "would find the empty text, or a single letter")
+    def _validate_pattern(self, rule: RuleSource, key: str, source: str, *, is_whole: bool) -> str:
+        """Compiles the source alone: a bracket that one pattern leaves open, the next could close.
+
+        Without the borders of words, for they take longer to compile than most patterns. Of a text of one character,
+        what stands between borders is the whole.
+        """
+        alone = _compile(rule, key, source)
+        matches = alone.compiled.fullmatch if is_whole else alone.search
+        if any(matches(text) for text in _TRIVIAL_TEXTS):
+            raise rule.make_error(key, _TRIVIAL)
+        self._require_narrow(rule, key, source)
+        return source
+
+    def _require_narrow(self, rule: RuleSource, key: str, source: str) -> None:
         if self.max_match_chars is not None and measure_match_width(source) > self.max_match_chars:
             raise rule.make_error(
                 key, f"must not match more than {self.max_match_chars} characters: so much of a reply is held back"
             )
-        return source
 
 
 def _require_few(rule: RuleSource, key: str, texts: Sequence[str], most: int) -> None:

@@ -30,7 +30,6 @@ from openapi_server.moderation.rule_set import (
     RuleSet,
     is_binding,
     is_enabled,
-    merge_rules,
     parse_keepers_rule,
 )
 from openapi_server.protocols import Clock, DocumentStore
@@ -78,7 +77,7 @@ class RuleAdmin:
 
     async def put_rule(self, edit: RuleEdit, document: Document) -> tuple[ListedRule, bool]:
         """Create or replace the rule; True: it was created."""
-        self.validate_document(document)
+        await asyncio.to_thread(self.validate_document, document)
         self._require_may_change(edit, document)
         before = await self._get_expected(edit)
         if before is not None and before.document == document:
@@ -105,22 +104,21 @@ class RuleAdmin:
 
     async def preview_rule(self, document: Document) -> RuleSet:
         """The rules as if this one were among them. Nothing is stored."""
-        self.validate_document(document)
+        await asyncio.to_thread(self.validate_document, document)
         await self.rules.refresh()
         name = document["name"]
         preview = VersionedDocument(name, 0, document, "", self._clock.now())
         others = [stored for stored in self.rules.keepers_rules if stored.document_id != name]
-        return await asyncio.to_thread(merge_rules, self.rules.packaged, [*others, preview])
+        return await asyncio.to_thread(self.rules.merge, [*others, preview])
 
     async def import_rules(self, documents: Sequence[Document], by: str) -> list[tuple[str, ChangeKind | None]]:
         """Create or replace each rule, at whatever version it is; what was done with it, None: nothing had to be.
 
         Nothing is imported unless all documents are right, and there is room for them.
         """
-        for document in documents:
-            self.validate_document(document)
         names = {stored.document_id for stored in await self._list_stored()}
-        _require_room(len(names | {document["name"] for document in documents}))
+        _require_room(len(names | {str(document.get("name")) for document in documents}))
+        await asyncio.to_thread(self._validate_documents, documents)
         return [(document["name"], await self._import_rule(document, by)) for document in documents]
 
     async def _import_rule(self, document: Document, by: str) -> ChangeKind | None:
@@ -139,6 +137,10 @@ class RuleAdmin:
         except RuleFileError as error:
             message = f"{error.field}: {error.message}"
             raise InvalidInput(message, errors=(FieldError(error.field, error.message),)) from None
+
+    def _validate_documents(self, documents: Sequence[Document]) -> None:
+        for document in documents:
+            self.validate_document(document)
 
     async def _get_expected(self, edit: RuleEdit) -> ListedRule | None:
         """The current rule, at a version that the keeper has read; None where there is none, nor has to be."""
@@ -187,6 +189,8 @@ def read_rule_list(file: Path, packaged: PackagedRules) -> list[Document]:
         raise RuleFileError(file, _WHOLE_FILE, "rules", "must be a list that is not empty")
     for key in content.keys() - {"rules"}:
         raise RuleFileError(file, _WHOLE_FILE, str(key), "is not a key of this format")
+    if len(documents) > MAX_RULES:
+        raise RuleFileError(file, _WHOLE_FILE, "rules", f"must hold at most {MAX_RULES} rules, holds {len(documents)}")
     names: set[str] = set()
     for document, line in zip(documents, find_item_lines(file, "rules"), strict=True):
         names.add(_check_listed(document, Path(f"{file.name}:{line}"), packaged, names))

@@ -34,6 +34,7 @@ from openapi_server.models.strict_model import (
     format_place,
     list_errors,
     make_error,
+    quote_value,
     require_list,
     require_storable,
 )
@@ -68,7 +69,7 @@ class RuleFileError(ValueError):
 def _require_texts(value: object) -> object:
     """A bare text in place of a list would be read letter by letter, and match everything."""
     if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
-        raise make_error(f"must be a list of texts that are not empty, is {value!r}")
+        raise make_error(f"must be a list of texts that are not empty, is {quote_value(value)}")
     return value
 
 
@@ -81,7 +82,7 @@ def _check_placeholders(value: str) -> str:
 def _require_integer(value: object) -> object:
     # Pydantic would read true and false, and texts of digits, as numbers.
     if isinstance(value, bool) or not isinstance(value, int):
-        raise make_error(f"must be a whole number, is {value!r}")
+        raise make_error(f"must be a whole number, is {quote_value(value)}")
     return value
 
 
@@ -181,8 +182,10 @@ class KeepersRule(PackagedRule):
     """A rule that keepers write: names that can stand in addresses, nothing too long, no masks; can be switched off."""
 
     then: Annotated[RuleAction, AfterValidator(_refuse_mask)]
-    name: Annotated[str, Field(pattern=f"^{_NAME}$"), explain(f"must match {_escape_braces(_NAME)}")]
-    category: Annotated[str, Field(pattern=f"^{_CATEGORY}$"), explain(f"must match {_escape_braces(_CATEGORY)}")]
+    name: Annotated[str, Field(pattern=f"^{_NAME}$", max_length=64), explain(f"must match {_escape_braces(_NAME)}")]
+    category: Annotated[
+        str, Field(pattern=f"^{_CATEGORY}$", max_length=64), explain(f"must match {_escape_braces(_CATEGORY)}")
+    ]
     priority: Annotated[
         int,
         Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY),

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import structlog
 
@@ -95,19 +96,40 @@ def parse_keepers_rule(document: Document, packaged: PackagedRules, place: Path 
     return replace(rule, is_from_keepers=True, is_additional=is_additional)
 
 
-def merge_rules(packaged: PackagedRules, versioned: Sequence[VersionedDocument]) -> RuleSet:
-    """The rules in force. A keepers' rule that this server cannot read is logged and left out."""
-    parsed = {each.document_id: rule for each in versioned if (rule := _parse_or_skip(each, packaged)) is not None}
-    disabled = {each.document_id for each in versioned if each.document_id in parsed and not is_enabled(each.document)}
+ParsedRules = Mapping[str, tuple[Document, Rule | None]]
+"""By name: a keepers' document, and the rule that it describes; None for one that this server cannot read."""
+
+
+def parse_rules(
+    packaged: PackagedRules, versioned: Sequence[VersionedDocument], known: ParsedRules = MappingProxyType({})
+) -> ParsedRules:
+    """Parse the documents that are not known: compiling the patterns of one takes milliseconds.
+
+    A rule that this server cannot read is logged.
+    """
+    return {
+        each.document_id: known[each.document_id]
+        if known.get(each.document_id, (None, None))[0] == each.document
+        else (each.document, _parse_or_skip(each, packaged))
+        for each in versioned
+    }
+
+
+def merge_rules(
+    packaged: PackagedRules, versioned: Sequence[VersionedDocument], known: ParsedRules = MappingProxyType({})
+) -> RuleSet:
+    """The rules in force. A keepers' rule that this server cannot read is left out."""
+    rules = {name: rule for name, (_, rule) in parse_rules(packaged, versioned, known).items() if rule is not None}
+    disabled = {each.document_id for each in versioned if each.document_id in rules and not is_enabled(each.document)}
     messages, guidance, replies = (
-        _merge_collection(collection, parsed, disabled, actions)
+        _merge_collection(collection, rules, disabled, actions)
         for collection, actions in (
             (packaged.messages, {Action.WORDS, Action.FLAG, Action.MASK}),
             (packaged.guidance, {Action.GUIDANCE}),
             (packaged.replies, {Action.WITHHOLD}),
         )
     )
-    listed = _list_rules(packaged, {each.document_id: each for each in versioned if each.document_id in parsed}, parsed)
+    listed = _list_rules(packaged, {each.document_id: each for each in versioned if each.document_id in rules}, rules)
     return RuleSet(InputRules(messages, guidance), OutputRules(replies), listed)
 
 
@@ -162,8 +184,13 @@ class LiveRuleSet:
         self.packaged = packaged or load_packaged_rules()
         self.keepers_rules: tuple[VersionedDocument, ...] = ()
         self.current: RuleSet = merge_rules(self.packaged, ())
+        self._parsed: ParsedRules = {}
         self._version = 0
         self._refresh_lock = asyncio.Lock()
+
+    def merge(self, rules: Sequence[VersionedDocument]) -> RuleSet:
+        """The packaged rules with these of keepers. It takes too long for the event loop."""
+        return merge_rules(self.packaged, rules, self._parsed)
 
     async def refresh(self) -> None:
         """Load what keepers have changed, in whichever process. Never fails: without the store, the rules stay."""
@@ -181,8 +208,8 @@ class LiveRuleSet:
                 return
             changed = {rule.document_id: rule for rule in self.keepers_rules} | dict(changes.documents)
             rules = tuple(rule for _, rule in sorted(changed.items()) if rule is not None)
-            # Parsing two hundred rules takes too long for the event loop.
-            self.current = await asyncio.to_thread(merge_rules, self.packaged, rules)
+            self._parsed = await asyncio.to_thread(parse_rules, self.packaged, rules, self._parsed)
+            self.current = await asyncio.to_thread(self.merge, rules)
             self.keepers_rules, self._version = rules, changes.version
 
 

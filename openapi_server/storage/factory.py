@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from openapi_server.config import Settings
+from openapi_server.models.errors import StoreUnavailable
 from openapi_server.protocols import (
     AccountStore,
     AuditTrail,
@@ -21,6 +22,7 @@ from openapi_server.protocols import (
 )
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.audit import SqliteAudit
+from openapi_server.storage.sqlite.connections import explain_failure
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
@@ -29,7 +31,10 @@ from openapi_server.storage.sqlite.store import SqliteStore
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """One store a protocol, all over the same database. `sessions` holds the sessions with their turns."""
+    """One store a protocol, all over the same database. `sessions` holds the sessions with their turns.
+
+    `queues`: how many operations wait now, by the name of the queue.
+    """
 
     sessions: Store
     accounts: AccountStore
@@ -38,11 +43,17 @@ class Stores:
     rules: DocumentStore
     personal_data: PersonalDataStore
     audit: AuditTrail
+    queues: Mapping[str, Callable[[], int]]
 
 
 def open_stores(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Stores]:
     """Open the database that the settings name and close it at the end. Raises `StoreUnavailable`."""
     return open_sqlite_stores(settings.sqlite_path, clock, settings.retention)
+
+
+def explain_unavailable(settings: Settings, error: StoreUnavailable) -> str:
+    """Why the database of the settings could not be used, in a sentence that names the setting."""
+    return f"SQLITE_PATH: {explain_failure(settings.sqlite_path, error.__cause__)}"
 
 
 @asynccontextmanager
@@ -58,6 +69,10 @@ async def open_sqlite_stores(path: Path, clock: Clock, retention: timedelta | No
             rules=SqliteRuleDocuments(store.connections),
             personal_data=SqlitePersonalData(store.connections, clock, retention),
             audit=SqliteAudit(store.connections),
+            queues={
+                "store_writes": lambda: store.connections.waiting_writes,
+                "store_reads": lambda: store.connections.waiting_reads,
+            },
         )
     finally:
         await store.close()

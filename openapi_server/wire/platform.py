@@ -83,10 +83,10 @@ def parse_job_id(job_id: str) -> str:
     return "turn_" + job_id.removeprefix("job_")
 
 
-def encode_accepted(turn_id: str) -> dict[str, object]:
-    """The answer to a request with `?mode=job`."""
+def encode_accepted(turn_id: str, root_path: str = "") -> dict[str, object]:
+    """The answer to a request with `?mode=job`. `root_path` is where a proxy serves the server, such as `/zoo`."""
     job_id = make_job_id(turn_id)
-    return {"job_id": job_id, "status": "pending", "polling_url": f"/jobs/{job_id}"}
+    return {"job_id": job_id, "status": "pending", "polling_url": f"{root_path}/jobs/{job_id}"}
 
 
 def encode_job(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:

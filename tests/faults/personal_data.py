@@ -113,6 +113,10 @@ CLIENT_NAMES = ("Mia-Smithson", "mia_smithson_0151-23456789", "Lincoln-Elementar
 # The APIs; a history in two roles, a summary, metadata, a title, a first message; and names that clients choose.
 CHANNEL_COUNT = len(CHAT_APIS) + 7
 _MASK = re.compile(r"\[[a-z -]+\]")
+# Times, and ids of random hexadecimal digits. Among those of one run, a given number of five digits such as a postcode
+# is found by chance in one run out of five.
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+\d\d:\d\d)?")
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=[a-z]_)[0-9a-f]{8,}|[0-9a-f]{16,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +187,9 @@ async def read_expired_sessions(folder: Path) -> list[Figure]:
 
 async def _tell_everywhere(child: Child, places: StoredTexts, share: int) -> list[Figure]:
     """Every kind of personal data through every channel: none of it may be found anywhere afterwards."""
-    before = "\n".join(places.read_texts().values())
+    before = remove_generated("\n".join(places.read_texts().values()))
     told = PERSONAL_TEXTS[::share]
-    secrets = [secret for text, masked in told for secret in _find_secrets(text, masked) if secret not in before]
+    secrets = [secret for text, masked in told for secret in find_secrets(text, masked) if secret not in before]
     secrets += CLIENT_NAMES
     await _ask_all([way for text, _ in told for way in _list_channels(child, text)])
     await _ask_all([child.ask(CHAT, QUESTION, name=name) for name in CLIENT_NAMES])
@@ -193,7 +197,7 @@ async def _tell_everywhere(child: Child, places: StoredTexts, share: int) -> lis
         expect_none(
             "K",
             f"personal data, told in {CHANNEL_COUNT} ways, in the {place}",
-            _count_found(secrets, text),
+            _count_found(secrets, remove_generated(text)),
             len(secrets),
         )
         for place, text in places.read_texts().items()
@@ -304,14 +308,23 @@ async def _is_gone(child: Child, kept: Sequence[KeptTurn]) -> bool:
     return True
 
 
-def _find_secrets(told: str, masked: str) -> Sequence[str]:
+def find_secrets(told: str, masked: str) -> Sequence[str]:
     """What the placeholders stand for.
 
-    >>> _find_secrets("I am Mia Smith of 12 Oak Street", "I am Mia [surname] of [address]")
+    >>> find_secrets("I am Mia Smith of 12 Oak Street", "I am Mia [surname] of [address]")
     ('Smith', '12 Oak Street')
     """
     found = re.fullmatch("(.+?)".join(map(re.escape, _MASK.split(masked))), told, re.DOTALL)
     return found.groups() if found else (told,)
+
+
+def remove_generated(text: str) -> str:
+    """The text without the times and ids that the server makes up: what is left came from somewhere else.
+
+    >>> remove_generated("timestamp=2026-11-29T11:49:05.902101Z turn=turn_55e90210 operation=chat note=90210")
+    'timestamp= turn=turn_ operation=chat note=90210'
+    """
+    return _ID.sub("", _TIME.sub("", text))
 
 
 def _count_found(secrets: Iterable[str], text: str) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from tests.faults.personal_data import CLIENT_NAMES, find_secrets, remove_generated
 from tests.faults.trials import TRIALS
+from tests.moderation.test_pii import PERSONAL_TEXTS
 
 BY_NAME = {trial.name: trial for trial in TRIALS}
 
@@ -84,6 +86,11 @@ def test_restarts_under_load_lose_nothing() -> None:
     assert_met("restarts under load")
 
 
+def test_no_request_fails_where_log_metrics_and_traces_go_nowhere() -> None:
+    """An unread pipe, a full disk, a collector that refuses or says nothing, a scraper that does not read."""
+    assert_met("sinks that are away")
+
+
 def test_a_failing_model_ends_the_turn_once_in_our_own_words() -> None:
     """Refused, hung, reset, cut, nonsense: one terminal event, and before the first word the animal's own answer."""
     assert_met("a model that fails")
@@ -102,6 +109,15 @@ def test_disguised_unsafe_phrases_are_not_sent_either() -> None:
 def test_personal_data_is_kept_nowhere_and_a_call_for_help_gets_the_fixed_answer() -> None:
     """Through all five APIs; and a deleted session leaves no trace."""
     assert_met("personal data and calls for help")
+
+
+def test_leaving_out_generated_ids_and_times_hides_no_personal_data() -> None:
+    """A postcode would otherwise be found by chance among their digits."""
+    secrets = [secret for text, masked in PERSONAL_TEXTS for secret in find_secrets(text, masked)]
+    for secret in [*secrets, *CLIENT_NAMES]:
+        line = f"2026-11-29T11:49:05.902101Z turn=turn_5e902101 cookie:0123456789012345 said={secret}"
+        assert secret in remove_generated(line)
+        assert not set("0123456789") & set(remove_generated(line).replace(secret, ""))
 
 
 def test_expired_sessions_cannot_be_read() -> None:

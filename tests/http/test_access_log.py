@@ -72,12 +72,12 @@ class Routed(Echoes):
     """An application that says which operation it was, as Connexion does."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["extensions"]["connexion_routing"] = {"operation_id": "get_convo_turn"}
+        scope["extensions"]["connexion_routing"] = {"operation_id": "openapi_server.impl.convo.get_convo_turn"}
         await super().__call__(scope, receive, send)
 
 
 async def test_each_request_is_one_line_that_tells_no_ids() -> None:
-    """A turn's id is a key to the turn: the log names the operation, never the path."""
+    """A turn's id is a key to the turn: the log has the path of the spec, never that of the request."""
     with capture_logs() as lines:
         await ask(
             AccessLogMiddleware(Routed(404)), Request("GET", path="/convo_turn/turn_secret", query=b"after=secret")
@@ -90,6 +90,7 @@ async def test_each_request_is_one_line_that_tells_no_ids() -> None:
         "get_convo_turn",
         404,
     )
+    assert line["path"] == "/convo_turn/{turnId}"
     assert line["duration_ms"] >= 0
     assert "secret" not in repr(line)
 
@@ -100,6 +101,31 @@ async def test_a_request_that_no_operation_took_is_logged_too() -> None:
         await ask(AccessLogMiddleware(Echoes(405)), Request("BREW" * 100))
 
     assert (lines[0]["operation"], lines[0]["method"]) == ("-", "BREW" * 4)
+
+
+@pytest.mark.parametrize(
+    ("path", "logged"),
+    [
+        ("/animals", "/animals"),
+        ("/animal_list/", "/animal_list/"),
+        ("//health", "//health"),
+        ("/a b/ä", "/a%20b/%C3%A4"),
+        ('/a"b\\', "/a%22b%5C"),
+        ("/\x1b[31m\nlevel=error", "/%1B%5B31m%0Alevel=error"),
+        ("/convo_turns/turn_3b1f0c52a9d94e6f8a7b6c5d4e3f2a1b", "/convo_turns/turn_3b1f0c52..."),
+        ("/reset/eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl/now", "/reset/eyJhbGciOiJIU.../now"),
+        ("/x" * 500, "/x" * 60 + "..."),
+        ("", ""),
+    ],
+)
+async def test_the_path_that_was_not_found_is_logged(path: str, logged: str) -> None:
+    """Whoever set up a client sees what it asks for. Escaped and bounded, and nothing in it may be an id or a token."""
+    with capture_logs() as lines:
+        await ask(AccessLogMiddleware(Echoes(404)), Request("GET", path=path, query=b"session_id=secret"))
+
+    (line,) = lines
+    assert (line["path"], line["operation"]) == (logged, "-")
+    assert "secret" not in repr(line)
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])

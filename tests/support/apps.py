@@ -46,9 +46,10 @@ class CurrentServices:
 
     def __init__(self, services: Services) -> None:
         self.current = services
-        # The only one that the application keeps a reference to.
+        # The only ones that the application keeps a reference to.
         self.accounts = Delegate(lambda: self.current.accounts)
         self.settings: object = Delegate(lambda: self.current.settings)
+        self.instruments = Delegate(lambda: self.current.instruments)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.current, name)
@@ -79,6 +80,7 @@ class SharedApp:
             if isinstance(middleware, ConcurrencyLimitMiddleware):
                 # It belongs to the event loop that it first had to wait in, and each test has its own.
                 middleware._semaphore = asyncio.Semaphore(self._services.current.settings.flask_threads)
+                middleware._waiting = self._services.current.waiting_requests
 
 
 _free_apps: list[SharedApp] = []

@@ -64,3 +64,11 @@ async def close_all() -> None:
 def _get_socket(writer: asyncio.StreamWriter) -> socket.socket:
     plug: socket.socket = writer.get_extra_info("socket")
     return plug
+
+
+def find_free_port() -> int:
+    """A port that was free a moment ago, for a process that cannot tell which one the system chose."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

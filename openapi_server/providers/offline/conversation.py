@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from openapi_server.models.animal import NICKNAMES, Animal
+from openapi_server.models.first_names import is_insulting_name
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
 
@@ -123,10 +124,6 @@ _NOT_NAMES = frozenset(
     unhappy nervous what who why how when where and but or allergic interested doctor lion tiger cute
     pretty cool awesome amazing stupid nobody someone fan stuck""".split()
 )
-_RUDE = frozenset(
-    """poo poop poopy poopoo pee wee bum butt fart fuck shit ass arse bitch dick cock penis sex willy stupid
-    idiot hitler nazi""".split()
-)
 
 _NAME = r"([^\W\d_]{2,15}(?:-[^\W\d_]{2,15})?)"
 _NAME_STATED = re.compile(
@@ -201,7 +198,7 @@ _ASKS = re.compile(
 
 
 def find_visitor_name(text: str) -> str | None:
-    """The first name that a visitor gives; never a surname, because that is personal data not to be repeated."""
+    """The first name that a visitor gives; never an insult, nor a surname: that is personal data not to be repeated."""
     text = text[:_MAX_NAME_CHARS].replace("’", "'")
     for match in _NAME_STATED.finditer(text):
         if _is_name(match.group(1)):
@@ -219,7 +216,7 @@ def _spell_age(number: str) -> str:
 
 def _is_name(word: str) -> bool:
     lower = word.lower()
-    return lower not in _NOT_NAMES and lower not in _RUDE and not lower.endswith("ing")
+    return lower not in _NOT_NAMES and not lower.endswith("ing") and not is_insulting_name(word)
 
 
 def _is_whole_clause(text: str, match: re.Match[str]) -> bool:

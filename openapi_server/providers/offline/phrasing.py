@@ -82,10 +82,11 @@ _OPENER_CHANCE, _CLOSER_CHANCE, _NAME_CHANCE, _OFFER_CHANCE = 0.5, 0.6, 0.3, 0.6
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The text of a reply, and the ids of the facts in it."""
+    """The text of a reply, and the ids of the facts in it. `is_unknown`: it says "I don't know"."""
 
     text: str
     fact_ids: tuple[str, ...] = ()
+    is_unknown: bool = False
 
 
 def take_sentences(text: str, count: int) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import replace
 
+from openapi_server.instruments import Metrics, NoMetrics, OfflineAnswer
 from openapi_server.models.animal import Animal
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
@@ -40,11 +42,17 @@ class OfflineProvider:
     """Implements `Provider`. The same seed and prompt give the same reply. `words_per_s` 0: no pauses."""
 
     def __init__(
-        self, *, words_per_s: float, seed: int, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        *,
+        words_per_s: float,
+        seed: int,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        metrics: Metrics | None = None,
     ) -> None:
         self._pause_s = 1 / words_per_s if words_per_s > 0 else 0.0
         self._seed = seed
         self._sleep = sleep
+        self._metrics = metrics or NoMetrics()
 
     @property
     def model(self) -> str:
@@ -59,6 +67,7 @@ class OfflineProvider:
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         reply = compose_reply(prompt, self._seed)
+        self._metrics.count_offline_answer(_classify_answer(reply))
         pieces = re.findall(r"\S+\s*", reply.text)
         yield WholeReply("".join(pieces))
         for at, piece in enumerate(pieces):
@@ -67,6 +76,12 @@ class OfflineProvider:
             yield piece
         usage = Usage(prompt_tokens=_count_prompt_words(prompt), completion_tokens=len(pieces))
         yield ReplyEnd(FinishReason.STOP, usage, reply.fact_ids)
+
+
+def _classify_answer(reply: Reply) -> OfflineAnswer:
+    if reply.is_unknown:
+        return OfflineAnswer.NOT_FOUND
+    return OfflineAnswer.FOUND if reply.fact_ids else OfflineAnswer.SMALL_TALK
 
 
 def _count_prompt_words(prompt: Prompt) -> int:
@@ -92,7 +107,7 @@ def compose_reply(prompt: Prompt, seed: int) -> Reply:
     if is_switch_request(normalize_text(prompt.message), list_own_names(chat.animal)):
         return Reply(_make_greeting(chat))
     reply = _answer_message(chat)
-    return Reply(join_parts(_make_short_welcome(chat), reply.text), reply.fact_ids)
+    return replace(reply, text=join_parts(_make_short_welcome(chat), reply.text))
 
 
 def _only_introduces(chat: Conversation) -> bool:
@@ -196,8 +211,9 @@ def _answer_without_facts(chat: Conversation) -> Reply:
     if other and chat.message.is_question:
         line = fill_placeholders(chat.pick_line(LINES.other_animal), an_animal=add_article(other))
         return Reply(fit_to_age(chat, line, closer=make_offer(chat)))
-    known = chat.animal.voice.dont_know if chat.message.is_question else LINES.remark
-    return Reply(fit_to_age(chat, chat.pick_line(known), closer=make_offer(chat)))
+    is_question = chat.message.is_question
+    lines = chat.animal.voice.dont_know if is_question else LINES.remark
+    return Reply(fit_to_age(chat, chat.pick_line(lines), closer=make_offer(chat)), is_unknown=is_question)
 
 
 def _answer_why(chat: Conversation) -> Reply:

@@ -40,10 +40,14 @@ from openapi_server.storage.sqlite.rows import (
 from openapi_server.storage.sqlite.turns import (
     begin_turn,
     delete_session,
+    has_turn,
     select_session,
     set_session_ttl,
     settle_turn,
 )
+
+# About what a turn writes.
+PROBE_BYTES = 32_768
 
 log = structlog.get_logger(__name__)
 
@@ -67,9 +71,9 @@ class SqliteStore:
         except OSError as error:
             log.error("store_failed", error=type(error).__name__, reason=str(error))
             raise StoreUnavailable(retry_after_s=2) from error
-        connections = Connections(path)
+        connections = Connections(path, migrate)
         try:
-            await connections.read(migrate)
+            await connections.open()
         except BaseException:
             await connections.close()
             raise
@@ -141,6 +145,10 @@ class SqliteStore:
     ) -> str:
         window = RetentionWindow.at(turn.created_at, self._retention)
         return await self._connections.write(lambda db: begin_turn(db, turn, new_session, keys, charge, claim, window))
+
+    async def has_turn(self, keys: Sequence[IdempotencyKey]) -> bool:
+        window = self._window
+        return await self._connections.read(lambda db: has_turn(db, keys, window))
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
         return await self._connections.write(lambda db: settle_turn(db, turn_id, outcome))
@@ -226,8 +234,12 @@ class SqliteStore:
         return is_vacuumed
 
     async def ping(self) -> None:
-        # A locked database answers to BEGIN IMMEDIATE; a read-only one only to a statement that could write.
-        await self._connections.write(lambda db: db.execute("DELETE FROM sessions WHERE 0"))
+        await self._connections.write(write_probe)
 
     async def close(self) -> None:
         await self._connections.close()
+
+
+def write_probe(db: sqlite3.Connection) -> None:
+    """Write as much as a turn does: a full disk, a quota or a read-only file refuses it like a turn."""
+    db.execute("INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(?))", (PROBE_BYTES,))

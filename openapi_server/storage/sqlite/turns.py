@@ -122,6 +122,12 @@ def _find_earlier_turn(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], w
     return None
 
 
+def has_turn(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], window: RetentionWindow) -> bool:
+    """`Store.has_turn`."""
+    query = f"{SELECT_KEY} AND idempotency_keys.expires_at > :now"
+    return any(db.execute(query, {"key": key.key, **window.parameters}).fetchone() is not None for key in keys)
+
+
 def _store_keys(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], turn_id: str) -> None:
     """Let every key stand for the turn, also when it was found by only one of them."""
     for key in keys:

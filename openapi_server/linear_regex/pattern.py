@@ -1,0 +1,318 @@
+"""Compiled expressions: `Pattern`, which finds where they match, and `Detector`, which finds whether they do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, TypeAlias
+
+import re2
+
+from openapi_server.linear_regex.alphabet import Alphabet
+from openapi_server.linear_regex.lookaround import ANY_MASK, EDGE_MASK, SYMBOLS_MASK, Branch, Forbidden, find_complement
+from openapi_server.linear_regex.parser import (
+    Alternatives,
+    Edge,
+    Group,
+    Item,
+    LinearRegexError,
+    Repeat,
+    Sequence,
+    Symbols,
+    Tree,
+)
+
+# For what RE2 remembers of an expression; without a limit it is 8 MB, for each of hundreds.
+_MAX_MEMORY_BYTES = 1 << 20
+_UNANCHORED, _ANCHORED = re2._Anchor.UNANCHORED, re2._Anchor.ANCHOR_START
+_NO_SPAN = (-1, -1)
+_NEVER_MATCHES = r"[^\x00-\xff]"
+
+Replacement: TypeAlias = "str | Callable[[Match], str]"
+
+
+class Match:
+    """Where an expression has matched, as `re.Match` says it: offsets are in characters."""
+
+    __slots__ = ("_names", "_spans", "string")
+
+    def __init__(self, string: str, spans: list[tuple[int, int]], names: Mapping[str, int]) -> None:
+        self.string = string
+        self._spans = spans
+        self._names = names
+
+    def span(self, group: int | str = 0) -> tuple[int, int]:
+        """(-1, -1) for a group that took no part. `IndexError`: there is no such group."""
+        if isinstance(group, str):
+            if group not in self._names:
+                raise IndexError(f"no such group: {group}")
+            group = self._names[group]
+        return self._spans[group]
+
+    def start(self, group: int | str = 0) -> int:
+        return self.span(group)[0]
+
+    def end(self, group: int | str = 0) -> int:
+        return self.span(group)[1]
+
+    def __getitem__(self, group: int | str) -> Any:
+        """The text of the group; None when it took no part."""
+        start, end = self.span(group)
+        return self.string[start:end] if start >= 0 else None
+
+    def group(self, group: int | str = 0) -> Any:
+        return self[group]
+
+    def groups(self) -> tuple[Any, ...]:
+        return tuple(self[number] for number in range(1, len(self._spans)))
+
+    def groupdict(self) -> dict[str, Any]:
+        return {name: self[number] for name, number in self._names.items()}
+
+
+class Pattern:
+    """Methods and results are those of `re.Pattern`; `pos` is where a search begins, not where the text does.
+
+    One difference: behind an empty match, the search goes on at the next character.
+    """
+
+    def __init__(self, source: str, alphabet: Alphabet, tree: Tree, branches: list[Branch]) -> None:
+        self.pattern = source
+        self.groups = tree.groups
+        self.groupindex: Mapping[str, int] = tree.names
+        self._alphabet = alphabet
+        self._branches = branches
+        # Where a look-behind is needed, a match of RE2 begins one symbol before ours.
+        self._looks_behind = any(branch.before for branch in branches)
+        self._is_plain = not self.groups and not any(
+            branch.before or branch.after or branch.ahead for branch in branches
+        )
+        # For the beginning of the text, for the rest of it, and for a match at the very beginning.
+        self._compiled = {
+            kind: self._compile(kind) for kind in (("search", "inside") if self._looks_behind else ("search",))
+        }
+
+    def search(self, text: str, pos: int = 0) -> Match | None:
+        return self._find(text, self._alphabet.encode(text), pos)
+
+    def match(self, text: str, pos: int = 0) -> Match | None:
+        return self._find(text, self._alphabet.encode(text), pos, is_anchored=True)
+
+    def fullmatch(self, text: str) -> Match | None:
+        """Only for expressions without alternatives of different length that begin alike: the first one counts."""
+        if any(branch.after or branch.ahead for branch in self._branches):
+            raise LinearRegexError("fullmatch with a look-ahead")
+        return self._find(text, self._alphabet.encode(text), 0, is_anchored=True, is_full=True)
+
+    def finditer(self, text: str) -> Iterator[Match]:
+        data = self._alphabet.encode(text)
+        at = 0
+        while at <= len(text) and (found := self._find(text, data, at)) is not None:
+            yield found
+            start, end = found.span()
+            at = end if end > start else end + 1
+
+    def findall(self, text: str) -> list[Any]:
+        """The texts of the matches; of an expression with one group, those of the group; with more, tuples."""
+        if not self.groups:
+            return [found[0] for found in self.finditer(text)]
+        groups = (tuple(part or "" for part in found.groups()) for found in self.finditer(text))
+        return [parts[0] if self.groups == 1 else parts for parts in groups]
+
+    def sub(self, replacement: Replacement, text: str, count: int = 0) -> str:
+        """`replacement`: a text, in which \\1 and \\g<name> stand for groups, or a function of the match."""
+        replace = replacement if callable(replacement) else _parse_template(replacement)
+        pieces, at = [], 0
+        for number, found in enumerate(self.finditer(text), 1):
+            pieces += [text[at : found.start()], replace(found)]
+            at = found.end()
+            if number == count:
+                break
+        return "".join([*pieces, text[at:]])
+
+    def split(self, text: str, maxsplit: int = 0) -> list[Any]:
+        pieces: list[Any] = []
+        at = 0
+        for number, found in enumerate(self.finditer(text), 1):
+            pieces += [text[at : found.start()], *found.groups()]
+            at = found.end()
+            if number == maxsplit:
+                break
+        return [*pieces, text[at:]]
+
+    def _find(
+        self, text: str, data: bytes, pos: int, *, is_anchored: bool = False, is_full: bool = False
+    ) -> Match | None:
+        pos = max(0, min(pos, len(text)))
+        if not self._looks_behind:
+            kind, start = "search", pos
+        elif pos == 0:
+            kind, start = ("start" if is_anchored else "search"), 0
+        else:
+            kind, start = "inside", pos - 1
+        if kind not in self._compiled:
+            self._compiled[kind] = self._compile(kind)
+        regexp, numbers = self._compiled[kind]
+        anchor = re2._Anchor.ANCHOR_BOTH if is_full else _ANCHORED if is_anchored else _UNANCHORED
+        spans = regexp.Match(anchor, data, start, len(data))
+        if spans[0] == _NO_SPAN:
+            return None
+        if self._is_plain:
+            return Match(text, spans, self.groupindex)
+        found = [_NO_SPAN] * (self.groups + 1)
+        for number, span in zip(numbers, spans[1:], strict=True):
+            if span != _NO_SPAN:
+                found[number] = span
+        return Match(text, found, self.groupindex)
+
+    def _compile(self, kind: str) -> tuple[Any, list[int]]:
+        """The expression for RE2, and for each of its groups the number of ours. A whole match is our group 0."""
+        writer = _Writer(captures=not self._is_plain)
+        sources = [
+            _write_before(branch.before, kind if self._looks_behind else "")
+            + writer.write_group(Group((branch.items,), None if self._is_plain else 0))
+            + _write_after(branch, writer)
+            for branch in self._branches
+        ]
+        return compile_re2(
+            "|".join(sources) or _NEVER_MATCHES, self.pattern, never_capture=self._is_plain
+        ), writer.numbers
+
+
+class Detector:
+    """Finds whether one of several expressions matches."""
+
+    def __init__(self, sources: list[str], alphabet: Alphabet, branches: list[Branch]) -> None:
+        self.pattern = "|".join(sources)
+        self._alphabet = alphabet
+        writer = _Writer(captures=False)
+        joined = "|".join(
+            _write_backwards(branch.before) + writer.write_group(Group((branch.items,))) + _write_after(branch, writer)
+            for branch in branches
+        )
+        self._regexp = compile_re2(joined or _NEVER_MATCHES, self.pattern, never_capture=True)
+
+    def search(self, text: str, /) -> bool:
+        data = self._alphabet.encode(text)
+        return bool(self._regexp.Match(_UNANCHORED, data, 0, len(data))[0] != _NO_SPAN)
+
+
+def compile_re2(source: str, original: str, *, never_capture: bool) -> Any:
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.log_errors = False
+    options.never_capture = never_capture
+    options.max_mem = _MAX_MEMORY_BYTES
+    try:
+        return re2.compile(source.encode("latin-1"), options)._regexp
+    except re2.error as error:
+        [reason] = error.args
+        message = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        raise LinearRegexError(f"{message} in {original!r}") from None
+
+
+class _Writer:
+    """Writes trees as expressions for RE2. `numbers`: the number of each group that it has written."""
+
+    def __init__(self, *, captures: bool) -> None:
+        self._captures = captures
+        self.numbers: list[int] = []
+
+    def write_group(self, group: Group) -> str:
+        is_capturing = self._captures and group.number is not None
+        if is_capturing and group.number is not None:
+            self.numbers.append(group.number)
+        branches = "|".join(map(self.write_all, group.body))
+        return f"({branches})" if is_capturing else f"(?:{branches})"
+
+    def write_all(self, items: Sequence) -> str:
+        return "".join(map(self._write, items))
+
+    def _write(self, item: Item) -> str:
+        match item:
+            case Symbols(mask):
+                return _write_mask(mask)
+            case Group():
+                return self.write_group(item)
+            case Repeat(inner, least, most, is_lazy):
+                if most == 0:
+                    return ""
+                counts = f"{{{least}}}" if least == most else f"{{{least},{'' if most is None else most}}}"
+                body = self._write(inner)
+                # RE2 repeats nothing a thousand times as readily as anything else.
+                return f"(?:{body}){counts}{'?' if is_lazy else ''}" if body else ""
+            case Edge(kind, is_multiline):
+                return _write_edge(kind, is_multiline)
+        raise LinearRegexError("a look-around at a place where it cannot be")
+
+
+def _write_edge(kind: str, is_multiline: bool) -> str:
+    match kind:
+        case "^" | "A":
+            return "(?m:^)" if is_multiline else r"\A"
+        case "$":
+            return "(?m:$)"
+        case _:
+            return r"\z"
+
+
+@cache
+def _write_mask(mask: int) -> str:
+    ranges, at = [], 0
+    mask &= SYMBOLS_MASK
+    while mask >> at:
+        if not mask >> at & 1:
+            at += 1
+            continue
+        end = at
+        while mask >> (end + 1) & 1:
+            end += 1
+        ranges.append(f"\\x{at:02x}-\\x{end:02x}" if end > at else f"\\x{at:02x}")
+        at = end + 1
+    return f"[{''.join(ranges)}]" if ranges else _NEVER_MATCHES
+
+
+def _write_before(before: Forbidden, kind: str) -> str:
+    """What stands before a match, as one symbol. `kind`: "start" when nothing does, "inside" when something does."""
+    if not kind:
+        return ""
+    if any(len(sequence) != 1 for sequence in before):
+        raise LinearRegexError("a look-behind of more than one character, where it matters where a match is")
+    allowed = ANY_MASK
+    for [mask] in before:
+        allowed &= ~mask
+    edge = [r"\A"] if allowed & EDGE_MASK and kind != "inside" else []
+    symbol = [_write_mask(allowed)] if allowed & SYMBOLS_MASK and kind != "start" else []
+    return f"(?:{'|'.join([*edge, *symbol]) or _NEVER_MATCHES})"
+
+
+def _write_backwards(before: Forbidden) -> str:
+    if not before:
+        return ""
+    writer = _Writer(captures=False)
+    branches = [
+        "".join(r"\A" if isinstance(item, Edge) else writer.write_all((item,)) for item in reversed(branch))
+        for branch in find_complement(before)
+    ]
+    return f"(?:{'|'.join(branches) or _NEVER_MATCHES})"
+
+
+def _write_after(branch: Branch, writer: _Writer) -> str:
+    required: list[Alternatives] = [find_complement(branch.after)] if branch.after else []
+    if branch.ahead is not None:
+        required.append(branch.ahead)
+    return "".join(_Writer(captures=False).write_group(Group(each)) if each else _NEVER_MATCHES for each in required)
+
+
+def _parse_template(template: str) -> Callable[[Match], str]:
+    parts = re.split(r"\\(?:g<(\w+)>|([0-9]))", template)
+    if len(parts) == 1:
+        return lambda found: template
+
+    def expand(found: Match) -> str:
+        names = (parts[at + 1] or parts[at + 2] for at in range(0, len(parts) - 1, 3))
+        texts = (found[int(name) if name.isdecimal() else name] or "" for name in names)
+        return "".join(part for pair in zip(parts[::3], (*texts, ""), strict=True) for part in pair)
+
+    return expand
