@@ -115,7 +115,7 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             metrics.watch_queue("requests", lambda: waiting_requests.count)
             metrics.watch_queue("passwords", lambda: accounts.waiting_count)
             metrics.watch_queue("texts", worker_threads.count_waiting)
-        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal)
+        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal, reply_moderator.find_broken_rule)
         yield Services(
             settings=settings,
             clock=clock,
