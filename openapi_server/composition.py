@@ -5,6 +5,7 @@ The server and the tests use the same function; `storage/factory.py` and `provid
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -14,6 +15,7 @@ from importlib.util import find_spec
 import httpx
 import structlog
 
+from openapi_server import worker_threads
 from openapi_server.accounts.login_protection import LoginProtection
 from openapi_server.accounts.passwords import Passwords
 from openapi_server.accounts.service import AccountService, create_demo_users, list_demo_users
@@ -37,9 +39,10 @@ from openapi_server.moderation.remote import ModerationClient, RemoteModerator
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet
 from openapi_server.protocols import AccountStore, Clock, DocumentStore, EventLog, Knowledge, Moderator, Provider, Store
-from openapi_server.providers.factory import open_provider
+from openapi_server.providers.factory import explain_client_failure, open_provider
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.storage.factory import Stores, open_stores
+from openapi_server.storage.probe import StoreProbe
 from openapi_server.storage.retention import RetentionJob
 from openapi_server.telemetry.metrics import MeasuredEventLog, PrometheusMetrics
 
@@ -85,6 +88,8 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         if metrics is not None:
             stores = _measure_stores(stores, metrics)
         store = stores.sessions
+        store_probe = StoreProbe(store, clock)
+        parts.push_async_callback(store_probe.close)
         knowledge = given.knowledge
         if knowledge is None:
             knowledge = await parts.enter_async_context(_open_knowledge(stores.animals, clock, settings))
@@ -109,11 +114,13 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             metrics.watch("readers", "Streams and waiting requests that read a turn now.", lambda: engine.reader_count)
             metrics.watch_queue("requests", lambda: waiting_requests.count)
             metrics.watch_queue("passwords", lambda: accounts.waiting_count)
-        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal)
+            metrics.watch_queue("texts", worker_threads.count_waiting)
+        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal, reply_moderator.find_broken_rule)
         yield Services(
             settings=settings,
             clock=clock,
             store=store,
+            store_probe=store_probe,
             event_log=event_log,
             knowledge=knowledge,
             animal_admin=animal_admin,
@@ -208,6 +215,8 @@ def _publish_metrics(metrics: PrometheusMetrics | None, settings: Settings) -> I
         return
     with ExitStack() as parts:
         parts.enter_context(metrics.loop_lag.measure())
+        loop = asyncio.get_running_loop()
+        metrics.watch("asyncio_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks(loop)))
         if settings.has_metrics_port:
             host = settings.metrics_host
             try:
@@ -227,6 +236,7 @@ def _create_engine(
         orphan_grace_s=settings.orphan_grace_s,
         drain_s=settings.drain_timeout_s,
         session_ttl_s=settings.session_ttl_s,
+        credits_per_token=settings.credits_per_token,
     )
     instruments = pipeline.instruments
     leases = Leases(store, clock, make_worker_id(), settings.lease_s, instruments.metrics)
@@ -240,7 +250,12 @@ async def _open_moderator(rules: LiveRuleSet, clock: Clock, settings: Settings) 
         yield LiveInputRules(rules)
         return
     key = settings.moderation_api_key
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"} if key else {}) as client:
+    try:
+        client = httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"} if key else {})
+    except Exception as error:
+        # The clients of the libraries raise what they like for a proxy or a certificate of the environment.
+        raise ConfigError(explain_client_failure("MODERATION_URL", error)) from None
+    async with client:
         url, model, timeout_s = settings.moderation_url, settings.moderation_model, settings.moderation_timeout_s
         yield RemoteModerator(LiveInputRules(rules), ModerationClient(client, url, model, clock, timeout_s))
 

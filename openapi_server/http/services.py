@@ -24,6 +24,7 @@ from openapi_server.protocols import (
     ReplyModerator,
     Store,
 )
+from openapi_server.storage.probe import StoreProbe
 from openapi_server.telemetry.metrics import PrometheusMetrics
 
 
@@ -38,6 +39,7 @@ class Services:
     settings: Settings
     clock: Clock
     store: Store
+    store_probe: StoreProbe
     event_log: EventLog
     knowledge: Knowledge
     animal_admin: AnimalAdmin
