@@ -28,6 +28,7 @@ SETTINGS_PATH = Path(".env.local")
 
 LOCAL_ORIGINS = tuple(f"http://localhost:{port}" for port in (3000, 3001, 5173, 8000, 8080))
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 _LOCAL_ORIGIN = re.compile(
     r"https?://(?:(?:[\w.-]+\.)?localhost\.?|127\.[0-9.]+|0\.0\.0\.0|\[(?:::1?|::ffff:127[^\]]*)\])(?::|$)",
     re.IGNORECASE,
@@ -49,7 +50,7 @@ _REQUIRED_BY_PROVIDER = {
 }
 _STORAGE_URL = re.compile(r"memory://|rediss?://[!-~]{1,500}")
 # The limits of one caller in production: turns and reads in a minute, and streams open at once.
-PRODUCTION_TURNS, PRODUCTION_STREAMS, PRODUCTION_READS = 60, 20, 600
+PRODUCTION_TURNS, PRODUCTION_STREAMS, PRODUCTION_READS = 120, 40, 1200
 # It is public, so production refuses it.
 DEVELOPMENT_KEY = "development-only-0123456789abcdef0123456789abcdef"
 
@@ -105,6 +106,8 @@ class Settings(BaseSettings):
     semantic: Literal["auto", "on", "off"] = "auto"
     default_animal: str = Field("lion_001", pattern=r"^[a-z][a-z0-9_]{0,63}$", description="an id such as lion_001")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(LOCAL_ORIGINS, validate_default=True)
+    cors_headers: Annotated[tuple[str, ...], NoDecode] = ()
+    frame_ancestors: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: Annotated[TrustedProxies, NoDecode] = ()
     root_path: str = Field(
         "",
@@ -141,6 +144,7 @@ class Settings(BaseSettings):
     access_token_ttl_s: int = Field(900, ge=1, le=86_400, validation_alias="ACCESS_TOKEN_TTL")
     refresh_token_ttl_s: int = Field(2_592_000, ge=1, le=31_536_000, validation_alias="REFRESH_TOKEN_TTL")
     demo_users: Literal["on", "off"] = Field("on", validate_default=False)
+    session_binding: Literal["id", "caller"] = "id"
     simulations: Literal["on", "off"] = "on"
     api_docs: Literal["on", "off"] = "on"
     credits_per_token: int = Field(1, ge=1, le=1_000_000)
@@ -148,7 +152,7 @@ class Settings(BaseSettings):
     rate_limit_streams: int | None = Field(None, ge=0, le=1_000_000)
     rate_limit_reads: int | None = Field(None, ge=0, le=1_000_000)
     rate_limit_logins: int = Field(60, ge=0, le=1_000_000)
-    rate_limit_address_factor: int = Field(10, ge=1, le=10_000)
+    rate_limit_address_factor: int = Field(5, ge=1, le=10_000)
     rate_limit_storage: str = Field("memory://", repr=False)
 
     @field_validator("cookie_samesite", "cookie_secure", mode="before")
@@ -212,6 +216,12 @@ class Settings(BaseSettings):
     def has_demo_users(self) -> bool:
         """Only in development, because their passwords are public."""
         return self.demo_users == "on" and self.environment == "development"
+
+    @property
+    def binds_sessions_to_callers(self) -> bool:
+        """Whether a visitor's session needs the cookie, device or token that began it: in production, unless set."""
+        is_default = "session_binding" not in self.model_fields_set
+        return self.session_binding == "caller" or (is_default and self.environment == "production")
 
     @property
     def has_simulations(self) -> bool:
@@ -347,6 +357,26 @@ class Settings(BaseSettings):
                     "requests with the visitor's cookie"
                 )
         return origins
+
+    @field_validator("cors_headers", mode="before")
+    @classmethod
+    def _parse_headers(cls, value: object) -> object:
+        names = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        for name in names if isinstance(names, list) else []:
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a header; * is never allowed")
+        return names
+
+    @field_validator("frame_ancestors", mode="before")
+    @classmethod
+    def _parse_frame_ancestors(cls, value: object) -> object:
+        given = [part.strip().rstrip("/") for part in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(given, list):
+            return given
+        for origin in given:
+            if origin != "self" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is neither self nor an origin such as https://zoo.example")
+        return ["'self'" if origin == "self" else origin for origin in given]
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

@@ -42,7 +42,7 @@ async def logout(context: RequestContext) -> ASGIApp:
 async def me(context: RequestContext) -> ASGIApp:
     user = require_user(context)
     body = {"username": user.username, "role": user.role, "children": list(user.children)}
-    return JSONResponse(body, headers={"Cache-Control": "no-store"})
+    return JSONResponse(body)
 
 
 async def _log_in(context: RequestContext, username: str, password: str) -> ASGIApp:
@@ -69,5 +69,4 @@ def _token_response(grant: TokenGrant, headers: Mapping[str, str] | None = None)
         "expiresIn": grant.expires_in_s,
         "user": {"username": grant.username, "role": grant.role},
     }
-    # RFC 6749, section 5.1: no cache may keep a token.
-    return JSONResponse(body, headers={"Cache-Control": "no-store", **(headers or {})})
+    return JSONResponse(body, headers=headers)

@@ -86,6 +86,11 @@ def test_restarts_under_load_lose_nothing() -> None:
     assert_met("restarts under load")
 
 
+def test_no_request_fails_where_log_metrics_and_traces_go_nowhere() -> None:
+    """An unread pipe, a full disk, a collector that refuses or says nothing, a scraper that does not read."""
+    assert_met("sinks that are away")
+
+
 def test_a_failing_model_ends_the_turn_once_in_our_own_words() -> None:
     """Refused, hung, reset, cut, nonsense: one terminal event, and before the first word the animal's own answer."""
     assert_met("a model that fails")
@@ -123,6 +128,16 @@ def test_expired_sessions_cannot_be_read() -> None:
 def test_harmless_questions_are_answered() -> None:
     """Death, mating, hunting and poo included."""
     assert_met("harmless questions")
+
+
+def test_a_flood_of_streams_is_refused_and_disturbs_nobody() -> None:
+    """One address gets 429, also with invented cookies; streams of another one are complete."""
+    assert_met("a flood of streams from one address")
+
+
+def test_guessed_passwords_are_not_tried_and_delay_nobody() -> None:
+    """Nor do logins whose clients have left, or many at once from one address."""
+    assert_met("guessed passwords")
 
 
 def test_a_model_that_reveals_its_prompt_is_not_heard() -> None:
