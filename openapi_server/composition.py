@@ -5,6 +5,7 @@ The server and the tests use the same function; `storage/factory.py` and `provid
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -14,6 +15,7 @@ from importlib.util import find_spec
 import httpx
 import structlog
 
+from openapi_server import worker_threads
 from openapi_server.accounts.login_protection import LoginProtection
 from openapi_server.accounts.passwords import Passwords
 from openapi_server.accounts.service import AccountService, create_demo_users, list_demo_users
@@ -112,7 +114,8 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             metrics.watch("readers", "Streams and waiting requests that read a turn now.", lambda: engine.reader_count)
             metrics.watch_queue("requests", lambda: waiting_requests.count)
             metrics.watch_queue("passwords", lambda: accounts.waiting_count)
-        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal)
+            metrics.watch_queue("texts", worker_threads.count_waiting)
+        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal, reply_moderator.find_broken_rule)
         yield Services(
             settings=settings,
             clock=clock,
@@ -212,6 +215,8 @@ def _publish_metrics(metrics: PrometheusMetrics | None, settings: Settings) -> I
         return
     with ExitStack() as parts:
         parts.enter_context(metrics.loop_lag.measure())
+        loop = asyncio.get_running_loop()
+        metrics.watch("asyncio_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks(loop)))
         if settings.has_metrics_port:
             host = settings.metrics_host
             try:
@@ -231,6 +236,7 @@ def _create_engine(
         orphan_grace_s=settings.orphan_grace_s,
         drain_s=settings.drain_timeout_s,
         session_ttl_s=settings.session_ttl_s,
+        credits_per_token=settings.credits_per_token,
     )
     instruments = pipeline.instruments
     leases = Leases(store, clock, make_worker_id(), settings.lease_s, instruments.metrics)

@@ -86,6 +86,11 @@ def test_restarts_under_load_lose_nothing() -> None:
     assert_met("restarts under load")
 
 
+def test_no_request_fails_where_log_metrics_and_traces_go_nowhere() -> None:
+    """An unread pipe, a full disk, a collector that refuses or says nothing, a scraper that does not read."""
+    assert_met("sinks that are away")
+
+
 def test_a_failing_model_ends_the_turn_once_in_our_own_words() -> None:
     """Refused, hung, reset, cut, nonsense: one terminal event, and before the first word the animal's own answer."""
     assert_met("a model that fails")

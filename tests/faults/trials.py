@@ -17,6 +17,7 @@ from tests.faults import (
     races,
     resuming,
     shutdown,
+    sinks,
     stalled_readers,
     unsafe_models,
 )
@@ -86,6 +87,7 @@ TRIALS = (
     Trial("F13", "SIGTERM, again", shutdown.repeat_sigterm, {"streams": 6}),
     Trial("F13", "SIGTERM during the start", shutdown.stop_during_start, {"times": 2, "start_s": 1.2}),
     Trial("F14", "restarts under load", crashes.restart_under_load, {"times": 3}),
+    Trial("F15", "sinks that are away", sinks.lose_sinks, {"turns": 80}),
     Trial(
         "K",
         "a model that says unsafe things",
