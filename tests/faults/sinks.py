@@ -20,7 +20,7 @@ from tests.soak.servers import find_free_port
 from tests.support.fork_server import ForkedProcess
 from tests.support.processes import STOP_S, make_environment
 
-START_S = 60
+START_S = 180
 AT_ONCE = 8
 # In every line, so that a pipe (64 KiB) is full after a few turns.
 REQUEST_ID = "x" * 64
