@@ -115,7 +115,7 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             metrics.watch_queue("requests", lambda: waiting_requests.count)
             metrics.watch_queue("passwords", lambda: accounts.waiting_count)
             metrics.watch_queue("texts", worker_threads.count_waiting)
-        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal)
+        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal, reply_moderator.find_broken_rule)
         yield Services(
             settings=settings,
             clock=clock,
@@ -236,6 +236,7 @@ def _create_engine(
         orphan_grace_s=settings.orphan_grace_s,
         drain_s=settings.drain_timeout_s,
         session_ttl_s=settings.session_ttl_s,
+        credits_per_token=settings.credits_per_token,
     )
     instruments = pipeline.instruments
     leases = Leases(store, clock, make_worker_id(), settings.lease_s, instruments.metrics)

@@ -144,6 +144,7 @@ class Settings(BaseSettings):
     access_token_ttl_s: int = Field(900, ge=1, le=86_400, validation_alias="ACCESS_TOKEN_TTL")
     refresh_token_ttl_s: int = Field(2_592_000, ge=1, le=31_536_000, validation_alias="REFRESH_TOKEN_TTL")
     demo_users: Literal["on", "off"] = Field("on", validate_default=False)
+    session_binding: Literal["id", "caller"] = "id"
     simulations: Literal["on", "off"] = "on"
     api_docs: Literal["on", "off"] = "on"
     credits_per_token: int = Field(1, ge=1, le=1_000_000)
@@ -215,6 +216,12 @@ class Settings(BaseSettings):
     def has_demo_users(self) -> bool:
         """Only in development, because their passwords are public."""
         return self.demo_users == "on" and self.environment == "development"
+
+    @property
+    def binds_sessions_to_callers(self) -> bool:
+        """Whether a visitor's session needs the cookie, device or token that began it: in production, unless set."""
+        is_default = "session_binding" not in self.model_fields_set
+        return self.session_binding == "caller" or (is_default and self.environment == "production")
 
     @property
     def has_simulations(self) -> bool:

@@ -91,16 +91,17 @@ def _load_asset(path: str) -> Document:
     return make_document(file.read_bytes(), media_type)
 
 
-def list_documents() -> tuple[str, ...]:
-    """The paths that this module serves."""
-    return ("/openapi.json", "/openapi.yaml", *_ASSETS)
+def list_documents(*, has_ui: bool) -> tuple[str, ...]:
+    """The paths that this module serves. `has_ui`: Swagger UI, too."""
+    return ("/openapi.json", "/openapi.yaml", *(_ASSETS if has_ui else ()))
 
 
 class ApiDocsMiddleware:
     """ASGI middleware behind `AddressMiddleware`: answers `GET` for the paths of `list_documents`."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, has_ui: bool) -> None:
         self._app = app
+        self._paths = frozenset(list_documents(has_ui=has_ui))
         # The first reader should not have to wait for them, nor anybody else for that reader.
         load_yaml_document("")
         load_json_document("")
@@ -108,7 +109,8 @@ class ApiDocsMiddleware:
             _load_asset(path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        load = _find_loader(scope["path"]) if scope["type"] == "http" else None
+        is_here = scope["type"] == "http" and scope["path"] in self._paths
+        load = _find_loader(scope["path"]) if is_here else None
         app = self._app if load is None else _make_response(load(get_root_path(scope)), Headers(scope=scope))
         await app(scope, receive, send)
 

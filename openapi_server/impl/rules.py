@@ -123,7 +123,7 @@ def _name_fields_as_sent(within: str = "") -> Iterator[None]:
         yield
     except InvalidInput as error:
         named = tuple(FieldError(within + encode_field_name(each.field), each.message) for each in error.errors)
-        raise InvalidInput(f"{named[0].field}: {named[0].message}", errors=named) from None
+        raise type(error).for_fields(*named) from None
 
 
 def _respond_with_rule(rule: ListedRule, status: int = 200, **headers: str) -> ASGIApp:

@@ -62,6 +62,7 @@ async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> 
         ttl_s=context.services.settings.session_ttl_s,
         title=_choose_title(title, opening or "", animal),
         opening=opening,
+        is_charged=True,
     )
     await context.services.store.create_session(session)
     location = {"Location": f"/chat/sessions/{session.session_id}"}

@@ -13,6 +13,8 @@ from openapi_server.web.welcome import make_content_security_policy, make_curl_c
 from openapi_server.wire.animals import encode_summary
 from openapi_server.wire.timestamps import format_timestamp
 
+# Where the API is described: with Swagger UI, and without.
+DOCS_PATHS = {True: "/ui/", False: "/openapi.yaml"}
 WELCOME_POLICY = make_content_security_policy()
 
 
@@ -22,13 +24,14 @@ async def welcome(context: RequestContext) -> ASGIApp:
     animals = [animal for animal in context.services.knowledge.list_animals() if animal.status == "active"]
     if context.choose_media_type("text/html", "application/json") == "text/html":
         default_animal = context.services.settings.default_animal
-        page = render_welcome_page(context.base_url, context.root_path, animals, default_animal)
+        links = (context.base_url, context.root_path, DOCS_PATHS[context.services.settings.has_api_docs])
+        page = render_welcome_page(*links, animals, default_animal)
         return HTMLResponse(page, headers={"Content-Security-Policy": WELCOME_POLICY})
     return JSONResponse(
         {
             "name": "Zoo chat",
             "version": __version__,
-            "docs": f"{context.base_url}/ui/",
+            "docs": context.base_url + DOCS_PATHS[context.services.settings.has_api_docs],
             "try": make_curl_command(context.base_url, context.services.settings.default_animal),
             "animals": [encode_summary(animal) for animal in animals],
         }

@@ -94,6 +94,10 @@ class InvalidInput(ChatError):
         return cls.for_fields(FieldError(field, message), headers=headers)
 
 
+class RuleBroken(InvalidInput):
+    code, status, title = "rule_broken", 422, "The text breaks a rule for replies"
+
+
 class LoginRequired(ChatError):
     code, status, title = "login_required", 401, "Who are you"
 
@@ -129,6 +133,10 @@ class StreamMismatch(ChatError):
 
 class SessionNotFound(ChatError):
     code, status, title = "session_not_found", 404, "No such session"
+
+
+class SessionClaimed(SessionNotFound):
+    """Somebody has claimed the session since it was looked up by its name."""
 
 
 class TurnNotFound(ChatError):

@@ -31,7 +31,10 @@ def make_content_security_policy() -> str:
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
-def render_welcome_page(base_url: str, root_path: str, animals: Sequence[Animal], default_animal: str) -> str:
+def render_welcome_page(
+    base_url: str, root_path: str, docs_path: str, animals: Sequence[Animal], default_animal: str
+) -> str:
     """The page as HTML, with links below the root path. It uses no scripts and no external resources."""
     page = PAGES.get_template("welcome.html")
-    return page.render(animals=animals, root_path=root_path, command=make_curl_command(base_url, default_animal))
+    command = make_curl_command(base_url, default_animal)
+    return page.render(animals=animals, root_path=root_path, docs_path=docs_path, command=command)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 
 from openapi_server import __version__
 from tests.conftest import OpensClient
+from tests.support.examples import OWN_KEY
 from tests.support.fakes import FakeKnowledge, Waits, make_lion
 
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
@@ -56,6 +59,23 @@ async def test_a_program_gets_the_same_as_json(client: httpx.AsyncClient) -> Non
 
     assert welcome["docs"] == "http://testserver/ui/"
     assert [animal["animalId"] for animal in welcome["animals"]] == ["lion_001", "tiger_001"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"api_docs": "off"}, {"environment": "production", "signing_key": OWN_KEY}], ids=str
+)
+async def test_swagger_ui_can_be_off_and_the_description_stays(
+    open_client: OpensClient, settings: dict[str, Any]
+) -> None:
+    """In production unless it is asked for."""
+    client = await open_client(**settings)
+
+    for path in ("/ui", "/ui/", "/ui/index.html", "/ui/swagger-ui.css"):
+        assert (await client.get(path)).status_code == 404
+    assert (await client.get("/openapi.yaml")).status_code == 200
+    assert "/ui/" not in (await client.get("/", headers={"Accept": "text/html"})).text
+    welcome = (await client.get("/", headers={"Accept": "application/json"})).json()
+    assert welcome["docs"] == "http://testserver/openapi.yaml"
 
 
 async def test_what_keepers_write_cannot_become_markup(open_client: OpensClient) -> None:
