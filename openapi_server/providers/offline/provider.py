@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
+from openapi_server import linear_regex
 from openapi_server.instruments import Metrics, NoMetrics, OfflineAnswer
 from openapi_server.models.animal import Animal
 from openapi_server.models.prompt import Prompt
@@ -36,6 +36,8 @@ from openapi_server.safe_words import load_safe_words
 
 # Upper bound of a turn's usage, which counts words: those of the prompt with its history, and those of the reply.
 MAX_TURN_TOKENS = 1000
+# A word with the blanks after it.
+_PIECE = linear_regex.compile(r"\S+\s*")
 
 
 class OfflineProvider:
@@ -68,7 +70,7 @@ class OfflineProvider:
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         reply = compose_reply(prompt, self._seed)
         self._metrics.count_offline_answer(_classify_answer(reply))
-        pieces = re.findall(r"\S+\s*", reply.text)
+        pieces = _PIECE.findall(reply.text)
         yield WholeReply("".join(pieces))
         for at, piece in enumerate(pieces):
             if at and self._pause_s and not prompt.is_delivered_whole:
