@@ -50,7 +50,7 @@ _REQUIRED_BY_PROVIDER = {
 }
 _STORAGE_URL = re.compile(r"memory://|rediss?://[!-~]{1,500}")
 # The limits of one caller in production: turns and reads in a minute, and streams open at once.
-PRODUCTION_TURNS, PRODUCTION_STREAMS, PRODUCTION_READS = 60, 20, 600
+PRODUCTION_TURNS, PRODUCTION_STREAMS, PRODUCTION_READS = 120, 40, 1200
 # It is public, so production refuses it.
 DEVELOPMENT_KEY = "development-only-0123456789abcdef0123456789abcdef"
 
@@ -144,6 +144,7 @@ class Settings(BaseSettings):
     access_token_ttl_s: int = Field(900, ge=1, le=86_400, validation_alias="ACCESS_TOKEN_TTL")
     refresh_token_ttl_s: int = Field(2_592_000, ge=1, le=31_536_000, validation_alias="REFRESH_TOKEN_TTL")
     demo_users: Literal["on", "off"] = Field("on", validate_default=False)
+    session_binding: Literal["id", "caller"] = "id"
     simulations: Literal["on", "off"] = "on"
     api_docs: Literal["on", "off"] = "on"
     credits_per_token: int = Field(1, ge=1, le=1_000_000)
@@ -151,7 +152,7 @@ class Settings(BaseSettings):
     rate_limit_streams: int | None = Field(None, ge=0, le=1_000_000)
     rate_limit_reads: int | None = Field(None, ge=0, le=1_000_000)
     rate_limit_logins: int = Field(60, ge=0, le=1_000_000)
-    rate_limit_address_factor: int = Field(10, ge=1, le=10_000)
+    rate_limit_address_factor: int = Field(5, ge=1, le=10_000)
     rate_limit_storage: str = Field("memory://", repr=False)
 
     @field_validator("cookie_samesite", "cookie_secure", mode="before")
@@ -215,6 +216,12 @@ class Settings(BaseSettings):
     def has_demo_users(self) -> bool:
         """Only in development, because their passwords are public."""
         return self.demo_users == "on" and self.environment == "development"
+
+    @property
+    def binds_sessions_to_callers(self) -> bool:
+        """Whether a visitor's session needs the cookie, device or token that began it: in production, unless set."""
+        is_default = "session_binding" not in self.model_fields_set
+        return self.session_binding == "caller" or (is_default and self.environment == "production")
 
     @property
     def has_simulations(self) -> bool:

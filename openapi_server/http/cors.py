@@ -13,10 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server import linear_regex
 
-EXPOSED_HEADERS = "X-Streaming-Session-Id, Location, Retry-After, RateLimit, RateLimit-Policy, ETag, X-Request-Id"
+EXPOSED_HEADERS = (
+    "X-Streaming-Session-Id, Location, Retry-After, RateLimit, RateLimit-Policy, ETag, X-Request-Id, X-Session-Token"
+)
 ALLOWED_HEADERS = (
     "Accept, Authorization, Cache-Control, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, "
-    "Prefer, X-Device-ID, X-Request-Id, X-Requested-With, X-User-Id, baggage, traceparent, tracestate"
+    "Prefer, X-Device-ID, X-Request-Id, X-Requested-With, X-Session-Id, X-Session-Token, X-User-Id, baggage, "
+    "traceparent, tracestate"
 )
 # What generated clients tell about themselves, in headers of many names.
 _CLIENT_HEADER = linear_regex.compile(r"x-stainless-[a-z0-9-]{1,40}")

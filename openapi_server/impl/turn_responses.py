@@ -42,15 +42,21 @@ async def start_stream(
 
 
 async def resume_stream(
-    context: RequestContext, contract: Contract, last_event_id: str, message: str, is_same: Callable[[TurnRecord], bool]
+    context: RequestContext,
+    contract: Contract,
+    last_event_id: str,
+    message: str,
+    is_same: Callable[[TurnRecord], bool],
+    named_session_id: str | None = None,
 ) -> ASGIApp:
     """The rest of the stream for a repeated POST with `Last-Event-ID`. It never starts a second turn.
 
-    `is_same` compares what the request names besides its message with the turn. Raises `TurnNotFound`, or
+    `is_same` compares what the request names besides its message with the turn. `named_session_id`: the session that
+    the caller has reached by name, and may read. Raises `TurnNotFound`, or
     `ResumeMismatch` when the request is not the turn's.
     """
     try:
-        turn = await get_authorized_turn(context, last_event_id.rpartition("-")[0], Access.READ)
+        turn = await get_authorized_turn(context, last_event_id.rpartition("-")[0], Access.READ, named_session_id)
         # Messages are stored without personal data, and without the blanks around them.
         if turn.message != await mask_text(context, message) or not is_same(turn):
             raise ResumeMismatch("Repeat the request as it was, or leave Last-Event-ID out to ask anew.")

@@ -135,6 +135,10 @@ class SessionNotFound(ChatError):
     code, status, title = "session_not_found", 404, "No such session"
 
 
+class SessionClaimed(SessionNotFound):
+    """Somebody has claimed the session since it was looked up by its name."""
+
+
 class TurnNotFound(ChatError):
     code, status, title = "turn_not_found", 404, "No such turn"
 

@@ -140,6 +140,16 @@ def test_harmless_questions_are_answered() -> None:
     assert_met("harmless questions")
 
 
+def test_a_flood_of_streams_is_refused_and_disturbs_nobody() -> None:
+    """One address gets 429, also with invented cookies; streams of another one are complete."""
+    assert_met("a flood of streams from one address")
+
+
+def test_guessed_passwords_are_not_tried_and_delay_nobody() -> None:
+    """Nor do logins whose clients have left, or many at once from one address."""
+    assert_met("guessed passwords")
+
+
 def test_a_model_that_reveals_its_prompt_is_not_heard() -> None:
     """Plain, backwards, spelled out, or all of its instructions."""
     assert_met("a model that reveals its prompt")

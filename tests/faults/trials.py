@@ -13,6 +13,7 @@ from tests.faults import (
     crashes,
     disconnects,
     failing_models,
+    floods,
     personal_data,
     races,
     resuming,
@@ -28,6 +29,14 @@ from tests.support.connections import close_all
 # Twice what the longest trial takes: a trial that hangs becomes a missed limit.
 LONGEST_S = 1_200
 
+SMALL_FLOOD = floods.FloodSize(
+    flood=60,
+    visitors=5,
+    duration_s=2,
+    allowed=4,
+    share=50,
+    settings=(("RATE_LIMIT_STREAMS", 4), ("RATE_LIMIT_ADDRESS_FACTOR", 3)),
+)
 SMALL_STALLS = stalled_readers.StallSize(readers=8, others=4, send_timeout_s=0.5, duration_s=2, share=50)
 
 
@@ -101,5 +110,7 @@ TRIALS = (
     Trial("K", "personal data and calls for help", personal_data.tell_personal_data, {"share": 20}),
     Trial("K", "expired sessions", personal_data.read_expired_sessions),
     Trial("K", "harmless questions", unsafe_models.ask_harmless_questions, {"share": 20}),
+    Trial("L", "a flood of streams from one address", floods.flood_streams, {"size": SMALL_FLOOD}),
+    Trial("S", "guessed passwords", floods.guess_passwords, {"guesses": 30, "abandoned": 40, "at_once": 12}),
     Trial("S", "a model that reveals its prompt", unsafe_models.extract_canaries, {"share": 20}),
 )

@@ -277,6 +277,21 @@ def readiness_probe(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), filler BLOB NOT NULL) STRICT")
 
 
+def session_names_claims_and_charges(connection: sqlite3.Connection) -> None:
+    """Which name a client gave a session, who may use it by that name alone, and what a session costs; and which turns
+    need more than their id.
+
+    So far sessions without an owner were reached by their names, and only sessions with a title cost credits.
+    """
+    connection.execute("ALTER TABLE sessions ADD COLUMN name_key TEXT")
+    connection.execute("ALTER TABLE sessions ADD COLUMN is_claimed INTEGER NOT NULL DEFAULT 1")
+    connection.execute("ALTER TABLE sessions ADD COLUMN is_charged INTEGER NOT NULL DEFAULT 0")
+    connection.execute("ALTER TABLE turns ADD COLUMN is_bound INTEGER NOT NULL DEFAULT 0")
+    connection.execute("UPDATE sessions SET is_claimed = 0 WHERE owner IS NULL")
+    connection.execute("UPDATE sessions SET is_charged = 1 WHERE title IS NOT NULL AND owner LIKE 'user:%'")
+    connection.execute("CREATE INDEX sessions_by_name ON sessions (owner, name_key) WHERE name_key IS NOT NULL")
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
     leases_expiry_and_idempotency_keys,
@@ -286,6 +301,7 @@ MIGRATIONS: list[Migration] = [
     retention_and_audit,
     edited_rules,
     readiness_probe,
+    session_names_claims_and_charges,
 ]
 
 

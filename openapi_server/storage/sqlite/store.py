@@ -16,7 +16,7 @@ import structlog
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.page import Page, decode_cursor, make_page
-from openapi_server.models.session import SessionRecord
+from openapi_server.models.session import SessionClaim, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecord
 from openapi_server.protocols import Clock
 from openapi_server.storage.sqlite.connections import Connections
@@ -99,6 +99,23 @@ class SqliteStore:
 
         return await self._connections.read(select)
 
+    async def find_named_sessions(
+        self, session_ids: Sequence[str], owner: str | None, name_key: str
+    ) -> Sequence[SessionRecord]:
+        window = self._window
+        places = ", ".join("?" for _ in session_ids) or "NULL"
+        query = f"""
+            SELECT * FROM sessions
+            WHERE (session_id IN ({places}) OR (owner = ? AND name_key = ?)) AND expires_at > ? AND last_message_at > ?
+            ORDER BY last_message_at DESC, session_id
+        """  # noqa: S608  # placeholders only
+        values = (*session_ids, owner, name_key, window.now, window.since)
+
+        def select(db: sqlite3.Connection) -> list[SessionRecord]:
+            return [decode_session(row, window.since) for row in db.execute(query, values)]
+
+        return await self._connections.read(select)
+
     async def list_sessions(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
         before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
         window = self._window
@@ -124,9 +141,10 @@ class SqliteStore:
         new_session: SessionRecord | None = None,
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
+        claim: SessionClaim | None = None,
     ) -> str:
         window = RetentionWindow.at(turn.created_at, self._retention)
-        return await self._connections.write(lambda db: begin_turn(db, turn, new_session, keys, charge, window))
+        return await self._connections.write(lambda db: begin_turn(db, turn, new_session, keys, charge, claim, window))
 
     async def has_turn(self, keys: Sequence[IdempotencyKey]) -> bool:
         window = self._window
