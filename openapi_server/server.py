@@ -145,6 +145,8 @@ async def _serve(
     settings: Settings, provider: Provider | None, sockets: list[socket.socket], console: BackgroundWriter
 ) -> None:
     async with open_services(settings, Overrides(provider=provider)) as services, run_background_jobs(services):
+        # A read-only file or a full disk stops the start, not the first turn.
+        await services.store.ping()
         _tune_garbage_collector()
         config = uvicorn.Config(
             create_app(services),

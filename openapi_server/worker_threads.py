@@ -23,6 +23,11 @@ MAX_INLINE_CHARS = 500
 _threads = ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="worker")
 
 
+def count_waiting() -> int:
+    """How many pieces of work wait for a thread now."""
+    return _threads._work_queue.qsize()
+
+
 async def run_in_worker(work: Callable[[], T]) -> T:
     """The result of `work`, run in a thread, with the caller's context variables.
 

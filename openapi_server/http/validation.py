@@ -3,6 +3,8 @@
 They differ from Connexion's own in three ways: JSON is parsed strictly, patterns have the meaning that OpenAPI gives
 them, and errors name the field. What an error says is made from the schema, or is its `x-error-message`; it never
 contains the value that was sent, which may be long or private.
+
+They also note in the scope what they have seen, and no handler runs without that: see `require_validated`.
 """
 
 from __future__ import annotations
@@ -10,22 +12,28 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
 from typing import Any
 
 from connexion.json_schema import Draft4RequestValidator
+from connexion.uri_parsing import OpenAPIURIParser
 from connexion.validators import JSONRequestBodyValidator, ParameterValidator
 from jsonschema import Draft4Validator, ValidationError
 from jsonschema.validators import extend
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
+from openapi_server import linear_regex
+from openapi_server.http.addresses import get_operation
 from openapi_server.models.errors import FieldError, InvalidInput
 from openapi_server.worker_threads import run_by_size
 
 MAX_DEPTH = 32
+VALIDATED_EXTENSION = "zoochat.validated"
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 MAX_INLINE_BYTES = 2_048
 """Bodies up to this size are parsed and validated on the event loop: that takes up to a few milliseconds."""
 # More errors than anybody reads; a list of 80,000 wrong items has as many.
@@ -43,7 +51,7 @@ TYPE_NAMES = {
 
 
 # The form in which the spec says: 1 to N+2 characters, without the blanks around them.
-_TRIMMED_LENGTH = re.compile(r"\^\\s\*\\S\(\?:\[\\s\\S\]\{0,([0-9]+)\}\\S\)\?\\s\*\$")
+_TRIMMED_LENGTH = linear_regex.compile(r"^\^\\s\*\\S\(\?:\[\\s\\S\]\{0,([0-9]+)\}\\S\)\?\\s\*\$\Z")
 
 
 @cache
@@ -57,10 +65,11 @@ def compile_pattern(pattern: str) -> Callable[[str], object]:
     >>> [is_message(text) for text in ("  Roar ", " \n", "Roar!")]
     [True, False, False]
     """
-    if trimmed := _TRIMMED_LENGTH.fullmatch(pattern):
+    if trimmed := _TRIMMED_LENGTH.match(pattern):
         longest = int(trimmed[1]) + 2
         return lambda text: 0 < len(text.strip()) <= longest
-    return re.compile(re.sub(r"(?<!\\)\$$", r"\\Z", pattern)).search
+    ends = pattern.endswith("$") and not pattern.endswith(r"\$")
+    return linear_regex.compile(pattern[:-1] + r"\Z" if ends else pattern).search
 
 
 def _check_pattern(validator: Any, pattern: str, instance: object, schema: object) -> Iterator[ValidationError]:
@@ -101,6 +110,39 @@ RequestSchemaValidator = extend(  # type: ignore[no-untyped-call]
 )
 
 
+class Unvalidated(Exception):
+    """A request reached a handler although a validator has not seen all of it."""
+
+
+@dataclass(slots=True)
+class _Validated:
+    """What the validators have seen of a request: of which operation the parameters and the body."""
+
+    parameters_of: str | None = None
+    body_of: str | None = None
+
+
+def require_validated(scope: Scope) -> None:
+    """Raise `Unvalidated` unless this operation's validators have seen the parameters, and the body if it takes one."""
+    operation = get_operation(scope)
+    routed = _get_routed_operation_id(scope)
+    validated: _Validated = scope["extensions"].get(VALIDATED_EXTENSION, _Validated())
+    if operation is None or operation.operation_id != routed or validated.parameters_of != routed:
+        raise Unvalidated(routed)
+    if operation.media_types and validated.body_of != routed:
+        raise Unvalidated(routed)
+
+
+def _get_validated(scope: Scope) -> _Validated:
+    validated: _Validated = scope["extensions"].setdefault(VALIDATED_EXTENSION, _Validated())
+    return validated
+
+
+def _get_routed_operation_id(scope: Scope) -> str | None:
+    operation_id: str | None = scope["extensions"].get("connexion_routing", {}).get("operation_id")
+    return operation_id
+
+
 class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Connexion has no types
     """Request bodies of `application/json`."""
 
@@ -108,6 +150,7 @@ class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Co
         if self._required and Headers(scope=scope).get("content-length", "0") == "0":
             raise InvalidInput("A request body is required.", errors=(FieldError("body", "is required"),))
         wrapped: tuple[Receive, Scope] = await super().wrap_receive(receive, scope=scope)
+        _get_validated(scope).body_of = _get_routed_operation_id(scope)
         return wrapped
 
     async def _parse(self, stream: Any, scope: Scope) -> object:
@@ -126,6 +169,10 @@ class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Co
 class StrictParameterValidator(ParameterValidator):  # type: ignore[misc]  # Connexion has no types
     """Path, query, header and cookie parameters."""
 
+    def validate(self, scope: Scope) -> None:
+        super().validate(scope)
+        _get_validated(scope).parameters_of = _get_routed_operation_id(scope)
+
     @staticmethod
     def validate_parameter(
         parameter_type: str, value: object, param: dict[str, Any], param_name: str | None = None
@@ -135,6 +182,18 @@ class StrictParameterValidator(ParameterValidator):  # type: ignore[misc]  # Con
             _raise_errors(_make_validator(param["schema"]).iter_errors(value), name)
         elif param.get("required"):
             raise InvalidInput.for_field(name, "is required")
+
+
+class StrictURIParser(OpenAPIURIParser):  # type: ignore[misc]  # Connexion has no types
+    """Parameters in the path and the query. Connexion takes for an integer what Python's `int` takes, such as `٣`."""
+
+    def resolve_params(self, params: Mapping[str, Any], _in: str) -> dict[str, Any]:
+        resolved: dict[str, Any] = super().resolve_params(params, _in)
+        for name, value in resolved.items():
+            given = params[name] if _in == "path" else params[name][-1]
+            if isinstance(value, int) and not isinstance(value, bool) and not _INTEGER.fullmatch(given):
+                resolved[name] = given
+        return resolved
 
 
 VALIDATOR_MAP = {"body": {"application/json": StrictBodyValidator}, "parameter": StrictParameterValidator}

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import require_user
-from openapi_server.http.conditional_requests import PRIVATE, parse_if_match, respond_with_version
+from openapi_server.http.conditional_requests import parse_if_match, respond_with_version
 from openapi_server.impl.turn_requests import get_active_animal
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.errors import FieldError, InvalidInput
@@ -35,7 +35,7 @@ async def list_rules(context: RequestContext, then: str | None = None, category:
     wanted = {name: value for name, value in (("then", then), ("category", category)) if value is not None}
     listed = await context.services.rule_admin.list_rules()
     rules = [rule for rule in listed if wanted.items() <= rule.document.items()]
-    return JSONResponse({"rules": [encode_listed_rule(rule) for rule in rules]}, headers=PRIVATE)
+    return JSONResponse({"rules": [encode_listed_rule(rule) for rule in rules]})
 
 
 @async_handler
@@ -123,7 +123,7 @@ def _name_fields_as_sent(within: str = "") -> Iterator[None]:
         yield
     except InvalidInput as error:
         named = tuple(FieldError(within + encode_field_name(each.field), each.message) for each in error.errors)
-        raise InvalidInput(f"{named[0].field}: {named[0].message}", errors=named) from None
+        raise type(error).for_fields(*named) from None
 
 
 def _respond_with_rule(rule: ListedRule, status: int = 200, **headers: str) -> ASGIApp:

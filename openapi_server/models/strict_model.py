@@ -29,7 +29,8 @@ _MESSAGES = {
     "model_type": "must be a mapping",
     "dict_type": "must be a mapping",
 }
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# Not the carriage return and U+0085, which texts from other systems have at line ends.
+_UNSTORABLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u202d\u202e\ud800-\udfff]")
 # An unknown key may be as long as the file.
 _MAX_KEY_CHARS = 100
 # Parts of an error's place that are not keys of the document: pydantic's own, and the tags of unions.
@@ -105,7 +106,7 @@ def clean_text(value: object, *, ignoring: str = "") -> str:
 def require_storable(text: str, field: str = "") -> None:
     """Refuses what no store, stream or terminal can carry."""
     if _UNSTORABLE.search(text):
-        raise make_error("must not hold NUL or half a surrogate pair", field)
+        raise make_error("must not hold control characters or half a surrogate pair", field)
 
 
 def require_list(max_items: int | None = None) -> BeforeValidator:
