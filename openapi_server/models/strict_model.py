@@ -6,7 +6,6 @@ compares it with the schema in `openapi.yaml`. `explain` says what to tell the k
 
 from __future__ import annotations
 
-import re
 import reprlib
 from collections.abc import Iterable
 from typing import Any
@@ -21,6 +20,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from openapi_server import linear_regex
+
 _EXPLAINED = "explained"
 _MESSAGES = {
     "missing": "is missing",
@@ -29,7 +30,7 @@ _MESSAGES = {
     "model_type": "must be a mapping",
     "dict_type": "must be a mapping",
 }
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_UNSTORABLE = linear_regex.compile("[\0\ud800-\udfff]")
 # An unknown key may be as long as the file.
 _MAX_KEY_CHARS = 100
 # Parts of an error's place that are not keys of the document: pydantic's own, and the tags of unions.
