@@ -27,6 +27,7 @@ _KINDS = {_LETTER: "\u4e00\u4e8c\u00aa", _DIGIT: "\u0663\u096c", _SPACE: "\u2003
 _SHORTHANDS = (r"\w", r"\d", r"\s", r"\W", r"\D", r"\S")
 _MAX_RANGE = 100
 _MAX_KNOWN = 4_096
+_LAST_CODE = 0x10FFFF
 # Beside these, all case variants of an ASCII letter are ASCII letters.
 _ASCII_VARIANTS = "\u0130\u0131\u017f\u212a"
 
@@ -38,8 +39,15 @@ class Names:
     own: str = ""
     ranges: tuple[tuple[int, int], ...] = ()
 
-    def includes(self, letter: str) -> bool:
-        return letter in self.own or any(low <= ord(letter) <= high for low, high in self.ranges)
+    def list_neighbours(self) -> list[str]:
+        """Characters beside the ranges that have no name."""
+        beside = (
+            code for low, high in self.ranges for code in (low - 1, high + 1) if _FIRST_KIND <= code <= _LAST_CODE
+        )
+        return [chr(code) for code in beside if not self._includes(code)]
+
+    def _includes(self, code: int) -> bool:
+        return chr(code) in self.own or any(low <= code <= high for low, high in self.ranges)
 
 
 class Alphabet:
@@ -51,8 +59,10 @@ class Alphabet:
             raise LinearRegexError(f"more than {256 - _FIRST_OWN} characters beyond ASCII in one expression")
         # A character for each symbol.
         self._symbols = {chr(code): code for code in range(_FIRST_KIND)}
-        for kind, candidates in _KINDS.items():
-            self._symbols |= {letter: kind for letter in candidates if not names.includes(letter)}
+        if names.ranges:
+            self._symbols |= dict.fromkeys(names.list_neighbours(), _OTHER)
+        else:
+            self._symbols |= {letter: kind for kind, letters in _KINDS.items() for letter in letters}
         own = {letter: _FIRST_OWN + at for at, letter in enumerate(names.own)}
         ranges = [(low, high, _FIRST_OWN + len(own) + at) for at, (low, high) in enumerate(names.ranges)]
         for low, high, symbol in ranges:
@@ -115,9 +125,13 @@ class _Table(dict[int, int]):
         self._ranges = ranges
 
     def __missing__(self, code: int) -> int:
-        symbol = next((symbol for low, high, symbol in self._ranges if low <= code <= high), None)
-        self[code] = found = _find_kind(chr(code)) if symbol is None else symbol
-        return found
+        if self._ranges:
+            # Nothing else is told apart (`list_names`).
+            symbol = next((symbol for low, high, symbol in self._ranges if low <= code <= high), _OTHER)
+        else:
+            symbol = _find_kind(chr(code))
+        self[code] = symbol
+        return symbol
 
 
 def _find_kind(letter: str) -> int:

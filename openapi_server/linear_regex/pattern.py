@@ -31,8 +31,9 @@ from openapi_server.linear_regex.parser import (
     Tree,
 )
 
-# For what RE2 remembers of an expression; without a limit it is 8 MB, for each of hundreds.
-_MAX_MEMORY_BYTES = 1 << 20
+# For what RE2 remembers of an expression: without a limit 8 MB, for each of hundreds. With too little, a large one
+# takes ten times as long.
+_MIN_MEMORY_BYTES, _MEMORY_BYTES_FOR_EACH_CHARACTER = 1 << 20, 64
 _UNANCHORED, _ANCHORED = re2._Anchor.UNANCHORED, re2._Anchor.ANCHOR_START
 _NO_SPAN = (-1, -1)
 # The numbers of the empty groups where a match begins and ends.
@@ -214,7 +215,7 @@ def compile_re2(source: str, original: str, *, never_capture: bool) -> Any:
     options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False
     options.never_capture = never_capture
-    options.max_mem = _MAX_MEMORY_BYTES
+    options.max_mem = _MIN_MEMORY_BYTES + len(source) * _MEMORY_BYTES_FOR_EACH_CHARACTER
     try:
         return re2.compile(source.encode("latin-1"), options)._regexp
     except re2.error as error:
