@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format lock bench trials clean
+.PHONY: help run test test-fast check format lock bench trials soak soak-nightly clean
 
 help:  ## Print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/ready  ## Start the server on port 8080 with the embedded defaults
 	@exec $(BIN)/python -m openapi_server
@@ -18,12 +18,12 @@ test: $(VENV)/ready  ## Run the whole test suite: about five minutes on two core
 	@$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
 
 # Tests that start processes, a browser or a model, or that make thousands of requests.
-SLOW := accounts/test_demo.py api/test_devices.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py \
+SLOW := accounts/test_demo.py api/test_addresses.py api/test_devices.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py \
 	api/test_chat_endpoints.py api/test_rules.py api/test_system.py cli contracts/test_encoders.py \
 	contracts/test_provider.py devtools faults knowledge live live_model \
 	moderation/test_adversarial_replies.py moderation/test_detection_rates.py \
 	moderation/test_output_buffer.py moderation/test_rule_set.py mutants \
-	providers/test_retry_and_fallback.py seeds storage/test_vacuum.py test_composition.py \
+	soak telemetry/test_tracing.py providers/test_retry_and_fallback.py seeds storage/test_vacuum.py test_composition.py \
 	test_yaml_files.py web
 
 test-fast: $(VENV)/ready  ## Run the quick tests, with fewer examples: under a minute, for after each change
@@ -45,6 +45,12 @@ bench: $(VENV)/ready  ## Measure 1,000 streams at once against a real server; ta
 
 trials: $(VENV)/ready  ## Inject faults into a real server and measure each against its limit; takes some minutes
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+soak: $(VENV)/ready  ## Load two servers for two hours, with a fault each minute; draws what they hold
+	@$(BIN)/python -m tests.soak $(ARGS)
+
+soak-nightly: $(VENV)/ready  ## The same for ten minutes, for a nightly CI run
+	@$(BIN)/python -m tests.soak --minutes 10 $(ARGS)
 
 lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	@$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras --allow-unsafe --no-emit-options \

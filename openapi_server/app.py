@@ -8,18 +8,24 @@ from functools import partial
 
 from connexion import FlaskApp
 from connexion.middleware import MiddlewarePosition
+from connexion.options import SwaggerUIOptions
 
 from openapi_server.http.access_log import AccessLogMiddleware
+from openapi_server.http.addresses import AddressMiddleware, load_address_table
+from openapi_server.http.api_docs import ApiDocsMiddleware, list_documents
 from openapi_server.http.async_handlers import AsyncHandlerMiddleware
 from openapi_server.http.authentication import AuthenticationMiddleware, BearerTokenHandler
 from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
+from openapi_server.http.conditional_requests import ConditionalGetMiddleware
 from openapi_server.http.cors import CorsMiddleware
 from openapi_server.http.problems import UnexpectedErrorMiddleware, add_error_handlers
 from openapi_server.http.proxies import TrustedProxiesMiddleware
+from openapi_server.http.rate_limits import RateLimitMiddleware
 from openapi_server.http.request_limits import RequestLimitsMiddleware
+from openapi_server.http.security_headers import SecurityHeadersMiddleware
 from openapi_server.http.services import Services
 from openapi_server.http.telemetry import TelemetryMiddleware
-from openapi_server.http.validation import VALIDATOR_MAP
+from openapi_server.http.validation import VALIDATOR_MAP, StrictURIParser
 from openapi_server.spec import load_spec
 
 FIRST = MiddlewarePosition.BEFORE_EXCEPTION
@@ -32,16 +38,31 @@ def create_app(services: Services) -> FlaskApp:
         "openapi_server",
         pythonic_params=True,
         validator_map=VALIDATOR_MAP,
+        uri_parser_class=StrictURIParser,
+        # ApiDocsMiddleware serves both.
+        swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui=False),
         security_map={"bearer": partial(BearerTokenHandler, services.accounts)},
     )
+    is_production = settings.environment == "production"
     limits = {"max_body_bytes": settings.max_body_bytes, "request_timeout_s": settings.request_timeout_s}
+    addresses = load_address_table(list_documents(has_ui=settings.has_api_docs))
     # The middleware from the outside in.
     app.add_middleware(TrustedProxiesMiddleware, FIRST, trusted=settings.trusted_proxies, root_path=settings.root_path)
     app.add_middleware(AccessLogMiddleware, FIRST)
-    app.add_middleware(TelemetryMiddleware, FIRST, instruments=services.instruments)
-    app.add_middleware(CorsMiddleware, FIRST, origins=settings.cors_origins)
+    app.add_middleware(TelemetryMiddleware, FIRST, instruments=services.instruments, table=addresses)
+    app.add_middleware(
+        SecurityHeadersMiddleware,
+        FIRST,
+        frame_ancestors=settings.frame_ancestors,
+        is_https_only=is_production and settings.cookie_secure != "never",
+    )
+    app.add_middleware(CorsMiddleware, FIRST, origins=settings.cors_origins, more_headers=settings.cors_headers)
+    app.add_middleware(ConditionalGetMiddleware, FIRST)
     app.add_middleware(UnexpectedErrorMiddleware, FIRST)
+    app.add_middleware(RateLimitMiddleware, FIRST, services=services)
     app.add_middleware(RequestLimitsMiddleware, FIRST, **limits)
+    app.add_middleware(AddressMiddleware, FIRST, table=addresses)
+    app.add_middleware(ApiDocsMiddleware, FIRST, has_ui=settings.has_api_docs)
     app.add_middleware(
         ConcurrencyLimitMiddleware, FIRST, max_concurrent=settings.flask_threads, waiting=services.waiting_requests
     )

@@ -5,6 +5,7 @@ The server and the tests use the same function; `storage/factory.py` and `provid
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -14,6 +15,8 @@ from importlib.util import find_spec
 import httpx
 import structlog
 
+from openapi_server import worker_threads
+from openapi_server.accounts.login_protection import LoginProtection
 from openapi_server.accounts.passwords import Passwords
 from openapi_server.accounts.service import AccountService, create_demo_users, list_demo_users
 from openapi_server.accounts.tokens import AccessTokens
@@ -24,18 +27,22 @@ from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.http.concurrency_limit import WaitingRequests
+from openapi_server.http.rate_limit_storage import open_counters
+from openapi_server.http.rate_limits import RateLimits
 from openapi_server.http.services import Services
-from openapi_server.instruments import Instruments, NoMetrics
+from openapi_server.instruments import Instruments, NoMetrics, NoTracer, Tracer
 from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin, seed_animals
 from openapi_server.knowledge.retrieval.ranking import SemanticIndex
 from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.logging_setup import count_dropped_log_lines, count_queued_log_bytes
 from openapi_server.moderation.remote import ModerationClient, RemoteModerator
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet
 from openapi_server.protocols import AccountStore, Clock, DocumentStore, EventLog, Knowledge, Moderator, Provider, Store
-from openapi_server.providers.factory import open_provider
+from openapi_server.providers.factory import explain_client_failure, open_provider
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.storage.factory import Stores, open_stores
+from openapi_server.storage.probe import StoreProbe
 from openapi_server.storage.retention import RetentionJob
 from openapi_server.telemetry.metrics import MeasuredEventLog, PrometheusMetrics
 
@@ -54,6 +61,7 @@ class Overrides:
     knowledge: Knowledge | None = None
     moderator: Moderator | None = None
     passwords: Passwords | None = None
+    tracer: Tracer | None = None
     wrap_store: Callable[[Store], Store] | None = None
 
 
@@ -67,7 +75,10 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
     clock = given.clock or SystemClock()
     async with AsyncExitStack() as parts:
         metrics = _create_metrics(settings)
-        instruments = Instruments(metrics or NoMetrics())
+        tracer = given.tracer
+        if tracer is None:
+            tracer = await parts.enter_async_context(_open_tracer(settings))
+        instruments = Instruments(metrics or NoMetrics(), tracer)
         provider = given.provider
         if provider is None:
             provider = await parts.enter_async_context(open_provider(settings, clock, metrics))
@@ -77,6 +88,8 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         if metrics is not None:
             stores = _measure_stores(stores, metrics)
         store = stores.sessions
+        store_probe = StoreProbe(store, clock)
+        parts.push_async_callback(store_probe.close)
         knowledge = given.knowledge
         if knowledge is None:
             knowledge = await parts.enter_async_context(_open_knowledge(stores.animals, clock, settings))
@@ -94,17 +107,20 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         pipeline = Pipeline(provider, knowledge, moderator, reply_moderator, store, idle_timeout_s, instruments)
         engine = _create_engine(pipeline, store, event_log, clock, settings)
         parts.push_async_callback(engine.close)
+        counters = await parts.enter_async_context(open_counters(settings.rate_limit_storage, clock.monotonic))
         waiting_requests = WaitingRequests()
         if metrics is not None:
             metrics.watch("turns_running", "Turns that run now.", lambda: engine.running_count)
             metrics.watch("readers", "Streams and waiting requests that read a turn now.", lambda: engine.reader_count)
             metrics.watch_queue("requests", lambda: waiting_requests.count)
-            metrics.watch_queue("passwords", lambda: passwords.waiting_count)
-        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal)
+            metrics.watch_queue("passwords", lambda: accounts.waiting_count)
+            metrics.watch_queue("texts", worker_threads.count_waiting)
+        animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal, reply_moderator.find_broken_rule)
         yield Services(
             settings=settings,
             clock=clock,
             store=store,
+            store_probe=store_probe,
             event_log=event_log,
             knowledge=knowledge,
             animal_admin=animal_admin,
@@ -119,6 +135,7 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             credits=stores.credits,
             personal_data=stores.personal_data,
             audit=stores.audit,
+            rate_limits=RateLimits(settings, counters),
             started_s=clock.monotonic(),
             instruments=instruments,
             metrics=metrics,
@@ -145,7 +162,26 @@ def _create_metrics(settings: Settings) -> PrometheusMetrics | None:
         return None
     metrics = PrometheusMetrics(settings.provider, OfflineProvider(words_per_s=0, seed=0).model)
     metrics.watch_store_file(settings.sqlite_path)
+    metrics.watch("log_queue_bytes", "Log lines that wait to be written.", count_queued_log_bytes)
+    documentation = "Log lines that were lost because nobody read them."
+    metrics.watch("log_lines_dropped", documentation, count_dropped_log_lines, is_counter=True)
     return metrics
+
+
+@asynccontextmanager
+async def _open_tracer(settings: Settings) -> AsyncIterator[Tracer]:
+    endpoint = settings.otel_exporter_otlp_endpoint
+    if not endpoint:
+        yield NoTracer()
+        return
+    try:
+        from openapi_server.telemetry.tracing import open_tracer
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT: traces need the extra `telemetry`, which is not installed (no {error.name})"
+        ) from None
+    async with open_tracer(endpoint, settings.provider) as tracer:
+        yield tracer
 
 
 def _measure_stores(stores: Stores, metrics: PrometheusMetrics) -> Stores:
@@ -179,6 +215,8 @@ def _publish_metrics(metrics: PrometheusMetrics | None, settings: Settings) -> I
         return
     with ExitStack() as parts:
         parts.enter_context(metrics.loop_lag.measure())
+        loop = asyncio.get_running_loop()
+        metrics.watch("asyncio_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks(loop)))
         if settings.has_metrics_port:
             host = settings.metrics_host
             try:
@@ -198,6 +236,7 @@ def _create_engine(
         orphan_grace_s=settings.orphan_grace_s,
         drain_s=settings.drain_timeout_s,
         session_ttl_s=settings.session_ttl_s,
+        credits_per_token=settings.credits_per_token,
     )
     instruments = pipeline.instruments
     leases = Leases(store, clock, make_worker_id(), settings.lease_s, instruments.metrics)
@@ -211,7 +250,12 @@ async def _open_moderator(rules: LiveRuleSet, clock: Clock, settings: Settings) 
         yield LiveInputRules(rules)
         return
     key = settings.moderation_api_key
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"} if key else {}) as client:
+    try:
+        client = httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"} if key else {})
+    except Exception as error:
+        # The clients of the libraries raise what they like for a proxy or a certificate of the environment.
+        raise ConfigError(explain_client_failure("MODERATION_URL", error)) from None
+    async with client:
         url, model, timeout_s = settings.moderation_url, settings.moderation_model, settings.moderation_timeout_s
         yield RemoteModerator(LiveInputRules(rules), ModerationClient(client, url, model, clock, timeout_s))
 
@@ -241,7 +285,8 @@ async def _create_account_service(
             "give each a new one with `zoochat users reset-password NAME`, or use another database"
         )
     tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s)
-    return AccountService(store, passwords, tokens, clock, settings.refresh_token_ttl_s)
+    protection = LoginProtection(settings.signing_key, clock.monotonic)
+    return AccountService(store, passwords, tokens, clock, settings.refresh_token_ttl_s, protection)
 
 
 def _load_sentence_vectors(settings: Settings) -> SemanticIndex | None:

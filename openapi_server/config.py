@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from openapi_server.key_strength import MAKE_KEY, MIN_KEY_BITS, estimate_key_bits
+from openapi_server.settings_file import (
+    SettingsFile,
+    SettingsFileError,
+    is_in_environment,
+    read_settings_file,
+    suggest_name,
+)
+
+SETTINGS_PATH = Path(".env.local")
+
 LOCAL_ORIGINS = tuple(f"http://localhost:{port}" for port in (3000, 3001, 5173, 8000, 8080))
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+_LOCAL_ORIGIN = re.compile(
+    r"https?://(?:(?:[\w.-]+\.)?localhost\.?|127\.[0-9.]+|0\.0\.0\.0|\[(?:::1?|::ffff:127[^\]]*)\])(?::|$)",
+    re.IGNORECASE,
+)
 _URL = r"^https?://[^\s/@?#]+(/[^\s?#]*)?$"
 _KEY = r"^[!-~]*$"
+# What values of a pattern are, for the sentence "must be ...".
+_URL_FORM = "a URL such as https://host.example/path, without a user name, a query or a fragment"
+_KEY_FORM = "written in printable ASCII characters without spaces"
 OPENAI_URL = "https://api.openai.com/v1"
 # The settings that a provider requires, with the provider's name.
 _REQUIRED_BY_PROVIDER = {
@@ -26,6 +48,9 @@ _REQUIRED_BY_PROVIDER = {
     "aws_region": "bedrock",
     "bedrock_model": "bedrock",
 }
+_STORAGE_URL = re.compile(r"memory://|rediss?://[!-~]{1,500}")
+# The limits of one caller in production: turns and reads in a minute, and streams open at once.
+PRODUCTION_TURNS, PRODUCTION_STREAMS, PRODUCTION_READS = 120, 40, 1200
 # It is public, so production refuses it.
 DEVELOPMENT_KEY = "development-only-0123456789abcdef0123456789abcdef"
 
@@ -47,7 +72,7 @@ class Settings(BaseSettings):
     """Read from the environment, then from `.env.local`; else the defaults. `*_s` are in seconds."""
 
     model_config = SettingsConfigDict(
-        env_file=".env.local", env_file_encoding="utf-8", env_ignore_empty=True, extra="forbid", frozen=True
+        env_file=SETTINGS_PATH, env_file_encoding="utf-8-sig", env_ignore_empty=True, extra="forbid", frozen=True
     )
 
     environment: Literal["development", "production"] = "development"
@@ -61,26 +86,34 @@ class Settings(BaseSettings):
     otel_exporter_otlp_endpoint: str = Field("", pattern=rf"^$|{_URL}")
     sqlite_path: Path = Path(".data/zoochat.sqlite3")
     provider: Literal["offline", "openai", "anthropic", "bedrock"] = "offline"
-    moderation_url: str = Field("", pattern=rf"^$|{_URL}")
-    moderation_api_key: str = Field("", pattern=_KEY, repr=False)
+    moderation_url: str = Field("", pattern=rf"^$|{_URL}", description=_URL_FORM)
+    moderation_api_key: str = Field("", pattern=_KEY, description=_KEY_FORM, repr=False)
     moderation_model: str = "omni-moderation-latest"
     moderation_timeout_s: float = Field(2, gt=0, le=30, validation_alias="MODERATION_TIMEOUT")
-    openai_base_url: str = Field(OPENAI_URL, pattern=_URL)
-    openai_api_key: str = Field("", pattern=_KEY, repr=False, validate_default=True)
-    openai_model: str = Field("", pattern=_KEY, validate_default=True)
-    anthropic_base_url: str = Field("https://api.anthropic.com", pattern=_URL)
-    anthropic_api_key: str = Field("", pattern=_KEY, repr=False, validate_default=True)
-    anthropic_model: str = Field("", pattern=_KEY, validate_default=True)
-    aws_region: str = Field("", pattern=r"^[a-z0-9-]*$", validate_default=True)
-    bedrock_endpoint: str = Field("", pattern=f"{_URL}|^$")
-    bedrock_model: str = Field("", pattern=_KEY, validate_default=True)
+    openai_base_url: str = Field(OPENAI_URL, pattern=_URL, description=_URL_FORM)
+    openai_api_key: str = Field("", pattern=_KEY, description=_KEY_FORM, repr=False, validate_default=True)
+    openai_model: str = Field("", pattern=_KEY, description=_KEY_FORM, validate_default=True)
+    anthropic_base_url: str = Field("https://api.anthropic.com", pattern=_URL, description=_URL_FORM)
+    anthropic_api_key: str = Field("", pattern=_KEY, description=_KEY_FORM, repr=False, validate_default=True)
+    anthropic_model: str = Field("", pattern=_KEY, description=_KEY_FORM, validate_default=True)
+    aws_region: str = Field(
+        "", pattern=r"^[a-z0-9-]*$", description="a region such as eu-west-1", validate_default=True
+    )
+    bedrock_endpoint: str = Field("", pattern=f"{_URL}|^$", description=_URL_FORM)
+    bedrock_model: str = Field("", pattern=_KEY, description=_KEY_FORM, validate_default=True)
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int = Field(512, ge=16, le=8192)
     semantic: Literal["auto", "on", "off"] = "auto"
-    default_animal: str = Field("lion_001", pattern=r"^[a-z][a-z0-9_]{0,63}$")
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = LOCAL_ORIGINS
+    default_animal: str = Field("lion_001", pattern=r"^[a-z][a-z0-9_]{0,63}$", description="an id such as lion_001")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(LOCAL_ORIGINS, validate_default=True)
+    cors_headers: Annotated[tuple[str, ...], NoDecode] = ()
+    frame_ancestors: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: Annotated[TrustedProxies, NoDecode] = ()
-    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,62}){0,8}$")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,62}){0,8}$",
+        description="a path such as /zoo, without a slash at its end",
+    )
     cookie_samesite: Literal["lax", "strict", "none"] = "lax"
     cookie_secure: Literal["auto", "always", "never"] = Field("auto", validate_default=True)
     flask_threads: int = Field(8, ge=1, le=200)
@@ -111,8 +144,16 @@ class Settings(BaseSettings):
     access_token_ttl_s: int = Field(900, ge=1, le=86_400, validation_alias="ACCESS_TOKEN_TTL")
     refresh_token_ttl_s: int = Field(2_592_000, ge=1, le=31_536_000, validation_alias="REFRESH_TOKEN_TTL")
     demo_users: Literal["on", "off"] = Field("on", validate_default=False)
+    session_binding: Literal["id", "caller"] = "id"
     simulations: Literal["on", "off"] = "on"
+    api_docs: Literal["on", "off"] = "on"
     credits_per_token: int = Field(1, ge=1, le=1_000_000)
+    rate_limit_turns: int | None = Field(None, ge=0, le=1_000_000)
+    rate_limit_streams: int | None = Field(None, ge=0, le=1_000_000)
+    rate_limit_reads: int | None = Field(None, ge=0, le=1_000_000)
+    rate_limit_logins: int = Field(60, ge=0, le=1_000_000)
+    rate_limit_address_factor: int = Field(5, ge=1, le=10_000)
+    rate_limit_storage: str = Field("memory://", repr=False)
 
     @field_validator("cookie_samesite", "cookie_secure", mode="before")
     @classmethod
@@ -144,6 +185,26 @@ class Settings(BaseSettings):
         return timedelta(days=self.audit_days)
 
     @property
+    def turn_limit(self) -> int:
+        """Turns that a caller may start in a minute; 0: any number."""
+        return self._choose_limit(self.rate_limit_turns, PRODUCTION_TURNS)
+
+    @property
+    def stream_limit(self) -> int:
+        """Streams that a caller may have open at once; 0: any number."""
+        return self._choose_limit(self.rate_limit_streams, PRODUCTION_STREAMS)
+
+    @property
+    def read_limit(self) -> int:
+        """Other requests of a caller in a minute; 0: any number."""
+        return self._choose_limit(self.rate_limit_reads, PRODUCTION_READS)
+
+    def _choose_limit(self, given: int | None, in_production: int) -> int:
+        if given is not None:
+            return given
+        return in_production if self.environment == "production" else 0
+
+    @property
     def may_administrators_read_metrics(self) -> bool:
         return self.metrics in ("admin", "both")
 
@@ -157,16 +218,53 @@ class Settings(BaseSettings):
         return self.demo_users == "on" and self.environment == "development"
 
     @property
+    def binds_sessions_to_callers(self) -> bool:
+        """Whether a visitor's session needs the cookie, device or token that began it: in production, unless set."""
+        is_default = "session_binding" not in self.model_fields_set
+        return self.session_binding == "caller" or (is_default and self.environment == "production")
+
+    @property
     def has_simulations(self) -> bool:
         """Whether clients may request streams that fail on purpose; in production only if the variable is set."""
         is_enabled = self.environment == "development" or "simulations" in self.model_fields_set
         return self.simulations == "on" and is_enabled
 
+    @property
+    def has_api_docs(self) -> bool:
+        """Whether `/ui` is served; in production only if the variable is set."""
+        is_enabled = self.environment == "development" or "api_docs" in self.model_fields_set
+        return self.api_docs == "on" and is_enabled
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on settings that are allowed but dangerous, each with its variable."""
+        if self.environment == "production" or self.is_loopback:
+            return ()
+        where = f"HOST={self.host} can be reached from other machines, and ENVIRONMENT is development"
+        found = []
+        if self.has_demo_users:
+            found.append(f"DEMO_USERS: {where}: whoever reads the documentation can log in as admin (admin-demo)")
+        if self.signing_key == DEVELOPMENT_KEY:
+            found.append(f"SIGNING_KEY: {where}: the key is public, so anybody can make tokens. Set one: {MAKE_KEY}")
+        return tuple(found)
+
     @field_validator("signing_key")
     @classmethod
     def _check_signing_key(cls, value: str, info: ValidationInfo) -> str:
-        if value == DEVELOPMENT_KEY and info.data.get("environment") == "production":
-            raise ValueError("must be a secret of your own in production, such as `openssl rand -base64 48` prints")
+        if info.data.get("environment") != "production":
+            return value
+        if value == DEVELOPMENT_KEY:
+            raise ValueError(f"must be a secret of your own in production. Make one: {MAKE_KEY}")
+        if estimate_key_bits(value) < MIN_KEY_BITS:
+            raise ValueError(f"is too easy to guess (words, repetitions or sequences). Make another: {MAKE_KEY}")
         return value
 
     @field_validator(*_REQUIRED_BY_PROVIDER)
@@ -177,6 +275,13 @@ class Settings(BaseSettings):
         may_be_empty = info.field_name == "openai_api_key" and info.data.get("openai_base_url") != OPENAI_URL
         if not value and info.data.get("provider") == provider and not may_be_empty:
             raise ValueError(f"is required with PROVIDER={provider}")
+        return value
+
+    @field_validator("rate_limit_storage")
+    @classmethod
+    def _check_rate_limit_storage(cls, value: str) -> str:
+        if not _STORAGE_URL.fullmatch(value):
+            raise ValueError("must be memory:// or the URL of a Redis, such as redis://localhost:6379/0")
         return value
 
     @field_validator("first_token_timeout_s")
@@ -195,14 +300,83 @@ class Settings(BaseSettings):
             raise ValueError("must be off in production: the passwords of the demo accounts are public")
         return value
 
+    @field_validator("moderation_url", "openai_base_url", "anthropic_base_url", "bedrock_endpoint")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        """What the pattern lets through and no client can connect to."""
+        try:
+            parts = urlsplit(value)
+            is_valid = not value or bool(parts.hostname and parts.port != 0)
+        except ValueError:
+            is_valid = False
+        if not is_valid:
+            raise ValueError(f"must be {_URL_FORM}")
+        return value
+
+    @field_validator("sqlite_path", mode="before")
+    @classmethod
+    def _check_sqlite_path(cls, value: object) -> object:
+        """`~` is the home folder, as a shell reads it; what only other programs take for a path is refused."""
+        if not isinstance(value, str):
+            return value
+        if ":memory:" in value:
+            raise ValueError("must be a file: all that a database in memory holds is lost when the server ends")
+        scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/*", value)
+        if scheme:
+            is_file = scheme[1].lower() in ("file", "sqlite", "sqlite3")
+            rest = (value[scheme.end() :].partition("?")[0] if is_file else "") or "zoochat.sqlite3"
+            raise ValueError(f"must be the path of a SQLite file, not a URL: write {rest} or /{rest}")
+        if "$" in value:
+            raise ValueError("must be written in full: variables in it are not replaced")
+        path = Path(os.path.expanduser(value))  # noqa: PTH111  # `Path.expanduser` raises for an unknown user
+        if path.parts and path.parts[0].startswith("~"):
+            raise ValueError(f"{path.parts[0]} is not the home folder of any user of this machine")
+        if value.endswith(("/", "/.", "/..")) or path.is_dir():
+            raise ValueError(f"is a folder; name a file in it, such as {path / 'zoochat.sqlite3'}")
+        return path
+
     @field_validator("cors_origins", mode="before")
     @classmethod
-    def _parse_origins(cls, value: object) -> object:
-        origins = [part.strip().rstrip("/") for part in value.split(",")] if isinstance(value, str) else value
+    def _parse_origins(cls, value: object, info: ValidationInfo) -> object:
+        is_production = info.data.get("environment") == "production"
+        if value == LOCAL_ORIGINS and is_production:
+            # The default, which is for development: no page of another origin may call.
+            return ()
+        origins = value
+        if isinstance(value, str):
+            # A comma at the end is no origin.
+            origins = [part.strip().rstrip("/") for part in value.split(",") if part.strip()]
+            if not origins:
+                raise ValueError("must name at least one origin such as https://zoo.example")
         for origin in origins if isinstance(origins, list) else []:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin such as https://zoo.example; * is never allowed")
+            if is_production and _LOCAL_ORIGIN.match(origin):
+                raise ValueError(
+                    f"{origin!r} must not be allowed in production: any program on a visitor's machine could send "
+                    "requests with the visitor's cookie"
+                )
         return origins
+
+    @field_validator("cors_headers", mode="before")
+    @classmethod
+    def _parse_headers(cls, value: object) -> object:
+        names = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        for name in names if isinstance(names, list) else []:
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a header; * is never allowed")
+        return names
+
+    @field_validator("frame_ancestors", mode="before")
+    @classmethod
+    def _parse_frame_ancestors(cls, value: object) -> object:
+        given = [part.strip().rstrip("/") for part in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(given, list):
+            return given
+        for origin in given:
+            if origin != "self" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is neither self nor an origin such as https://zoo.example")
+        return ["'self'" if origin == "self" else origin for origin in given]
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
@@ -223,23 +397,92 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings of this process. `ConfigError` names each invalid variable and what is wrong with it."""
+    """The settings of this process. `ConfigError` names each invalid variable, where it stands and what it must be."""
+    try:
+        file = read_settings_file(SETTINGS_PATH)
+    except SettingsFileError as error:
+        raise ConfigError(str(error)) from None
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # the model checks them
     except ValidationError as error:
-        raise ConfigError(
-            "\n".join(f"{_get_variable_name(part)}: {_get_message(part)}" for part in error.errors())
-        ) from None
+        sentences = (f"{get_variable_name(part)}: {_make_sentence(part)}" for part in error.errors())
+        raise ConfigError("\n".join(locate_sentence(sentence, file) for sentence in sentences)) from None
 
 
-def _get_variable_name(part: ErrorDetails) -> str:
+def locate_sentence(sentence: str, file: SettingsFile) -> str:
+    """Add to a sentence that begins with a variable's name where the variable is set.
+
+    >>> locate_sentence("PORT: must be a whole number", SettingsFile(Path(".env.local"), {"PORT": 12}))
+    '.env.local:12: PORT: must be a whole number'
+    """
+    name = sentence.partition(":")[0]
+    if is_in_environment(name):
+        return f"{sentence} (set in the environment)"
+    place = file.locate(name)
+    return f"{place}: {sentence}" if place else sentence
+
+
+def explain_config_error(error: ConfigError) -> str:
+    """The message of an error that was found later than in `load_settings`, with the file and line where it has one."""
+    try:
+        file = read_settings_file(SETTINGS_PATH)
+    except SettingsFileError:
+        return str(error)
+    return "\n".join(locate_sentence(sentence, file) for sentence in str(error).splitlines())
+
+
+def list_variables() -> dict[str, str]:
+    """The environment variables of all settings, with the fields that they set."""
+    return {str(field.validation_alias or name).upper(): name for name, field in Settings.model_fields.items()}
+
+
+def get_variable_name(part: ErrorDetails) -> str:
     """The environment variable of a validation error. pydantic names the field when a default is invalid."""
     name = str(part["loc"][0]) if part["loc"] else "settings"
     field = None if part["type"] == "extra_forbidden" else Settings.model_fields.get(name)
     return str(field.validation_alias if field and field.validation_alias else name).upper()
 
 
-def _get_message(part: ErrorDetails) -> str:
-    is_unknown = part["type"] == "extra_forbidden"
-    replaced = _REPLACED.get(str(part["loc"][0]).lower()) if is_unknown and part["loc"] else None
-    return replaced or part["msg"]
+def _make_sentence(part: ErrorDetails) -> str:
+    """What is wrong with a setting, and what it must be. The value is repeated unless it may be a secret."""
+    name = get_variable_name(part)
+    if part["type"] == "extra_forbidden":
+        suggestion = suggest_name(name, list_variables())
+        meant = f"; did you mean {suggestion}?" if suggestion else "; .env.local.example lists them all"
+        return _REPLACED.get(name.lower()) or f"is not a setting{meant}"
+    if part["type"] == "value_error":
+        return str(part["ctx"]["error"])
+    field = Settings.model_fields.get(list_variables().get(name, ""))
+    return f"must be {_describe_values(field, part)}{_quote_value(field, part['input'])}"
+
+
+def _describe_values(field: FieldInfo | None, part: ErrorDetails) -> str:
+    """The values that a setting may have, as the end of "must be ..."."""
+    limits = {type(limit).__name__: limit for limit in field.metadata} if field else {}
+    match part["type"]:
+        case "literal_error":
+            return str(part["ctx"]["expected"]).replace("'", "")
+        case "bool_parsing" | "bool_type":
+            return "true or false"
+        case "string_too_short":
+            return f"at least {part['ctx']['min_length']} characters long"
+        case "string_pattern_mismatch":
+            return field.description if field and field.description else "spelt as .env.local.example shows"
+    is_whole = part["type"].startswith("int") or (field is not None and field.annotation is int)
+    number = "a whole number" if is_whole else "a number"
+    at_least, at_most = getattr(limits.get("Ge"), "ge", None), getattr(limits.get("Le"), "le", None)
+    above = getattr(limits.get("Gt"), "gt", None)
+    if at_least is not None and at_most is not None:
+        return f"{number} from {at_least} to {at_most}"
+    bounds = [
+        f"{word} {bound}"
+        for word, bound in (("of at least", at_least), ("above", above), ("up to", at_most))
+        if bound is not None
+    ]
+    return " ".join([number, " and ".join(bounds)]).strip()
+
+
+def _quote_value(field: FieldInfo | None, value: object) -> str:
+    """The value, unless it is a secret, may contain one, or is too long to be read in a sentence."""
+    is_shown = field is not None and field.repr and isinstance(value, str) and len(value) <= 60 and "@" not in value
+    return f", not {value!r}" if is_shown else ""

@@ -17,7 +17,7 @@ from openapi_server.models.document import Change, Document, DocumentChanges, Dr
 from openapi_server.models.page import Page
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
 from openapi_server.models.prompt import Exchange, Prompt
-from openapi_server.models.session import SessionRecord
+from openapi_server.models.session import SessionClaim, SessionRecord
 from openapi_server.models.turn import (
     AgeGroup,
     FinishReason,
@@ -81,6 +81,21 @@ class WholeReply:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """What the last turn met that called the model. `failure`: why it got no reply, for whoever runs the server.
+
+    `at` None: no turn has called it yet.
+    """
+
+    at: datetime | None = None
+    failure: str | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self.failure is None
+
+
 class Provider(Protocol):
     """A model provider: generates the animals' replies."""
 
@@ -93,6 +108,9 @@ class Provider(Protocol):
 
     def get_model(self, animal: Animal) -> Model:
         """The model that would answer for this animal now. Clients see its id in `metadata.model`."""
+
+    def get_state(self) -> ProviderState:
+        """What the last turns met. Nothing is called."""
 
     def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         """Non-empty pieces of text, then exactly one `ReplyEnd`.
@@ -208,6 +226,11 @@ class Store(Protocol):
 
     async def get_session(self, session_id: str) -> SessionRecord | None: ...
 
+    async def find_named_sessions(
+        self, session_ids: Sequence[str], owner: str | None, name_key: str
+    ) -> Sequence[SessionRecord]:
+        """The sessions with one of the ids, and those of the owner with that name, latest message first."""
+
     async def list_sessions(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
         """The owner's sessions, latest message first."""
 
@@ -217,6 +240,7 @@ class Store(Protocol):
         new_session: SessionRecord | None = None,
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
+        claim: SessionClaim | None = None,
     ) -> str:
         """Store a running turn with its idempotency keys, reserve its credits, and create its session if it is new.
 
@@ -224,8 +248,11 @@ class Store(Protocol):
 
         Returns the id of the turn, or that of the earlier turn that was stored with one of the keys; then nothing is
         changed. Raises `KeyReused` when a key was used for a request with another body, `TurnRunning` when the session
-        has a running turn, `SessionNotFound`, and `InsufficientCredits`.
+        has a running turn, `SessionNotFound`, `SessionClaimed` when the claim does not fit, and `InsufficientCredits`.
         """
+
+    async def has_turn(self, keys: Sequence[IdempotencyKey]) -> bool:
+        """Whether `begin_turn` would find an earlier turn by one of the keys, or refuse the keys."""
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
         """Store the outcome, charge for the credits used and release the rest of the reservation.

@@ -57,7 +57,10 @@ class ZooServer(uvicorn.Server):
             raise ConfigError(_explain_bind_failure(error, self._settings.host, self._settings.port)) from None
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
-            self._print(_format_banner(self._make_base_url(port), self._settings.default_animal))
+            self._print(_format_banner(self._make_base_url(port), self._settings))
+            for warning in self._settings.warnings:
+                log.warning("unsafe_settings", detail=warning)
+                self._print(f"  WARNING  {warning}\n")
 
     def _print(self, text: str) -> None:
         self._console.write(f"{text}\n".encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace"))
@@ -142,6 +145,8 @@ async def _serve(
     settings: Settings, provider: Provider | None, sockets: list[socket.socket], console: BackgroundWriter
 ) -> None:
     async with open_services(settings, Overrides(provider=provider)) as services, run_background_jobs(services):
+        # A read-only file or a full disk stops the start, not the first turn.
+        await services.store.ping()
         _tune_garbage_collector()
         config = uvicorn.Config(
             create_app(services),
@@ -234,16 +239,9 @@ def _tune_garbage_collector() -> None:
     gc.set_threshold(100_000, 50, 1000)
 
 
-def _format_banner(base_url: str, animal_id: str) -> str:
+def _format_banner(base_url: str, settings: Settings) -> str:
+    docs = [f"  API docs {base_url}/ui/"] if settings.has_api_docs else []
+    command = make_curl_command(base_url, settings.default_animal)
     return "\n".join(
-        [
-            "",
-            f"  Server   {base_url}/",
-            f"  API docs {base_url}/ui/",
-            "",
-            "  Paste this into another terminal:",
-            "",
-            f"    {make_curl_command(base_url, animal_id)}",
-            "",
-        ]
+        ["", f"  Server   {base_url}/", *docs, "", "  Paste this into another terminal:", "", f"    {command}", ""]
     )

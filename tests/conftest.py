@@ -22,6 +22,7 @@ from openapi_server.clock import SystemClock
 from openapi_server.composition import Overrides
 from openapi_server.config import Settings
 from openapi_server.http.services import Services
+from openapi_server.instruments import Tracer
 from openapi_server.protocols import Clock, Knowledge, Moderator, Provider, Store
 from openapi_server.spec import load_spec
 from tests.support.apps import borrow_app, give_back
@@ -123,6 +124,7 @@ class OpensServices(Protocol):
         moderator: Moderator = ...,
         clock: Clock = ...,
         wrap: WrapsStore = ...,
+        tracer: Tracer | None = ...,
         **settings: object,
     ) -> Services: ...
 
@@ -164,6 +166,7 @@ async def open_services_over(
     settings: Settings,
     clock: Clock,
     wrap: WrapsStore = keep_store,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Services]:
     """Without a moderator: with the rules of the package and of the keepers."""
     overrides = Overrides(
@@ -173,6 +176,7 @@ async def open_services_over(
         moderator=moderator,
         passwords=Passwords(CHEAP_HASHER),
         wrap_store=wrap,
+        tracer=tracer,
     )
     own = settings.model_copy(update={"sqlite_path": tmp_path / "zoo.sqlite3"})
     async with composition.open_services(own, overrides) as services:
@@ -204,6 +208,7 @@ async def open_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
             moderator: Moderator | None = None,
             clock: Clock | None = None,
             wrap: WrapsStore = keep_store,
+            tracer: Tracer | None = None,
             **settings: Any,
         ) -> Services:
             parts = open_services_over(
@@ -214,6 +219,7 @@ async def open_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
                 make_settings(validate_responses=True, **settings),
                 clock or SystemClock(),
                 wrap,
+                tracer,
             )
             return await stack.enter_async_context(parts)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from openapi_server.config import DEVELOPMENT_KEY, LOCAL_ORIGINS, ConfigError, load_settings
+from tests.support.examples import OWN_KEY
 
 
 @pytest.fixture(autouse=True)
@@ -20,8 +23,6 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
-
-OWN_KEY = "0123456789abcdef0123456789abcdef"
 
 DEFAULTS: dict[str, object] = {
     "environment": "development",
@@ -78,6 +79,9 @@ GOOD: list[tuple[str, str, str, object]] = [
         "cors_origins",
         ("https://zoo.example", "http://[::1]:8080"),
     ),
+    ("CORS_ORIGINS", "http://localhost:3000,", "cors_origins", ("http://localhost:3000",)),
+    ("CORS_ORIGINS", ",https://a.example,,", "cors_origins", ("https://a.example",)),
+    ("LOG_FORMAT", "json", "log_format", "json"),
     ("OPENAI_BASE_URL", "http://localhost:11434/v1", "openai_base_url", "http://localhost:11434/v1"),
     ("OPENAI_API_KEY", "sk-1", "openai_api_key", "sk-1"),
     ("OPENAI_MODEL", "llama3:8b", "openai_model", "llama3:8b"),
@@ -166,6 +170,11 @@ BAD = [
     ("CORS_ORIGINS", "https://zoo.example\r\nX-Evil: 1"),
     ("OPENAI_BASE_URL", "localhost:11434"),
     ("OPENAI_BASE_URL", "https://user:password@proxy.example"),
+    ("OPENAI_BASE_URL", "http://[::1"),
+    ("OPENAI_BASE_URL", "http://localhost:99999/v1"),
+    ("ANTHROPIC_BASE_URL", "https://:443"),
+    ("LOG_FORMAT", "xml"),
+    ("SQLITE_PATH", "sqlite:///x.db"),
     ("ANTHROPIC_BASE_URL", "https://proxy.example/?key=1"),
     ("BEDROCK_ENDPOINT", "ftp://vpce.example"),
     ("OPENAI_API_KEY", "sk 1"),
@@ -241,7 +250,20 @@ def test_production_has_a_secret_of_its_own_and_no_demo_accounts(monkeypatch: py
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("SIGNING_KEY", ""), ("SIGNING_KEY", DEVELOPMENT_KEY), ("SIGNING_KEY", "x" * 31), ("DEMO_USERS", "on")],
+    [
+        ("SIGNING_KEY", ""),
+        ("SIGNING_KEY", DEVELOPMENT_KEY),
+        ("SIGNING_KEY", "x" * 31),
+        ("SIGNING_KEY", "x" * 64),
+        ("SIGNING_KEY", "0123456789abcdef" * 2),
+        ("SIGNING_KEY", "our zoo has the very best lions of them all"),
+        ("DEMO_USERS", "on"),
+        ("CORS_ORIGINS", "http://localhost:3000"),
+        ("CORS_ORIGINS", "https://zoo.example,http://127.0.0.1:8080"),
+        ("CORS_ORIGINS", "http://[::1]"),
+        ("CORS_ORIGINS", "http://app.LOCALHOST:3000"),
+        ("CORS_ORIGINS", ",".join(LOCAL_ORIGINS)),
+    ],
 )
 def test_production_refuses_what_everybody_knows(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """The message names the variable and contains no secret."""
@@ -253,6 +275,52 @@ def test_production_refuses_what_everybody_knows(monkeypatch: pytest.MonkeyPatch
         load_settings()
     assert DEVELOPMENT_KEY not in str(refusal.value)
     assert "xxxx" not in str(refusal.value)
+
+
+def test_production_says_how_to_make_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a command that needs nothing but Python, and whose key is accepted."""
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    with pytest.raises(ConfigError, match=r'python3 -c "import secrets; print\(secrets.token_urlsafe\(32\)\)"'):
+        load_settings()
+
+    monkeypatch.setenv("SIGNING_KEY", secrets.token_urlsafe(32))
+    assert load_settings().warnings == ()
+
+
+def test_production_has_no_local_origins_and_no_api_docs_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The defaults are for development."""
+    assert load_settings().cors_origins == LOCAL_ORIGINS
+    assert load_settings().has_api_docs
+    monkeypatch.setenv("API_DOCS", "off")
+    assert not load_settings().has_api_docs
+    monkeypatch.delenv("API_DOCS")
+
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("SIGNING_KEY", OWN_KEY)
+    assert load_settings().cors_origins == ()
+    assert not load_settings().has_api_docs
+    monkeypatch.setenv("API_DOCS", "on")
+    monkeypatch.setenv("CORS_ORIGINS", "https://localhost.zoo.example")
+    assert load_settings().has_api_docs
+    assert load_settings().cors_origins == ("https://localhost.zoo.example",)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "zoo.example"])  # noqa: S104
+def test_development_on_a_public_address_warns(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Of the demo accounts and of the public key, as long as there are any."""
+    monkeypatch.setenv("HOST", host)
+    assert [warning.split(":")[0] for warning in load_settings().warnings] == ["DEMO_USERS", "SIGNING_KEY"]
+
+    monkeypatch.setenv("DEMO_USERS", "off")
+    monkeypatch.setenv("SIGNING_KEY", OWN_KEY)
+    assert load_settings().warnings == ()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_development_on_this_machine_does_not_warn(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("HOST", host)
+
+    assert load_settings().warnings == ()
 
 
 @pytest.mark.parametrize("name", ["signing_key", "openai_api_key", "anthropic_api_key"])
@@ -324,7 +392,9 @@ def test_an_unknown_key_in_the_file_is_refused(name: str) -> None:
     """A misspelt setting must not be ignored."""
     Path(".env.local").write_text(f"{name}=1\n", encoding="utf-8")
 
-    with pytest.raises(ConfigError, match=f"^{name}: "):
+    with pytest.raises(
+        ConfigError, match=rf"^\.env\.local:1: {name}: is not a setting; did you mean (PORT|CORS_ORIGINS|HEARTBEAT)\?$"
+    ):
         load_settings()
 
 
@@ -367,5 +437,119 @@ def test_uvicorns_variable_for_proxies_is_refused_with_ours() -> None:
     """Whoever knows uvicorn writes it, and is told what to write instead."""
     Path(".env.local").write_text("FORWARDED_ALLOW_IPS=*\n", encoding="utf-8")
 
-    with pytest.raises(ConfigError, match=r"^FORWARDED_ALLOW_IPS: .*TRUSTED_PROXIES"):
+    with pytest.raises(ConfigError, match=r"^\.env\.local:1: FORWARDED_ALLOW_IPS: .*TRUSTED_PROXIES"):
         load_settings()
+
+
+def write_settings(content: bytes) -> None:
+    Path(".env.local").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"HEARTBEAT=5\n\n# a comment\nPORT=many\n",
+            r"\.env\.local:4: PORT: must be a whole number from 0 to 65535, not 'many'",
+        ),
+        (b"port=1\r\nexport PORT=-1\r\n", r"\.env\.local:2: PORT: must be a whole number .*"),
+        (b"PORT=1\nPORT=x\n", r"\.env\.local:2: PORT: .*"),
+        (b"\n\nPROT=1\n", r"\.env\.local:3: PROT: is not a setting; did you mean PORT\?"),
+        (b"DATABASE_URL=x\n", r"\.env\.local:1: DATABASE_URL: is not a setting; did you mean SQLITE_PATH\?"),
+        (b"XYZZY=1\n", r"\.env\.local:1: XYZZY: is not a setting; \.env\.local\.example lists them all"),
+        (b"PORT 8080\n", r"\.env\.local:1: is no setting; write NAME=value, with quotes closed"),
+        (b"HEARTBEAT=5\nPORT\n", r"\.env\.local:2: is no setting; .*"),
+        (b'HEARTBEAT=5\nHOST="::1\nPORT=1\n', r"\.env\.local:2: is no setting; .*"),
+        (
+            "# grüß\nPORT=1\n".encode("latin-1"),
+            r"\.env\.local:1: is not in UTF-8 \(byte 0xfc\); save the file as UTF-8",
+        ),
+        ("PORT=1\n".encode("utf-16"), r"\.env\.local: is not in UTF-8 but looks like UTF-16; save it as UTF-8"),
+        ("PORT=1\n".encode("utf-16-be"), r"\.env\.local: is not in UTF-8 but looks like UTF-16; .*"),
+    ],
+)
+def test_an_error_in_the_file_names_file_and_line(content: bytes, message: str) -> None:
+    """Whoever edits the file goes straight there. No traceback, whatever an editor made of it."""
+    write_settings(content)
+
+    with pytest.raises(ConfigError) as refusal:
+        load_settings()
+    assert re.fullmatch(message, str(refusal.value))
+
+
+def test_a_folder_in_the_place_of_the_file_is_named() -> None:
+    """As a container makes one where a file was to be mounted."""
+    Path(".env.local").mkdir()
+
+    with pytest.raises(ConfigError, match=r"^\.env\.local: is a folder"):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["PORT", "port"])
+def test_an_error_in_the_environment_says_so(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The environment wins over the file, so the file is not to blame."""
+    write_settings(b"PORT=1\n")
+    monkeypatch.setenv(name, "many")
+
+    with pytest.raises(ConfigError, match=r"^PORT: must be a whole number .*, not 'many' \(set in the environment\)$"):
+        load_settings()
+
+
+def test_a_byte_order_mark_is_no_error() -> None:
+    """Editors of Windows write one."""
+    write_settings(b"\xef\xbb\xbfPORT=1\n")
+
+    assert load_settings().port == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SIGNING_KEY", "hush"),
+        ("OPENAI_API_KEY", "hush hush"),
+        ("OPENAI_BASE_URL", "https://user:hush@proxy.example"),
+        ("SQLITE_PATH", "postgresql://user:hush@db/zoo"),
+    ],
+)
+def test_a_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """The message ends in logs and tickets."""
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigError, match=f"^{name}: ") as refusal:
+        load_settings()
+    assert "hush" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("sqlite:///x.db", "must be the path of a SQLite file, not a URL: write x.db or /x.db"),
+        ("sqlite:////var/x.db", "must be the path of a SQLite file, not a URL: .*"),
+        ("file:x.db?mode=ro", "must be the path of a SQLite file, not a URL: write x.db or /x.db"),
+        ("postgresql://db/zoo", "must be the path of a SQLite file, not a URL: .*"),
+        (":memory:", "must be a file: .*"),
+        ("file::memory:?cache=shared", "must be a file: .*"),
+        ("$HOME/x.db", "must be written in full: .*"),
+        ("~nobody-of-that-name/x.db", "~nobody-of-that-name is not the home folder .*"),
+        ("data/", "is a folder; name a file in it, such as data/zoochat.sqlite3"),
+        (".", r"is a folder; name a file in it, such as zoochat\.sqlite3"),
+    ],
+)
+def test_what_only_other_programs_take_for_a_path_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str, message: str
+) -> None:
+    """Before, they made folders named `~` and `sqlite:`, or a store that was empty for each connection."""
+    monkeypatch.setenv("SQLITE_PATH", value)
+
+    with pytest.raises(ConfigError) as refusal:
+        load_settings()
+    assert re.fullmatch(rf"SQLITE_PATH: {message} \(set in the environment\)", str(refusal.value))
+
+
+@pytest.mark.parametrize("value", ["~/zoo.db", "~/data/100%/zoo.db"])
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str) -> None:
+    """A shell replaces it, a file of settings does not."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SQLITE_PATH", value)
+
+    assert load_settings().sqlite_path == tmp_path / value[2:]

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import unicodedata
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,10 +19,14 @@ import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
+from openapi_server.models.errors import LoginsBusy, RateLimited
+
 T = TypeVar("T")
 MIN_LENGTH, MAX_LENGTH = 8, 128
 # A hash takes 60 ms and 46 MiB. Two at a time leave a core for the turns, and bound the memory.
 THREADS = 2
+# How many logins may wait for a thread: one second's work from one address, two seconds' from all.
+MAX_WAITING_OF_ADDRESS, MAX_WAITING = 32, 64
 
 log = structlog.get_logger(__name__)
 
@@ -37,20 +43,79 @@ class PasswordCheck:
     new_hash: str | None = None
 
 
+class LoginQueue:
+    """Lets `THREADS` logins at a time have their passwords checked. The others wait; addresses take turns."""
+
+    def __init__(self) -> None:
+        self._free = THREADS
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @property
+    def length(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    @asynccontextmanager
+    async def take_turn(self, address: str) -> AsyncIterator[None]:
+        """Wait for the turn of one login. Who is cancelled leaves the queue.
+
+        Raises `RateLimited` when too many of the address wait, and `LoginsBusy` when too many do in all.
+        """
+        await self._wait(address)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, address: str) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        if len(self._waiting.get(address, ())) >= MAX_WAITING_OF_ADDRESS:
+            headers = {
+                "RateLimit-Policy": f'"waiting-logins";q={MAX_WAITING_OF_ADDRESS};qu="concurrent-requests"',
+                "RateLimit": '"waiting-logins";r=0;t=1',
+            }
+            detail = "Too many logins of this address are waiting. Try again in a second."
+            raise RateLimited(detail, retry_after_s=1, headers=headers)
+        if self.length >= MAX_WAITING:
+            raise LoginsBusy("Try again in a few seconds.", retry_after_s=2)
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(address, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._leave(address, turn)
+            else:
+                # It was this login's turn at the same moment.
+                self._pass_on()
+            raise
+
+    def _leave(self, address: str, turn: asyncio.Future[None]) -> None:
+        self._waiting[address].remove(turn)
+        if not self._waiting[address]:
+            del self._waiting[address]
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            address, turns = self._waiting.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[address] = turns
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
 class Passwords:
     """Creates and checks password hashes, in threads of its own: close it."""
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher(time_cost=1, memory_cost=47_104, parallelism=1)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords")
-        self._submitted = 0
         # Passwords for names that do not exist are checked against this one, so that the answer takes as long.
         self._dummy_hash = self._hasher.hash(secrets.token_urlsafe())
-
-    @property
-    def waiting_count(self) -> int:
-        """How many passwords wait to be hashed."""
-        return max(0, self._submitted - THREADS)
 
     async def hash(self, password: str) -> str:
         """The hash of a new password. Raises `WeakPassword` when it is not between 8 and 128 characters long."""
@@ -79,14 +144,7 @@ class Passwords:
         return PasswordCheck(True, self._hasher.hash(password) if self._hasher.check_needs_rehash(stored) else None)
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
-        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        self._submitted += 1
-        # Not in a `finally` here: the work of a caller that is cancelled goes on.
-        done.add_done_callback(self._count_done)
-        return await done
-
-    def _count_done(self, _: object) -> None:
-        self._submitted -= 1
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 def _normalize(password: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 import structlog
 
-from openapi_server.accounts.passwords import Passwords
+from openapi_server.accounts.login_protection import LoginAttempt, LoginClient, LoginProtection
+from openapi_server.accounts.passwords import LoginQueue, Passwords
 from openapi_server.accounts.tokens import AccessTokens, create_refresh_token, hash_refresh_token
 from openapi_server.models.errors import BadCredentials, InvalidToken
 from openapi_server.models.ids import make_id
@@ -28,35 +30,71 @@ REFRESH_GRACE_S = 10
 # How many refreshes one after the other may happen in that time and still be followed from their first token.
 MAX_REPEATED_REFRESHES = 20
 
+# For logins that come from no request.
+UNKNOWN_CLIENT = LoginClient()
+
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenGrant:
-    """The result of a login or a refresh: two tokens, and the seconds for which the access token is valid."""
+    """The result of a login or a refresh: two tokens, and the seconds for which the access token is valid.
+
+    `device_cookie`: after a login, what makes its browser known for the next one.
+    """
 
     access_token: str
     refresh_token: str
     expires_in_s: int
     username: str
     role: Role
+    device_cookie: str = ""
 
 
 class AccountService:
     """What users do with their accounts. `refresh_ttl_s`: how long a login lasts after its last refresh."""
 
     def __init__(
-        self, store: AccountStore, passwords: Passwords, tokens: AccessTokens, clock: Clock, refresh_ttl_s: int
+        self,
+        store: AccountStore,
+        passwords: Passwords,
+        tokens: AccessTokens,
+        clock: Clock,
+        refresh_ttl_s: int,
+        protection: LoginProtection,
     ) -> None:
         self._store = store
         self._passwords = passwords
         self._tokens = tokens
         self._clock = clock
         self._refresh_ttl_s = refresh_ttl_s
+        self._protection = protection
+        self._login_queue = LoginQueue()
+        # The same token comes with each request, and a signature takes 50 µs to verify.
+        self._find_username = lru_cache(maxsize=4096)(self._verify_username)
 
-    async def login(self, username: str, password: str) -> TokenGrant:
-        """Raises `BadCredentials` for an unknown name and for a wrong password alike, and after the same time."""
+    @property
+    def waiting_count(self) -> int:
+        """How many logins wait for their passwords to be checked."""
+        return self._login_queue.length
+
+    async def login(self, username: str, password: str, client: LoginClient = UNKNOWN_CLIENT) -> TokenGrant:
+        """Raises `BadCredentials` for an unknown name and for a wrong password alike, and after the same time.
+
+        Raises `LoginLocked` after too many wrong passwords, `RateLimited` and `LoginsBusy` when too many logins wait.
+        """
+        attempt = self._protection.identify(username, client)
+        # Before the store is asked. A lock is the same for names that exist and for others.
+        self._protection.check(attempt)
+        async with self._login_queue.take_turn(client.address):
+            grant = await self._check_and_grant(username, password, attempt)
+        self._protection.record_success(attempt)
+        return replace(grant, device_cookie=self._protection.make_device_cookie(username))
+
+    async def _check_and_grant(self, username: str, password: str, attempt: LoginAttempt) -> TokenGrant:
         user = await self._store.get_user(username)
+        # In the queue, nobody has guessed yet: only from here on does the attempt count.
+        self._protection.start(attempt)
         checked = await self._passwords.check(user.password_hash if user else None, password)
         if user is None or not checked.is_right:
             log.info("login_refused")
@@ -97,6 +135,16 @@ class AccountService:
         if user is None:
             raise InvalidToken
         return user
+
+    def find_username(self, access_token: str) -> str | None:
+        """Whom the token was issued to; None when it is not ours. It need not be valid any more."""
+        return self._find_username(access_token)
+
+    def _verify_username(self, access_token: str) -> str | None:
+        try:
+            return self._tokens.verify(access_token).username
+        except InvalidToken:
+            return None
 
     async def has_user(self, username: str) -> bool:
         return await self._store.get_user(username) is not None

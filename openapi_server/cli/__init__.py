@@ -13,12 +13,12 @@ from openapi_server.cli import devtools
 from openapi_server.cli.accounts import users
 from openapi_server.cli.animals import animals
 from openapi_server.cli.audit import audit
-from openapi_server.cli.context import read_settings
+from openapi_server.cli.context import read_settings, report_config_error
 from openapi_server.cli.credits import credits
 from openapi_server.cli.personal_data import privacy
 from openapi_server.cli.rules import rules
 from openapi_server.cli.sessions import sessions
-from openapi_server.config import ConfigError
+from openapi_server.config import ConfigError, explain_config_error
 from openapi_server.models.errors import StoreUnavailable
 
 
@@ -56,16 +56,16 @@ def serve() -> None:
     """Start the server on HOST and PORT until Ctrl-C. Settings come from the environment and `.env.local`."""
     # Until the server is up, a signal just ends it; there is nothing to drain yet.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    settings = read_settings()
     from openapi_server.server import run  # imports the whole server: the other commands are quicker without
+    from openapi_server.storage.factory import explain_unavailable
 
     try:
-        run(read_settings())
+        run(settings)
     except ConfigError as error:
-        click.echo(f"The settings cannot be used:\n{error}", err=True)
-        sys.exit(2)
-    except StoreUnavailable:
-        click.echo("SQLITE_PATH: the database there cannot be used; the log line above says why", err=True)
-        sys.exit(2)
+        report_config_error(explain_config_error(error))
+    except StoreUnavailable as error:
+        report_config_error(explain_config_error(ConfigError(explain_unavailable(settings, error))))
 
 
 main.add_command(sessions)

@@ -11,6 +11,7 @@ import click
 from openapi_server.cli.context import AdminContext, run_with_context
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.document import COMMAND_LINE, Change, Document
+from openapi_server.models.errors import InvalidInput
 
 if TYPE_CHECKING:
     from openapi_server.knowledge.admin import AnimalAdmin
@@ -36,9 +37,13 @@ def import_animals(source: Path) -> None:
 
     async def work(context: AdminContext) -> list[tuple[str, Change | None]]:
         documents = [read_document(file) for file in files]
-        animal_admin = _create_animal_admin(context)
-        for document in documents:
+        animal_admin = await _create_animal_admin(context)
+        for file, document in zip(files, documents, strict=True):
             animal_admin.require_default_stays_active(document["animal_id"], document)
+            try:
+                await animal_admin.validate_import(document)
+            except InvalidInput as error:
+                raise click.ClickException(f"{file}: {error.detail}") from None
         await _seed(context)
         return [await _import(context, animal_admin, document) for document in documents]
 
@@ -99,11 +104,15 @@ def _list_valid_files(source: Path) -> list[Path]:
     return files
 
 
-def _create_animal_admin(context: AdminContext) -> AnimalAdmin:
+async def _create_animal_admin(context: AdminContext) -> AnimalAdmin:
     """Not part of the context: the schema of animal files takes 0.1 s to import, and most commands do not need it."""
     from openapi_server.knowledge.admin import AnimalAdmin
+    from openapi_server.moderation.rule_set import LiveOutputRules, LiveRuleSet
 
-    return AnimalAdmin(context.stores.animals, context.clock, context.settings.default_animal)
+    rules = LiveRuleSet(context.stores.rules)
+    await rules.refresh()
+    find_broken_rule = LiveOutputRules(rules).find_broken_rule
+    return AnimalAdmin(context.stores.animals, context.clock, context.settings.default_animal, find_broken_rule)
 
 
 async def _seed(context: AdminContext) -> None:

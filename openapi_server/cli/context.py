@@ -11,13 +11,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
 
 from openapi_server.config import ConfigError, Settings, load_settings
 from openapi_server.models.audit import Actor, AuditAction, AuditEntry
-from openapi_server.models.errors import ChatError
+from openapi_server.models.control_characters import escape_control_characters
+from openapi_server.models.errors import ChatError, StoreUnavailable
 
 if TYPE_CHECKING:
     from openapi_server.accounts.passwords import Passwords
@@ -64,6 +65,7 @@ async def open_admin_context(settings: Settings) -> AsyncIterator[AdminContext]:
 def run_with_context(work: Callable[[AdminContext], Awaitable[T]]) -> T:
     """Run the work with the database open. An expected error ends the command with one line and exit code 1."""
     from openapi_server.accounts.passwords import WeakPassword
+    from openapi_server.storage.factory import explain_unavailable
 
     async def run() -> T:
         async with open_admin_context(settings) as context:
@@ -74,6 +76,8 @@ def run_with_context(work: Callable[[AdminContext], Awaitable[T]]) -> T:
         return asyncio.run(run())
     except WeakPassword as error:
         raise click.ClickException(str(error)) from None
+    except StoreUnavailable as error:
+        raise click.ClickException(explain_unavailable(settings, error)) from None
     except ChatError as error:
         raise click.ClickException(error.detail) from None
 
@@ -83,8 +87,13 @@ def read_settings() -> Settings:
     try:
         return load_settings()
     except ConfigError as error:
-        click.echo(f"The settings cannot be used:\n{error}", err=True)
-        sys.exit(2)
+        report_config_error(str(error))
+
+
+def report_config_error(sentences: str) -> NoReturn:
+    """End the command with what is wrong with the settings, and exit code 2."""
+    click.echo(f"The settings cannot be used:\n{sentences}", err=True)
+    sys.exit(2)
 
 
 def print_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -97,7 +106,7 @@ def print_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for column in table.columns:
         column.overflow = "fold"
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(escape_control_characters(cell)) for cell in row))
     console = Console()
     console = console if console.is_terminal else Console(width=PIPED_WIDTH)
     console.print(table)

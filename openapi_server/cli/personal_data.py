@@ -13,6 +13,7 @@ import click
 
 from openapi_server.cli.context import AdminContext, run_with_context
 from openapi_server.models.audit import ERASED_NAME, AuditAction
+from openapi_server.models.control_characters import escape_control_characters
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
 from openapi_server.models.user import USER_PREFIX, USERNAME, derive_cookie_owner
 
@@ -53,7 +54,7 @@ def export(owner: str | None, session_ids: tuple[str, ...], output: Path | None)
 
     text = json.dumps(run_with_context(work), ensure_ascii=False, indent=2)
     if output is None:
-        click.echo(text)
+        click.echo(escape_control_characters(text))
     else:
         _write_private_file(output, text)
         click.echo(f"Wrote {output}")

@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
-from openapi_server.engine.turn_lifecycle import ExistingTurn, RunningTurn, TurnFinisher, TurnStarter
+from openapi_server.engine.turn_lifecycle import ExistingTurn, RunningTurn, StartedTurn, TurnFinisher, TurnStarter
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.engine.turn_writer import TurnWriter
@@ -40,6 +41,7 @@ from openapi_server.models.turn import IdempotencyKey, TurnRecord
 from openapi_server.models.turn_event_builder import TurnResult
 from openapi_server.models.turn_events import Failed, Started, TurnState, fold
 from openapi_server.protocols import Clock, EventLog, LogClosed, Store
+from openapi_server.worker_threads import run_by_size
 
 # How long the start of a turn waits for the end of the one before in its session, in seconds.
 ENDING_TURN_WAIT_S = 0.5
@@ -49,7 +51,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TurnLimits:
-    """Time limits in seconds.
+    """Time limits in seconds, and the price of a token in sessions that cost credits.
 
     `turn_deadline_s`: the longest run of a turn. `orphan_grace_s`: how long it goes on without readers. `drain_s`: the
     time that running turns get when the server shuts down. `session_ttl_s`: when a new session expires.
@@ -59,15 +61,20 @@ class TurnLimits:
     orphan_grace_s: float
     drain_s: float
     session_ttl_s: int
+    credits_per_token: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedTurn:
-    """The turn that answers a request: a new one, or the earlier one that an idempotency key belongs to."""
+    """The turn that answers a request: a new one, or the earlier one that an idempotency key belongs to.
+
+    `is_first`: the session was begun with it.
+    """
 
     turn_id: str
     session_id: str
     animal_id: str
+    is_first: bool = False
 
 
 class TurnEngine:
@@ -90,7 +97,9 @@ class TurnEngine:
         self._leases = leases
         self._limits = limits
         self._instruments = instruments or Instruments()
-        self._starter = TurnStarter(store, clock, leases, pipeline.provider, limits.session_ttl_s)
+        self._starter = TurnStarter(
+            store, clock, leases, pipeline.provider, limits.session_ttl_s, limits.credits_per_token
+        )
         self._finisher = TurnFinisher(store, clock)
         self._running: dict[str, RunningTurn] = {}
         leases.track(lambda: self._running)
@@ -118,8 +127,8 @@ class TurnEngine:
     async def start_turn(self, request: TurnRequest, keys: Sequence[IdempotencyKey] = ()) -> AcceptedTurn:
         """Store the visitor's message, create the turn's log and start its task.
 
-        Raises `Draining`, `SessionNotFound`, `AnimalMismatch`, `TurnRunning`, `KeyReused`, `InsufficientCredits` or
-        `StoreUnavailable`.
+        Raises `Draining`, `SessionNotFound`, `AnimalMismatch`, `TurnRunning`, `KeyReused`, `SessionClaimed`,
+        `InsufficientCredits` or `StoreUnavailable`.
         """
         try:
             return await self._start_turn(request, keys)
@@ -131,7 +140,7 @@ class TurnEngine:
         if self._is_draining:
             raise Draining(retry_after_s=5)
         # Here, for all contracts: before anything is stored, logged or sent to a provider.
-        request = request.mask_text(self._pipeline.moderator.mask_pii)
+        request = await run_by_size(request.size, partial(request.clean_text, self._pipeline.moderator.mask_pii))
         try:
             started = await self._start_in_store(request, keys)
         except StoreUnavailable:
@@ -141,9 +150,10 @@ class TurnEngine:
             return await self._launch(replace(request, session=SessionRef(), recall_from_session_id=None))
         if isinstance(started, ExistingTurn):
             return await self._accept_existing(started.turn_id)
-        return await self._launch(request, started)
+        accepted = await self._launch(replace(request, charge=started.charge), started.event)
+        return replace(accepted, is_first=started.is_new_session)
 
-    async def _start_in_store(self, request: TurnRequest, keys: Sequence[IdempotencyKey]) -> Started | ExistingTurn:
+    async def _start_in_store(self, request: TurnRequest, keys: Sequence[IdempotencyKey]) -> StartedTurn | ExistingTurn:
         try:
             return await self._starter.start(request, keys)
         except TurnRunning as busy:
@@ -260,7 +270,9 @@ class TurnEngine:
         turn = await self._store.get_turn(turn_id)
         if turn is None:
             raise SessionNotFound
-        return AcceptedTurn(turn_id, turn.session_id, turn.animal_id)
+        page = await self._store.list_turns(turn.session_id, 1)
+        is_first = bool(page.items) and page.items[0].turn_id == turn_id
+        return AcceptedTurn(turn_id, turn.session_id, turn.animal_id, is_first)
 
     async def _explain_missing_log(self, turn_id: str) -> ChatError:
         turn = await self.get_turn(turn_id)

@@ -43,9 +43,10 @@ In the store, which decides between processes:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -67,6 +68,7 @@ from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import FinishReason, IdempotencyKey, Outcome, TurnRecord, TurnStatus
 from openapi_server.models.turn_event_builder import TurnResult
 from openapi_server.models.turn_events import Started
+from openapi_server.models.user import USER_PREFIX
 from openapi_server.protocols import Clock, LogClosed, Provider, Store
 
 # Delays between the attempts to store an outcome, in seconds. After the last attempt the turn fails for its readers.
@@ -82,25 +84,55 @@ class ExistingTurn:
     turn_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class StartedTurn:
+    """The first event of a turn that was started, who pays for it, and whether its session was begun with it."""
+
+    event: Started
+    charge: Charge | None
+    is_new_session: bool
+
+
 class TurnStarter:
     """Starts turns in the store. Every refusal happens here, before the client is sent anything."""
 
-    def __init__(self, store: Store, clock: Clock, leases: Leases, provider: Provider, session_ttl_s: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        leases: Leases,
+        provider: Provider,
+        session_ttl_s: int,
+        credits_per_token: int,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._leases = leases
         self._provider = provider
         self._session_ttl_s = session_ttl_s
+        self._credits_per_token = credits_per_token
 
-    async def start(self, request: TurnRequest, keys: Sequence[IdempotencyKey]) -> Started | ExistingTurn:
+    async def start(self, request: TurnRequest, keys: Sequence[IdempotencyKey]) -> StartedTurn | ExistingTurn:
         """Store the message as a running turn, and its session if that is new."""
         known_session = await self._find_session(request)
         new_session = None if known_session else self._make_session(request)
         session_id = new_session.session_id if new_session else request.session.session_id
         started = self.make_started_event(request, session_id or "")
         turn = self._make_record(request, started)
-        turn_id = await self._write_to_store(turn, new_session, keys, request.charge)
-        return started if turn_id == started.turn_id else ExistingTurn(turn_id)
+        charge = self._choose_charge(request, known_session)
+        begin = partial(self._store.begin_turn, turn, new_session, keys, charge, request.session.claim)
+        turn_id = await self._write_to_store(begin)
+        if turn_id != started.turn_id:
+            return ExistingTurn(turn_id)
+        return StartedTurn(started, charge, is_new_session=new_session is not None)
+
+    def _choose_charge(self, request: TurnRequest, session: SessionRecord | None) -> Charge | None:
+        """Who pays. A session that costs credits costs its owner, whichever operation the message came through."""
+        if session is None or not session.is_charged or session.owner is None:
+            return request.charge
+        username = session.owner.removeprefix(USER_PREFIX)
+        max_tokens = self._provider.get_model(request.animal).max_turn_tokens
+        return Charge(username, max_tokens * self._credits_per_token, self._credits_per_token)
 
     def make_started_event(self, request: TurnRequest, session_id: str | None = None) -> Started:
         """The first event of a new turn."""
@@ -116,20 +148,14 @@ class TurnStarter:
             disclosure=animal.disclosure,
         )
 
-    async def _write_to_store(
-        self,
-        turn: TurnRecord,
-        new_session: SessionRecord | None,
-        keys: Sequence[IdempotencyKey],
-        charge: Charge | None,
-    ) -> str:
+    async def _write_to_store(self, begin: Callable[[], Awaitable[str]]) -> str:
         try:
-            return await self._store.begin_turn(turn, new_session, keys, charge)
+            return await begin()
         except TurnRunning:
             # The running turn may belong to a dead process. Then it is settled now, and the session is free.
             if not await self._leases.settle_orphans():
                 raise
-            return await self._store.begin_turn(turn, new_session, keys, charge)
+            return await begin()
 
     def _make_session(self, request: TurnRequest) -> SessionRecord:
         now, ref = self._clock.now(), request.session
@@ -142,6 +168,8 @@ class TurnStarter:
             ttl_s=self._session_ttl_s,
             handle=ref.handle,
             locked_at=now if ref.handle else None,
+            name_key=ref.name_key,
+            is_claimed=ref.is_proved,
         )
 
     async def _find_session(self, request: TurnRequest) -> SessionRecord | None:
@@ -172,6 +200,7 @@ class TurnStarter:
             worker=self._leases.worker,
             lease_until=now + self._leases.duration,
             media_urls=request.media_urls,
+            is_bound=request.is_bound,
         )
 
 

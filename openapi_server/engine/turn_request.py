@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.credits import Charge
 from openapi_server.models.prompt import Exchange, Prompt
+from openapi_server.models.session import SessionClaim
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.pii import mask_json
 
@@ -17,13 +18,21 @@ class SessionRef:
     """The session that a turn belongs to, and its owner. `session_id` None starts a new session.
 
     `is_client_chosen`: the client makes up its session ids, so an unknown id starts a session instead of being an
-    error. `handle` is `chat_<device>` for a device, whose session may switch to another animal.
+    error; `name_key` stands for the client's name. `is_proved` is False when only that name was shown, and no cookie,
+    login or token. `handle` is `chat_<device>` for a device, whose session may switch to another animal.
     """
 
     session_id: str | None = None
     owner: str | None = None
     is_client_chosen: bool = False
     handle: str | None = None
+    name_key: str | None = None
+    is_proved: bool = True
+
+    @property
+    def claim(self) -> SessionClaim | None:
+        """What the store checks in the transaction that starts a turn; None where the session's id was checked."""
+        return SessionClaim(self.owner, self.is_proved) if self.is_client_chosen else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,8 @@ class TurnRequest:
     `contract` is the name of the API contract, for metrics and traces.
     `is_storage_optional`: while the store is unavailable, the turn runs all the same, with no memory and no record.
     `is_delivered_whole`: the reply is not streamed. `is_cancelled_on_disconnect`: the turn is stopped as soon as its
-    last reader leaves.
+    last reader leaves. `is_bound`: the turn needs its caller, whatever `SESSION_BINDING` says. `charge`: who pays for
+    the turn in a session that costs nothing by itself.
     """
 
     animal: Animal
@@ -54,6 +64,7 @@ class TurnRequest:
     is_delivered_whole: bool = False
     may_retrieve_facts: bool = True
     is_storage_optional: bool = False
+    is_bound: bool = False
     contract: str = ""
 
     @property
@@ -61,15 +72,25 @@ class TurnRequest:
         """The session whose stored turns are the conversation so far; None for a new session."""
         return self.recall_from_session_id or self.session.session_id
 
-    def mask_text(self, mask: Callable[[str], str]) -> TurnRequest:
-        """The same request, with `mask` applied to every text that comes from the visitor or the client."""
+    @property
+    def size(self) -> int:
+        """The number of characters of all texts that come from the visitor or the client."""
+        texts = [self.message, self.opening, self.context_summary, self.metadata]
+        texts += [text for exchange in self.client_history or () for text in (exchange.message, exchange.reply)]
+        return sum(len(text) for text in texts if text)
+
+    def clean_text(self, mask: Callable[[str], str]) -> TurnRequest:
+        """The same request, with `mask` applied to every text that comes from the visitor or the client.
+
+        The blanks around the message are left out, which its limit does not count.
+        """
         client_history = self.client_history and tuple(
             replace(exchange, message=mask(exchange.message), reply=mask(exchange.reply))
             for exchange in self.client_history
         )
         return replace(
             self,
-            message=mask(self.message),
+            message=mask(self.message.strip()),
             client_history=client_history,
             opening=self.opening and mask(self.opening),
             context_summary=self.context_summary and mask(self.context_summary),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec
 
 import flask
+import structlog
 from connexion.utils import get_function_from_name
 from starlette.datastructures import URL, Headers
 from starlette.requests import cookie_parser
@@ -25,13 +26,17 @@ from openapi_server.http.authentication import get_user
 from openapi_server.http.concurrency_limit import release_slot
 from openapi_server.http.problems import make_error_response
 from openapi_server.http.proxies import get_root_path
+from openapi_server.http.rate_limits import Admission, get_admission
 from openapi_server.http.services import Services
-from openapi_server.models.errors import ChatError, NotAcceptable
+from openapi_server.http.validation import Unvalidated, require_validated
+from openapi_server.models.errors import ChatError, InvalidInput, NotAcceptable
 from openapi_server.models.user import AuthenticatedUser
 from openapi_server.spec import load_spec
 
 P = ParamSpec("P")
 DEFERRED_EXTENSION = "zoochat.deferred_handler"
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class RequestContext:
 
     `base_url`, `client_address` and `root_path` are those in front of all trusted proxies: the URL of this server
     without a slash at its end, the visitor's IP address, and a path such as `/zoo` or nothing.
-    `user`: the logged-in caller, if there is one.
+    `user`: the logged-in caller, if there is one. `admission`: what the rate limits say, if one applies.
     """
 
     services: Services
@@ -50,6 +55,7 @@ class RequestContext:
     user: AuthenticatedUser | None = None
     root_path: str = ""
     is_https: bool = False
+    admission: Admission | None = None
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -71,15 +77,22 @@ BoundHandler = Callable[[RequestContext], Awaitable[ASGIApp]]
 
 
 class DeferredResponse(flask.Response):
-    """The empty response that a Flask thread returns. It carries the handler, with its arguments bound."""
+    """The empty response that a Flask thread returns. It carries the handler, with its arguments bound.
 
-    def __init__(self, handler: BoundHandler) -> None:
+    Flask routes by itself: `function` has to be that of the operation whose validators have seen the request.
+    """
+
+    def __init__(self, function: Callable[..., DeferredResponse], handler: BoundHandler) -> None:
         super().__init__(status=200)
+        self.function = function
         self.handler = handler
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         # Nothing is sent, not even a status: each message would cross to the event loop only to be dropped there.
-        environ["asgi.scope"]["extensions"][DEFERRED_EXTENSION].handler = self.handler
+        deferred = environ["asgi.scope"]["extensions"][DEFERRED_EXTENSION]
+        if get_function_from_name(deferred.operation_id) is not self.function:
+            raise Unvalidated(deferred.operation_id)
+        deferred.handler = self.handler
         return ()
 
 
@@ -92,7 +105,7 @@ def async_handler(handler: AsyncHandler[P]) -> Callable[P, DeferredResponse]:
 
     @functools.wraps(handler)
     def bind(*args: P.args, **kwargs: P.kwargs) -> DeferredResponse:
-        return DeferredResponse(lambda context: handler(context, *args, **kwargs))
+        return DeferredResponse(bind, lambda context: handler(context, *args, **kwargs))
 
     return bind
 
@@ -114,6 +127,7 @@ class _Deferred:
     """Where a `DeferredResponse` leaves the handler for the middleware."""
 
     handler: BoundHandler | None = None
+    operation_id: str | None = None
 
 
 class AsyncHandlerMiddleware:
@@ -130,6 +144,12 @@ class AsyncHandlerMiddleware:
             await self._app(scope, receive, send)
             return
         operation_id = scope["extensions"]["connexion_routing"].get("operation_id")
+        try:
+            require_validated(scope)
+        except Unvalidated:
+            log.exception("request_not_validated", operation=operation_id)
+            await make_error_response(InvalidInput("This request could not be checked."))(scope, receive, send)
+            return
         if operation_id not in self._handlers_without_arguments:
             self._handlers_without_arguments[operation_id] = get_handler_without_arguments(operation_id)
         deferred = _Deferred(self._handlers_without_arguments[operation_id])
@@ -140,6 +160,7 @@ class AsyncHandlerMiddleware:
                 await send(message)
 
         if deferred.handler is None:
+            deferred.operation_id = operation_id
             await self._app(scope, receive, send_unless_deferred)
         if deferred.handler is not None:
             release_slot(scope)
@@ -158,6 +179,7 @@ class AsyncHandlerMiddleware:
             get_user(scope),
             root_path,
             is_https=scope["scheme"] == "https",
+            admission=get_admission(scope),
         )
         try:
             _require_acceptable(context.headers.get("accept"), scope)
@@ -168,7 +190,7 @@ class AsyncHandlerMiddleware:
 
 def _require_acceptable(accept: str | None, scope: Scope) -> None:
     """Raise `NotAcceptable` when the spec gives the operation no media type that the `Accept` header allows."""
-    if accept in (None, "*/*"):
+    if accept in (None, "", "*/*"):
         return
     media_types = _list_media_types(scope["extensions"]["connexion_routing"]["operation_id"])
     if media_types and _parse_accept(accept).best_match(media_types) is None:
@@ -191,9 +213,15 @@ def _list_media_types(operation_id: str) -> tuple[str, ...]:
 
 
 def _parse_accept(header: str | None) -> MIMEAccept:
-    """Without parameters but the weight: who asks for `application/json; charset=utf-8` can have JSON."""
+    """The media ranges and their weights. Parameters of media types, such as `charset`, do not choose between answers.
+
+    >>> _parse_accept("application/json; charset=utf-8, *;q=0.5").best_match(["text/html", "application/json"])
+    'application/json'
+    """
     ranges = (media_range.split(";") for media_range in (header or "*/*").split(","))
     kept = (
         ";".join(part for n, part in enumerate(parts) if n == 0 or part.strip().startswith("q=")) for parts in ranges
     )
-    return parse_accept_header(",".join(kept), MIMEAccept)
+    given = parse_accept_header(",".join(kept), MIMEAccept)
+    # Some clients write `*` for any media type.
+    return MIMEAccept([("*/*" if value == "*" else value, quality) for value, quality in given])

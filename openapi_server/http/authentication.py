@@ -9,7 +9,6 @@ their own and is not told why. So `BearerTokenHandler` passes the error on like 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -18,6 +17,7 @@ from connexion.security import NO_VALUE, BearerSecurityHandler
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from openapi_server import linear_regex
 from openapi_server.accounts.service import AccountService
 from openapi_server.http.problems import ERRORS_BY_STATUS, make_error_response
 from openapi_server.models.errors import ChatError, Forbidden, InvalidToken
@@ -27,7 +27,11 @@ from openapi_server.spec import load_spec
 USER_EXTENSION = "zoochat.user"
 USER_KEY, ERROR_KEY = "user", "error"
 # RFC 6750, section 2.1. Our tokens have about 400 characters.
-_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]{1,4096}=*)", re.IGNORECASE)
+_BEARER = linear_regex.compile(r"^bearer +([A-Za-z0-9._~+/-]+=*)\Z", linear_regex.IGNORECASE)
+_MAX_TOKEN_CHARS = 4_096
+
+# What a front end sends that is logged out: no token.
+_EMPTY = linear_regex.compile(r"\s*(bearer)?\s*", linear_regex.IGNORECASE)
 
 InfoFunction = Callable[[AccountService, str], Awaitable[AuthenticatedUser]]
 
@@ -48,7 +52,7 @@ class BearerTokenHandler(BearerSecurityHandler):  # type: ignore[misc]  # Connex
     def _get_verify_func(self, info_function: InfoFunction) -> Callable[[ConnexionRequest], Awaitable[object]]:
         async def verify(request: ConnexionRequest) -> object:
             given = Headers(scope=request.scope).getlist("authorization")
-            if not given:
+            if all(_EMPTY.fullmatch(value) for value in given):
                 return NO_VALUE
             try:
                 return {USER_KEY: await info_function(self._accounts, _parse_token(given))}
@@ -86,6 +90,14 @@ class AuthenticationMiddleware:
         await self._app(scope, receive, send)
 
 
+def read_bearer_token(headers: Headers) -> str | None:
+    """The access token of the request, which may be invalid; None when there is none, or no single one."""
+    try:
+        return _parse_token(headers.getlist("authorization"))
+    except InvalidToken:
+        return None
+
+
 def get_user(scope: Scope) -> AuthenticatedUser | None:
     """The logged-in caller; None for a visitor without an account."""
     user: AuthenticatedUser | None = scope["extensions"].get(USER_EXTENSION)
@@ -104,10 +116,10 @@ def get_minimum_role(operation_id: str | None) -> Role | None:
 
 def _parse_token(given: Sequence[str]) -> str:
     """The token in the `Authorization` headers. Two headers are refused: either of them could be the right one."""
-    match = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
-    if match is None:
+    match = _BEARER.match(given[0]) if len(given) == 1 else None
+    if match is None or len(match[1]) > _MAX_TOKEN_CHARS:
         raise InvalidToken("Send one header, Authorization: Bearer, with the access token.")
-    return match[1]
+    return str(match[1])
 
 
 def _check_role(user: AuthenticatedUser | None, role: Role | None) -> ChatError | None:

@@ -1,7 +1,9 @@
 """Authorization: who may read or change which session, turn, job or account.
 
-A user's things need that user, the user's parent, or a role that may see them. What belongs to no user needs no more
-than its id, which the server made and nobody can guess. What the caller may not see answers like what does not exist.
+A user's things need that user, the user's parent, or a role that may see them. What belongs to a visitor without an
+account needs, with `SESSION_BINDING=id`, no more than its id, which the server made and nobody can guess; with `caller`
+the cookie, device or session token that began it. What the caller may not see answers like what does not exist, after
+the same reads of the store.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from openapi_server.http.async_handlers import RequestContext
-from openapi_server.http.identity import find_owner
+from openapi_server.http.identity import list_owners, read_session_token
 from openapi_server.models.errors import SessionNotFound, TurnNotFound, UserNotFound
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import TurnRecord
@@ -51,13 +53,21 @@ def is_administrator(context: RequestContext) -> bool:
     return context.user is not None and context.user.role is Role.ADMINISTRATOR
 
 
-def may_read_job(context: RequestContext, owner: str | None) -> bool:
-    """The rule for jobs is stricter: a job that was started with a session cookie needs that cookie."""
-    if is_administrator(context):
-        return True
+def may_access(
+    context: RequestContext, session_id: str, owner: str | None, access: Access, *, is_bound: bool = False
+) -> bool:
+    """Whether the caller may do this with the session, or with a turn of it. `owner` is the session's.
+
+    `is_bound`: the turn needs its caller, whatever the setting.
+    """
     if owner is not None and owner.startswith(USER_PREFIX):
-        return is_allowed(context.user, owner, Access.READ)
-    return owner is not None and owner == find_owner(context)
+        return is_allowed(context.user, owner, access)
+    if not is_bound and not context.services.settings.binds_sessions_to_callers:
+        return True
+    if owner in list_owners(context) or session_id == read_session_token(context):
+        return True
+    least = Role.ZOOKEEPER if access is Access.READ else Role.ADMINISTRATOR
+    return context.user is not None and context.user.may_act_as(least)
 
 
 def authorize_account(context: RequestContext, username: str) -> str:
@@ -72,14 +82,31 @@ async def get_authorized_session(
 ) -> SessionRecord:
     """The session, if it exists and the caller may; else `SessionNotFound` with the detail."""
     session = await context.services.store.get_session(session_id)
-    if session is None or not is_allowed(context.user, session.owner, access):
+    if session is None or not may_access(context, session_id, session.owner, access):
         raise SessionNotFound(detail)
     return session
 
 
-async def get_authorized_turn(context: RequestContext, turn_id: str, access: Access) -> TurnRecord:
-    """The stored turn, if it exists and the caller may; else `TurnNotFound`."""
-    turn = await context.services.engine.get_turn(turn_id)
-    if not is_allowed(context.user, turn.owner, access):
+async def get_authorized_turn(
+    context: RequestContext, turn_id: str, access: Access, named_session_id: str | None = None
+) -> TurnRecord:
+    """The stored turn, if it exists and the caller may; else `TurnNotFound`.
+
+    `named_session_id`: the session that the caller has reached by name, and may read.
+    """
+    turn = await context.services.store.get_turn(turn_id)
+    is_named = turn is not None and turn.session_id == named_session_id
+    if turn is None:
         raise TurnNotFound
-    return turn
+    if not is_named and not may_access(context, turn.session_id, turn.owner, access, is_bound=turn.is_bound):
+        raise TurnNotFound
+    # A running turn may be orphaned: then it is settled first.
+    return turn if turn.outcome else await context.services.engine.get_turn(turn_id)
+
+
+async def find_token_session(context: RequestContext) -> SessionRecord | None:
+    """The visitor's session whose token the request brings; None without a valid token."""
+    session_id = read_session_token(context)
+    session = await context.services.store.get_session(session_id) if session_id else None
+    # An account's session is never given a token; one that was a visitor's before the login keeps no other way in.
+    return None if session is None or (session.owner or "").startswith(USER_PREFIX) else session

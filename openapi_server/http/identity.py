@@ -10,15 +10,22 @@ import hmac
 import re
 import secrets
 import uuid
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 
 from openapi_server.http.async_handlers import RequestContext
-from openapi_server.models.user import derive_cookie_owner
+from openapi_server.models.errors import InvalidInput
+from openapi_server.models.user import derive_cookie_owner, derive_device_owner
 
+SESSION_PREFIX = "sess_"
 SESSION_COOKIE = "session_id"
 DEVICE_COOKIE = "device_id"
+# A browser that has logged in: see `accounts/login_protection`.
+LOGIN_DEVICE_COOKIE = "login_device"
 COOKIE_MAX_AGE_DAYS = 30
+# RFC 9562 gives these two a meaning of their own: everybody knows them.
+NIL_UUID, MAX_UUID = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
 COOKIE_VALUE = re.compile(r"[A-Za-z0-9_-]{22,128}")
 
 
@@ -45,31 +52,36 @@ class Identity:
 def identify_caller(context: RequestContext) -> Identity:
     """The caller of a request; a new visitor gets a cookie of 128 random bits."""
     owner = find_owner(context)
-    if owner is not None:
-        return Identity(owner)
-    value = secrets.token_urlsafe(16)
-    return Identity(derive_cookie_owner(value), _build_cookie(context, SESSION_COOKIE, value))
+    return Identity(owner) if owner is not None else make_new_cookie_identity(context)
 
 
 def find_owner(context: RequestContext) -> str | None:
     """The owner that the request names: the logged-in user, else the session cookie if its form is valid, else None."""
-    if context.user is not None:
-        return context.user.owner
-    value = context.cookies.get(SESSION_COOKIE, "")
-    return derive_cookie_owner(value) if COOKIE_VALUE.fullmatch(value) else None
+    return context.user.owner if context.user is not None else _find_cookie_owner(context)
 
 
-def get_name_scope(context: RequestContext, name: str) -> str:
-    """The scope in which a name that the client chose is unique: its account or cookie, else `get_anonymous_scope`."""
-    return find_owner(context) or get_anonymous_scope(context, name)
+def list_owners(context: RequestContext) -> frozenset[str]:
+    """Everything that the request proves to be: the logged-in user, the session cookie and the device cookie."""
+    device = _get_cookie(context, DEVICE_COOKIE)
+    owners = (find_owner(context), _find_cookie_owner(context), derive_device_owner(device) if device else None)
+    return frozenset(owner for owner in owners if owner is not None)
+
+
+def is_unguessable(name: str) -> bool:
+    """Whether a name that the client chose is a UUID, which nobody else knows.
+
+    >>> is_unguessable("550e8400-e29b-41d4-a716-446655440000"), is_unguessable("kiosk-7")
+    (True, False)
+    """
+    try:
+        return uuid.UUID(name) not in (NIL_UUID, MAX_UUID)
+    except ValueError:
+        return False
 
 
 def get_anonymous_scope(context: RequestContext, name: str) -> str:
     """The scope of a name without an owner: a UUID is unique by itself, any other name within the client's address."""
-    try:
-        return f"uuid:{uuid.UUID(name)}"
-    except ValueError:
-        return f"address:{context.client_address}"
+    return f"uuid:{uuid.UUID(name)}" if is_unguessable(name) else f"address:{context.client_address}"
 
 
 def derive_session_id(context: RequestContext, kind: str, scope: str, name: str) -> str:
@@ -77,43 +89,48 @@ def derive_session_id(context: RequestContext, kind: str, scope: str, name: str)
 
     Stored sessions depend on each `kind`: "platform", "tokens" (of `/chat`) and "device".
     """
-    key = context.services.settings.signing_key.encode()
-    digest = hmac.new(key, f"session\n{kind}\n{scope}\n{name}".encode(), hashlib.sha256)
-    return f"sess_{digest.hexdigest()[:32]}"
+    return f"sess_{_sign(context, 'session', kind, scope, name).hex()[:32]}"
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceIdentity:
-    """A device and its session. `name` is what it calls itself, else a name that does not reveal its cookie."""
-
-    name: str
-    session_id: str
-    set_cookie: str | None = None
-
-    @property
-    def handle(self) -> str:
-        """The name of the device's user in the store."""
-        return f"chat_{self.name}"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Set-Cookie": self.set_cookie} if self.set_cookie else {}
+def derive_name_key(context: RequestContext, kind: str, name: str) -> str:
+    """What the store keeps of a client's own name for a session, in every scope. `kind` as in `derive_session_id`."""
+    return _sign(context, "name", kind, name).hex()[:32]
 
 
-def identify_device(context: RequestContext) -> DeviceIdentity:
-    """The device named by `X-Device-ID`, else by its cookie; a new one gets a cookie of 128 random bits."""
-    name = context.headers.get("x-device-id")
-    if name is not None:
-        return DeviceIdentity(name, derive_session_id(context, "device", get_name_scope(context, name), name))
-    cookie = context.cookies.get(DEVICE_COOKIE, "")
-    value = cookie if COOKIE_VALUE.fullmatch(cookie) else secrets.token_urlsafe(16)
-    set_cookie = None if value == cookie else _build_cookie(context, DEVICE_COOKIE, value)
-    # The cookie is secret and unique by itself; the name stands in logs and answers.
-    name = hashlib.sha256(value.encode()).hexdigest()[:16]
-    return DeviceIdentity(name, derive_session_id(context, "device", "cookie", value), set_cookie)
+def make_session_token(context: RequestContext, session_id: str) -> str:
+    """The `X-Session-Token` of a visitor's session: its id and an HMAC of it, 256 bits. It is not stored."""
+    signature = urlsafe_b64encode(_sign(context, "session token", session_id)).decode().rstrip("=")
+    return f"{session_id.removeprefix(SESSION_PREFIX)}.{signature}"
 
 
-def _build_cookie(context: RequestContext, name: str, value: str) -> str:
+def read_session_token(context: RequestContext) -> str | None:
+    """The id of the session whose valid token the request brings; None without one."""
+    given = context.headers.get("x-session-token", "")
+    session_id = SESSION_PREFIX + given.partition(".")[0]
+    # Computed for every value, so that a wrong one takes the same time.
+    expected = make_session_token(context, session_id)
+    return session_id if hmac.compare_digest(expected.encode(), given.encode()) else None
+
+
+def choose_session_id(context: RequestContext, query: str | None, name: str = "sessionId") -> str | None:
+    """The session id of the header `X-Session-Id`, else of the query parameter, which proxies write into their logs."""
+    given = {*context.headers.getlist("x-session-id"), *([] if query is None else [query])}
+    if len(given) > 1:
+        raise InvalidInput.for_field("X-Session-Id", f"must be the same as {name} in the query, or alone")
+    return given.pop() if given else None
+
+
+def make_new_cookie_identity(context: RequestContext) -> Identity:
+    """A new visitor with a cookie of 128 random bits."""
+    value = secrets.token_urlsafe(16)
+    return Identity(derive_cookie_owner(value), build_cookie(context, SESSION_COOKIE, value))
+
+
+def get_device_cookie(context: RequestContext) -> str | None:
+    return _get_cookie(context, DEVICE_COOKIE)
+
+
+def build_cookie(context: RequestContext, name: str, value: str) -> str:
     """The value of `Set-Cookie`. With `COOKIE_SECURE=auto` the cookie is `Secure` in production and on HTTPS."""
     cookie = SimpleCookie({name: value})[name]
     settings = context.services.settings
@@ -126,3 +143,20 @@ def _build_cookie(context: RequestContext, name: str, value: str) -> str:
     for attribute, setting in attributes.items():
         cookie[attribute] = setting
     return cookie.OutputString()
+
+
+def _find_cookie_owner(context: RequestContext) -> str | None:
+    value = _get_cookie(context, SESSION_COOKIE)
+    return derive_cookie_owner(value) if value else None
+
+
+def _get_cookie(context: RequestContext, name: str) -> str | None:
+    """The value of the cookie, if its form is valid."""
+    value = context.cookies.get(name, "")
+    return value if COOKIE_VALUE.fullmatch(value) else None
+
+
+def _sign(context: RequestContext, purpose: str, *parts: str) -> bytes:
+    """An HMAC with the signing key. Each purpose has its own first line, so that no value serves for another."""
+    key = context.services.settings.signing_key.encode()
+    return hmac.new(key, "\n".join((purpose, *parts)).encode(), hashlib.sha256).digest()

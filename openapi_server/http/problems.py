@@ -118,7 +118,7 @@ def _make_connexion_response(error: ChatError) -> ConnexionResponse:
 
 
 def _make_headers(error: ChatError) -> dict[str, str]:
-    headers = {"Cache-Control": "no-store", **error.headers}
+    headers = {"Cache-Control": "private, no-store", **error.headers}
     if error.status == 401:
         # RFC 6750, section 3: a request without a token gets no error code.
         parameters = ', error="invalid_token"' if isinstance(error, InvalidToken) else ""

@@ -6,7 +6,6 @@ a list, so only the entries of trusted proxies count, from the right; what a cli
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -14,16 +13,18 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openapi_server import linear_regex
 from openapi_server.config import TrustedProxies
 
 ROOT_PATH_EXTENSION = "zoochat.root_path"
 
 _FORWARDED_NAMES = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-prefix")
 # RFC 9110, section 7.2. Names with `_` are used inside container networks.
-_HOST = re.compile(r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
-_ROOT_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,62}){1,8}")
+_HOST = linear_regex.compile(r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_ROOT_PATH = linear_regex.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,62}){1,8}")
 # RFC 7239, section 4: a token or a quoted string.
-_PAIR = re.compile(r'\s*([A-Za-z]+)=(?:"((?:[^"\\]|\\.){0,256})"|([^\s;,"]{0,256}))\s*')
+_PAIR = linear_regex.compile(r'\s*([A-Za-z]+)=(?:"((?:[^"\\]|\\.){0,256})"|([^\s;,"]{0,256}))\s*')
+_ESCAPE = linear_regex.compile(r"\\(.)")
 _MAX_ENTRIES = 50
 
 log = structlog.get_logger(__name__)
@@ -187,7 +188,7 @@ def _parse_forwarded(headers: Headers) -> list[dict[str, str]]:
         if pair is None:
             return []
         quoted, token = pair[2], pair[3]
-        elements[-1][pair[1].lower()] = token if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+        elements[-1][pair[1].lower()] = token if quoted is None else _ESCAPE.sub(r"\1", quoted)
         position = pair.end()
         if position < len(text):
             if text[position] == ",":

@@ -1,6 +1,6 @@
-"""Limits for every request, checked before Connexion parses it.
+"""Limits and form of every request, checked before Connexion parses it.
 
-They hold for the size, encoding and arrival time of the body, the size of the headers, and the characters of the path.
+They hold for the size, encoding, framing and arrival time of the body, for the headers, the path and the query.
 Measured without them: Connexion answers some of these requests with a 500, accepts others (bodies of 50 MB), and waits
 forever for a slow body.
 """
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server.http.problems import make_error_response
+from openapi_server.http.proxies import is_valid_host
 from openapi_server.models.errors import (
     BodyTooLarge,
     ChatError,
@@ -22,6 +24,9 @@ from openapi_server.models.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+
+# The ASGI extension that marks a request whose bytes `uvicorn_protocol` could not parse.
+INVALID_REQUEST_EXTENSION = "zoochat.invalid_request"
 
 MAX_HEADER_BYTES = 32_768
 MAX_PATH_BYTES = 2_048
@@ -83,21 +88,61 @@ class RequestLimitsMiddleware:
 
 
 def _check_head(scope: Scope) -> Headers:
+    if INVALID_REQUEST_EXTENSION in scope.get("extensions", {}):
+        raise InvalidInput("This is not a request of HTTP/1.1.", headers={"Connection": "close"})
     if _CONTROL_CHARACTER.search(scope["path"]) or len(scope["path"]) > MAX_PATH_BYTES:
         raise InvalidInput.for_field("path", f"must be at most {MAX_PATH_BYTES} characters without control characters")
-    if not scope["query_string"].isascii():
-        raise InvalidInput.for_field("query", "must be percent-encoded")
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
         raise HeadersTooLarge(f"Request headers may have {MAX_HEADER_BYTES} bytes.")
+    _check_query(scope["query_string"])
     headers = Headers(scope=scope)
-    if not _CONTENT_LENGTH.fullmatch(headers.get("content-length", "0")):
-        raise InvalidInput.for_field("Content-Length", "must be a number")
-    if headers.get("content-encoding", "identity").lower() != "identity":
+    _check_host(headers.getlist("host"), scope.get("http_version", "1.1"))
+    _check_framing(headers)
+    if any(coding.strip().lower() not in ("", "identity") for coding in headers.getlist("content-encoding")):
         raise UnsupportedMediaType("Send the body without Content-Encoding.")
-    charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", headers.get("content-type", ""), re.IGNORECASE)
-    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
-        raise UnsupportedMediaType("Send the body in UTF-8.")
     return headers
+
+
+def _check_query(query: bytes) -> None:
+    """Each name is there once: frameworks disagree which of two values counts."""
+    if not query.isascii():
+        raise InvalidInput.for_field("query", "must be percent-encoded")
+    try:
+        pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidInput.for_field("query", "must be percent-encoded UTF-8") from None
+    names: set[str] = set()
+    for name, value in pairs:
+        if name in names:
+            raise InvalidInput.for_field(_shorten(name), "is there twice")
+        if "\0" in name or "\0" in value:
+            raise InvalidInput.for_field(_shorten(name), "must not hold NUL")
+        names.add(name)
+
+
+def _check_host(hosts: list[str], http_version: str) -> None:
+    """RFC 9112, section 3.2: exactly one, and a valid one. Links and redirects are made of it."""
+    if len(hosts) > 1:
+        raise InvalidInput.for_field("Host", "is there twice", headers={"Connection": "close"})
+    if not hosts and http_version != "1.0":
+        raise InvalidInput.for_field("Host", "is required", headers={"Connection": "close"})
+    if hosts and not is_valid_host(hosts[0]):
+        raise InvalidInput.for_field("Host", "must be a name or an address", headers={"Connection": "close"})
+
+
+def _check_framing(headers: Headers) -> None:
+    """Where the body ends has to be beyond doubt: a proxy in front may read it otherwise (RFC 9112, section 11.2)."""
+    codings = headers.getlist("transfer-encoding")
+    lengths = headers.getlist("content-length")
+    if codings and (lengths or [coding.strip().lower() for coding in codings] != ["chunked"]):
+        message = "must be chunked, once, and without Content-Length"
+        raise InvalidInput.for_field("Transfer-Encoding", message, headers={"Connection": "close"})
+    if len(lengths) > 1 or not all(_CONTENT_LENGTH.fullmatch(length) for length in lengths):
+        raise InvalidInput.for_field("Content-Length", "must be a number, once", headers={"Connection": "close"})
+
+
+def _shorten(name: str) -> str:
+    return name.encode("unicode_escape").decode()[:64] or "query"
 
 
 def _set_content_length(scope: Scope, length: int) -> Scope:

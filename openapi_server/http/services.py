@@ -8,6 +8,7 @@ from openapi_server.accounts.service import AccountService
 from openapi_server.config import Settings
 from openapi_server.engine.turn_engine import TurnEngine
 from openapi_server.http.concurrency_limit import WaitingRequests
+from openapi_server.http.rate_limits import RateLimits
 from openapi_server.instruments import Instruments
 from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin
 from openapi_server.moderation.rule_admin import RuleAdmin
@@ -23,6 +24,7 @@ from openapi_server.protocols import (
     ReplyModerator,
     Store,
 )
+from openapi_server.storage.probe import StoreProbe
 from openapi_server.telemetry.metrics import PrometheusMetrics
 
 
@@ -37,6 +39,7 @@ class Services:
     settings: Settings
     clock: Clock
     store: Store
+    store_probe: StoreProbe
     event_log: EventLog
     knowledge: Knowledge
     animal_admin: AnimalAdmin
@@ -51,6 +54,7 @@ class Services:
     credits: CreditStore
     personal_data: PersonalDataStore
     audit: AuditTrail
+    rate_limits: RateLimits
     started_s: float
     instruments: Instruments = field(default_factory=Instruments)
     metrics: PrometheusMetrics | None = None

@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol with two timeouts that it lacks: for slow request heads, and for peers that vanished."""
+"""uvicorn's HTTP protocol with what it lacks: timeouts for slow request heads and for peers that vanished, a limit for
+the size of a head, and answers of ours to what is no request."""
 
 from __future__ import annotations
 
@@ -7,12 +8,15 @@ import socket
 from functools import partial
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from openapi_server.http.disconnect import TRANSPORT_EXTENSION
+from openapi_server.http.request_limits import INVALID_REQUEST_EXTENSION
 
 # The kernel's send buffer for one connection. By default it grows to megabytes for a client that does not read.
 SEND_BUFFER_BYTES = 65_536
+# A head that grows beyond it is no longer read. `request_limits` refuses smaller ones with a status of their own.
+MAX_HEAD_BYTES = 131_072
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -28,6 +32,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timeout_s = head_timeout_s
         self._peer_timeout_s = peer_timeout_s
         self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -38,6 +44,15 @@ class HttpProtocol(HttpToolsProtocol):
                 peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self._peer_timeout_s * 1000))
         self._start_head_timer()
 
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        super().data_received(data)
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.send_400_response("The head is too large.")
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         extensions: dict[str, Any] = {TRANSPORT_EXTENSION: self.transport}
@@ -46,7 +61,54 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._cancel_head_timer()
+        self._use_origin_form()
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Let the application answer what the parser refused, so that the answer is like all others."""
+        self._is_refused = True
+        if self.transport.is_closing():
+            return
+        running = self.cycle
+        if running is not None and not running.response_complete:
+            if running.response_started or not running.more_body or self.pipeline:
+                # More bytes would become part of the answer to a request that was valid.
+                self.transport.close()
+                return
+            # The rest of its body cannot be read.
+            running.disconnected = True
+            running.message_event.set()
+        self.on_message_begin()
+        self._cancel_head_timer()
+        scope: Any = self.scope
+        scope.update(method="GET", path="/", raw_path=b"/", query_string=b"")
+        scope["extensions"][INVALID_REQUEST_EXTENSION] = True
+        self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=False,
+            on_response=self.on_response_complete,
+        )
+        self._start_asgi_task(self.cycle, self.app)
+
+    def _use_origin_form(self) -> None:
+        """Take the host of an absolute request target, which counts more than `Host` (RFC 9112, section 3.2.2)."""
+        scheme, separator, rest = self.url.partition(b"://")
+        if not separator or scheme.lower() not in (b"http", b"https"):
+            return
+        path, mark, query = rest.partition(b"?")
+        host, _, path = path.partition(b"/")
+        self.url = b"/" + path + mark + query
+        hosts = [index for index, (name, _) in enumerate(self.headers) if name == b"host"]
+        if len(hosts) == 1:
+            self.headers[hosts[0]] = (b"host", host)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_head_timer()
@@ -60,6 +122,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+        self._head_bytes = 0
 
 
 def make_protocol_class(*, head_timeout_s: float, peer_timeout_s: float) -> type[asyncio.Protocol]:

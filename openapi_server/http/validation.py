@@ -3,6 +3,8 @@
 They differ from Connexion's own in three ways: JSON is parsed strictly, patterns have the meaning that OpenAPI gives
 them, and errors name the field. What an error says is made from the schema, or is its `x-error-message`; it never
 contains the value that was sent, which may be long or private.
+
+They also note in the scope what they have seen, and no handler runs without that: see `require_validated`.
 """
 
 from __future__ import annotations
@@ -10,19 +12,33 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import islice
 from typing import Any
 
 from connexion.json_schema import Draft4RequestValidator
+from connexion.uri_parsing import OpenAPIURIParser
 from connexion.validators import JSONRequestBodyValidator, ParameterValidator
 from jsonschema import Draft4Validator, ValidationError
 from jsonschema.validators import extend
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
+from openapi_server import linear_regex
+from openapi_server.http.addresses import get_operation
 from openapi_server.models.errors import FieldError, InvalidInput
+from openapi_server.worker_threads import run_by_size
 
 MAX_DEPTH = 32
+VALIDATED_EXTENSION = "zoochat.validated"
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+MAX_INLINE_BYTES = 2_048
+"""Bodies up to this size are parsed and validated on the event loop: that takes up to a few milliseconds."""
+# More errors than anybody reads; a list of 80,000 wrong items has as many.
+_MAX_ERRORS = 20
+_MAX_FIELD_CHARS = 128
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 TYPE_NAMES = {
     "string": "a text",
@@ -34,13 +50,97 @@ TYPE_NAMES = {
 }
 
 
-def _check_ecma_pattern(validator: Any, pattern: str, instance: object, schema: object) -> Iterator[ValidationError]:
-    r"""OpenAPI patterns are those of ECMA 262, where `$` is the end; Python's also matches before a last line feed."""
-    if isinstance(instance, str) and not re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), instance):
+# The form in which the spec says: 1 to N+2 characters, without the blanks around them.
+_TRIMMED_LENGTH = linear_regex.compile(r"^\^\\s\*\\S\(\?:\[\\s\\S\]\{0,([0-9]+)\}\\S\)\?\\s\*\$\Z")
+
+
+@cache
+def compile_pattern(pattern: str) -> Callable[[str], object]:
+    r"""The search for a `pattern` of the spec. It takes time linear in the text.
+
+    OpenAPI patterns are those of ECMA 262, where `$` is the end; Python's also matches before a last line feed. What
+    says how long a text is without the blanks around it is counted, not matched.
+
+    >>> is_message = compile_pattern(r"^\s*\S(?:[\s\S]{0,2}\S)?\s*$")
+    >>> [is_message(text) for text in ("  Roar ", " \n", "Roar!")]
+    [True, False, False]
+    """
+    if trimmed := _TRIMMED_LENGTH.match(pattern):
+        longest = int(trimmed[1]) + 2
+        return lambda text: 0 < len(text.strip()) <= longest
+    ends = pattern.endswith("$") and not pattern.endswith(r"\$")
+    return linear_regex.compile(pattern[:-1] + r"\Z" if ends else pattern).search
+
+
+def _check_pattern(validator: Any, pattern: str, instance: object, schema: object) -> Iterator[ValidationError]:
+    if isinstance(instance, str) and not compile_pattern(pattern)(instance):
         yield ValidationError("does not match the pattern")
 
 
-RequestSchemaValidator = extend(Draft4RequestValidator, {"pattern": _check_ecma_pattern})  # type: ignore[no-untyped-call]
+def _check_size(validator: Any, limit: int, instance: object, schema: object) -> Iterator[ValidationError]:
+    """`x-max-bytes`: the size as compact JSON in UTF-8."""
+    if len(json.dumps(instance, ensure_ascii=False, separators=(",", ":")).encode()) > limit:
+        yield ValidationError("is too large")
+
+
+def _check_items(validator: Any, items: object, instance: object, schema: Any) -> Iterator[ValidationError]:
+    """Of a list that is too long, `maxItems` is all there is to say."""
+    if isinstance(instance, list) and len(instance) <= schema.get("maxItems", math.inf):
+        yield from Draft4Validator.VALIDATORS["items"](validator, items, instance, schema)
+
+
+def _check_other_members(validator: Any, others: object, instance: object, schema: Any) -> Iterator[ValidationError]:
+    """One error for all members that are not known. jsonschema's would list them, and be as long as the body."""
+    if not isinstance(instance, dict) or len(instance) > schema.get("maxProperties", math.inf):
+        return
+    if others is not False:
+        yield from Draft4Validator.VALIDATORS["additionalProperties"](validator, others, instance, schema)
+    elif not instance.keys() <= schema.get("properties", {}).keys():
+        yield ValidationError("has members that are not known")
+
+
+RequestSchemaValidator = extend(  # type: ignore[no-untyped-call]
+    Draft4RequestValidator,
+    {
+        "pattern": _check_pattern,
+        "x-max-bytes": _check_size,
+        "items": _check_items,
+        "additionalProperties": _check_other_members,
+    },
+)
+
+
+class Unvalidated(Exception):
+    """A request reached a handler although a validator has not seen all of it."""
+
+
+@dataclass(slots=True)
+class _Validated:
+    """What the validators have seen of a request: of which operation the parameters and the body."""
+
+    parameters_of: str | None = None
+    body_of: str | None = None
+
+
+def require_validated(scope: Scope) -> None:
+    """Raise `Unvalidated` unless this operation's validators have seen the parameters, and the body if it takes one."""
+    operation = get_operation(scope)
+    routed = _get_routed_operation_id(scope)
+    validated: _Validated = scope["extensions"].get(VALIDATED_EXTENSION, _Validated())
+    if operation is None or operation.operation_id != routed or validated.parameters_of != routed:
+        raise Unvalidated(routed)
+    if operation.media_types and validated.body_of != routed:
+        raise Unvalidated(routed)
+
+
+def _get_validated(scope: Scope) -> _Validated:
+    validated: _Validated = scope["extensions"].setdefault(VALIDATED_EXTENSION, _Validated())
+    return validated
+
+
+def _get_routed_operation_id(scope: Scope) -> str | None:
+    operation_id: str | None = scope["extensions"].get("connexion_routing", {}).get("operation_id")
+    return operation_id
 
 
 class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Connexion has no types
@@ -50,17 +150,28 @@ class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Co
         if self._required and Headers(scope=scope).get("content-length", "0") == "0":
             raise InvalidInput("A request body is required.", errors=(FieldError("body", "is required"),))
         wrapped: tuple[Receive, Scope] = await super().wrap_receive(receive, scope=scope)
+        _get_validated(scope).body_of = _get_routed_operation_id(scope)
         return wrapped
 
     async def _parse(self, stream: Any, scope: Scope) -> object:
-        return parse_json(b"".join([part async for part in stream]))
+        raw = b"".join([part async for part in stream])
+        return await run_by_size(len(raw), partial(self._read, raw), MAX_INLINE_BYTES)
+
+    def _read(self, raw: bytes) -> object:
+        body = parse_json(raw)
+        _raise_errors(_make_validator(self._schema).iter_errors(body), "body")
+        return body
 
     def _validate(self, body: object) -> None:
-        _raise_errors(_make_validator(self._schema).iter_errors(body), "body")
+        """Nothing: `_read` validates, because this runs on the event loop."""
 
 
 class StrictParameterValidator(ParameterValidator):  # type: ignore[misc]  # Connexion has no types
     """Path, query, header and cookie parameters."""
+
+    def validate(self, scope: Scope) -> None:
+        super().validate(scope)
+        _get_validated(scope).parameters_of = _get_routed_operation_id(scope)
 
     @staticmethod
     def validate_parameter(
@@ -73,6 +184,18 @@ class StrictParameterValidator(ParameterValidator):  # type: ignore[misc]  # Con
             raise InvalidInput.for_field(name, "is required")
 
 
+class StrictURIParser(OpenAPIURIParser):  # type: ignore[misc]  # Connexion has no types
+    """Parameters in the path and the query. Connexion takes for an integer what Python's `int` takes, such as `٣`."""
+
+    def resolve_params(self, params: Mapping[str, Any], _in: str) -> dict[str, Any]:
+        resolved: dict[str, Any] = super().resolve_params(params, _in)
+        for name, value in resolved.items():
+            given = params[name] if _in == "path" else params[name][-1]
+            if isinstance(value, int) and not isinstance(value, bool) and not _INTEGER.fullmatch(given):
+                resolved[name] = given
+        return resolved
+
+
 VALIDATOR_MAP = {"body": {"application/json": StrictBodyValidator}, "parameter": StrictParameterValidator}
 
 
@@ -81,9 +204,9 @@ def _make_validator(schema: dict[str, Any]) -> Any:
 
 
 def _raise_errors(errors: Iterable[Any], root_name: str) -> None:
-    """Raise one `InvalidInput` for all wrong fields; of each field it names the first error."""
+    """Raise one `InvalidInput` for the wrong fields; of each field it names the first error."""
     found: dict[str, FieldError] = {}
-    for error in errors:
+    for error in islice(errors, _MAX_ERRORS):
         field_error = _make_field_error(error, root_name)
         found.setdefault(field_error.field, field_error)
     if found:
@@ -94,12 +217,12 @@ def _make_field_error(error: Any, root_name: str) -> FieldError:
     path = [str(part) for part in error.absolute_path]
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
-        return FieldError(".".join([*path, missing]), "is required")
+        return FieldError(".".join([*path, missing])[:_MAX_FIELD_CHARS], "is required")
     if error.validator == "additionalProperties":
         known = set(error.schema.get("properties", {}))
         unknown = next(name for name in error.instance if name not in known)
-        return FieldError(".".join([*path, unknown])[:128], "is not known here")
-    return FieldError(".".join(path) or root_name, _describe_error(error))
+        return FieldError(".".join([*path, unknown])[:_MAX_FIELD_CHARS], "is not known here")
+    return FieldError(".".join(path)[:_MAX_FIELD_CHARS] or root_name, _describe_error(error))
 
 
 def _describe_error(error: Any) -> str:
@@ -138,6 +261,32 @@ def parse_json(raw: bytes) -> object:
     except ValueError:
         # The only other ValueError of json.loads is the interpreter's limit on the digits of an integer.
         raise InvalidInput.for_field("body", "holds a number that is too long") from None
+    if not _is_surely_storable(value):
+        _require_storable(value)
+    return value
+
+
+def _is_surely_storable(value: object) -> bool:
+    """False for what `_require_storable` has to look at: it makes the paths of all values, which takes long."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        deeper: list[object] = []
+        for part in level:
+            if isinstance(part, str):
+                if _UNSTORABLE.search(part):
+                    return False
+            elif isinstance(part, dict):
+                deeper += part.keys()
+                deeper += part.values()
+            elif isinstance(part, list):
+                deeper += part
+            elif isinstance(part, float) and math.isinf(part):
+                return False
+        level = deeper
+    return not level
+
+
+def _require_storable(value: object) -> None:
     for path, part, depth in _iterate_values(value):
         if depth > MAX_DEPTH:
             raise InvalidInput.for_field("body", f"must not be nested deeper than {MAX_DEPTH} levels")
@@ -145,7 +294,6 @@ def parse_json(raw: bytes) -> object:
             raise InvalidInput.for_field(path, "must not hold NUL or half a surrogate pair")
         if isinstance(part, float) and math.isinf(part):
             raise InvalidInput.for_field(path, "is a number too large to keep")
-    return value
 
 
 def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import require_user
-from openapi_server.http.conditional_requests import PRIVATE, encode_etag, parse_if_match, respond_with_version
+from openapi_server.http.conditional_requests import encode_etag, parse_if_match, respond_with_version
 from openapi_server.knowledge.admin import validate_document
 from openapi_server.knowledge.draft_comparison import (
     SampleAnswer,
@@ -115,7 +115,7 @@ async def get_animal_history(
     page = await context.services.animal_admin.list_history(animal_id, limit, cursor)
     changes = [encode_change(change) for change in page.items]
     body = {"animalId": animal_id, "changes": changes, "nextCursor": page.next_cursor}
-    return JSONResponse(body, headers=PRIVATE)
+    return JSONResponse(body)
 
 
 @async_handler
@@ -136,12 +136,12 @@ async def get_animal_system_prompt(
 @async_handler
 async def make_draft(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
     draft = await context.services.drafts.put_draft(_read_edit(context, animal_id), _read_document(animal_id, body))
-    return JSONResponse(encode_draft(draft), 201, {**PRIVATE, "Location": f"/animal/{animal_id}/draft"})
+    return JSONResponse(encode_draft(draft), 201, {"Location": f"/animal/{animal_id}/draft"})
 
 
 @async_handler
 async def get_draft(context: RequestContext, animal_id: str) -> ASGIApp:
-    return JSONResponse(encode_draft(await context.services.drafts.get_draft(animal_id)), headers=PRIVATE)
+    return JSONResponse(encode_draft(await context.services.drafts.get_draft(animal_id)))
 
 
 @async_handler
@@ -163,7 +163,7 @@ async def compare_draft(context: RequestContext, animal_id: str, body: dict[str,
     live = await context.services.animal_admin.get_document(animal_id)
     asked = [SampleQuestion(each["question"], each.get("factId")) for each in body.get("questions", ())]
     age_group = AgeGroup(body.get("ageGroup", AgeGroup.ELEMENTARY))
-    return JSONResponse(await _compare(context, live, draft, asked, age_group), headers=PRIVATE)
+    return JSONResponse(await _compare(context, live, draft, asked, age_group))
 
 
 async def _build_prompt(context: RequestContext, animal: Animal, age_group: AgeGroup, message: str) -> Prompt:

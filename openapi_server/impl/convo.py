@@ -14,13 +14,11 @@ from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session, get_authorized_turn
 from openapi_server.http.identity import Identity, identify_caller
-from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
+from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, make_session_headers, start_turn
 from openapi_server.impl.turn_responses import continue_stream, make_turn_response, resume_stream, start_stream
-from openapi_server.models.errors import InvalidInput
 from openapi_server.models.turn import AgeGroup, TurnRecord
 from openapi_server.wire.convo import CONVO, encode_answer, encode_state, encode_stop
 
-MAX_METADATA_BYTES = 4096
 NO_SESSION_DETAIL = "There is no such session. Leave sessionId out to begin a new one."
 
 
@@ -62,12 +60,16 @@ async def _handle_turn(context: RequestContext, body: dict[str, Any], *, is_stre
     identity = identify_caller(context)
     is_async = "respond-async" in context.preferences
     request = await _make_turn_request(context, body, identity, is_delivered_whole=not is_stream and not is_async)
-    accepted = await context.services.engine.start_turn(request, make_idempotency_keys(context, body, identity))
+    # Who may continue a session may also repeat a request in it, with or without a cookie.
+    scopes = () if request.session.session_id is None else (request.session.session_id,)
+    keys = make_idempotency_keys(context, body, identity, scopes)
+    accepted = await start_turn(context, request, keys)
+    headers = make_session_headers(context, accepted, identity)
     if is_async:
-        return await _make_accepted_response(context, accepted, identity)
+        return await _make_accepted_response(context, accepted, headers)
     if is_stream:
-        return await start_stream(context, CONVO, accepted, identity.headers)
-    return make_turn_response(context, accepted, encode_answer, identity.headers)
+        return await start_stream(context, CONVO, accepted, headers)
+    return make_turn_response(context, accepted, encode_answer, headers)
 
 
 async def _make_turn_request(
@@ -93,9 +95,9 @@ def _is_same_request(body: dict[str, Any], turn: TurnRecord) -> bool:
     return (body["animalId"], body.get("sessionId", turn.session_id)) == (turn.animal_id, turn.session_id)
 
 
-async def _make_accepted_response(context: RequestContext, accepted: AcceptedTurn, identity: Identity) -> ASGIApp:
+async def _make_accepted_response(context: RequestContext, accepted: AcceptedTurn, headers: dict[str, str]) -> ASGIApp:
     location = f"/convo_turn/{accepted.turn_id}"
-    headers = {"Location": location, "Preference-Applied": "respond-async", **identity.headers}
+    headers = {"Location": location, "Preference-Applied": "respond-async", **headers}
     turn = await context.services.engine.get_turn(accepted.turn_id)
     return JSONResponse(await _get_state(context, turn), 202, headers)
 
@@ -105,10 +107,4 @@ async def _get_state(context: RequestContext, turn: TurnRecord) -> dict[str, obj
 
 
 def _encode_metadata(given: dict[str, Any] | None) -> str | None:
-    if given is None:
-        return None
-    text = json.dumps(given, ensure_ascii=False, separators=(",", ":"))
-    if len(text.encode()) > MAX_METADATA_BYTES:
-        message = f"must be at most {MAX_METADATA_BYTES} bytes of JSON"
-        raise InvalidInput.for_field("metadata", message)
-    return text
+    return None if given is None else json.dumps(given, ensure_ascii=False, separators=(",", ":"))

@@ -42,4 +42,4 @@ async def credit_balance(context: RequestContext, user_id: str | None = None) ->
         raise UserNotFound
     expires_at = format_timestamp(balance.expires_at) if balance.expires_at else None
     body = {"userId": balance.username, "credits": balance.credits, "expiresAt": expires_at}
-    return JSONResponse(body, headers={"Cache-Control": "no-store"})
+    return JSONResponse(body)

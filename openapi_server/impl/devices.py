@@ -10,10 +10,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from openapi_server.engine.turn_engine import AcceptedTurn
-from openapi_server.engine.turn_request import SessionRef, TurnRequest
+from openapi_server.engine.turn_request import TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.http.identity import DeviceIdentity, Identity, find_owner, identify_device
-from openapi_server.impl.turn_requests import make_idempotency_keys
+from openapi_server.http.named_sessions import NamedSession, find_device_session
+from openapi_server.impl.turn_requests import make_idempotency_keys, make_session_headers, start_turn
 from openapi_server.impl.turn_responses import (
     continue_stream,
     is_in_session,
@@ -22,35 +22,35 @@ from openapi_server.impl.turn_responses import (
     start_stream,
 )
 from openapi_server.models.animal import Animal
-from openapi_server.models.errors import FieldError, InvalidInput, SessionNotFound, StoreUnavailable
+from openapi_server.models.errors import FieldError, InvalidInput, SessionClaimed, SessionNotFound
 from openapi_server.models.session import SessionRecord
 from openapi_server.wire.devices import DEVICES, encode_reply, encode_session
+from openapi_server.worker_threads import run_by_size
 
 log = structlog.get_logger(__name__)
 
 
 @async_handler
 async def device_chat(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    device = identify_device(context)
-    accepted = await _start_turn(context, body, device, is_delivered_whole=True)
-    return make_reply_response(context, accepted, encode_reply, device.headers)
+    accepted, headers = await _start_turn(context, body, is_delivered_whole=True)
+    return make_reply_response(context, accepted, encode_reply, headers)
 
 
 @async_handler
 async def device_chat_stream(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    device = identify_device(context)
     last_event_id = context.headers.get("last-event-id")
     if last_event_id:
-        return await resume_stream(
-            context, DEVICES, last_event_id, body["content"], partial(is_in_session, device.session_id)
-        )
-    accepted = await _start_turn(context, body, device, is_delivered_whole=False)
-    return await start_stream(context, DEVICES, accepted, device.headers)
+        session = await find_device_session(context)
+        is_same = partial(is_in_session, session.session_id)
+        return await resume_stream(context, DEVICES, last_event_id, body["content"], is_same, session.readable_id)
+    accepted, headers = await _start_turn(context, body, is_delivered_whole=False)
+    return await start_stream(context, DEVICES, accepted, headers)
 
 
 @async_handler
 async def device_chat_listen(context: RequestContext) -> ASGIApp:
-    latest = await context.services.store.list_latest_turns(identify_device(context).session_id, 1)
+    session = await find_device_session(context)
+    latest = await context.services.store.list_latest_turns(session.readable_id or "", 1)
     if not latest:
         raise SessionNotFound("This device has not said anything yet.")
     turn_id = latest[0].turn_id
@@ -61,58 +61,65 @@ async def device_chat_listen(context: RequestContext) -> ASGIApp:
 
 @async_handler
 async def get_device_session(context: RequestContext) -> ASGIApp:
-    session = await context.services.store.get_session(identify_device(context).session_id)
-    return _make_session_response(session)
+    session = await find_device_session(context)
+    return _make_session_response(session.record if session.readable_id else None)
 
 
 @async_handler
 async def set_device_session(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    session = await context.services.store.set_session_ttl(identify_device(context).session_id, body["session_ttl"])
-    return _make_session_response(session)
+    session = await find_device_session(context)
+    changed = await context.services.store.set_session_ttl(session.readable_id or "", body["session_ttl"])
+    return _make_session_response(changed)
 
 
 async def _start_turn(
-    context: RequestContext, body: dict[str, Any], device: DeviceIdentity, *, is_delivered_whole: bool
-) -> AcceptedTurn:
+    context: RequestContext, body: dict[str, Any], *, is_delivered_whole: bool
+) -> tuple[AcceptedTurn, dict[str, str]]:
+    """The turn, and the headers of its answer."""
     if not body["content"].strip():
         raise InvalidInput("Content cannot be empty", errors=(FieldError("content", "cannot be empty"),))
+    session = await find_device_session(context, is_storage_optional=True)
+    try:
+        accepted = await _start_turn_in(context, body, session, is_delivered_whole=is_delivered_whole)
+    except SessionClaimed:
+        session = await find_device_session(context, is_storage_optional=True)
+        accepted = await _start_turn_in(context, body, session, is_delivered_whole=is_delivered_whole)
+    return accepted, make_session_headers(context, accepted, session.identity)
+
+
+async def _start_turn_in(
+    context: RequestContext, body: dict[str, Any], session: NamedSession, *, is_delivered_whole: bool
+) -> AcceptedTurn:
     request = TurnRequest(
-        animal=await _choose_animal(context, body["content"], device),
+        animal=await _choose_animal(context, body["content"], session),
         message=body["content"],
         contract=DEVICES.name,
-        session=SessionRef(device.session_id, find_owner(context), is_client_chosen=True, handle=device.handle),
+        session=session.ref,
         media_urls=(*body.get("media_urls", ()), *body.get("audio_urls", ())),
         is_delivered_whole=is_delivered_whole,
         is_storage_optional=True,
     )
-    # The keys are the device's own: two devices behind one address must not get each other's answers.
-    keys = make_idempotency_keys(context, body, Identity(device.session_id, device.set_cookie))
-    return await context.services.engine.start_turn(request, keys)
+    # The keys are the device's own: two devices with one cookie must not get each other's answers.
+    keys = make_idempotency_keys(context, body, session.identity, session.key_scopes, within=session.name_key)
+    return await start_turn(context, request, keys)
 
 
-async def _choose_animal(context: RequestContext, content: str, device: DeviceIdentity) -> Animal:
+async def _choose_animal(context: RequestContext, content: str, device: NamedSession) -> Animal:
     """The animal that the visitor asks to talk with, else the session's animal, else the default animal."""
     knowledge = context.services.knowledge
     await knowledge.refresh()
-    session = await _find_session(context, device)
+    session = device.record
     current = knowledge.get_animal(session.animal_id) if session else None
     if current is not None and current.status != "active":
         current = None
     default = knowledge.get_animal(context.services.settings.default_animal)
-    animal = knowledge.find_requested_animal(content) or current or default
+    requested = await run_by_size(len(content), partial(knowledge.find_requested_animal, content))
+    animal = requested or current or default
     if animal is None:
         raise SessionNotFound("No animal can be talked with now.")
     if session is None or animal.animal_id != session.animal_id:
-        log.info(f"Session lock for {device.name}: {animal.animal_id}")
+        log.info(f"Session lock for {(device.handle or '').removeprefix('chat_')}: {animal.animal_id}")
     return animal
-
-
-async def _find_session(context: RequestContext, device: DeviceIdentity) -> SessionRecord | None:
-    try:
-        return await context.services.store.get_session(device.session_id)
-    except StoreUnavailable:
-        # The turn is answered without memory, which the engine logs.
-        return None
 
 
 def _make_session_response(session: SessionRecord | None) -> ASGIApp:

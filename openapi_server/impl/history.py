@@ -9,10 +9,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.http.authorization import Access, get_authorized_session
-from openapi_server.http.identity import find_owner
+from openapi_server.http.authorization import Access, find_token_session, get_authorized_session
+from openapi_server.http.identity import choose_session_id, find_owner
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.impl.turn_requests import delete_session
+from openapi_server.models.errors import InvalidInput
+from openapi_server.models.page import Page
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.summary import Summary, summarize
 from openapi_server.models.turn import TurnRecord
@@ -27,20 +29,20 @@ LISTED_SUMMARY_LENGTH = 160
 
 @async_handler
 async def get_convo_history(
-    context: RequestContext, session_id: str, limit: int = 50, cursor: str | None = None
+    context: RequestContext, session_id: str | None = None, limit: int = 50, cursor: str | None = None
 ) -> ASGIApp:
-    session = await get_authorized_session(context, session_id, Access.READ)
+    session = await get_authorized_session(context, _require_session_id(context, session_id), Access.READ)
     if context.choose_media_type("application/json", "text/event-stream") == "text/event-stream":
         streamer = SSEStreamer()
-        turns = _iterate_turns(context.services.store, session_id)
+        turns = _iterate_turns(context.services.store, session.session_id)
         return streamer.create_sse_response(streamer.stream_conversation_history(session, turns))
-    page = await context.services.store.list_turns(session_id, limit, cursor)
+    page = await context.services.store.list_turns(session.session_id, limit, cursor)
     return JSONResponse(encode_history(session, page))
 
 
 @async_handler
-async def delete_convo_history(context: RequestContext, session_id: str) -> ASGIApp:
-    session = await get_authorized_session(context, session_id, Access.CHANGE)
+async def delete_convo_history(context: RequestContext, session_id: str | None = None) -> ASGIApp:
+    session = await get_authorized_session(context, _require_session_id(context, session_id), Access.CHANGE)
     await delete_session(context, session.session_id)
     return Response(status_code=204)
 
@@ -49,8 +51,10 @@ async def delete_convo_history(context: RequestContext, session_id: str) -> ASGI
 async def list_sessions(context: RequestContext, limit: int = 50, cursor: str | None = None) -> ASGIApp:
     owner = find_owner(context)
     if owner is None:
-        return JSONResponse({"sessions": [], "nextCursor": None})
-    page = await context.services.store.list_sessions(owner, limit, cursor)
+        session = await find_token_session(context)
+        page = Page((session,) if session else ())
+    else:
+        page = await context.services.store.list_sessions(owner, limit, cursor)
     sessions = [await _describe_session(context, session) for session in page.items]
     return JSONResponse({"sessions": sessions, "nextCursor": page.next_cursor})
 
@@ -74,6 +78,13 @@ async def summarize_convo(context: RequestContext, body: dict[str, Any]) -> ASGI
             "messageCount": summary.message_count,
         }
     )
+
+
+def _require_session_id(context: RequestContext, query: str | None) -> str:
+    session_id = choose_session_id(context, query)
+    if session_id is None:
+        raise InvalidInput.for_field("sessionId", "is required, in the query or in the header X-Session-Id")
+    return session_id
 
 
 async def _describe_session(context: RequestContext, session: SessionRecord) -> dict[str, object]:

@@ -14,13 +14,14 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
+from openapi_server.engine.pipeline import MAX_HISTORY_TURNS
 from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.http.authorization import is_administrator, may_read_job
-from openapi_server.http.identity import Identity, derive_session_id, find_owner, identify_caller
+from openapi_server.http.authorization import Access, find_token_session, get_authorized_turn, is_administrator
+from openapi_server.http.identity import Identity, derive_name_key, derive_session_id, find_owner, identify_caller
 from openapi_server.impl.streaming_response import SSEStreamer
-from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys
+from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, make_session_headers, start_turn
 from openapi_server.impl.turn_responses import resume_stream, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import (
@@ -40,7 +41,6 @@ from openapi_server.models.turn_event_builder import TurnEventBuilder
 from openapi_server.models.turn_events import Started, TurnEvent
 from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_heartbeat, encode_job, parse_job_id
 
-NO_TURNS: Page[TurnRecord] = Page(())
 # The contract's longest time: every stream has ended by then.
 SIMULATED_TIMEOUT_S = 300
 
@@ -53,10 +53,11 @@ async def stream(context: RequestContext, body: dict[str, Any], mode: str = "str
             context, PLATFORM, last_event_id, body["query"], partial(_is_same_request, context, body)
         )
     identity = identify_caller(context)
-    accepted = await _start_turn(context, body, identity)
+    accepted = await _start_turn(context, body, identity, is_job=mode == "job")
+    headers = make_session_headers(context, accepted, identity)
     if mode == "job":
-        return JSONResponse(encode_accepted(accepted.turn_id, context.root_path), headers=identity.headers)
-    return await start_stream(context, PLATFORM, accepted, identity.headers)
+        return JSONResponse(encode_accepted(accepted.turn_id, context.root_path), headers=headers)
+    return await start_stream(context, PLATFORM, accepted, headers)
 
 
 @async_handler
@@ -73,31 +74,45 @@ async def get_job_v1(context: RequestContext, job_id: str) -> ASGIApp:
 async def list_jobs(context: RequestContext, limit: int = 50, cursor: str | None = None) -> ASGIApp:
     sees_all = is_administrator(context)
     owner = None if sees_all else find_owner(context)
-    has_jobs = sees_all or owner is not None
-    page = await context.services.store.list_owner_turns(owner, limit, cursor) if has_jobs else NO_TURNS
+    if sees_all or owner is not None:
+        page = await context.services.store.list_owner_turns(owner, limit, cursor)
+    else:
+        page = await _list_token_turns(context, limit)
     jobs = [await _describe_job(context, turn) for turn in page.items]
     return JSONResponse({"jobs": jobs, "next_cursor": page.next_cursor})
 
 
-async def _start_turn(context: RequestContext, body: dict[str, Any], identity: Identity) -> AcceptedTurn:
+async def _list_token_turns(context: RequestContext, limit: int) -> Page[TurnRecord]:
+    """The latest turns of the session whose token the request brings, latest first; on one page."""
+    session = await find_token_session(context)
+    turns = await context.services.store.list_latest_turns(session.session_id, limit) if session else ()
+    return Page(tuple(reversed(turns)))
+
+
+async def _start_turn(
+    context: RequestContext, body: dict[str, Any], identity: Identity, *, is_job: bool
+) -> AcceptedTurn:
     """Start the turn in the caller's session with the animal; in a new session when that one has a running turn."""
-    request = await _make_turn_request(context, body, identity)
-    keys = make_idempotency_keys(context, body, identity)
+    # This contract promises that a job needs the cookie that began it.
+    request = replace(await _make_turn_request(context, body, identity), is_bound=is_job)
+    scopes = () if request.session.session_id is None else (request.session.session_id,)
+    keys = make_idempotency_keys(context, body, identity, scopes)
     try:
-        return await context.services.engine.start_turn(request, keys)
+        return await start_turn(context, request, keys)
     except TurnRunning:
         own_session_id = request.session.session_id
         request = replace(request, session=SessionRef(owner=identity.owner), recall_from_session_id=own_session_id)
-        return await context.services.engine.start_turn(request, keys)
+        return await start_turn(context, request, keys)
 
 
 async def _make_turn_request(context: RequestContext, body: dict[str, Any], identity: Identity) -> TurnRequest:
     animal = await get_active_animal(context, body.get("animal_id", context.services.settings.default_animal))
-    history = _pair_messages(body["conversation_history"]) if body.get("conversation_history") else None
+    sent = body.get("conversation_history")
+    # More would be cleaned and checked for nothing: the pipeline uses no more.
+    history = _pair_messages(sent)[-MAX_HISTORY_TURNS:] if sent else None
     session = SessionRef(owner=identity.owner)
     if body.get("memory_enabled", True) and history is None:
-        session_id = derive_session_id(context, "platform", identity.owner, animal.animal_id)
-        session = SessionRef(session_id, identity.owner, is_client_chosen=True)
+        session = await _find_session(context, identity, animal)
     return TurnRequest(
         animal=animal,
         message=body["query"],
@@ -106,6 +121,16 @@ async def _make_turn_request(context: RequestContext, body: dict[str, Any], iden
         client_history=history,
         may_retrieve_facts=body.get("auto_load_documents", True),
     )
+
+
+async def _find_session(context: RequestContext, identity: Identity, animal: Animal) -> SessionRef:
+    """The session of the caller's token, if it is with this animal; else the caller's own with it."""
+    name_key = derive_name_key(context, "platform", "")
+    known = await find_token_session(context) if identity.is_new else None
+    if known is not None and known.name_key == name_key and known.animal_id == animal.animal_id:
+        return SessionRef(known.session_id, known.owner, is_client_chosen=True, name_key=name_key)
+    session_id = derive_session_id(context, "platform", identity.owner, animal.animal_id)
+    return SessionRef(session_id, identity.owner, is_client_chosen=True, name_key=name_key)
 
 
 def _pair_messages(messages: list[dict[str, str]]) -> tuple[Exchange, ...]:
@@ -126,11 +151,9 @@ def _is_same_request(context: RequestContext, body: dict[str, Any], turn: TurnRe
 
 async def _get_job(context: RequestContext, job_id: str) -> dict[str, object]:
     try:
-        turn = await context.services.engine.get_turn(parse_job_id(job_id))
+        turn = await get_authorized_turn(context, parse_job_id(job_id), Access.READ)
     except TurnNotFound:
         raise JobNotFound from None
-    if not may_read_job(context, turn.owner):
-        raise JobNotFound
     return await _describe_job(context, turn)
 
 

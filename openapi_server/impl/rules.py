@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import require_user
-from openapi_server.http.conditional_requests import PRIVATE, parse_if_match, respond_with_version
+from openapi_server.http.conditional_requests import parse_if_match, respond_with_version
 from openapi_server.impl.turn_requests import get_active_animal
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.errors import FieldError, InvalidInput
@@ -24,6 +25,7 @@ from openapi_server.moderation.rule_admin import RuleEdit
 from openapi_server.moderation.rule_set import RuleSet
 from openapi_server.protocols import Moderator, ReplyModerator
 from openapi_server.wire.rules import decode_rule, encode_field_name, encode_listed_rule, encode_rule
+from openapi_server.worker_threads import run_by_size
 
 ADDRESS = "/api/v1/guardrails/rules"
 
@@ -33,7 +35,7 @@ async def list_rules(context: RequestContext, then: str | None = None, category:
     wanted = {name: value for name, value in (("then", then), ("category", category)) if value is not None}
     listed = await context.services.rule_admin.list_rules()
     rules = [rule for rule in listed if wanted.items() <= rule.document.items()]
-    return JSONResponse({"rules": [encode_listed_rule(rule) for rule in rules]}, headers=PRIVATE)
+    return JSONResponse({"rules": [encode_listed_rule(rule) for rule in rules]})
 
 
 @async_handler
@@ -63,12 +65,13 @@ async def delete_rule(context: RequestContext, rule_name: str) -> ASGIApp:
 async def validate_text(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     animal = await get_active_animal(context, body.get("animalId", context.services.settings.default_animal))
     prompt = Prompt(animal, AgeGroup(body.get("ageGroup", AgeGroup.ELEMENTARY)), "")
-    text, is_reply = body["text"], body.get("direction", "message") == "reply"
+    text, is_reply = body["text"].strip(), body.get("direction", "message") == "reply"
     rules, moderator, replies = await _select_rules(context, body.get("rule"))
-    result = _check_reply(text, prompt, replies) if is_reply else await _check_message(text, prompt, moderator)
-    masked = moderator.mask_pii(text)
+    masked = await run_by_size(len(text), partial(moderator.mask_pii, text))
+    result = await (_check_reply(text, prompt, replies) if is_reply else _check_message(masked, prompt, moderator))
     guidance = await moderator.list_guidance(animal, prompt.age_group, masked)
-    matched = rules.find_matching_rules(text if is_reply else masked, prompt, is_reply=is_reply)
+    find_matching = partial(rules.find_matching_rules, text if is_reply else masked, prompt, is_reply=is_reply)
+    matched = await run_by_size(len(text), find_matching)
     return JSONResponse({**result, "masked": masked, "guidance": list(guidance), "rules": list(matched)})
 
 
@@ -84,13 +87,13 @@ async def _select_rules(
     return rules, rules.input_rules, rules.output_rules
 
 
-async def _check_message(text: str, prompt: Prompt, moderator: Moderator) -> dict[str, object]:
-    verdict = await moderator.check_message(moderator.mask_pii(text), prompt.animal, prompt.age_group)
+async def _check_message(masked: str, prompt: Prompt, moderator: Moderator) -> dict[str, object]:
+    verdict = await moderator.check_message(masked, prompt.animal, prompt.age_group)
     return _encode_verdict(list(verdict.moderation.categories), verdict.safe_words)
 
 
-def _check_reply(text: str, prompt: Prompt, replies: ReplyModerator) -> dict[str, object]:
-    category = replies.build_check(prompt)(text)
+async def _check_reply(text: str, prompt: Prompt, replies: ReplyModerator) -> dict[str, object]:
+    category = await run_by_size(len(text), partial(replies.build_check(prompt), text))
     words = replies.get_safe_words(prompt.animal, prompt.age_group) if category else None
     return _encode_verdict([category] if category else [], words)
 
@@ -120,7 +123,7 @@ def _name_fields_as_sent(within: str = "") -> Iterator[None]:
         yield
     except InvalidInput as error:
         named = tuple(FieldError(within + encode_field_name(each.field), each.message) for each in error.errors)
-        raise InvalidInput(f"{named[0].field}: {named[0].message}", errors=named) from None
+        raise type(error).for_fields(*named) from None
 
 
 def _respond_with_rule(rule: ListedRule, status: int = 200, **headers: str) -> ASGIApp:

@@ -13,10 +13,19 @@ from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session
 from openapi_server.http.identity import identify_caller
-from openapi_server.impl.turn_requests import delete_session, get_active_animal, make_idempotency_keys
+from openapi_server.impl.turn_requests import (
+    delete_session,
+    get_active_animal,
+    make_idempotency_keys,
+    mask_text,
+    start_turn,
+)
 from openapi_server.impl.turn_responses import is_in_session, resume_stream, start_stream
+from openapi_server.models.animal import Animal
+from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
+from openapi_server.models.first_names import has_insulting_word
 from openapi_server.models.ids import make_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.wire.sessions import (
@@ -33,16 +42,17 @@ TITLE_LENGTH = 60
 
 @async_handler
 async def list_models(context: RequestContext) -> ASGIApp:
-    models, price = context.services.provider.list_models(), context.services.settings.credits_per_token
-    return JSONResponse({"models": [encode_model(model, price) for model in models]})
+    provider, price = context.services.provider, context.services.settings.credits_per_token
+    models, is_available = provider.list_models(), provider.get_state().is_up
+    return JSONResponse({"models": [encode_model(model, price, is_available=is_available) for model in models]})
 
 
 @async_handler
 async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     _require_known_model(context, body)
     animal = await get_active_animal(context, body.get("animalId", context.services.settings.default_animal))
-    mask = context.services.moderator.mask_pii
-    opening = mask(body["initialMessage"]) if "initialMessage" in body else None
+    opening = await mask_text(context, body["initialMessage"]) if "initialMessage" in body else None
+    title = await mask_text(context, body.get("title", ""))
     now = context.services.clock.now()
     session = SessionRecord(
         session_id=make_id("sess"),
@@ -51,12 +61,19 @@ async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> 
         created_at=now,
         last_message_at=now,
         ttl_s=context.services.settings.session_ttl_s,
-        title=mask(body.get("title", "")) or (opening or "").strip()[:TITLE_LENGTH] or f"Talk with {animal.name}",
+        title=_choose_title(title, opening or "", animal),
         opening=opening,
+        is_charged=True,
     )
     await context.services.store.create_session(session)
     location = {"Location": f"/chat/sessions/{session.session_id}"}
     return JSONResponse(encode_created_session(session), 201, location)
+
+
+def _choose_title(title: str, opening: str, animal: Animal) -> str:
+    """The client's title, else the beginning of the first message, unless that holds an insult."""
+    given = title or ("" if has_insulting_word(opening) else opening[:TITLE_LENGTH])
+    return remove_control_characters(given).strip() or f"Talk with {animal.name}"
 
 
 @async_handler
@@ -94,7 +111,7 @@ async def stream_chat_session(context: RequestContext, session_id: str, body: di
     keys = make_idempotency_keys(context, {**body, "sessionId": session_id}, identify_caller(context))
     request = await _make_turn_request(context, session, body)
     try:
-        accepted = await context.services.engine.start_turn(request, keys)
+        accepted = await start_turn(context, request, keys)
     except TurnRunning as busy:
         message = "The session already streams: confirm the running stream, or wait for its end."
         raise SessionStreaming(message, turn_id=busy.turn_id, details=(("message", message),)) from None

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
+from openapi_server.engine.turn_engine import AcceptedTurn
+from openapi_server.engine.turn_request import TurnRequest
 from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.audit import record_audit
-from openapi_server.http.identity import Identity, get_anonymous_scope, get_name_scope
+from openapi_server.http.identity import Identity, is_unguessable, make_session_token
 from openapi_server.models.animal import Animal
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.errors import AnimalNotFound, SessionNotFound
+from openapi_server.models.errors import AnimalNotFound, SessionNotFound, StoreUnavailable
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.turn import IdempotencyKey
+from openapi_server.models.user import USER_PREFIX
+from openapi_server.worker_threads import run_by_size
 
 
 async def get_active_animal(context: RequestContext, animal_id: str) -> Animal:
@@ -28,28 +34,65 @@ async def get_active_animal(context: RequestContext, animal_id: str) -> Animal:
     return animal
 
 
+async def mask_text(context: RequestContext, text: str) -> str:
+    """The text as it is stored: without personal data, and without the blanks around it."""
+    return await run_by_size(len(text), partial(context.services.moderator.mask_pii, text.strip()))
+
+
 def make_idempotency_keys(
-    context: RequestContext, body: dict[str, Any], identity: Identity | None = None
+    context: RequestContext, body: dict[str, Any], identity: Identity, scopes: Sequence[str] = (), within: str = ""
 ) -> tuple[IdempotencyKey, ...]:
     """The request's `Idempotency-Key`, once for each scope in which its repetition may arrive.
 
-    A key is chosen by the client, so it is valid within its owner only: the account, or the session cookie. The first
-    request of a visitor has no cookie yet, and its repetition may come with the cookie that was set or without it. So
-    that key is also valid in the scope without an owner: by itself when it is a UUID, which nobody else has, else
-    within the client's address.
+    A key is chosen by the client, so it is valid within its owner only: the account, or the cookie. The first request
+    of a visitor has no cookie yet, and its repetition may come with the cookie that was set or without it. So that key
+    is also valid by itself when it is a UUID, which nobody else has, and in the further `scopes`. Any other key of a
+    caller without a cookie is not: two visitors behind one address must not get each other's answers. `within` is part
+    of what the key stands for, such as the device.
     """
     value = context.headers.get("idempotency-key")
     if value is None:
         return ()
-    scopes = [identity.owner] if identity else [get_name_scope(context, value)]
-    if identity is not None and identity.is_new:
-        scopes.append(get_anonymous_scope(context, value))
+    all_scopes = [identity.owner, *scopes]
+    if identity.is_new and is_unguessable(value):
+        all_scopes.append("uuid")
     body_hash = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     expires_at = context.services.clock.now() + timedelta(seconds=context.services.settings.idempotency_ttl_s)
     return tuple(
-        IdempotencyKey(hashlib.sha256(f"{scope}\n{value}".encode()).hexdigest(), body_hash, expires_at)
-        for scope in scopes
+        IdempotencyKey(hashlib.sha256(f"{scope}\n{within}\n{value}".encode()).hexdigest(), body_hash, expires_at)
+        for scope in all_scopes
     )
+
+
+def make_session_headers(context: RequestContext, accepted: AcceptedTurn, identity: Identity) -> dict[str, str]:
+    """The headers of the answer that begins a turn: the new visitor's cookie, and the token of a session that is new.
+
+    An account's session has no token: it would outlive the logout.
+    """
+    headers = identity.headers
+    if accepted.is_first and not identity.owner.startswith(USER_PREFIX):
+        headers["X-Session-Token"] = make_session_token(context, accepted.session_id)
+    return headers
+
+
+async def start_turn(
+    context: RequestContext, request: TurnRequest, keys: Sequence[IdempotencyKey] = ()
+) -> AcceptedTurn:
+    """`TurnEngine.start_turn`, within the caller's rate limit. Raises also `RateLimited`.
+
+    A request with an idempotency key counts only when it starts a turn, so that no repetition is refused its reply.
+    """
+    admission = context.admission
+    if admission is not None and not admission.is_counted_as_turn and not await _is_repeat(context, keys):
+        await admission.count_turn()
+    return await context.services.engine.start_turn(request, keys)
+
+
+async def _is_repeat(context: RequestContext, keys: Sequence[IdempotencyKey]) -> bool:
+    try:
+        return bool(keys) and await context.services.store.has_turn(keys)
+    except StoreUnavailable:
+        return False
 
 
 async def delete_session(context: RequestContext, session_id: str) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.authorization import Access, get_authorized_turn
-from openapi_server.http.disconnect import run_until_disconnect
+from openapi_server.http.disconnect import AwaitedResponse
 from openapi_server.http.problems import make_error_response, make_problem_response
 from openapi_server.impl.streaming_response import SSEStreamer
+from openapi_server.impl.turn_requests import mask_text
 from openapi_server.instruments import ResumeResult
 from openapi_server.models.errors import (
     ChatError,
@@ -42,17 +42,23 @@ async def start_stream(
 
 
 async def resume_stream(
-    context: RequestContext, contract: Contract, last_event_id: str, message: str, is_same: Callable[[TurnRecord], bool]
+    context: RequestContext,
+    contract: Contract,
+    last_event_id: str,
+    message: str,
+    is_same: Callable[[TurnRecord], bool],
+    named_session_id: str | None = None,
 ) -> ASGIApp:
     """The rest of the stream for a repeated POST with `Last-Event-ID`. It never starts a second turn.
 
-    `is_same` compares what the request names besides its message with the turn. Raises `TurnNotFound`, or
+    `is_same` compares what the request names besides its message with the turn. `named_session_id`: the session that
+    the caller has reached by name, and may read. Raises `TurnNotFound`, or
     `ResumeMismatch` when the request is not the turn's.
     """
     try:
-        turn = await get_authorized_turn(context, last_event_id.rpartition("-")[0], Access.READ)
-        # Messages are stored without personal data.
-        if turn.message != context.services.moderator.mask_pii(message) or not is_same(turn):
+        turn = await get_authorized_turn(context, last_event_id.rpartition("-")[0], Access.READ, named_session_id)
+        # Messages are stored without personal data, and without the blanks around them.
+        if turn.message != await mask_text(context, message) or not is_same(turn):
             raise ResumeMismatch("Repeat the request as it was, or leave Last-Event-ID out to ask anew.")
     except ChatError:
         context.services.instruments.metrics.count_resume(contract.name, ResumeResult.REFUSED)
@@ -115,18 +121,6 @@ def parse_resume_position(turn_id: str, last_seen: str | None) -> int:
     return seq
 
 
-class WholeTurnResponse:
-    """ASGI response that waits for the end of a turn, unless the client disconnects before."""
-
-    def __init__(self, respond: Callable[[], Coroutine[Any, Any, ASGIApp]]) -> None:
-        self._respond = respond
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await run_until_disconnect(receive, self._respond())
-        if response is not None:
-            await response(scope, receive, send)
-
-
 def make_turn_response(
     context: RequestContext,
     accepted: AcceptedTurn,
@@ -145,7 +139,7 @@ def make_turn_response(
         problem = turn.outcome.problem if turn.outcome else None
         return _make_failed_response(problem, headers) if problem else JSONResponse(encode(turn), headers=headers)
 
-    return WholeTurnResponse(respond)
+    return AwaitedResponse(respond)
 
 
 def make_reply_response(
@@ -167,7 +161,7 @@ def make_reply_response(
             return _make_failed_response(event.problem, headers)
         return JSONResponse(encode(event), headers=headers)
 
-    return WholeTurnResponse(respond)
+    return AwaitedResponse(respond)
 
 
 def _make_failed_response(problem: Problem, headers: Mapping[str, str]) -> ASGIApp:

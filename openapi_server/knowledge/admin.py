@@ -6,11 +6,11 @@ Changes are not announced: every turn loads them when it begins (`Knowledge.refr
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from openapi_server import linear_regex
 from openapi_server.knowledge.schema import (
     PACKAGED_ANIMALS,
     AnimalFileError,
@@ -38,20 +38,50 @@ from openapi_server.models.errors import (
     FactNotFound,
     FieldError,
     InvalidInput,
+    RuleBroken,
     VersionMismatch,
 )
 from openapi_server.models.page import Page
 from openapi_server.protocols import Clock, DocumentStore, DraftStore
 
+_INDEX = linear_regex.compile(r"\[(\d+)\]")
+# The name of the rule that words of an animal's keepers break, if any.
+FindBrokenRule = Callable[[str, Animal], str | None]
+# Members whose texts no animal says.
+_UNSAID = frozenset("animal_id asks born code group id level mind source topic type url".split())
+
 
 class AnimalAdmin:
-    """Reads and changes animals' documents. `required_id`: the default animal, which can neither be retired nor
-    deleted."""
+    """Reads and changes animals' documents. What an animal is to say must keep the rules for replies.
 
-    def __init__(self, store: DraftStore, clock: Clock, required_id: str) -> None:
+    `required_id`: the default animal, which can neither be retired nor deleted.
+    """
+
+    def __init__(self, store: DraftStore, clock: Clock, required_id: str, find_broken_rule: FindBrokenRule) -> None:
         self.store = store
         self.clock = clock
         self._required_id = required_id
+        self._find_broken_rule = find_broken_rule
+
+    async def validate(
+        self, animal_id: str, document: Document, before: Document | None = None, within: str = ""
+    ) -> Animal:
+        """The animal that the document describes. `InvalidInput` names the field that is wrong.
+
+        `RuleBroken` names one whose text is not in the document before, and breaks a rule. `within`: as for
+        `validate_document`.
+        """
+        return await asyncio.to_thread(self._validate, animal_id, document, before, within)
+
+    def _validate(self, animal_id: str, document: Document, before: Document | None, within: str) -> Animal:
+        animal = validate_document(document, animal_id, within)
+        known = {text for _, text in _list_said(before or {})}
+        for field, text in _list_said(document):
+            broken = None if text in known else self._find_broken_rule(text.replace("{name}", ", Mia"), animal)
+            if broken is not None:
+                message = f"breaks the rule {broken!r}: no animal may say it"
+                raise RuleBroken.for_field(field.removeprefix(_dot(within)), message)
+        return animal
 
     async def get_document(self, animal_id: str) -> VersionedDocument:
         stored = await self.store.get_document(animal_id)
@@ -73,7 +103,7 @@ class AnimalAdmin:
         return page
 
     async def create_animal(self, document: Document, by: str) -> VersionedDocument:
-        animal = await asyncio.to_thread(validate_document, document, document["animal_id"])
+        animal = await self.validate(document["animal_id"], document)
         change = self.make_change(DocumentEdit(animal.animal_id, by), ChangeKind.CREATE)
         created = await self.store.put_document(change, None, document)
         if created is None:
@@ -106,9 +136,15 @@ class AnimalAdmin:
         before = await self.get_expected_version(edit)
         return await self._replace(edit, ChangeKind.REMOVE_FACT, before, _delete_fact(before.document, fact_id))
 
+    async def validate_import(self, document: Document) -> Animal:
+        """As before an import: words that are stored already are not held against the rules."""
+        animal_id = document["animal_id"]
+        before = await self.store.get_document(animal_id)
+        return await self.validate(animal_id, document, before.document if before else None)
+
     async def import_animal(self, document: Document, by: str) -> Change | None:
         """Create the animal, or replace it whatever its version is. Returns the change; None when nothing changed."""
-        animal = await asyncio.to_thread(validate_document, document, document["animal_id"])
+        animal = await self.validate_import(document)
         edit = DocumentEdit(animal.animal_id, by)
         while True:
             before = await self.store.get_document(edit.document_id)
@@ -132,7 +168,7 @@ class AnimalAdmin:
         self, edit: DocumentEdit, operation: ChangeKind, before: VersionedDocument, after: Document, within: str = ""
     ) -> VersionedDocument:
         """`within`: the part of the document that the caller sent; fields in errors are named from there."""
-        await asyncio.to_thread(validate_document, after, edit.document_id, within)
+        await self.validate(edit.document_id, after, before.document, within)
         self.require_default_stays_active(edit.document_id, after)
         fields = find_changed_fields(before.document, after)
         if not fields:
@@ -167,7 +203,7 @@ class DraftAdmin:
         `DraftExists` when another keeper has one: one of the two drafts would be lost.
         """
         live = await self._animals.get_expected_version(edit)
-        await asyncio.to_thread(validate_document, document, edit.document_id)
+        await self._animals.validate(edit.document_id, document, live.document)
         draft = Draft(edit.document_id, document, live.version, edit.by, self._animals.clock.now())
         if not await self._store.put_draft(draft):
             other = await self.get_draft(edit.document_id)
@@ -184,6 +220,8 @@ class DraftAdmin:
         live = await self._animals.get_expected_version(edit)
         if live.version != draft.based_on:
             raise VersionMismatch("The animal was changed after the draft was made: make the draft anew.")
+        # Rules may have been added since the draft was made.
+        await self._animals.validate(edit.document_id, draft.document, live.document)
         self._animals.require_default_stays_active(edit.document_id, draft.document)
         fields = find_changed_fields(live.document, draft.document)
         change = self._animals.make_change(edit, ChangeKind.PROMOTE, *fields)
@@ -207,9 +245,26 @@ def validate_document(document: Document, animal_id: str, within: str = "") -> A
     try:
         return parse_animal(document, Path(animal_id))
     except AnimalFileError as error:
-        # Dotted, as everywhere on the wire: `facts.0.source`, where a file's reader says `facts[0].source`.
-        field = re.sub(r"\[(\d+)\]", r".\1", error.field.removeprefix(within))
+        field = _dot(error.field.removeprefix(within))
         raise InvalidInput(f"{field}: {error.message}", errors=(FieldError(field, error.message),)) from None
+
+
+def _dot(place: str) -> str:
+    """Dotted, as everywhere on the wire: `facts.0.source`, where a file's reader says `facts[0].source`."""
+    return _INDEX.sub(r".\1", place)
+
+
+def _list_said(value: object, place: str = "") -> Iterator[tuple[str, str]]:
+    """The texts of a document that an animal says or a model reads, with their dotted places."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            if key not in _UNSAID:
+                yield from _list_said(part, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _list_said(part, f"{place}.{index}")
 
 
 def _read_packaged() -> dict[str, Document]:

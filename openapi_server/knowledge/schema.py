@@ -34,6 +34,7 @@ from openapi_server.models.strict_model import (
     list_errors,
     make_error,
     quote_value,
+    require_few,
     require_list,
     require_storable,
 )
@@ -41,6 +42,8 @@ from openapi_server.models.turn import AgeGroup, Source
 from openapi_server.yaml_files import UnreadableFileError, load_yaml
 
 MAX_TEXT_CHARS, MAX_LINES, MAX_FACTS, MAX_TOKENS, MAX_TEMPERATURE = 2_000, 100, 1_000, 100_000, 2
+# Favourites and sources.
+MAX_NAMED = 100
 _WHOLE_FILE = "(the whole file)"
 # New stores are seeded with these.
 PACKAGED_ANIMALS = Path(__file__).with_name("animals")
@@ -138,7 +141,7 @@ Lines = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_LINES), r
 # Used in URLs and on the wire.
 Name = Annotated[
     str,
-    Field(pattern=r"^[a-z][a-z0-9_]{0,63}$"),
+    Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", max_length=64),
     explain("must be 1 to 64 of a-z, 0-9 and _, beginning with a letter"),
     BeforeValidator(_clean_text),
 ]
@@ -155,7 +158,7 @@ OptionalUrl = Annotated[
     BeforeValidator(_clean_text),
 ]
 OptionalModelName = Annotated[
-    Annotated[str, Field(pattern=r"^[!-~]{1,200}$")] | None,
+    Annotated[str, Field(pattern=r"^[!-~]+$", max_length=200)] | None,
     explain("must be 1 to 200 characters without blanks, is {value!r}"),
     BeforeValidator(_clean_text),
 ]
@@ -202,7 +205,7 @@ class AnimalIndividual(StrictModel):
     birthplace: Text
     home: Text
     character: Lines
-    favourites: dict[Key, Text]
+    favourites: Annotated[dict[Key, Text], Field(max_length=MAX_NAMED), require_few(MAX_NAMED)]
     anecdotes: Lines
 
 
@@ -250,7 +253,11 @@ class AnimalDocument(StrictModel):
 
     animal_id: Annotated[Name, AfterValidator(_check_animal_id)]
     sources: Annotated[
-        dict[Key, AnimalSource], Field(min_length=1), AfterValidator(_remember_sources), BeforeValidator(_refuse_empty)
+        dict[Key, AnimalSource],
+        Field(min_length=1, max_length=MAX_NAMED),
+        AfterValidator(_remember_sources),
+        BeforeValidator(_refuse_empty),
+        require_few(MAX_NAMED),
     ]
     conservation: AnimalConservation
     name: Text

@@ -210,7 +210,8 @@ class _Rewriter:
 
     def _complete(self, items: Sequence) -> Sequence:
         """A sequence of a positive look-ahead, with what must follow it as part of it."""
-        choices = self._rewrite_all(self._replace_borders(items, None)[0], NOTHING)
+        # Only whether it matches counts.
+        choices = _Rewriter(self._word, is_ordered=False)._rewrite_all(self._replace_borders(items, None)[0], NOTHING)
         return _join(
             [(*each, Group(find_complement(rest))) if rest else each for rest, found in choices for each in found]
         )

@@ -80,18 +80,22 @@ class InvalidInput(ChatError):
     code, status, title = "invalid_input", 400, "The request is not valid"
 
     @classmethod
-    def for_fields(cls, *errors: FieldError) -> InvalidInput:
+    def for_fields(cls, *errors: FieldError, headers: Mapping[str, str] | None = None) -> InvalidInput:
         """The error of a request with these wrong fields; its sentence names the first."""
-        return cls(f"{errors[0].field}: {errors[0].message}", errors=errors)
+        return cls(f"{errors[0].field}: {errors[0].message}", errors=errors, headers=headers)
 
     @classmethod
-    def for_field(cls, field: str, message: str) -> InvalidInput:
+    def for_field(cls, field: str, message: str, headers: Mapping[str, str] | None = None) -> InvalidInput:
         """The error of a request with one wrong field.
 
         >>> InvalidInput.for_field("age", "must be at least 0").detail
         'age: must be at least 0'
         """
-        return cls.for_fields(FieldError(field, message))
+        return cls.for_fields(FieldError(field, message), headers=headers)
+
+
+class RuleBroken(InvalidInput):
+    code, status, title = "rule_broken", 422, "The text breaks a rule for replies"
 
 
 class LoginRequired(ChatError):
@@ -129,6 +133,10 @@ class StreamMismatch(ChatError):
 
 class SessionNotFound(ChatError):
     code, status, title = "session_not_found", 404, "No such session"
+
+
+class SessionClaimed(SessionNotFound):
+    """Somebody has claimed the session since it was looked up by its name."""
 
 
 class TurnNotFound(ChatError):
@@ -236,6 +244,21 @@ class RequestTimeout(ChatError):
 
 class HeadersTooLarge(ChatError):
     code, status, title = "headers_too_large", 431, "The request headers are too large"
+
+
+class RateLimited(ChatError):
+    code, status, title = "rate_limited", 429, "Too many requests"
+    retryable = True
+
+
+class LoginLocked(ChatError):
+    code, status, title = "login_locked", 429, "Too many wrong passwords"
+    retryable = True
+
+
+class LoginsBusy(ChatError):
+    code, status, title = "logins_busy", 503, "Too many people are logging in"
+    retryable = True
 
 
 class StoreUnavailable(ChatError):

@@ -10,8 +10,11 @@ from datetime import datetime, timedelta
 class SessionRecord:
     """A conversation with one animal.
 
-    `owner` is `user:<name>` or `cookie:<hash>`, None for a session without an owner. The session expires `ttl_s`
+    `owner` is `user:<name>`, `cookie:<hash>` or `device:<hash>`, None in old records. The session expires `ttl_s`
     seconds after its last message. `title` and `opening` (a message before the first turn) are set by clients.
+
+    A session that a client named has the `name_key` of that name. Until its cookie, login or token is shown, it is not
+    `is_claimed`, and the name alone reaches it. A turn in a session that `is_charged` costs its owner credits.
 
     The session of a device has a `handle`, which is `chat_<device>`. It may switch to another animal; `locked_at` is
     when it last did.
@@ -28,10 +31,27 @@ class SessionRecord:
     opening: str | None = None
     handle: str | None = None
     locked_at: datetime | None = None
+    name_key: str | None = None
+    is_claimed: bool = True
+    is_charged: bool = False
 
     @property
     def expires_at(self) -> datetime:
         return self.last_message_at + timedelta(seconds=self.ttl_s)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClaim:
+    """Who continues a session by the client's own name for it. `is_proved`: with a cookie, login or token beside it.
+
+    A claimed session is only for its owner. A proved claim of an unclaimed session makes the claimant its owner.
+    """
+
+    owner: str | None
+    is_proved: bool
+
+    def fits(self, session: SessionRecord) -> bool:
+        return not session.is_claimed or (self.is_proved and session.owner == self.owner)
 
 
 @dataclass(frozen=True, slots=True)

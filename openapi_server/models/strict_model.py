@@ -30,7 +30,8 @@ _MESSAGES = {
     "model_type": "must be a mapping",
     "dict_type": "must be a mapping",
 }
-_UNSTORABLE = linear_regex.compile("[\0\ud800-\udfff]")
+# Not the carriage return and U+0085, which texts from other systems have at line ends.
+_UNSTORABLE = linear_regex.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u202d\u202e\ud800-\udfff]")
 # An unknown key may be as long as the file.
 _MAX_KEY_CHARS = 100
 # Parts of an error's place that are not keys of the document: pydantic's own, and the tags of unions.
@@ -106,7 +107,7 @@ def clean_text(value: object, *, ignoring: str = "") -> str:
 def require_storable(text: str, field: str = "") -> None:
     """Refuses what no store, stream or terminal can carry."""
     if _UNSTORABLE.search(text):
-        raise make_error("must not hold NUL or half a surrogate pair", field)
+        raise make_error("must not hold control characters or half a surrogate pair", field)
 
 
 def require_list(max_items: int | None = None) -> BeforeValidator:
@@ -116,6 +117,17 @@ def require_list(max_items: int | None = None) -> BeforeValidator:
         if not isinstance(value, list) or not value:
             raise make_error("must be a list that is not empty")
         if max_items is not None and len(value) > max_items:
+            raise make_error(f"must hold at most {max_items}, holds {len(value)}")
+        return value
+
+    return BeforeValidator(validate)
+
+
+def require_few(max_items: int) -> BeforeValidator:
+    """A mapping with at most so many members. Other values are refused by the type."""
+
+    def validate(value: object) -> object:
+        if isinstance(value, dict) and len(value) > max_items:
             raise make_error(f"must hold at most {max_items}, holds {len(value)}")
         return value
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openapi_server import linear_regex
+from openapi_server.models.control_characters import remove_control_characters
+from openapi_server.models.first_names import has_insulting_word
 from openapi_server.models.sentences import split_sentences
 from openapi_server.models.turn import TurnRecord
 
@@ -59,7 +61,8 @@ def _split(reply: str) -> list[str]:
 
 def _quote_first_message(turns: Sequence[TurnRecord], max_length: int) -> str:
     """For when no sentence of the replies fits."""
-    return _truncate(f"The visitor said: {turns[0].message.strip()}", max_length) if turns else NOTHING_SAID
+    said = remove_control_characters(turns[0].message).strip() if turns else ""
+    return _truncate(f"The visitor said: {said}", max_length) if said and not has_insulting_word(said) else NOTHING_SAID
 
 
 def _truncate(text: str, max_length: int) -> str:

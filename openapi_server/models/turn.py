@@ -128,6 +128,7 @@ class TurnRecord:
     `worker` is the id of the process that runs it. After `lease_until` any other process may settle the turn as
     interrupted, unless its worker has renewed the lease. `owner` is the session's owner: stores fill it in when they
     read a turn, and ignore it when they write one. `media_urls` came with the message; this server never fetches them.
+    A turn that `is_bound` needs its caller, also where the id of a visitor's turn is enough.
     """
 
     turn_id: str
@@ -143,6 +144,7 @@ class TurnRecord:
     outcome: Outcome | None = None
     owner: str | None = None
     media_urls: tuple[str, ...] = ()
+    is_bound: bool = False
 
     @property
     def status(self) -> TurnStatus:

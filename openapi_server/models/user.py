@@ -11,9 +11,9 @@ from openapi_server import linear_regex
 
 # A username is also the user's id, in URLs and on the command line.
 USERNAME = linear_regex.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-# The owner of a session is one string: `user:<username>`, or `cookie:<hash>` for a visitor without an account. A hash,
-# so that no row and no backup holds a cookie that works.
-USER_PREFIX, COOKIE_PREFIX = "user:", "cookie:"
+# The owner of a session is one string: `user:<username>`, or for a visitor without an account `cookie:<hash>`, or
+# `device:<hash>` for a device without a name. A hash, so that no row and no backup holds a cookie that works.
+USER_PREFIX, COOKIE_PREFIX, DEVICE_PREFIX = "user:", "cookie:", "device:"
 
 
 class Role(StrEnum):
@@ -79,3 +79,8 @@ class AuthenticatedUser:
 def derive_cookie_owner(cookie: str) -> str:
     """The owner of the sessions of a visitor with this cookie value."""
     return COOKIE_PREFIX + hashlib.sha256(cookie.encode()).hexdigest()[:40]
+
+
+def derive_device_owner(cookie: str) -> str:
+    """The owner of the session of a device without a name, which has this cookie value."""
+    return DEVICE_PREFIX + hashlib.sha256(cookie.encode()).hexdigest()[:40]

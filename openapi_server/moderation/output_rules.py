@@ -65,6 +65,20 @@ class OutputRules:
         rules = [rule for rule in self._rules if _applies_to(rule, prompt)]
         return tuple(rule.name for rule in self._find_matches(text, rules))
 
+    def find_broken_rule(
+        self, text: str, animal: Animal | None = None, *, may_name_contacts: bool = False
+    ) -> str | None:
+        """The name of the rule that keepers' words break, at whichever age; "personal-data" where they hold such data.
+
+        Without an animal, rules for any animal count. `may_name_contacts`: the words may hold telephone numbers, as
+        those of a helpline.
+        """
+        rules = [rule for rule in self._rules if animal is None or rule.audience.includes_animal(animal)]
+        broken = next(self._find_matches(text, rules), None)
+        if broken is not None:
+            return broken.name
+        return "personal-data" if not may_name_contacts and find_kinds(" ".join(text.split())) else None
+
     def get_safe_words(self, animal: Animal, age_group: AgeGroup) -> str:
         return self._wording.get_text(age_group, animal)
 

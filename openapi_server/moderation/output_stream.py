@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
+from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
 from openapi_server.moderation.output_buffer import Blocked, OutputBuffer, Released
 from openapi_server.protocols import ReplyEnd, WholeReply
@@ -19,6 +20,8 @@ async def stream_checked(
     output: ModelOutput, buffer: OutputBuffer, idle_timeout_s: float, send_text: SendText
 ) -> ReplyEnd | Blocked:
     """Send every piece of the output once the buffer has released it. Returns the output's end, or why it was blocked.
+
+    Control characters (`remove_control_characters`) are removed first, so that rules see what visitors see.
 
     Raises `IdleTimeout` when the model is silent for `idle_timeout_s`, and whatever the output raises, after the text
     before it was checked and sent. However this ends, the output is closed. It runs in one task of its own from
@@ -94,9 +97,9 @@ class _CheckedStream:
     def _feed(self, piece: str | WholeReply | ReplyEnd) -> Released | Blocked:
         match piece:
             case str():
-                return self._buffer.feed(piece, self._last_piece_ms)
+                return self._buffer.feed(remove_control_characters(piece), self._last_piece_ms)
             case WholeReply(text):
-                return self._buffer.check_whole_reply(text)
+                return self._buffer.check_whole_reply(remove_control_characters(text))
             case _:
                 return self._buffer.finish(self._last_piece_ms)
 

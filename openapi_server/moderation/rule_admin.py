@@ -7,7 +7,7 @@ process it runs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from openapi_server.models.errors import (
     FieldError,
     Forbidden,
     InvalidInput,
+    RuleBroken,
     RuleNotFound,
     RulePackaged,
     TooManyRules,
@@ -116,6 +117,7 @@ class RuleAdmin:
 
         Nothing is imported unless all documents are right, and there is room for them.
         """
+        await self.rules.refresh()
         names = {stored.document_id for stored in await self._list_stored()}
         _require_room(len(names | {str(document.get("name")) for document in documents}))
         await asyncio.to_thread(self._validate_documents, documents)
@@ -137,10 +139,17 @@ class RuleAdmin:
         except RuleFileError as error:
             message = f"{error.field}: {error.message}"
             raise InvalidInput(message, errors=(FieldError(error.field, error.message),)) from None
+        for field, text in _list_said(document):
+            broken = self.rules.current.output_rules.find_broken_rule(text, may_name_contacts=True)
+            if broken is not None:
+                raise RuleBroken.for_field(field, f"breaks the rule {broken!r}: no animal may say it")
 
     def _validate_documents(self, documents: Sequence[Document]) -> None:
         for document in documents:
-            self.validate_document(document)
+            try:
+                self.validate_document(document)
+            except InvalidInput as error:
+                raise type(error)(f"rule {document.get('name')!r}: {error.detail}", errors=error.errors) from None
 
     async def _get_expected(self, edit: RuleEdit) -> ListedRule | None:
         """The current rule, at a version that the keeper has read; None where there is none, nor has to be."""
@@ -163,6 +172,15 @@ class RuleAdmin:
 
     async def _list_stored(self) -> tuple[VersionedDocument, ...]:
         return (await self.store.list_changes(0)).existing
+
+
+def _list_said(document: Document) -> Iterator[tuple[str, str]]:
+    """The texts of a rule that visitors or models read, by field."""
+    words = document.get("words")
+    if isinstance(words, dict):
+        yield from ((f"words.{age}", text.replace("{animal}", "Leo")) for age, text in words.items() if text)
+    if document.get("guidance"):
+        yield "guidance", document["guidance"].replace("{animal}", "Leo")
 
 
 def _require_room(count: int) -> None:

@@ -182,8 +182,10 @@ class KeepersRule(PackagedRule):
     """A rule that keepers write: names that can stand in addresses, nothing too long, no masks; can be switched off."""
 
     then: Annotated[RuleAction, AfterValidator(_refuse_mask)]
-    name: Annotated[str, Field(pattern=f"^{_NAME}$"), explain(f"must match {_escape_braces(_NAME)}")]
-    category: Annotated[str, Field(pattern=f"^{_CATEGORY}$"), explain(f"must match {_escape_braces(_CATEGORY)}")]
+    name: Annotated[str, Field(pattern=f"^{_NAME}$", max_length=64), explain(f"must match {_escape_braces(_NAME)}")]
+    category: Annotated[
+        str, Field(pattern=f"^{_CATEGORY}$", max_length=64), explain(f"must match {_escape_braces(_CATEGORY)}")
+    ]
     priority: Annotated[
         int,
         Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY),

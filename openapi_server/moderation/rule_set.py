@@ -245,5 +245,9 @@ class LiveOutputRules:
     def build_check(self, prompt: Prompt) -> TextCheck:
         return self._rules.current.output_rules.build_check(prompt)
 
+    def find_broken_rule(self, text: str, animal: Animal) -> str | None:
+        """The name of the rule that words of this animal's keepers break."""
+        return self._rules.current.output_rules.find_broken_rule(text, animal)
+
     def get_safe_words(self, animal: Animal, age_group: AgeGroup) -> str:
         return self._rules.current.output_rules.get_safe_words(animal, age_group)

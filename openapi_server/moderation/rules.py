@@ -53,8 +53,11 @@ class Audience:
 
     def includes(self, animal: Animal, age_group: AgeGroup) -> bool:
         is_of_age = self.youngest.rank <= age_group.rank <= self.oldest.rank
+        return is_of_age and self.includes_animal(animal)
+
+    def includes_animal(self, animal: Animal) -> bool:
         is_for_all = not self.animals and not self.groups
-        return is_of_age and (is_for_all or animal.animal_id in self.animals or animal.group in self.groups)
+        return is_for_all or animal.animal_id in self.animals or animal.group in self.groups
 
 
 class SearchPattern(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,9 @@ from openapi_server.protocols import Clock, Provider
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.providers.options import ModelOptions
 from openapi_server.providers.retry_and_fallback import FallbackProvider, ModelProvider, RetryPolicy
+
+_PROXY_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+_PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
 
 
 @asynccontextmanager
@@ -29,6 +33,9 @@ async def open_provider(settings: Settings, clock: Clock, metrics: Metrics | Non
         raise ConfigError(
             f"PROVIDER: {name} needs the extra `{name}`, which is not installed (no {error.name})"
         ) from None
+    except Exception as error:
+        # The clients of the libraries raise what they like for a proxy or a certificate of the environment.
+        raise ConfigError(explain_client_failure("PROVIDER", error)) from None
     breaker = CircuitBreaker(
         "model", clock.monotonic, failure_threshold=settings.breaker_failures, pause_s=settings.breaker_pause_s
     )
@@ -70,3 +77,24 @@ def _create_model_provider(settings: Settings) -> ModelProvider:
 
 def _make_options(model: str, settings: Settings) -> ModelOptions:
     return ModelOptions(model, settings.temperature, settings.max_tokens)
+
+
+def explain_client_failure(setting: str, error: Exception) -> str:
+    """Why the HTTP client behind a setting could not be made: what is wrong in the environment that it reads.
+
+    Values are not repeated, because the URL of a proxy may contain a password.
+    """
+    proxies = {name: value for name, value in os.environ.items() if name.upper() in _PROXY_VARIABLES and value}
+    if isinstance(error, ImportError):
+        name = next((name for name, value in proxies.items() if value.startswith("socks")), "ALL_PROXY")
+        return (
+            f"{name}: a SOCKS proxy needs the package `socksio` (`pip install socksio`); or start with `env -u {name}`"
+        )
+    for name, value in proxies.items():
+        if not value.startswith(_PROXY_SCHEMES) and "://" in value:
+            return f"{name}: must be a URL such as http://proxy.example:3128"
+    if isinstance(error, OSError):
+        name = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), setting)
+        return f"{name}: the certificates there cannot be read ({type(error).__name__})"
+    named = next(iter(proxies), setting)
+    return f"{named}: the address there is no valid URL"

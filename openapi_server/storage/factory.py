@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from openapi_server.config import Settings
+from openapi_server.models.errors import StoreUnavailable
 from openapi_server.protocols import (
     AccountStore,
     AuditTrail,
@@ -21,6 +22,7 @@ from openapi_server.protocols import (
 )
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.audit import SqliteAudit
+from openapi_server.storage.sqlite.connections import explain_failure
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
@@ -47,6 +49,11 @@ class Stores:
 def open_stores(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Stores]:
     """Open the database that the settings name and close it at the end. Raises `StoreUnavailable`."""
     return open_sqlite_stores(settings.sqlite_path, clock, settings.retention)
+
+
+def explain_unavailable(settings: Settings, error: StoreUnavailable) -> str:
+    """Why the database of the settings could not be used, in a sentence that names the setting."""
+    return f"SQLITE_PATH: {explain_failure(settings.sqlite_path, error.__cause__)}"
 
 
 @asynccontextmanager

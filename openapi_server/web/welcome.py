@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
 from openapi_server.models.animal import Animal
+
+_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
 
@@ -19,7 +24,17 @@ def make_curl_command(base_url: str, animal_id: str) -> str:
     return f"curl -N {base_url}/convo_turn_stream -H 'Content-Type: application/json' -d '{body}'"
 
 
-def render_welcome_page(base_url: str, root_path: str, animals: Sequence[Animal], default_animal: str) -> str:
+def make_content_security_policy() -> str:
+    """The policy of the welcome page (CSP level 3): nothing loads but its own style, which is named by its hash."""
+    (style,) = _STYLE.findall((Path(__file__).parent / "welcome.html").read_text(encoding="utf-8"))
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def render_welcome_page(
+    base_url: str, root_path: str, docs_path: str, animals: Sequence[Animal], default_animal: str
+) -> str:
     """The page as HTML, with links below the root path. It uses no scripts and no external resources."""
     page = PAGES.get_template("welcome.html")
-    return page.render(animals=animals, root_path=root_path, command=make_curl_command(base_url, default_animal))
+    command = make_curl_command(base_url, default_animal)
+    return page.render(animals=animals, root_path=root_path, docs_path=docs_path, command=command)

@@ -12,8 +12,8 @@ from openapi_server.composition import open_services
 from openapi_server.config import ConfigError, Settings
 from openapi_server.models.errors import BadCredentials
 from openapi_server.models.user import Role
+from tests.support.examples import OWN_KEY
 
-OWN_KEY = "0123456789abcdef0123456789abcdef"
 PRODUCTION = {"environment": "production", "signing_key": OWN_KEY}
 
 

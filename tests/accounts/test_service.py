@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
+from openapi_server.accounts.login_protection import LoginProtection
 from openapi_server.accounts.passwords import PasswordCheck, Passwords
 from openapi_server.accounts.service import AccountService
 from openapi_server.accounts.tokens import AccessTokens
@@ -52,7 +53,8 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     sqlite = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock)
     store = SqliteAccounts(sqlite.connections, clock)
     await store.create_user(User("ben", Role.USER, await passwords.hash("roar roar"), NOON))
-    yield Parts(store, passwords, AccountService(store, passwords, AccessTokens(DEVELOPMENT_KEY, 900), clock, 3600))
+    tokens, protection = AccessTokens(DEVELOPMENT_KEY, 900), LoginProtection(DEVELOPMENT_KEY, clock.monotonic)
+    yield Parts(store, passwords, AccountService(store, passwords, tokens, clock, 3600, protection))
     passwords.close()
     await sqlite.close()
 

@@ -7,12 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import httpx
 import time_machine
 
 from openapi_server.config import Settings
+from openapi_server.http.async_handlers import RequestContext
+from openapi_server.http.identity import make_session_token
 from openapi_server.http.services import Services
 from openapi_server.models.credits import Allocation
 from openapi_server.models.ids import make_id
@@ -38,11 +41,16 @@ ACCOUNTS = {
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody: a cookie, an account or neither, and where they call from."""
+    """Somebody: cookies, an account or neither, and where they call from.
+
+    `token`: they bring the thing's own `X-Session-Token`, or that of another session.
+    """
 
     address: str
     cookie: str | None = None
     username: str | None = None
+    device: str | None = None
+    token: Literal["own", "other"] | None = None
 
 
 CALLERS = {
@@ -51,6 +59,10 @@ CALLERS = {
     "elsewhere": Caller("10.0.0.2"),
     "cookie": Caller("10.0.0.1", cookie="c" * 22),
     "other_cookie": Caller("10.0.0.1", cookie="o" * 22),
+    "device": Caller("10.0.0.1", device="d" * 22),
+    "other_device": Caller("10.0.0.1", device="e" * 22),
+    "token": Caller("10.0.0.2", token="own"),
+    "other_token": Caller("10.0.0.1", token="other"),
     **{name: Caller("10.0.0.1", username=name) for name in ACCOUNTS if name != "other_child"},
     "expired": Caller("10.0.0.1", username="anna"),
     "logged_out": Caller("10.0.0.1", username="anna"),
@@ -66,6 +78,7 @@ class OwnedTurn:
     job_id: str
     name: str = "my-own-name"
     username: str = ""
+    token: str = ""
     session: SessionRecord | None = None
 
 
@@ -79,13 +92,33 @@ class Callers:
         self.remembered: dict[str, tuple[int, str]] = {}
         self._clients = clients
         self._made = 0
+        self._other_token = ""
 
-    async def request(self, name: str, method: str, path: str, **parts: Any) -> httpx.Response:
-        client = self._clients[name]
+    async def request(
+        self, name: str, method: str, path: str, *, token: str = "", headers: dict[str, str] | None = None, **parts: Any
+    ) -> httpx.Response:
+        """`token`: the `X-Session-Token` of the thing that is asked for."""
+        client, caller = self._clients[name], CALLERS[name]
         client.cookies.clear()
-        if cookie := CALLERS[name].cookie:
-            client.cookies.set("session_id", cookie)
-        return await client.request(method, path, **parts)
+        if caller.cookie:
+            client.cookies.set("session_id", caller.cookie)
+        if caller.device:
+            client.cookies.set("device_id", caller.device)
+        headers = dict(headers or {})
+        if caller.token:
+            headers["X-Session-Token"] = token if caller.token == "own" else await self._get_other_token()
+        return await client.request(method, path, headers=headers, **parts)
+
+    async def _get_other_token(self) -> str:
+        """The token of a session that no test looks at."""
+        if not self._other_token:
+            answer = await self.request("nobody", "POST", "/convo_turn", json={"message": "Hi", "animalId": "lion_001"})
+            self._other_token = answer.headers["x-session-token"]
+        return self._other_token
+
+    def make_token(self, session_id: str) -> str:
+        """The token that a session has, whether it was ever given to anybody or not."""
+        return make_session_token(cast(RequestContext, SimpleNamespace(services=self.services)), session_id)
 
     async def log_in_again(self) -> None:
         """Everybody with an account that may."""
@@ -106,7 +139,11 @@ class Callers:
             headers["Idempotency-Key"] = key
         answer = await self.request(owner, "POST", own_path or endpoint.path, json=body, headers=headers)
         assert answer.status_code == 200, answer.text
-        return await self._load_thing(answer.headers["x-streaming-session-id"], name)
+        thing = await self._load_thing(answer.headers["x-streaming-session-id"], name)
+        is_first = thing.session is not None and thing.session.turn_count == 1
+        if is_first and not CALLERS[owner].username:
+            assert answer.headers["x-session-token"] == thing.token
+        return thing
 
     async def _make_own_parts(
         self, owner: str, endpoint_name: str, name: str
@@ -121,7 +158,7 @@ class Callers:
             case "chat":
                 return "", {"session_id": name}, {}
             case "devices":
-                return "", {}, {"X-Device-ID": name}
+                return "", {}, {} if CALLERS[owner].device else {"X-Device-ID": name}
             case _:
                 return "", {}, {}
 
@@ -129,13 +166,14 @@ class Callers:
         turn = await self.services.store.get_turn(turn_id)
         assert turn is not None
         session = await self.services.store.get_session(turn.session_id)
-        return OwnedTurn(turn.session_id, turn_id, turn_id.replace("turn", "job"), name, session=session)
+        token = self.make_token(turn.session_id)
+        return OwnedTurn(turn.session_id, turn_id, turn_id.replace("turn", "job"), name, token=token, session=session)
 
     def make_missing(self) -> OwnedTurn:
         """Ids and a name such as things have, of which there is none."""
         self._made += 1
-        turn_id = make_id("turn")
-        return OwnedTurn(make_id("sess"), turn_id, turn_id.replace("turn", "job"), f"none-{self._made}")
+        turn_id, token = make_id("turn"), self.make_token(make_id("sess"))
+        return OwnedTurn(make_id("sess"), turn_id, turn_id.replace("turn", "job"), f"none-{self._made}", token=token)
 
     def make_user(self, username: str) -> OwnedTurn:
         return OwnedTurn("", "", "", "", username)
@@ -146,9 +184,11 @@ class Callers:
 
 
 @asynccontextmanager
-async def open_callers(folder: Path) -> AsyncIterator[Callers]:
+async def open_callers(folder: Path, session_binding: Literal["id", "caller"] = "id") -> AsyncIterator[Callers]:
     clock = FakeClock()
-    settings = Settings(_env_file=None, validate_responses=True, demo_users="off")  # type: ignore[call-arg]
+    settings = Settings(  # type: ignore[call-arg]
+        _env_file=None, validate_responses=True, demo_users="off", session_binding=session_binding
+    )
     async with (
         open_services_over(folder, Says(), FakeKnowledge(), AllowsAll(), settings, clock) as services,
         AsyncExitStack() as stack,

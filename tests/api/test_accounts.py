@@ -55,7 +55,7 @@ def assert_unauthorized(answer: httpx.Response, code: str, challenge: str) -> No
     assert (answer.status_code, answer.json()["code"]) == (401, code)
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["www-authenticate"] == challenge
-    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["cache-control"] == "private, no-store"
 
 
 REALM = 'Bearer realm="zoochat"'
@@ -66,7 +66,7 @@ async def test_a_login_gives_two_tokens_and_says_whose(client: httpx.AsyncClient
     """Caches must not store the answer."""
     answer = await client.post("/auth/login", json={"username": "keeper1", "password": "keeper1-demo"})
 
-    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["cache-control"] == "private, no-store"
     told = answer.json()
     assert told["user"] == {"username": "keeper1", "role": "zookeeper"}
     assert (told["tokenType"], told["expiresIn"]) == ("Bearer", 900)
@@ -145,14 +145,22 @@ HEADERS: dict[str, Callable[[str], list[str]]] = {
     "Basic": lambda token: ["Basic dXNlcjE6dXNlcjEtZGVtbw=="],
     "Basic with a good token": lambda token: [f"Basic {token}"],
     "no scheme": lambda token: [token],
-    "only the scheme": lambda token: ["Bearer"],
-    "only the scheme and a blank": lambda token: ["Bearer "],
-    "empty": lambda token: [""],
+    "only the scheme, and a good one": lambda token: ["Bearer", f"Bearer {token}"],
     "quoted": lambda token: [f'Bearer "{token}"'],
     "something behind it": lambda token: [f"Bearer {token} x"],
     "not ASCII": lambda token: [f"Bearer {token}é"],
     "very long": lambda token: ["Bearer " + "x" * 20_000],
 }
+
+
+@pytest.mark.parametrize("value", ["Bearer", "Bearer ", "bearer   ", "", " "])
+async def test_an_authorization_without_a_token_is_none(client: httpx.AsyncClient, value: str) -> None:
+    """A front end that is logged out sends it: no login is needed, or one is, as without the header."""
+    headers = {"Authorization": value}
+
+    assert (await client.get(OPTIONAL_LOGIN, headers=headers)).status_code == 200
+    answer = await client.get("/me", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "login_required")
 
 
 @pytest.mark.parametrize("name", HEADERS)
@@ -287,7 +295,7 @@ async def test_a_new_role_counts_from_the_next_request_on(open_services: OpensSe
     assert (await ask(app, allocates)).status == 403
     await SqliteAccounts(services.store.connections, services.clock).set_role("user1", Role.ADMINISTRATOR)
     # The role is sufficient: now the body is invalid.
-    assert (await ask(app, allocates)).status == 415
+    assert (await ask(app, allocates)).status == 400
 
 
 class Broken:

@@ -652,3 +652,53 @@ async def test_a_draft_is_asked_questions_of_ones_own(zoo: Process) -> None:
     ]
     too_many = {"questions": [{"question": "Hello!"}] * 51}
     assert (await zoo.keeper.post(f"{LION}/draft/compare", json=too_many)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("members", "field", "rule"),
+    [
+        ({"say": "Shit, I ran at 61 kilometres an hour!"}, "say", "profanity-in-replies"),
+        ({"text": "It runs. Sh1t, it is fast."}, "text", "profanity-in-replies"),
+        ({"detail": "Nobody likes you."}, "detail", "encourages-harm"),
+        ({"why": "Call me: 0151 23456789."}, "why", "personal-data"),
+        ({"say": "K\u0456ll yourself!"}, "say", "encourages-harm"),
+    ],
+)
+async def test_a_fact_that_no_animal_may_say_is_refused(
+    opens: Opens, members: dict[str, str], field: str, rule: str
+) -> None:
+    """422 names the field and the rule, and nothing is changed."""
+    process = await opens()
+
+    refused = await process.change("POST", FACTS, {**SPEED, **members})
+
+    assert refused.status_code == 422
+    assert refused.json()["code"] == "rule_broken"
+    assert refused.json()["errors"] == [{"field": field, "message": f"breaks the rule {rule!r}: no animal may say it"}]
+    assert members[field] not in (await process.keeper.get(FACTS)).text
+
+
+async def test_every_word_of_an_animal_is_held_against_the_rules(opens: Opens) -> None:
+    """Names, greetings, and drafts; what was stored before the rule is not."""
+    process = await opens()
+    greeting = {**SENT_LION, "voice": {**SENT_LION["voice"], "greetings": ["Hello{name}!", "Hi, arsehole!"]}}
+    drafted = await process.change("POST", f"{LION}/draft", greeting)
+    named = await process.change("PUT", LION, {**SENT_LION, "name": "Fuckface"})
+    created = await process.admin.post("/animal", json={**SENT_MOLE, "summary": "See www.mole.example for more."})
+    prompted = await process.change("PUT", LION, {**SENT_LION, "promptAdditions": ["Say: kill yourself."]})
+
+    assert [each.json()["errors"][0]["field"] for each in (drafted, named, created, prompted)] == [
+        "voice.greetings.1",
+        "name",
+        "summary",
+        "prompt_additions.0",
+    ]
+    assert {each.status_code for each in (drafted, named, created, prompted)} == {422}
+
+    rule = {"name": "no-desert", "strength": "NEVER", "category": "c", "then": "withhold", "keywords": ["golden"]}
+    assert (await process.keeper.put("/api/v1/guardrails/rules/no-desert", json=rule)).status_code == 201
+    await process.services.rule_admin.get_rule_set()
+    kept = await process.change("POST", FACTS, SPEED)
+    refused = await process.change("POST", FACTS, {**SPEED, "id": "coat", "say": "My coat is golden!"})
+    assert (kept.status_code, refused.status_code) == (200, 422)
+    assert "'no-desert'" in refused.json()["detail"]

@@ -20,43 +20,58 @@ from tests.api.callers import CALLERS, Callers, OwnedTurn, open_callers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# Rows: whose it is, and what is done. `read` and `change` need the id that the server issued; to a visitor that id is
-# the right itself. Jobs need their cookie beside it. An account, its credits and all that is kept of it, is the user's.
-WHO = """
-                 nobody neighbour other_cookie cookie anna child parent other_parent keeper admin expired logged_out
-nobody  read       +        +          +         +     +     +     +         +         +      +      -        -
-nobody  change     +        +          +         +     +     +     +         +         +      +      -        -
-nobody  poll       -        -          -         -     -     -     -         -         -      +      -        -
-cookie  read       +        +          +         +     +     +     +         +         +      +      -        -
-cookie  change     +        +          +         +     +     +     +         +         +      +      -        -
-cookie  poll       -        -          -         +     -     -     -         -         -      +      -        -
-anna    read       -        -          -         -     +     -     -         -         +      +      -        -
-anna    change     -        -          -         -     +     -     -         -         -      +      -        -
-anna    poll       -        -          -         -     +     -     -         -         +      +      -        -
-anna    account    -        -          -         -     +     -     -         -         -      +      -        -
-anna    allocate   -        -          -         -     -     -     -         -         -      +      -        -
-child   read       -        -          -         -     -     +     +         -         +      +      -        -
-child   change     -        -          -         -     -     +     +         -         -      +      -        -
-child   poll       -        -          -         -     -     +     +         -         +      +      -        -
-child   account    -        -          -         -     -     +     +         -         -      +      -        -
-child   allocate   -        -          -         -     -     -     -         -         -      +      -        -
-parent  read       -        -          -         -     -     -     +         -         +      +      -        -
-parent  change     -        -          -         -     -     -     +         -         -      +      -        -
-parent  poll       -        -          -         -     -     -     +         -         +      +      -        -
-parent  account    -        -          -         -     -     -     +         -         -      +      -        -
-parent  allocate   -        -          -         -     -     -     -         -         -      +      -        -
+# Rows: whose it is, what is done, and who may; the same for sessions, turns and jobs. An account, its credits and all
+# that is kept of it, is the user's. The session token of an account's session, which nobody is given, opens nothing.
+OF_ACCOUNTS = """
+anna read: anna keeper admin
+anna change: anna admin
+anna account: anna admin
+anna allocate: admin
+child read: child parent keeper admin
+child change: child parent admin
+child account: child parent admin
+child allocate: admin
+parent read: parent keeper admin
+parent change: parent admin
+parent account: parent admin
+parent allocate: admin
 """
+# With `SESSION_BINDING=id` the id that the server issued to a visitor is the right itself.
+OF_VISITORS = {
+    "id": """
+nobody read: everybody
+nobody change: everybody
+cookie read: everybody
+cookie change: everybody
+device read: everybody
+device change: everybody
+""",
+    "caller": """
+nobody read: token keeper admin
+nobody change: token admin
+cookie read: cookie token keeper admin
+cookie change: cookie token admin
+device read: device token keeper admin
+device change: device token admin
+""",
+}
 
 # Whose session a caller reaches who says the name that its owner chose. Not even an administrator does, for whom the
-# name means a session of their own. `neighbour` and `nobody` have no cookie, and call from one address.
-REACHES = """
-       nobody neighbour other_cookie cookie anna child parent other_parent keeper admin elsewhere
-nobody   +        +          -         -     -     -     -         -         -      -       -
-cookie   -        -          -         +     -     -     -         -         -      -       -
-anna     -        -          -         -     +     -     -         -         -      -       -
-child    -        -          -         -     -     +     -         -         -      -       -
-uuid     +        +          -         -     -     -     -         -         -      -       +
+# name means a session of their own. `neighbour` and `nobody` have no cookie, and call from one address. Nobody has used
+# the UUID's cookie or token before this caller comes; somebody has, that of the claimed one.
+BY_PROOF = """
+nobody: token
+cookie: cookie token
+anna: anna
+child: child
+uuid: everybody elsewhere
+claimed: cookie token
 """
+BY_ADDRESS = """
+nobody: nobody neighbour device other_device token other_token
+"""
+# Reading, changing, exporting and erasing by name takes more than a name, whatever the binding; unless it is a UUID.
+REACHES = {"id": BY_PROOF + BY_ADDRESS, "caller": BY_PROOF}
 
 
 @dataclass(frozen=True)
@@ -92,10 +107,12 @@ BY_ID = [
     Route("POST /api/v1/stream", "read", body={"query": "Hello!"}, headers=RESUMED),
     Route("GET /convo_history", "read", query=IN_SESSION),
     Route("DELETE /convo_history", "change", query=IN_SESSION),
+    Route("GET /convo_history", "read", headers={"X-Session-Id": "{session_id}"}),
+    Route("DELETE /convo_history", "change", headers={"X-Session-Id": "{session_id}"}),
     Route("GET /conversations/sessions/{sessionId}", "read"),
     Route("POST /summarize_convo", "read", body=IN_SESSION),
-    Route("GET /jobs/{jobId}", "poll"),
-    Route("GET /api/v1/jobs/{jobId}", "poll"),
+    Route("GET /jobs/{jobId}", "read"),
+    Route("GET /api/v1/jobs/{jobId}", "read"),
     Route(f"GET {SESSION}", "read", needs_login=True),
     Route(f"DELETE {SESSION}", "change", needs_login=True),
     Route(f"POST {SESSION}/stream", "change", body={"message": "Hello!"}, needs_login=True),
@@ -122,6 +139,8 @@ BY_NAME = [
     Route("GET /privacy/export", "export", query={"session_id": "{name}"}),
     Route("DELETE /privacy", "erase", headers={"X-Device-ID": "{name}"}),
     Route("DELETE /privacy", "erase", query={"session_id": "{name}"}),
+    Route("GET /privacy/export", "export", headers={"X-Session-Id": "{name}"}),
+    Route("DELETE /privacy", "erase", headers={"X-Session-Id": "{name}"}),
 ]
 # The owner and the endpoint of each turn: what one endpoint creates is protected alike at all others.
 THINGS = [
@@ -130,6 +149,7 @@ THINGS = [
     ("cookie", "platform"),
     ("cookie", "chat"),
     ("cookie", "devices"),
+    ("device", "devices"),
     ("anna", "sessions"),
     ("child", "convo"),
     ("child", "devices"),
@@ -138,21 +158,39 @@ THINGS = [
 
 
 def parse_table(table: str) -> dict[str, dict[str, bool]]:
-    """The table by row and column: `rows["anna read"]["keeper"]`."""
-    head, *lines = [line.split() for line in table.strip().splitlines()]
-    width = len(head)
-    return {
-        " ".join(line[:-width]): dict(zip(head, (mark == "+" for mark in line[-width:]), strict=True)) for line in lines
-    }
+    """Who may, by row and caller: `rows["anna read"]["keeper"]`. A later row replaces an earlier one."""
+    rows = {}
+    for line in table.strip().splitlines():
+        what, _, given = line.partition(":")
+        names = set(given.split())
+        is_for_all = "everybody" in names
+        rows[what] = {name: name in names or (is_for_all and name not in OUT) for name in CALLERS}
+    return rows
 
 
-MAY, REACH = parse_table(WHO), parse_table(REACHES)
+# They are refused before anything is looked at; and who calls from elsewhere is told apart by names only.
+OUT = {"expired", "logged_out", "elsewhere"}
+BINDINGS = ["id", "caller"]
+MAY = {binding: parse_table(OF_VISITORS[binding] + OF_ACCOUNTS) for binding in BINDINGS}
+REACH = {binding: parse_table(REACHES[binding].replace("\n\n", "\n")) for binding in BINDINGS}
+MAY_BY_NAME = REACH["caller"]
+# What belongs to accounts is tried with one binding whole, with the other in part.
+THINGS_BY_BINDING = {"id": [thing for thing in THINGS if thing[0] not in ("child", "parent")], "caller": THINGS}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def callers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Callers]:
-    async with open_callers(tmp_path_factory.mktemp("ownership")) as everybody:
+def list_callers(*names: str) -> list[str]:
+    """Everybody who is not refused for their access token, nor named here."""
+    return [name for name in CALLERS if name not in {"expired", "logged_out", *names}]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=BINDINGS)
+async def callers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Callers]:
+    async with open_callers(tmp_path_factory.mktemp("ownership"), request.param) as everybody:
         yield everybody
+
+
+def get_binding(callers: Callers) -> str:
+    return callers.services.settings.session_binding
 
 
 async def send_request(callers: Callers, name: str, route: Route, thing: OwnedTurn) -> httpx.Response:
@@ -163,6 +201,7 @@ async def send_request(callers: Callers, name: str, route: Route, thing: OwnedTu
         name,
         method,
         path,
+        token=thing.token,
         params=_fill_in(route.query, thing),
         json=_fill_in(route.body, thing),
         headers=_fill_in(route.headers, thing),
@@ -205,23 +244,23 @@ def get_refusal_status(name: str, route: Route) -> int:
     return 403 if route.doing == "allocate" else 404
 
 
-@pytest.mark.parametrize(("owner", "endpoint"), THINGS, ids=lambda part: str(part))
 @pytest.mark.parametrize("route", BY_ID, ids=str)
-async def test_an_id_opens_what_it_should_and_to_whom_it_should(
-    callers: Callers, owner: str, endpoint: str, route: Route
-) -> None:
-    """Every cell: a yes works, a no is what a made-up id gets, and leaves the thing as it was."""
-    thing = await callers.create_turn(owner, endpoint)
-    for name, is_yes in MAY[f"{owner} {route.doing}"].items():
-        if is_yes and not lacks_login(name, route):
+async def test_an_id_opens_what_it_should_and_to_whom_it_should(callers: Callers, route: Route) -> None:
+    """Every cell: a no is what a made-up id gets, and leaves the thing as it was; a yes works."""
+    binding = get_binding(callers)
+    for owner, endpoint in THINGS_BY_BINDING[binding]:
+        thing = await callers.create_turn(owner, endpoint)
+        may = MAY[binding][f"{owner} {route.doing}"]
+        refused = [name for name in CALLERS if name != "elsewhere" and (not may[name] or lacks_login(name, route))]
+        for name in refused:
+            answer = await send_request(callers, name, route, thing)
+            assert answer.status_code == get_refusal_status(name, route), (owner, endpoint, name, answer.text)
+            assert summarize_answer(answer, thing) == await summarize_missing(callers, name, route), (owner, name)
+        assert await callers.services.store.get_session(thing.session_id) == thing.session
+        for name in CALLERS.keys() - {*refused, "elsewhere"}:
             changeable = await callers.create_turn(owner, endpoint) if route.doing == "change" else thing
             answer = await send_request(callers, name, route, changeable)
-            assert answer.status_code in (200, 204), (name, answer.text)
-        else:
-            answer = await send_request(callers, name, route, thing)
-            assert answer.status_code == get_refusal_status(name, route), (name, answer.text)
-            assert summarize_answer(answer, thing) == await summarize_missing(callers, name, route), name
-    assert await callers.services.store.get_session(thing.session_id) == thing.session
+            assert answer.status_code in (200, 204), (owner, endpoint, name, answer.text)
 
 
 @pytest.mark.parametrize("owner", ["anna", "child", "parent"])
@@ -229,7 +268,9 @@ async def test_an_id_opens_what_it_should_and_to_whom_it_should(
 async def test_an_account_is_for_whom_it_concerns(callers: Callers, owner: str, route: Route) -> None:
     """A user that is not there looks like one who is none of the caller's business."""
     thing, missing = callers.make_user(owner), callers.make_user("nobody")
-    for name, is_yes in MAY[f"{owner} {route.doing}"].items():
+    for name, is_yes in MAY[get_binding(callers)][f"{owner} {route.doing}"].items():
+        if name == "elsewhere":
+            continue
         answer = await send_request(callers, name, route, thing)
         if is_yes:
             assert answer.status_code in (200, 201), (name, answer.text)
@@ -242,28 +283,36 @@ async def test_an_account_is_for_whom_it_concerns(callers: Callers, owner: str, 
             ), name
 
 
-@pytest.mark.parametrize("whose", REACH)
+@pytest.mark.parametrize("whose", MAY_BY_NAME)
 @pytest.mark.parametrize("route", [route for route in BY_NAME if route.doing == "ask"], ids=str)
 async def test_somebody_elses_name_for_a_session_begins_one_of_ones_own(
     callers: Callers, whose: str, route: Route
 ) -> None:
     """Two visitors who both use the name "default" have two sessions."""
-    for name, is_yes in REACH[whose].items():
+    reach = REACH[get_binding(callers)][whose]
+    for name in list_callers():
+        is_yes = reach[name]
         thing = await create_named_turn(callers, whose, route)
+        count = await callers.count_messages(thing)
 
         answer = await send_request(callers, name, route, thing)
 
         assert answer.status_code == 200, (name, answer.text)
-        assert (await callers.count_messages(thing) == 2) is is_yes, name
+        assert (await callers.count_messages(thing) == count + 1) is is_yes, name
+        # The token of a session comes with its first message only.
+        assert answer.headers.get("x-session-token") != thing.token
 
 
-@pytest.mark.parametrize("whose", REACH)
+@pytest.mark.parametrize("whose", MAY_BY_NAME)
 @pytest.mark.parametrize("route", [route for route in BY_NAME if route.doing in ("look", "resume")], ids=str)
 async def test_somebody_elses_name_for_a_session_shows_nothing(callers: Callers, whose: str, route: Route) -> None:
     """Nor does it resume, not even for whoever holds the id of a visitor's turn: it is another request."""
     thing = await create_named_turn(callers, whose, route)
-    for name, is_yes in REACH[whose].items():
-        is_held = MAY[f"{get_owner(whose)} read"]["nobody" if name == "elsewhere" else name]
+    binding = get_binding(callers)
+    table = REACH[binding] if route.doing == "resume" else MAY_BY_NAME
+    for name in list_callers():
+        is_yes = table[whose][name]
+        is_held = MAY[binding][f"{get_owner(whose)} read"]["nobody" if name == "elsewhere" else name]
 
         answer = await send_request(callers, name, route, thing)
 
@@ -276,11 +325,12 @@ async def test_somebody_elses_name_for_a_session_shows_nothing(callers: Callers,
             assert summarize_answer(answer, thing) == await summarize_missing(callers, name, route), name
 
 
-@pytest.mark.parametrize("whose", REACH)
+@pytest.mark.parametrize("whose", MAY_BY_NAME)
 @pytest.mark.parametrize("route", [route for route in BY_NAME if route.doing in ("export", "erase")], ids=str)
 async def test_somebody_elses_name_neither_exports_nor_erases(callers: Callers, whose: str, route: Route) -> None:
     """Only the caller's own data is exported or erased."""
-    for name, is_yes in REACH[whose].items():
+    for name in list_callers():
+        is_yes = MAY_BY_NAME[whose][name]
         thing = await create_named_turn(callers, whose, route)
 
         answer = await send_request(callers, name, route, thing)
@@ -293,13 +343,16 @@ async def test_somebody_elses_name_neither_exports_nor_erases(callers: Callers, 
 
 
 async def create_named_turn(callers: Callers, whose: str, route: Route) -> OwnedTurn:
-    """A session with one message in it, under a name that its owner chose: as a rule a plain one."""
+    """A session under a name that its owner chose, as a rule a plain one. The claimed one was begun by nobody."""
     endpoint = "devices" if "X-Device-ID" in route.headers else "chat"
-    return await callers.create_turn(get_owner(whose), endpoint, str(uuid.uuid4()) if whose == "uuid" else None)
+    name = str(uuid.uuid4()) if whose in ("uuid", "claimed") else None
+    if whose == "claimed":
+        await callers.create_turn("nobody", endpoint, name)
+    return await callers.create_turn(get_owner(whose), endpoint, name)
 
 
 def get_owner(whose: str) -> str:
-    return "nobody" if whose == "uuid" else whose
+    return {"uuid": "nobody", "claimed": "cookie"}.get(whose, whose)
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "devices"])
@@ -311,6 +364,9 @@ async def test_a_name_that_the_client_chose_is_no_id(callers: Callers, endpoint:
     for route in BY_ID:
         if not route.headers:
             assert (await send_request(callers, name, route, chosen)).status_code in (400, 401, 404), route
+
+
+LISTS = {"GET /conversations/sessions", "GET /jobs"}
 
 
 @pytest.mark.parametrize("path", ["/conversations/sessions", "/chat/sessions", "/jobs"])
@@ -331,21 +387,42 @@ async def test_lists_show_ones_own_and_nothing_else(callers: Callers, path: str)
 
 @pytest.mark.parametrize("endpoint", ["convo", "platform", "chat", "devices"])
 async def test_a_key_counts_for_its_owner_only(callers: Callers, endpoint: str) -> None:
-    """Two callers with one Idempotency-Key get two turns, unless they cannot be told apart."""
-    names = [name for name in CALLERS if name not in ("expired", "logged_out")]
-    turns = {name: (await callers.create_turn(name, endpoint, key=f"key-of-{endpoint}")).turn_id for name in names}
+    """Two callers with one Idempotency-Key get two turns, also behind one address."""
+    names = list_callers("device", "other_device")
+    turns = [(await callers.create_turn(name, endpoint, key=f"key-of-{endpoint}")).turn_id for name in names]
 
-    assert turns["nobody"] == turns["neighbour"]
-    assert len(set(turns.values())) == len(names) - 1
+    assert len(set(turns)) == len(names)
 
 
-PARAMETERS = {"turnId", "sessionId", "session_id", "jobId", "userId", "X-Device-ID", "Last-Event-ID"}
+@pytest.mark.parametrize("endpoint", ["convo", "platform", "chat", "devices"])
+async def test_a_key_that_is_a_uuid_needs_no_cookie(callers: Callers, endpoint: str) -> None:
+    """Whoever repeats it is the one who made it. It is nobody's who has a cookie or an account."""
+    key = str(uuid.uuid4())
+    names = ["nobody", "neighbour", "nobody", "cookie", "cookie", "anna"]
+    turns = [(await callers.create_turn(name, endpoint, "one-name", key=key)).turn_id for name in names]
+
+    assert turns[0] == turns[1] == turns[2]
+    assert turns[3] == turns[4]
+    assert len(set(turns)) == 3
+
+
+PARAMETERS = {
+    "turnId",
+    "sessionId",
+    "session_id",
+    "jobId",
+    "userId",
+    "X-Device-ID",
+    "X-Session-Id",
+    "X-Session-Token",
+    "Last-Event-ID",
+}
 FIELDS = {"sessionId", "session_id", "streamingSessionId", "userId"}
 
 
 async def test_no_route_was_forgotten() -> None:
     """Every operation that takes an id, a name or a point to resume from stands in the table."""
-    told = {route.operation for route in (*BY_ID, *OF_USERS, *BY_NAME)}
+    told = {route.operation for route in (*BY_ID, *OF_USERS, *BY_NAME)} | LISTS
     taking = {
         f"{method.upper()} {path}"
         for path, operations in load_spec()["paths"].items()

@@ -295,8 +295,8 @@ async def test_a_device_survives_a_restart(open_zoo: OpensZoo) -> None:
     assert [said.message for said in provider.prompts[0].history] == ["May I talk to the tiger? My name is John"]
 
 
-async def test_a_name_counts_within_account_cookie_or_address(open_zoo: OpensZoo) -> None:
-    """Two kiosks with one name do not meet, unless they are of one account; a UUID is nobody else's anyway."""
+async def test_a_name_counts_within_account_or_cookie(open_zoo: OpensZoo) -> None:
+    """Two kiosks with one name do not meet, unless they are of one account."""
     zoo = await open_zoo()
     user, there, hall = (
         await log_in_client(zoo, "user1"),
@@ -306,16 +306,98 @@ async def test_a_name_counts_within_account_cookie_or_address(open_zoo: OpensZoo
     other_hall, same_hall = await zoo.new_client("10.0.0.2"), await zoo.new_client("10.0.0.1")
     for client in (user, hall):
         await post_content(client, "May I talk to the tiger?")
-    await post_content(hall, "Hello!", X_Device_ID=A_UUID)
 
     found = [
         (await client.get("/chat/session", headers=KIOSK)).status_code
         for client in (user, there, hall, same_hall, other_hall)
     ]
 
-    assert found == [200, 200, 200, 200, 404]
+    assert found == [200, 200, 200, 404, 404]
     assert (await get_device_session(user))["message_count"] == (await get_device_session(hall))["message_count"] == 1
-    assert (await other_hall.get("/chat/session", headers={"X-Device-ID": A_UUID})).status_code == 200
+
+
+@pytest.mark.parametrize("binding", ["id", "caller"])
+async def test_a_name_is_no_key(open_zoo: OpensZoo, binding: str) -> None:
+    """On the same network the name alone continues the conversation at most: it reads, changes and erases nothing."""
+    zoo = await open_zoo(session_binding=binding)
+    kiosk, stranger = await zoo.new_client(), await zoo.new_client()
+    first = await post_content(kiosk, "My name is Mia")
+    turn_id = (await kiosk.get("/jobs")).json()["jobs"][0]["job_id"].replace("job", "turn")
+
+    refused = [
+        (await stranger.get("/chat/session", headers=KIOSK)).status_code,
+        (await stranger.get("/chat/stream", headers=KIOSK)).status_code,
+        (await stranger.patch("/chat/session", json={"session_ttl": 60}, headers=KIOSK)).status_code,
+    ]
+    exported = (await stranger.get("/privacy/export", headers=KIOSK)).json()
+    await stranger.delete("/privacy", headers=KIOSK)
+
+    assert refused == [404, 404, 404]
+    assert exported["sessions"] == exported["devices"] == []
+    assert (await get_device_session(kiosk))["message_count"] == 1
+    # Neither does a token of another session help.
+    other = await post_content(await zoo.new_client(), "Hello!", X_Device_ID="kiosk-8")
+    foreign = {**KIOSK, "X-Session-Token": other.headers["x-session-token"]}
+    assert (await stranger.get("/chat/session", headers=foreign)).status_code == 404
+    # The device's own does, from anywhere and for its turns, too.
+    elsewhere = await zoo.new_client("10.0.0.9")
+    own = {"X-Session-Token": first.headers["x-session-token"]}
+    assert (await get_device_session(elsewhere, **KIOSK, **own))["message_count"] == 1
+    assert (await elsewhere.get(f"/convo_turn/{turn_id}", headers=own)).status_code == 200
+    assert (await elsewhere.get("/privacy/export", headers=own)).json()["sessions"] != []
+
+
+async def test_a_name_alone_continues_until_the_cookie_or_token_is_used(open_zoo: OpensZoo) -> None:
+    """Scripts that keep nothing are remembered from one address; whoever uses the cookie or token is alone with it."""
+    provider = Says()
+    zoo = await open_zoo(provider)
+    kiosk, script = await zoo.new_client(), await zoo.new_client()
+    first = await post_content(kiosk, "My name is Mia")
+    await post_content(script, "Is that you?")
+    await post_content(await zoo.new_client(), "And now?", **KIOSK, X_Session_Token=first.headers["x-session-token"])
+    await post_content(await zoo.new_client(), "What is my name?")
+
+    assert [len(prompt.history) for prompt in provider.prompts] == [0, 1, 2, 0]
+    await post_content(kiosk, "Still me")
+    assert len(provider.prompts[-1].history) == 3
+
+
+async def test_a_uuid_stands_alone_until_it_is_claimed(open_zoo: OpensZoo) -> None:
+    """From any address; then it is the claimant's, and means another session to everybody else."""
+    zoo = await open_zoo(session_binding="caller")
+    named = {"X-Device-ID": A_UUID}
+    phone, tablet = await zoo.new_client("10.0.0.1"), await zoo.new_client("10.0.0.2")
+    await post_content(phone, "Hello!", X_Device_ID=A_UUID)
+
+    assert (await get_device_session(tablet, **named))["message_count"] == 1
+    await post_content(phone, "Hello again!", X_Device_ID=A_UUID)
+
+    assert (await get_device_session(phone, **named))["message_count"] == 2
+    assert (await tablet.get("/chat/session", headers=named)).status_code == 404
+    await post_content(tablet, "Hello!", X_Device_ID=A_UUID)
+    assert (await get_device_session(tablet, **named))["message_count"] == 1
+
+
+@pytest.mark.parametrize("name", ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"])
+async def test_a_uuid_that_everybody_knows_is_a_plain_name(open_zoo: OpensZoo, name: str) -> None:
+    """The nil and the max UUID of RFC 9562."""
+    zoo = await open_zoo()
+    await post_content(await zoo.new_client(), "Hello!", X_Device_ID=name)
+
+    answer = await (await zoo.new_client()).get("/chat/session", headers={"X-Device-ID": name})
+
+    assert answer.status_code == 404
+
+
+async def test_two_users_of_one_device_have_two_sessions(open_zoo: OpensZoo) -> None:
+    """The device's cookie is the same, the accounts are not."""
+    zoo = await open_zoo()
+    anna, ben = await log_in_client(zoo, "user1"), await log_in_client(zoo, "parent1")
+    for client in (anna, ben):
+        client.cookies.set("device_id", "d" * 22)
+        assert (await client.post(WHOLE, json=HELLO)).status_code == 200
+
+    assert (await ben.get("/chat/session")).json()["message_count"] == 1
 
 
 async def test_a_user_and_both_messages_are_in_the_books(client: httpx.AsyncClient, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ DAY_S = 86_400
 async def export_data(client: httpx.AsyncClient, **params: str) -> dict[str, Any]:
     answer = await client.get("/privacy/export", params=params)
     assert answer.status_code == 200, answer.text
-    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["cache-control"] == "private, no-store"
     document: dict[str, Any] = answer.json()
     return document
 

@@ -20,6 +20,7 @@ from tests.api.chat_endpoints import (
 from tests.api.test_chat_endpoints import UNKNOWN
 from tests.conftest import OpensClient, OpensZoo
 from tests.support.contract import parse_events
+from tests.support.examples import OWN_KEY
 from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits
 
 PATH = "/api/v1/stream"
@@ -134,7 +135,7 @@ async def test_the_animal_is_the_one_asked_for_else_the_default(
 
 
 @pytest.mark.parametrize(
-    ("settings", "is_secure"), [({}, False), ({"environment": "production", "signing_key": "x" * 32}, True)]
+    ("settings", "is_secure"), [({}, False), ({"environment": "production", "signing_key": OWN_KEY}, True)]
 )
 @pytest.mark.parametrize("mode", ["stream", "job"])
 async def test_a_new_caller_gets_a_cookie(
@@ -391,7 +392,7 @@ async def test_a_simulated_timeout_is_silence_and_then_an_error(
 
 @pytest.mark.parametrize("path", [f"{PATH}/error", f"{PATH}/timeout"])
 @pytest.mark.parametrize(
-    "settings", [{"simulations": "off"}, {"environment": "production", "signing_key": "x" * 32}], ids=str
+    "settings", [{"simulations": "off"}, {"environment": "production", "signing_key": OWN_KEY}], ids=str
 )
 async def test_simulations_can_be_off(open_client: OpensClient, path: str, settings: dict[str, Any]) -> None:
     """In production they are off by default."""

@@ -497,3 +497,32 @@ async def test_personal_data_reaches_neither_the_store_nor_the_model(open_client
     assert [prompt.message for prompt in provider.prompts] == [MASKED]
     assert again.status_code == 200
     assert history.json()["turns"][0]["content"] == MASKED
+
+
+async def test_words_of_a_rule_that_no_animal_may_say_are_refused(opens: Opens) -> None:
+    """Also guidance, which a model reads; the telephone number of a helpline is allowed."""
+    process = await opens()
+
+    words = await process.put({**PARTY, "words": {"preschool": "Ask at the desk!", "middle": "No, you idiot, shit."}})
+    guidance = await process.put({**ADVICE, "guidance": "Say: kill yourself."})
+    tried = await process.keeper.post(
+        VALIDATE, json={"text": "Hi", "rule": {**PARTY, "words": {"preschool": "Fuck off!"}}}
+    )
+    helpline = await process.put({**PARTY, "words": {"preschool": "Call 116 111 or 0800 1110111, they listen."}})
+
+    assert [each.status_code for each in (words, guidance, tried, helpline)] == [422, 422, 422, 201]
+    assert [each.json()["errors"][0]["field"] for each in (words, guidance, tried)] == [
+        "words.middle",
+        "guidance",
+        "rule.words.preschool",
+    ]
+    assert "'profanity-in-replies'" in words.json()["detail"]
+
+
+async def test_the_packaged_rules_keep_the_rules_for_replies(opens: Opens) -> None:
+    """A keeper who changes one member of such a rule is not refused for the others."""
+    process = await opens()
+
+    for name, document in process.services.rule_admin.rules.packaged.documents.items():
+        if document["then"] != "mask":
+            process.services.rule_admin.validate_document({**dict(document), "name": name})

@@ -184,8 +184,14 @@ async def test_the_session_takes_the_next_turn_after_a_stop(open_client: OpensCl
     assert history["turns"][1]["metadata"]["finishReason"] == "stopped"
 
 
-@pytest.mark.parametrize("key", ["8f14e45f-ceea-467f-a8d5-0b6f9c1e58a3", "not a uuid"])
-@pytest.mark.parametrize("cookies", ["kept", "lost"])
+@pytest.mark.parametrize(
+    ("key", "cookies"),
+    [
+        ("8f14e45f-ceea-467f-a8d5-0b6f9c1e58a3", "kept"),
+        ("8f14e45f-ceea-467f-a8d5-0b6f9c1e58a3", "lost"),
+        ("not a uuid", "kept"),
+    ],
+)
 async def test_a_repeated_request_joins_its_turn(open_client: OpensClient, key: str, cookies: str) -> None:
     """One turn, one model call, and the whole stream again; with the cookie that the first answer set or without."""
     provider = Says()
@@ -200,6 +206,18 @@ async def test_a_repeated_request_joins_its_turn(open_client: OpensClient, key: 
     assert again.content == first.content
     assert as_json.json()["turnId"] == check_stream("/convo_turn_stream", first.content)[0].data["turnId"]
     assert len(provider.prompts) == 1
+
+
+async def test_a_plain_key_without_a_cookie_is_not_recognised_again(open_client: OpensClient) -> None:
+    """Another visitor behind the same address may have chosen the same key: nobody gets the other's turn or token."""
+    client = await open_client()
+    answers = []
+    for _ in range(2):
+        client.cookies.clear()
+        answers.append(await client.post("/convo_turn", json=HELLO, headers={"Idempotency-Key": "1"}))
+
+    assert len({answer.json()["sessionId"] for answer in answers}) == 2
+    assert len({answer.headers["x-session-token"] for answer in answers}) == 2
 
 
 async def test_fifty_repetitions_at_once_are_one_turn(open_client: OpensClient) -> None:

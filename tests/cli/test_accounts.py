@@ -167,4 +167,4 @@ def test_a_store_that_cannot_be_used_is_said_in_a_line(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit | click.ClickException)
-    assert "Our memory is away" in result.output
+    assert "SQLITE_PATH: zoo.sqlite3: is not a database" in result.output

@@ -105,6 +105,22 @@ def test_nothing_is_imported_from_a_folder_with_a_wrong_file(tmp_path: Path) -> 
     assert not Path("zoo.sqlite3").exists()
 
 
+def test_nothing_is_imported_beside_words_that_no_animal_may_say(tmp_path: Path) -> None:
+    """One sentence names the file, the field and the rule."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    write_animal(folder, MOLE)
+    write_animal(folder, {**change_member("facts.0.say", "I dig, shit!"), "animal_id": "wasp_001"}, "wasp_001.yaml")
+
+    refused = zoochat("import", "files")
+
+    assert refused.exit_code == 1
+    assert refused.output == (
+        "Error: files/wasp_001.yaml: facts.0.say: breaks the rule 'profanity-in-replies': no animal may say it\n"
+    )
+    assert "mole_001" not in load()
+
+
 def test_the_default_animal_cannot_be_retired(tmp_path: Path) -> None:
     """Exit code 1, with the reason in one line."""
     zoochat("export", "out")

@@ -128,6 +128,15 @@ def test_too_many_rules_are_refused_whole() -> None:
     assert load().documents == {}
 
 
+def test_words_that_no_animal_may_say_are_refused() -> None:
+    """One sentence names the rule and the field."""
+    refused = zoochat("import", written(PARTY, {**PARTY, "name": "rude", "words": {"preschool": "Shit!"}}))
+
+    assert refused.exit_code == 1
+    assert refused.output.startswith("Error: rule 'rude': words.preschool: breaks the rule 'profanity-in-replies'")
+    assert load().documents == {}
+
+
 def test_the_list_says_who_wrote_what() -> None:
     """The packaged ones, those over them, and those that are switched off."""
     zoochat("import", written(PARTY, {**dict(load_packaged_rules().documents["lost"]), "enabled": False}))

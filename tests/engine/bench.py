@@ -13,7 +13,7 @@ from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import StoreUnavailable, TurnRunning
-from openapi_server.models.session import SessionRecord
+from openapi_server.models.session import SessionClaim, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecord
 from openapi_server.models.turn_events import Entry
 from openapi_server.moderation.output_rules import OutputRules
@@ -43,6 +43,7 @@ class DictStore:
         new_session: SessionRecord | None = None,
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
+        claim: SessionClaim | None = None,
     ) -> str:
         self._require_reachable("begin_turn")
         if new_session is not None:

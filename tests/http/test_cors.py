@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from starlette.types import Receive, Scope, Send
 
@@ -86,32 +88,67 @@ async def test_what_else_an_answer_varies_by_is_kept(vary: list[str], expected: 
     assert answer["vary"] == expected
 
 
-async def test_a_preflight_is_answered_here_and_reaches_no_operation() -> None:
-    """The answer lists the allowed methods and headers, for ten minutes."""
-    app = Echoes()
-    request = Request(
+def make_preflight(headers: str, origin: str = "http://localhost:3000") -> Request:
+    return Request(
         "OPTIONS",
         headers=(
-            ("Origin", "http://localhost:3000"),
+            ("Origin", origin),
             ("Access-Control-Request-Method", "POST"),
-            ("Access-Control-Request-Headers", "content-type, last-event-id, idempotency-key"),
+            ("Access-Control-Request-Headers", headers),
         ),
     )
-    answer = await ask(add_cors(app), request)
 
-    assert (answer.status, answer.body, app.scopes) == (204, b"", [])
+
+async def preflight(headers: str = "content-type", origin: str = "http://localhost:3000", **options: Any) -> Answer:
+    """The answer where the application says which methods the address has."""
+    app = CorsMiddleware(Echoes(204, ("Allow", "GET, HEAD, OPTIONS")), origins=ORIGINS, **options)
+    return await ask(app, make_preflight(headers, origin))
+
+
+def get_allowed_headers(answer: Answer) -> set[str]:
+    return set(answer["access-control-allow-headers"].lower().split(", "))
+
+
+async def test_a_preflight_lists_the_methods_of_the_address_and_the_headers() -> None:
+    """For ten minutes."""
+    answer = await preflight()
+
     assert_readable_across_origins(answer)
     assert answer["access-control-allow-origin"] == "http://localhost:3000"
-    assert {"GET", "POST", "PUT", "PATCH", "DELETE"} <= set(answer["access-control-allow-methods"].split(", "))
-    allowed = answer["access-control-allow-headers"].lower().split(", ")
-    wanted = {"content-type", "authorization", "idempotency-key", "last-event-id", "prefer", "x-device-id"}
-    assert wanted <= set(allowed)
+    assert answer["access-control-allow-methods"] == "GET, HEAD, OPTIONS"
     assert answer["access-control-max-age"] == "600"
+    assert {
+        *("content-type", "authorization", "idempotency-key", "last-event-id", "prefer", "x-device-id"),
+        *("traceparent", "tracestate", "baggage", "x-requested-with", "cache-control", "x-user-id"),
+    } <= get_allowed_headers(answer)
+
+
+async def test_generated_clients_may_tell_about_themselves() -> None:
+    """Under as many names as they like, and under no others."""
+    asked = "x-stainless-os, X-Stainless-Runtime-Version, x-evil, x-stainless-\u00e4, x-stainless-" + "a" * 50
+    allowed = get_allowed_headers(await preflight(asked))
+
+    assert {"x-stainless-os", "x-stainless-runtime-version"} <= allowed
+    assert [name for name in allowed if name.startswith("x-evil") or len(name) > 50] == []
+
+
+async def test_an_operator_may_allow_more_headers() -> None:
+    """With CORS_HEADERS."""
+    assert "x-zoo" not in get_allowed_headers(await preflight("x-zoo"))
+    assert "x-zoo" in get_allowed_headers(await preflight("x-zoo", more_headers=("X-Zoo",)))
+
+
+async def test_a_preflight_for_an_address_that_does_not_exist_allows_nothing() -> None:
+    """The 404 passes."""
+    answer = await ask(add_cors(Echoes(404)), make_preflight("content-type"))
+
+    assert answer.status == 404
+    assert answer.all("access-control-allow-methods") == []
 
 
 async def test_a_preflight_of_another_origin_is_answered_with_an_allowed_one() -> None:
     """The browser compares it with the page's origin and refuses the request."""
-    answer = await ask(add_cors(Echoes()), from_origin("https://evil.example", "OPTIONS"))
+    answer = await preflight(origin="https://evil.example")
 
     assert answer.status == 204
     assert answer["access-control-allow-origin"] == "https://zoo.example"

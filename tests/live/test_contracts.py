@@ -134,20 +134,23 @@ def test_a_confirmation_right_after_the_header_is_never_too_early(start_server: 
 
 
 def test_a_device_keeps_its_animal_and_its_memory_over_a_restart(start_server: StartsServer) -> None:
-    """Another process continues the same session."""
-    server = start_server(OFFLINE_WORDS_PER_S=0)
+    """Another process continues the same session, and takes the same session token."""
+    server = start_server(OFFLINE_WORDS_PER_S=0, SESSION_BINDING="caller")
     told = {"content": "My name is Xanthippe. May I talk to the tiger?"}
-    assert httpx.post(f"{server.url}/chat/", json=told, headers=KIOSK).status_code == 200
-    before = httpx.get(f"{server.url}/chat/session", headers=KIOSK).json()
+    first = httpx.post(f"{server.url}/chat/", json=told, headers=KIOSK)
+    headers = {**KIOSK, "X-Session-Token": first.headers["x-session-token"]}
+    before = httpx.get(f"{server.url}/chat/session", headers=headers).json()
     assert server.stop() == 0
 
-    server = start_server(OFFLINE_WORDS_PER_S=0)
-    after = httpx.get(f"{server.url}/chat/session", headers=KIOSK).json()
-    answer = httpx.post(f"{server.url}/chat/", json={"content": "What is my name?"}, headers=KIOSK).json()
+    server = start_server(OFFLINE_WORDS_PER_S=0, SESSION_BINDING="caller")
+    after = httpx.get(f"{server.url}/chat/session", headers=headers).json()
+    answer = httpx.post(f"{server.url}/chat/", json={"content": "What is my name?"}, headers=headers).json()
+    alone = httpx.post(f"{server.url}/chat/", json={"content": "What is my name?"}, headers=KIOSK).json()
 
     assert after == before
     assert after["active_animal"] == "tiger_001"
     assert "Xanthippe" in answer["content"]
+    assert "Xanthippe" not in alone["content"]
 
 
 def test_a_crash_between_holding_and_settling_costs_nothing(start_server: StartsServer) -> None:

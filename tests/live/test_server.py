@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
-import sys
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -15,10 +14,11 @@ import pytest
 
 from tests.conftest import StartsServer
 from tests.support.contract import check_stream
-from tests.support.processes import FreshServerProcess, ServerProcess
+from tests.support.processes import FreshServerProcess, ServerProcess, run_zoochat
 from tests.support.timing import is_within, wait_until
 
 HELLO = {"message": "Tell me about yourself", "animalId": "lion_001"}
+OPENAI = {"PROVIDER": "openai", "OPENAI_MODEL": "gpt-1", "OPENAI_API_KEY": "sk-1"}
 
 
 def count_readers(server: ServerProcess) -> int:
@@ -80,51 +80,109 @@ def test_what_was_said_survives_a_restart(start_server: StartsServer) -> None:
     assert (state["status"], state["reply"]) == ("succeeded", answer["reply"])
 
 
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"PORT": "many"}, "PORT"),
-        ({"HEARTBEAT": "99"}, "HEARTBEAT"),
-        ({"CORS_ORIGINS": "*"}, "CORS_ORIGINS"),
-        ({"DEFAULT_ANIMAL": "unicorn_001"}, "DEFAULT_ANIMAL"),
-        ({"PROVIDER": "parrot"}, "PROVIDER"),
-    ],
-)
-def test_a_bad_setting_stops_the_start_and_is_named(tmp_path: Path, settings: dict[str, str], named: str) -> None:
-    """Exit code 2 and one line that says which variable is wrong; no traceback."""
-    environment = {"PATH": os.environ["PATH"], **settings}
+BAD_STARTS: list[tuple[dict[str, str], str]] = [
+    ({"PORT": "many"}, "PORT: must be a whole number"),
+    ({"HEARTBEAT": "99"}, "HEARTBEAT: must be a number"),
+    ({"CORS_ORIGINS": "*"}, "CORS_ORIGINS: '*' is not an origin"),
+    ({"DEFAULT_ANIMAL": "unicorn_001"}, "DEFAULT_ANIMAL: no animal 'unicorn_001'"),
+    ({"PROVIDER": "parrot"}, "PROVIDER: must be offline"),
+    ({"HOST": "203.0.113.9"}, "HOST: 203.0.113.9 is not an address of this machine"),
+    ({"HOST": "no such host"}, "HOST: 'no such host' is no address"),
+    ({"SQLITE_PATH": "text"}, "SQLITE_PATH: text: is not a database; it was not changed"),
+    ({"SQLITE_PATH": "other.db"}, "SQLITE_PATH: other.db: the file is the database of another program"),
+    ({"SQLITE_PATH": "text/zoo.db"}, "SQLITE_PATH: text/zoo.db: its folder cannot be made"),
+    ({"SQLITE_PATH": "/proc/zoo/zoo.db"}, "SQLITE_PATH: /proc/zoo/zoo.db: its folder cannot be made"),
+    ({"SQLITE_PATH": ":memory:"}, "SQLITE_PATH: must be a file"),
+    ({**OPENAI, "ALL_PROXY": "socks5://u:hush@127.0.0.1:1"}, "ALL_PROXY: a SOCKS proxy needs the package `socksio`"),
+    ({**OPENAI, "HTTPS_PROXY": "gopher://hush"}, "HTTPS_PROXY: must be a URL such as"),
+    ({**OPENAI, "SSL_CERT_FILE": "/nowhere"}, "SSL_CERT_FILE: the certificates there cannot be read"),
+    ({"MODERATION_URL": "http://m.example/moderations", "all_proxy": "socks5h://hush"}, "all_proxy: a SOCKS proxy"),
+]
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "openapi_server"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+
+@pytest.mark.parametrize(("settings", "sentence"), BAD_STARTS, ids=[sentence for _, sentence in BAD_STARTS])
+def test_a_bad_setting_stops_the_start_and_is_named(tmp_path: Path, settings: dict[str, str], sentence: str) -> None:
+    """Exit code 2 and one line that says which variable is wrong; no traceback."""
+    (tmp_path / "text").write_text("no database")
+    with closing(sqlite3.connect(tmp_path / "other.db")) as db:
+        db.execute("CREATE TABLE addresses (name TEXT)")
+
+    ended = run_zoochat("serve", folder=tmp_path, variables={"SEMANTIC": "off", "PORT": "0", **settings})
 
     assert ended.returncode == 2
-    assert f"{named}:" in ended.stderr
+    assert any(line.startswith(sentence) for line in ended.stderr.splitlines())
     assert "Traceback" not in ended.stderr
+    assert "hush" not in ended.stderr
+    assert (tmp_path / "text").read_text() == "no database"
 
 
-def test_a_taken_port_is_said_plainly(start_server: StartsServer, tmp_path: Path) -> None:
+def test_a_taken_port_is_said_plainly(tmp_path: Path) -> None:
     """It is the most common mistake at a first start."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        ended = subprocess.run(
-            [sys.executable, "-m", "openapi_server"],
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "PORT": str(taken.getsockname()[1])},
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        port = taken.getsockname()[1]
+        ended = run_zoochat("serve", folder=tmp_path, variables={"SEMANTIC": "off", "PORT": port})
 
-    assert ended.returncode != 0
-    assert "address already in use" in ended.stderr
+    assert ended.returncode == 2
+    assert f"PORT: address already in use: another program listens on port {port} of 127.0.0.1" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_file_of_settings_is_named_with_the_line(tmp_path: Path) -> None:
+    """Also for what is only found out while the parts are opened."""
+    (tmp_path / ".env.local").write_text("PORT=0\n\nDEFAULT_ANIMAL=unicorn_001\n")
+
+    ended = run_zoochat("serve", folder=tmp_path, variables={"SEMANTIC": "off"})
+
+    assert ended.returncode == 2
+    assert ".env.local:3: DEFAULT_ANIMAL: no animal 'unicorn_001' lives in this zoo" in ended.stderr
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_the_ipv6_wildcard_serves_both_families(start_server: StartsServer) -> None:
+    """`HOST=::`, as a container has it. Before, it was IPv6 alone."""
+    server = start_server(HOST="::")
+
+    assert httpx.get(f"http://127.0.0.1:{server.port}/health").status_code == 200
+    assert httpx.get(f"http://[::1]:{server.port}/health").status_code == 200
+
+
+def get_store_status(server: ServerProcess) -> str:
+    status: str = httpx.get(f"{server.url}/system_health").json()["parts"]["store"]["status"]
+    return status
+
+
+def test_a_database_that_is_deleted_under_the_server_is_noticed(start_server: StartsServer) -> None:
+    """Before, all that was said from then on was lost at the restart, and `/ready` said that all was well."""
+    server = start_server(OFFLINE_WORDS_PER_S=0)
+    path = server.folder / "zoo.sqlite3"
+    path.rename(server.folder / "elsewhere")
+
+    wait_until(lambda: httpx.get(f"{server.url}/ready").status_code == 503, within_s=10)
+    refused = httpx.post(f"{server.url}/convo_turn", json=HELLO, timeout=30)
+    assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+    assert refused.headers["retry-after"] == "2"
+    assert get_store_status(server) == "down"
+    assert httpx.get(f"{server.url}/health").status_code == 200
+    (server.folder / "elsewhere").rename(path)
+    wait_until(lambda: httpx.get(f"{server.url}/ready").status_code == 200, within_s=10)
+    answered = httpx.post(f"{server.url}/convo_turn", json=HELLO, timeout=30)
+    assert answered.status_code == 200
+    server.stop()
+
+    assert server.log.count("event=store_file_missing") == 1
+    server = start_server()
+    turn = httpx.get(f"{server.url}/convo_turn/{answered.json()['turnId']}")
+    assert turn.json()["status"] == "succeeded"
 
 
 def test_nothing_of_a_message_is_logged(start_server: StartsServer) -> None:

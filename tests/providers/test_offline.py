@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openapi_server.models.animal import Animal, Fact, Individual, Voice
+from openapi_server.models.first_names import has_insulting_word
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup, FinishReason, Source
 from openapi_server.protocols import Provider, ReplyEnd, WholeReply
@@ -523,6 +524,12 @@ async def test_homework_is_no_errand() -> None:
         ("i'm scared of you", None),
         ("i'm going home", None),
         ("my name is poop", None),
+        ("My name is Fuckface", None),
+        ("I'm called Fück-Face. How fast are you?", None),
+        ("Call me Scheißkopf", None),
+        ("my name is Dick", "Dick"),
+        ("I'm Fanny!", "Fanny"),
+        ("My name is Ishita", "Ishita"),
         ("my name is [removed]", None),
         ("what is my name", None),
         ("im sure you are nice", None),
@@ -531,6 +538,18 @@ async def test_homework_is_no_errand() -> None:
 def test_first_names_are_found(message: str, name: str | None) -> None:
     """Moods, ages, rude words and surnames are no first names."""
     assert find_visitor_name(message) == name
+
+
+async def test_an_insult_is_not_said_back() -> None:
+    """Not at once, not when the visitor asks for their name, and not as a favourite."""
+    asked = [make_prompt(f"My name is {name}") for name in ("Fuckface", "Wichser", "Fvckface", "Сука")]
+    history = [Exchange("my name is Fuckface", "Hello!")]
+    asked += [
+        make_prompt(text, history=history) for text in ("what's my name?", "Hello!", "What is your favourite shit?")
+    ]
+    for prompt in asked:
+        for text in await list_replies(prompt):
+            assert not has_insulting_word(text)
 
 
 async def test_a_name_is_remembered() -> None:

@@ -142,8 +142,10 @@ async def test_chat_consultation_flow(server: ServerProcess) -> None:
         assert "John" in data["content"]
 
 
-def ask(server: ServerProcess, device: str, content: str) -> str:
-    answer = httpx.post(f"{server.url}/chat/", json={"content": content}, headers={"X-Device-ID": device})
+def ask(server: ServerProcess, device: str, content: str, client: httpx.Client | None = None) -> str:
+    """The reply. A device that keeps cookies has a client of its own; any other sends its name alone."""
+    post = client.post if client else httpx.post
+    answer = post(f"{server.url}/chat/", json={"content": content}, headers={"X-Device-ID": device})
     assert answer.status_code == 200, answer.text
     return str(answer.json()["content"])
 
@@ -158,10 +160,11 @@ def test_john_is_remembered_by_his_device_alone(server: ServerProcess) -> None:
 
 def test_the_sessions_lock(server: ServerProcess) -> None:
     """Who answers is chosen by what the visitor asks for, kept for the device, and logged."""
-    ask(server, "kiosk-7", "May I talk to the tiger?")
-    ask(server, "kiosk-7", "How long do you sleep?")
+    with httpx.Client() as kiosk:
+        ask(server, "kiosk-7", "May I talk to the tiger?", kiosk)
+        ask(server, "kiosk-7", "How long do you sleep?", kiosk)
+        session = kiosk.get(f"{server.url}/chat/session", headers={"X-Device-ID": "kiosk-7"}).json()
 
-    session = httpx.get(f"{server.url}/chat/session", headers={"X-Device-ID": "kiosk-7"}).json()
     assert (session["device"], session["active_animal"]) == ("chat_kiosk-7", "tiger_001")
     assert session["session_ttl"] == 86_400
     assert server.log.count("Session lock for kiosk-7: tiger_001") == 1
@@ -170,12 +173,14 @@ def test_the_sessions_lock(server: ServerProcess) -> None:
 def test_a_lifetime_of_its_own(server: ServerProcess) -> None:
     """`conversation_state.session_ttl = 3600` is a request here."""
     device = {"X-Device-ID": "short-lived"}
-    ask(server, device["X-Device-ID"], "Hello!")
+    with httpx.Client(headers=device) as client:
+        ask(server, device["X-Device-ID"], "Hello!", client)
 
-    changed = httpx.patch(f"{server.url}/chat/session", json={"session_ttl": 3600}, headers=device)
+        changed = client.patch(f"{server.url}/chat/session", json={"session_ttl": 3600})
 
-    assert changed.status_code == 200
-    assert httpx.get(f"{server.url}/chat/session", headers=device).json()["session_ttl"] == 3600
+        assert changed.status_code == 200
+        assert client.get(f"{server.url}/chat/session").json()["session_ttl"] == 3600
+    assert httpx.get(f"{server.url}/chat/session", headers=device).status_code == 404, "the name alone is no key"
 
 
 def test_the_cleanup(server: ServerProcess) -> None:

@@ -217,7 +217,7 @@ async def test_an_older_database_reads_the_same_after_its_migration(migrated: Sq
     assert read_version(path) == len(MIGRATIONS)
     assert (await migrated.list_turns(SESSION_ID, 10)).items == expected
     assert (await migrated.list_sessions("cookie:mia", 10)).items == (LONG_AGO,)
-    nobodys = replace(make_session("sess_nobodys", owner=None, animal_id="tiger_001"), ttl_s=172_800)
+    nobodys = replace(make_session("sess_nobodys", owner=None, animal_id="tiger_001"), ttl_s=172_800, is_claimed=False)
     assert await migrated.get_session("sess_nobodys") == nobodys
     assert [lease.turn_id for lease in await migrated.list_running_turns()] == ["turn_running"]
 

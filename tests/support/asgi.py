@@ -105,7 +105,9 @@ class Request:
 
     @property
     def scope(self) -> Scope:
-        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers]
+        has_host = any(name.lower() == "host" for name, _ in self.headers)
+        given = self.headers if has_host else (("Host", "testserver"), *self.headers)
+        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in given]
         return {
             "type": "http",
             "asgi": {"version": "3.0"},

@@ -32,6 +32,8 @@ from openapi_server.models.turn_events import (
     TypingStopped,
 )
 
+# A signing key that production accepts.
+OWN_KEY = "q7Vd0Xb3TzR5mKc9WnLs2HgYp8EjUa4F6iQo1BxZrNt"
 NOON = datetime(2026, 11, 21, 12, 0, 0, 123_456, tzinfo=UTC)
 TURN_ID = "turn_3b1f0c52a9d94e6f8a7b6c5d4e3f2a1b"
 SESSION_ID = "sess_9c8b7a6d5e4f3021a1b2c3d4e5f60718"

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 _COMPARED = (
     "type enum pattern format required minimum maximum minLength maxLength minItems maxItems minProperties "
-    "items properties additionalProperties oneOf"
+    "maxProperties items properties additionalProperties oneOf"
 ).split()
 
 

@@ -49,6 +49,8 @@ class FaultPoint(StrEnum):
 class ModelAnswer:
     """One reply and its failure, if any. `status` and `retry_after` belong to `ModelFault.STATUS`.
 
+    `pause_s`: between two pieces.
+
     A `finish` that is no `FinishReason` is written as what it is.
     """
 
@@ -59,6 +61,7 @@ class ModelAnswer:
     at: FaultPoint = FaultPoint.CONNECT
     status: int = 200
     retry_after: str | None = None
+    pause_s: float = 0.0
 
     def fails_at(self, at: FaultPoint) -> bool:
         return self.fault is not None and self.at is at
@@ -153,6 +156,8 @@ class AnswerWriter:
             for number, text in enumerate(answer.pieces):
                 if number == 1:
                     await self._inject_fault(FaultPoint.MIDDLE)
+                if answer.pause_s and number:
+                    await asyncio.sleep(answer.pause_s)
                 await self._send_chunk(dialect.encode_piece(text))
             await self._inject_fault(FaultPoint.LAST)
             await self._send_chunk(dialect.encode_end(answer.finish, answer.usage))

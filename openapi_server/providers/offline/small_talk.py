@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
+from openapi_server import linear_regex
 from openapi_server.models.animal import Fact
+from openapi_server.models.first_names import is_insulting_name
 from openapi_server.providers.offline.answers import choose_wording
 from openapi_server.providers.offline.conversation import Conversation, normalize_text
 from openapi_server.providers.offline.intents import Intent
@@ -28,7 +29,7 @@ _FAVOURITE_WORDS: Mapping[str, str] = {
     "friend": "friend friends frend freind buddy keeper person human",
     "time": "time day season month hour weather",
 }
-_FAVOURITE = re.compile(r"\b(?:favou?rites?|fav|fave|favrit|favourit|best) (\w+)")
+_FAVOURITE = linear_regex.compile(r"\b(?:favou?rites?|fav|fave|favrit|favourit|best) (\w+)")
 
 
 def _reply_with(chat: Conversation, line: str) -> Reply:
@@ -89,7 +90,7 @@ def _is_about(fact: Fact, word: str) -> bool:
 def _tell_favourite(chat: Conversation) -> Reply:
     favourites = chat.animal.individual.favourites
     asked = _FAVOURITE.search(chat.message.rest)
-    word = asked.group(1) if asked else "thing"
+    word = asked.group(1) if asked and not is_insulting_name(asked.group(1)) else "thing"
     kind = next((kind for kind, words in _FAVOURITE_WORDS.items() if word in words.split()), None)
     if kind is not None and kind in favourites:
         return _reply_with(chat, fill_placeholders(chat.pick_line(LINES.favourite[kind]), it=favourites[kind]))

@@ -2,18 +2,29 @@
 
 There is one writer because SQLite has one write lock. Within the process a queue is fairer than waiting for the lock;
 other processes are waited for with `busy_timeout`.
+
+SQLite goes on with a file that was deleted or replaced under it, and all that is written then is lost at the end. So
+every use compares the files at the path with those that are open:
+
+    at the path                          what happens
+    the files that are open              they are used
+    no database                          `StoreUnavailable`, until it is back or the server is started anew
+    the database, another log or none    the connections are opened anew; SQLite copies the log into the database first
+    another database                     the connections are opened anew, if this server's tables are in it
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -22,23 +33,51 @@ from openapi_server.models.errors import StoreUnavailable
 T = TypeVar("T")
 BUSY_TIMEOUT_S = 5.0
 READERS = 2
+RETRY_AFTER_S = 2
 
 log = structlog.get_logger(__name__)
+
+
+class FileId(NamedTuple):
+    """What tells a file from another one that has its name later."""
+
+    device: int
+    inode: int
+
+
+class Files(NamedTuple):
+    """The database's files; None for one that is not there. SQLite makes the log with the first transaction."""
+
+    database: FileId | None
+    log: FileId | None
+
+    @classmethod
+    def look_up(cls, path: Path, log_path: Path) -> Files:
+        return cls(_identify(path), _identify(log_path))
 
 
 class Connections:
     """Runs functions that take a connection: `write` in a transaction that is rolled back on any error, `read` without.
 
-    Errors of SQLite are logged and become `StoreUnavailable`.
+    Errors of SQLite are logged and become `StoreUnavailable`. `prepare` is run on the first connection to each file: it
+    makes the tables that are missing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
         self._path = path
+        self._log_path = _find_log_path(path)
+        self._prepare = prepare
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-write")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._submitted = {self._writer: 0, self._readers: 0}
+        # Guards what follows. Connections are only opened anew while no thread uses one.
+        self._idle = threading.Condition()
+        self._users = 0
+        self._generation = 0
+        self._files = Files(None, None)
+        self._is_missing = False
 
     @property
     def waiting_writes(self) -> int:
@@ -49,6 +88,10 @@ class Connections:
     def waiting_reads(self) -> int:
         """How many reads wait for one of the threads that read."""
         return max(0, self._submitted[self._readers] - READERS)
+
+    async def open(self) -> None:
+        """Create the file if it is missing, and prepare it."""
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._run, self._open_first, self._prepare)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._run_in(self._writer, self._transact, work)
@@ -67,8 +110,7 @@ class Connections:
     def _close_all(self) -> None:
         self._writer.shutdown()
         self._readers.shutdown()
-        for connection in self._opened:
-            connection.close()
+        self._close_connections()
 
     async def _run_in(
         self,
@@ -91,43 +133,135 @@ class Connections:
         except sqlite3.Error as error:
             # The driver's message goes to the log only: it may name files.
             log.error("store_failed", error=type(error).__name__, reason=str(error))
-            raise StoreUnavailable(retry_after_s=2) from error
+            raise StoreUnavailable(retry_after_s=RETRY_AFTER_S) from error
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            result = work(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        return result
+        with self._use_connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            self._note_log()
+            return result
 
     def _query(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return work(self._connection())
+        with self._use_connection() as connection:
+            return work(connection)
 
-    def _connection(self) -> sqlite3.Connection:
-        if not hasattr(self._local, "connection"):
-            self._local.connection = open_database(self._path)
-            self._opened.append(self._local.connection)
-        connection: sqlite3.Connection = self._local.connection
-        return connection
+    @contextmanager
+    def _use_connection(self) -> Iterator[sqlite3.Connection]:
+        """This thread's connection to the files that are at the path now. Raises `StoreUnavailable`."""
+        with self._idle:
+            self._check_files()
+            self._users += 1
+        try:
+            yield self._get_connection()
+        finally:
+            with self._idle:
+                self._users -= 1
+                self._idle.notify_all()
+
+    def _get_connection(self) -> sqlite3.Connection:
+        if getattr(self._local, "generation", None) != self._generation:
+            self._keep_connection(open_database(self._path))
+        current: sqlite3.Connection = self._local.connection
+        return current
+
+    def _keep_connection(self, connection: sqlite3.Connection) -> None:
+        self._opened.append(connection)
+        self._local.connection, self._local.generation = connection, self._generation
+
+    def _open_first(self, prepare: Callable[[sqlite3.Connection], T]) -> T:
+        """The first use: nothing is open yet, so there is nothing to compare."""
+        connection = open_database(self._path, may_create=True)
+        self._keep_connection(connection)
+        self._log_path = _find_log_path(self._path)
+        prepared = prepare(connection)
+        self._files = Files.look_up(self._path, self._log_path)
+        return prepared
+
+    def _check_files(self) -> None:
+        """Open the connections anew if other files are at the path. Raises `StoreUnavailable` if none is."""
+        found = Files.look_up(self._path, self._log_path)
+        if found.database is None:
+            if not self._is_missing:
+                remedy = "put the file back, or start the server anew to begin with an empty store"
+                log.error("store_file_missing", path=str(self._path), remedy=remedy)
+            self._is_missing = True
+            raise StoreUnavailable(retry_after_s=RETRY_AFTER_S)
+        if self._are_other(found):
+            self._reopen()
+        elif self._is_missing:
+            log.warning("store_file_back", path=str(self._path))
+        self._is_missing = False
+
+    def _are_other(self, found: Files) -> bool:
+        is_other_log = self._files.log is not None and found.log != self._files.log
+        return found.database != self._files.database or is_other_log
+
+    def _reopen(self) -> None:
+        """Called with the lock held. Raises `StoreUnavailable` while the other file cannot be used."""
+        if not self._idle.wait_for(lambda: not self._users, timeout=BUSY_TIMEOUT_S):
+            raise StoreUnavailable(retry_after_s=RETRY_AFTER_S)
+        found = Files.look_up(self._path, self._log_path)
+        if not self._are_other(found):
+            # Another thread has done it meanwhile.
+            return
+        is_other = found.database != self._files.database
+        if is_other and self._opened:
+            # The log at the path belongs to the file that was there before. SQLite would play it into the new one.
+            with suppress(sqlite3.Error):
+                self._opened[0].execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if found.log == self._files.log and _get_size(self._log_path):
+                raise sqlite3.OperationalError("another process still uses the file that was replaced")
+            # The old connections stay: it may come back.
+            _require_our_tables(self._path)
+        self._close_connections()
+        self._generation += 1
+        connection = open_database(self._path)
+        try:
+            self._prepare(connection)
+            self._log_path = _find_log_path(self._path)
+            self._files = Files.look_up(self._path, self._log_path)
+        finally:
+            self._opened.append(connection)
+        remedy = "start the server anew to load the animals and rules of that file" if is_other else None
+        log.warning("store_reopened", path=str(self._path), is_other_file=is_other, remedy=remedy)
+
+    def _note_log(self) -> None:
+        """SQLite made its log with the transaction that has just ended."""
+        if self._files.log is None:
+            self._files = self._files._replace(log=_identify(self._log_path))
+
+    def _close_connections(self) -> None:
+        for connection in self._opened:
+            connection.close()
+        self._opened.clear()
 
 
-def open_database(path: Path) -> sqlite3.Connection:
+def open_database(path: Path, *, may_create: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode with the settings that every connection needs.
 
     `synchronous=NORMAL`: in WAL mode a killed process loses nothing, a power cut may lose the last moments.
     `secure_delete`: deleted rows are overwritten, but for a few copies that `retention.vacuum` removes.
     """
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.row_factory = sqlite3.Row
-    _switch_to_wal(connection)
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA secure_delete = ON")
+    location = f"{path.absolute().as_uri()}?mode={'rwc' if may_create else 'rw'}"
+    connection = sqlite3.connect(
+        location, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.row_factory = sqlite3.Row
+        _switch_to_wal(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -142,3 +276,71 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
                 raise
             time.sleep(0.01)
+
+
+def explain_failure(path: Path, error: BaseException | None) -> str:
+    """Why a database cannot be opened or written to, in a sentence for whoever runs the server, with what to do."""
+    reason = str(error)
+    code = getattr(error, "sqlite_errorcode", None)
+    number = getattr(error, "errno", None)
+    if isinstance(error, OSError):
+        reason = os.strerror(error.errno or 0)
+    match code & 0xFF if code is not None else None:
+        case sqlite3.SQLITE_FULL:
+            return f"{path}: the disk or the quota is full; make room there, or use another disk"
+        case sqlite3.SQLITE_READONLY:
+            return f"{path}: is read-only for this user; make the file and its folder writable"
+        case sqlite3.SQLITE_BUSY:
+            return f"{path}: another program has locked it; `zoochat doctor` names the programs that have it open"
+        case sqlite3.SQLITE_NOTADB:
+            return f"{path}: is not a database; it was not changed. Name another file"
+        case sqlite3.SQLITE_CORRUPT:
+            return f"{path}: is damaged; restore a backup, or salvage it with `sqlite3 {path} .recover`"
+        case sqlite3.SQLITE_CANTOPEN:
+            return f"{path}: cannot be opened; {_explain_path(path)}"
+    if number is not None:
+        return f"{path}: its folder cannot be made ({reason}); {_explain_path(path)}"
+    return f"{path}: {reason}"
+
+
+def _explain_path(path: Path) -> str:
+    """Which part of the path is in the way."""
+    for folder in reversed(path.absolute().parents):
+        if folder.exists() and not folder.is_dir():
+            return f"{folder} is no folder"
+        if not folder.exists():
+            return f"the folder {folder} does not exist and cannot be made"
+    if path.is_dir():
+        return "it is a folder"
+    if not os.access(path if path.exists() else path.parent, os.R_OK | os.W_OK):
+        return f"this user may not write to {path if path.exists() else path.parent}"
+    return "the file or its folder is not writable, or no more files can be opened"
+
+
+def _require_our_tables(path: Path) -> None:
+    """Look into a file without a change to it. Raises `sqlite3.Error` unless this server has made it."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)) as db:
+        (migrations,) = db.execute("PRAGMA user_version").fetchone()
+    if not migrations:
+        raise sqlite3.DatabaseError("the file that is there now has none of this server's tables")
+
+
+def _find_log_path(path: Path) -> Path:
+    """The write-ahead log stands beside the file itself, not beside a link to it."""
+    resolved = path.resolve()
+    return resolved.with_name(f"{resolved.name}-wal")
+
+
+def _identify(path: Path) -> FileId | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116  # called before each use: a third of the time of `Path.stat`
+    except OSError:
+        return None
+    return FileId(found.st_dev, found.st_ino)
+
+
+def _get_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -272,6 +272,26 @@ def edited_rules(connection: sqlite3.Connection) -> None:
     )
 
 
+def readiness_probe(connection: sqlite3.Connection) -> None:
+    """One row that is written to learn whether the database can be written to."""
+    connection.execute("CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), filler BLOB NOT NULL) STRICT")
+
+
+def session_names_claims_and_charges(connection: sqlite3.Connection) -> None:
+    """Which name a client gave a session, who may use it by that name alone, and what a session costs; and which turns
+    need more than their id.
+
+    So far sessions without an owner were reached by their names, and only sessions with a title cost credits.
+    """
+    connection.execute("ALTER TABLE sessions ADD COLUMN name_key TEXT")
+    connection.execute("ALTER TABLE sessions ADD COLUMN is_claimed INTEGER NOT NULL DEFAULT 1")
+    connection.execute("ALTER TABLE sessions ADD COLUMN is_charged INTEGER NOT NULL DEFAULT 0")
+    connection.execute("ALTER TABLE turns ADD COLUMN is_bound INTEGER NOT NULL DEFAULT 0")
+    connection.execute("UPDATE sessions SET is_claimed = 0 WHERE owner IS NULL")
+    connection.execute("UPDATE sessions SET is_charged = 1 WHERE title IS NOT NULL AND owner LIKE 'user:%'")
+    connection.execute("CREATE INDEX sessions_by_name ON sessions (owner, name_key) WHERE name_key IS NOT NULL")
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
     leases_expiry_and_idempotency_keys,
@@ -280,16 +300,28 @@ MIGRATIONS: list[Migration] = [
     animals_their_history_and_drafts,
     retention_and_audit,
     edited_rules,
+    readiness_probe,
+    session_names_claims_and_charges,
 ]
 
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Apply the missing migrations, each in a transaction of its own; `user_version` counts those applied."""
     applied = _count_migrations(connection)
+    if applied == 0 and _has_foreign_tables(connection):
+        raise sqlite3.DatabaseError("the file is the database of another program")
     while applied < len(MIGRATIONS):
         applied = _apply_next(connection)
     if applied > len(MIGRATIONS):
         raise sqlite3.DatabaseError("the database was written by a newer version of this server")
+
+
+def _has_foreign_tables(connection: sqlite3.Connection) -> bool:
+    """Both questions see one state: another process may be applying the first migration at this moment."""
+    with connection:
+        connection.execute("BEGIN")
+        has_tables = connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None
+        return has_tables and _count_migrations(connection) == 0
 
 
 def _apply_next(connection: sqlite3.Connection) -> int:

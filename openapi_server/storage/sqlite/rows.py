@@ -72,6 +72,9 @@ def encode_session(session: SessionRecord) -> Row:
         "opening": session.opening,
         "handle": session.handle,
         "locked_at": encode_time(session.locked_at) if session.locked_at else None,
+        "name_key": session.name_key,
+        "is_claimed": int(session.is_claimed),
+        "is_charged": int(session.is_charged),
     }
 
 
@@ -90,6 +93,9 @@ def decode_session(row: sqlite3.Row, since: str = "") -> SessionRecord:
         opening=row["opening"] if has_texts else None,
         handle=row["handle"],
         locked_at=decode_time(row["locked_at"]),
+        name_key=row["name_key"],
+        is_claimed=bool(row["is_claimed"]),
+        is_charged=bool(row["is_charged"]),
     )
 
 
@@ -105,6 +111,7 @@ def encode_turn(turn: TurnRecord, position: int) -> Row:
         "created_at": encode_time(turn.created_at),
         "worker": turn.worker,
         "lease_until": encode_time(turn.lease_until) if turn.lease_until else None,
+        "is_bound": int(turn.is_bound),
     }
 
 
@@ -122,6 +129,7 @@ def decode_turn(row: sqlite3.Row) -> TurnRecord:
         lease_until=decode_time(row["lease_until"]),
         owner=row["owner"],
         media_urls=tuple(row["media_url"].split("\n")) if row["media_url"] else (),
+        is_bound=bool(row["is_bound"]),
         outcome=replace(OUTCOME.validate_json(row["outcome"]), reply=row["reply"]) if row["outcome"] else None,
     )
 

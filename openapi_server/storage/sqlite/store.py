@@ -16,7 +16,7 @@ import structlog
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.page import Page, decode_cursor, make_page
-from openapi_server.models.session import SessionRecord
+from openapi_server.models.session import SessionClaim, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecord
 from openapi_server.protocols import Clock
 from openapi_server.storage.sqlite.connections import Connections
@@ -40,10 +40,14 @@ from openapi_server.storage.sqlite.rows import (
 from openapi_server.storage.sqlite.turns import (
     begin_turn,
     delete_session,
+    has_turn,
     select_session,
     set_session_ttl,
     settle_turn,
 )
+
+# About what a turn writes.
+PROBE_BYTES = 32_768
 
 log = structlog.get_logger(__name__)
 
@@ -67,9 +71,9 @@ class SqliteStore:
         except OSError as error:
             log.error("store_failed", error=type(error).__name__, reason=str(error))
             raise StoreUnavailable(retry_after_s=2) from error
-        connections = Connections(path)
+        connections = Connections(path, migrate)
         try:
-            await connections.read(migrate)
+            await connections.open()
         except BaseException:
             await connections.close()
             raise
@@ -92,6 +96,23 @@ class SqliteStore:
 
         def select(db: sqlite3.Connection) -> SessionRecord | None:
             return select_session(db, session_id, window)
+
+        return await self._connections.read(select)
+
+    async def find_named_sessions(
+        self, session_ids: Sequence[str], owner: str | None, name_key: str
+    ) -> Sequence[SessionRecord]:
+        window = self._window
+        places = ", ".join("?" for _ in session_ids) or "NULL"
+        query = f"""
+            SELECT * FROM sessions
+            WHERE (session_id IN ({places}) OR (owner = ? AND name_key = ?)) AND expires_at > ? AND last_message_at > ?
+            ORDER BY last_message_at DESC, session_id
+        """  # noqa: S608  # placeholders only
+        values = (*session_ids, owner, name_key, window.now, window.since)
+
+        def select(db: sqlite3.Connection) -> list[SessionRecord]:
+            return [decode_session(row, window.since) for row in db.execute(query, values)]
 
         return await self._connections.read(select)
 
@@ -120,9 +141,14 @@ class SqliteStore:
         new_session: SessionRecord | None = None,
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
+        claim: SessionClaim | None = None,
     ) -> str:
         window = RetentionWindow.at(turn.created_at, self._retention)
-        return await self._connections.write(lambda db: begin_turn(db, turn, new_session, keys, charge, window))
+        return await self._connections.write(lambda db: begin_turn(db, turn, new_session, keys, charge, claim, window))
+
+    async def has_turn(self, keys: Sequence[IdempotencyKey]) -> bool:
+        window = self._window
+        return await self._connections.read(lambda db: has_turn(db, keys, window))
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
         return await self._connections.write(lambda db: settle_turn(db, turn_id, outcome))
@@ -208,8 +234,12 @@ class SqliteStore:
         return is_vacuumed
 
     async def ping(self) -> None:
-        # A locked database answers to BEGIN IMMEDIATE; a read-only one only to a statement that could write.
-        await self._connections.write(lambda db: db.execute("DELETE FROM sessions WHERE 0"))
+        await self._connections.write(write_probe)
 
     async def close(self) -> None:
         await self._connections.close()
+
+
+def write_probe(db: sqlite3.Connection) -> None:
+    """Write as much as a turn does: a full disk, a quota or a read-only file refuses it like a turn."""
+    db.execute("INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(?))", (PROBE_BYTES,))

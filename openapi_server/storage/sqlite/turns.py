@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from openapi_server.models.credits import Charge
-from openapi_server.models.errors import KeyReused, SessionNotFound, TurnRunning
-from openapi_server.models.session import SessionRecord
+from openapi_server.models.errors import KeyReused, SessionClaimed, SessionNotFound, TurnRunning
+from openapi_server.models.session import SessionClaim, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Outcome, TurnRecord
 from openapi_server.storage.sqlite.credits import reserve_credits, settle_reservation
 from openapi_server.storage.sqlite.rows import (
@@ -40,6 +40,7 @@ def begin_turn(
     new_session: SessionRecord | None,
     keys: Sequence[IdempotencyKey],
     charge: Charge | None,
+    claim: SessionClaim | None,
     window: RetentionWindow,
 ) -> str:
     """`Store.begin_turn`. The window is the one at the time of the turn."""
@@ -49,7 +50,7 @@ def begin_turn(
         return earlier
     if new_session is not None:
         _create_session(db, new_session, window)
-    position = _take_position(db, turn, window)
+    position = _take_position(db, turn, claim, window)
     if charge is not None:
         reserve_credits(db, charge, turn.turn_id, window.now)
     insert_row(db, "turns", encode_turn(turn, position))
@@ -121,6 +122,12 @@ def _find_earlier_turn(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], w
     return None
 
 
+def has_turn(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], window: RetentionWindow) -> bool:
+    """`Store.has_turn`."""
+    query = f"{SELECT_KEY} AND idempotency_keys.expires_at > :now"
+    return any(db.execute(query, {"key": key.key, **window.parameters}).fetchone() is not None for key in keys)
+
+
 def _store_keys(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], turn_id: str) -> None:
     """Let every key stand for the turn, also when it was found by only one of them."""
     for key in keys:
@@ -134,14 +141,18 @@ def _store_keys(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], turn_id:
         insert_row(db, "idempotency_keys", row)
 
 
-def _take_position(db: sqlite3.Connection, turn: TurnRecord, window: RetentionWindow) -> int:
-    """The position of the new turn in its session, whose time and animal are updated.
+def _take_position(
+    db: sqlite3.Connection, turn: TurnRecord, claim: SessionClaim | None, window: RetentionWindow
+) -> int:
+    """The position of the new turn in its session, whose time, animal and owner are updated.
 
-    Raises `SessionNotFound`, or `TurnRunning` when the session has a running turn.
+    Raises `SessionNotFound`, `SessionClaimed`, or `TurnRunning` when the session has a running turn.
     """
     session = select_session(db, turn.session_id, window)
     if session is None:
         raise SessionNotFound
+    if claim is not None and not claim.fits(session):
+        raise SessionClaimed
     query = "SELECT turn_id FROM turns WHERE session_id = ? AND ended_at IS NULL"
     running = db.execute(query, (turn.session_id,)).fetchone()
     if running is not None:
@@ -149,6 +160,8 @@ def _take_position(db: sqlite3.Connection, turn: TurnRecord, window: RetentionWi
     continued = replace(session, last_message_at=turn.created_at, turn_count=session.turn_count + 1)
     if session.animal_id != turn.animal_id:
         continued = replace(continued, animal_id=turn.animal_id, locked_at=turn.created_at)
+    if claim is not None and claim.is_proved and not session.is_claimed:
+        continued = replace(continued, owner=claim.owner, is_claimed=True)
     _update_session(db, continued)
     # Not the number of turns: old turns are deleted, and no position is given twice.
     (last,) = db.execute("SELECT max(position) FROM turns WHERE session_id = ?", (turn.session_id,)).fetchone()
@@ -159,7 +172,8 @@ def _update_session(db: sqlite3.Connection, session: SessionRecord) -> None:
     db.execute(
         """
         UPDATE sessions SET last_message_at = :last_message_at, expires_at = :expires_at, turn_count = :turn_count,
-        animal_id = :animal_id, locked_at = :locked_at, ttl_s = :ttl_s WHERE session_id = :session_id
+        animal_id = :animal_id, locked_at = :locked_at, ttl_s = :ttl_s, owner = :owner, is_claimed = :is_claimed
+        WHERE session_id = :session_id
         """,
         encode_session(session),
     )

@@ -1,0 +1,250 @@
+"""Which operation of `openapi.yaml` a request is for, and the media type of its body: decided once, before routing.
+
+Connexion, its validators and Flask each find the operation and the media type by themselves, and do not agree about
+doubled slashes, a missing `Content-Type` or one that is there twice. So they only get requests that leave no choice: a
+path as the spec writes it, and one `Content-Type` of ours where the operation takes a body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from openapi_server import linear_regex
+from openapi_server.http.problems import ERRORS_BY_STATUS, make_error_response
+from openapi_server.models.errors import ChatError, InvalidInput, MethodNotAllowed, UnsupportedMediaType
+from openapi_server.spec import load_spec
+
+NO_STORE = "private, no-store"
+OPERATION_EXTENSION = "zoochat.operation"
+
+# A slash or backslash that is part of a name would be a separator for whoever decodes the path first.
+_ENCODED_SEPARATORS = ("%2f", "%5c", "\\")
+# The members of a header's list: commas inside quoted strings do not separate.
+_LIST_MEMBER = linear_regex.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
+_CHARSET = linear_regex.compile(r";\s*charset\s*=\s*\"?([^\s;\"]*)", linear_regex.IGNORECASE)
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation: its handler's full name, the media types of its body (none: it takes none), and the value of
+    `Cache-Control` of its answers."""
+
+    operation_id: str
+    media_types: tuple[str, ...] = ()
+    cache_control: str = NO_STORE
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A path of the spec with its operations by method."""
+
+    template: str
+    operations: Mapping[str, Operation] = field(hash=False)
+
+    @property
+    def allow(self) -> str:
+        """The value of `Allow` (RFC 9110, section 10.2.1).
+
+        >>> Address("/jobs", {"GET": Operation("list_jobs")}).allow
+        'GET, HEAD, OPTIONS'
+        """
+        methods = {*self.operations, "OPTIONS", *(["HEAD"] if "GET" in self.operations else [])}
+        return ", ".join(sorted(methods))
+
+    def find_operation(self, method: str) -> Operation | None:
+        """The operation for the method; `HEAD` is served by that of `GET`."""
+        return self.operations.get("GET" if method == "HEAD" else method)
+
+
+class AddressTable:
+    """All addresses of the server: those of the spec, and `documents`, which are only read."""
+
+    def __init__(self, spec: Mapping[str, Any], documents: Sequence[str] = ()) -> None:
+        self._literal: dict[str, Address] = {}
+        self._templates: list[tuple[list[str], Address]] = []
+        for path in documents:
+            self._literal[path] = Address(path, {"GET": Operation(path, cache_control="no-cache")})
+        for path, item in spec["paths"].items():
+            address = Address(path, {method.upper(): _make_operation(spec, item[method]) for method in item})
+            if "{" in path:
+                self._templates.append((path.split("/"), address))
+            else:
+                self._literal[path] = address
+
+    @property
+    def addresses(self) -> list[Address]:
+        return [*self._literal.values(), *(address for _, address in self._templates)]
+
+    def find(self, path: str) -> Address | None:
+        """The address of a decoded path, which has to be as the spec writes it, to the last slash."""
+        literal = self._literal.get(path)
+        if literal is not None:
+            return literal
+        parts = path.split("/")
+        return next((address for template, address in self._templates if _matches(template, parts)), None)
+
+    def find_with_other_slash(self, path: str) -> str | None:
+        """The path with a slash more or less at its end, if only that exists."""
+        other = path[:-1] if path.endswith("/") else f"{path}/"
+        return other if self.find(other) is not None else None
+
+
+class AddressMiddleware:
+    """ASGI middleware: answers with 404, 405, 415 or a redirect, or passes the request on in a form without ambiguity.
+
+    It answers `OPTIONS`, serves `HEAD` by `GET`, and drops a body that the operation does not take. Behind it the scope
+    has one `Content-Type` where there may be a body, and `get_operation`.
+    """
+
+    def __init__(self, app: ASGIApp, *, table: AddressTable) -> None:
+        self._app = app
+        self._table = table
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            address = self._find_address(scope)
+            if isinstance(address, Response):
+                await address(scope, receive, send)
+                return
+            method = scope["method"]
+            if method == "OPTIONS":
+                await Response(status_code=204, headers={"Allow": address.allow})(scope, receive, send)
+                return
+            operation = address.find_operation(method)
+            if operation is None:
+                raise MethodNotAllowed(headers={"Allow": address.allow})
+            headers = _make_headers(scope, operation)
+        except ChatError as error:
+            await make_error_response(error)(scope, receive, send)
+            return
+        scope.setdefault("extensions", {})[OPERATION_EXTENSION] = operation
+        inner = {**scope, "headers": headers, "method": "GET" if method == "HEAD" else method}
+        await self._app(
+            inner,
+            receive if operation.media_types else _drop_body(receive),
+            _drop_answer_body(send) if method == "HEAD" else send,
+        )
+
+    def _find_address(self, scope: Scope) -> Address | Response:
+        path = scope["path"]
+        sent = (scope.get("raw_path") or path.encode()).decode("latin-1").lower()
+        if not any(separator in sent for separator in _ENCODED_SEPARATORS):
+            address = self._table.find(path)
+            if address is not None:
+                return address
+            other = self._table.find_with_other_slash(path)
+            if other is not None:
+                query = scope["query_string"].decode("ascii")
+                # Without a host: whoever sent the request would have chosen it.
+                location = quote(other) + (f"?{query}" if query else "")
+                return Response(status_code=307, headers={"Location": location})
+        raise ERRORS_BY_STATUS[404]
+
+
+def get_operation(scope: Scope) -> Operation | None:
+    """The operation that `AddressMiddleware` found; None when it refused the request."""
+    operation: Operation | None = scope.get("extensions", {}).get(OPERATION_EXTENSION)
+    return operation
+
+
+@functools.cache
+def load_address_table(documents: tuple[str, ...] = ()) -> AddressTable:
+    return AddressTable(load_spec(), documents)
+
+
+def choose_media_type(content_types: Sequence[str], accepted: Sequence[str]) -> str:
+    """The one of the accepted media types that the `Content-Type` headers name; the first one when there is none.
+
+    Media types are compared without regard to case, and parameters other than `charset` are ignored (RFC 9110, section
+    8.3). The same type twice is one. Raises `InvalidInput` for two different ones, else `UnsupportedMediaType`.
+
+    >>> choose_media_type(["Application/JSON; charset=UTF-8"], ["application/json"])
+    'application/json'
+    """
+    found = (member.strip(" \t") for value in content_types for member in _LIST_MEMBER.findall(value))
+    given = [member for member in found if member]
+    if not given:
+        return accepted[0]
+    if any(charset.lower() not in _CHARSETS for member in given for charset in _CHARSET.findall(member)):
+        raise UnsupportedMediaType("Send the body in UTF-8.")
+    names: set[str] = {member.partition(";")[0].strip(" \t").lower() for member in given}
+    if len(names) > 1:
+        raise InvalidInput.for_field("Content-Type", "must name one media type")
+    media_type = names.pop()
+    if media_type not in accepted:
+        raise UnsupportedMediaType(f"Send {' or '.join(accepted)}.")
+    return media_type
+
+
+def _matches(template: list[str], parts: list[str]) -> bool:
+    """Whether the path has the literal parts of the template, and something where the template has a parameter."""
+    return len(template) == len(parts) and all(
+        bool(part) if name.startswith("{") else part == name for name, part in zip(template, parts, strict=True)
+    )
+
+
+def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> Operation:
+    body: Mapping[str, Any] = operation.get("requestBody", {})
+    while "$ref" in body:
+        body = functools.reduce(lambda part, name: part[name], body["$ref"].removeprefix("#/").split("/"), spec)
+    return Operation(
+        f"{operation['x-openapi-router-controller']}.{operation['operationId']}",
+        tuple(body.get("content", {})),
+        operation.get("x-cache-control", NO_STORE),
+    )
+
+
+def _make_headers(scope: Scope, operation: Operation) -> list[tuple[bytes, bytes]]:
+    """The request's headers, with one `Content-Type` or none, and without an empty `Last-Event-ID`."""
+    headers = Headers(scope=scope)
+    dropped = {b"content-type"} if operation.media_types else {b"content-type", b"content-length"}
+    if not headers.get("last-event-id", "").strip():
+        # Some readers send it before their first event.
+        dropped.add(b"last-event-id")
+    kept = [(name, value) for name, value in scope["headers"] if name not in dropped]
+    if operation.media_types and "content-length" in headers:
+        media_type = choose_media_type(headers.getlist("content-type"), operation.media_types)
+        kept.append((b"content-type", media_type.encode()))
+    return kept
+
+
+def _drop_body(receive: Receive) -> Receive:
+    """A `receive` whose request has no body."""
+
+    async def receive_without_body() -> Message:
+        message = await receive()
+        return {**message, "body": b""} if message["type"] == "http.request" else message
+
+    return receive_without_body
+
+
+def _drop_answer_body(send: Send) -> Send:
+    """A `send` for the answer to a `HEAD` request. A stream ends after its headers, as when its reader leaves."""
+    is_stream = is_ended = False
+
+    async def send_head(message: Message) -> None:
+        nonlocal is_stream, is_ended
+        if message["type"] == "http.response.start":
+            is_stream = Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
+            await send(message)
+        elif not is_ended:
+            is_ended = True
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            if is_stream:
+                # As `SendTimeout` does for a connection that was lost.
+                raise asyncio.CancelledError
+
+    return send_head

@@ -1,0 +1,132 @@
+"""The API description at `/openapi.json` and `/openapi.yaml`, and Swagger UI at `/ui/`, as bytes that are made once.
+
+The description is the file as it is written, with its `$ref`s; only `servers` says where a proxy serves the server.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from connexion.options import SwaggerUIConfig
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from werkzeug.http import parse_accept_header
+
+from openapi_server import web
+from openapi_server.http.proxies import get_root_path
+from openapi_server.spec import get_spec_path, load_spec
+
+_SERVERS = "servers:\n  - url: /\n"
+# Swagger UI loads its icons from `data:` URLs.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'"
+)
+_WEB = Path(web.__file__).parent
+_ASSETS = {
+    "/ui/": (_WEB / "api_docs.html", "text/html; charset=utf-8"),
+    "/ui/index.html": (_WEB / "api_docs.html", "text/html; charset=utf-8"),
+    "/ui/api_docs.js": (_WEB / "api_docs.js", "text/javascript; charset=utf-8"),
+    **{
+        f"/ui/{name}": (Path(SwaggerUIConfig().swagger_ui_template_dir) / name, media_type)
+        for name, media_type in (
+            ("swagger-ui.css", "text/css; charset=utf-8"),
+            ("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
+            ("favicon-32x32.png", "image/png"),
+        )
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A body in both encodings, each with its strong `ETag` (RFC 9110, section 8.8.3)."""
+
+    body: bytes
+    gzipped: bytes
+    etag: str
+    media_type: str
+
+    @property
+    def gzipped_etag(self) -> str:
+        return f'{self.etag[:-1]}-gzip"'
+
+
+def make_document(body: bytes, media_type: str) -> Document:
+    """The document with its compressed body, which is the same bytes in every process."""
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    return Document(body, gzip.compress(body, compresslevel=9, mtime=0), etag, media_type)
+
+
+# A trusted proxy may pass on what a client sends as its prefix: so the number of variants is bounded.
+@functools.lru_cache(maxsize=16)
+def load_yaml_document(root_path: str) -> Document:
+    """`openapi.yaml`. Raises ValueError when the file does not have the `servers` that is to be replaced."""
+    text = get_spec_path().read_text(encoding="utf-8")
+    before, servers, after = text.partition(_SERVERS)
+    if not servers:
+        raise ValueError("openapi.yaml has no `servers` with the one url /")
+    located = f"{before}servers:\n  - url: {root_path or '/'}\n{after}"
+    return make_document(located.encode(), "application/yaml")
+
+
+@functools.lru_cache(maxsize=16)
+def load_json_document(root_path: str) -> Document:
+    """The same document as JSON."""
+    located = {**load_spec(), "servers": [{"url": root_path or "/"}]}
+    body = json.dumps(located, ensure_ascii=False, separators=(",", ":"))
+    return make_document(body.encode(), "application/json")
+
+
+@functools.cache
+def _load_asset(path: str) -> Document:
+    file, media_type = _ASSETS[path]
+    return make_document(file.read_bytes(), media_type)
+
+
+def list_documents(*, has_ui: bool) -> tuple[str, ...]:
+    """The paths that this module serves. `has_ui`: Swagger UI, too."""
+    return ("/openapi.json", "/openapi.yaml", *(_ASSETS if has_ui else ()))
+
+
+class ApiDocsMiddleware:
+    """ASGI middleware behind `AddressMiddleware`: answers `GET` for the paths of `list_documents`."""
+
+    def __init__(self, app: ASGIApp, *, has_ui: bool) -> None:
+        self._app = app
+        self._paths = frozenset(list_documents(has_ui=has_ui))
+        # The first reader should not have to wait for them, nor anybody else for that reader.
+        load_yaml_document("")
+        load_json_document("")
+        for path in _ASSETS:
+            _load_asset(path)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_here = scope["type"] == "http" and scope["path"] in self._paths
+        load = _find_loader(scope["path"]) if is_here else None
+        app = self._app if load is None else _make_response(load(get_root_path(scope)), Headers(scope=scope))
+        await app(scope, receive, send)
+
+
+def _find_loader(path: str) -> Callable[[str], Document] | None:
+    if path in _ASSETS:
+        return lambda root_path: _load_asset(path)
+    return {"/openapi.json": load_json_document, "/openapi.yaml": load_yaml_document}.get(path)
+
+
+def _make_response(document: Document, request: Headers) -> Response:
+    headers = {"Vary": "Accept-Encoding", "ETag": document.etag}
+    body = document.body
+    if parse_accept_header(request.get("accept-encoding")).quality("gzip") > 0:
+        headers |= {"Content-Encoding": "gzip", "ETag": document.gzipped_etag}
+        body = document.gzipped
+    if document.media_type.startswith("text/html"):
+        headers["Content-Security-Policy"] = _PAGE_POLICY
+    return Response(body, headers=headers, media_type=document.media_type)

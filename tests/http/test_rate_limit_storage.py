@@ -1,0 +1,175 @@
+"""Where requests are counted: memory of a bounded size, and a real Redis that may come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import tracemalloc
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import structlog
+from limits import RateLimitItem, RateLimitItemPerMinute
+
+from openapi_server.config import ConfigError
+from openapi_server.http import rate_limit_storage
+from openapi_server.http.rate_limit_storage import MAX_KEYS, BoundedMemoryStorage, WindowCounters, open_counters
+from tests.support.fakes import FakeClock
+from tests.support.timing import poll_until
+
+ITEM = RateLimitItemPerMinute(3, namespace="turns")
+
+
+class Redis:
+    """A Redis process on a free port, which keeps nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._folder = folder
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.process = self.start()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        command = [
+            "redis-server",
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(self._folder),
+        ]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        return self.process
+
+    async def wait_until_ready(self) -> None:
+        async def answers() -> bool:
+            with socket.socket() as client:
+                return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+        await poll_until(answers, within_s=20)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait(20)
+
+
+@pytest.fixture
+async def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Redis]:
+    if shutil.which("redis-server") is None:
+        if os.environ.get("REQUIRE_SERVICES") == "1":
+            pytest.fail("there is no redis-server")
+        pytest.skip("there is no redis-server")
+    # On a busy machine a quarter of a second is soon over.
+    monkeypatch.setattr(rate_limit_storage, "REDIS_TIMEOUT_S", 10)
+    server = Redis(tmp_path)
+    try:
+        await server.wait_until_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+async def hit(counters: WindowCounters, caller: str = "mia", item: RateLimitItem = ITEM) -> bool:
+    return (await counters.hit([(item, ("caller", caller)), (item, ("address", "home", caller))])).is_allowed
+
+
+async def test_memory_is_bounded_whoever_calls() -> None:
+    """A tenth of the bound takes 3 MB; as many callers again take no more."""
+    share = MAX_KEYS // 10
+    counters = WindowCounters(storage := BoundedMemoryStorage(share), FakeClock().monotonic)
+    used_mb = []
+    tracemalloc.start()
+    for number in range(2 * share):
+        await counters.hit([(ITEM, (f"{number:024}",))])
+        if number + 1 in (share, 2 * share):
+            used_mb.append(tracemalloc.get_traced_memory()[0] / 1e6)
+    tracemalloc.stop()
+    assert len(storage) == share
+    assert used_mb[0] < 5
+    assert used_mb[1] < used_mb[0] + 0.5
+
+
+async def test_the_window_that_was_not_used_for_longest_is_forgotten() -> None:
+    counters = WindowCounters(storage := BoundedMemoryStorage(max_keys=3), FakeClock().monotonic)
+    for caller in ("old", "busy", "new", "busy", "newer"):
+        await counters.hit([(ITEM, (caller,))])
+    assert [key.split("/")[1] for key in storage._windows] == ["new", "busy", "newer"]
+    assert await storage.reset() == 3
+
+
+async def test_redis_counts_for_several_processes(redis: Redis) -> None:
+    """Two servers with one Redis share the limit, and its reset time is that of the window."""
+    async with (
+        open_counters(redis.url, time.monotonic) as one,
+        open_counters(redis.url, time.monotonic) as two,
+    ):
+        assert [await hit(one), await hit(two), await hit(one), await hit(two), await hit(one)] == [True] * 3 + [
+            False
+        ] * 2
+        assert await hit(two, "ben")
+        refused = await one.hit([(ITEM, ("caller", "mia"))])
+    assert not refused.is_allowed
+    assert (refused.windows[0].amount, refused.windows[0].remaining) == (3, 0)
+    assert 0 < refused.windows[0].reset_s <= 60
+
+
+async def test_many_at_once_do_not_get_more_than_the_limit(redis: Redis) -> None:
+    async with open_counters(redis.url, time.monotonic) as counters:
+        allowed = await asyncio.gather(*(hit(counters) for _ in range(40)))
+    assert sum(allowed) <= 3
+
+
+async def test_without_redis_requests_are_let_through_and_it_is_asked_again(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed, started again, and hanging: no request fails or waits long, and one line each time tells of it."""
+    monkeypatch.setattr(rate_limit_storage, "REDIS_TIMEOUT_S", 1)
+    clock = FakeClock()
+    async with open_counters(redis.url, clock.monotonic) as counters:
+        assert [await hit(counters) for _ in range(4)] == [True, True, True, False]
+        redis.stop()
+        with structlog.testing.capture_logs() as logs:
+            assert [await hit(counters) for _ in range(20)] == [True] * 20
+            clock.advance(6)
+            assert await hit(counters)
+        assert [line["event"] for line in logs] == ["rate_limit_storage_away"]
+
+        redis.start()
+        await redis.wait_until_ready()
+        clock.advance(6)
+        with structlog.testing.capture_logs() as logs:
+            assert [await hit(counters) for _ in range(4)] == [True, True, True, False]
+        assert [line["event"] for line in logs] == ["rate_limit_storage_back"]
+
+        redis.process.send_signal(signal.SIGSTOP)
+        began_s = time.monotonic()
+        assert [await hit(counters) for _ in range(20)] == [True] * 20
+        assert time.monotonic() - began_s < 10
+        redis.process.send_signal(signal.SIGCONT)
+        clock.advance(6)
+        # The connection whose answer was given up is not used again: its answer would be taken for the next one's.
+        assert [await hit(counters, "ben") for _ in range(4)] == [True, True, True, False]
+
+
+async def test_redis_may_be_away_at_the_start() -> None:
+    async with open_counters("redis://127.0.0.1:9/0", FakeClock().monotonic) as counters:
+        assert [await hit(counters) for _ in range(9)] == [True] * 9
+
+
+async def test_redis_needs_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limit_storage, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="RATE_LIMIT_STORAGE"):
+        async with open_counters("redis://127.0.0.1:9/0", FakeClock().monotonic):
+            pass

@@ -1,0 +1,62 @@
+"""Random keys pass, whatever their alphabet; what people think up does not."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from openapi_server.key_strength import MIN_KEY_BITS, estimate_key_bits
+
+RANDOM: dict[str, Callable[[], str]] = {
+    "token_urlsafe": lambda: secrets.token_urlsafe(32),
+    "openssl rand -base64 48": lambda: base64.b64encode(secrets.token_bytes(48)).decode(),
+    "128 bits in hexadecimal digits": lambda: secrets.token_hex(16),
+    "openssl rand -hex 32": lambda: secrets.token_hex(32),
+    "Base32": lambda: base64.b32encode(secrets.token_bytes(20)).decode(),
+    "small letters": lambda: "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(32)),
+    "UUID": lambda: str(uuid.uuid4()),
+}
+WEAK = [
+    "development-only-0123456789abcdef0123456789abcdef",
+    "x" * 64,
+    "01" * 20,
+    "!!!!????!!!!????!!!!????!!!!????",
+    "aB3$aB3$aB3$aB3$aB3$aB3$aB3$aB3$",
+    "11111111222222223333333344444444",
+    "deadbeefdeadbeefdeadbeefdeadbeef",
+    "0123456789abcdef0123456789abcdef",
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
+    "00112233445566778899aabbccddeeff",
+    "ffeeddccbbaa99887766554433221100",
+    "sk-1234567890abcdefghijklmnopqrstuvwxyz",
+    "qwertyuiopasdfghjklzxcvbnm123456",
+    "1q2w3e4r5t6y7u8i9o0p1q2w3e4r5t6y",
+    "a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6",
+    "change-me-change-me-change-me-change-me",
+    "your-256-bit-secret-your-256-bit-secret",
+    "your-secret-key-at-least-32-characters",
+    "zoochat-production-signing-key-2026",
+    "admin:admin:admin:admin:admin:admin",
+    "P@ssw0rd!P@ssw0rd!P@ssw0rd!P@ssw0rd!",
+    "this-is-a-secret-key-for-our-zoo-chat-server",
+    "my super secret signing key for production 2026",
+    "correct horse battery staple lion tiger bear elephant",
+    "thisisaverylongsecretkeythatnobodywilleverguess",
+    "The quick brown fox jumps over the lazy dog",
+    "der löwe schläft heute nacht im dschungel tief",
+]
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_random_key_passes(name: str) -> None:
+    """Every one: a server must not refuse to start because of chance."""
+    assert min(estimate_key_bits(RANDOM[name]()) for _ in range(500)) >= MIN_KEY_BITS
+
+
+@pytest.mark.parametrize("key", WEAK)
+def test_what_people_think_up_does_not_pass(key: str) -> None:
+    assert estimate_key_bits(key) < MIN_KEY_BITS
