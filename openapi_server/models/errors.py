@@ -185,6 +185,11 @@ class TurnElsewhere(ChatError):
     retryable = True
 
 
+class RequestRunning(ChatError):
+    code, status, title = "request_running", 409, "An earlier request with this Idempotency-Key still runs"
+    retryable = True
+
+
 class AnimalExists(ChatError):
     code, status, title = "animal_exists", 409, "An animal with this id is here already"
 
