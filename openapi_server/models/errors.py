@@ -135,8 +135,11 @@ class SessionNotFound(ChatError):
     code, status, title = "session_not_found", 404, "No such session"
 
 
-class SessionClaimed(SessionNotFound):
-    """Somebody has claimed the session since it was looked up by its name."""
+class SessionClaimed(ChatError):
+    """Somebody has claimed the session since it was looked up by its name. Looked up again, it is another one."""
+
+    code, status, title = "session_claimed", 409, "Somebody else has just claimed the session"
+    retryable = True
 
 
 class TurnNotFound(ChatError):
