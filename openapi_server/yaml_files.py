@@ -11,10 +11,12 @@ from typing import Any
 
 import yaml
 
+from openapi_server import linear_regex
+
 _WIDTH = 120
 # Longer texts are folded into lines: they are easier to read, and to compare from one version to the next.
 _MAX_INLINE_CHARS = 90
-_FOLDABLE = re.compile(r"[!-~](?: ?[!-~])+")
+_FOLDABLE = linear_regex.compile(r"^[!-~](?: ?[!-~])+\Z")
 _MAX_INLINE_ITEMS = 12
 
 
@@ -223,7 +225,7 @@ def _represent_text(dumper: _Dumper, value: str) -> yaml.Node:
 
     `represent_scalar` is not used: once Connexion has served the spec as YAML, it ignores the style everywhere.
     """
-    is_folded = len(value) > _MAX_INLINE_CHARS and _FOLDABLE.fullmatch(value)
+    is_folded = len(value) > _MAX_INLINE_CHARS and _FOLDABLE.match(value)
     style = ">" if is_folded else None if value.isprintable() else '"'
     return yaml.ScalarNode("tag:yaml.org,2002:str", value, style=style)
 

@@ -8,8 +8,10 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openapi_server import linear_regex
+
 # Our own: werkzeug's parse_etags takes an unquoted 17 for "17", and a `*` only where no blank is beside it.
-_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+_TAG = linear_regex.compile(r'(W/)?"([^\x00-\x20"\x7f]*)"')
 
 
 def encode_etag(version: int) -> str:

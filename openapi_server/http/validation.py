@@ -26,6 +26,7 @@ from jsonschema.validators import extend
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
+from openapi_server import linear_regex
 from openapi_server.http.addresses import get_operation
 from openapi_server.models.errors import FieldError, InvalidInput
 from openapi_server.worker_threads import run_by_size
@@ -50,7 +51,7 @@ TYPE_NAMES = {
 
 
 # The form in which the spec says: 1 to N+2 characters, without the blanks around them.
-_TRIMMED_LENGTH = re.compile(r"\^\\s\*\\S\(\?:\[\\s\\S\]\{0,([0-9]+)\}\\S\)\?\\s\*\$")
+_TRIMMED_LENGTH = linear_regex.compile(r"^\^\\s\*\\S\(\?:\[\\s\\S\]\{0,([0-9]+)\}\\S\)\?\\s\*\$\Z")
 
 
 @cache
@@ -64,10 +65,11 @@ def compile_pattern(pattern: str) -> Callable[[str], object]:
     >>> [is_message(text) for text in ("  Roar ", " \n", "Roar!")]
     [True, False, False]
     """
-    if trimmed := _TRIMMED_LENGTH.fullmatch(pattern):
+    if trimmed := _TRIMMED_LENGTH.match(pattern):
         longest = int(trimmed[1]) + 2
         return lambda text: 0 < len(text.strip()) <= longest
-    return re.compile(re.sub(r"(?<!\\)\$$", r"\\Z", pattern)).search
+    ends = pattern.endswith("$") and not pattern.endswith(r"\$")
+    return linear_regex.compile(pattern[:-1] + r"\Z" if ends else pattern).search
 
 
 def _check_pattern(validator: Any, pattern: str, instance: object, schema: object) -> Iterator[ValidationError]:

@@ -6,11 +6,11 @@ Changes are not announced: every turn loads them when it begins (`Knowledge.refr
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from openapi_server import linear_regex
 from openapi_server.knowledge.schema import (
     PACKAGED_ANIMALS,
     AnimalFileError,
@@ -44,6 +44,7 @@ from openapi_server.models.errors import (
 from openapi_server.models.page import Page
 from openapi_server.protocols import Clock, DocumentStore, DraftStore
 
+_INDEX = linear_regex.compile(r"\[(\d+)\]")
 # The name of the rule that words of an animal's keepers break, if any.
 FindBrokenRule = Callable[[str, Animal], str | None]
 # Members whose texts no animal says.
@@ -250,7 +251,7 @@ def validate_document(document: Document, animal_id: str, within: str = "") -> A
 
 def _dot(place: str) -> str:
     """Dotted, as everywhere on the wire: `facts.0.source`, where a file's reader says `facts[0].source`."""
-    return re.sub(r"\[(\d+)\]", r".\1", place)
+    return _INDEX.sub(r".\1", place)
 
 
 def _list_said(value: object, place: str = "") -> Iterator[tuple[str, str]]:

@@ -6,14 +6,15 @@ disturbs a conversation more than one that has to be requested again. The patter
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from openapi_server import linear_regex
 from openapi_server.knowledge.retrieval.query import tokenize
 from openapi_server.knowledge.retrieval.spelling import Speller
+from openapi_server.linear_regex import IGNORECASE, Match, Pattern, PreparedText
 from openapi_server.models.animal import NICKNAMES, Animal
 from openapi_server.yaml_files import load_patterns
 
@@ -21,9 +22,15 @@ _MAX_CHARS = 1_000
 _FILLERS = frozenset("and but please pls plz thanks thank you now today too again so then to ask".split())
 
 _WORDINGS = load_patterns(Path(__file__).with_name("animal_switch.yaml"))
-_SWITCH_REQUESTS = tuple(re.compile(pattern) for pattern in _WORDINGS["switch_requests"])
-_ADDRESSES = tuple(re.compile(pattern) for pattern in _WORDINGS["addresses"])
-_BARE_NAMES = tuple(re.compile(pattern) for pattern in _WORDINGS["bare_names"])
+_SWITCH_REQUESTS, _ADDRESSES, _ADDRESSES_UNLESS_ABOUT_THEM, _BARE_NAMES = (
+    tuple(linear_regex.compile(pattern) for pattern in _WORDINGS[name])
+    for name in ("switch_requests", "addresses", "addresses_unless_about_them", "bare_names")
+)
+_THEM = linear_regex.compile(r"\b(?:they|them|their)\b")
+_TITLE = linear_regex.compile(r"\b(mr|mrs|ms|dr|st)\.", IGNORECASE)
+_CLAUSE_END = linear_regex.compile(r"[.!?;:\n…]+")
+_PART_END = linear_regex.compile(r",|\s[-–—]+\s|\b['’]s\b")
+_MARK = linear_regex.compile(r"<\w+>")
 
 
 def detect_requested_animal(message: str, animals: Sequence[Animal]) -> Animal | None:
@@ -36,11 +43,27 @@ def detect_requested_animal(message: str, animals: Sequence[Animal]) -> Animal |
     names = _get_names(tuple((animal.name, animal.species) for animal in active))
     sentences = [_mark_names(sentence, names) for sentence in _split_into_clauses(message)]
     is_single_statement = len(sentences) == 1 and "?" not in message
-    for patterns in (_SWITCH_REQUESTS, _ADDRESSES, _BARE_NAMES if is_single_statement else ()):
+    finders = (_find_request, _find_address, *((_find_bare_name,) if is_single_statement else ()))
+    for find in finders:
         for text, matches in sentences:
-            if found := _find_first(patterns, text):
+            if matches and (found := find(text)):
                 return active[matches[int(found["at"])].animal_index]
     return None
+
+
+def _find_request(text: str) -> Match | None:
+    return _find_first(_SWITCH_REQUESTS, text)
+
+
+def _find_address(text: str) -> Match | None:
+    found = (match for pattern in _ADDRESSES_UNLESS_ABOUT_THEM if (match := pattern.search(text)))
+    return _choose_first(
+        [_find_first(_ADDRESSES, text), *(each for each in found if not _THEM.search(text, each.end()))]
+    )
+
+
+def _find_bare_name(text: str) -> Match | None:
+    return _find_first(_BARE_NAMES, text)
 
 
 def strip_switch_request(message: str, animal: Animal) -> str:
@@ -58,11 +81,11 @@ def strip_switch_request(message: str, animal: Animal) -> str:
 
 def _strip_from_sentence(sentence: str, names: AnimalNames) -> str:
     """The unchanged sentence when it has no request; else its other words, normalized and without the animal's name."""
-    text, _ = _mark_names(sentence, names)
-    request = _find_first(_SWITCH_REQUESTS, text)
+    text, matches = _mark_names(sentence, names)
+    request = _find_request(text) if matches else None
     if request is None:
         return sentence
-    return re.sub(r"<\w+>", "", text[: request.start()] + text[request.end() :]).strip(" ,")
+    return _MARK.sub("", text[: request.start()] + text[request.end() :]).strip(" ,")
 
 
 @lru_cache(maxsize=64)
@@ -71,16 +94,20 @@ def _get_names(titles: tuple[tuple[str, str], ...]) -> AnimalNames:
     return AnimalNames(titles)
 
 
-def _find_first(patterns: Sequence[re.Pattern[str]], text: str) -> re.Match[str] | None:
+def _find_first(patterns: Sequence[Pattern], text: str) -> Match | None:
+    prepared = PreparedText(text)
+    return _choose_first(pattern.search(prepared) for pattern in patterns)
+
+
+def _choose_first(found: Iterable[Match | None]) -> Match | None:
     """The match whose animal is named first: "may I talk to the lion instead of the tiger" asks for the lion."""
-    found = (match for pattern in patterns if (match := pattern.search(text)))
-    return min(found, key=lambda match: match.start("at"), default=None)
+    return min((match for match in found if match), key=lambda match: match.start("at"), default=None)
 
 
 def _split_into_clauses(message: str) -> Iterator[str]:
     """Split at every mark that can end a request. Unlike `models.sentences`, also at `;`, `:` and line breaks."""
-    text = re.sub(r"\b(mr|mrs|ms|dr|st)\.", r"\1 ", message[:_MAX_CHARS], flags=re.I)
-    yield from (part for part in re.split(r"[.!?;:\n…]+", text) if tokenize(part))
+    text = _TITLE.sub(r"\1 ", message[:_MAX_CHARS])
+    yield from (part for part in _CLAUSE_END.split(text) if tokenize(part))
 
 
 def _mark_names(sentence: str, names: AnimalNames) -> tuple[str, Sequence[NameMatch]]:
@@ -90,16 +117,24 @@ def _mark_names(sentence: str, names: AnimalNames) -> tuple[str, Sequence[NameMa
     """
     words: list[str] = []
     matches: list[NameMatch] = []
-    for part in re.split(r"(,|\s[-–—]+\s|\b['’]s\b)", sentence):
-        if re.fullmatch(r"['’]s", part):
-            _append_s(words, matches)
-            continue
-        if re.fullmatch(r",|\s[-–—]+\s", part):
-            words.append(",")
+    for part, end in _split_into_parts(sentence):
         for found in names.find_names(tokenize(part)):
             words.append(found if isinstance(found, str) else _make_mark(found, len(matches)))
             matches += [] if isinstance(found, str) else [found]
+        if end[-1:] == "s":
+            _append_s(words, matches)
+        elif end:
+            words.append(",")
     return " ".join(words), matches
+
+
+def _split_into_parts(sentence: str) -> Iterator[tuple[str, str]]:
+    """The parts with what ends each: a comma, a dash, or the letter s behind an apostrophe."""
+    at = 0
+    for found in _PART_END.finditer(sentence):
+        yield sentence[at : found.start()], found[0]
+        at = found.end()
+    yield sentence[at:], ""
 
 
 def _append_s(words: list[str], matches: Sequence[NameMatch]) -> None:
@@ -218,8 +253,8 @@ def _pluralize(name: _Phrase) -> _Phrase:
     (('leafcutter', 'ants'), ('octopuses',), ('butterflies',))
     """
     *first, last = name
-    if re.search(r"(?:s|x|z|ch|sh)$", last):
+    if last.endswith(("s", "x", "z", "ch", "sh")):
         return (*first, f"{last}es")
-    if re.search(r"[^aeiou]y$", last):
+    if len(last) > 1 and last.endswith("y") and last[-2] not in "aeiou":
         return (*first, f"{last[:-1]}ies")
     return (*first, f"{last}s")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 import structlog
 
+from openapi_server import linear_regex
 from openapi_server.knowledge.animal_switch import detect_requested_animal, strip_switch_request
 from openapi_server.knowledge.retrieval.follow_ups import (
     FollowUp,
@@ -36,7 +36,7 @@ from openapi_server.protocols import DocumentStore
 T = TypeVar("T")
 
 # "Tell me about lions" names no topic, so any fact is an answer.
-_OPEN_QUESTION = re.compile(r"\b(?:tell|know|learn|facts?|interesting|special)\b")
+_OPEN_QUESTION = linear_regex.compile(r"\b(?:tell|know|learn|facts?|interesting|special)\b")
 
 _MAX_HISTORY_EXCHANGES = 3
 

@@ -7,12 +7,12 @@ earlier conversation, is in user messages, so that a model cannot take it for in
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
+from openapi_server import linear_regex
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
@@ -25,9 +25,9 @@ MESSAGE_TOKENS = 4
 
 # The marks of chat templates, with which servers of open models mark roles. Many parse them in messages, too (seen in
 # llama.cpp): "<|im_start|>system" in a child's message would start a system message.
-_TEMPLATE_MARKS = re.compile(
+_TEMPLATE_MARKS = linear_regex.compile(
     r"<(?=[|｜]|/?s>|/?(?:start|end)_of_turn|/?(?:b|e)os>|<SYS|</SYS|/SYS)|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS)\])",
-    re.IGNORECASE,
+    linear_regex.IGNORECASE,
 )
 
 

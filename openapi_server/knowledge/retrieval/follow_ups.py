@@ -5,13 +5,14 @@ The patterns are in `follow_ups.yaml`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
 
+from openapi_server import linear_regex
 from openapi_server.knowledge.retrieval.query import Query, tokenize
+from openapi_server.linear_regex import PreparedText
 from openapi_server.models.animal import Fact
 from openapi_server.models.prompt import Exchange
 from openapi_server.models.sentences import split_sentences
@@ -32,24 +33,30 @@ class FollowUp(Enum):
 
 
 _PATTERNS = tuple(
-    (FollowUp[kind.upper()], re.compile(pattern))
+    (FollowUp[kind.upper()], linear_regex.compile(rf"^(?:{pattern})$"))
     for kind, patterns in load_patterns(Path(__file__).with_name("follow_ups.yaml"))["follow_ups"].items()
     for pattern in patterns
 )
 
 # "How many?" asks for a detail of the fact in the last reply.
-DETAIL_QUESTION = re.compile(
-    r"(?:(?:and|but|so) )*(?:how (?:many|much|long|often|far|old|big|heavy|fast|deep|high)|when|where|who|which)"
-    r"(?: (?:is|are|was|were|do|does) (?:it|that|they|this)(?: \w+)?)?"
+_DETAIL_QUESTION = linear_regex.compile(
+    r"^(?:(?:and|but|so) )*(?:how (?:many|much|long|often|far|old|big|heavy|fast|deep|high)|when|where|who|which)"
+    r"(?: (?:is|are|was|were|do|does) (?:it|that|they|this)(?: \w+)?)?$"
 )
-_CONTINUES = re.compile(r"(?:and|but|what about|how about|or|so|then)\b")
-_REFERS_BACK = re.compile(r"\b(?:it|they|them|that|those|these|this|its|their|ones?)\b")
+_CONTINUES = linear_regex.compile(r"(?:and|but|what about|how about|or|so|then)\b")
+_REFERS_BACK = linear_regex.compile(r"\b(?:it|they|them|that|those|these|this|its|their|ones?)\b")
 
 
 def detect_follow_up(message: str) -> FollowUp | None:
     """The kind of follow-up; None for a message that does not need the last reply to be understood."""
     text = " ".join(tokenize(message))
-    return next((kind for kind, pattern in _PATTERNS if pattern.fullmatch(text)), None)
+    prepared = PreparedText(text)
+    return next((kind for kind, pattern in _PATTERNS if pattern.search(prepared)), None)
+
+
+def is_detail_question(text: str) -> bool:
+    """True for a normalized text such as "how many" and "when was it": it asks for a detail of the fact told last."""
+    return _DETAIL_QUESTION.search(text) is not None
 
 
 def add_context(query: Query, previous: Query | None) -> Query:
@@ -57,7 +64,7 @@ def add_context(query: Query, previous: Query | None) -> Query:
     if previous is None or not previous.terms:
         return query
     refers_back = _CONTINUES.match(query.text) or _REFERS_BACK.search(query.text)
-    if not query.is_self_contained and (refers_back or DETAIL_QUESTION.fullmatch(query.text)):
+    if not query.is_self_contained and (refers_back or is_detail_question(query.text)):
         return replace(query, terms=(*previous.terms, *query.terms))
     if refers_back:
         context = (replace(term, weight=term.weight * _CONTEXT_WEIGHT) for term in previous.terms)
@@ -65,10 +72,13 @@ def add_context(query: Query, previous: Query | None) -> Query:
     return query
 
 
+_ASK_ME = linear_regex.compile(r"\b[Aa]sk me\b")
+
+
 def find_offer(reply: str) -> str:
     """The last sentence of a reply if it offers something that "yes, please" can accept; else an empty text."""
     last = (split_sentences(reply) or [""])[-1]
-    return last if last.endswith("?") or re.search(r"\b[Aa]sk me\b", last) else ""
+    return last if last.endswith("?") or _ASK_ME.search(last) else ""
 
 
 def list_told_fact_ids(history: Sequence[Exchange]) -> frozenset[str]:

@@ -5,13 +5,14 @@ Any text is legal. A token consists of a-z and 0-9, so expressions built from to
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
+from openapi_server import linear_regex
 from openapi_server.yaml_files import load_yaml
 
 LIGHT_WEIGHT = 0.35
@@ -22,6 +23,9 @@ _MAX_TOKENS = 64
 """A child's question has ten words. The limit keeps a message of 4,000 characters from costing 4,000 look-ups."""
 
 
+_TOKEN = linear_regex.compile("[a-z0-9]+")
+
+
 def tokenize(text: str) -> tuple[str, ...]:
     """The words in lower case, without accents and apostrophes; a letter repeated more than twice is cut to two.
 
@@ -30,8 +34,14 @@ def tokenize(text: str) -> tuple[str, ...]:
     """
     plain = unicodedata.normalize("NFKD", text[:_MAX_CHARS]).lower()
     plain = "".join(letter for letter in plain if letter not in "'’`" and not unicodedata.combining(letter))
-    plain = re.sub(r"([a-z])\1{2,}", r"\1\1", plain)
-    return tuple(re.findall(r"[a-z0-9]+", plain)[:_MAX_TOKENS])
+    return tuple(_TOKEN.findall(_shorten_runs(plain))[:_MAX_TOKENS])
+
+
+def _shorten_runs(text: str) -> str:
+    for letter in ascii_lowercase:
+        while 3 * letter in text:
+            text = text.replace(3 * letter, 2 * letter)
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +92,15 @@ _MEASURE_WEIGHT, _ANIMAL_WEIGHT = 0.6, 0.4
 _YOU = frozenset("you your u ur yours yourself youre they their them".split())
 
 # "My teacher says that you ..." is about what follows, and "faster than a car" is about speed, not about cars.
-_REPORTED_SPEECH = re.compile(
+_REPORTED_SPEECH = linear_regex.compile(
     r"\b(?:my|our) (?:best )?(?:mum|mummy|mom|dad|daddy|sister|brother|teacher|friend|grandma|grandpa"
     r"|granny|nan|cousin)"
     r" (?:says|said|told me|thinks|thought|asks|asked|wants to know|read)\b"
 )
-_COMPARISON = re.compile(r"\b(?:than|compared to|compared with) (?:a |an |the |my )?\w+(?: \w+)?$")
+_COMPARISON = linear_regex.compile(r"\b(?:than|compared to|compared with) (?:a |an |the |my )?\w+(?: \w+)?$")
 
 # Another animal whose name contains an animal of the zoo.
-_NAMESAKE = re.compile(r"\bsea lions?\b")
+_NAMESAKE = linear_regex.compile(r"\bsea lions?\b")
 
 
 class Lexicon:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from openapi_server import linear_regex
 from openapi_server.knowledge.retrieval.follow_ups import (
-    DETAIL_QUESTION,
     FollowUp,
     detect_follow_up,
+    is_detail_question,
     list_told_fact_ids,
 )
 from openapi_server.knowledge.retrieval.index import ScoredFact, SearchResult
@@ -108,7 +108,7 @@ _STRICT_TOPICS_FOR_PRESCHOOL = _STRICT_TOPICS | {"threats"}
 # When the best fact is not for this age group, others must have at least this share of its score.
 _MIN_SHARE_OF_UNSUITABLE = 0.9
 
-_WANTS_MORE = re.compile(r"\b(?:more|else|another|other)\b")
+_WANTS_MORE = linear_regex.compile(r"\b(?:more|else|another|other)\b")
 
 
 def select_facts(
@@ -141,7 +141,7 @@ def _asks_again(message: str, history: Sequence[Exchange]) -> bool:
     """True for "why?", "how many?" and a repeated question: the fact that was just told is the answer."""
     if detect_follow_up(message) in (FollowUp.WHY, FollowUp.REPEAT):
         return True
-    if DETAIL_QUESTION.fullmatch(" ".join(tokenize(message))):
+    if is_detail_question(" ".join(tokenize(message))):
         return True
     return any(tokenize(message) == tokenize(exchange.message) for exchange in history[-_RECENT_EXCHANGES:])
 

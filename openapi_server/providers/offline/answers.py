@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from openapi_server import linear_regex
 from openapi_server.models.animal import Fact
 from openapi_server.providers.offline.conversation import Conversation, normalize_text
 from openapi_server.providers.offline.phrasing import (
@@ -20,7 +19,7 @@ from openapi_server.providers.offline.phrasing import (
 
 _MAX_ANSWER_WORDS = 70
 _SINGLE_FACT_CHANCE = 0.4
-_ASKS_WHY = re.compile(r"^(?:(?:and|but|so|ok) )*(?:why|how come)\b")
+_ASKS_WHY = linear_regex.compile(r"^(?:(?:and|but|so|ok) )*(?:why|how come)\b")
 
 
 def answer_from_facts(chat: Conversation) -> Reply:

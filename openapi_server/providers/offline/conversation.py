@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from openapi_server import linear_regex
+from openapi_server.linear_regex import IGNORECASE
 from openapi_server.models.animal import NICKNAMES, Animal
 from openapi_server.models.first_names import is_insulting_name
 from openapi_server.models.prompt import Exchange, Prompt
@@ -60,8 +61,7 @@ class Conversation:
     @cached_property
     def has_introduced_itself(self) -> bool:
         """True when a reply in the history contains the animal's name (the replies may be another animal's)."""
-        own = re.compile(rf"\b{re.escape(self.animal.name)}\b")
-        return any(own.search(exchange.reply) for exchange in self.history)
+        return any(_contains_name(exchange.reply, self.animal.name) for exchange in self.history)
 
     def insert_name(self, line: str) -> str:
         """The line with `{name}` replaced: by ", Mia", or by nothing while the name is not known."""
@@ -81,6 +81,17 @@ class Conversation:
         unsaid = [line for line in lines if not self.was_said(line, ever=True)] if never_twice else []
         fresh = unsaid or [line for line in lines if not self.was_said(line)] or lines
         return self.insert_name(self.rng.choice(fresh))
+
+
+def _contains_name(text: str, name: str) -> bool:
+    """True when the name is in the text as a word of its own."""
+    at = text.find(name)
+    while at >= 0:
+        before, after = text[:at][-1:], text[at + len(name) :][:1]
+        if not (before.isalnum() or after.isalnum() or "_" in before + after):
+            return True
+        at = text.find(name, at + len(name))
+    return False
 
 
 def list_told_topics(chat: Conversation) -> frozenset[str]:
@@ -105,10 +116,12 @@ _MAX_NAME_CHARS = 4_000
 """Names are searched for in a longer part of the message: some visitors give theirs at the end of a long story."""
 _MAX_GREETING_WORDS = 4
 
-_GREETING = re.compile(
-    r"(?:(?:hi+|hello+|hey+|heya|hiya|hallo|howdy|yo|hola|good (?:morning|afternoon|evening|day)"
-    r"|greetings|morning)(?: there| again)?\b ?)+"
+_HELLO = (
+    r"(?:hi+|hello+|hey+|heya|hiya|hallo|howdy|yo|hola|good (?:morning|afternoon|evening|day)|greetings|morning)"
+    r"(?: there| again)?"
 )
+# Matches normalized text with a blank at its end.
+_GREETING = linear_regex.compile(rf"{_HELLO}(?: {_HELLO})* ")
 
 # Words that follow "I'm" and are no name.
 _NOT_NAMES = frozenset(
@@ -126,25 +139,28 @@ _NOT_NAMES = frozenset(
 )
 
 _NAME = r"([^\W\d_]{2,15}(?:-[^\W\d_]{2,15})?)"
-_NAME_STATED = re.compile(
+_NAME_STATED = linear_regex.compile(
     r"\b(?:my name(?:'?s| is)|i(?: am|'?m) called|(?:you can |please |just |they )*call me)[ :]+"
     + _NAME
     + r"(?![\w'])",
-    re.I,
+    IGNORECASE,
 )
-_IM_NAME = re.compile(r"\b(?:i am|i'?m|this is)[ ]+" + _NAME + r"(?![\w'])", re.I)
-_SURNAMES = re.compile(
-    r"(?: \[surname\]"
-    r"| (?!(?:What|How|Why|Where|When|Who|Which|Do|Does|Are|Is|Can|Could|May|Tell|Please|Nice|Hi|Hello|And|But|So"
-    r"|I)\b)[A-Z][\w'-]+){1,2}(?![\w'])"
+_IM_NAME = linear_regex.compile(r"\b(?:i am|i'?m|this is)[ ]+" + _NAME + r"(?![\w'])", IGNORECASE)
+_SURNAME = linear_regex.compile(r" (?:\[surname\](?![\w'])|(?P<word>[A-Z]\w*)[\w'-]*)")
+_MAX_SURNAMES = 2
+# Words with a capital that begin the next clause.
+_NOT_SURNAMES = frozenset(
+    """What How Why Where When Who Which Do Does Are Is Can Could May Tell Please Nice Hi Hello And But So I""".split()
 )
 _NUMBERS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen".split()
-_AGE = re.compile(
-    rf"\b(?:i am|i'?m)(?: already| nearly| almost| only)? (\d{{1,2}}"
-    rf"|{'|'.join(_NUMBERS)})\b(?: and a half)?(?: years?(?: old)?| yrs?(?: old)?)?"
-    r"(?=\s*(?:$|[.,!?;]|and\b|but\b|now\b|how|what|why|do|are|can))",
-    re.I,
+# What `after` matches is not part of the age.
+_AGE = linear_regex.compile(
+    rf"\b(?:i am|i'?m)(?: already| nearly| almost| only)? (\d{{1,2}}|{'|'.join(_NUMBERS)})"
+    r"(?: and a half)?(?: years?(?: old)?| yrs?(?: old)?)?"
+    r"(?P<after>\s*$|\s*[.,!?;]|\s+(?:and|but|now)\b|\s+(?:how|what|why|do|are|can))",
+    IGNORECASE,
 )
+_WORD = linear_regex.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +184,7 @@ def normalize_text(text: str) -> str:
     """
     letters = unicodedata.normalize("NFKD", text[:_MAX_CHARS]).lower()
     letters = "".join(letter for letter in letters if letter not in "'’`" and not unicodedata.combining(letter))
-    return " ".join(re.findall(r"[^\W_]+", letters))
+    return " ".join(_WORD.findall(letters))
 
 
 def parse_message(message: str, own_names: frozenset[str] = frozenset()) -> ParsedMessage:
@@ -177,8 +193,9 @@ def parse_message(message: str, own_names: frozenset[str] = frozenset()) -> Pars
     name = find_visitor_name(message)
     age = _AGE.search(text)
     kept = _strip_introduction(text, name, age)
-    greeting = _GREETING.match(normalize_text(kept))
-    rest = normalize_text(kept)[greeting.end() :] if greeting else normalize_text(kept)
+    normalized = normalize_text(kept)
+    greeting = _GREETING.match(f"{normalized} ")
+    rest = normalized[greeting.end() :] if greeting else normalized
     return ParsedMessage(
         rest=_strip_address(rest, own_names),
         has_greeting=greeting is not None,
@@ -190,7 +207,7 @@ def parse_message(message: str, own_names: frozenset[str] = frozenset()) -> Pars
     )
 
 
-_ASKS = re.compile(
+_ASKS = linear_regex.compile(
     r"(?:and |but |so |ok |then )*(?:what|whats|who|whos|where|wheres|when|why|how|hows|which|do|does"
     r"|did|can|could|are|is|was|were|have|has|will|would|should"
     r"|tell me|wot|wat|explain)\b"
@@ -219,38 +236,51 @@ def _is_name(word: str) -> bool:
     return lower not in _NOT_NAMES and not lower.endswith("ing") and not is_insulting_name(word)
 
 
-def _is_whole_clause(text: str, match: re.Match[str]) -> bool:
+_NEXT_CLAUSE = linear_regex.compile(r"$|[,.!?]|and\b|i am\b|i'?m\b", IGNORECASE)
+_CONJUNCTION = linear_regex.compile(r"^[\s,.!]*(?:and|but|so)\b", IGNORECASE)
+
+
+def _is_whole_clause(text: str, match: linear_regex.Match) -> bool:
     """True for "hi im mia" and "im mia and ...": a name in lower case has to be the whole clause."""
     before, after = text[: match.start()].strip(" ,.!"), text[match.end() :].strip()
     is_at_start = not before or (
-        _GREETING.match(normalize_text(before)) is not None and len(before.split()) <= _MAX_GREETING_WORDS
+        _GREETING.match(f"{normalize_text(before)} ") is not None and len(before.split()) <= _MAX_GREETING_WORDS
     )
-    return is_at_start and bool(re.match(r"$|[,.!?]|and\b|i am\b|i'?m\b", after, re.I))
+    return is_at_start and bool(_NEXT_CLAUSE.match(after))
 
 
 def _format_name(word: str) -> str:
     return word if any(letter.isupper() for letter in word[1:]) and not word.isupper() else word.title()
 
 
-def _strip_introduction(text: str, name: str | None, age: re.Match[str] | None) -> str:
+def _strip_introduction(text: str, name: str | None, age: linear_regex.Match | None) -> str:
     if age:
-        text = text[: age.start()] + "." + text[age.end() :]
+        text = text[: age.start()] + "." + text[age.start("after") :]
     if name:
         for pattern in (_NAME_STATED, _IM_NAME):
             text = _strip_name(text, name, pattern)
-    return re.sub(r"^[\s,.!]*(?:and|but|so)\b", "", text, flags=re.I) if name or age else text
+    return _CONJUNCTION.sub("", text) if name or age else text
 
 
-def _strip_name(text: str, name: str, pattern: re.Pattern[str]) -> str:
+def _strip_name(text: str, name: str, pattern: linear_regex.Pattern) -> str:
     """Remove "my name is Mia", and the surname if one follows."""
     kept, at = "", 0
     for match in pattern.finditer(text):
         if match.group(1).lower() == name.lower():
             kept += text[at : match.start()]
             at = match.end()
-            surnames = _SURNAMES.match(text[at:])
-            at += surnames.end() if surnames else 0
+            at = _find_surnames_end(text, at)
     return kept + text[at:]
+
+
+def _find_surnames_end(text: str, at: int) -> int:
+    """The end of the surnames that stand at this place; the place itself when none does."""
+    for _ in range(_MAX_SURNAMES):
+        surname = _SURNAME.match(text, at)
+        if surname is None or surname["word"] in _NOT_SURNAMES or len(surname[0]) < 3:
+            break
+        at = surname.end()
+    return at
 
 
 def _strip_address(rest: str, own_names: frozenset[str]) -> str:

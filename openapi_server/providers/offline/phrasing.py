@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from openapi_server import linear_regex
 from openapi_server.models.sentences import split_sentences
 from openapi_server.providers.offline.conversation import Conversation, list_told_topics
 from openapi_server.providers.offline.intents import Intent
@@ -160,9 +160,12 @@ _STOP_WORDS = frozenset(
 )
 
 
+_LONG_WORD = linear_regex.compile(r"[a-z]{4,}")
+
+
 def _repeats(closer: str, said: str) -> bool:
     """True when the text has a word of the closer (stop words aside): the offer would repeat what was said."""
-    words = (word for word in re.findall(r"[a-z]{4,}", closer.lower()) if word not in _STOP_WORDS)
+    words = (word for word in _LONG_WORD.findall(closer.lower()) if word not in _STOP_WORDS)
     return any(word in said for word in words)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
+from openapi_server import linear_regex
 from openapi_server.instruments import Metrics, NoMetrics, OfflineAnswer
 from openapi_server.models.animal import Animal
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import Model, ReplyEnd, WholeReply
+from openapi_server.protocols import Model, ProviderState, ReplyEnd, WholeReply
 from openapi_server.providers.offline.answers import (
     answer_from_facts,
     confirm,
@@ -36,6 +36,8 @@ from openapi_server.safe_words import load_safe_words
 
 # Upper bound of a turn's usage, which counts words: those of the prompt with its history, and those of the reply.
 MAX_TURN_TOKENS = 1000
+# A word with the blanks after it.
+_PIECE = linear_regex.compile(r"\S+\s*")
 
 
 class OfflineProvider:
@@ -65,10 +67,13 @@ class OfflineProvider:
     def get_model(self, animal: Animal) -> Model:
         return self.list_models()[0]
 
+    def get_state(self) -> ProviderState:
+        return ProviderState()
+
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         reply = compose_reply(prompt, self._seed)
         self._metrics.count_offline_answer(_classify_answer(reply))
-        pieces = re.findall(r"\S+\s*", reply.text)
+        pieces = _PIECE.findall(reply.text)
         yield WholeReply("".join(pieces))
         for at, piece in enumerate(pieces):
             if at and self._pause_s and not prompt.is_delivered_whole:

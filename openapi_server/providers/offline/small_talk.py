@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
+from openapi_server import linear_regex
 from openapi_server.models.animal import Fact
 from openapi_server.models.first_names import is_insulting_name
 from openapi_server.providers.offline.answers import choose_wording
@@ -29,7 +29,7 @@ _FAVOURITE_WORDS: Mapping[str, str] = {
     "friend": "friend friends frend freind buddy keeper person human",
     "time": "time day season month hour weather",
 }
-_FAVOURITE = re.compile(r"\b(?:favou?rites?|fav|fave|favrit|favourit|best) (\w+)")
+_FAVOURITE = linear_regex.compile(r"\b(?:favou?rites?|fav|fave|favrit|favourit|best) (\w+)")
 
 
 def _reply_with(chat: Conversation, line: str) -> Reply:
