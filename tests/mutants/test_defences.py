@@ -17,5 +17,5 @@ def test_a_break_applies(item: Break, tmp_path: Path) -> None:
 
     item.apply(tmp_path)
 
-    assert item.old not in target.read_text(encoding="utf-8")
+    assert target.read_text(encoding="utf-8") != (REPOSITORY / item.file).read_text(encoding="utf-8")
     assert all((REPOSITORY / test.partition("::")[0]).exists() for test in item.tests)
