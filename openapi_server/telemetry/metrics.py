@@ -58,6 +58,8 @@ MAX_ANIMALS, MAX_MODELS, MAX_CATEGORIES = 200, 50, 100
 OTHER = "other"
 LAG_INTERVAL_S = 0.1
 LAG_WINDOW_S = 60.0
+# How long a client of the port may take for its request, and to read the page.
+PAGE_TIMEOUT_S = 10.0
 
 
 class LimitedLabel:
@@ -421,6 +423,9 @@ class PrometheusMetrics:
     def serve(self, host: str, port: int) -> Iterator[int]:
         """Serve the page in a thread of its own, also while the event loop is blocked. Yields the port."""
         server, thread = start_http_server(port, host, self.registry)
+        # A client that sends nothing, or reads nothing, holds a thread.
+        kind: Any = server.RequestHandlerClass
+        server.RequestHandlerClass = type("TimedHandler", (kind,), {"timeout": PAGE_TIMEOUT_S})
         try:
             yield server.server_port
         finally:

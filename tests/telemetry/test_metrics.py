@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import threading
 import time
 import urllib.request
@@ -15,9 +16,12 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import HistogramMetricFamily
 
+from openapi_server.composition import run_background_jobs
+from openapi_server.config import ConfigError
 from openapi_server.instruments import CheckedText, ResumeResult
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.telemetry.metrics import MAX_ANIMALS, MAX_CATEGORIES, MAX_MODELS, PrometheusMetrics, Tally
+from tests.conftest import OpensServices
 from tests.support.examples import COMPLETED, FAILED, STARTED
 from tests.support.openmetrics import parse_openmetrics
 from tests.support.timing import poll_until
@@ -193,3 +197,21 @@ def test_the_page_is_valid_in_both_formats(metrics: PrometheusMetrics) -> None:
     assert own
     assert all(NAME.fullmatch(family.name) and family.documentation.endswith(".") for family in own)
     assert all("_ms" not in family.name for family in own)
+
+
+def test_a_client_of_the_port_that_says_nothing_is_dropped(
+    metrics: PrometheusMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them holds a thread."""
+    monkeypatch.setattr("openapi_server.telemetry.metrics.PAGE_TIMEOUT_S", 0.2)
+    with metrics.serve("127.0.0.1", 0) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as silent:
+        assert silent.recv(1) == b""
+
+
+async def test_a_port_that_is_taken_stops_the_start(open_services: OpensServices) -> None:
+    """The sentence names the setting."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        services = await open_services(metrics="port", metrics_port=taken.getsockname()[1])
+        with pytest.raises(ConfigError, match=r"METRICS_PORT \d+: the metrics cannot be served there"):
+            async with run_background_jobs(services):
+                pass
