@@ -10,6 +10,7 @@ import time
 import urllib.request
 from dataclasses import replace
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -203,7 +204,7 @@ def test_a_client_of_the_port_that_says_nothing_is_dropped(
     metrics: PrometheusMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them holds a thread."""
-    monkeypatch.setattr("openapi_server.telemetry.metrics.PAGE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("openapi_server.telemetry.metrics._PageHandler.timeout", 0.2)
     with metrics.serve("127.0.0.1", 0) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as silent:
         assert silent.recv(1) == b""
 
@@ -215,3 +216,27 @@ async def test_a_port_that_is_taken_stops_the_start(open_services: OpensServices
         with pytest.raises(ConfigError, match=r"METRICS_PORT \d+: the metrics cannot be served there"):
             async with run_background_jobs(services):
                 pass
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_port_serves_the_page_and_nothing_else(metrics: PrometheusMetrics, host: str) -> None:
+    """Whatever is asked for, it does not fail."""
+    place = f"[{host}]" if ":" in host else host
+    with metrics.serve(host, 0) as port, httpx.Client(base_url=f"http://{place}:{port}") as client:
+        pages = [client.get("/metrics", headers={"Accept": accept}) for accept in ACCEPTED]
+        assert [page.status_code for page in pages] == [200] * len(ACCEPTED)
+        assert all(b"zoochat_build_info" in page.content for page in pages)
+        assert client.head("/metrics").content == b""
+        assert client.get("/metrics?name[]=x").status_code == 200
+        assert [client.get("/x").status_code, client.post("/metrics").status_code] == [404, 404]
+
+
+ACCEPTED = (
+    "",
+    "*/*",
+    "application/openmetrics-text; version=1.0.0",
+    "application/openmetrics-text; version=x.y",
+    "application/openmetrics-text; version=" + "9" * 500,
+    "text/plain; version=; escaping=x",
+    "application/json",
+)
