@@ -81,6 +81,21 @@ class WholeReply:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """What the last turn met that called the model. `failure`: why it got no reply, for whoever runs the server.
+
+    `at` None: no turn has called it yet.
+    """
+
+    at: datetime | None = None
+    failure: str | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self.failure is None
+
+
 class Provider(Protocol):
     """A model provider: generates the animals' replies."""
 
@@ -93,6 +108,9 @@ class Provider(Protocol):
 
     def get_model(self, animal: Animal) -> Model:
         """The model that would answer for this animal now. Clients see its id in `metadata.model`."""
+
+    def get_state(self) -> ProviderState:
+        """What the last turns met. Nothing is called."""
 
     def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         """Non-empty pieces of text, then exactly one `ReplyEnd`.

@@ -42,8 +42,9 @@ TITLE_LENGTH = 60
 
 @async_handler
 async def list_models(context: RequestContext) -> ASGIApp:
-    models, price = context.services.provider.list_models(), context.services.settings.credits_per_token
-    return JSONResponse({"models": [encode_model(model, price) for model in models]})
+    provider, price = context.services.provider, context.services.settings.credits_per_token
+    models, is_available = provider.list_models(), provider.get_state().is_up
+    return JSONResponse({"models": [encode_model(model, price, is_available=is_available) for model in models]})
 
 
 @async_handler

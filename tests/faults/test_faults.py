@@ -56,6 +56,16 @@ def test_requests_that_never_quite_arrive_are_ended() -> None:
     assert_met("slow requests")
 
 
+def test_a_store_that_is_away_loses_no_reply_that_was_complete() -> None:
+    """Turns are refused with 503 until it is back, `/health` does not notice, and no restart is needed."""
+    assert_met("store faults")
+
+
+def test_a_broken_store_ends_the_start_in_a_sentence() -> None:
+    """It is not overwritten."""
+    assert_met("start with a broken store")
+
+
 def test_of_racing_posts_on_one_session_one_wins() -> None:
     """Also where two processes share the file: the others are told which turn is in their way."""
     assert_met("racing posts")

@@ -20,6 +20,7 @@ from tests.faults import (
     shutdown,
     sinks,
     stalled_readers,
+    store_faults,
     unsafe_models,
 )
 from tests.faults.figures import Figure
@@ -89,6 +90,8 @@ TRIALS = (
     ),
     Trial("F6", "slow requests", disconnects.send_slow_requests, {"count": 4, "deadline_s": 0.5, "share": 50}),
     Trial("F7", "a model that fails", failing_models.provoke_model_faults, {"answers": failing_models.FEW_ANSWERS}),
+    Trial("F8", "store faults", store_faults.break_store, {"faults": store_faults.FEW_FAULTS, "turns": 3, "share": 50}),
+    Trial("F8", "start with a broken store", store_faults.start_with_broken_store),
     Trial("F10", "racing posts", races.race_posts, {"posts": 20, "rounds": 2}),
     Trial("F11", "one idempotency key", races.reuse_key, {"posts": 10}),
     Trial("F12", "clocks", point_to_clock_tests),
