@@ -203,9 +203,8 @@ def main(minutes: float, visitors: int, output: str) -> None:
     console.print(_make_table(verdicts))
     for what, count in soak.ledger.unexpected.most_common():
         console.print(f"unexpected: {count} times {what}")
-    console.print(
-        f"{soak.ledger.cut} requests cut off, or to a server that was down; answers: {dict(sorted(soak.ledger.answers.items()))}"
-    )
+    answers = dict(sorted(soak.ledger.answers.items()))
+    console.print(f"{soak.ledger.cut} requests cut off, or to a server that was down; answers: {answers}")
     missed = sum(verdict.passed is False for verdict in verdicts)
     console.print(f"{missed} of {len(verdicts)} limits missed; the picture is {folder / 'soak.svg'}")
     sys.exit(1 if missed else 0)
