@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session
+from openapi_server.http.idempotency import idempotent
 from openapi_server.http.identity import identify_caller
 from openapi_server.impl.turn_requests import (
     delete_session,
@@ -48,6 +49,7 @@ async def list_models(context: RequestContext) -> ASGIApp:
 
 
 @async_handler
+@idempotent(subject="sessionId")
 async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     _require_known_model(context, body)
     animal = await get_active_animal(context, body.get("animalId", context.services.settings.default_animal))
