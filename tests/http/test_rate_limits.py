@@ -88,6 +88,7 @@ def test_the_spec_names_the_limit_of_every_operation(method: str, path: str, ope
     # The history of a session is short and ends by itself.
     assert not streams or kind in (Kind.TURNS, Kind.STREAMS) or path == "/convo_history"
     assert kind is Kind.NONE or "429" in operation["responses"]
+    assert (kind is Kind.LOGINS) == path.endswith(("/auth/login", "/auth/refresh"))
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=NAMES)
