@@ -16,6 +16,11 @@ def assert_met(name: str) -> None:
     assert not missed
 
 
+def test_bad_input_is_answered_by_a_problem_and_changes_nothing() -> None:
+    """Whatever is sent, and wherever: nothing of the inside is told, and no event and no log line is forged."""
+    assert_met("bad input")
+
+
 def test_a_killed_server_loses_no_message_and_leaves_no_turn_running() -> None:
     """Whatever the point of the turn: after the restart the message is there once, and the turn has ended, once."""
     assert_met("kill -9")
@@ -54,6 +59,16 @@ def test_half_open_connections_are_given_up() -> None:
 def test_requests_that_never_quite_arrive_are_ended() -> None:
     """Silence, slow headers, a slow body: the deadline holds for all of them."""
     assert_met("slow requests")
+
+
+def test_a_store_that_is_away_loses_no_reply_that_was_complete() -> None:
+    """Turns are refused with 503 until it is back, `/health` does not notice, and no restart is needed."""
+    assert_met("store faults")
+
+
+def test_a_broken_store_ends_the_start_in_a_sentence() -> None:
+    """It is not overwritten."""
+    assert_met("start with a broken store")
 
 
 def test_of_racing_posts_on_one_session_one_wins() -> None:
@@ -138,6 +153,11 @@ def test_a_flood_of_streams_is_refused_and_disturbs_nobody() -> None:
 def test_guessed_passwords_are_not_tried_and_delay_nobody() -> None:
     """Nor do logins whose clients have left, or many at once from one address."""
     assert_met("guessed passwords")
+
+
+def test_forged_tokens_are_refused_and_nothing_tells_a_secret() -> None:
+    """Nor is a good token taken from anywhere but its header; ids cannot be guessed."""
+    assert_met("forged tokens and secrets")
 
 
 def test_a_model_that_reveals_its_prompt_is_not_heard() -> None:

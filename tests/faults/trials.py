@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import (
+    bad_input,
     crashes,
+    credentials,
     disconnects,
     failing_models,
     floods,
@@ -20,6 +22,7 @@ from tests.faults import (
     shutdown,
     sinks,
     stalled_readers,
+    store_faults,
     unsafe_models,
 )
 from tests.faults.figures import Figure
@@ -75,6 +78,7 @@ async def point_to_clock_tests(folder: Path) -> list[Figure]:
 
 
 TRIALS = (
+    Trial("B", "bad input", bad_input.send_bad_input, {"doors": bad_input.DOORS[:1], "share": 200}),
     Trial("F1", "kill -9", crashes.kill_nine, {"points": crashes.FEW_POINTS}),
     Trial("F1", "kill -9 beside a second process", crashes.kill_beside_second_process, {"turns": 2, "lease_s": 0.6}),
     Trial("F2", "clients leave", disconnects.abandon_streams, {"times": 30, "at_once": 15}),
@@ -89,6 +93,8 @@ TRIALS = (
     ),
     Trial("F6", "slow requests", disconnects.send_slow_requests, {"count": 4, "deadline_s": 0.5, "share": 50}),
     Trial("F7", "a model that fails", failing_models.provoke_model_faults, {"answers": failing_models.FEW_ANSWERS}),
+    Trial("F8", "store faults", store_faults.break_store, {"faults": store_faults.FEW_FAULTS, "turns": 3, "share": 50}),
+    Trial("F8", "start with a broken store", store_faults.start_with_broken_store),
     Trial("F10", "racing posts", races.race_posts, {"posts": 20, "rounds": 2}),
     Trial("F11", "one idempotency key", races.reuse_key, {"posts": 10}),
     Trial("F12", "clocks", point_to_clock_tests),
@@ -109,5 +115,6 @@ TRIALS = (
     Trial("K", "harmless questions", unsafe_models.ask_harmless_questions, {"share": 20}),
     Trial("L", "a flood of streams from one address", floods.flood_streams, {"size": SMALL_FLOOD}),
     Trial("S", "guessed passwords", floods.guess_passwords, {"guesses": 30, "abandoned": 40, "at_once": 12}),
+    Trial("S", "forged tokens and secrets", credentials.guard_credentials, {"turns": 30}),
     Trial("S", "a model that reveals its prompt", unsafe_models.extract_canaries, {"share": 20}),
 )
