@@ -104,6 +104,13 @@ def test_every_successful_answer_of_a_limited_operation_documents_its_headers(
             assert {"RateLimit", "RateLimit-Policy"} <= set(response["headers"]), status
 
 
+def test_head_and_options_count_as_what_answers_them() -> None:
+    """Monitoring may ask with HEAD; a preflight request costs next to nothing."""
+    assert find_kind("HEAD", "/health") is Kind.NONE
+    assert find_kind("HEAD", "/convo_turn/turn_1/stream") is Kind.STREAMS
+    assert find_kind("OPTIONS", "/convo_turn") is Kind.NONE
+
+
 @pytest.mark.parametrize("path", ["/nowhere", "//convo_turn", "/chat/stream/", "/" * 2000, "", "/chat/sessions//x/y"])
 def test_what_no_operation_answers_is_a_read(path: str) -> None:
     assert find_kind("POST", path) is Kind.READS
