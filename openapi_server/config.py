@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     metrics: Literal["off", "admin", "port", "both"] = "admin"
     metrics_host: str = Field("127.0.0.1", min_length=1)
     metrics_port: int = Field(9464, ge=0, le=65535)
-    otel_exporter_otlp_endpoint: str = Field("", pattern=rf"^$|{_URL}")
+    otel_exporter_otlp_endpoint: str = Field("", pattern=rf"^$|{_URL}", description=_URL_FORM)
     sqlite_path: Path = Path(".data/zoochat.sqlite3")
     provider: Literal["offline", "openai", "anthropic", "bedrock"] = "offline"
     moderation_url: str = Field("", pattern=rf"^$|{_URL}", description=_URL_FORM)
