@@ -337,6 +337,7 @@ def _write_after(after: Forbidden, ahead: Alternatives | None) -> str:
     return _Writer(captures=False).write_group(Group(required)) if required else _NEVER_MATCHES
 
 
+@cache
 def _parse_template(template: str) -> Callable[[Match], str]:
     parts = re.split(r"\\(?:g<(\w+)>|([0-9]))", template)
     if len(parts) == 1:
