@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from openapi_server import linear_regex
 
-# C0 but the tab and the line feed, DEL, and C1 (U+0085, a line break for some and nothing for others, among them). Marks
-# of writing direction and of width are no controls but text, which is kept byte for byte: Arabic and Hebrew need them.
+# C0 but the tab and the line feed, DEL, and C1 (U+0085, a line break for some and nothing for others, among them).
+# Marks of writing direction and width are no controls but text, which is kept byte for byte: Arabic and Hebrew need it.
 _REMOVED = linear_regex.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
