@@ -28,6 +28,7 @@ OPERATION_EXTENSION = "zoochat.operation"
 
 # A slash or backslash that is part of a name would be a separator for whoever decodes the path first.
 _ENCODED_SEPARATORS = ("%2f", "%5c", "\\")
+_SINGLE_HEADERS = ("Idempotency-Key", "Last-Event-ID", "X-Device-ID", "X-Session-Token")
 # The members of a header's list: commas inside quoted strings do not separate.
 _LIST_MEMBER = linear_regex.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 _CHARSET = linear_regex.compile(r";\s*charset\s*=\s*\"?([^\s;\"]*)", linear_regex.IGNORECASE)
@@ -36,12 +37,13 @@ _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation: its handler's full name, the media types of its body (none: it takes none), and the value of
-    `Cache-Control` of its answers."""
+    """An operation: its handler's full name, the media types of its body (none: it takes none), the value of
+    `Cache-Control` of its answers, and the name of its rate limit."""
 
     operation_id: str
     media_types: tuple[str, ...] = ()
     cache_control: str = NO_STORE
+    rate_limit: str = "reads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +206,19 @@ def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> Op
         f"{operation['x-openapi-router-controller']}.{operation['operationId']}",
         tuple(body.get("content", {})),
         operation.get("x-cache-control", NO_STORE),
+        operation.get("x-rate-limit", "reads"),
     )
 
 
 def _make_headers(scope: Scope, operation: Operation) -> list[tuple[bytes, bytes]]:
-    """The request's headers, with one `Content-Type` or none, and without an empty `Last-Event-ID`."""
+    """The request's headers, with one `Content-Type` or none, and without an empty `Last-Event-ID`.
+
+    Raises `InvalidInput` for two of a header that names one thing.
+    """
     headers = Headers(scope=scope)
+    for name in _SINGLE_HEADERS:
+        if len(headers.getlist(name)) > 1:
+            raise InvalidInput.for_field(name, "is there twice")
     dropped = {b"content-type"} if operation.media_types else {b"content-type", b"content-length"}
     if not headers.get("last-event-id", "").strip():
         # Some readers send it before their first event.

@@ -12,11 +12,11 @@ has left is checked again together with what follows it.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from openapi_server import linear_regex
 from openapi_server.moderation.normalize import remove_padding
 
 TextCheck = Callable[[str], str | None]
@@ -25,9 +25,10 @@ TextCheck = Callable[[str], str | None]
 # A full stop ends a sentence when two letters stand before it ("K. i. l. l." is not four sentences) and a blank behind
 # it that has already arrived. Behind a digit it ends none ("555. 12" may be one number). Chinese and Japanese full
 # stops need no blank.
-_SENTENCE_END = re.compile(r"(?<=[^\W\d_]{2})[.!?…]+[\"'”’»)\]*_]*(?=\s)|[。！？]")
-_BLANK = re.compile(r"\s")
+_SENTENCE_END = linear_regex.compile(r"[^\W\d_]{2}[.!?…]+[\"'”’»)\]*_]*(?=\s)|[。！？]")
+_BLANK = linear_regex.compile(r"\s")
 _MAX_CONTEXT_CHARS = 2_000
+_MAX_EXACT_ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,11 @@ class OutputBuffer:
         """Where the last `margin_chars` before `checked` begin, not counting padding; 0 when there are fewer."""
         margin = self._limits.margin_chars
         start = checked - margin
+        rounds = 0
         while start > 0 and (missing := margin - len(remove_padding(self._held[start:checked]))) > 0:
-            start -= missing
+            # Nothing but padding, character by character, would take quadratic time.
+            start -= missing if rounds < _MAX_EXACT_ROUNDS else max(missing, checked - start)
+            rounds += 1
         return max(start, 0)
 
     def _release(self, cut: int, checked: int, now_ms: float) -> Released | Blocked:
@@ -215,7 +219,7 @@ def split_sentences(text: str) -> Iterator[str]:
 
 def _find_last_blank(text: str, before: int) -> int:
     """The position behind the last blank that ends before `before`; 0 when there is none."""
-    return next((at for at in range(before, 0, -1) if _BLANK.match(text, at - 1)), 0)
+    return next((at for at in range(before, 0, -1) if text[at - 1].isspace()), 0)
 
 
 def _take_tail(text: str, most: int) -> str:
