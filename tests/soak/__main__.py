@@ -59,7 +59,7 @@ class Soak:
         self._length_s = minutes * 60
         self._visitors = visitors
         self._console = console
-        self.warm_up_s = min(600.0, self._length_s * 0.3)
+        self.warm_up_s = min(1800.0, self._length_s * 0.3)
         self.ledger = Ledger()
         self.faults: list[tuple[float, str]] = []
         self._started_s = time.monotonic()
