@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Sequence
 from openapi_server.config import load_settings
 from openapi_server.models.animal import Animal
 from openapi_server.models.prompt import Prompt
-from openapi_server.protocols import Model, ReplyEnd, WholeReply
+from openapi_server.protocols import Model, ProviderState, ReplyEnd, WholeReply
 from openapi_server.server import run
 
 
@@ -30,6 +30,9 @@ class PacedProvider:
 
     def get_model(self, animal: Animal) -> Model:
         return self.list_models()[0]
+
+    def get_state(self) -> ProviderState:
+        return ProviderState()
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         # Checked once, whole: what is measured is not how long a sentence is held back.

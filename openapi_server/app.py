@@ -45,11 +45,11 @@ def create_app(services: Services) -> FlaskApp:
     )
     is_production = settings.environment == "production"
     limits = {"max_body_bytes": settings.max_body_bytes, "request_timeout_s": settings.request_timeout_s}
-    documents = list_documents(has_ui=settings.has_api_docs)
+    addresses = load_address_table(list_documents(has_ui=settings.has_api_docs))
     # The middleware from the outside in.
     app.add_middleware(TrustedProxiesMiddleware, FIRST, trusted=settings.trusted_proxies, root_path=settings.root_path)
     app.add_middleware(AccessLogMiddleware, FIRST)
-    app.add_middleware(TelemetryMiddleware, FIRST, instruments=services.instruments)
+    app.add_middleware(TelemetryMiddleware, FIRST, instruments=services.instruments, table=addresses)
     app.add_middleware(
         SecurityHeadersMiddleware,
         FIRST,
@@ -61,7 +61,7 @@ def create_app(services: Services) -> FlaskApp:
     app.add_middleware(UnexpectedErrorMiddleware, FIRST)
     app.add_middleware(RateLimitMiddleware, FIRST, services=services)
     app.add_middleware(RequestLimitsMiddleware, FIRST, **limits)
-    app.add_middleware(AddressMiddleware, FIRST, table=load_address_table(documents))
+    app.add_middleware(AddressMiddleware, FIRST, table=addresses)
     app.add_middleware(ApiDocsMiddleware, FIRST, has_ui=settings.has_api_docs)
     app.add_middleware(
         ConcurrencyLimitMiddleware, FIRST, max_concurrent=settings.flask_threads, waiting=services.waiting_requests

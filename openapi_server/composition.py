@@ -135,6 +135,7 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             credits=stores.credits,
             personal_data=stores.personal_data,
             audit=stores.audit,
+            requests=stores.requests,
             rate_limits=RateLimits(settings, counters),
             started_s=clock.monotonic(),
             instruments=instruments,

@@ -50,7 +50,7 @@ _REQUIRED_BY_PROVIDER = {
 }
 _STORAGE_URL = re.compile(r"memory://|rediss?://[!-~]{1,500}")
 # The limits of one caller in production: turns and reads in a minute, and streams open at once.
-PRODUCTION_TURNS, PRODUCTION_STREAMS, PRODUCTION_READS = 60, 20, 600
+PRODUCTION_TURNS, PRODUCTION_STREAMS, PRODUCTION_READS = 120, 40, 1200
 # It is public, so production refuses it.
 DEVELOPMENT_KEY = "development-only-0123456789abcdef0123456789abcdef"
 
@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     rate_limit_streams: int | None = Field(None, ge=0, le=1_000_000)
     rate_limit_reads: int | None = Field(None, ge=0, le=1_000_000)
     rate_limit_logins: int = Field(60, ge=0, le=1_000_000)
-    rate_limit_address_factor: int = Field(10, ge=1, le=10_000)
+    rate_limit_address_factor: int = Field(5, ge=1, le=10_000)
     rate_limit_storage: str = Field("memory://", repr=False)
 
     @field_validator("cookie_samesite", "cookie_secure", mode="before")

@@ -14,6 +14,7 @@ from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.audit import AuditEntry
 from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry
 from openapi_server.models.document import Change, Document, DocumentChanges, Draft, VersionedDocument
+from openapi_server.models.idempotency import StoredAnswer
 from openapi_server.models.page import Page
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
 from openapi_server.models.prompt import Exchange, Prompt
@@ -81,6 +82,21 @@ class WholeReply:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """What the last turn met that called the model. `failure`: why it got no reply, for whoever runs the server.
+
+    `at` None: no turn has called it yet.
+    """
+
+    at: datetime | None = None
+    failure: str | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self.failure is None
+
+
 class Provider(Protocol):
     """A model provider: generates the animals' replies."""
 
@@ -93,6 +109,9 @@ class Provider(Protocol):
 
     def get_model(self, animal: Animal) -> Model:
         """The model that would answer for this animal now. Clients see its id in `metadata.model`."""
+
+    def get_state(self) -> ProviderState:
+        """What the last turns met. Nothing is called."""
 
     def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         """Non-empty pieces of text, then exactly one `ReplyEnd`.
@@ -344,14 +363,35 @@ class CreditStore(Protocol):
     the balance, once expired credits are counted as lost; no balance is below zero.
     """
 
-    async def allocate_credits(self, allocation: Allocation) -> CreditEntry:
-        """Raises `UserNotFound`."""
+    async def allocate_credits(self, allocation: Allocation, key: IdempotencyKey | None = None) -> CreditEntry:
+        """With a key that an earlier allocation had and that is still valid, that one's entry, and nothing is changed.
+
+        Raises `UserNotFound`.
+        """
 
     async def get_balance(self, username: str) -> Balance | None:
         """None when there is no such user."""
 
     async def list_entries(self, username: str, limit: int, cursor: str | None = None) -> Page[CreditEntry]:
         """All changes of the balance, latest first."""
+
+
+class RequestStore(Protocol):
+    """Requests with idempotency keys, and their answers. Every method is one atomic step; errors are
+    `StoreUnavailable`.
+    """
+
+    async def begin(self, key: IdempotencyKey, owner: str) -> StoredAnswer | None:
+        """The answer to an earlier request with the key; None when there was none, and the caller carries it out now.
+
+        Raises `KeyReused` when the earlier request was another one, and `RequestRunning` while it has no answer. A
+        request whose process has died is begun anew.
+        """
+
+    async def finish(self, key: IdempotencyKey, answer: StoredAnswer) -> None: ...
+
+    async def release(self, key: IdempotencyKey) -> None:
+        """The request failed: it may be sent again."""
 
 
 class DocumentStore(Protocol):

@@ -15,6 +15,7 @@ from openapi_server.cli.animals import animals
 from openapi_server.cli.audit import audit
 from openapi_server.cli.context import read_settings, report_config_error
 from openapi_server.cli.credits import credits
+from openapi_server.cli.doctor import doctor
 from openapi_server.cli.personal_data import privacy
 from openapi_server.cli.rules import rules
 from openapi_server.cli.sessions import sessions
@@ -68,6 +69,7 @@ def serve() -> None:
         report_config_error(explain_config_error(ConfigError(explain_unavailable(settings, error))))
 
 
+main.add_command(doctor)
 main.add_command(sessions)
 main.add_command(users)
 main.add_command(credits)

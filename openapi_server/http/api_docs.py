@@ -24,9 +24,9 @@ from openapi_server.http.proxies import get_root_path
 from openapi_server.spec import get_spec_path, load_spec
 
 _SERVERS = "servers:\n  - url: /\n"
-# Swagger UI writes `style` attributes and loads its icons from `data:` URLs.
+# Swagger UI loads its icons from `data:` URLs.
 _PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'"
 )
 _WEB = Path(web.__file__).parent

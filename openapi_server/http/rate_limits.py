@@ -2,7 +2,8 @@
 
 `x-rate-limit` beside an operation in `openapi.yaml` names its kind. A request beyond a limit is answered with 429
 before its body is read. A caller is a login, else a cookie, a session token or a device, else the address. Of these
-only a login cannot be invented, so an address has a limit of its own for all its other callers together.
+only a login cannot be invented. So an address has a limit of its own for all its other callers together; and a caller
+who was never seen before counts as its address, too, so that nobody gets more by a new name for each request.
 
 The headers are those of the IETF draft draft-ietf-httpapi-ratelimit-headers.
 """
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, lru_cache
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 ADMISSION_EXTENSION = "zoochat.admission"
 WINDOW_S = 60
+# Endings of the names of limits that a caller shares with others of its address.
+NEW_CALLERS, WHOLE_ADDRESS = "-new", "-address"
+# Who was not seen for longest counts as new again. So many take 15 MB.
+MAX_KNOWN_CALLERS = 100_000
 # How soon a caller with too many open streams may try again, in seconds: nobody knows when one of them ends.
 STREAM_RETRY_S = 5
 SESSION_COOKIE, DEVICE_COOKIE = "session_id", "device_id"
@@ -56,11 +61,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends a request. `key` and `address_key` are hashes. `is_user`: a login proves who it is."""
+    """Who sends a request. `key` and `address_key` are hashes.
+
+    `is_user`: a login proves who it is. `is_new`: the caller has a name that has not started a turn yet.
+    """
 
     key: str
     address_key: str
     is_user: bool = False
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +124,13 @@ class RateLimits:
         self._address_stream_limit = settings.stream_limit * factor
         self._counters = counters
         self._open_streams: Counter[str] = Counter()
+        self._open_count = 0
+        self._known_callers: OrderedDict[str, None] = OrderedDict()
         self._key = hashlib.blake2b(settings.signing_key.encode(), digest_size=32).digest()
 
     @property
     def open_stream_count(self) -> int:
-        return sum(count for key, count in self._open_streams.items() if key.startswith("address/"))
+        return self._open_count
 
     def applies_to(self, kind: Kind) -> bool:
         """Whether a request of this kind is limited at all."""
@@ -135,8 +146,7 @@ class RateLimits:
         """
         admission = Admission(self, caller)
         if kind in (Kind.TURNS, Kind.STREAMS):
-            admission.states += self._open_stream(caller)
-            admission.holds_stream = True
+            admission.stream_keys, admission.states = self._open_stream(caller)
         try:
             if kind is Kind.TURNS and not may_be_repeat:
                 await admission.count_turn()
@@ -150,29 +160,34 @@ class RateLimits:
     async def count(self, kind: Kind, caller: Caller) -> list[LimitState]:
         """Count a request in the windows of its caller and of its address. Raises `RateLimited`."""
         item, address_item = self._items.get(kind), self._address_items.get(kind)
-        windows = []
-        if item is not None:
-            # A login proves nothing about its caller until it has succeeded.
-            windows.append((item, ("caller", caller.address_key if kind is Kind.LOGINS else caller.key)))
+        if item is None:
+            return []
+        # A login proves nothing about its caller until it has succeeded.
+        names, windows = [kind.value], [(item, ("caller", caller.address_key if kind is Kind.LOGINS else caller.key))]
+        if caller.is_new and kind is Kind.TURNS:
+            names.append(f"{kind.value}{NEW_CALLERS}")
+            windows.append((item, ("caller", caller.address_key)))
         if address_item is not None and not caller.is_user:
+            names.append(f"{kind.value}{WHOLE_ADDRESS}")
             windows.append((address_item, ("address", caller.address_key)))
         counted = await self._counters.hit(windows)
-        names = (kind.value, f"{kind.value}-address")
         states = [
             # Whole seconds, and more than the wait: at its very end there is no room yet.
             LimitState(name, window.amount, window.remaining, math.floor(window.reset_s) + 1)
             for name, window in zip(names, counted.windows, strict=False)
         ]
         if not counted.is_allowed:
-            raise _make_error(max((state for state in states if state.remaining <= 0), key=lambda state: state.reset_s))
+            raise _make_error(max(states, key=lambda state: (state.remaining <= 0, state.reset_s)))
         return states
 
-    def _open_stream(self, caller: Caller) -> list[LimitState]:
+    def _open_stream(self, caller: Caller) -> tuple[list[str], list[LimitState]]:
         if not self._stream_limit:
-            return []
+            return [], []
         limits = [("streams", f"caller/{caller.key}", self._stream_limit)]
+        if caller.is_new:
+            limits.append((f"streams{NEW_CALLERS}", f"caller/{caller.address_key}", self._stream_limit))
         if not caller.is_user:
-            limits.append(("streams-address", f"address/{caller.address_key}", self._address_stream_limit))
+            limits.append((f"streams{WHOLE_ADDRESS}", f"address/{caller.address_key}", self._address_stream_limit))
         states = [
             LimitState(name, limit, limit - self._open_streams[key] - 1, STREAM_RETRY_S, None)
             for name, key, limit in limits
@@ -180,20 +195,26 @@ class RateLimits:
         for state in states:
             if state.remaining < 0:
                 raise _make_error(state)
-        for _, key, _ in limits:
-            self._open_streams[key] += 1
-        return states
+        keys = [key for _, key, _ in limits]
+        self._open_streams.update(keys)
+        self._open_count += 1
+        return keys, states
 
-    def close_stream(self, caller: Caller) -> None:
+    def close_stream(self, keys: Iterable[str]) -> None:
         """The answer to a request that counted as an open stream has ended."""
-        if not self._stream_limit:
-            return
-        for key in (f"caller/{caller.key}", f"address/{caller.address_key}"):
-            if key in self._open_streams:
-                self._open_streams[key] -= 1
-                if self._open_streams[key] <= 0:
-                    # No entry stays for a caller who has left.
-                    del self._open_streams[key]
+        self._open_count -= 1
+        for key in keys:
+            self._open_streams[key] -= 1
+            if not self._open_streams[key]:
+                # No entry stays for a caller who has left.
+                del self._open_streams[key]
+
+    def remember(self, key: str) -> None:
+        """This caller has started a turn: it is no new one any more."""
+        self._known_callers[key] = None
+        self._known_callers.move_to_end(key)
+        if len(self._known_callers) > MAX_KNOWN_CALLERS:
+            self._known_callers.popitem(last=False)
 
     def identify(self, scope: Scope, find_username: Callable[[str], str | None]) -> Caller:
         """The caller of a request. `find_username`: the user of an access token, or None when it is not valid."""
@@ -205,7 +226,21 @@ class RateLimits:
         if username is not None:
             return Caller(self._hash(f"user\n{username}"), address_key, is_user=True)
         name = _name_caller(headers)
-        return Caller(self._hash(f"{name}\n{address}") if name else address_key, address_key)
+        if name is None:
+            return Caller(address_key, address_key)
+        key = self._derive_key(*name, address_key)
+        return Caller(key, address_key, is_new=key not in self._known_callers)
+
+    def remember_answer(self, caller: Caller, headers: Headers) -> None:
+        """The answer to a new visitor's first turn gives it its name: the next request comes from no new caller."""
+        given = [("cookie", value) for value in _read_cookies(headers, SESSION_COOKIE)]
+        given += [("device-cookie", value) for value in _read_cookies(headers, DEVICE_COOKIE)]
+        given += [("token", value) for value in headers.getlist("x-session-token")]
+        for kind, value in given:
+            self.remember(self._derive_key(kind, value, caller.address_key))
+
+    def _derive_key(self, kind: str, value: str, address_key: str) -> str:
+        return self._hash(f"{kind}\n{address_key}\n{value}")
 
     def _hash(self, text: str) -> str:
         """Keys have one length, and neither memory nor Redis holds addresses, names or cookies."""
@@ -219,7 +254,7 @@ class Admission:
     _limits: RateLimits
     caller: Caller
     states: list[LimitState] = field(default_factory=list)
-    holds_stream: bool = False
+    stream_keys: list[str] = field(default_factory=list)
     is_counted_as_turn: bool = False
 
     async def count_turn(self) -> None:
@@ -227,13 +262,18 @@ class Admission:
         if not self.is_counted_as_turn:
             self.states += await self._limits.count(Kind.TURNS, self.caller)
             self.is_counted_as_turn = True
+            if not self.caller.is_user:
+                self._limits.remember(self.caller.key)
 
     def close(self) -> None:
-        if self.holds_stream:
-            self.holds_stream = False
-            self._limits.close_stream(self.caller)
+        if self.stream_keys:
+            self._limits.close_stream(self.stream_keys)
+            self.stream_keys = []
 
     def add_headers(self, headers: MutableHeaders) -> None:
+        """Tell what is left in the headers of a successful answer."""
+        if self.is_counted_as_turn:
+            self._limits.remember_answer(self.caller, headers)
         if self.states:
             headers["RateLimit-Policy"] = ", ".join(state.policy for state in self.states)
             headers["RateLimit"] = ", ".join(state.state for state in self.states)
@@ -326,7 +366,13 @@ def group_address(address: str) -> str:
     return str(ip_network((parsed, 64), strict=False).network_address)
 
 
-def _name_caller(headers: Mapping[bytes, str]) -> str | None:
+def _read_cookies(headers: Headers, name: str) -> list[str]:
+    """The values that an answer sets for the cookie."""
+    given = [value.partition(";")[0].partition("=") for value in headers.getlist("set-cookie")]
+    return [value for found, _, value in given if found == name]
+
+
+def _name_caller(headers: Mapping[bytes, str]) -> tuple[str, str] | None:
     """What a request without a login says about its caller. It counts within the address: otherwise a stranger could
     use up the limit of a device whose name is known."""
     if not headers:
@@ -339,7 +385,7 @@ def _name_caller(headers: Mapping[bytes, str]) -> str | None:
         ("device-cookie", cookies.get(DEVICE_COOKIE, "")),
     ):
         if len(value) >= (1 if kind == "device" else MIN_SECRET_LENGTH):
-            return f"{kind}\n{value}"
+            return kind, value
     return None
 
 
@@ -348,8 +394,8 @@ def _may_be_repeat(scope: Scope) -> bool:
 
 
 def _make_error(state: LimitState) -> RateLimited:
-    who = "This address" if state.name.endswith("-address") else "You"
-    what = state.name.removesuffix("-address")
+    what, _, whose = state.name.partition("-")
+    who = "This address" if whose == "address" else "New callers of this address" if whose else "You"
     unit = "streams open at once" if state.window_s is None else f"{what} a minute"
     seconds = "second" if state.reset_s == 1 else "seconds"
     spent = LimitState(state.name, state.quota, 0, state.reset_s, state.window_s)

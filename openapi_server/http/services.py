@@ -22,6 +22,7 @@ from openapi_server.protocols import (
     PersonalDataStore,
     Provider,
     ReplyModerator,
+    RequestStore,
     Store,
 )
 from openapi_server.storage.probe import StoreProbe
@@ -54,6 +55,7 @@ class Services:
     credits: CreditStore
     personal_data: PersonalDataStore
     audit: AuditTrail
+    requests: RequestStore
     rate_limits: RateLimits
     started_s: float
     instruments: Instruments = field(default_factory=Instruments)

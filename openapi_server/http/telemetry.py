@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import time
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openapi_server.http.addresses import AddressTable, get_operation
 from openapi_server.instruments import Instruments
-from openapi_server.spec import load_spec
 
-# The operation of a request that is for none.
-NO_OPERATION = "none"
+# The operation of a request that is for none, and that of a page of the API documentation.
+NO_OPERATION, DOCUMENTS = "none", "documents"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class TelemetryMiddleware:
     """ASGI middleware: names each request by its operation in the spec, never by its path, which contains ids."""
 
-    def __init__(self, app: ASGIApp, *, instruments: Instruments) -> None:
+    def __init__(self, app: ASGIApp, *, instruments: Instruments, table: AddressTable) -> None:
         self._app = app
         self._instruments = instruments
+        self._table = table
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -29,7 +29,6 @@ class TelemetryMiddleware:
             return
         status: int | None = None
         head_s = 0.0
-        # Connexion stores the operation here.
         scope.setdefault("extensions", {})
 
         async def send_and_note(message: Message) -> None:
@@ -44,31 +43,18 @@ class TelemetryMiddleware:
             try:
                 await self._app(scope, receive, send_and_note)
             finally:
-                operation = _get_operation(scope)
+                operation, route = self._name_operation(scope)
                 wait_s = (head_s or time.monotonic()) - began_s
                 self._instruments.metrics.record_request(operation, status, wait_s)
-                span.describe(get_route(operation), status)
+                span.describe(route, status)
 
-
-def _get_operation(scope: Scope) -> str:
-    operation_id: str | None = scope["extensions"].get("connexion_routing", {}).get("operation_id")
-    return operation_id.rpartition(".")[2] if operation_id else NO_OPERATION
-
-
-def get_route(operation: str) -> str | None:
-    """The path of an operation as the spec writes it; None for a request that is for none.
-
-    >>> get_route("get_convo_turn")
-    '/convo_turn/{turnId}'
-    """
-    return _map_routes().get(operation)
-
-
-@functools.cache
-def _map_routes() -> dict[str, str]:
-    return {
-        operation["operationId"]: path
-        for path, item in load_spec()["paths"].items()
-        for operation in item.values()
-        if isinstance(operation, dict) and "operationId" in operation
-    }
+    def _name_operation(self, scope: Scope) -> tuple[str, str | None]:
+        """The operation and its path in the spec, also of a request that was refused before its address mattered."""
+        address = self._table.find(scope["path"])
+        if address is None:
+            return NO_OPERATION, None
+        operation = get_operation(scope) or address.find_operation(scope["method"])
+        if operation is None:
+            return NO_OPERATION, address.template
+        name = operation.operation_id
+        return (DOCUMENTS if name.startswith("/") else name.rpartition(".")[2]), address.template

@@ -13,6 +13,7 @@ from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import require_user
 from openapi_server.http.conditional_requests import encode_etag, parse_if_match, respond_with_version
+from openapi_server.http.idempotency import idempotent
 from openapi_server.knowledge.admin import validate_document
 from openapi_server.knowledge.draft_comparison import (
     SampleAnswer,
@@ -45,6 +46,7 @@ MAX_ANSWERS = 50
 
 
 @async_handler
+@idempotent()
 async def create_animal(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     stored = await context.services.animal_admin.create_animal(decode_document(body), require_user(context).username)
     await record_audit(context, AuditAction.ANIMAL_CHANGED, stored.document_id)
@@ -95,6 +97,7 @@ async def get_animal_facts(context: RequestContext, animal_id: str) -> ASGIApp:
 
 
 @async_handler
+@idempotent()
 async def put_animal_fact(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
     stored, is_new = await context.services.animal_admin.put_fact(_read_edit(context, animal_id), body)
     await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
@@ -134,6 +137,7 @@ async def get_animal_system_prompt(
 
 
 @async_handler
+@idempotent()
 async def make_draft(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
     draft = await context.services.drafts.put_draft(_read_edit(context, animal_id), _read_document(animal_id, body))
     return JSONResponse(encode_draft(draft), 201, {"Location": f"/animal/{animal_id}/draft"})
@@ -151,6 +155,7 @@ async def delete_draft(context: RequestContext, animal_id: str) -> ASGIApp:
 
 
 @async_handler
+@idempotent()
 async def promote_draft(context: RequestContext, animal_id: str) -> ASGIApp:
     promoted = await context.services.drafts.promote_draft(_read_edit(context, animal_id))
     await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)

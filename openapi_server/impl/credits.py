@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import authorize_account, require_user
+from openapi_server.http.idempotency import idempotent, make_request_key
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.credits import Allocation
 from openapi_server.models.errors import UserNotFound
@@ -18,11 +19,14 @@ from openapi_server.wire.timestamps import format_timestamp
 
 
 @async_handler
+@idempotent(subject="userId")
 async def allocate_credits(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     at = context.services.clock.now()
     expires_at = at + timedelta(days=body["expiryDays"]) if "expiryDays" in body else None
     allocation = Allocation(body["userId"], body["credits"], at, expires_at, body.get("notes"))
-    entry = await context.services.credits.allocate_credits(allocation)
+    entry = await context.services.credits.allocate_credits(
+        allocation, make_request_key(context, "allocate_credits", {"body": body})
+    )
     await record_audit(context, AuditAction.CREDITS_GRANTED, entry.username)
     result = {
         "allocationId": entry.entry_id,

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session
+from openapi_server.http.idempotency import idempotent
 from openapi_server.http.identity import identify_caller
 from openapi_server.impl.turn_requests import (
     delete_session,
@@ -42,11 +43,13 @@ TITLE_LENGTH = 60
 
 @async_handler
 async def list_models(context: RequestContext) -> ASGIApp:
-    models, price = context.services.provider.list_models(), context.services.settings.credits_per_token
-    return JSONResponse({"models": [encode_model(model, price) for model in models]})
+    provider, price = context.services.provider, context.services.settings.credits_per_token
+    models, is_available = provider.list_models(), provider.get_state().is_up
+    return JSONResponse({"models": [encode_model(model, price, is_available=is_available) for model in models]})
 
 
 @async_handler
+@idempotent(subject="sessionId")
 async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     _require_known_model(context, body)
     animal = await get_active_animal(context, body.get("animalId", context.services.settings.default_animal))

@@ -135,8 +135,11 @@ class SessionNotFound(ChatError):
     code, status, title = "session_not_found", 404, "No such session"
 
 
-class SessionClaimed(SessionNotFound):
-    """Somebody has claimed the session since it was looked up by its name."""
+class SessionClaimed(ChatError):
+    """Somebody has claimed the session since it was looked up by its name. Looked up again, it is another one."""
+
+    code, status, title = "session_claimed", 409, "Somebody else has just claimed the session"
+    retryable = True
 
 
 class TurnNotFound(ChatError):
@@ -182,6 +185,11 @@ class TurnRunning(ChatError):
 
 class TurnElsewhere(ChatError):
     code, status, title = "turn_elsewhere", 409, "The turn runs in another process of this server"
+    retryable = True
+
+
+class RequestRunning(ChatError):
+    code, status, title = "request_running", 409, "An earlier request with this Idempotency-Key still runs"
     retryable = True
 
 

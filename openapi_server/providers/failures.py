@@ -26,11 +26,17 @@ _REQUEST_STATUSES = frozenset({400, 413, 422})
 
 
 class ProviderError(ProviderFailed):
-    """A model provider failed. `retry_after`: the header's value, seconds or a date."""
+    """A model provider failed. `retry_after`: the header's value, seconds or a date. `reason`: for the operator."""
 
-    def __init__(self, kind: FailureKind = FailureKind.TRANSIENT, retry_after: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: FailureKind = FailureKind.TRANSIENT,
+        retry_after: str | None = None,
+        reason: str = "the reply was not complete",
+    ) -> None:
         super().__init__()
         self.kind = kind
+        self.reason = reason
         self._retry_after = retry_after
 
     def get_wait_s(self, clock: Clock) -> float | None:
@@ -48,7 +54,7 @@ class ProviderError(ProviderFailed):
 def make_error(provider: str, failure: str, status: int | None = None, retry_after: str | None = None) -> ProviderError:
     """Log a failure, without the server's text, and make the error to raise. `status` None: no complete answer."""
     log.warning("provider_failed", provider=provider, failure=failure, status=status)
-    return ProviderError(_classify_status(status), retry_after)
+    return ProviderError(_classify_status(status), retry_after, _explain_status(status))
 
 
 def make_error_from(provider: str, error: Exception) -> ProviderError:
@@ -63,3 +69,18 @@ def _classify_status(status: int | None) -> FailureKind:
         return FailureKind.REQUEST
     is_transient = status is None or status < 400 or status >= 500 or status in _TRANSIENT_STATUSES
     return FailureKind.TRANSIENT if is_transient else FailureKind.PERMANENT
+
+
+def _explain_status(status: int | None) -> str:
+    """What a status tells whoever runs the server; the text of the answer is never repeated."""
+    match status:
+        case None:
+            return "no complete answer came"
+        case 401 | 403:
+            return f"the key was refused ({status})"
+        case 404:
+            return "the model or the address is unknown (404)"
+        case 429:
+            return "too many requests, or the account's quota is used up (429)"
+        case _:
+            return f"the answer was status {status}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import Model
+from openapi_server.protocols import Model, ProviderState
 from openapi_server.providers.prompt import HISTORY_TOKENS, ChatMessage, estimate_tokens
 
 # The most that a turn costs for reading: the history, and about as much for the system prompt and the message.
@@ -56,6 +56,10 @@ class ConfiguredProvider:
 
     def get_model(self, animal: Animal) -> Model:
         return self._options.for_animal(animal).to_model()
+
+    def get_state(self) -> ProviderState:
+        """`FallbackProvider`, which knows of every failure, keeps the state."""
+        return ProviderState()
 
 
 def parse_text(value: object) -> str:

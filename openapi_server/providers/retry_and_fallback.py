@@ -23,7 +23,7 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason
-from openapi_server.protocols import Clock, Model, Provider, ReplyEnd, WholeReply
+from openapi_server.protocols import Clock, Model, Provider, ProviderState, ReplyEnd, WholeReply
 from openapi_server.providers.failures import FailureKind, ProviderError
 
 # The longest wait before the first retry, in seconds; doubled for each further one.
@@ -77,6 +77,7 @@ class FallbackProvider:
         self._retry_policy = retry_policy
         self._clock = clock
         self._jitter = jitter
+        self._state = ProviderState()
 
     @property
     def model(self) -> str:
@@ -87,6 +88,9 @@ class FallbackProvider:
 
     def get_model(self, animal: Animal) -> Model:
         return self._current_provider.get_model(animal)
+
+    def get_state(self) -> ProviderState:
+        return self._state
 
     async def close(self) -> None:
         await self._primary.close()
@@ -162,6 +166,7 @@ class FallbackProvider:
         kind = failure.kind if isinstance(failure, ProviderError) else FailureKind.TRANSIENT
         if kind is not FailureKind.REQUEST:
             attempt.record_failure()
+            self._record(failure.reason if isinstance(failure, ProviderError) else "no text came in time")
         if kind is not FailureKind.TRANSIENT or retry_count == self._retry_policy.max_retries or self._breaker.is_open:
             return False
         wait_s = MAX_FIRST_BACKOFF_S * 2**retry_count * self._jitter()
@@ -184,6 +189,7 @@ class FallbackProvider:
                     waiting_since_s = None
                     if isinstance(piece, ReplyEnd):
                         reply.attempt.record_success()
+                        self._record(None)
                         yield piece
                         return
                     length += len(piece)
@@ -191,8 +197,9 @@ class FallbackProvider:
                     yield piece
                     waiting_since_s = self._clock.monotonic()
                 raise ProviderError
-            except ProviderFailed:
+            except ProviderFailed as failure:
                 reply.attempt.record_failure()
+                self._record(failure.reason if isinstance(failure, ProviderError) else "the reply was not complete")
                 raise
             finally:
                 self._record_early_end(reply.attempt, waiting_since_s)
@@ -204,7 +211,17 @@ class FallbackProvider:
             and self._clock.monotonic() >= waiting_since_s + self._retry_policy.first_token_timeout_s
         ):
             attempt.record_failure()
+            self._record("the reply stopped in the middle")
         attempt.cancel()
+
+    def _record(self, failure: str | None) -> None:
+        """Remember what a turn met, and log it when it is something else than the turn before met."""
+        if failure != self._state.failure:
+            if failure is None:
+                log.info("provider_up", model=self._primary.model)
+            else:
+                log.error("provider_down", model=self._primary.model, reason=failure)
+        self._state = ProviderState(self._clock.now(), failure)
 
     async def _stream_fallback(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         log.warning("fallback_used", instead_of=self._primary.get_model(prompt.animal).model_id)

@@ -18,6 +18,7 @@ from openapi_server.protocols import (
     DocumentStore,
     DraftStore,
     PersonalDataStore,
+    RequestStore,
     Store,
 )
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
@@ -26,6 +27,7 @@ from openapi_server.storage.sqlite.connections import explain_failure
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
+from openapi_server.storage.sqlite.requests import SqliteRequests
 from openapi_server.storage.sqlite.store import SqliteStore
 
 
@@ -43,6 +45,7 @@ class Stores:
     rules: DocumentStore
     personal_data: PersonalDataStore
     audit: AuditTrail
+    requests: RequestStore
     queues: Mapping[str, Callable[[], int]]
 
 
@@ -69,6 +72,7 @@ async def open_sqlite_stores(path: Path, clock: Clock, retention: timedelta | No
             rules=SqliteRuleDocuments(store.connections),
             personal_data=SqlitePersonalData(store.connections, clock, retention),
             audit=SqliteAudit(store.connections),
+            requests=SqliteRequests(store.connections, clock),
             queues={
                 "store_writes": lambda: store.connections.waiting_writes,
                 "store_reads": lambda: store.connections.waiting_reads,

@@ -40,7 +40,7 @@ def encode_error(problem: Problem) -> dict[str, object]:
     return {"error": problem.code, "message": problem.detail, "problem": encode_problem(problem)}
 
 
-def encode_model(model: Model, credits_per_token: int) -> dict[str, object]:
+def encode_model(model: Model, credits_per_token: int, *, is_available: bool) -> dict[str, object]:
     return {
         "id": model.model_id,
         "name": model.name,
@@ -48,7 +48,7 @@ def encode_model(model: Model, credits_per_token: int) -> dict[str, object]:
         "capabilities": list(model.capabilities),
         "creditCost": credits_per_token,
         "maxTokens": model.max_tokens,
-        "available": True,
+        "available": is_available,
     }
 
 

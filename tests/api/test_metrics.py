@@ -152,6 +152,28 @@ async def test_resumed_streams_are_counted_by_what_the_client_got(open_zoo: Open
     assert counts == {"whole": 1, "partial": 1, "lost": 0, "refused": 2}
 
 
+async def test_requests_are_named_by_their_operation(open_zoo: OpensZoo) -> None:
+    """Also those that never get to it: refused by a rate limit, or asked for with HEAD or OPTIONS."""
+    zoo = await open_zoo(rate_limit_turns=1, rate_limit_address_factor=1)
+    client = await zoo.new_client()
+    statuses = [(await client.post("/convo_turn", json=HELLO)).status_code for _ in range(2)]
+    await client.head("/health")
+    await client.get("/openapi.yaml")
+    await client.options("/health")
+    await client.post("/health")
+
+    def count(operation: str) -> dict[str, float]:
+        classes = ("2xx", "4xx")
+        return {name: read(zoo, "http_requests_total", operation=operation, status_class=name) for name in classes}
+
+    assert statuses == [200, 429]
+    assert count("convo_turn") == {"2xx": 1, "4xx": 1}
+    assert read(zoo, "http_rate_limited_total", operation="convo_turn") == 1
+    assert count("health") == {"2xx": 1, "4xx": 0}
+    assert count("documents") == {"2xx": 1, "4xx": 0}
+    assert count("none") == {"2xx": 1, "4xx": 1}
+
+
 RESULTS = ("whole", "partial", "lost", "refused")
 
 

@@ -63,8 +63,8 @@ async def test_turns_are_limited_in_every_contract(open_zoo: OpensZoo, name: str
     # A visitor's first request has no cookie yet, and so counts for the address.
     answers = answers if name in ("sessions", "chat", "devices") else answers[1:]
     assert [answer.status_code for answer in answers[:3]] == [200, 200, 429]
-    assert answers[0].headers["ratelimit-policy"] == '"turns";q=2;w=60' + (
-        "" if name == "sessions" else ', "turns-address";q=20;w=60'
+    assert answers[1].headers["ratelimit-policy"] == '"turns";q=2;w=60' + (
+        "" if name == "sessions" else ', "turns-address";q=10;w=60'
     )
     assert answers[0].headers["ratelimit"].startswith('"turns";r=1;t=')
     assert answers[1].headers["ratelimit"].startswith('"turns";r=0;t=')

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from openapi_server import __version__
+from openapi_server.models.errors import StoreUnavailable
+from openapi_server.protocols import ProviderState, Store
 from tests.conftest import OpensClient
 from tests.support.examples import OWN_KEY
-from tests.support.fakes import FakeKnowledge, Waits, make_lion
+from tests.support.fakes import FakeKnowledge, Says, Waits, make_lion
 
 HELLO = {"message": "Hello!", "animalId": "lion_001"}
 
@@ -40,6 +43,92 @@ async def test_ready_and_system_health(client: httpx.AsyncClient) -> None:
         "provider": "up",
         "knowledge": "up",
     }
+
+
+HEALTH_JSON = {"Accept": "application/health+json"}
+
+
+async def test_health_checks_have_a_format_of_their_own(client: httpx.AsyncClient) -> None:
+    """draft-inadarei-api-health-check: `pass`, and a list for each part."""
+    answer = await client.get("/system_health", headers=HEALTH_JSON)
+    health = answer.json()
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/health+json")
+    assert (health["status"], health["releaseId"]) == ("pass", __version__)
+    assert {name: [check["status"] for check in checks] for name, checks in health["checks"].items()} == {
+        "store:writability": ["pass"],
+        "provider:replies": ["pass"],
+        "knowledge:animals": ["pass"],
+        "turns:running": ["pass"],
+        "turns:readers": ["pass"],
+        "uptime": ["pass"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("*/*", "application/json"),
+        ("application/json", "application/json"),
+        ("application/json, application/health+json;q=0.5", "application/json"),
+        ("application/health+json, application/json;q=0.9", "application/health+json"),
+    ],
+)
+async def test_the_format_is_chosen_by_accept(client: httpx.AsyncClient, accept: str, expected: str) -> None:
+    """JSON is the default."""
+    answer = await client.get("/system_health", headers={"Accept": accept})
+
+    assert answer.headers["content-type"] == expected
+
+
+async def test_what_the_last_turns_met_is_told(open_client: OpensClient) -> None:
+    """With a wrong key, before, the provider was up and its model available, though no turn was answered by it."""
+    provider = Says()
+    at = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)
+    provider.state = ProviderState(at, "the key was refused (401)")
+    client = await open_client(provider)
+
+    health = (await client.get("/system_health")).json()
+    check = await client.get("/system_health", headers=HEALTH_JSON)
+    models = (await client.get("/models")).json()["models"]
+
+    assert (health["status"], health["parts"]["store"]["status"]) == ("degraded", "up")
+    assert health["parts"]["provider"] == {
+        "status": "down",
+        "detail": "fake-1: the key was refused (401); the offline provider answers",
+        "lastTurnAt": "2026-11-21T10:30:00.000Z",
+    }
+    assert (check.status_code, check.json()["status"]) == (200, "warn")
+    assert check.json()["checks"]["provider:replies"][0]["output"] == "the key was refused (401)"
+    assert [model["available"] for model in models] == [False]
+
+
+class CannotBePinged:
+    """A store that cannot be written to."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def ping(self) -> None:
+        raise StoreUnavailable(retry_after_s=2)
+
+
+async def test_a_store_that_cannot_be_written_to_makes_the_server_unready(open_client: OpensClient) -> None:
+    """But not dead: `/health` asks nothing of the store."""
+    client = await open_client(wrap=lambda store: cast(Store, CannotBePinged(store)))
+
+    ready = await client.get("/ready")
+    check = await client.get("/system_health", headers=HEALTH_JSON)
+    health = await client.get("/system_health")
+    alive = await client.get("/health")
+
+    assert (ready.status_code, ready.json()["code"], ready.headers["retry-after"]) == (503, "store_unavailable", "2")
+    assert (check.status_code, check.json()["status"]) == (503, "fail")
+    assert (health.status_code, health.json()["parts"]["store"]["status"]) == (200, "down")
+    assert alive.status_code == 200
 
 
 async def test_a_browser_gets_a_page_with_the_animals_and_a_command(client: httpx.AsyncClient) -> None:

@@ -113,10 +113,15 @@ class HttpExchange:
 
 
 async def send_request(
-    port: int, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    port: int,
+    method: str,
+    path: str,
+    body: object = None,
+    headers: Mapping[str, str] | None = None,
+    address: str = "",
 ) -> HttpExchange:
     """Send a request on a new connection and read the head of its answer. Status 0: the server hung up instead."""
-    exchange = HttpExchange(*await connect(port))
+    exchange = HttpExchange(*await connect(port, address=address))
     payload = b"" if body is None else json.dumps(body).encode()
     kind = {} if body is None else {"Content-Type": "application/json"}
     exchange.send(method, path, {**kind, **(headers or {})}, payload)
@@ -128,10 +133,14 @@ ANIMAL = "lion_001"
 
 @dataclass(frozen=True, slots=True)
 class ConvoClient:
-    """Calls the convo API of the server at `port`; `cookie` identifies the visitor where that matters."""
+    """Calls the convo API of the server at `port`; `cookie` identifies the visitor where that matters.
+
+    `address`: the visitor's own, of those of this machine.
+    """
 
     port: int
     cookie: str = ""
+    address: str = ""
 
     async def post_stream(
         self, script: Script, *, session_id: str = "", key: str = "", last_event_id: str = "", **body: object
@@ -191,7 +200,7 @@ class ConvoClient:
         cookie = f"session_id={self.cookie}" if self.cookie else ""
         given = {"Cookie": cookie, "Idempotency-Key": key, **(headers or {})}
         return await send_request(
-            self.port, method, path, body, {name: value for name, value in given.items() if value}
+            self.port, method, path, body, {name: value for name, value in given.items() if value}, self.address
         )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -17,9 +17,10 @@ import httpx
 
 from tests.faults.figures import Figure, expect_at_most, expect_none
 from tests.soak.servers import find_free_port
+from tests.support.fork_server import ForkedProcess
 from tests.support.processes import STOP_S, make_environment
 
-START_S = 60
+START_S = 180
 AT_ONCE = 8
 # In every line, so that a pipe (64 KiB) is full after a few turns.
 REQUEST_ID = "x" * 64
@@ -44,22 +45,36 @@ class Sink:
 
 
 @contextmanager
-def run_server(folder: Path, sink: Sink) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def run_server(folder: Path, sink: Sink) -> Iterator[tuple[ForkedProcess, str]]:
     port = find_free_port()
     settings = {"PORT": port, "SQLITE_PATH": folder / "zoo.sqlite3", "SEMANTIC": "off", "OFFLINE_WORDS_PER_S": 0}
     environment = make_environment(**{**settings, "LOG_LEVEL": "DEBUG", **sink.settings})
-    path = Path("/dev/full") if sink.log is LogTarget.FULL else folder / "server.log"
-    with path.open("wb") as log:
-        target = subprocess.PIPE if sink.log in (LogTarget.UNREAD, LogTarget.GONE) else log
-        command = [sys.executable, "-m", "openapi_server"]
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=target)
-    try:
+    with ExitStack() as parts:
+        log = parts.enter_context(_open_log(folder, sink.log))
+        process = ForkedProcess("openapi_server", [], folder, environment, log)
+        parts.enter_context(process.stdout)
+        parts.callback(process.wait)
+        parts.callback(process.kill)
         yield process, f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _open_log(folder: Path, target: LogTarget) -> Iterator[int]:
+    """The descriptor to write the log to."""
+    if target in (LogTarget.FILE, LogTarget.FULL):
+        path = Path("/dev/full") if target is LogTarget.FULL else folder / "server.log"
+        with path.open("wb") as file:
+            yield file.fileno()
+        return
+    reading, writing = os.pipe()
+    if target is LogTarget.GONE:
+        os.close(reading)
+    try:
+        yield writing
     finally:
-        process.kill()
-        process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
+        os.close(writing)
+        if target is LogTarget.UNREAD:
+            os.close(reading)
 
 
 async def lose_sinks(folder: Path, turns: int = 400) -> list[Figure]:
@@ -87,13 +102,11 @@ async def _measure(folder: Path, sink: Sink, turns: int) -> list[Figure]:
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             await _wait_until_ready(client, process)
             fetching = _fetch_without_reading(sink)
-            if sink.log is LogTarget.GONE and process.stderr is not None:
-                process.stderr.close()
             statuses = await _ask(client, turns)
             for plug in fetching:
                 plug.close()
         began_s = time.monotonic()
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         code = await asyncio.to_thread(process.wait, STOP_S)
         ended_s = time.monotonic() - began_s
     failed = sum(status != 200 for status in statuses) + (code != 0)
@@ -103,7 +116,7 @@ async def _measure(folder: Path, sink: Sink, turns: int) -> list[Figure]:
     ]
 
 
-async def _wait_until_ready(client: httpx.AsyncClient, process: subprocess.Popen[bytes]) -> None:
+async def _wait_until_ready(client: httpx.AsyncClient, process: ForkedProcess) -> None:
     deadline_s = time.monotonic() + START_S
     while time.monotonic() < deadline_s:
         assert process.poll() is None, "the server did not start"

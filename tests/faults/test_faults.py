@@ -56,6 +56,16 @@ def test_requests_that_never_quite_arrive_are_ended() -> None:
     assert_met("slow requests")
 
 
+def test_a_store_that_is_away_loses_no_reply_that_was_complete() -> None:
+    """Turns are refused with 503 until it is back, `/health` does not notice, and no restart is needed."""
+    assert_met("store faults")
+
+
+def test_a_broken_store_ends_the_start_in_a_sentence() -> None:
+    """It is not overwritten."""
+    assert_met("start with a broken store")
+
+
 def test_of_racing_posts_on_one_session_one_wins() -> None:
     """Also where two processes share the file: the others are told which turn is in their way."""
     assert_met("racing posts")
@@ -128,6 +138,16 @@ def test_expired_sessions_cannot_be_read() -> None:
 def test_harmless_questions_are_answered() -> None:
     """Death, mating, hunting and poo included."""
     assert_met("harmless questions")
+
+
+def test_a_flood_of_streams_is_refused_and_disturbs_nobody() -> None:
+    """One address gets 429, also with invented cookies; streams of another one are complete."""
+    assert_met("a flood of streams from one address")
+
+
+def test_guessed_passwords_are_not_tried_and_delay_nobody() -> None:
+    """Nor do logins whose clients have left, or many at once from one address."""
+    assert_met("guessed passwords")
 
 
 def test_a_model_that_reveals_its_prompt_is_not_heard() -> None:

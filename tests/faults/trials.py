@@ -13,12 +13,14 @@ from tests.faults import (
     crashes,
     disconnects,
     failing_models,
+    floods,
     personal_data,
     races,
     resuming,
     shutdown,
     sinks,
     stalled_readers,
+    store_faults,
     unsafe_models,
 )
 from tests.faults.figures import Figure
@@ -27,6 +29,14 @@ from tests.support.connections import close_all
 # Twice what the longest trial takes: a trial that hangs becomes a missed limit.
 LONGEST_S = 1_200
 
+SMALL_FLOOD = floods.FloodSize(
+    flood=60,
+    visitors=5,
+    duration_s=2,
+    allowed=4,
+    share=50,
+    settings=(("RATE_LIMIT_STREAMS", 4), ("RATE_LIMIT_ADDRESS_FACTOR", 3)),
+)
 SMALL_STALLS = stalled_readers.StallSize(readers=8, others=4, send_timeout_s=0.5, duration_s=2, share=50)
 
 
@@ -80,6 +90,8 @@ TRIALS = (
     ),
     Trial("F6", "slow requests", disconnects.send_slow_requests, {"count": 4, "deadline_s": 0.5, "share": 50}),
     Trial("F7", "a model that fails", failing_models.provoke_model_faults, {"answers": failing_models.FEW_ANSWERS}),
+    Trial("F8", "store faults", store_faults.break_store, {"faults": store_faults.FEW_FAULTS, "turns": 3, "share": 50}),
+    Trial("F8", "start with a broken store", store_faults.start_with_broken_store),
     Trial("F10", "racing posts", races.race_posts, {"posts": 20, "rounds": 2}),
     Trial("F11", "one idempotency key", races.reuse_key, {"posts": 10}),
     Trial("F12", "clocks", point_to_clock_tests),
@@ -98,5 +110,7 @@ TRIALS = (
     Trial("K", "personal data and calls for help", personal_data.tell_personal_data, {"share": 20}),
     Trial("K", "expired sessions", personal_data.read_expired_sessions),
     Trial("K", "harmless questions", unsafe_models.ask_harmless_questions, {"share": 20}),
+    Trial("L", "a flood of streams from one address", floods.flood_streams, {"size": SMALL_FLOOD}),
+    Trial("S", "guessed passwords", floods.guess_passwords, {"guesses": 30, "abandoned": 40, "at_once": 12}),
     Trial("S", "a model that reveals its prompt", unsafe_models.extract_canaries, {"share": 20}),
 )

@@ -66,11 +66,13 @@ class Redis:
 
 
 @pytest.fixture
-async def redis(tmp_path: Path) -> AsyncIterator[Redis]:
+async def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Redis]:
     if shutil.which("redis-server") is None:
         if os.environ.get("REQUIRE_SERVICES") == "1":
             pytest.fail("there is no redis-server")
         pytest.skip("there is no redis-server")
+    # On a busy machine a quarter of a second is soon over.
+    monkeypatch.setattr(rate_limit_storage, "REDIS_TIMEOUT_S", 10)
     server = Redis(tmp_path)
     try:
         await server.wait_until_ready()

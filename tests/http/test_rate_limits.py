@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import time_machine
 from starlette.datastructures import MutableHeaders
 
 from openapi_server.config import Settings
+from openapi_server.http import rate_limits
 from openapi_server.http.rate_limit_storage import BoundedMemoryStorage, WindowCounters
 from openapi_server.http.rate_limits import Admission, Caller, Kind, RateLimits, find_kind, group_address
 from openapi_server.models.errors import RateLimited
@@ -51,7 +53,7 @@ async def admit(limits: RateLimits, caller: Caller, kind: Kind = Kind.TURNS, *, 
 
 
 async def count_admitted(limits: RateLimits, caller: Caller, kind: Kind = Kind.TURNS, tries: int = 40) -> int:
-    """How many of the tries are let in; each is closed at once."""
+    """How many of the tries are let in; each is closed at once. After the first one nobody is new."""
     admitted = 0
     for _ in range(tries):
         try:
@@ -59,6 +61,7 @@ async def count_admitted(limits: RateLimits, caller: Caller, kind: Kind = Kind.T
         except RateLimited:
             continue
         admitted += 1
+        caller = replace(caller, is_new=False)
     return admitted
 
 
@@ -144,6 +147,55 @@ async def test_each_caller_has_its_own_limit_and_the_address_a_higher_one() -> N
         assert await count_admitted(limits, identify(limits, "192.0.2.2")) == 5
 
 
+async def test_a_new_name_for_each_request_brings_nothing() -> None:
+    """New callers share the limit of one; whoever was there before is not concerned, nor is who got a cookie."""
+    with time_machine.travel(1_000_000_020, tick=False):
+        limits = make_limits(turns=5, streams=5, address_factor=100)
+        known = identify(limits, x_device_id="kiosk-7")
+        assert known.is_new
+        await admit(limits, known)
+        first = await admit(limits, identify(limits))
+        answer = MutableHeaders(raw=[])
+        answer["Set-Cookie"] = f"session_id={COOKIE}; HttpOnly; Path=/"
+        first.add_headers(answer)
+        admitted = 0
+        for number in range(50):
+            caller = identify(limits, cookie=f"session_id={number:022}")
+            admitted += await count_admitted(limits, caller, tries=1)
+        assert admitted == 3
+        with pytest.raises(RateLimited) as refused:
+            await admit(limits, identify(limits, x_device_id="new"))
+        assert refused.value.headers["RateLimit"].startswith('"turns-new";r=0;t=')
+        assert "New callers of this address" in refused.value.detail
+        with pytest.raises(RateLimited):
+            await admit(limits, identify(limits))
+        assert await count_admitted(limits, identify(limits, cookie=f"session_id={COOKIE}")) == 5
+        assert await count_admitted(limits, identify(limits, x_device_id="kiosk-7")) == 4
+        assert await count_admitted(limits, identify(limits, "192.0.2.9")) == 5
+
+
+async def test_new_names_share_the_open_streams_of_one_caller() -> None:
+    limits = make_limits(streams=3, address_factor=100)
+    callers = [identify(limits, x_device_id=f"kiosk-{number}") for number in range(10)]
+    admitted = []
+    for caller in callers:
+        try:
+            admitted.append(await admit(limits, caller, Kind.STREAMS))
+        except RateLimited as refused:
+            policy = refused.headers["RateLimit-Policy"]
+    assert len(admitted) == 3
+    assert policy == '"streams-new";q=3;qu="concurrent-requests"'
+
+
+async def test_the_callers_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was not seen for longest is new again."""
+    monkeypatch.setattr(rate_limits, "MAX_KNOWN_CALLERS", 2)
+    limits = make_limits(turns=100)
+    for name in ("one", "two", "one", "three"):
+        await admit(limits, identify(limits, x_device_id=name))
+    assert [identify(limits, x_device_id=name).is_new for name in ("one", "two", "three")] == [False, True, False]
+
+
 async def test_a_refused_request_does_not_use_up_the_limit_of_its_address() -> None:
     """One caller that goes on sending does not take the turns of the others behind its address."""
     with time_machine.travel(1_000_000_020, tick=False):
@@ -186,6 +238,8 @@ async def test_no_window_of_a_minute_has_more_than_the_limit_by_much() -> None:
 async def test_open_streams_are_counted_until_they_are_closed() -> None:
     """By caller and by address; closing twice counts once."""
     limits = make_limits(streams=2, address_factor=2)
+    for number in range(3):
+        (await admit(limits, identify(limits, x_device_id=f"kiosk-{number}"))).close()
     callers = [identify(limits, x_device_id=f"kiosk-{number}") for number in range(3)]
     first = await admit(limits, callers[0], Kind.STREAMS)
     second = await admit(limits, callers[0])
@@ -237,6 +291,7 @@ async def test_headers_tell_every_limit_that_applies() -> None:
         limits = make_limits(turns=3, streams=2, address_factor=10)
         caller = identify(limits, x_device_id="kiosk-7")
         (await admit(limits, caller)).close()
+        caller = identify(limits, x_device_id="kiosk-7")
         headers = MutableHeaders(raw=[])
         (await admit(limits, caller)).add_headers(headers)
     assert headers["RateLimit-Policy"] == (

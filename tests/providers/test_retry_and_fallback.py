@@ -11,13 +11,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from openapi_server.circuit_breaker import CircuitBreaker
 from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import ReplyEnd
-from openapi_server.providers.failures import FailureKind, ProviderError
+from openapi_server.protocols import ProviderState, ReplyEnd
+from openapi_server.providers.failures import FailureKind, ProviderError, make_error
 from openapi_server.providers.retry_and_fallback import MAX_REPLY_CHARACTERS, FallbackProvider, RetryPolicy
 from tests.support.fakes import FakeClock, Says, SingleModelProvider
 from tests.support.provider_cases import (
@@ -485,3 +486,41 @@ async def test_a_broken_provider_does_not_hold_the_breaker() -> None:
         await collect_reply(provider)
 
     assert provider.model == "scripted-1"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (401, "the key was refused (401)"),
+        (403, "the key was refused (403)"),
+        (404, "the model or the address is unknown (404)"),
+        (429, "too many requests, or the account's quota is used up (429)"),
+        (500, "the answer was status 500"),
+        (None, "no complete answer came"),
+    ],
+)
+async def test_the_state_is_what_the_last_turn_met(status: int | None, reason: str) -> None:
+    """The log says why once, not for every turn, and once that it is over."""
+    clock = FakeClock()
+    failures = [[make_error("scripted", "Refused", status)] for _ in range(2 * (1 + RETRIES))]
+    upstream = ScriptedModelProvider(*failures, ["Roar", ReplyEnd()])
+    provider = make_provider(upstream, clock=clock, failures=1000)
+    assert provider.get_state() == ProviderState()
+    with capture_logs() as lines:
+        while provider.get_state().failure is None or upstream.asked < len(failures):
+            await collect_reply(provider)
+            assert provider.get_state() == ProviderState(clock.now(), reason)
+        clock.advance(60)
+        await collect_reply(provider)
+
+    assert provider.get_state() == ProviderState(clock.now(), None)
+    told = [line for line in lines if line["event"].startswith("provider_") and line["event"] != "provider_failed"]
+    assert [(line["event"], line.get("reason")) for line in told] == [("provider_down", reason), ("provider_up", None)]
+
+
+async def test_a_refused_prompt_says_nothing_about_the_provider() -> None:
+    """It may answer the next one."""
+    provider = make_provider(ScriptedModelProvider([ProviderError(FailureKind.REQUEST)]))
+    await collect_reply(provider)
+
+    assert provider.get_state() == ProviderState()

@@ -19,7 +19,7 @@ import httpx
 
 from tests.support.processes import make_environment
 
-START_S, STOP_S = 60, 60
+START_S, STOP_S = 180, 60
 _SAMPLE = re.compile(r"^(zoochat_\w+(?:{[^}]*})?) (\S+)$", re.MULTILINE)
 
 

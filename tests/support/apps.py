@@ -16,6 +16,7 @@ from connexion import FlaskApp
 from openapi_server.app import create_app
 from openapi_server.config import Settings
 from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
+from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.http.services import Services
 
 
@@ -81,6 +82,8 @@ class SharedApp:
                 # It belongs to the event loop that it first had to wait in, and each test has its own.
                 middleware._semaphore = asyncio.Semaphore(self._services.current.settings.flask_threads)
                 middleware._waiting = self._services.current.waiting_requests
+            elif isinstance(middleware, TrustedProxiesMiddleware):
+                middleware._has_warned = False
 
 
 _free_apps: list[SharedApp] = []

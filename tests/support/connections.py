@@ -15,10 +15,15 @@ _SO_ATTACH_FILTER = 26
 _open_writers: set[asyncio.StreamWriter] = set()
 
 
-async def connect(port: int, *, receive_buffer: int = 0) -> Connection:
-    """A connection to this machine; with `receive_buffer`, one that takes in little before the other side waits."""
+async def connect(port: int, *, receive_buffer: int = 0, address: str = "") -> Connection:
+    """A connection to this machine; with `receive_buffer`, one that takes in little before the other side waits.
+
+    `address`: the client's own, of those of this machine (127.0.0.0/8).
+    """
     plug = socket.socket()
     plug.setblocking(False)
+    if address:
+        plug.bind((address, 0))
     if receive_buffer:
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     try:

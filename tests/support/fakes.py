@@ -13,7 +13,7 @@ from openapi_server.models.animal import Animal, Fact, Individual, Voice
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup, Moderation, Source, Usage
-from openapi_server.protocols import Model, ReplyEnd, Store, Verdict, WholeReply
+from openapi_server.protocols import Model, ProviderState, ReplyEnd, Store, Verdict, WholeReply
 
 # Real argon2id, a thousand times cheaper than a password deserves.
 CHEAP_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -41,6 +41,10 @@ class SingleModelProvider:
     """The part that all fake providers share: one model for all animals."""
 
     model = ""
+    state = ProviderState()
+
+    def get_state(self) -> ProviderState:
+        return self.state
 
     def list_models(self) -> Sequence[Model]:
         return (Model(self.model, self.model, "The only model of this server."),)

@@ -94,11 +94,11 @@ def test_a_model_is_offered_with_its_price() -> None:
     """The price is in credits for a token."""
     model = Model("offline-keeper-1", "Keeper", "Answers from the keepers' notes.", max_tokens=512)
 
-    assert encode_json({"models": [encode_model(model, 2)]}) == (
+    assert encode_json({"models": [encode_model(model, 2, is_available=True)]}) == (
         '{"models":[{"id":"offline-keeper-1","name":"Keeper","description":"Answers from the keepers\' notes.",'
         '"capabilities":["streaming"],"creditCost":2,"maxTokens":512,"available":true}]}'
     )
-    assert_conforms({"models": [encode_model(model, 2)]}, "ModelList")
+    assert_conforms({"models": [encode_model(model, 2, is_available=True)]}, "ModelList")
 
 
 def test_a_session_has_the_title_that_its_client_gave_it() -> None:

@@ -11,7 +11,7 @@ from openapi_server.instruments import Metrics, NoMetrics, OfflineAnswer
 from openapi_server.models.animal import Animal
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import Model, ReplyEnd, WholeReply
+from openapi_server.protocols import Model, ProviderState, ReplyEnd, WholeReply
 from openapi_server.providers.offline.answers import (
     answer_from_facts,
     confirm,
@@ -66,6 +66,9 @@ class OfflineProvider:
 
     def get_model(self, animal: Animal) -> Model:
         return self.list_models()[0]
+
+    def get_state(self) -> ProviderState:
+        return ProviderState()
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         reply = compose_reply(prompt, self._seed)

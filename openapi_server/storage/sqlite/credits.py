@@ -13,6 +13,7 @@ from datetime import datetime
 from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, CreditEntryKind
 from openapi_server.models.errors import InsufficientCredits, UserNotFound
 from openapi_server.models.page import Page, decode_cursor, make_page
+from openapi_server.models.turn import IdempotencyKey
 from openapi_server.protocols import Clock
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.rows import encode_time
@@ -45,16 +46,21 @@ class SqliteCredits:
     def _now(self) -> str:
         return encode_time(self._clock.now())
 
-    async def allocate_credits(self, allocation: Allocation) -> CreditEntry:
+    async def allocate_credits(self, allocation: Allocation, key: IdempotencyKey | None = None) -> CreditEntry:
         at, until = encode_time(allocation.at), encode_time(allocation.expires_at) if allocation.expires_at else NEVER
 
         def insert(db: sqlite3.Connection) -> CreditEntry:
             _require_user(db, allocation.username)
+            earlier = _find_earlier_entry(db, key, allocation.at) if key else None
+            if earlier is not None:
+                return earlier
             expire_credits(db, allocation.username, at)
             lot = (allocation.username, allocation.credits, allocation.credits, until)
             db.execute("INSERT INTO credit_lots (username, credits, remaining, expires_at) VALUES (?, ?, ?, ?)", lot)
             kind, amount, notes = CreditEntryKind.ALLOCATE, allocation.credits, allocation.notes
             entry_id = insert_entry(db, allocation.username, kind, amount, at, notes=notes)
+            if key is not None:
+                db.execute("UPDATE credit_ledger SET request_key = ? WHERE entry_id = ?", (key.key, entry_id))
             return decode_credit_entry(
                 db.execute("SELECT * FROM credit_ledger WHERE entry_id = ?", (entry_id,)).fetchone()
             )
@@ -157,6 +163,17 @@ def _reserve_part(db: sqlite3.Connection, turn_id: str, lot_id: int, credits: in
 
 def _refund_part(db: sqlite3.Connection, lot_id: int, credits: int) -> None:
     db.execute("UPDATE credit_lots SET remaining = remaining + ? WHERE lot_id = ?", (credits, lot_id))
+
+
+def _find_earlier_entry(db: sqlite3.Connection, key: IdempotencyKey, at: datetime) -> CreditEntry | None:
+    """The entry that was made with the key, while the key is valid; after that the key is free again."""
+    row = db.execute("SELECT * FROM credit_ledger WHERE request_key = ?", (key.key,)).fetchone()
+    if row is None:
+        return None
+    if row["at"] > encode_time(at - (key.expires_at - at)):
+        return decode_credit_entry(row)
+    db.execute("UPDATE credit_ledger SET request_key = NULL WHERE entry_id = ?", (row["entry_id"],))
+    return None
 
 
 def _has_user(db: sqlite3.Connection, username: str) -> bool:

@@ -292,6 +292,35 @@ def session_names_claims_and_charges(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX sessions_by_name ON sessions (owner, name_key) WHERE name_key IS NOT NULL")
 
 
+def idempotent_answers(connection: sqlite3.Connection) -> None:
+    """The answers to requests with an idempotency key that start no turn; one without a body still runs.
+
+    An allocation of credits keeps its key in the ledger, in the transaction of the allocation itself.
+    """
+    connection.execute(
+        """
+        CREATE TABLE answers (
+            key TEXT PRIMARY KEY,
+            body_hash TEXT NOT NULL,
+            owner TEXT NOT NULL,
+            subject TEXT,
+            begun_at TEXT NOT NULL,
+            expires_at TEXT NOT NULL,
+            status INTEGER,
+            headers TEXT,
+            body TEXT
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    connection.execute("CREATE INDEX answers_by_expiry ON answers (expires_at)")
+    connection.execute("CREATE INDEX answers_by_owner ON answers (owner)")
+    connection.execute("CREATE INDEX answers_by_subject ON answers (subject) WHERE subject IS NOT NULL")
+    connection.execute("ALTER TABLE credit_ledger ADD COLUMN request_key TEXT")
+    connection.execute(
+        "CREATE UNIQUE INDEX credit_ledger_by_request ON credit_ledger (request_key) WHERE request_key IS NOT NULL"
+    )
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
     leases_expiry_and_idempotency_keys,
@@ -302,6 +331,7 @@ MIGRATIONS: list[Migration] = [
     edited_rules,
     readiness_probe,
     session_names_claims_and_charges,
+    idempotent_answers,
 ]
 
 

@@ -97,6 +97,7 @@ def _erase_user(db: sqlite3.Connection, username: str | None, with_account: bool
     if username is None:
         return 0
     erase_credit_notes(db, username)
+    db.execute("DELETE FROM answers WHERE owner = ? OR subject = ?", (USER_PREFIX + username, username))
     return delete_account(db, username) if with_account else 0
 
 
@@ -152,7 +153,9 @@ def count_messages(db: sqlite3.Connection, session_id: str) -> int:
 
 def erase_credit_notes(db: sqlite3.Connection, username: str) -> None:
     """What stays in the credit history is amounts and times."""
-    db.execute("UPDATE credit_ledger SET turn_id = NULL, notes = NULL WHERE username = ?", (username,))
+    db.execute(
+        "UPDATE credit_ledger SET turn_id = NULL, notes = NULL, request_key = NULL WHERE username = ?", (username,)
+    )
 
 
 def erase_turn_ids(db: sqlite3.Connection, username: str, turn_ids: Collection[str]) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Collection
 
 from openapi_server.storage.sqlite.credits import settle_reservation
+from openapi_server.storage.sqlite.requests import delete_expired_answers
 from openapi_server.storage.sqlite.rows import RetentionWindow
 from openapi_server.storage.sqlite.turns import delete_session, select_session
 
@@ -35,7 +36,8 @@ def count_expired_sessions(db: sqlite3.Connection, window: RetentionWindow) -> i
 
 
 def delete_expired_sessions(db: sqlite3.Connection, window: RetentionWindow, limit: int) -> int:
-    """`Store.delete_expired_sessions`."""
+    """`Store.delete_expired_sessions`. What was answered to requests with expired keys is deleted, too."""
+    delete_expired_answers(db, window.now)
     expired = db.execute(
         f"SELECT session_id {EXPIRED_SESSIONS} LIMIT :limit", {**window.parameters, "limit": limit}
     ).fetchall()

@@ -77,6 +77,7 @@ def delete_session(db: sqlite3.Connection, session_id: str, now: str) -> Sequenc
     for turn_id in turn_ids:
         settle_reservation(db, turn_id, 0, now)
     db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
+    db.execute("DELETE FROM answers WHERE subject = ?", (session_id,))
     return turn_ids
 
 
