@@ -303,7 +303,7 @@ async def pause_at_replies(folder: Path, share: int = 1) -> list[Figure]:
     pauses: list[Pause] = []
     async with ScriptedModel(OpenAIDialect()) as model:
         settings = {"PROVIDER": "openai", "OPENAI_MODEL": "scripted-1", "OPENAI_BASE_URL": f"{model.url}/v1"}
-        limits = {"BREAKER_FAILURES": 1000, "PROVIDER_RETRIES": 0, "FIRST_TOKEN_TIMEOUT": 60}
+        limits = {"BREAKER_FAILURES": 1000, "PROVIDER_RETRIES": 0, "FIRST_TOKEN_TIMEOUT": 20}
         async with run_server(folder, OPENAI_API_KEY="sk-nobody", **settings, **limits) as server:
             for name in list(REPLIES)[::share]:
                 model.answers = (ModelAnswer(pieces=REPLIES[name]()),)
