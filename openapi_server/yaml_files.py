@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from openapi_server import linear_regex
+from openapi_server.linear_regex import Match
 
 _WIDTH = 120
 # Longer texts are folded into lines: they are easier to read, and to compare from one version to the next.
@@ -27,7 +27,7 @@ _MAX_DIGITS = 4_000
 _TEXT_TAG, _MERGE_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 _UNUSED_TAGS = {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value", _MERGE_TAG}
 # What YAML 1.1 does not allow in a stream, and the byte order mark inside a text.
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_FORBIDDEN = linear_regex.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
 class UnreadableFileError(ValueError):
@@ -258,8 +258,8 @@ _Dumper.add_representer(dict, _represent_mapping)
 #   the piece of that name. Quantifiers such as `{2,}` begin with a digit, so the two cannot be confused.
 # * A pattern may be written over several lines. It is read without the line breaks and the spaces next to them.
 
-_LINE_BREAK = re.compile(r"\s*\n\s*")
-_TERM = re.compile(r"\{([a-z_]+)\}")
+_LINE_BREAK = linear_regex.compile(r"\s*\n\s*")
+_TERM = linear_regex.compile(r"\{([a-z_]+)\}")
 
 
 def load_patterns(file: Path) -> dict[str, Any]:
@@ -290,7 +290,7 @@ def _expand(pattern: str, terms: dict[str, str]) -> str:
     '(?:hi|hello) (?:there|you){1,2}'
     """
 
-    def get_term(name: re.Match[str]) -> str:
+    def get_term(name: Match) -> str:
         if name[1] not in terms:
             raise ValueError(f"The pattern {pattern!r} names an unknown term: {name[1]}")
         return terms[name[1]]

@@ -28,6 +28,7 @@ OPERATION_EXTENSION = "zoochat.operation"
 
 # A slash or backslash that is part of a name would be a separator for whoever decodes the path first.
 _ENCODED_SEPARATORS = ("%2f", "%5c", "\\")
+_SINGLE_HEADERS = ("Idempotency-Key", "Last-Event-ID", "X-Device-ID", "X-Session-Token")
 # The members of a header's list: commas inside quoted strings do not separate.
 _LIST_MEMBER = linear_regex.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 _CHARSET = linear_regex.compile(r";\s*charset\s*=\s*\"?([^\s;\"]*)", linear_regex.IGNORECASE)
@@ -208,8 +209,14 @@ def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> Op
 
 
 def _make_headers(scope: Scope, operation: Operation) -> list[tuple[bytes, bytes]]:
-    """The request's headers, with one `Content-Type` or none, and without an empty `Last-Event-ID`."""
+    """The request's headers, with one `Content-Type` or none, and without an empty `Last-Event-ID`.
+
+    Raises `InvalidInput` for two of a header that names one thing.
+    """
     headers = Headers(scope=scope)
+    for name in _SINGLE_HEADERS:
+        if len(headers.getlist(name)) > 1:
+            raise InvalidInput.for_field(name, "is there twice")
     dropped = {b"content-type"} if operation.media_types else {b"content-type", b"content-length"}
     if not headers.get("last-event-id", "").strip():
         # Some readers send it before their first event.

@@ -69,7 +69,7 @@ class RequestContext:
 
     def choose_media_type(self, *media_types: str) -> str:
         """The media type that the `Accept` header prefers; the first one when it accepts several equally."""
-        return _parse_accept(self.headers.get("accept")).best_match(media_types, default=media_types[0])
+        return _parse_accept(_get_accept(self.headers)).best_match(media_types, default=media_types[0])
 
 
 AsyncHandler = Callable[Concatenate[RequestContext, P], Awaitable[ASGIApp]]
@@ -182,15 +182,20 @@ class AsyncHandlerMiddleware:
             admission=get_admission(scope),
         )
         try:
-            _require_acceptable(context.headers.get("accept"), scope)
+            _require_acceptable(_get_accept(context.headers), scope)
             return await handler(context)
         except ChatError as error:
             return make_error_response(error)
 
 
-def _require_acceptable(accept: str | None, scope: Scope) -> None:
+def _get_accept(headers: Headers) -> str:
+    """The `Accept` headers as one list (RFC 9110, section 5.3)."""
+    return ", ".join(headers.getlist("accept"))
+
+
+def _require_acceptable(accept: str, scope: Scope) -> None:
     """Raise `NotAcceptable` when the spec gives the operation no media type that the `Accept` header allows."""
-    if accept in (None, "", "*/*"):
+    if accept in ("", "*/*"):
         return
     media_types = _list_media_types(scope["extensions"]["connexion_routing"]["operation_id"])
     if media_types and _parse_accept(accept).best_match(media_types) is None:
@@ -212,7 +217,7 @@ def _list_media_types(operation_id: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _parse_accept(header: str | None) -> MIMEAccept:
+def _parse_accept(header: str) -> MIMEAccept:
     """The media ranges and their weights. Parameters of media types, such as `charset`, do not choose between answers.
 
     >>> _parse_accept("application/json; charset=utf-8, *;q=0.5").best_match(["text/html", "application/json"])

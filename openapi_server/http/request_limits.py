@@ -30,6 +30,9 @@ INVALID_REQUEST_EXTENSION = "zoochat.invalid_request"
 
 MAX_HEADER_BYTES = 32_768
 MAX_PATH_BYTES = 2_048
+# A message of 4,000 emoji, percent-encoded, fits.
+MAX_QUERY_BYTES = 65_536
+MAX_QUERY_PARAMETERS = 100
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 # int() raises ValueError for more than 4,300 digits.
 _CONTENT_LENGTH = re.compile(r"[0-9]{1,18}")
@@ -107,6 +110,9 @@ def _check_query(query: bytes) -> None:
     """Each name is there once: frameworks disagree which of two values counts."""
     if not query.isascii():
         raise InvalidInput.for_field("query", "must be percent-encoded")
+    if len(query) > MAX_QUERY_BYTES or query.count(b"&") >= MAX_QUERY_PARAMETERS:
+        message = f"must be at most {MAX_QUERY_BYTES} bytes and {MAX_QUERY_PARAMETERS} parameters"
+        raise InvalidInput.for_field("query", message)
     try:
         pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:

@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from re import escape
 
-from openapi_server.linear_regex.alphabet import Alphabet, PreparedText, get_alphabet, list_own_characters
+from openapi_server.linear_regex.alphabet import Alphabet, PreparedText, get_alphabet, list_names
 from openapi_server.linear_regex.lookaround import Branch, list_branches
 from openapi_server.linear_regex.parser import DOTALL, IGNORECASE, MULTILINE, LinearRegexError, Tree, parse
 from openapi_server.linear_regex.pattern import Detector, Match, Pattern
@@ -99,7 +99,7 @@ def _make_alphabet(sources: Iterable[tuple[str, int]]) -> Alphabet:
 
     for source, flags in sources:
         parse(source, int(flags), note)
-    return get_alphabet(list_own_characters(members))
+    return get_alphabet(list_names(members))
 
 
 def _parse(source: str, flags: int, alphabet: Alphabet) -> Tree:

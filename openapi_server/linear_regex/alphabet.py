@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import pairwise
 
 from openapi_server.linear_regex.parser import IGNORECASE, LinearRegexError, list_members
 
@@ -20,51 +22,70 @@ EDGE = 256
 """The symbol that stands before the beginning and behind the end of a text, in masks alone."""
 _FIRST_KIND, _FIRST_OWN = 0x80, 0x84
 _LETTER, _DIGIT, _SPACE, _OTHER = range(_FIRST_KIND, _FIRST_OWN)
-# Candidates for the character that stands for its kind; one that no expression names is taken.
-_KINDS = {
-    _LETTER: "\u4e00\u4e8c\u4e09\u56db",
-    _DIGIT: "\u0663\u0669\u096c",
-    _SPACE: "\u2003\u2002\u3000",
-    _OTHER: "→←⇒☃",
-}
-_MAX_RANGE = 512
+# Characters that stand for all of their kind, as far as no expression names them.
+_KINDS = {_LETTER: "\u4e00\u4e8c\u00aa", _DIGIT: "\u0663\u096c", _SPACE: "\u2003\u3000", _OTHER: "→☃\ue000"}
+_SHORTHANDS = (r"\w", r"\d", r"\s", r"\W", r"\D", r"\S")
+_MAX_RANGE = 100
 _MAX_KNOWN = 4_096
+_LAST_CODE = 0x10FFFF
 # Beside these, all case variants of an ASCII letter are ASCII letters.
 _ASCII_VARIANTS = "\u0130\u0131\u017f\u212a"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The characters beyond ASCII that expressions name: single ones, sorted, and long ranges, which do not overlap."""
+
+    own: str = ""
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    def list_neighbours(self) -> list[str]:
+        """Characters beside the ranges that have no name."""
+        beside = (
+            code for low, high in self.ranges for code in (low - 1, high + 1) if _FIRST_KIND <= code <= _LAST_CODE
+        )
+        return [chr(code) for code in beside if not self._includes(code)]
+
+    def _includes(self, code: int) -> bool:
+        return chr(code) in self.own or any(low <= code <= high for low, high in self.ranges)
 
 
 class Alphabet:
     """The symbols for texts that are held against one expression, or several."""
 
-    def __init__(self, own: str) -> None:
-        """`own`: the characters beyond ASCII that have their own symbol, sorted."""
-        if len(own) > 256 - _FIRST_OWN:
+    def __init__(self, names: Names) -> None:
+        """Each of the named characters and ranges has its own symbol."""
+        if len(names.own) + len(names.ranges) > 256 - _FIRST_OWN:
             raise LinearRegexError(f"more than {256 - _FIRST_OWN} characters beyond ASCII in one expression")
+        # A character for each symbol.
         self._symbols = {chr(code): code for code in range(_FIRST_KIND)}
-        self._symbols |= {self._choose(candidates, own): kind for kind, candidates in _KINDS.items()}
-        self._symbols |= {letter: _FIRST_OWN + at for at, letter in enumerate(own)}
-        self._own = {ord(letter): _FIRST_OWN + at for at, letter in enumerate(own)}
-        self._table = _Table(self._own)
+        if names.ranges:
+            self._symbols |= dict.fromkeys(names.list_neighbours(), _OTHER)
+        else:
+            self._symbols |= {letter: kind for kind, letters in _KINDS.items() for letter in letters}
+        own = {letter: _FIRST_OWN + at for at, letter in enumerate(names.own)}
+        ranges = [(low, high, _FIRST_OWN + len(own) + at) for at, (low, high) in enumerate(names.ranges)]
+        for low, high, symbol in ranges:
+            self._symbols[next(letter for letter in map(chr, range(low, high + 1)) if letter not in own)] = symbol
+        self._symbols |= own
+        self._make_table = partial(_Table, {ord(letter): symbol for letter, symbol in own.items()}, ranges)
+        self._table = self._make_table()
         self._masks: dict[tuple[str, int], int] = {}
-
-    @staticmethod
-    def _choose(candidates: str, own: str) -> str:
-        return next(letter for letter in candidates if letter not in own)
 
     def encode(self, text: str) -> bytes:
         """One byte for each character, whatever it is: also for half of a surrogate pair."""
+        if not isinstance(text, PreparedText):
+            return self._encode(text)
+        encoded = text.encoded.get(self)
+        if encoded is None:
+            encoded = text.encoded[self] = self._encode(text)
+        return encoded
+
+    def _encode(self, text: str) -> bytes:
         if text.isascii():
             return text.encode("ascii")
-        if isinstance(text, PreparedText):
-            encoded = text.encoded.get(self)
-            if encoded is None:
-                encoded = text.encoded[self] = self._translate(text)
-            return encoded
-        return self._translate(text)
-
-    def _translate(self, text: str) -> bytes:
         if len(self._table) > _MAX_KNOWN:
-            self._table = _Table(self._own)
+            self._table = self._make_table()
         return text.translate(self._table).encode("latin-1")
 
     def get_mask(self, source: str, flags: int) -> int:
@@ -77,7 +98,11 @@ class Alphabet:
                     matches = re.compile(source, flags).match
             except re.error as error:
                 raise LinearRegexError(f"{error.msg} in {source!r}") from None
-            self._masks[key] = sum(1 << symbol for letter, symbol in self._symbols.items() if matches(letter))
+            mask = 0
+            for letter, symbol in self._symbols.items():
+                if matches(letter):
+                    mask |= 1 << symbol
+            self._masks[key] = mask
         return self._masks[key]
 
 
@@ -95,50 +120,68 @@ class PreparedText(str):
 class _Table(dict[int, int]):
     """For `str.translate`: looks up the kind of a character once."""
 
-    def __init__(self, own: dict[int, int]) -> None:
+    def __init__(self, own: dict[int, int], ranges: Sequence[tuple[int, int, int]]) -> None:
         super().__init__({code: code for code in range(_FIRST_KIND)} | own)
+        self._ranges = ranges
 
     def __missing__(self, code: int) -> int:
-        letter = chr(code)
-        if letter.isdecimal():
-            kind = _DIGIT
-        elif letter.isalnum():
-            kind = _LETTER
+        if self._ranges:
+            # Nothing else is told apart (`list_names`).
+            symbol = next((symbol for low, high, symbol in self._ranges if low <= code <= high), _OTHER)
         else:
-            kind = _SPACE if letter.isspace() else _OTHER
-        self[code] = kind
-        return kind
+            symbol = _find_kind(chr(code))
+        self[code] = symbol
+        return symbol
+
+
+def _find_kind(letter: str) -> int:
+    if letter.isdecimal():
+        return _DIGIT
+    if letter.isalnum():
+        return _LETTER
+    return _SPACE if letter.isspace() else _OTHER
 
 
 @cache
-def get_alphabet(own: str) -> Alphabet:
+def get_alphabet(names: Names) -> Alphabet:
     """Expressions that name the same characters share an alphabet, and so what a `PreparedText` remembers."""
-    return Alphabet(own)
+    return Alphabet(names)
 
 
-def list_own_characters(sources: Iterable[tuple[str, int]]) -> str:
-    """The characters beyond ASCII that need their own symbol for these characters and classes with their flags."""
+def list_names(sources: Iterable[tuple[str, int]]) -> Names:
+    """The characters that these characters and classes with their flags name."""
     own: set[str] = set()
+    ranges: set[tuple[int, int]] = set()
+    has_kinds = False
     for source, flags in sources:
-        if source in (".", r"\w", r"\d", r"\s", r"\W", r"\D", r"\S"):
-            continue
+        has_kinds |= any(shorthand in source for shorthand in _SHORTHANDS)
         ignores_case = bool(flags & IGNORECASE)
         if ignores_case:
             own.update(_ASCII_VARIANTS)
-        own.update(
-            letter for each in _iterate_members(source) for letter in (_list_cases(each) if ignores_case else each)
-        )
-    return "".join(sorted(letter for letter in own if not letter.isascii()))
+        if not _may_name(source):
+            continue
+        for first, last in list_members(source):
+            low, high = max(ord(first), _FIRST_KIND), ord(last)
+            if high - low >= _MAX_RANGE:
+                ranges.add((low, high))
+                has_kinds |= ignores_case
+            else:
+                letters = map(chr, range(low, high + 1))
+                own.update(case for letter in letters for case in (_list_cases(letter) if ignores_case else letter))
+    if ranges and has_kinds:
+        raise LinearRegexError(f"a range of more than {_MAX_RANGE} characters beside \\w, \\d, \\s or IGNORECASE")
+    return Names("".join(sorted(letter for letter in own if not letter.isascii())), _divide(ranges))
 
 
-def _iterate_members(source: str) -> Iterator[str]:
-    if source.isascii() and "\\x" not in source and "\\u" not in source and "\\U" not in source:
-        return
-    for first, last in list_members(source):
-        low, high = max(ord(first), _FIRST_KIND), ord(last)
-        if high - low >= _MAX_RANGE:
-            raise LinearRegexError(f"a range of more than {_MAX_RANGE} characters beyond ASCII in {source!r}")
-        yield from map(chr, range(low, high + 1))
+def _may_name(source: str) -> bool:
+    return not source.isascii() or "\\x" in source or "\\u" in source or "\\U" in source
+
+
+def _divide(ranges: set[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The ranges in parts that do not overlap."""
+    bounds = sorted({bound for low, high in ranges for bound in (low, high + 1)})
+    parts = ((low, end - 1) for low, end in pairwise(bounds))
+    return tuple(part for part in parts if any(low <= part[0] and part[1] <= high for low, high in ranges))
 
 
 def _list_cases(letter: str) -> set[str]:

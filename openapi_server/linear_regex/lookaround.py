@@ -44,16 +44,28 @@ _MAX_SEQUENCES, _MAX_STEPS = 1_000, 80
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One of the alternatives of an expression: `items` without look-arounds, and what must not stand around them.
+    """One of the alternatives of an expression: `items`, then one of the `ends`; none has look-arounds.
 
-    `before`: what is forbidden before the match, read backwards. `after`: what is forbidden behind it. `ahead`: what
-    must follow.
+    `before`: what is forbidden before the match, read backwards. `ahead`: what must follow it.
     """
 
     items: Sequence
+    ends: tuple[End, ...]
     before: Forbidden = NOTHING
-    after: Forbidden = NOTHING
     ahead: Alternatives | None = None
+
+    @property
+    def looks_ahead(self) -> bool:
+        return self.ahead is not None or any(end.after or end.ends for end in self.ends)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Items towards the end of a branch, and what is forbidden behind them, or further items."""
+
+    items: Sequence
+    after: Forbidden = NOTHING
+    ends: tuple[End, ...] = ()
 
 
 def list_branches(
@@ -116,24 +128,40 @@ class _Rewriter:
             if is_whole_word:
                 before |= {(self._word,)}
             body, ahead = self._take_ahead(self._replace_borders(rest, None)[0])
-            for forbidden, found in self._rewrite_all(body, NOTHING):
-                after = forbidden | ({(self._word,)} if is_whole_word else NOTHING)
-                after = self._reconcile(after, ahead) if ahead is not None else after
-                yield Branch(_join(found), before, after, ahead)
+            border: Forbidden = frozenset({(self._word,)}) if is_whole_word else NOTHING
+            yield Branch(*self._list_ends(body, NOTHING, border, ahead), before, ahead)
 
-    def _reconcile(self, after: Forbidden, ahead: Alternatives) -> Forbidden:
-        """What is forbidden beside what must follow: nothing, when the latter excludes it anyway."""
+    def _list_ends(
+        self, items: Sequence, forbidden: Forbidden, border: Forbidden, ahead: Alternatives | None
+    ) -> tuple[Sequence, tuple[End, ...]]:
+        """What a match of the items begins with, and how it can end."""
+        shared, choices, left = self._rewrite_parts(items, forbidden)
+        ends: list[End] = []
+        for rest, found in choices:
+            if left:
+                between, further = self._list_ends(left, rest, border, ahead)
+                ends.append(End((*_join(found), *between), ends=further))
+            elif ahead is None:
+                ends.append(End(_join(found), rest | border))
+            elif self._reconcile(rest | border, ahead):
+                ends.append(End(_join(found)))
+        return shared, tuple(ends)
+
+    def _reconcile(self, after: Forbidden, ahead: Alternatives) -> bool:
+        """Whether what must follow excludes what is forbidden; False when it is forbidden itself."""
         first, is_optional = _find_end(ahead, is_first=True)
-        if any(not sequence or first & sequence[0] or is_optional for sequence in after):
+        if not is_optional and any(len(sequence) < 2 and not first & ~_unite(sequence) for sequence in after):
+            return False
+        if any(is_optional or not sequence or first & sequence[0] for sequence in after):
             raise LinearRegexError("a look-ahead and a border, or a second look-ahead, that it does not exclude")
-        return NOTHING
+        return True
 
     # --- The beginning
 
     def _distribute(self, items: Sequence) -> Iterator[Sequence]:
         """Sequences without a look-around at the beginning of a group at their beginning."""
         if items and isinstance(items[0], Group) and _has_look(items[0], is_first=True):
-            if items[0].number is not None:
+            if self._is_ordered and items[0].number is not None:
                 raise LinearRegexError("a look-behind or border at the beginning of a capturing group")
             for branch in items[0].body:
                 yield from self._distribute((*branch, *items[1:]))
@@ -182,7 +210,8 @@ class _Rewriter:
 
     def _complete(self, items: Sequence) -> Sequence:
         """A sequence of a positive look-ahead, with what must follow it as part of it."""
-        choices = self._rewrite_all(self._replace_borders(items, None)[0], NOTHING)
+        # Only whether it matches counts.
+        choices = _Rewriter(self._word, is_ordered=False)._rewrite_all(self._replace_borders(items, None)[0], NOTHING)
         return _join(
             [(*each, Group(find_complement(rest))) if rest else each for rest, found in choices for each in found]
         )
@@ -216,8 +245,24 @@ class _Rewriter:
     # --- Negative look-aheads
 
     def _rewrite_all(self, items: Sequence, forbidden: Forbidden) -> _Choices:
+        shared, choices, left = self._rewrite_parts(items, forbidden)
+        is_fixed = all(isinstance(item, Symbols) for item in shared)
+        if left or (self._is_ordered and len(choices) > 1 and not is_fixed):
+            # Which of the choices counts would be decided before the length of the shared part.
+            raise LinearRegexError("a look-ahead that is not decided within its group, behind a repetition or group")
+        return [(rest, [(*shared, *each) for each in found]) for rest, found in choices]
+
+    def _rewrite_parts(self, items: Sequence, forbidden: Forbidden) -> tuple[Sequence, _Choices, Sequence]:
+        """What all choices begin with, the choices, and the items that must be rewritten for each choice by itself."""
+        shared: Sequence = ()
         choices: _Choices = [(forbidden, [()])]
-        for item in items:
+        for at, item in enumerate(items):
+            if len(choices) == 1:
+                [(pending, prefixes)] = choices
+                shared += _join(prefixes)
+                choices = [(pending, [()])]
+            elif self._is_ordered and _has_look(item):
+                return shared, choices, items[at:]
             choices = self._merge(
                 (rest, (*prefix, *each))
                 for pending, prefixes in choices
@@ -225,7 +270,7 @@ class _Rewriter:
                 for rest, found in self._rewrite(item, pending)
                 for each in found
             )
-        return choices
+        return shared, choices, ()
 
     def _merge(self, choices: Iterable[tuple[Forbidden, Sequence]]) -> _Choices:
         merged: _Choices = []

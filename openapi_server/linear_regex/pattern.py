@@ -10,7 +10,15 @@ from typing import Any, TypeAlias
 import re2
 
 from openapi_server.linear_regex.alphabet import Alphabet
-from openapi_server.linear_regex.lookaround import ANY_MASK, EDGE_MASK, SYMBOLS_MASK, Branch, Forbidden, find_complement
+from openapi_server.linear_regex.lookaround import (
+    ANY_MASK,
+    EDGE_MASK,
+    SYMBOLS_MASK,
+    Branch,
+    End,
+    Forbidden,
+    find_complement,
+)
 from openapi_server.linear_regex.parser import (
     Alternatives,
     Edge,
@@ -23,10 +31,13 @@ from openapi_server.linear_regex.parser import (
     Tree,
 )
 
-# For what RE2 remembers of an expression; without a limit it is 8 MB, for each of hundreds.
-_MAX_MEMORY_BYTES = 1 << 20
+# For what RE2 remembers of an expression: without a limit 8 MB, for each of hundreds. With too little, a large one
+# takes ten times as long.
+_MIN_MEMORY_BYTES, _MEMORY_BYTES_FOR_EACH_CHARACTER = 1 << 20, 64
 _UNANCHORED, _ANCHORED = re2._Anchor.UNANCHORED, re2._Anchor.ANCHOR_START
 _NO_SPAN = (-1, -1)
+# The numbers of the empty groups where a match begins and ends.
+_START, _END = -1, -2
 _NEVER_MATCHES = r"[^\x00-\xff]"
 
 Replacement: TypeAlias = "str | Callable[[Match], str]"
@@ -85,9 +96,8 @@ class Pattern:
         self._branches = branches
         # Where a look-behind is needed, a match of RE2 begins one symbol before ours.
         self._looks_behind = any(branch.before for branch in branches)
-        self._is_plain = not self.groups and not any(
-            branch.before or branch.after or branch.ahead for branch in branches
-        )
+        self._looks_ahead = any(branch.looks_ahead for branch in branches)
+        self._is_plain = not (self.groups or self._looks_behind or self._looks_ahead)
         # For the beginning of the text, for the rest of it, and for a match at the very beginning.
         self._compiled = {
             kind: self._compile(kind) for kind in (("search", "inside") if self._looks_behind else ("search",))
@@ -100,8 +110,8 @@ class Pattern:
         return self._find(text, self._alphabet.encode(text), pos, is_anchored=True)
 
     def fullmatch(self, text: str) -> Match | None:
-        """Only for expressions without alternatives of different length that begin alike: the first one counts."""
-        if any(branch.after or branch.ahead for branch in self._branches):
+        """Raises `LinearRegexError` for an expression that looks at what follows the match."""
+        if self._looks_ahead:
             raise LinearRegexError("fullmatch with a look-ahead")
         return self._find(text, self._alphabet.encode(text), 0, is_anchored=True, is_full=True)
 
@@ -161,23 +171,28 @@ class Pattern:
         if self._is_plain:
             return Match(text, spans, self.groupindex)
         found = [_NO_SPAN] * (self.groups + 1)
+        start = end = 0
         for number, span in zip(numbers, spans[1:], strict=True):
-            if span != _NO_SPAN:
+            if span == _NO_SPAN:
+                continue
+            if number == _START:
+                start = span[0]
+            elif number == _END:
+                end = span[0]
+            else:
                 found[number] = span
+        found[0] = (start, end)
         return Match(text, found, self.groupindex)
 
     def _compile(self, kind: str) -> tuple[Any, list[int]]:
-        """The expression for RE2, and for each of its groups the number of ours. A whole match is our group 0."""
+        """The expression for RE2, and for each of its groups the number of ours."""
         writer = _Writer(captures=not self._is_plain)
         sources = [
-            _write_before(branch.before, kind if self._looks_behind else "")
-            + writer.write_group(Group((branch.items,), None if self._is_plain else 0))
-            + _write_after(branch, writer)
+            _write_before(branch.before, kind if self._looks_behind else "") + writer.write_branch(branch)
             for branch in self._branches
         ]
-        return compile_re2(
-            "|".join(sources) or _NEVER_MATCHES, self.pattern, never_capture=self._is_plain
-        ), writer.numbers
+        source = "|".join(sources) if sources else _NEVER_MATCHES
+        return compile_re2(source, self.pattern, never_capture=self._is_plain), writer.numbers
 
 
 class Detector:
@@ -187,11 +202,8 @@ class Detector:
         self.pattern = "|".join(sources)
         self._alphabet = alphabet
         writer = _Writer(captures=False)
-        joined = "|".join(
-            _write_backwards(branch.before) + writer.write_group(Group((branch.items,))) + _write_after(branch, writer)
-            for branch in branches
-        )
-        self._regexp = compile_re2(joined or _NEVER_MATCHES, self.pattern, never_capture=True)
+        joined = "|".join(_write_backwards(branch.before) + writer.write_branch(branch) for branch in branches)
+        self._regexp = compile_re2(joined if branches else _NEVER_MATCHES, self.pattern, never_capture=True)
 
     def search(self, text: str, /) -> bool:
         data = self._alphabet.encode(text)
@@ -203,7 +215,7 @@ def compile_re2(source: str, original: str, *, never_capture: bool) -> Any:
     options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False
     options.never_capture = never_capture
-    options.max_mem = _MAX_MEMORY_BYTES
+    options.max_mem = _MIN_MEMORY_BYTES + len(source) * _MEMORY_BYTES_FOR_EACH_CHARACTER
     try:
         return re2.compile(source.encode("latin-1"), options)._regexp
     except re2.error as error:
@@ -218,6 +230,26 @@ class _Writer:
     def __init__(self, *, captures: bool) -> None:
         self._captures = captures
         self.numbers: list[int] = []
+
+    def write_branch(self, branch: Branch) -> str:
+        """The branch and what must follow it, with an empty group where a match begins, and one where it ends."""
+        return self._mark(_START) + self._write_with_ends(branch.items, branch.ends, branch.ahead)
+
+    def _write_with_ends(self, items: Sequence, ends: tuple[End, ...], ahead: Alternatives | None) -> str:
+        begun = self.write_all(items)
+        written = [
+            self._write_with_ends(end.items, end.ends, ahead)
+            if end.ends
+            else self.write_all(end.items) + self._mark(_END) + _write_after(end.after, ahead)
+            for end in ends
+        ]
+        return f"{begun}(?:{'|'.join(written)})" if written else _NEVER_MATCHES
+
+    def _mark(self, number: int) -> str:
+        if not self._captures:
+            return ""
+        self.numbers.append(number)
+        return "()"
 
     def write_group(self, group: Group) -> str:
         is_capturing = self._captures and group.number is not None
@@ -298,11 +330,11 @@ def _write_backwards(before: Forbidden) -> str:
     return f"(?:{'|'.join(branches) or _NEVER_MATCHES})"
 
 
-def _write_after(branch: Branch, writer: _Writer) -> str:
-    required: list[Alternatives] = [find_complement(branch.after)] if branch.after else []
-    if branch.ahead is not None:
-        required.append(branch.ahead)
-    return "".join(_Writer(captures=False).write_group(Group(each)) if each else _NEVER_MATCHES for each in required)
+def _write_after(after: Forbidden, ahead: Alternatives | None) -> str:
+    required = find_complement(after) if after else ahead
+    if required is None:
+        return ""
+    return _Writer(captures=False).write_group(Group(required)) if required else _NEVER_MATCHES
 
 
 def _parse_template(template: str) -> Callable[[Match], str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
+from openapi_server import linear_regex
 
 # C0 but the tab and the line feed, DEL, C1 (U+0085, a line break for some and nothing for others, among them), and the
 # two overrides of writing direction. The overrides show letters in another order than the one that rules are held
 # against ("\u202ellik"); other marks of direction stay, for Arabic and Hebrew need them.
-_REMOVED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e]")
+_REMOVED = linear_regex.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e]")
 
 
 def remove_control_characters(text: str) -> str:

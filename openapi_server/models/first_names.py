@@ -6,8 +6,10 @@ are somebody's. So words insult as a whole or with an ending of insults ("-face"
 
 from __future__ import annotations
 
-import re
 import unicodedata
+from itertools import groupby
+
+from openapi_server import linear_regex
 
 # Inside any name.
 _ANYWHERE = ("fuck", "cunt", "bitch", "motherf", "nigger", "arschl", "arschg", "hurens", "wichser", "cocksuck", "penis")
@@ -39,9 +41,8 @@ _LONG_ENDINGS = tuple(ending for ending in _ENDINGS if len(ending) > 2)
 _LOOKALIKES = str.maketrans(
     "аеорсухіјѕԁӏкмтвнгυνοτικαερχƒøłıđɑɡʜɪᴋʟɴᴛᴜꜱ", "aeopcyxijsdlkmtbnruvotikaepxfolidaghiklntus"
 )
-_RUN = re.compile(r"(.)\1{2,}")
-_DOUBLE = re.compile(r"(.)\1")
-_NO_LETTERS = re.compile(r"[\W\d_]+")
+_NO_WORD = linear_regex.compile(r"[\W_]+")
+_NO_LETTERS = linear_regex.compile(r"[\W\d_]+")
 
 
 def is_insulting_name(name: str) -> bool:
@@ -50,7 +51,7 @@ def is_insulting_name(name: str) -> bool:
     >>> [is_insulting_name(name) for name in ("Fvckface", "F\\u0446ck-Face", "Scheißkopf", "Dickhead", "Dick")]
     [True, True, True, True, False]
     """
-    parts = [part for part in re.split(r"[\W_]+", name) if part]
+    parts = [part for part in _NO_WORD.split(name) if part]
     return any(_insults(variant) for whole in ("".join(parts), *parts) for variant in _list_variants(whole))
 
 
@@ -65,12 +66,18 @@ def _list_variants(word: str) -> set[str]:
     plain = "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
     latin = plain.translate(_LOOKALIKES)
     spelled = {lower, plain, latin, latin.replace("v", "u"), latin.replace("ph", "f"), latin.replace("ц", "u")}
-    spelled |= {_RUN.sub(repeated, each) for each in spelled for repeated in (r"\1", r"\1\1")}
+    spelled |= {_shorten_runs(each, most) for each in spelled for most in (1, 2)}
     return {_NO_LETTERS.sub("", each) for each in spelled}
 
 
+def _shorten_runs(word: str, most: int) -> str:
+    """With letters that stand three times or more `most` times."""
+    runs = ((letter, len(list(run))) for letter, run in groupby(word))
+    return "".join(letter * (most if count > 2 else count) for letter, count in runs)
+
+
 def _insults(word: str) -> bool:
-    single = _DOUBLE.sub(r"\1", word)
+    single = "".join(letter * ((len(list(run)) + 1) // 2) for letter, run in groupby(word))
     if any(part in each for part in _ANYWHERE for each in (word, single)):
         return True
     if word in _WORDS:

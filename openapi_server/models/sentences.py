@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
+from openapi_server import linear_regex
 
-_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+")
-_SENTENCE_END_WITHOUT_ELLIPSIS = re.compile(r"(?<=[.!?])\s+")
+_SENTENCE_END = linear_regex.compile(r"(?<=[.!?…])\s+")
+_SENTENCE_END_WITHOUT_ELLIPSIS = linear_regex.compile(r"(?<=[.!?])\s+")
 
 
 def split_sentences(text: str, *, ends_at_ellipsis: bool = True) -> list[str]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from openapi_server import linear_regex
 from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.models.first_names import has_insulting_word
 from openapi_server.models.sentences import split_sentences
 from openapi_server.models.turn import TurnRecord
 
-_WORD = re.compile(r"[^\W\d_]{4,}")
+_WORD = linear_regex.compile(r"[^\W\d_]{4,}")
 _MIN_WORDS = 3
 
 NOTHING_SAID = "Nothing has been said yet."

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from openapi_server import linear_regex
+
 # A username is also the user's id, in URLs and on the command line.
-USERNAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+USERNAME = linear_regex.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 # The owner of a session is one string: `user:<username>`, or for a visitor without an account `cookie:<hash>`, or
 # `device:<hash>` for a device without a name. A hash, so that no row and no backup holds a cookie that works.
 USER_PREFIX, COOKIE_PREFIX, DEVICE_PREFIX = "user:", "cookie:", "device:"

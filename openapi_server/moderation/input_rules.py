@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from openapi_server.linear_regex import Pattern
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup, Moderation
 from openapi_server.moderation.normalize import WordSegmenter, list_variants
@@ -38,9 +38,9 @@ class InputRules:
         # A pattern of keepers may take milliseconds; RE2 releases the interpreter lock, so a thread helps.
         self._is_slow = any(rule.is_from_keepers for rule in (*self._blocking_rules, *self._guidance_rules))
         self._mask_patterns = tuple(
-            MaskPattern(rule.category, re.compile(rule.pattern.pattern, re.IGNORECASE | re.MULTILINE), rule.replacement)
+            MaskPattern(rule.category, rule.pattern, rule.replacement)
             for rule in rules.select_rules(Action.MASK)
-            if isinstance(rule.pattern, re.Pattern)
+            if isinstance(rule.pattern, Pattern)
         )
 
     @classmethod

@@ -7,7 +7,6 @@ RE2 does not, and therefore has neither look-around nor back-references.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from string import ascii_lowercase, digits
@@ -15,6 +14,7 @@ from typing import Any
 
 import re2
 
+from openapi_server import linear_regex
 from openapi_server.moderation.normalize import normalize_text
 from openapi_server.moderation.rule_files import RuleSource, compile_packaged_pattern, expand_terms
 from openapi_server.moderation.rules import SearchPattern
@@ -37,10 +37,9 @@ class LinearPattern:
 
     compiled: Any
 
-    def search(self, text: str, /) -> object | None:
+    def search(self, text: str, /) -> object:
         # A model may send half a surrogate pair, which UTF-8 cannot encode. The pipeline refuses it a moment later.
-        found: object | None = self.compiled.search(text.encode("utf-8", "replace"))
-        return found
+        return self.compiled.search(text.encode("utf-8", "replace"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,8 @@ class AnyPattern:
 
     parts: tuple[SearchPattern, ...]
 
-    def search(self, text: str, /) -> object | None:
-        return next((found for part in self.parts if (found := part.search(text)) is not None), None)
+    def search(self, text: str, /) -> object:
+        return any(part.search(text) for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +159,15 @@ def _describe_error(error: Exception) -> str:
 
 # --- The width of a match
 
-_GROUP = re.compile(r"\(\?(?:P?<\w+>|[imsU-]*:)|\((?!\?)")
-_FLAGS = re.compile(r"\(\?[imsU-]+\)")
-_CLASS = re.compile(r"\[\^?\]?(?:\[:\^?\w+:\]|\\[pP]\{\^?\w+\}|\\x\{\w+\}|\\.|[^\]\\])*\]", re.DOTALL)
-_QUOTED = re.compile(r"\\Q(.*?)(?:\\E|$)", re.DOTALL)
-_EDGE = re.compile(r"\\[AzbB]|[\^$]")
-_ONE = re.compile(r"\\[pP](?:\{\^?\w+\}|\w)|\\x(?:\{\w+\}|\w\w)|\\[0-7]{1,3}|\\.|[^()|]", re.DOTALL)
-_TIMES = re.compile(r"(?:([*+])|(\?)|\{(\d+)(,(\d*))?\})\??")
+_GROUP = linear_regex.compile(r"\(\?(?:P?<\w+>|[imsU-]*:)|\((?!\?)")
+_FLAGS = linear_regex.compile(r"\(\?[imsU-]+\)")
+_CLASS = linear_regex.compile(
+    r"\[\^?\]?(?:\[:\^?\w+:\]|\\[pP]\{\^?\w+\}|\\x\{\w+\}|\\.|[^\]\\])*\]", linear_regex.DOTALL
+)
+_QUOTED = linear_regex.compile(r"\\Q(.*?)(?:\\E|\Z)", linear_regex.DOTALL)
+_EDGE = linear_regex.compile(r"\\[AzbB]|[\^$]")
+_ONE = linear_regex.compile(r"\\[pP](?:\{\^?\w+\}|\w)|\\x(?:\{\w+\}|\w\w)|\\[0-7]{1,3}|\\.|[^()|]", linear_regex.DOTALL)
+_TIMES = linear_regex.compile(r"(?:([*+])|(\?)|\{(\d+)(,(\d*))?\})\??")
 
 
 def measure_match_width(expression: str) -> float:

@@ -12,11 +12,11 @@ has left is checked again together with what follows it.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from openapi_server import linear_regex
 from openapi_server.moderation.normalize import remove_padding
 
 TextCheck = Callable[[str], str | None]
@@ -25,8 +25,8 @@ TextCheck = Callable[[str], str | None]
 # A full stop ends a sentence when two letters stand before it ("K. i. l. l." is not four sentences) and a blank behind
 # it that has already arrived. Behind a digit it ends none ("555. 12" may be one number). Chinese and Japanese full
 # stops need no blank.
-_SENTENCE_END = re.compile(r"(?<=[^\W\d_]{2})[.!?…]+[\"'”’»)\]*_]*(?=\s)|[。！？]")
-_BLANK = re.compile(r"\s")
+_SENTENCE_END = linear_regex.compile(r"[^\W\d_]{2}[.!?…]+[\"'”’»)\]*_]*(?=\s)|[。！？]")
+_BLANK = linear_regex.compile(r"\s")
 _MAX_CONTEXT_CHARS = 2_000
 
 

@@ -9,8 +9,8 @@ The patterns are in pii.yaml.
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,22 +18,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from openapi_server import linear_regex
+from openapi_server.linear_regex import Pattern, PreparedText
 from openapi_server.yaml_files import load_patterns
 
 # --- The patterns of pii.yaml
 
 
-def _compile(patterns: list[str], flags: int) -> re.Pattern[str]:
+def _join(patterns: list[str]) -> str:
     """One expression that matches any of the patterns. Group names must be unique, so each `it` gets a number."""
-    numbered = [pattern.replace("(?P<it>", f"(?P<it{number}>") for number, pattern in enumerate(patterns)]
-    return re.compile("|".join(numbered), flags)
+    return "|".join(pattern.replace("(?P<it>", f"(?P<it{number}>") for number, pattern in enumerate(patterns))
 
 
-def _load() -> tuple[dict[str, re.Pattern[str]], dict[str, frozenset[str]]]:
+def _load() -> tuple[dict[str, Pattern], dict[str, frozenset[str]]]:
     content: dict[str, Any] = load_patterns(Path(__file__).with_name("pii.yaml"))
-    expressions = {name: _compile(patterns, re.IGNORECASE) for name, patterns in content["ignoring_case"].items()}
-    expressions |= {name: _compile(patterns, 0) for name, patterns in content["case_sensitive"].items()}
-    return expressions, {name: frozenset(" ".join(lines).split()) for name, lines in content["words"].items()}
+    sources = {name: (_join(patterns), linear_regex.IGNORECASE) for name, patterns in content["ignoring_case"].items()}
+    sources |= {name: (_join(patterns), 0) for name, patterns in content["case_sensitive"].items()}
+    words = {name: frozenset(" ".join(lines).split()) for name, lines in content["words"].items()}
+    return linear_regex.compile_all(sources), words
 
 
 _EXPRESSIONS, _WORDS = _load()
@@ -77,7 +79,7 @@ class MaskPattern:
     """Personal data that a rule of the zoo defines: its category, the pattern, and what replaces it."""
 
     category: str
-    pattern: re.Pattern[str]
+    pattern: Pattern
     replacement: str
 
 
@@ -99,7 +101,7 @@ def mask_text(text: str, kinds: Collection[PiiKind] = tuple(PiiKind), others: Se
     'My name is John [surname] and I live at [address].'
     """
     plain, offsets = _normalize_with_offsets(text)
-    matches = sorted(_find_matches(plain, kinds, others))
+    matches = _find_matches(plain, kinds, others)
     pieces, at = [], 0
     for match in matches:
         pieces += [text[at : offsets[match.start]], match.replacement]
@@ -109,7 +111,7 @@ def mask_text(text: str, kinds: Collection[PiiKind] = tuple(PiiKind), others: Se
 
 def find_kinds(text: str, kinds: Collection[PiiKind] = CONTACT_KINDS) -> tuple[str, ...]:
     """The kinds of personal data in the text, in the order in which they occur."""
-    matches = sorted(_find_matches(_normalize_with_offsets(text)[0], kinds))
+    matches = _find_matches(_normalize_with_offsets(text)[0], kinds)
     return tuple(dict.fromkeys(match.kind for match in matches))
 
 
@@ -141,7 +143,7 @@ def find_phone_numbers(text: str) -> _Spans:
 def find_card_numbers(text: str) -> _Spans:
     """Payment-card numbers: 13 to 19 digits with a valid check digit."""
     for found in _EXPRESSIONS["card_number"].finditer(text):
-        if _has_valid_check_digit(re.sub(r"\D", "", found[0])):
+        if _has_valid_check_digit("".join(filter(str.isdecimal, found[0]))):
             yield found.span()
 
 
@@ -159,13 +161,16 @@ def _has_valid_check_digit(digits: str) -> bool:
 
 
 def _find_patterns(text: str, *names: str) -> _Spans:
-    """The matches of the patterns; of a pattern with a named group, only what the group matches."""
     for name in names:
-        pattern = _EXPRESSIONS[name]
-        for found in pattern.finditer(text):
-            group = next((group for group in pattern.groupindex if found[group]), 0)
-            start, end = found.span(group)
-            yield start + len(text[start:end]) - len(text[start:end].lstrip()), end
+        yield from _find_spans(text, _EXPRESSIONS[name])
+
+
+def _find_spans(text: str, pattern: Pattern) -> _Spans:
+    """The matches of a pattern; of one with a named group, only what the group matches."""
+    for found in pattern.finditer(text):
+        group = next((group for group in pattern.groupindex if found[group]), 0)
+        start, end = found.span(group)
+        yield start + len(text[start:end]) - len(text[start:end].lstrip()), end
 
 
 def _build_finder(*names: str) -> Callable[[str], _Spans]:
@@ -175,7 +180,7 @@ def _build_finder(*names: str) -> Callable[[str], _Spans]:
 # --- Surnames. The first name stays; the words after it that can be a surname are found.
 
 # An initial keeps its full stop; a longer word's full stop ends the sentence.
-_WORD = re.compile(r"[^\W\d_]\.(?= )|st\.(?= )|[^\W\d_](?:[\w'’-]*\w)?", re.IGNORECASE)
+_WORD = linear_regex.compile(r"[^\W\d_]\.(?= )|st\.(?= )|[^\W\d_](?:[\w'’-]*\w)?", linear_regex.IGNORECASE)
 _NOT_SURNAMES = _WORDS["not_surnames"]
 _NOT_FIRST_NAMES = _WORDS["not_first_names"] | _NOT_SURNAMES
 _MAX_WORDS = 4
@@ -237,15 +242,21 @@ _FINDERS: tuple[tuple[PiiKind, Callable[[str], _Spans]], ...] = (
     (PiiKind.SCHOOL, _build_finder("school_stated", "school_named", "school_attended", "school")),
     (PiiKind.SURNAME, find_surnames),
 )
-_PLACEHOLDER = re.compile("|".join(re.escape(kind.placeholder) for kind in PiiKind))
+_PLACEHOLDER = linear_regex.compile("|".join(linear_regex.escape(kind.placeholder) for kind in PiiKind))
 
 
 def _find_matches(text: str, kinds: Collection[PiiKind], others: Sequence[MaskPattern] = ()) -> list[_Match]:
+    """The matches in their order in the text; none overlaps another."""
     matches: list[_Match] = []
+    starts: list[int] = []
     for candidate in _find_candidates(text, kinds, others):
-        is_free = all(candidate.end <= match.start or match.end <= candidate.start for match in matches)
+        at = bisect_left(starts, candidate.start)
+        is_free = (at == 0 or matches[at - 1].end <= candidate.start) and (
+            at == len(matches) or candidate.end <= starts[at]
+        )
         if candidate.start < candidate.end and is_free:
-            matches.append(candidate)
+            matches.insert(at, candidate)
+            starts.insert(at, candidate.start)
     return matches
 
 
@@ -254,31 +265,40 @@ def _find_candidates(text: str, kinds: Collection[PiiKind], others: Sequence[Mas
         if kind in kinds:
             yield from (_Match(start, end, kind.value, kind.placeholder) for start, end in sorted(find(text)))
     for other in others:
-        spans = (found.span() for found in other.pattern.finditer(text))
+        spans = _find_spans(text, other.pattern)
         yield from (_Match(start, end, other.category, other.replacement) for start, end in spans)
 
 
-def _normalize_with_offsets(text: str) -> tuple[str, list[int]]:
+def _normalize_with_offsets(text: str) -> tuple[PreparedText, Sequence[int]]:
     """The text in NFKC and without invisible characters, and the offset of each remaining character in the original.
 
     Normalized character by character; one whose NFKC form is longer than one character stays as it is.
     """
+    if text.isascii():
+        return PreparedText(text), range(len(text))
+    known: dict[str, str] = {}
     plain: list[str] = []
     offsets: list[int] = []
     for at, character in enumerate(text):
-        if character.isascii():
-            plain.append(character)
+        normalized = known.get(character)
+        if normalized is None:
+            normalized = known[character] = _normalize_character(character)
+        if normalized:
+            plain.append(normalized)
             offsets.append(at)
-        elif unicodedata.category(character) != "Cf":
-            normalized = unicodedata.normalize("NFKC", character)
-            plain.append(normalized if len(normalized) == 1 else character)
-            offsets.append(at)
-    return "".join(plain).replace("\u2019", "'"), offsets
+    return PreparedText("".join(plain)), offsets
+
+
+def _normalize_character(character: str) -> str:
+    if not character.isascii() and unicodedata.category(character) == "Cf":
+        return ""
+    normalized = unicodedata.normalize("NFKC", character)
+    return (normalized if len(normalized) == 1 else character).replace("\u2019", "'")
 
 
 # --- JSON
 
-_NAME_PARTS = re.compile(r"(?<=[a-z])(?=[A-Z])|[_\W]+")
+_NAME_PARTS = linear_regex.compile(r"(?<=[a-z])(?=[A-Z])|[_\W]+")
 # Masked only behind the name of a member whose value is a phone number ("mobile").
 _SAMPLE_PHONE_NUMBER = "5550100"
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import base64
 import codecs
-import re
 import secrets
 from collections.abc import Iterable
 from functools import lru_cache
+
+from openapi_server import linear_regex
 
 _WINDOW_CHARS = 8
 """This many consecutive characters of the canary are a leak: a model can be made to print it in two halves."""
 _WINDOW_WORDS = 7
 """This many consecutive words of the instructions are a quote."""
-_WORD = re.compile(r"\w+")
+_WORD = linear_regex.compile(r"\w+")
 _Quote = tuple[str, ...]
 
 

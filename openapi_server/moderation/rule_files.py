@@ -7,7 +7,6 @@ Every error names the file, the rule and the field.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from openapi_server import linear_regex
+from openapi_server.linear_regex import Detector, LinearRegexError, Match, Pattern
 from openapi_server.models.document import Document
 from openapi_server.models.rule import Wording
 from openapi_server.models.strict_model import (
@@ -44,8 +45,7 @@ from openapi_server.safe_words import load_safe_words
 from openapi_server.yaml_files import UnreadableFileError, load_yaml
 
 MAX_TEXT_CHARS, MAX_ITEM_CHARS, MAX_LIST_ITEMS, MAX_PRIORITY = 600, 1000, 100, 1000
-_TERM = re.compile(r"<(\w+)>")
-_PLACEHOLDER = re.compile(r"{(?!animal})|}(?<!{animal})")
+_TERM = linear_regex.compile(r"(?<!P)<(\w+)>")
 _NAME, _CATEGORY = r"[a-z][a-z0-9-]{0,63}", r"[a-z][a-z0-9_]{0,63}"
 _WHOLE_FILE, _WHOLE_RULE = "(the whole file)", "(all of it)"
 _TOO_LONG = "must be at most {} characters long"
@@ -74,7 +74,7 @@ def _require_texts(value: object) -> object:
 
 
 def _check_placeholders(value: str) -> str:
-    if _PLACEHOLDER.search(value):
+    if not {"{", "}"}.isdisjoint(value.replace("{animal}", "")):
         raise make_error("the only placeholder is {animal}")
     return value
 
@@ -312,21 +312,35 @@ def make_rule(source: RuleSource, grammar: Grammar) -> Rule:
     return rule
 
 
-def compile_packaged_pattern(source: RuleSource, whole: Sequence[str], inside: Sequence[str]) -> re.Pattern[str]:
-    """One expression of several: `whole` on the borders of words, `inside` anywhere.
+def compile_packaged_pattern(source: RuleSource, whole: Sequence[str], inside: Sequence[str]) -> Detector:
+    """Finds any of the expressions: `whole` on the borders of words, `inside` anywhere."""
+    try:
+        return linear_regex.compile_detector(whole, inside, linear_regex.MULTILINE)
+    except LinearRegexError as error:
+        raise source.make_error(_find_wrong_field(whole), f"is no regular expression: {error}") from None
 
-    Each is compiled alone first: a bracket that one leaves open, the next could close.
-    """
-    words = "|".join(f"(?:{_compile(source, 'patterns', each).pattern})" for each in whole)
-    either = [rf"(?<!\w)(?:{words})(?!\w)"] if whole else []
-    either += [f"(?:{_compile(source, 'anywhere', each).pattern})" for each in inside]
-    return _compile(source, "patterns", "|".join(either))
+
+def _find_wrong_field(whole: Sequence[str]) -> str:
+    try:
+        linear_regex.compile_detector(whole, (), linear_regex.MULTILINE)
+    except LinearRegexError:
+        return "patterns"
+    return "anywhere"
+
+
+def _compile_mask(source: RuleSource, whole: Sequence[str]) -> Pattern:
+    """Finds where one of the expressions is: at one place, the first that matches counts."""
+    words = "|".join(f"(?:{expression})" for expression in whole)
+    try:
+        return linear_regex.compile(rf"(?<!\w)(?:{words})(?!\w)", linear_regex.IGNORECASE | linear_regex.MULTILINE)
+    except LinearRegexError as error:
+        raise source.make_error("patterns", f"is no regular expression: {error}") from None
 
 
 def expand_terms(source: RuleSource, pattern: str, terms: Mapping[str, str]) -> str:
     """The pattern with each `<term>` replaced by what it stands for, in which there may be other terms."""
 
-    def expand(name: re.Match[str]) -> str:
+    def expand(name: Match) -> str:
         if name[1] not in terms:
             raise source.make_error("patterns", f"there is no term <{name[1]}>")
         # Without itself, or terms that name each other would be expanded for ever.
@@ -336,20 +350,15 @@ def expand_terms(source: RuleSource, pattern: str, terms: Mapping[str, str]) -> 
     return _TERM.sub(expand, pattern)
 
 
-def _parse_pattern(source: RuleSource, terms: Mapping[str, str]) -> re.Pattern[str] | None:
+def _parse_pattern(source: RuleSource, terms: Mapping[str, str]) -> SearchPattern | None:
     """One expression of all keywords (texts) and patterns (expressions), on word borders unless `anywhere`."""
     document = source.document
-    whole = [re.escape(word.casefold()) for word in document.keywords]
+    whole = [linear_regex.escape(word.casefold()) for word in document.keywords]
     whole += [expand_terms(source, pattern, terms) for pattern in document.patterns]
     inside = [expand_terms(source, pattern, terms) for pattern in document.anywhere]
+    if document.then is Action.MASK and whole:
+        return _compile_mask(source, whole)
     return compile_packaged_pattern(source, whole, inside) if whole or inside else None
-
-
-def _compile(source: RuleSource, field: str, expression: str) -> re.Pattern[str]:
-    try:
-        return re.compile(expression, re.MULTILINE)
-    except re.error as error:
-        raise source.make_error(field, f"is no regular expression: {error}") from None
 
 
 def _make_audience(source: RuleSource) -> Audience:

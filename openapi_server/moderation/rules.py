@@ -61,9 +61,9 @@ class Audience:
 
 
 class SearchPattern(Protocol):
-    """A pattern: `re.Pattern`, or one that keepers wrote (`linear_patterns`)."""
+    """A pattern: of `linear_regex`, or one that keepers wrote (`linear_patterns`). The result is truthy or not."""
 
-    def search(self, text: str, /) -> object | None: ...
+    def search(self, text: str, /) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)

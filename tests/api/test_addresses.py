@@ -404,6 +404,8 @@ async def test_accept_with_parameters_chooses_a_stream(zoo: Zoo, accept: str) ->
         ("limit=", "limit"),
         ("cursor=%00", "cursor"),
         ("cursor=%ff", "query"),
+        ("cursor=" + "a" * 70_000, "query"),
+        ("&".join(f"a{n}" for n in range(101)), "query"),
     ],
 )
 async def test_a_query_has_one_meaning(zoo: Zoo, query: str, field: str) -> None:
@@ -426,6 +428,17 @@ async def test_an_empty_last_event_id_is_none(zoo: Zoo, value: str) -> None:
 
     assert answer.status == 200
     assert b"event: metadata" in answer.body
+
+
+@pytest.mark.parametrize("name", ["Idempotency-Key", "last-event-id", "X-Device-ID", "X-Session-Token"])
+async def test_a_header_that_names_one_thing_is_there_once(zoo: Zoo, name: str) -> None:
+    """Nobody can say which of two is meant, not even when they are equal."""
+    headers = (("Content-Type", JSON), ("Content-Length", str(len(HELLO))), (name, "a"), (name, "a"))
+
+    answer = await ask(zoo.app, Request("POST", "/convo_turn_stream", headers=headers), Arrives(HELLO))
+
+    assert answer.status == 400
+    assert [error["field"].lower() for error in answer.problem["errors"]] == [name.lower()]
 
 
 HOSTS: list[tuple[list[str], int]] = [

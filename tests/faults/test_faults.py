@@ -16,6 +16,11 @@ def assert_met(name: str) -> None:
     assert not missed
 
 
+def test_bad_input_is_answered_by_a_problem_and_changes_nothing() -> None:
+    """Whatever is sent, and wherever: nothing of the inside is told, and no event and no log line is forged."""
+    assert_met("bad input")
+
+
 def test_a_killed_server_loses_no_message_and_leaves_no_turn_running() -> None:
     """Whatever the point of the turn: after the restart the message is there once, and the turn has ended, once."""
     assert_met("kill -9")
@@ -148,6 +153,11 @@ def test_a_flood_of_streams_is_refused_and_disturbs_nobody() -> None:
 def test_guessed_passwords_are_not_tried_and_delay_nobody() -> None:
     """Nor do logins whose clients have left, or many at once from one address."""
     assert_met("guessed passwords")
+
+
+def test_forged_tokens_are_refused_and_nothing_tells_a_secret() -> None:
+    """Nor is a good token taken from anywhere but its header; ids cannot be guessed."""
+    assert_met("forged tokens and secrets")
 
 
 def test_a_model_that_reveals_its_prompt_is_not_heard() -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import (
+    bad_input,
     crashes,
+    credentials,
     disconnects,
     failing_models,
     floods,
@@ -76,6 +78,7 @@ async def point_to_clock_tests(folder: Path) -> list[Figure]:
 
 
 TRIALS = (
+    Trial("B", "bad input", bad_input.send_bad_input, {"doors": bad_input.DOORS[:1], "share": 200}),
     Trial("F1", "kill -9", crashes.kill_nine, {"points": crashes.FEW_POINTS}),
     Trial("F1", "kill -9 beside a second process", crashes.kill_beside_second_process, {"turns": 2, "lease_s": 0.6}),
     Trial("F2", "clients leave", disconnects.abandon_streams, {"times": 30, "at_once": 15}),
@@ -112,5 +115,6 @@ TRIALS = (
     Trial("K", "harmless questions", unsafe_models.ask_harmless_questions, {"share": 20}),
     Trial("L", "a flood of streams from one address", floods.flood_streams, {"size": SMALL_FLOOD}),
     Trial("S", "guessed passwords", floods.guess_passwords, {"guesses": 30, "abandoned": 40, "at_once": 12}),
+    Trial("S", "forged tokens and secrets", credentials.guard_credentials, {"turns": 30}),
     Trial("S", "a model that reveals its prompt", unsafe_models.extract_canaries, {"share": 20}),
 )

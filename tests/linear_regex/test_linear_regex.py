@@ -77,6 +77,8 @@ EXPRESSIONS = [
     "[\U000e0020-\U000e007e\u4e2d]+",
     r"\x41|\u00e4",
     r"[\]a-]+",
+    "[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\uffff]+",
+    "[\ud800-\udfffä]|[\u2000-\uefff]",
     r"[]a]+|[^]a]",
     "中|日",
     r"a|\b(?:my|the) \w+|(?<!\w)b",
@@ -208,7 +210,7 @@ def test_a_detector_looks_further_back() -> None:
         r"[ab ]\ba",
         "(?!a*b)a",
         "(?<!ab)c",
-        "[\u0100-\u9000]",
+        r"[\u0100-\u9000]\w",
         "((a{100}){100}){100}",
     ],
 )
