@@ -19,7 +19,7 @@ MAX_PIECE_CHARS = 400
 MAX_BUSY_MS = 10
 """How long pieces that have arrived already are read before the event loop does something else."""
 MAX_INLINE_REPLY = 2_000
-"""Longer replies of the offline provider are checked in a thread. Its usual ones are in the cache of checked replies."""
+"""Longer replies of the offline provider are checked in a thread; the usual ones are in a cache."""
 
 ModelOutput = AsyncGenerator[str | WholeReply | ReplyEnd, None]
 SendText = Callable[[str], Awaitable[None]]
