@@ -151,6 +151,12 @@ def count_queued_log_bytes() -> int:
     return _writer.queued_bytes if _writer else 0
 
 
+def flush_log() -> None:
+    """Write the lines that wait, for at most `FLUSH_TIMEOUT_S` seconds: for a process that ends without `open_log`."""
+    if _writer is not None:
+        _writer.close()
+
+
 @contextmanager
 def open_log(level: str, log_format: LogFormat) -> Iterator[None]:
     """Log to standard error for as long as the block lasts; at its end, lines that wait are written."""

@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
@@ -22,13 +23,16 @@ from openapi_server.composition import Overrides, open_services, run_background_
 from openapi_server.config import ConfigError, Settings
 from openapi_server.http.services import Services
 from openapi_server.http.uvicorn_protocol import make_protocol_class
-from openapi_server.logging_setup import BackgroundWriter, choose_log_format, open_log
+from openapi_server.logging_setup import BackgroundWriter, choose_log_format, flush_log, open_log
 from openapi_server.protocols import Provider
 from openapi_server.web.welcome import make_curl_command
 
 # How long other answers may take to finish when all turns have ended, in seconds.
 SHUTDOWN_GRACE_S = 1
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# How long the second signal waits for turns to be stored as interrupted, in seconds. The store may be locked, or hang;
+# the next start settles what is left.
+FORCED_EXIT_S = 5.0
 # Connections that wait to be accepted.
 BACKLOG = 2048
 
@@ -98,6 +102,7 @@ class ZooServer(uvicorn.Server):
         else:
             self._draining.cancel()
             self.should_exit = True
+            _end_after(FORCED_EXIT_S)
 
     async def _drain(self) -> None:
         await self._engine.drain()
@@ -107,6 +112,19 @@ class ZooServer(uvicorn.Server):
         # Readers get the terminal event of their turn before their connection is closed.
         await self._engine.close()
         await super().shutdown(sockets)
+
+
+def _end_after(wait_s: float) -> None:
+    """End the process after that time, whatever it waits for. Threads that use a locked file cannot be stopped."""
+
+    def end() -> None:
+        log.error("shutdown_forced", waited_s=wait_s)
+        flush_log()
+        os._exit(1)
+
+    timer = threading.Timer(wait_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 def describe_shutdown(turns: int, *, is_first: bool) -> str:

@@ -51,11 +51,14 @@ def is_in_environment(name: str) -> bool:
 def read_settings_file(path: Path) -> SettingsFile:
     """The file's settings; none when there is no file. Raises `SettingsFileError`."""
     try:
+        if path.is_dir():
+            raise SettingsFileError(f"{path}: is a folder; settings stand in a file of that name")
+        if path.exists() and not path.is_file():
+            # A pipe would be waited for, for ever.
+            raise SettingsFileError(f"{path}: is no file that can be read twice")
         content = path.read_bytes()
     except FileNotFoundError:
         return SettingsFile(path)
-    except IsADirectoryError:
-        raise SettingsFileError(f"{path}: is a folder; settings stand in a file of that name") from None
     except OSError as error:
         raise SettingsFileError(f"{path}: cannot be read: {error.strerror}") from None
     lines: dict[str, int] = {}

@@ -149,7 +149,13 @@ def check_store(path: Path) -> Iterator[Finding]:
 
     yield from _check_space(path)
     if not path.exists():
-        yield from _check_folder(path)
+        deleted = [f"{name} ({pid})" for pid, name in find_holders(Path(f"{path.resolve()} (deleted)"))]
+        if deleted:
+            detail = f"{path}: was deleted while {', '.join(deleted)} has it open, and refuses every turn since"
+            remedy = "put the file back or restore a backup; or start the server anew with an empty store"
+            yield Finding("store", Level.PROBLEM, detail, remedy)
+        else:
+            yield from _check_folder(path)
         return
     holders = [f"{name} ({pid})" for pid, name in find_holders(path.resolve())]
     used_by = f"open in {', '.join(holders)}" if holders else "no server has it open"

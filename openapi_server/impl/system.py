@@ -84,8 +84,8 @@ async def _describe_health(context: RequestContext) -> ServerHealth:
     try:
         await services.store_probe.check()
         store_failure = None
-    except StoreUnavailable as error:
-        store_failure = error.title
+    except StoreUnavailable:
+        store_failure = "cannot be written to; the server's log says why"
     return ServerHealth(
         version=__version__,
         at=services.clock.now(),

@@ -6,23 +6,17 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from functools import partial
 
 from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
 from openapi_server.moderation.output_buffer import Blocked, OutputBuffer, Released
 from openapi_server.protocols import ReplyEnd, WholeReply
-from openapi_server.worker_threads import run_by_size
-
-MAX_PIECE_CHARS = 400
-"""As much as the output buffer holds of a sentence. Models send a word at a time."""
-MAX_BUSY_MS = 10
-"""How long pieces that have arrived already are read before the event loop does something else."""
-MAX_INLINE_REPLY = 2_000
-"""Longer replies of the offline provider are checked in a thread; the usual ones are in a cache."""
 
 ModelOutput = AsyncGenerator[str | WholeReply | ReplyEnd, None]
 SendText = Callable[[str], Awaitable[None]]
+# The check of as much text takes a few milliseconds.
+_MAX_PART_CHARS = 500
+_MAX_WITHOUT_PAUSE_MS = 5
 
 
 async def stream_checked(
@@ -41,16 +35,6 @@ async def stream_checked(
         return await stream.run(idle_timeout_s)
     finally:
         await stream.close()
-
-
-def split_piece(piece: str) -> tuple[str, ...]:
-    """
-    >>> [len(part) for part in split_piece("Roar! " * 150)], split_piece("")
-    ([400, 400, 100], ('',))
-    """
-    if len(piece) <= MAX_PIECE_CHARS:
-        return (piece,)
-    return tuple(piece[at : at + MAX_PIECE_CHARS] for at in range(0, len(piece), MAX_PIECE_CHARS))
 
 
 class _CheckedStream:
@@ -106,38 +90,38 @@ class _CheckedStream:
                     if blocked is None:
                         raise
                     return blocked
-                blocked = await self._check_and_send(piece)
+                self._last_piece_ms = _get_time_ms()
+                blocked = await self._feed_in_parts(piece)
                 if blocked is not None:
                     return blocked
                 if isinstance(piece, ReplyEnd):
                     return piece
+                await self._let_others_run()
 
-    async def _check_and_send(self, piece: str | WholeReply | ReplyEnd) -> Blocked | None:
-        """A long piece is checked in parts: no check takes long, and others have their turn between them."""
-        parts = split_piece(piece) if isinstance(piece, str) else (piece,)
-        for part in parts:
-            await self._pause_if_due()
-            self._last_piece_ms = _get_time_ms()
-            blocked = await self._send_released(await self._feed(part))
+    async def _feed_in_parts(self, piece: str | WholeReply | ReplyEnd) -> Blocked | None:
+        """Feed a long piece in parts, between which the event loop does other work."""
+        if not isinstance(piece, str) or len(piece) <= _MAX_PART_CHARS:
+            return await self._send_released(self._feed(piece))
+        for start in range(0, len(piece), _MAX_PART_CHARS):
+            blocked = await self._send_released(self._feed(piece[start : start + _MAX_PART_CHARS]))
             if blocked is not None:
                 return blocked
+            await self._let_others_run()
         return None
 
-    async def _pause_if_due(self) -> None:
-        """Let the event loop do something else. Pieces that have arrived together are read without a wait."""
+    async def _let_others_run(self) -> None:
+        """Hundreds of pieces may be there at once: then nothing else has waited since the last one."""
         now_ms = _get_time_ms()
-        if now_ms >= self._last_pause_ms + MAX_BUSY_MS:
+        if now_ms - self._last_pause_ms > _MAX_WITHOUT_PAUSE_MS:
             await asyncio.sleep(0)
             self._last_pause_ms = _get_time_ms()
 
-    async def _feed(self, piece: str | WholeReply | ReplyEnd) -> Released | Blocked:
+    def _feed(self, piece: str | WholeReply | ReplyEnd) -> Released | Blocked:
         match piece:
             case str():
                 return self._buffer.feed(remove_control_characters(piece), self._last_piece_ms)
             case WholeReply(text):
-                # Nothing is held yet, so the buffer has nothing else to do meanwhile.
-                clean = remove_control_characters(text)
-                return await run_by_size(len(clean), partial(self._buffer.check_whole_reply, clean), MAX_INLINE_REPLY)
+                return self._buffer.check_whole_reply(remove_control_characters(text))
             case _:
                 return self._buffer.finish(self._last_piece_ms)
 

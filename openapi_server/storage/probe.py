@@ -56,7 +56,10 @@ class StoreProbe:
     def _record(self, *, is_up: bool, reason: str | None = None) -> None:
         if is_up != self._is_up:
             # Once for each change: the store's own log line says more.
-            (log.info if is_up else log.error)("store_up" if is_up else "store_down", reason=reason)
+            if is_up:
+                log.info("store_up")
+            else:
+                log.error("store_down", reason=reason)
         self._is_up = is_up
         self._ended_s = self._clock.monotonic()
 

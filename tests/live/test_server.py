@@ -161,6 +161,22 @@ def get_store_status(server: ServerProcess) -> str:
     return status
 
 
+def test_a_second_signal_ends_a_server_whose_store_is_locked(start_server: StartsServer) -> None:
+    """Before, it went on trying for minutes. What it could not store is settled by the next start."""
+    server = start_server(OFFLINE_WORDS_PER_S=1)
+    accepted = httpx.post(f"{server.url}/convo_turn", json=HELLO, headers={"Prefer": "respond-async"})
+    with closing(sqlite3.connect(server.folder / "zoo.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "finishing 1 turn, once more ends at once" in server.log, within_s=10)
+        assert server.stop(signal.SIGTERM) == 1
+
+    assert "event=shutdown_forced" in server.log
+    server = start_server()
+    state = httpx.get(f"{server.url}{accepted.headers['location']}").json()
+    assert (state["status"], state["error"]["code"]) == ("failed", "interrupted")
+
+
 def test_a_database_that_is_deleted_under_the_server_is_noticed(start_server: StartsServer) -> None:
     """Before, all that was said from then on was lost at the restart, and `/ready` said that all was well."""
     server = start_server(OFFLINE_WORDS_PER_S=0)

@@ -186,3 +186,52 @@ async def test_a_models_failure_is_raised() -> None:
         await collect_into(words, unannounced(model.stream_reply(PROMPT)))
 
     assert "".join(map(str, words)) == "Roar! I am a lion. And "
+
+
+async def stream_pieces(pieces: list[str]) -> AsyncGenerator[str | ReplyEnd, None]:
+    """As from a connection on which everything has arrived."""
+    for piece in pieces:
+        yield piece
+    yield ReplyEnd()
+
+
+async def test_a_long_piece_is_checked_in_parts() -> None:
+    """A model may send 60,000 characters as one piece: no check holds the event loop for all of it."""
+    checked: list[int] = []
+
+    def check(text: str) -> str | None:
+        checked.append(len(text))
+        return None
+
+    sent: list[str] = []
+
+    async def say(text: str) -> None:
+        sent.append(text)
+
+    text = "a" * 30_000 + "I sleep in the sun. " * 1_500
+    await stream_checked(stream_pieces([text]), OutputBuffer(check), 5, say)
+
+    assert "".join(sent) == text
+    assert max(checked) <= 2_000
+    assert sum(checked) <= 4 * len(text)
+
+
+async def test_other_tasks_run_while_many_small_pieces_come() -> None:
+    """Thousands of pieces that have arrived together."""
+    turns_of_others = 0
+
+    async def count() -> None:
+        nonlocal turns_of_others
+        while True:
+            turns_of_others += 1
+            await asyncio.sleep(0)
+
+    async def say(text: str) -> None:
+        """Nothing to wait for."""
+
+    counting = asyncio.create_task(count())
+    pieces = list("I sleep in the sun. " * 300)
+    await stream_checked(stream_pieces(pieces), OutputBuffer(RULES.find_violation), 5, say)
+    counting.cancel()
+
+    assert turns_of_others > 5
