@@ -34,7 +34,7 @@ LONGEST_S = 1_200
 
 SMALL_FLOOD = floods.FloodSize(
     flood=60,
-    visitors=5,
+    visitors=4,
     duration_s=2,
     allowed=4,
     share=50,
