@@ -48,7 +48,9 @@ _REQUIRED_BY_PROVIDER = {
     "aws_region": "bedrock",
     "bedrock_model": "bedrock",
 }
-_STORAGE_URL = re.compile(r"memory://|rediss?://[!-~]{1,500}")
+_STORAGE_URL = re.compile(
+    r"memory://|rediss?://(?:[^\s/@?#]{0,200}@)?[A-Za-z0-9.-]{1,253}:([0-9]{1,5})(?:/[0-9]{1,3})?"
+)
 # The limits of one caller in production: turns and reads in a minute, and streams open at once.
 PRODUCTION_TURNS, PRODUCTION_STREAMS, PRODUCTION_READS = 120, 40, 1200
 # It is public, so production refuses it.
@@ -280,8 +282,9 @@ class Settings(BaseSettings):
     @field_validator("rate_limit_storage")
     @classmethod
     def _check_rate_limit_storage(cls, value: str) -> str:
-        if not _STORAGE_URL.fullmatch(value):
-            raise ValueError("must be memory:// or the URL of a Redis, such as redis://localhost:6379/0")
+        match = _STORAGE_URL.fullmatch(value)
+        if match is None or int(match[1] or 0) > 65_535:
+            raise ValueError("must be memory:// or the URL of a Redis with its port, such as redis://localhost:6379/0")
         return value
 
     @field_validator("first_token_timeout_s")

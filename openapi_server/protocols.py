@@ -26,6 +26,7 @@ from openapi_server.models.turn import (
     Lease,
     Moderation,
     Outcome,
+    TurnOwnership,
     TurnRecord,
     Usage,
 )
@@ -262,6 +263,9 @@ class Store(Protocol):
         """
 
     async def get_turn(self, turn_id: str) -> TurnRecord | None: ...
+
+    async def get_turn_ownership(self, turn_id: str) -> TurnOwnership | None:
+        """Whose turn it is. It takes the same time whether there is such a turn or not."""
 
     async def list_turns(self, session_id: str, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
         """The session's turns, oldest first."""

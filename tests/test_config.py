@@ -119,6 +119,13 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("ROOT_PATH", "/zoo/chat", "root_path", "/zoo/chat"),
     ("COOKIE_SAMESITE", "Strict", "cookie_samesite", "strict"),
     ("COOKIE_SECURE", "never", "cookie_secure", "never"),
+    ("RATE_LIMIT_TURNS", "7", "turn_limit", 7),
+    ("RATE_LIMIT_STREAMS", "8", "stream_limit", 8),
+    ("RATE_LIMIT_READS", "9", "read_limit", 9),
+    ("RATE_LIMIT_LOGINS", "0", "rate_limit_logins", 0),
+    ("RATE_LIMIT_ADDRESS_FACTOR", "1", "rate_limit_address_factor", 1),
+    ("RATE_LIMIT_STORAGE", "redis://redis:6379/0", "rate_limit_storage", "redis://redis:6379/0"),
+    ("RATE_LIMIT_STORAGE", "rediss://u:p%40@r.example:1", "rate_limit_storage", "rediss://u:p%40@r.example:1"),
     ("RETENTION_DAYS", "30", "retention", timedelta(days=30)),
     ("RETENTION_DAYS", "0", "retention", None),
     ("AUDIT_DAYS", "90", "audit_retention", timedelta(days=90)),
@@ -219,6 +226,17 @@ BAD = [
     ("ROOT_PATH", "/../zoo"),
     ("COOKIE_SAMESITE", "sometimes"),
     ("COOKIE_SECURE", "perhaps"),
+    ("RATE_LIMIT_TURNS", "-1"),
+    ("RATE_LIMIT_STREAMS", "many"),
+    ("RATE_LIMIT_READS", "1000001"),
+    ("RATE_LIMIT_LOGINS", "-1"),
+    ("RATE_LIMIT_ADDRESS_FACTOR", "0"),
+    ("RATE_LIMIT_STORAGE", "memory"),
+    ("RATE_LIMIT_STORAGE", "redis://redis"),
+    ("RATE_LIMIT_STORAGE", "redis://redis:65536/0"),
+    ("RATE_LIMIT_STORAGE", "redis://redis:port/0"),
+    ("RATE_LIMIT_STORAGE", "redis://[::1"),
+    ("RATE_LIMIT_STORAGE", "memcached://cache:11211"),
     ("RETENTION_DAYS", "-1"),
     ("RETENTION_DAYS", "3651"),
     ("AUDIT_DAYS", "0"),
@@ -321,6 +339,18 @@ def test_development_on_this_machine_does_not_warn(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOST", host)
 
     assert load_settings().warnings == ()
+
+
+def test_production_limits_what_development_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a variable says otherwise; logins are limited in both."""
+    monkeypatch.setenv("SIGNING_KEY", OWN_KEY)
+    monkeypatch.setenv("RATE_LIMIT_READS", "0")
+    limits = [
+        (made.turn_limit, made.stream_limit, made.read_limit, made.rate_limit_logins)
+        for made in (load_settings(), load_settings(environment="production"))
+    ]
+
+    assert limits == [(0, 0, 0, 60), (120, 40, 0, 60)]
 
 
 @pytest.mark.parametrize("name", ["signing_key", "openai_api_key", "anthropic_api_key"])
@@ -507,6 +537,7 @@ def test_a_byte_order_mark_is_no_error() -> None:
     [
         ("SIGNING_KEY", "hush"),
         ("OPENAI_API_KEY", "hush hush"),
+        ("RATE_LIMIT_STORAGE", "redis://:hush@redis/zoo"),
         ("OPENAI_BASE_URL", "https://user:hush@proxy.example"),
         ("SQLITE_PATH", "postgresql://user:hush@db/zoo"),
     ],

@@ -37,12 +37,13 @@ _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation: its handler's full name, the media types of its body (none: it takes none), and the value of
-    `Cache-Control` of its answers."""
+    """An operation: its handler's full name, the media types of its body (none: it takes none), the value of
+    `Cache-Control` of its answers, and the name of its rate limit."""
 
     operation_id: str
     media_types: tuple[str, ...] = ()
     cache_control: str = NO_STORE
+    rate_limit: str = "reads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,7 @@ def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> Op
         f"{operation['x-openapi-router-controller']}.{operation['operationId']}",
         tuple(body.get("content", {})),
         operation.get("x-cache-control", NO_STORE),
+        operation.get("x-rate-limit", "reads"),
     )
 
 

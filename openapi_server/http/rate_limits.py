@@ -16,7 +16,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -26,11 +26,11 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server.config import Settings
+from openapi_server.http.addresses import load_address_table
 from openapi_server.http.authentication import read_bearer_token
 from openapi_server.http.problems import make_error_response
 from openapi_server.http.rate_limit_storage import WindowCounters
 from openapi_server.models.errors import RateLimited
-from openapi_server.spec import load_spec
 
 if TYPE_CHECKING:
     from openapi_server.http.services import Services
@@ -318,34 +318,16 @@ def get_admission(scope: Scope) -> Admission | None:
 
 
 def find_kind(method: str, path: str) -> Kind:
-    """The kind of a request. Whatever no operation answers is a read.
+    """The kind of a request. Whatever no operation answers is a read; preflight requests are not limited.
 
     >>> find_kind("POST", "/chat/sessions/sess_1/stream").value, find_kind("GET", "/chat/sessions/sess_1").value
     ('turns', 'reads')
     """
-    exact, templates = _load_kinds()
-    if (method, path) in exact:
-        return exact[method, path]
-    parts = path.split("/", 8)
-    for template, kind in templates.get((method, len(parts)), ()):
-        if all(expected in ("", part) for expected, part in zip(template, parts, strict=True)):
-            return kind
-    return Kind.READS
-
-
-@cache
-def _load_kinds() -> tuple[dict[tuple[str, str], Kind], dict[tuple[str, int], list[tuple[tuple[str, ...], Kind]]]]:
-    """By method and path, and by method and number of parts; a parameter in a path is an empty part."""
-    exact: dict[tuple[str, str], Kind] = {}
-    templates: dict[tuple[str, int], list[tuple[tuple[str, ...], Kind]]] = {}
-    for path, operations in load_spec()["paths"].items():
-        for method, operation in operations.items():
-            kind = Kind(operation.get("x-rate-limit", Kind.READS))
-            exact[method.upper(), path] = kind
-            parts = tuple("" if part.startswith("{") else part for part in path.split("/"))
-            if "{" in path:
-                templates.setdefault((method.upper(), len(parts)), []).append((parts, kind))
-    return exact, templates
+    if method == "OPTIONS":
+        return Kind.NONE
+    address = load_address_table().find(path)
+    operation = address.find_operation(method) if address is not None else None
+    return Kind(operation.rate_limit) if operation is not None else Kind.READS
 
 
 @lru_cache(maxsize=4096)

@@ -81,7 +81,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.on_message_begin()
         self._cancel_head_timer()
         scope: Any = self.scope
-        scope.update(method="GET", path="/", raw_path=b"/", query_string=b"")
+        scope.update(method="-", path="/", raw_path=b"/", query_string=b"")
         scope["extensions"][INVALID_REQUEST_EXTENSION] = True
         self.cycle = RequestResponseCycle(
             scope=self.scope,

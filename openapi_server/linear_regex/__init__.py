@@ -14,6 +14,7 @@ Interface:
 * `compile_detector(whole, inside=())`: a `Detector`, whose `search` says only whether one of the expressions is in a
   text: those of `whole` as whole words. The fastest, and look-behinds of more than one character are allowed.
 * `PreparedText(text)`: a `str` for a text that many patterns are used on. Text beyond ASCII is then prepared once.
+* `Re2Detector(source)`: a detector for an expression in RE2's own syntax, as keepers write them, and `escape_for_re2`.
 * `escape(text)`, as that of `re`. `LinearRegexError`, a `ValueError`: the expression is wrong, or not for linear time.
 
 `\\w \\d \\s \\b` and letters of either case mean what they mean in `re`. Allowed besides what RE2 knows are:
@@ -39,6 +40,7 @@ from openapi_server.linear_regex.alphabet import Alphabet, PreparedText, get_alp
 from openapi_server.linear_regex.lookaround import Branch, list_branches
 from openapi_server.linear_regex.parser import DOTALL, IGNORECASE, MULTILINE, LinearRegexError, Tree, parse
 from openapi_server.linear_regex.pattern import Detector, Match, Pattern
+from openapi_server.linear_regex.re2_syntax import Re2Detector, escape_for_re2
 
 __all__ = [
     "DOTALL",
@@ -49,10 +51,12 @@ __all__ = [
     "Match",
     "Pattern",
     "PreparedText",
+    "Re2Detector",
     "compile",
     "compile_all",
     "compile_detector",
     "escape",
+    "escape_for_re2",
 ]
 
 

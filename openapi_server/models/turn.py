@@ -156,6 +156,15 @@ class TurnRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnOwnership:
+    """Of a stored turn what decides who may use it: see `TurnRecord`."""
+
+    session_id: str
+    owner: str | None
+    is_bound: bool
+
+
+@dataclass(frozen=True, slots=True)
 class IdempotencyKey:
     """A client's claim that two requests are the same one (header Idempotency-Key, or an id in the body).
 

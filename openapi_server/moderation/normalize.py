@@ -251,7 +251,8 @@ _CODES = ((_BASE64, _decode_base64), (_HEX, _decode_hex), (_BINARY, _decode_bina
 
 # --- Padding
 
-_BLANKS = linear_regex.compile(r"\s+")
+# A single blank or line break stays as it is.
+_BLANKS = linear_regex.compile(r"\s{2,}|[^\S \n]")
 _ENCODED_SIGN = linear_regex.compile(r"%[0-9a-fA-F]{2}|&#?\w{1,8};|\\u[0-9a-fA-F]{4}")
 _SIGNS = linear_regex.compile(r"[\W_]{9,}")
 _MAX_REPEATED_CHARS, _MAX_REPETITIONS = 8, 3
@@ -275,14 +276,15 @@ def remove_padding(text: str) -> str:
 
 def _shorten_repetitions(text: str) -> str:
     """The text with the same few characters again and again only three times. Digits stay: their number may matter."""
-    if not any(_may_repeat(text, period) for period in range(1, _MAX_REPEATED_CHARS + 1)):
+    periods = _list_periods(text)
+    if not periods:
         return text
     kept: list[str] = []
     # For each number of characters: up to where each character is the one that so many places further on.
     ends = [0] * (_MAX_REPEATED_CHARS + 1)
     at = 0
     while at < len(text):
-        for period in range(1, _MAX_REPEATED_CHARS + 1):
+        for period in () if text[at].isdecimal() else periods:
             end = ends[period] = _find_run_end(text, max(at, ends[period]), period)
             if end - at >= _MAX_REPETITIONS * period:
                 kept.append(text[at : at + period] * _MAX_REPETITIONS)
@@ -294,10 +296,19 @@ def _shorten_repetitions(text: str) -> str:
     return "".join(kept)
 
 
-def _may_repeat(text: str, period: int) -> bool:
-    """False when nothing of this length stands four times: of the pieces of this length, no three are the same."""
-    pieces = [text[at : at + period] for at in range(0, len(text), period)]
-    return any(first == second == third for first, second, third in zip(pieces, pieces[1:], pieces[2:], strict=False))
+def _list_periods(text: str) -> list[int]:
+    """The numbers of characters that may stand four times, digits or not.
+
+    The text, as one large number, is compared with itself that many characters further on: equal characters give zeros.
+    """
+    width, data = (1, text.encode("ascii")) if text.isascii() else (4, text.encode("utf-32-be", "surrogatepass"))
+    number = int.from_bytes(data, "big")
+    return [
+        period
+        for period in range(1, _MAX_REPEATED_CHARS + 1)
+        if bytes(_MAX_REPETITIONS * period * width)
+        in (number ^ number >> 8 * width * period).to_bytes(len(data), "big")
+    ]
 
 
 def _find_run_end(text: str, at: int, period: int) -> int:

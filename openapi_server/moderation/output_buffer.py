@@ -28,6 +28,7 @@ TextCheck = Callable[[str], str | None]
 _SENTENCE_END = linear_regex.compile(r"[^\W\d_]{2}[.!?…]+[\"'”’»)\]*_]*(?=\s)|[。！？]")
 _BLANK = linear_regex.compile(r"\s")
 _MAX_CONTEXT_CHARS = 2_000
+_MAX_EXACT_ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,11 @@ class OutputBuffer:
         """Where the last `margin_chars` before `checked` begin, not counting padding; 0 when there are fewer."""
         margin = self._limits.margin_chars
         start = checked - margin
+        rounds = 0
         while start > 0 and (missing := margin - len(remove_padding(self._held[start:checked]))) > 0:
-            start -= missing
+            # Nothing but padding, character by character, would take quadratic time.
+            start -= missing if rounds < _MAX_EXACT_ROUNDS else max(missing, checked - start)
+            rounds += 1
         return max(start, 0)
 
     def _release(self, cut: int, checked: int, now_ms: float) -> Released | Blocked:
@@ -215,7 +219,7 @@ def split_sentences(text: str) -> Iterator[str]:
 
 def _find_last_blank(text: str, before: int) -> int:
     """The position behind the last blank that ends before `before`; 0 when there is none."""
-    return next((at for at in range(before, 0, -1) if _BLANK.match(text, at - 1)), 0)
+    return next((at for at in range(before, 0, -1) if text[at - 1].isspace()), 0)
 
 
 def _take_tail(text: str, most: int) -> str:

@@ -14,6 +14,9 @@ from openapi_server.protocols import ReplyEnd, WholeReply
 
 ModelOutput = AsyncGenerator[str | WholeReply | ReplyEnd, None]
 SendText = Callable[[str], Awaitable[None]]
+# The check of as much text takes a few milliseconds.
+_MAX_PART_CHARS = 500
+_MAX_WITHOUT_PAUSE_MS = 5
 
 
 async def stream_checked(
@@ -47,7 +50,7 @@ class _CheckedStream:
         self._loop = asyncio.get_running_loop()
         self._wakeup = asyncio.Event()
         self._due_ms: float | None = None
-        self._last_piece_ms = _get_time_ms()
+        self._last_piece_ms = self._last_pause_ms = _get_time_ms()
         # Pieces that one task sends must not come between those that the other is sending.
         self._send_lock = asyncio.Lock()
         self._reader_task = asyncio.create_task(self._read_output(output))
@@ -88,11 +91,30 @@ class _CheckedStream:
                         raise
                     return blocked
                 self._last_piece_ms = _get_time_ms()
-                blocked = await self._send_released(self._feed(piece))
+                blocked = await self._feed_in_parts(piece)
                 if blocked is not None:
                     return blocked
                 if isinstance(piece, ReplyEnd):
                     return piece
+                await self._let_others_run()
+
+    async def _feed_in_parts(self, piece: str | WholeReply | ReplyEnd) -> Blocked | None:
+        """Feed a long piece in parts, between which the event loop does other work."""
+        if not isinstance(piece, str) or len(piece) <= _MAX_PART_CHARS:
+            return await self._send_released(self._feed(piece))
+        for start in range(0, len(piece), _MAX_PART_CHARS):
+            blocked = await self._send_released(self._feed(piece[start : start + _MAX_PART_CHARS]))
+            if blocked is not None:
+                return blocked
+            await self._let_others_run()
+        return None
+
+    async def _let_others_run(self) -> None:
+        """Hundreds of pieces may be there at once: then nothing else has waited since the last one."""
+        now_ms = _get_time_ms()
+        if now_ms - self._last_pause_ms > _MAX_WITHOUT_PAUSE_MS:
+            await asyncio.sleep(0)
+            self._last_pause_ms = _get_time_ms()
 
     def _feed(self, piece: str | WholeReply | ReplyEnd) -> Released | Blocked:
         match piece:

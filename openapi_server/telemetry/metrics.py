@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import platform
 import shutil
+import socket
 import threading
 import time
 from bisect import bisect_left
@@ -18,7 +19,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import Any, TypeVar, cast
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,7 +30,6 @@ from prometheus_client import (
     Histogram,
     Info,
     ProcessCollector,
-    start_http_server,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
@@ -58,6 +60,8 @@ MAX_ANIMALS, MAX_MODELS, MAX_CATEGORIES = 200, 50, 100
 OTHER = "other"
 LAG_INTERVAL_S = 0.1
 LAG_WINDOW_S = 60.0
+# How long a client of the port may take for its request, and to read the page.
+PAGE_TIMEOUT_S = 10.0
 
 
 class LimitedLabel:
@@ -414,19 +418,52 @@ class PrometheusMetrics:
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The page and its content type: OpenMetrics where `Accept` asks for it, else Prometheus' text format."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        try:
+            encode, content_type = choose_encoder(accept)
+            return encode(self.registry), content_type
+        except (TypeError, ValueError):
+            # The version or escaping that it asks for is none.
+            encode, content_type = choose_encoder("")
+            return encode(self.registry), content_type
 
     @contextmanager
     def serve(self, host: str, port: int) -> Iterator[int]:
-        """Serve the page in a thread of its own, also while the event loop is blocked. Yields the port."""
-        server, thread = start_http_server(port, host, self.registry)
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        """Serve the page in threads of its own, also while the event loop is blocked. Yields the port. `OSError`."""
+        kind = _PageServerV6 if ":" in host else _PageServer
+        with make_server(host, port, self._answer, kind, _PageHandler) as server:
+            thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+            thread.start()
+            try:
+                yield server.server_port
+            finally:
+                server.shutdown()
+                thread.join()
+
+    def _answer(self, environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
+        """A WSGI application (PEP 3333)."""
+        if environ["PATH_INFO"] not in ("/", "/metrics") or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            start_response("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"Ask for GET /metrics.\n"]
+        body, content_type = self.render(environ.get("HTTP_ACCEPT", ""))
+        headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+        start_response("200 OK", headers)
+        return [body] if environ["REQUEST_METHOD"] == "GET" else []
+
+
+class _PageServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _PageServerV6(_PageServer):
+    address_family = socket.AF_INET6
+
+
+class _PageHandler(WSGIRequestHandler):
+    # A client that sends nothing, or reads nothing, holds a thread.
+    timeout = PAGE_TIMEOUT_S
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: that Prometheus has asked again is no news."""
 
 
 class _MeasuredStore:

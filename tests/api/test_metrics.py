@@ -73,6 +73,7 @@ async def test_only_administrators_read_the_metrics(
         ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text; version=1.0.0"),
         ("text/plain", "text/plain; version=0.0.4"),
         ("text/plain; version=0.0.4", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text; version=x.y", "text/plain; version=0.0.4"),
         ("*/*", "text/plain; version=0.0.4"),
     ],
 )

@@ -14,9 +14,16 @@ from typing import TypeVar
 
 import pytest
 
-from openapi_server.models.errors import InvalidInput, KeyReused, Problem, SessionNotFound, TurnRunning
+from openapi_server.models.errors import (
+    InvalidInput,
+    KeyReused,
+    Problem,
+    SessionClaimed,
+    SessionNotFound,
+    TurnRunning,
+)
 from openapi_server.models.page import Page
-from openapi_server.models.session import DeviceUser, SessionRecord
+from openapi_server.models.session import DeviceUser, SessionClaim, SessionRecord
 from openapi_server.models.turn import (
     AgeGroup,
     FinishReason,
@@ -24,6 +31,7 @@ from openapi_server.models.turn import (
     Lease,
     Moderation,
     Outcome,
+    TurnOwnership,
     TurnRecord,
     TurnStatus,
     Usage,
@@ -730,6 +738,18 @@ async def test_a_key_expires(store: Store, after: timedelta, turn_id: str) -> No
         assert await store.begin_turn(again, session, [make_key(at=again.created_at)]) == turn_id
 
 
+async def test_a_key_tells_beforehand_whether_it_stands_for_a_turn(store: Store) -> None:
+    """Whatever the body; no longer when the turn is deleted. Asking changes nothing."""
+    assert not await store.has_turn([make_key()])
+    assert not await store.has_turn([])
+    await store.begin_turn(make_turn(), make_session(), [make_key()])
+
+    assert await store.has_turn([make_key("key-2"), make_key(body="body-2")])
+    assert not await store.has_turn([make_key("key-2")])
+    await store.delete_session(SESSION_ID)
+    assert not await store.has_turn([make_key()])
+
+
 async def test_a_deleted_session_takes_its_keys_along(store: Store) -> None:
     """The same request then begins anew: a key must not lead to deleted data."""
     await store.begin_turn(make_turn(), make_session(), [make_key()])
@@ -1036,3 +1056,55 @@ async def test_a_store_that_works_answers_a_ping(store: Store) -> None:
     await store.ping()
 
     assert (await store.list_turns(SESSION_ID, 10)).items == tuple(told)
+
+
+# Ownership
+
+
+async def test_the_ownership_of_a_turn_is_that_of_its_session(store: Store) -> None:
+    """None for a turn that is not there."""
+    await store.create_session(make_session())
+    await store.begin_turn(replace(make_turn(), is_bound=True))
+
+    assert await store.get_turn_ownership(TURN_ID) == TurnOwnership(SESSION_ID, "cookie:mia", is_bound=True)
+    assert await store.get_turn_ownership("turn_none") is None
+
+
+async def test_sessions_are_found_by_their_ids_and_by_their_owner_s_name(store: Store) -> None:
+    """The latest first; another owner's session with the same name is not among them."""
+    named = replace(make_session("sess_a", at=minutes(1)), name_key="default")
+    other = replace(make_session("sess_b", at=minutes(2), owner="cookie:tom"), name_key="default")
+    unnamed = make_session("sess_c", at=minutes(3))
+    for session in (named, other, unnamed):
+        await store.create_session(session)
+
+    assert await store.find_named_sessions(["sess_c", "sess_none"], "cookie:mia", "default") == [unnamed, named]
+    assert await store.find_named_sessions([], None, "default") == []
+
+
+@pytest.mark.parametrize(
+    ("is_claimed", "claim", "owner"),
+    [
+        (False, SessionClaim("cookie:tom", is_proved=False), "cookie:mia"),
+        (False, SessionClaim("cookie:tom", is_proved=True), "cookie:tom"),
+        (True, SessionClaim("cookie:mia", is_proved=True), "cookie:mia"),
+        (True, SessionClaim("cookie:mia", is_proved=False), None),
+        (True, SessionClaim("cookie:tom", is_proved=True), None),
+    ],
+)
+async def test_a_turn_claims_its_session_or_is_refused(
+    store: Store, *, is_claimed: bool, claim: SessionClaim, owner: str | None
+) -> None:
+    """In the transaction that starts it, so that of two claimants one is refused."""
+    await store.create_session(replace(make_session(), is_claimed=is_claimed))
+
+    if owner is None:
+        with pytest.raises(SessionClaimed):
+            await store.begin_turn(make_turn(), claim=claim)
+        assert await store.get_turn(TURN_ID) is None
+        return
+    await store.begin_turn(make_turn(), claim=claim)
+    session = await store.get_session(SESSION_ID)
+
+    assert session is not None
+    assert (session.owner, session.is_claimed) == (owner, is_claimed or claim.is_proved)

@@ -88,6 +88,7 @@ def test_the_spec_names_the_limit_of_every_operation(method: str, path: str, ope
     # The history of a session is short and ends by itself.
     assert not streams or kind in (Kind.TURNS, Kind.STREAMS) or path == "/convo_history"
     assert kind is Kind.NONE or "429" in operation["responses"]
+    assert (kind is Kind.LOGINS) == path.endswith(("/auth/login", "/auth/refresh"))
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=NAMES)
@@ -101,6 +102,13 @@ def test_every_successful_answer_of_a_limited_operation_documents_its_headers(
             response = load_spec()["components"]["responses"][response["$ref"].rpartition("/")[2]]
         if status.startswith("2") or status == "429":
             assert {"RateLimit", "RateLimit-Policy"} <= set(response["headers"]), status
+
+
+def test_head_and_options_count_as_what_answers_them() -> None:
+    """Monitoring may ask with HEAD; a preflight request costs next to nothing."""
+    assert find_kind("HEAD", "/health") is Kind.NONE
+    assert find_kind("HEAD", "/convo_turn/turn_1/stream") is Kind.STREAMS
+    assert find_kind("OPTIONS", "/convo_turn") is Kind.NONE
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "//convo_turn", "/chat/stream/", "/" * 2000, "", "/chat/sessions//x/y"])

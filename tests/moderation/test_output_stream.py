@@ -106,7 +106,7 @@ async def test_an_unsafe_reply_that_is_known_in_advance_is_not_sent_at_all() -> 
     assert await collect(announces()) == [Blocked("distress")]
 
 
-CONTROLS = "".join(map(chr, [*range(9), *range(11, 32), *range(127, 160)])) + "\u202d\u202e"
+CONTROLS = "".join(map(chr, [*range(9), *range(11, 32), *range(127, 160)]))
 
 
 async def test_control_characters_are_not_sent() -> None:
@@ -118,15 +118,15 @@ async def test_control_characters_are_not_sent() -> None:
             yield piece
         yield ReplyEnd()
 
-    pieces = ("Ro\x1b", "[31", "mar!\r\n", CONTROLS, "\tI \u200ekeep\u200d this\u2028. ")
+    pieces = ("Ro\x1b", "[31", "mar!\r\n", CONTROLS, "\tI \u200ekeep\u200d \u202ethis\u2028. ")
     for output in (knows(*pieces), unannounced(knows(*pieces))):
         sent = "".join(piece for piece in await collect(output) if isinstance(piece, str))
-        assert sent == "Ro[31mar!\n\tI \u200ekeep\u200d this\u2028. "
+        assert sent == "Ro[31mar!\n\tI \u200ekeep\u200d \u202ethis\u2028. "
 
 
 async def test_rules_see_the_text_without_control_characters() -> None:
     """They would else part the words of a rule."""
-    for control in "\0\x1b\x7f\x9b\u202e":
+    for control in "\0\x1b\x7f\x9b":
         model = Says(f"Roar! You should ki{control}ll your", f"{control}self. ", "Bye. ")
         assert (await collect(unannounced(model.stream_reply(PROMPT))))[-1] == Blocked("distress")
 
@@ -186,3 +186,52 @@ async def test_a_models_failure_is_raised() -> None:
         await collect_into(words, unannounced(model.stream_reply(PROMPT)))
 
     assert "".join(map(str, words)) == "Roar! I am a lion. And "
+
+
+async def stream_pieces(pieces: list[str]) -> AsyncGenerator[str | ReplyEnd, None]:
+    """As from a connection on which everything has arrived."""
+    for piece in pieces:
+        yield piece
+    yield ReplyEnd()
+
+
+async def test_a_long_piece_is_checked_in_parts() -> None:
+    """A model may send 60,000 characters as one piece: no check holds the event loop for all of it."""
+    checked: list[int] = []
+
+    def check(text: str) -> str | None:
+        checked.append(len(text))
+        return None
+
+    sent: list[str] = []
+
+    async def say(text: str) -> None:
+        sent.append(text)
+
+    text = "a" * 30_000 + "I sleep in the sun. " * 1_500
+    await stream_checked(stream_pieces([text]), OutputBuffer(check), 5, say)
+
+    assert "".join(sent) == text
+    assert max(checked) <= 2_000
+    assert sum(checked) <= 4 * len(text)
+
+
+async def test_other_tasks_run_while_many_small_pieces_come() -> None:
+    """Thousands of pieces that have arrived together."""
+    turns_of_others = 0
+
+    async def count() -> None:
+        nonlocal turns_of_others
+        while True:
+            turns_of_others += 1
+            await asyncio.sleep(0)
+
+    async def say(text: str) -> None:
+        """Nothing to wait for."""
+
+    counting = asyncio.create_task(count())
+    pieces = list("I sleep in the sun. " * 300)
+    await stream_checked(stream_pieces(pieces), OutputBuffer(RULES.find_violation), 5, say)
+    counting.cancel()
+
+    assert turns_of_others > 5

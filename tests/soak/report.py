@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from html import escape
 
 HOUR_S = 3600.0
+# The largest value of the second half, as a share of that of the first.
+GROWTH = 1.25
+# From how many judged seconds on a slope is judged; and what a shorter run may grow by besides.
+SHORTEST_SLOPE_S, SHORT_GROWTH = HOUR_S, 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +105,24 @@ class Series:
         return Verdict(self.name, f"{points[0][1]:g} to {points[-1][1]:g} {self.unit}", "", None)
 
     def _judge_slope(self, points: Sequence[tuple[float, float]], most: float) -> Verdict:
-        """Missed when the slope is above the limit beyond doubt (by two errors), met when it is below it.
+        """Missed when the slope is above the limit beyond doubt, by two errors.
 
-        Between the two, as in a short run, nothing is said.
+        Caches and the allocator's reserves fill in the first hour. So a shorter run is judged by its growth.
         """
-        slope = fit_slope(take_minima(points))
+        minima = take_minima(points)
+        slope = fit_slope(minima)
+        if points[-1][0] - points[0][0] < SHORTEST_SLOPE_S:
+            growth = self._judge_growth(minima, SHORT_GROWTH)
+            measured = f"{growth.measured} ({slope.text} {self.unit}/h)"
+            return Verdict(self.name, measured, f"{growth.limit}; too short for the slope", growth.passed)
         is_above = slope.per_hour - 2 * slope.error > most
-        passed = False if is_above else True if slope.per_hour < most and math.isfinite(slope.error) else None
-        return Verdict(self.name, f"{slope.text} {self.unit}/h", f"below {most:g} {self.unit}/h", passed)
+        return Verdict(self.name, f"{slope.text} {self.unit}/h", f"below {most:g} {self.unit}/h", not is_above)
 
     def _judge_growth(self, points: Sequence[tuple[float, float]], slack: float) -> Verdict:
         middle = (points[0][0] + points[-1][0]) / 2
         before = max((value for t, value in points if t <= middle), default=0.0)
         after = max((value for t, value in points if t > middle), default=0.0)
-        most = before * 1.25 + slack
+        most = before * GROWTH + slack
         return Verdict(self.name, f"{before:g}, then {after:g} {self.unit}", f"then at most {most:g}", after <= most)
 
 

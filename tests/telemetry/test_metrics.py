@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import threading
 import time
 import urllib.request
 from dataclasses import replace
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import HistogramMetricFamily
 
+from openapi_server.composition import run_background_jobs
+from openapi_server.config import ConfigError
 from openapi_server.instruments import CheckedText, ResumeResult
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.telemetry.metrics import MAX_ANIMALS, MAX_CATEGORIES, MAX_MODELS, PrometheusMetrics, Tally
+from tests.conftest import OpensServices
 from tests.support.examples import COMPLETED, FAILED, STARTED
 from tests.support.openmetrics import parse_openmetrics
 from tests.support.timing import poll_until
@@ -193,3 +198,45 @@ def test_the_page_is_valid_in_both_formats(metrics: PrometheusMetrics) -> None:
     assert own
     assert all(NAME.fullmatch(family.name) and family.documentation.endswith(".") for family in own)
     assert all("_ms" not in family.name for family in own)
+
+
+def test_a_client_of_the_port_that_says_nothing_is_dropped(
+    metrics: PrometheusMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them holds a thread."""
+    monkeypatch.setattr("openapi_server.telemetry.metrics._PageHandler.timeout", 0.2)
+    with metrics.serve("127.0.0.1", 0) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as silent:
+        assert silent.recv(1) == b""
+
+
+async def test_a_port_that_is_taken_stops_the_start(open_services: OpensServices) -> None:
+    """The sentence names the setting."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        services = await open_services(metrics="port", metrics_port=taken.getsockname()[1])
+        with pytest.raises(ConfigError, match=r"METRICS_PORT \d+: the metrics cannot be served there"):
+            async with run_background_jobs(services):
+                pass
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_port_serves_the_page_and_nothing_else(metrics: PrometheusMetrics, host: str) -> None:
+    """Whatever is asked for, it does not fail."""
+    place = f"[{host}]" if ":" in host else host
+    with metrics.serve(host, 0) as port, httpx.Client(base_url=f"http://{place}:{port}") as client:
+        pages = [client.get("/metrics", headers={"Accept": accept}) for accept in ACCEPTED]
+        assert [page.status_code for page in pages] == [200] * len(ACCEPTED)
+        assert all(b"zoochat_build_info" in page.content for page in pages)
+        assert client.head("/metrics").content == b""
+        assert client.get("/metrics?name[]=x").status_code == 200
+        assert [client.get("/x").status_code, client.post("/metrics").status_code] == [404, 404]
+
+
+ACCEPTED = (
+    "",
+    "*/*",
+    "application/openmetrics-text; version=1.0.0",
+    "application/openmetrics-text; version=x.y",
+    "application/openmetrics-text; version=" + "9" * 500,
+    "text/plain; version=; escaping=x",
+    "application/json",
+)

@@ -17,7 +17,7 @@ from openapi_server.models.credits import Charge
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.models.session import SessionClaim, SessionRecord
-from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecord
+from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnOwnership, TurnRecord
 from openapi_server.protocols import Clock
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.migrations import migrate
@@ -159,6 +159,21 @@ class SqliteStore:
         def select(db: sqlite3.Connection) -> TurnRecord | None:
             row = db.execute(f"{SELECT_TURNS} WHERE turns.turn_id = :turn_id", named).fetchone()
             return decode_turn(row) if row else None
+
+        return await self._connections.read(select)
+
+    async def get_turn_ownership(self, turn_id: str) -> TurnOwnership | None:
+        query = """
+            SELECT turns.session_id, sessions.owner, turns.is_bound FROM turns
+            JOIN sessions ON sessions.session_id = turns.session_id
+                AND sessions.expires_at > :now AND turns.created_at > :since
+            WHERE turns.turn_id = :turn_id
+        """
+        named = {**self._window.parameters, "turn_id": turn_id}
+
+        def select(db: sqlite3.Connection) -> TurnOwnership | None:
+            row = db.execute(query, named).fetchone()
+            return TurnOwnership(row["session_id"], row["owner"], bool(row["is_bound"])) if row else None
 
         return await self._connections.read(select)
 
