@@ -28,7 +28,9 @@ Not allowed: back-references, atomic groups, possessive repetition, conditions, 
 than 124 different characters beyond ASCII in one expression.
 
 Half of a surrogate pair is a character like others. Everything is thread-safe. A search releases the interpreter lock
-while it runs, so one in a thread does not stop the event loop.
+while it runs, so one in a thread does not stop the event loop. Measured for 262,144 characters, the default limit of a
+request's body: the packaged expressions take 4 ms at most where they find nothing (30 ms for the first text of a kind),
+and 120 ms where one match with groups is the whole text.
 """
 
 from __future__ import annotations
