@@ -55,6 +55,9 @@ class ZooServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
+            for each in sockets or []:
+                # uvloop does not tell when a socket cannot listen.
+                each.listen(BACKLOG)
             await super().startup(sockets)
         except OSError as error:
             # Another program has begun to listen since our sockets were bound.

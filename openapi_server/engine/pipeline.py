@@ -5,6 +5,7 @@ moderate ▸ recall ▸ retrieve ▸ rerank ▸ generate. All but `recall` write
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -92,6 +93,8 @@ class Pipeline:
         return tuple([exchange for exchange in sent if await self._is_allowed(request, exchange)])
 
     async def _is_allowed(self, request: TurnRequest, exchange: Exchange) -> bool:
+        # Fifty short messages are checked on the event loop, one after the other: others have their turn between them.
+        await asyncio.sleep(0)
         verdict = await self.moderator.check_earlier_message(exchange.message, request.animal, request.age_group)
         return verdict.safe_words is None
 

@@ -20,7 +20,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from openapi_server.config import ConfigError
 
 MEMORY_URL = "memory://"
-# So many take 25 MB.
+# So many take 35 MB.
 MAX_KEYS = 100_000
 # A Redis that takes longer counts as away. Requests are then let through, and it is asked again after the pause.
 REDIS_TIMEOUT_S = 0.25

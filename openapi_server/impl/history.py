@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -20,11 +21,14 @@ from openapi_server.models.summary import Summary, summarize
 from openapi_server.models.turn import TurnRecord
 from openapi_server.protocols import Store
 from openapi_server.wire.history import encode_history, encode_session
+from openapi_server.worker_threads import run_by_size
 
 TURNS_PER_PAGE = 100
 MAX_SUMMARIZED_TURNS = 200
 DEFAULT_SUMMARY_LENGTH = 500
 LISTED_SUMMARY_LENGTH = 160
+MAX_INLINE_SUMMARY = 4_000
+"""Up to so many characters of a conversation are summarized on the event loop, in a millisecond."""
 
 
 @async_handler
@@ -95,7 +99,8 @@ async def _describe_session(context: RequestContext, session: SessionRecord) -> 
 
 async def _summarize_session(context: RequestContext, session: SessionRecord, max_length: int) -> Summary:
     turns = await context.services.store.list_latest_turns(session.session_id, MAX_SUMMARIZED_TURNS)
-    return summarize(turns, max_length)
+    size = sum(len(turn.message) + len(turn.outcome.reply or "") for turn in turns if turn.outcome)
+    return await run_by_size(size, partial(summarize, turns, max_length), MAX_INLINE_SUMMARY)
 
 
 async def _iterate_turns(store: Store, session_id: str) -> AsyncIterator[TurnRecord]:

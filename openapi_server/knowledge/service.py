@@ -13,7 +13,7 @@ from typing import TypeVar
 import structlog
 
 from openapi_server import linear_regex
-from openapi_server.knowledge.animal_switch import detect_requested_animal, strip_switch_request
+from openapi_server.knowledge.animal_switch import detect_requested_animal, prepare_patterns, strip_switch_request
 from openapi_server.knowledge.retrieval.follow_ups import (
     FollowUp,
     add_context,
@@ -58,6 +58,7 @@ class KnowledgeService:
         self._semantic_index = semantic_index
         self._index_semantically(animals)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="knowledge")
+        self._worker.submit(prepare_patterns)
         self._store: DocumentStore | None = None
         self._version = 0
         self._refresh_lock = asyncio.Lock()

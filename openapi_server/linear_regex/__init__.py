@@ -14,6 +14,7 @@ Interface:
 * `compile_detector(whole, inside=())`: a `Detector`, whose `search` says only whether one of the expressions is in a
   text: those of `whole` as whole words. The fastest, and look-behinds of more than one character are allowed.
 * `PreparedText(text)`: a `str` for a text that many patterns are used on. Text beyond ASCII is then prepared once.
+* `Re2Detector(source)`: a detector for an expression in RE2's own syntax, as keepers write them, and `escape_for_re2`.
 * `escape(text)`, as that of `re`. `LinearRegexError`, a `ValueError`: the expression is wrong, or not for linear time.
 
 `\\w \\d \\s \\b` and letters of either case mean what they mean in `re`. Allowed besides what RE2 knows are:
@@ -27,7 +28,9 @@ Not allowed: back-references, atomic groups, possessive repetition, conditions, 
 than 124 different characters beyond ASCII in one expression.
 
 Half of a surrogate pair is a character like others. Everything is thread-safe. A search releases the interpreter lock
-while it runs, so one in a thread does not stop the event loop.
+while it runs, so one in a thread does not stop the event loop. Measured for 262,144 characters, the default limit of a
+request's body: the packaged expressions take 4 ms at most where they find nothing (30 ms for the first text of a kind),
+and 120 ms where one match with groups is the whole text.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from openapi_server.linear_regex.alphabet import Alphabet, PreparedText, get_alp
 from openapi_server.linear_regex.lookaround import Branch, list_branches
 from openapi_server.linear_regex.parser import DOTALL, IGNORECASE, MULTILINE, LinearRegexError, Tree, parse
 from openapi_server.linear_regex.pattern import Detector, Match, Pattern
+from openapi_server.linear_regex.re2_syntax import Re2Detector, escape_for_re2
 
 __all__ = [
     "DOTALL",
@@ -49,10 +53,12 @@ __all__ = [
     "Match",
     "Pattern",
     "PreparedText",
+    "Re2Detector",
     "compile",
     "compile_all",
     "compile_detector",
     "escape",
+    "escape_for_re2",
 ]
 
 

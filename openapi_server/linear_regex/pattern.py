@@ -30,6 +30,7 @@ from openapi_server.linear_regex.parser import (
     Symbols,
     Tree,
 )
+from openapi_server.linear_regex.re2_syntax import describe_error
 
 # For what RE2 remembers of an expression: without a limit 8 MB, for each of hundreds. With too little, a large one
 # takes ten times as long.
@@ -219,9 +220,7 @@ def compile_re2(source: str, original: str, *, never_capture: bool) -> Any:
     try:
         return re2.compile(source.encode("latin-1"), options)._regexp
     except re2.error as error:
-        [reason] = error.args
-        message = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        raise LinearRegexError(f"{message} in {original!r}") from None
+        raise LinearRegexError(f"{describe_error(error)} in {original!r}") from None
 
 
 class _Writer:

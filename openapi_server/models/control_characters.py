@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from openapi_server import linear_regex
 
-# C0 but the tab and the line feed, DEL, C1 (U+0085, a line break for some and nothing for others, among them), and the
-# two overrides of writing direction. The overrides show letters in another order than the one that rules are held
-# against ("\u202ellik"); other marks of direction stay, for Arabic and Hebrew need them.
-_REMOVED = linear_regex.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e]")
+# C0 but the tab and the line feed, DEL, and C1 (U+0085, a line break for some and nothing for others, among them).
+# Marks of writing direction and width are no controls but text, which is kept byte for byte: Arabic and Hebrew need it.
+_REMOVED = linear_regex.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def remove_control_characters(text: str) -> str:
-    """The text without control characters other than tab and line feed, and without overrides of writing direction.
+    """The text without control characters other than tab and line feed.
 
     >>> remove_control_characters("a\\x1b[31mb\\tc\\r\\nd")
     'a[31mb\\tc\\nd'

@@ -31,7 +31,7 @@ _MESSAGES = {
     "dict_type": "must be a mapping",
 }
 # Not the carriage return and U+0085, which texts from other systems have at line ends.
-_UNSTORABLE = linear_regex.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u202d\u202e\ud800-\udfff]")
+_UNSTORABLE = linear_regex.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 # An unknown key may be as long as the file.
 _MAX_KEY_CHARS = 100
 # Parts of an error's place that are not keys of the document: pydantic's own, and the tags of unions.

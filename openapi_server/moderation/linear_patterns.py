@@ -1,7 +1,7 @@
 """Patterns that keepers write: matched in time linear in the text, whatever the expression.
 
-Every visitor's message is matched on the event loop. Python's `re` backtracks, and takes exponential time for `(a+)+$`.
-RE2 does not, and therefore has neither look-around nor back-references.
+Every visitor's message is held against them, and keepers are no developers: expressions are in RE2's syntax, which has
+neither look-around nor back-references, and whose engine tells how large an expression becomes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from string import ascii_lowercase, digits
-from typing import Any
-
-import re2
 
 from openapi_server import linear_regex
+from openapi_server.linear_regex import LinearRegexError, Re2Detector, escape_for_re2
 from openapi_server.moderation.normalize import normalize_text
 from openapi_server.moderation.rule_files import RuleSource, compile_packaged_pattern, expand_terms
 from openapi_server.moderation.rules import SearchPattern
@@ -25,21 +23,9 @@ MAX_KEYWORDS, MAX_PATTERNS, MAX_PATTERN_CHARS = 50, 20, 200
 _NO_WORD = r"[^\p{L}\p{N}_]"
 # Measured: the worst expressions of this size that we found take 10 ms for 4,000 characters, nearly all take 0.01 ms.
 _MAX_PROGRAM_SIZE = 16_000
-_MAX_MEMORY_BYTES = 1 << 19
 # A pattern that matches one of these matches nearly every message.
 _TRIVIAL_TEXTS = ("", " ", *ascii_lowercase, *digits)
 _TRIVIAL = "would find the empty text, or a single letter"
-
-
-@dataclass(frozen=True, slots=True)
-class LinearPattern:
-    """An expression of keepers. `compiled` is a pattern of `re2`, which has no type annotations."""
-
-    compiled: Any
-
-    def search(self, text: str, /) -> object:
-        # A model may send half a surrogate pair, which UTF-8 cannot encode. The pipeline refuses it a moment later.
-        return self.compiled.search(text.encode("utf-8", "replace"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +69,7 @@ class KeepersPatternParser:
         """Not compiled alone, as a pattern is: an escaped text is always an expression."""
         if word.casefold() in _TRIVIAL_TEXTS:
             raise rule.make_error(key, _TRIVIAL)
-        source: str = re2.escape(word)
+        source = escape_for_re2(word)
         self._require_narrow(rule, key, source)
         return source
 
@@ -105,7 +91,7 @@ class KeepersPatternParser:
         what stands between borders is the whole.
         """
         alone = _compile(rule, key, source)
-        matches = alone.compiled.fullmatch if is_whole else alone.search
+        matches = alone.fullmatch if is_whole else alone.search
         if any(matches(text) for text in _TRIVIAL_TEXTS):
             raise rule.make_error(key, _TRIVIAL)
         self._require_narrow(rule, key, source)
@@ -133,28 +119,14 @@ def _join_alternatives(whole: Sequence[str], inside: Sequence[str]) -> str:
     return "|".join([*either, *(f"(?:{source})" for source in inside)])
 
 
-def _compile(rule: RuleSource, key: str, source: str) -> LinearPattern:
+def _compile(rule: RuleSource, key: str, source: str) -> Re2Detector:
     try:
-        compiled = re2.compile(f"(?m){source}", _build_options())
-    except re2.error as error:
-        raise rule.make_error(key, f"is no regular expression that RE2 knows: {_describe_error(error)}") from None
-    if compiled.programsize > _MAX_PROGRAM_SIZE:
+        compiled = Re2Detector(source)
+    except LinearRegexError as error:
+        raise rule.make_error(key, f"is no regular expression that RE2 knows: {error}") from None
+    if compiled.program_size > _MAX_PROGRAM_SIZE:
         raise rule.make_error(key, "is too large: fewer or shorter repetitions would do")
-    return LinearPattern(compiled)
-
-
-def _build_options() -> Any:
-    options = re2.Options()
-    options.log_errors = False
-    options.never_capture = True
-    options.case_sensitive = False
-    options.max_mem = _MAX_MEMORY_BYTES
-    return options
-
-
-def _describe_error(error: Exception) -> str:
-    [reason] = error.args
-    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+    return compiled
 
 
 # --- The width of a match

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from openapi_server.event_logs.memory import MemoryEventLog
 from openapi_server.models.turn_events import Chunk, Entry, TurnEvent
 from openapi_server.protocols import EventLog, LogClosed, Tail
+from openapi_server.telemetry.metrics import MeasuredEventLog, PrometheusMetrics
 from tests.support.examples import COMPLETED, EVENTS, FAILED, NOON, STARTED, TURN_ID, endings, middles
 from tests.support.fakes import FakeClock
 
@@ -35,7 +37,13 @@ async def memory_log(
     yield MemoryEventLog(clock, replay_window_s=replay_window_s, max_turns=max_turns)
 
 
-LOGS: dict[str, OpensLog] = {"memory": memory_log}
+@asynccontextmanager
+async def measured_log(clock: FakeClock, **limits: Any) -> AsyncIterator[EventLog]:
+    async with memory_log(clock, **limits) as log:
+        yield MeasuredEventLog(log, PrometheusMetrics("offline", "offline-keeper-1"))
+
+
+LOGS: dict[str, OpensLog] = {"memory": memory_log, "measured": measured_log}
 pytestmark = pytest.mark.parametrize("open_log", LOGS.values(), ids=LOGS.keys())
 
 

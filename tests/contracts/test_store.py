@@ -738,6 +738,18 @@ async def test_a_key_expires(store: Store, after: timedelta, turn_id: str) -> No
         assert await store.begin_turn(again, session, [make_key(at=again.created_at)]) == turn_id
 
 
+async def test_a_key_tells_beforehand_whether_it_stands_for_a_turn(store: Store) -> None:
+    """Whatever the body; no longer when the turn is deleted. Asking changes nothing."""
+    assert not await store.has_turn([make_key()])
+    assert not await store.has_turn([])
+    await store.begin_turn(make_turn(), make_session(), [make_key()])
+
+    assert await store.has_turn([make_key("key-2"), make_key(body="body-2")])
+    assert not await store.has_turn([make_key("key-2")])
+    await store.delete_session(SESSION_ID)
+    assert not await store.has_turn([make_key()])
+
+
 async def test_a_deleted_session_takes_its_keys_along(store: Store) -> None:
     """The same request then begins anew: a key must not lead to deleted data."""
     await store.begin_turn(make_turn(), make_session(), [make_key()])

@@ -125,7 +125,7 @@ class Tally:
         return expect_all("B", f"{what}: answered by a problem of the 400s{worst}", count, self.total)
 
 
-async def send_bad_input(folder: Path, doors: Sequence[Door] = DOORS, share: int = 1) -> list[Figure]:
+async def send_bad_input(folder: Path, doors: Sequence[Door] = DOORS, share: int = 5) -> list[Figure]:
     """One server. `share`: every how manieth combination of method, `Accept` and `Content-Type` is sent."""
     async with (
         ScriptedModel(OpenAIDialect()) as model,

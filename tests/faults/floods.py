@@ -44,6 +44,8 @@ REQUEST = (
 class FloodSize:
     """`flood` streams of one address at once, beside `visitors` at another whose streams last `duration_s`.
 
+    The visitors are new callers, too, so at most as many as a caller may have streams.
+
     `allowed` of the flood may be let in. `share`: the percentile that is held against the line.
     """
 

@@ -21,6 +21,16 @@ def test_bad_input_is_answered_by_a_problem_and_changes_nothing() -> None:
     assert_met("bad input")
 
 
+def test_no_request_holds_up_the_others() -> None:
+    """Whatever the text, the field and the size of the body: 50 milliseconds of the event loop at most."""
+    assert_met("pauses at every door")
+
+
+def test_no_reply_of_a_model_holds_up_the_others() -> None:
+    """Nor its replay, its history, its summary and the next turn."""
+    assert_met("pauses at replies")
+
+
 def test_a_killed_server_loses_no_message_and_leaves_no_turn_running() -> None:
     """Whatever the point of the turn: after the restart the message is there once, and the turn has ended, once."""
     assert_met("kill -9")

@@ -14,6 +14,7 @@ from tests.faults import (
     crashes,
     credentials,
     disconnects,
+    event_loop,
     failing_models,
     floods,
     personal_data,
@@ -33,7 +34,7 @@ LONGEST_S = 1_200
 
 SMALL_FLOOD = floods.FloodSize(
     flood=60,
-    visitors=5,
+    visitors=4,
     duration_s=2,
     allowed=4,
     share=50,
@@ -79,6 +80,8 @@ async def point_to_clock_tests(folder: Path) -> list[Figure]:
 
 TRIALS = (
     Trial("B", "bad input", bad_input.send_bad_input, {"doors": bad_input.DOORS[:1], "share": 200}),
+    Trial("E", "pauses at every door", event_loop.pause_at_every_door, {"share": 23}),
+    Trial("E", "pauses at replies", event_loop.pause_at_replies, {"share": 4}),
     Trial("F1", "kill -9", crashes.kill_nine, {"points": crashes.FEW_POINTS}),
     Trial("F1", "kill -9 beside a second process", crashes.kill_beside_second_process, {"turns": 2, "lease_s": 0.6}),
     Trial("F2", "clients leave", disconnects.abandon_streams, {"times": 30, "at_once": 15}),

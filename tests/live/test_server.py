@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import StartsServer
+from tests.support.connections import find_free_port
 from tests.support.contract import check_stream
 from tests.support.processes import FreshServerProcess, ServerProcess, run_zoochat
 from tests.support.timing import is_within, wait_until
@@ -126,6 +127,17 @@ def test_a_taken_port_is_said_plainly(tmp_path: Path) -> None:
 
     assert ended.returncode == 2
     assert f"PORT: address already in use: another program listens on port {port} of 127.0.0.1" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_one_port_for_requests_and_metrics_is_said_plainly(tmp_path: Path) -> None:
+    """Both can bind it, but only one can listen."""
+    port = find_free_port()
+    variables = {"SEMANTIC": "off", "PORT": port, "METRICS": "port", "METRICS_PORT": port}
+    ended = run_zoochat("serve", folder=tmp_path, variables=variables)
+
+    assert ended.returncode == 2
+    assert "PORT: address already in use" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -106,7 +106,7 @@ async def test_an_unsafe_reply_that_is_known_in_advance_is_not_sent_at_all() -> 
     assert await collect(announces()) == [Blocked("distress")]
 
 
-CONTROLS = "".join(map(chr, [*range(9), *range(11, 32), *range(127, 160)])) + "\u202d\u202e"
+CONTROLS = "".join(map(chr, [*range(9), *range(11, 32), *range(127, 160)]))
 
 
 async def test_control_characters_are_not_sent() -> None:
@@ -118,15 +118,15 @@ async def test_control_characters_are_not_sent() -> None:
             yield piece
         yield ReplyEnd()
 
-    pieces = ("Ro\x1b", "[31", "mar!\r\n", CONTROLS, "\tI \u200ekeep\u200d this\u2028. ")
+    pieces = ("Ro\x1b", "[31", "mar!\r\n", CONTROLS, "\tI \u200ekeep\u200d \u202ethis\u2028. ")
     for output in (knows(*pieces), unannounced(knows(*pieces))):
         sent = "".join(piece for piece in await collect(output) if isinstance(piece, str))
-        assert sent == "Ro[31mar!\n\tI \u200ekeep\u200d this\u2028. "
+        assert sent == "Ro[31mar!\n\tI \u200ekeep\u200d \u202ethis\u2028. "
 
 
 async def test_rules_see_the_text_without_control_characters() -> None:
     """They would else part the words of a rule."""
-    for control in "\0\x1b\x7f\x9b\u202e":
+    for control in "\0\x1b\x7f\x9b":
         model = Says(f"Roar! You should ki{control}ll your", f"{control}self. ", "Bye. ")
         assert (await collect(unannounced(model.stream_reply(PROMPT))))[-1] == Blocked("distress")
 

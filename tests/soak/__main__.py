@@ -147,7 +147,7 @@ class Soak:
             self.series["log"].add(now_s, steady.log_bytes / 1024 / 1024)
             self.series["replies"].add(now_s, self.ledger.replies)
             for table, rows in (await asyncio.to_thread(count_rows, path)).items():
-                slack = None if table in KEPT_TABLES else 200.0
+                slack = None if table in KEPT_TABLES else 50.0
                 self.series.setdefault(f"table {table}", Series(f"table {table}", "rows", slack=slack)).add(now_s, rows)
             await asyncio.sleep(SAMPLE_EVERY_S)
 
