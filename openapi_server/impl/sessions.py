@@ -74,7 +74,9 @@ async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> 
 
 def _choose_title(title: str, opening: str, animal: Animal) -> str:
     """The client's title, else the beginning of the first message, unless that holds an insult."""
-    given = title or ("" if has_insulting_word(opening) else opening[:TITLE_LENGTH])
+    # The word at the end of the title may go on; what comes later is not in it, and would be read for nothing.
+    is_insulting = has_insulting_word(opening[: 2 * TITLE_LENGTH])
+    given = title or ("" if is_insulting else opening[:TITLE_LENGTH])
     return remove_control_characters(given).strip() or f"Talk with {animal.name}"
 
 
