@@ -47,8 +47,10 @@ class ConvoProbes(StreamProbes):
         return request.with_members(message="Hello!")
 
     async def make_session_request(self) -> RequestSpec:
-        session_id = (await self.get_recording()).events[0].data["sessionId"]
-        return (await self.get_request()).with_members(sessionId=session_id)
+        recording = await self.get_recording()
+        request = (await self.get_request()).with_members(sessionId=recording.events[0].data["sessionId"])
+        token = recording.headers.get("x-session-token")
+        return request.with_headers(X_Session_Token=token) if token else request
 
     def make_resume_request(self, request: RequestSpec, turn_id: str, event_id: str) -> RequestSpec:
         return RequestSpec(f"/convo_turn/{turn_id}/stream", headers={"Last-Event-ID": event_id}, method="GET")

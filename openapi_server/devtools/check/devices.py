@@ -29,7 +29,8 @@ class DeviceProbes(StreamProbes):
         }
 
     async def make_request(self, message: str) -> RequestSpec:
-        return RequestSpec(self.operation, {"content": message}, {"X-Device-ID": f"check-{uuid.uuid4()}"})
+        # A UUID, which is a key of its own: the checks run side by side and may get several cookies.
+        return RequestSpec(self.operation, {"content": message}, {"X-Device-ID": str(uuid.uuid4())})
 
     def change_message(self, request: RequestSpec) -> RequestSpec:
         return request.with_members(content="Hello!")

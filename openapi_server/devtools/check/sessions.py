@@ -88,13 +88,18 @@ class SessionProbes(StreamProbes):
         return f"{tokens['tokenType']} token for {tokens['user']['username']} ({tokens['user']['role']})"
 
     async def check_refresh(self) -> str:
-        """A refresh token can be used once."""
+        """A refresh token can be used once: the same one again is refused, or at once gets the same successor."""
         tokens = await self._log_in(self.server.accounts.user)
         request = RequestSpec("/auth/refresh", {"refreshToken": tokens["refreshToken"]})
         first = await self.send(request)
         require(first.status_code == 200, f"POST /auth/refresh: {first.status_code} {first.text[:80]!r}")
         require(first.json().get("accessToken"), "POST /auth/refresh: no accessToken")
-        return f"a new pair; the old token again {check_problem(await self.send(request), (401,))}"
+        again = await self.send(request)
+        if again.status_code == 200:
+            is_same = again.json().get("refreshToken") == first.json().get("refreshToken")
+            require(is_same, "the old token again gave another refresh token: one login has two valid ones")
+            return "a new pair; the old token again at once gives the same refresh token"
+        return f"a new pair; the old token again {check_problem(again, (401,))}"
 
     async def check_credits(self) -> str:
         """`done` tells how many tokens the turn used, and the balance is not negative."""
