@@ -10,8 +10,16 @@ from collections import Counter
 MIN_KEY_BITS = 72
 MAKE_KEY = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 
-_KEYBOARD = "1234567890 qwertyuiop asdfghjkl zxcvbnm qwertzuiop yxcvbnm azertyuiop qsdfghjklm wxcvbn"
+_KEYBOARD = (
+    "1234567890 qwertyuiop asdfghjkl zxcvbnm qwertzuiop yxcvbnm azertyuiop qsdfghjklm wxcvbn"
+    # Columns, which people walk down one after the other.
+    " 1qaz 2wsx 3edc 4rfv 5tgb 6yhn 7ujm 8ik, 9ol. 0p;/ 1qay 6zhn 1aqw 2zsx"
+)
+# The keys of the digits with Shift, on an American keyboard.
+_UNSHIFTED = str.maketrans("!@#$%^&*()", "1234567890")
 _LONGEST_STRIDE = 3
+# Of 60,000 random keys, none lost more than a third of its characters as patterns.
+_MIN_SHARE_OF_RANDOM = 0.6
 # What people write where a key belongs.
 _COMMON_WORDS = re.compile(
     r"change|replace|secret|password|passwort|passphrase|develop|production|default|example|sample|signing|token"
@@ -43,12 +51,15 @@ def estimate_key_bits(key: str) -> float:
     """
     rest = _drop_patterns(_COMMON_WORDS.sub("", key))
     bits = len(rest) * _measure_entropy(rest)
+    if len(rest) < _MIN_SHARE_OF_RANDOM * len(key):
+        # What is left of a key that follows habits begins the next pattern, and is as easy to guess.
+        bits /= 2
     return min(bits, len(rest) * _BITS_OF_WRITTEN_LETTER) if _is_written_text(key) else bits
 
 
 def _drop_patterns(text: str) -> str:
     """Without characters that end a repetition, or continue a sequence, also one with others in between (`1q2w3e`)."""
-    lower = text.casefold()
+    lower = text.casefold().translate(_UNSHIFTED)
     seen: set[str] = set()
     kept = []
     for at, character in enumerate(lower):
