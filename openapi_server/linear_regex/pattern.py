@@ -99,10 +99,10 @@ class Pattern:
         self._looks_behind = any(branch.before for branch in branches)
         self._looks_ahead = any(branch.looks_ahead for branch in branches)
         self._is_plain = not (self.groups or self._looks_behind or self._looks_ahead)
-        # For the beginning of the text, for the rest of it, and for a match at the very beginning.
-        self._compiled = {
-            kind: self._compile(kind) for kind in (("search", "inside") if self._looks_behind else ("search",))
-        }
+        # A match at the beginning of the text has no symbol before it, and comes before one behind the first symbol:
+        # in one expression, both would begin at the same place, and the order of the branches would decide.
+        self._at_start = self._compile("start") if self._looks_behind else None
+        self._anywhere = self._compile("inside" if self._looks_behind else "")
 
     def search(self, text: str, pos: int = 0) -> Match | None:
         return self._find(text, self._alphabet.encode(text), pos)
@@ -156,17 +156,17 @@ class Pattern:
         self, text: str, data: bytes, pos: int, *, is_anchored: bool = False, is_full: bool = False
     ) -> Match | None:
         pos = max(0, min(pos, len(text)))
-        if not self._looks_behind:
-            kind, start = "search", pos
-        elif pos == 0:
-            kind, start = ("start" if is_anchored else "search"), 0
-        else:
-            kind, start = "inside", pos - 1
-        if kind not in self._compiled:
-            self._compiled[kind] = self._compile(kind)
-        regexp, numbers = self._compiled[kind]
         anchor = re2._Anchor.ANCHOR_BOTH if is_full else _ANCHORED if is_anchored else _UNANCHORED
-        spans = regexp.Match(anchor, data, start, len(data))
+        if self._at_start is None:
+            return self._match(self._anywhere, anchor, text, data, pos)
+        if pos > 0:
+            return self._match(self._anywhere, anchor, text, data, pos - 1)
+        at_start = self._match(self._at_start, anchor if is_anchored else _ANCHORED, text, data, 0)
+        return at_start if at_start or is_anchored else self._match(self._anywhere, anchor, text, data, 0)
+
+    def _match(self, compiled: tuple[Any, list[int]], anchor: Any, text: str, data: bytes, at: int) -> Match | None:
+        regexp, numbers = compiled
+        spans = regexp.Match(anchor, data, at, len(data))
         if spans[0] == _NO_SPAN:
             return None
         if self._is_plain:
@@ -189,8 +189,7 @@ class Pattern:
         """The expression for RE2, and for each of its groups the number of ours."""
         writer = _Writer(captures=not self._is_plain)
         sources = [
-            _write_before(branch.before, kind if self._looks_behind else "") + writer.write_branch(branch)
-            for branch in self._branches
+            _write_before(branch.before, kind) + writer.write_branch(branch) for branch in self._branches
         ]
         source = "|".join(sources) if sources else _NEVER_MATCHES
         return compile_re2(source, self.pattern, never_capture=self._is_plain), writer.numbers
@@ -313,9 +312,9 @@ def _write_before(before: Forbidden, kind: str) -> str:
     allowed = ANY_MASK
     for [mask] in before:
         allowed &= ~mask
-    edge = [r"\A"] if allowed & EDGE_MASK and kind != "inside" else []
-    symbol = [_write_mask(allowed)] if allowed & SYMBOLS_MASK and kind != "start" else []
-    return f"(?:{'|'.join([*edge, *symbol]) or _NEVER_MATCHES})"
+    if kind == "start":
+        return r"\A" if allowed & EDGE_MASK else _NEVER_MATCHES
+    return _write_mask(allowed & SYMBOLS_MASK)
 
 
 def _write_backwards(before: Forbidden) -> str:
