@@ -31,8 +31,9 @@ _ANY = Symbols(0)
 _MAX_RANGE = 100
 _MAX_KNOWN = 4_096
 _LAST_CODE = 0x10FFFF
-# Beside these, all case variants of an ASCII letter are ASCII letters.
-_ASCII_VARIANTS = "\u0130\u0131\u017f\u212a"
+# All other case variants of ASCII letters are ASCII letters.
+_CASES_BEYOND_ASCII = {"i": "\u0130\u0131", "s": "\u017f", "k": "\u212a"}
+_ASCII_VARIANTS = "".join(_CASES_BEYOND_ASCII.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +101,15 @@ class Alphabet:
         return symbols
 
     def _find_mask(self, source: str, flags: int) -> int:
-        is_letter = len(source) == 1 and source != "."
-        if is_letter and source.isascii() and not flags & IGNORECASE:
-            return 1 << ord(source)
+        is_literal = len(source) == 1 and source != "."
+        if is_literal and source.isascii():
+            # Most of an expression, so it must be fast.
+            cases = {source, *_list_ascii_cases(source)} if flags & IGNORECASE else {source}
+            return sum(1 << self._symbols[case] for case in cases if case in self._symbols)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)
-                matches = re.compile(re.escape(source) if is_letter else source, flags).match
+                matches = re.compile(re.escape(source) if is_literal else source, flags).match
         except re.error as error:
             raise LinearRegexError(f"{error.msg} in {source!r}") from None
         mask = 0
@@ -215,6 +218,10 @@ def _divide(ranges: set[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     bounds = sorted({bound for low, high in ranges for bound in (low, high + 1)})
     parts = ((low, end - 1) for low, end in pairwise(bounds))
     return tuple(part for part in parts if any(low <= part[0] and part[1] <= high for low, high in ranges))
+
+
+def _list_ascii_cases(letter: str) -> set[str]:
+    return {letter.lower(), letter.upper(), *_CASES_BEYOND_ASCII.get(letter.lower(), "")}
 
 
 def _list_cases(letter: str) -> set[str]:
