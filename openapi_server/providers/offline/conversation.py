@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from openapi_server import linear_regex
+from openapi_server.first_names import is_insulting_name
 from openapi_server.linear_regex import IGNORECASE
 from openapi_server.models.animal import NICKNAMES, Animal
-from openapi_server.models.first_names import is_insulting_name
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
 
