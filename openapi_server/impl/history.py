@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
+from openapi_server.first_names import has_insulting_word
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, find_token_session, get_authorized_session
 from openapi_server.http.identity import choose_session_id, find_owner
@@ -100,7 +101,13 @@ async def _describe_session(context: RequestContext, session: SessionRecord) -> 
 async def _summarize_session(context: RequestContext, session: SessionRecord, max_length: int) -> Summary:
     turns = await context.services.store.list_latest_turns(session.session_id, MAX_SUMMARIZED_TURNS)
     size = sum(len(turn.message) + len(turn.outcome.reply or "") for turn in turns if turn.outcome)
-    return await run_by_size(size, partial(summarize, turns, max_length), MAX_INLINE_SUMMARY)
+    return await run_by_size(size, partial(_summarize_turns, turns, max_length), MAX_INLINE_SUMMARY)
+
+
+def _summarize_turns(turns: Sequence[TurnRecord], max_length: int) -> Summary:
+    # The word at the end of the quote may go on.
+    can_quote = not (turns and has_insulting_word(turns[0].message[: 2 * max_length]))
+    return summarize(turns, max_length, can_quote=can_quote)
 
 
 async def _iterate_turns(store: Store, session_id: str) -> AsyncIterator[TurnRecord]:

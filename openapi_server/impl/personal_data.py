@@ -15,7 +15,7 @@ from openapi_server.http.authorization import authorize_account, find_token_sess
 from openapi_server.http.identity import choose_session_id, find_owner, get_device_cookie
 from openapi_server.http.named_sessions import CHAT, find_device_session, find_named_session
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.personal_data import DataSubject, PersonalData
+from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
 from openapi_server.models.user import USER_PREFIX
 from openapi_server.wire.personal_data import encode_erasure, encode_personal_data
 from openapi_server.worker_threads import run_in_worker
@@ -25,7 +25,8 @@ from openapi_server.worker_threads import run_in_worker
 async def export_privacy(context: RequestContext, user_id: str | None = None, session_id: str | None = None) -> ASGIApp:
     subject = await _find_subject(context, user_id, session_id)
     data = await context.services.personal_data.export(subject)
-    await record_audit(context, AuditAction.EXPORTED, subject.audit_name)
+    if not data.is_empty:
+        await record_audit(context, AuditAction.EXPORTED, subject.audit_name)
     # The document may be large: it is encoded off the event loop.
     body = await run_in_worker(partial(_encode_document, data, context.services.clock.now()))
     disposition = {"Content-Disposition": 'attachment; filename="zoochat.json"'}
@@ -37,7 +38,9 @@ async def erase_privacy(context: RequestContext, user_id: str | None = None, ses
     subject = await _find_subject(context, user_id, session_id)
     erasure = await context.services.personal_data.erase(subject)
     await context.services.engine.delete_turns(erasure.turn_ids)
-    await record_audit(context, AuditAction.ERASED, subject.audit_name)
+    # Erasing the data of nobody is not recorded: anybody could fill the audit trail with it.
+    if erasure != Erasure() or not (await context.services.personal_data.export(subject)).is_empty:
+        await record_audit(context, AuditAction.ERASED, subject.audit_name)
     return JSONResponse(encode_erasure(erasure))
 
 

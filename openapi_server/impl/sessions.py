@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
+from openapi_server.first_names import has_insulting_word
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session
 from openapi_server.http.idempotency import idempotent
@@ -26,7 +27,6 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
-from openapi_server.models.first_names import has_insulting_word
 from openapi_server.models.ids import make_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.wire.sessions import (

@@ -97,20 +97,12 @@ def _compile_pattern(source: str, flags: int, alphabet: Alphabet) -> Pattern:
 
 
 def _make_alphabet(sources: Iterable[tuple[str, int]]) -> Alphabet:
-    members: dict[tuple[str, int], None] = {}
-
-    def note(source: str, flags: int) -> int:
-        members[source, flags] = None
-        return 0
-
-    for source, flags in sources:
-        parse(source, int(flags), note)
-    return get_alphabet(list_names(members))
+    return get_alphabet(list_names((source, int(flags)) for source, flags in sources))
 
 
 def _parse(source: str, flags: int, alphabet: Alphabet) -> Tree:
-    return parse(source, int(flags), alphabet.get_mask)
+    return parse(source, int(flags), alphabet.get_symbols)
 
 
 def _get_word_mask(alphabet: Alphabet) -> int:
-    return alphabet.get_mask(r"\w", 0)
+    return alphabet.get_symbols(r"\w", 0).mask

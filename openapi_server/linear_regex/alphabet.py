@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
 
-from openapi_server.linear_regex.parser import IGNORECASE, LinearRegexError, list_members
+from openapi_server.linear_regex.parser import IGNORECASE, LinearRegexError, Symbols, list_members, parse
 
 EDGE = 256
 """The symbol that stands before the beginning and behind the end of a text, in masks alone."""
@@ -25,11 +25,15 @@ _LETTER, _DIGIT, _SPACE, _OTHER = range(_FIRST_KIND, _FIRST_OWN)
 # Characters that stand for all of their kind, as far as no expression names them.
 _KINDS = {_LETTER: "\u4e00\u4e8c\u00aa", _DIGIT: "\u0663\u096c", _SPACE: "\u2003\u3000", _OTHER: "→☃\ue000"}
 _SHORTHANDS = (r"\w", r"\d", r"\s", r"\W", r"\D", r"\S")
+# An escape by number, or that case is ignored from here on.
+_MAY_NAME = re.compile(r"\\[xuU]|\(\?[a-z]*i")
+_ANY = Symbols(0)
 _MAX_RANGE = 100
 _MAX_KNOWN = 4_096
 _LAST_CODE = 0x10FFFF
-# Beside these, all case variants of an ASCII letter are ASCII letters.
-_ASCII_VARIANTS = "\u0130\u0131\u017f\u212a"
+# All other case variants of ASCII letters are ASCII letters.
+_CASES_BEYOND_ASCII = {"i": "\u0130\u0131", "s": "\u017f", "k": "\u212a"}
+_ASCII_VARIANTS = "".join(_CASES_BEYOND_ASCII.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class Alphabet:
         self._symbols |= own
         self._make_table = partial(_Table, {ord(letter): symbol for letter, symbol in own.items()}, ranges)
         self._table = self._make_table()
-        self._masks: dict[tuple[str, int], int] = {}
+        self._by_source: dict[tuple[str, int], Symbols] = {}
 
     def encode(self, text: str) -> bytes:
         """One byte for each character, whatever it is: also for half of a surrogate pair."""
@@ -88,22 +92,31 @@ class Alphabet:
             self._table = self._make_table()
         return text.translate(self._table).encode("latin-1")
 
-    def get_mask(self, source: str, flags: int) -> int:
-        """The set of symbols that a character, escape or class of `re` matches: bit n for symbol n."""
+    def get_symbols(self, source: str, flags: int) -> Symbols:
+        """The symbols that a character, escape or class of `re` matches."""
         key = (source, flags)
-        if key not in self._masks:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", FutureWarning)
-                    matches = re.compile(source, flags).match
-            except re.error as error:
-                raise LinearRegexError(f"{error.msg} in {source!r}") from None
-            mask = 0
-            for letter, symbol in self._symbols.items():
-                if matches(letter):
-                    mask |= 1 << symbol
-            self._masks[key] = mask
-        return self._masks[key]
+        symbols = self._by_source.get(key)
+        if symbols is None:
+            symbols = self._by_source[key] = Symbols(self._find_mask(source, flags))
+        return symbols
+
+    def _find_mask(self, source: str, flags: int) -> int:
+        is_literal = len(source) == 1 and source != "."
+        if is_literal and source.isascii():
+            # Most of an expression, so it must be fast.
+            cases = {source, *_list_ascii_cases(source)} if flags & IGNORECASE else {source}
+            return sum(1 << self._symbols[case] for case in cases if case in self._symbols)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                matches = re.compile(re.escape(source) if is_literal else source, flags).match
+        except re.error as error:
+            raise LinearRegexError(f"{error.msg} in {source!r}") from None
+        mask = 0
+        for letter, symbol in self._symbols.items():
+            if matches(letter):
+                mask |= 1 << symbol
+        return mask
 
 
 class PreparedText(str):
@@ -148,12 +161,35 @@ def get_alphabet(names: Names) -> Alphabet:
     return Alphabet(names)
 
 
-def list_names(sources: Iterable[tuple[str, int]]) -> Names:
-    """The characters that these characters and classes with their flags name."""
+def list_names(expressions: Iterable[tuple[str, int]]) -> Names:
+    """The characters that expressions with these flags name. Most name none, and need not be parsed for that."""
+    expressions = tuple(expressions)
+    leaves = _list_leaves(each for each in expressions if _may_name(each[0]))
+    if any(flags & IGNORECASE for _, flags in expressions):
+        leaves["a", IGNORECASE] = None
+    names = _list_named(leaves)
+    # What the others match matters only beside long ranges.
+    return _list_named(_list_leaves(expressions)) if names.ranges else names
+
+
+def _list_leaves(expressions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], None]:
+    """The characters, escapes and classes of expressions, each with its flags."""
+    leaves: dict[tuple[str, int], None] = {}
+
+    def note(source: str, flags: int) -> Symbols:
+        leaves[source, flags] = None
+        return _ANY
+
+    for source, flags in expressions:
+        parse(source, flags, note)
+    return leaves
+
+
+def _list_named(leaves: Iterable[tuple[str, int]]) -> Names:
     own: set[str] = set()
     ranges: set[tuple[int, int]] = set()
     has_kinds = False
-    for source, flags in sources:
+    for source, flags in leaves:
         has_kinds |= any(shorthand in source for shorthand in _SHORTHANDS)
         ignores_case = bool(flags & IGNORECASE)
         if ignores_case:
@@ -174,7 +210,7 @@ def list_names(sources: Iterable[tuple[str, int]]) -> Names:
 
 
 def _may_name(source: str) -> bool:
-    return not source.isascii() or "\\x" in source or "\\u" in source or "\\U" in source
+    return not source.isascii() or _MAY_NAME.search(source) is not None
 
 
 def _divide(ranges: set[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -182,6 +218,10 @@ def _divide(ranges: set[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     bounds = sorted({bound for low, high in ranges for bound in (low, high + 1)})
     parts = ((low, end - 1) for low, end in pairwise(bounds))
     return tuple(part for part in parts if any(low <= part[0] and part[1] <= high for low, high in ranges))
+
+
+def _list_ascii_cases(letter: str) -> set[str]:
+    return {letter.lower(), letter.upper(), *_CASES_BEYOND_ASCII.get(letter.lower(), "")}
 
 
 def _list_cases(letter: str) -> set[str]:

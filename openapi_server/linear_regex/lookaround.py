@@ -127,7 +127,7 @@ class _Rewriter:
             before, rest = self._take_before(distributed)
             if is_whole_word:
                 before |= {(self._word,)}
-            body, ahead = self._take_ahead(self._replace_borders(rest, None)[0])
+            body, ahead = self._take_ahead(self._replace_borders(rest, None))
             border: Forbidden = frozenset({(self._word,)}) if is_whole_word else NOTHING
             yield Branch(*self._list_ends(body, NOTHING, border, ahead), before, ahead)
 
@@ -211,15 +211,17 @@ class _Rewriter:
     def _complete(self, items: Sequence) -> Sequence:
         """A sequence of a positive look-ahead, with what must follow it as part of it."""
         # Only whether it matches counts.
-        choices = _Rewriter(self._word, is_ordered=False)._rewrite_all(self._replace_borders(items, None)[0], NOTHING)
+        choices = _Rewriter(self._word, is_ordered=False)._rewrite_all(self._replace_borders(items, None), NOTHING)
         return _join(
             [(*each, Group(find_complement(rest))) if rest else each for rest, found in choices for each in found]
         )
 
     # --- Borders of words within the expression
 
-    def _replace_borders(self, items: Sequence, before: int | None) -> tuple[Sequence, int | None]:
+    def _replace_borders(self, items: Sequence, before: int | None) -> Sequence:
         """Each border as a negative look-ahead. `before`: what may stand before the items; None: anything."""
+        if not any(map(_has_border, items)):
+            return items
         kept: list[Item] = []
         for item in items:
             if isinstance(item, Edge) and item.kind in "bB":
@@ -229,13 +231,13 @@ class _Rewriter:
             replaced, last, is_optional = self._replace_in_item(item, before)
             kept.append(replaced)
             before = (before or 0) | last if is_optional and before is not None else None if is_optional else last
-        return tuple(kept), before
+        return tuple(kept)
 
     def _replace_in_item(self, item: Item, before: int | None) -> tuple[Item, int, bool]:
         last, is_optional = _find_end(((item,),), is_first=False)
         match item:
             case Group(body, number):
-                branches = tuple(self._replace_borders(branch, before)[0] for branch in body)
+                branches = tuple(self._replace_borders(branch, before) for branch in body)
                 return Group(branches, number), last, is_optional
             case Repeat(inner, least, most, is_lazy):
                 around = before | last if before is not None and most != 1 else before
@@ -254,9 +256,12 @@ class _Rewriter:
 
     def _rewrite_parts(self, items: Sequence, forbidden: Forbidden) -> tuple[Sequence, _Choices, Sequence]:
         """What all choices begin with, the choices, and the items that must be rewritten for each choice by itself."""
-        shared: Sequence = ()
+        first = 0
+        if forbidden == NOTHING:
+            first = next((at for at, item in enumerate(items) if _has_look(item)), len(items))
+        shared = items[:first]
         choices: _Choices = [(forbidden, [()])]
-        for at, item in enumerate(items):
+        for at, item in enumerate(items[first:], first):
             if len(choices) == 1:
                 [(pending, prefixes)] = choices
                 shared += _join(prefixes)
@@ -343,7 +348,7 @@ class _Rewriter:
         """All that the body matches. At the end of a look-ahead, once is as good as any number of times."""
         found: set[tuple[int, ...]] = set()
         for branch in body:
-            items = self._replace_borders(branch, None)[0] if is_ahead else branch
+            items = self._replace_borders(branch, None) if is_ahead else branch
             found |= self._expand(items, is_last=is_ahead)
         if len(found) > _MAX_SEQUENCES:
             raise LinearRegexError(f"a look-around with more than {_MAX_SEQUENCES} alternatives")
@@ -394,6 +399,8 @@ def _get_edge_mask(edge: Edge) -> int:
 def _has_look(item: Item, *, is_first: bool = False) -> bool:
     """Whether there is a look-around or a border in the item; `is_first`: at its beginning, and looking back."""
     match item:
+        case Symbols():
+            return False
         case Look(_, is_ahead):
             return not (is_first and is_ahead)
         case Edge(kind, is_multiline):
@@ -405,6 +412,15 @@ def _has_look(item: Item, *, is_first: bool = False) -> bool:
         case Repeat(inner):
             return _has_look(inner, is_first=is_first)
     return False
+
+
+def _has_border(item: Item) -> bool:
+    """Whether `\\b` or `\\B` is in the item, outside of its look-arounds."""
+    if isinstance(item, Symbols):
+        return False
+    if isinstance(item, Group):
+        return any(_has_border(each) for branch in item.body for each in branch)
+    return _has_border(item.item) if isinstance(item, Repeat) else isinstance(item, Edge) and item.kind in "bB"
 
 
 def _find_end(body: Alternatives, *, is_first: bool) -> tuple[int, bool]:

@@ -16,6 +16,8 @@ _FLAGS = {"i": IGNORECASE, "m": MULTILINE, "s": DOTALL}
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a", "0": "\0"}
 _HEX_DIGITS = {"x": 2, "u": 4, "U": 8}
 _COUNTS: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+_REPETITIONS = ("*", "+", "?", "{")
+_PLAIN = re.compile(r"[^()\[\\^$.*+?{|]+")
 _MAX_REPETITIONS = 1000
 
 
@@ -79,9 +81,9 @@ class Tree:
     names: dict[str, int]
 
 
-def parse(source: str, flags: int, get_mask: Callable[[str, int], int]) -> Tree:
-    """The tree of an expression. `get_mask` is asked for the symbols of each character or class, with its flags."""
-    parser = _Parser(source, flags, get_mask)
+def parse(source: str, flags: int, get_symbols: Callable[[str, int], Symbols]) -> Tree:
+    """The tree of an expression. `get_symbols` is asked for each character, escape or class, with its flags."""
+    parser = _Parser(source, flags, get_symbols)
     body = parser.parse_alternatives()
     if parser.at < len(source):
         parser.fail("unbalanced parenthesis")
@@ -119,28 +121,37 @@ def _read_character(source: str, at: int) -> tuple[str | None, int]:
 
 
 class _Parser:
-    def __init__(self, source: str, flags: int, get_mask: Callable[[str, int], int]) -> None:
+    def __init__(self, source: str, flags: int, get_symbols: Callable[[str, int], Symbols]) -> None:
         self.source = source
         self.at = 0
         self.groups = 0
         self.names: dict[str, int] = {}
         self._flags = flags
-        self._get_mask = get_mask
+        self._get_symbols = get_symbols
 
     def fail(self, reason: str) -> NoReturn:
         raise LinearRegexError(f"{reason} at position {self.at} of {self.source!r}")
 
     def parse_alternatives(self) -> Alternatives:
         """Up to the end, or to the bracket that closes a group."""
+        source = self.source
         branches: list[Sequence] = []
         items: list[Item] = []
-        while self.at < len(self.source) and (letter := self.source[self.at]) != ")":
-            if letter == "|":
-                self.at += 1
+        while self.at < len(source) and source[self.at] != ")":
+            if self._take("|"):
                 branches.append(tuple(items))
                 items = []
+                continue
+            if plain := _PLAIN.match(source, self.at):
+                # Most of an expression is words. What is repeated is the last letter.
+                self.at = plain.end()
+                items += [self._get_symbols(letter, self._flags) for letter in plain[0]]
             elif (item := self._parse_item()) is not None:
-                items.append(self._parse_repetition(item))
+                items.append(item)
+            else:
+                continue
+            if source.startswith(_REPETITIONS, self.at):
+                items[-1] = self._parse_repetition(items[-1])
         return (*branches, tuple(items))
 
     def _take(self, text: str) -> bool:
@@ -169,10 +180,7 @@ class _Parser:
         self.at += 1
         if letter in "^$":
             return Edge(letter, bool(self._flags & MULTILINE))
-        return self._make_symbols("." if letter == "." else re.escape(letter))
-
-    def _make_symbols(self, source: str) -> Symbols:
-        return Symbols(self._get_mask(source, self._flags))
+        return self._get_symbols(letter, self._flags)
 
     def _parse_escape(self) -> Item:
         letter = self.source[self.at + 1 : self.at + 2]
@@ -188,7 +196,7 @@ class _Parser:
         except ValueError:
             self.fail("unknown escape")
         source, self.at = self.source[self.at : end], end
-        return self._make_symbols(source)
+        return self._get_symbols(source, self._flags)
 
     def _parse_class(self) -> Symbols:
         start = self.at
@@ -199,7 +207,7 @@ class _Parser:
             if self.at >= len(self.source):
                 self.fail("unterminated character set")
             self.at += 2 if self.source[self.at] == "\\" else 1
-        return self._make_symbols(self.source[start : self.at])
+        return self._get_symbols(self.source[start : self.at], self._flags)
 
     def _parse_group(self) -> Item | None:
         self.at += 1
@@ -270,7 +278,7 @@ class _Parser:
 
     def _parse_counts(self) -> tuple[int, int | None] | None:
         sign = self.source[self.at : self.at + 1]
-        if sign not in ("*", "+", "?", "{"):
+        if sign not in _REPETITIONS:
             return None
         self.at += 1
         if sign in _COUNTS:

@@ -86,7 +86,8 @@ class Match:
 class Pattern:
     """Methods and results are those of `re.Pattern`; `pos` is where a search begins, not where the text does.
 
-    One difference: behind an empty match, the search goes on at the next character.
+    Two differences: behind an empty match, the search goes on at the next character; and a repetition of what prefers
+    to be empty, as `(?:a??)+`, may be longer.
     """
 
     def __init__(self, source: str, alphabet: Alphabet, tree: Tree, branches: list[Branch]) -> None:
@@ -94,15 +95,18 @@ class Pattern:
         self.groups = tree.groups
         self.groupindex: Mapping[str, int] = tree.names
         self._alphabet = alphabet
-        self._branches = branches
         # Where a look-behind is needed, a match of RE2 begins one symbol before ours.
         self._looks_behind = any(branch.before for branch in branches)
         self._looks_ahead = any(branch.looks_ahead for branch in branches)
         self._is_plain = not (self.groups or self._looks_behind or self._looks_ahead)
-        # For the beginning of the text, for the rest of it, and for a match at the very beginning.
-        self._compiled = {
-            kind: self._compile(kind) for kind in (("search", "inside") if self._looks_behind else ("search",))
-        }
+        writer = _Writer(captures=not self._is_plain)
+        written = [(branch.before, writer.write_branch(branch)) for branch in branches]
+        # For each of RE2's groups the number of ours.
+        self._numbers = writer.numbers
+        # A match at the beginning of the text has no symbol before it, and comes before one behind the first symbol:
+        # in one expression, both would begin at the same place, and the order of the branches would decide.
+        self._at_start = self._compile("start", written) if self._looks_behind else None
+        self._anywhere = self._compile("inside" if self._looks_behind else "", written)
 
     def search(self, text: str, pos: int = 0) -> Match | None:
         return self._find(text, self._alphabet.encode(text), pos)
@@ -126,10 +130,23 @@ class Pattern:
 
     def findall(self, text: str) -> list[Any]:
         """The texts of the matches; of an expression with one group, those of the group; with more, tuples."""
+        if self._is_plain:
+            return self._find_all_plain(text)
         if not self.groups:
             return [found[0] for found in self.finditer(text)]
         groups = (tuple(part or "" for part in found.groups()) for found in self.finditer(text))
         return [parts[0] if self.groups == 1 else parts for parts in groups]
+
+    def _find_all_plain(self, text: str) -> list[str]:
+        match, data = self._anywhere.Match, self._alphabet.encode(text)
+        length, at, texts = len(data), 0, []
+        while at <= length:
+            start, end = match(_UNANCHORED, data, at, length)[0]
+            if start < 0:
+                break
+            texts.append(text[start:end])
+            at = end if end > start else end + 1
+        return texts
 
     def sub(self, replacement: Replacement, text: str, count: int = 0) -> str:
         """`replacement`: a text, in which \\1 and \\g<name> stand for groups, or a function of the match."""
@@ -156,24 +173,23 @@ class Pattern:
         self, text: str, data: bytes, pos: int, *, is_anchored: bool = False, is_full: bool = False
     ) -> Match | None:
         pos = max(0, min(pos, len(text)))
-        if not self._looks_behind:
-            kind, start = "search", pos
-        elif pos == 0:
-            kind, start = ("start" if is_anchored else "search"), 0
-        else:
-            kind, start = "inside", pos - 1
-        if kind not in self._compiled:
-            self._compiled[kind] = self._compile(kind)
-        regexp, numbers = self._compiled[kind]
         anchor = re2._Anchor.ANCHOR_BOTH if is_full else _ANCHORED if is_anchored else _UNANCHORED
-        spans = regexp.Match(anchor, data, start, len(data))
+        if self._at_start is None:
+            return self._match(self._anywhere, anchor, text, data, pos)
+        if pos > 0:
+            return self._match(self._anywhere, anchor, text, data, pos - 1)
+        at_start = self._match(self._at_start, anchor if is_anchored else _ANCHORED, text, data, 0)
+        return at_start if at_start or is_anchored else self._match(self._anywhere, anchor, text, data, 0)
+
+    def _match(self, regexp: Any, anchor: Any, text: str, data: bytes, at: int) -> Match | None:
+        spans = regexp.Match(anchor, data, at, len(data))
         if spans[0] == _NO_SPAN:
             return None
         if self._is_plain:
             return Match(text, spans, self.groupindex)
         found = [_NO_SPAN] * (self.groups + 1)
         start = end = 0
-        for number, span in zip(numbers, spans[1:], strict=True):
+        for number, span in zip(self._numbers, spans[1:], strict=True):
             if span == _NO_SPAN:
                 continue
             if number == _START:
@@ -185,15 +201,9 @@ class Pattern:
         found[0] = (start, end)
         return Match(text, found, self.groupindex)
 
-    def _compile(self, kind: str) -> tuple[Any, list[int]]:
-        """The expression for RE2, and for each of its groups the number of ours."""
-        writer = _Writer(captures=not self._is_plain)
-        sources = [
-            _write_before(branch.before, kind if self._looks_behind else "") + writer.write_branch(branch)
-            for branch in self._branches
-        ]
-        source = "|".join(sources) if sources else _NEVER_MATCHES
-        return compile_re2(source, self.pattern, never_capture=self._is_plain), writer.numbers
+    def _compile(self, kind: str, written: list[tuple[Forbidden, str]]) -> Any:
+        source = "|".join([_write_before(before, kind) + branch for before, branch in written]) or _NEVER_MATCHES
+        return compile_re2(source, self.pattern, never_capture=self._is_plain)
 
 
 class Detector:
@@ -258,7 +268,7 @@ class _Writer:
         return f"({branches})" if is_capturing else f"(?:{branches})"
 
     def write_all(self, items: Sequence) -> str:
-        return "".join(map(self._write, items))
+        return "".join([_write_mask(i.mask) if isinstance(i, Symbols) else self._write(i) for i in items])
 
     def _write(self, item: Item) -> str:
         match item:
@@ -313,11 +323,12 @@ def _write_before(before: Forbidden, kind: str) -> str:
     allowed = ANY_MASK
     for [mask] in before:
         allowed &= ~mask
-    edge = [r"\A"] if allowed & EDGE_MASK and kind != "inside" else []
-    symbol = [_write_mask(allowed)] if allowed & SYMBOLS_MASK and kind != "start" else []
-    return f"(?:{'|'.join([*edge, *symbol]) or _NEVER_MATCHES})"
+    if kind == "start":
+        return r"\A" if allowed & EDGE_MASK else _NEVER_MATCHES
+    return _write_mask(allowed & SYMBOLS_MASK)
 
 
+@cache
 def _write_backwards(before: Forbidden) -> str:
     if not before:
         return ""
@@ -330,10 +341,18 @@ def _write_backwards(before: Forbidden) -> str:
 
 
 def _write_after(after: Forbidden, ahead: Alternatives | None) -> str:
-    required = find_complement(after) if after else ahead
-    if required is None:
-        return ""
-    return _Writer(captures=False).write_group(Group(required)) if required else _NEVER_MATCHES
+    if after:
+        return _write_complement(after)
+    return "" if ahead is None else _write_required(ahead)
+
+
+@cache
+def _write_complement(after: Forbidden) -> str:
+    return _write_required(find_complement(after))
+
+
+def _write_required(ahead: Alternatives) -> str:
+    return _Writer(captures=False).write_group(Group(ahead)) if ahead else _NEVER_MATCHES
 
 
 @cache

@@ -11,6 +11,9 @@ from openapi_server.models.session import DeviceUser, SessionRecord
 from openapi_server.models.turn import TurnRecord
 from openapi_server.models.user import USER_PREFIX, Login, User
 
+# An export has no more entries of the audit trail than this: somebody can export their data any number of times.
+MAX_AUDIT_ENTRIES = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class DataSubject:
@@ -31,12 +34,12 @@ class DataSubject:
 
     @property
     def audit_name(self) -> str | None:
-        """The person as the audit trail names them."""
+        """The person as the audit trail names them; None for nobody."""
         if self.owner is not None:
             return shorten_owner(self.owner)
-        return (
-            hash_device_handle(self.handle) if self.handle is not None else ", ".join(map(shorten_id, self.session_ids))
-        )
+        if self.handle is not None:
+            return hash_device_handle(self.handle)
+        return ", ".join(map(shorten_id, self.session_ids)) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class SessionData:
 
 @dataclass(frozen=True, slots=True)
 class PersonalData:
-    """All data that is stored about a person."""
+    """All data that is stored about a person. `audit_entries`: the latest `MAX_AUDIT_ENTRIES`, oldest first."""
 
     account: AccountData | None = None
     devices: tuple[DeviceUser, ...] = ()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from openapi_server import linear_regex
 from openapi_server.models.control_characters import remove_control_characters
-from openapi_server.models.first_names import has_insulting_word
 from openapi_server.models.sentences import split_sentences
 from openapi_server.models.turn import TurnRecord
 
@@ -27,15 +26,16 @@ class Summary:
     message_count: int
 
 
-def summarize(turns: Sequence[TurnRecord], max_length: int) -> Summary:
+def summarize(turns: Sequence[TurnRecord], max_length: int, *, can_quote: bool = True) -> Summary:
     """The replies' most significant sentences, in their order; at most `max_length` characters.
 
+    `can_quote`: whether the first message may be quoted where no sentence of the replies fits.
     The weight of a sentence is the mean of its words' frequencies in the conversation (after Luhn, 1958).
     """
     replies = [turn.outcome.reply for turn in turns if turn.outcome and turn.outcome.reply]
     topics = Counter(source.topic for turn in turns if turn.outcome for source in turn.outcome.sources)
     return Summary(
-        text=_extract(replies, max_length) or _quote_first_message(turns, max_length),
+        text=_extract(replies, max_length) or (_quote_first_message(turns, max_length) if can_quote else NOTHING_SAID),
         topics=tuple(topic for topic, _ in topics.most_common()),
         message_count=len(turns) + len(replies),
     )
@@ -60,9 +60,8 @@ def _split(reply: str) -> list[str]:
 
 
 def _quote_first_message(turns: Sequence[TurnRecord], max_length: int) -> str:
-    """For when no sentence of the replies fits."""
     said = remove_control_characters(turns[0].message).strip() if turns else ""
-    return _truncate(f"The visitor said: {said}", max_length) if said and not has_insulting_word(said) else NOTHING_SAID
+    return _truncate(f"The visitor said: {said}", max_length) if said else NOTHING_SAID
 
 
 def _truncate(text: str, max_length: int) -> str:

@@ -83,7 +83,8 @@ class OutputBuffer:
         self._blocked: Blocked | None = None
         # How much was held when text was due and nothing could leave. Only more text changes that.
         self._stuck_chars = 0
-        self._approved = ""
+        # Of a reply that was checked as a whole: how much of it has left. Cutting it shorter takes quadratic time.
+        self._approved, self._approved_at = "", 0
         self.held_back_ms = 0.0
         """The longest time that any character has waited so far."""
 
@@ -98,10 +99,16 @@ class OutputBuffer:
             return None
         return self._pieces[0][1] + self._limits.max_wait_ms
 
-    def check_whole_reply(self, text: str) -> Released | Blocked:
-        """Check a reply that is known before its first piece. Pieces that continue it are released at once."""
-        category = self._check(text)
-        self._approved = "" if category else text
+    def find_category(self, text: str) -> str | None:
+        """The result of the check of a text. Changes nothing, so a thread may do it."""
+        return self._check(text)
+
+    def accept_whole_reply(self, text: str, category: str | None) -> Released | Blocked:
+        """A reply that is known before its first piece, with the result of its check.
+
+        Pieces that continue it are released at once.
+        """
+        self._approved, self._approved_at = ("" if category else text), 0
         self._blocked = Blocked(category) if category else self._blocked
         return self._blocked or Released()
 
@@ -109,11 +116,11 @@ class OutputBuffer:
         """Add a piece of the reply. Returns what may leave now."""
         if self._blocked:
             return self._blocked
-        if text and not self._held and self._approved.startswith(text):
-            self._approved = self._approved[len(text) :]
+        if text and not self._held and self._approved.startswith(text, self._approved_at):
+            self._approved_at += len(text)
             self._add_context(text)
             return Released((text,))
-        self._approved = ""
+        self._approved, self._approved_at = "", 0
         if text:
             self._pieces.append((text, now_ms))
             self._held += text

@@ -20,6 +20,7 @@ OUTPUT_RULES_FILE = Path(__file__).with_name("output_rules.yaml")
 
 _WITHHELD = "withheld"
 _MAX_CACHED = 4096
+_NOT_CHECKED = ""
 
 
 class OutputRules:
@@ -49,11 +50,14 @@ class OutputRules:
             return "prompt_injection"
         rules = tuple(rule for rule in self._rules if prompt is None or _applies_to(rule, prompt))
         key = _hash_key(text, rules)
-        if key not in self._cache:
+        # Threads share the cache: what is there now may be gone at the next look.
+        category = self._cache.get(key, _NOT_CHECKED)
+        if category == _NOT_CHECKED:
+            category = self._find_category(text, rules)
             if len(self._cache) >= _MAX_CACHED:
                 self._cache.clear()
-            self._cache[key] = self._find_category(text, rules)
-        return self._cache[key]
+            self._cache[key] = category
+        return category
 
     def build_check(self, prompt: Prompt) -> TextCheck:
         """The check of one reply, for its `OutputBuffer`: also against leaks of this prompt."""

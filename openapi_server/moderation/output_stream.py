@@ -11,6 +11,7 @@ from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
 from openapi_server.moderation.output_buffer import Blocked, OutputBuffer, Released
 from openapi_server.protocols import ReplyEnd, WholeReply
+from openapi_server.worker_threads import run_by_size
 
 ModelOutput = AsyncGenerator[str | WholeReply | ReplyEnd, None]
 SendText = Callable[[str], Awaitable[None]]
@@ -100,6 +101,11 @@ class _CheckedStream:
 
     async def _feed_in_parts(self, piece: str | WholeReply | ReplyEnd) -> Blocked | None:
         """Feed a long piece in parts, between which the event loop does other work."""
+        if isinstance(piece, WholeReply):
+            text = remove_control_characters(piece.text)
+            # In one go, so that not even its harmless beginning leaves when the rest does not pass.
+            category = await run_by_size(len(text), lambda: self._buffer.find_category(text), _MAX_PART_CHARS)
+            return await self._send_released(self._buffer.accept_whole_reply(text, category))
         if not isinstance(piece, str) or len(piece) <= _MAX_PART_CHARS:
             return await self._send_released(self._feed(piece))
         for start in range(0, len(piece), _MAX_PART_CHARS):
@@ -116,14 +122,10 @@ class _CheckedStream:
             await asyncio.sleep(0)
             self._last_pause_ms = _get_time_ms()
 
-    def _feed(self, piece: str | WholeReply | ReplyEnd) -> Released | Blocked:
-        match piece:
-            case str():
-                return self._buffer.feed(remove_control_characters(piece), self._last_piece_ms)
-            case WholeReply(text):
-                return self._buffer.check_whole_reply(remove_control_characters(text))
-            case _:
-                return self._buffer.finish(self._last_piece_ms)
+    def _feed(self, piece: str | ReplyEnd) -> Released | Blocked:
+        if isinstance(piece, str):
+            return self._buffer.feed(remove_control_characters(piece), self._last_piece_ms)
+        return self._buffer.finish(self._last_piece_ms)
 
     async def _send_released(self, result: Released | Blocked) -> Blocked | None:
         """Send what was released. `Blocked` is returned, and ends the stream."""

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from openapi_server.http.services import Services
-from openapi_server.models.audit import AuditAction
+from openapi_server.models.audit import Actor, AuditAction, AuditEntry
 from openapi_server.models.user import derive_cookie_owner
 from tests.api.chat_endpoints import (
     CHAT,
@@ -230,6 +230,57 @@ async def test_what_happens_is_noted_with_who_and_what(open_zoo: OpensZoo) -> No
     assert entries[-1].request_id == deletion.headers["x-request-id"]
     assert SECRET not in repr(entries)
     assert cookie not in repr(entries)
+
+
+# Callers of whom nothing is stored.
+NOBODIES: dict[str, dict[str, str]] = {
+    "nothing": {},
+    "device by name": {"X-Device-ID": "kiosk-7"},
+    "device by UUID": {"X-Device-ID": "0f2b7c0e-52a4-4c3f-9a55-2f6c1d8e4b70"},
+    "device by cookie": {"Cookie": "device_id=0f2b7c0e-52a4-4c3f-9a55-2f6c1d8e4b70"},
+    "cookie": {"Cookie": "session_id=5f0b6d0f6a2f4d1c9c7a5f0b6d0f6a2f"},
+    "token of no session": {"X-Session-Token": "5f0b6d0f6a2f4d1c9c7a5f0b6d0f6a2f.Zm9yZ2Vk"},
+    "session by name": {"X-Session-Id": "my-session"},
+}
+
+
+@pytest.mark.parametrize("headers", NOBODIES.values(), ids=NOBODIES)
+async def test_whoever_is_nobody_leaves_no_entry_and_sees_none_of_others(
+    open_zoo: OpensZoo, headers: dict[str, str]
+) -> None:
+    """An export or erasure of nothing is not recorded: nobody can fill the trail, or read the entries of others."""
+    zoo = await open_zoo()
+    await (await zoo.new_client()).post("/auth/login", json={"username": "nobody", "password": "wrong one"})
+    for target in ("", None):
+        entry = AuditEntry(zoo.services.clock.now(), AuditAction.EXPORTED, Actor("visitor"), target, "of-another")
+        await zoo.services.audit.record(entry)
+    before = await list_audit_entries(zoo.services)
+    caller = await zoo.new_client()
+
+    for _ in range(2):
+        export = await caller.get("/privacy/export", headers=headers)
+        assert (export.status_code, export.json()["audit"]) == (200, [])
+        assert (await caller.delete("/privacy", headers=headers)).status_code == 200
+
+    assert await list_audit_entries(zoo.services) == before
+
+
+@pytest.mark.parametrize("endpoint", CHAT_ENDPOINTS.values(), ids=CHAT_ENDPOINTS)
+async def test_an_export_has_the_callers_own_entries(open_zoo: OpensZoo, endpoint: ChatEndpoint) -> None:
+    """By account, cookie, device or the session's own name: the export before, and no entry of another visitor."""
+    zoo = await open_zoo()
+    chat, other = await open_endpoint(zoo, endpoint), await open_endpoint(zoo, CONVO)
+    own = {"session_id": str(CHAT.body["session_id"])} if endpoint is CHAT else {}
+    await chat.post_message(SECRET)
+    await other.post_message("Hello!")
+    await export_data(other.client)
+    await export_data(chat.client, **own)
+
+    entries = (await export_data(chat.client, **own))["audit"]
+
+    exports = [entry for entry in entries if entry["deed"] == "exported"]
+    assert len(exports) == 1
+    assert exports[0]["about"]
 
 
 async def test_a_refused_login_names_only_a_user_who_exists(open_zoo: OpensZoo) -> None:

@@ -361,6 +361,28 @@ async def test_expired_data_is_erased_too(stores: Stores, clock: FakeClock) -> N
 # Who did what
 
 
+async def test_an_export_has_a_bounded_number_of_audit_entries(
+    stores: Stores, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The latest, oldest first."""
+    monkeypatch.setattr("openapi_server.storage.sqlite.personal_data.MAX_AUDIT_ENTRIES", 3)
+    for number in range(5):
+        entry = AuditEntry(clock.now(), AuditAction.EXPORTED, Actor("user", "mia"), "mia", f"req_{number}")
+        await stores.audit.record(entry)
+
+    entries = (await stores.personal_data.export(DataSubject(owner=MIA))).audit_entries
+
+    assert [entry.request_id for entry in entries] == ["req_2", "req_3", "req_4"]
+
+
+@pytest.mark.parametrize("target", ["", None])
+async def test_entries_without_a_name_are_nobodys(stores: Stores, clock: FakeClock, target: str | None) -> None:
+    """Whoever has neither account nor cookie nor session is not everybody else who has none."""
+    await stores.audit.record(AuditEntry(clock.now(), AuditAction.EXPORTED, Actor("visitor"), target))
+
+    assert (await stores.personal_data.export(DataSubject())).is_empty
+
+
 def make_audit_entry(clock: FakeClock, number: int = 0) -> AuditEntry:
     return AuditEntry(clock.now(), AuditAction.ERASED, Actor("operator", "löwe"), f"sess_{number}", "req")
 

@@ -34,6 +34,12 @@ EXPRESSIONS = [
     "(a)(b)?",
     "(?P<it>a+)b*",
     "(?:ab|a)(?:b|$)",
+    "(?:ab|my)(?: ab| cat)?(?: |$)",
+    r"(?:a|ab+)(?: b+)*(?: |\Z)",
+    r"(a)( b)??(?:$| )",
+    "(?:^|b| )a+(?:b|$|,)",
+    r"(?:\A|\s)(?:a|my)(?: \w+)*?(?:\n|\Z)",
+    "(?m)(?:^|,)(?: ?\\w)+(?:,|$)",
     "a+?b",
     "a{2,}",
     "x{,2}y",
@@ -70,6 +76,8 @@ EXPRESSIONS = [
     r"\w+(?=[,.]|$)",
     r"\w(?=\w)",
     r"(?i)k+",
+    "(?i)i|S",
+    "(?i)K[is]?",
     "(?i)ä",
     "(?i)straße|ſ",
     "(?i:A)b",
@@ -112,10 +120,18 @@ def test_it_matches_what_re_matches(expression: str, text: str) -> None:
 atoms = st.sampled_from(["a", "b", "ä", " ", ".", r"\w", r"\W", r"\d", "[ab]", "[^a]", r"[^\W\d_]", r"\s", "[ä-ü]"])
 times = st.sampled_from(["", "", "", "?", "{2}", "{1,3}", "+", "*", "??", "+?"])
 repeated = st.builds("{}{}".format, atoms, times)
+
+
+def repeat_group(parts: list[str], count: str) -> str:
+    """What may be empty is not repeated: RE2 may go on where `re` stops at an empty repetition."""
+    group = f"(?:{'|'.join(parts)})"
+    return group if re.fullmatch(group, "") else group + count
+
+
 expressions = st.recursive(
     repeated,
     lambda inner: (
-        st.builds(lambda parts, count: f"(?:{'|'.join(parts)}){count}", st.lists(inner, min_size=1, max_size=3), times)
+        st.builds(repeat_group, st.lists(inner, min_size=1, max_size=3), times)
         | st.lists(inner, min_size=1, max_size=3).map("".join)
         | inner.map("({})".format)
     ),
@@ -125,11 +141,20 @@ words = st.lists(st.sampled_from(["a", "ab", "b ", "ä", r"a\w", "[ab]a?"]), min
 behind = st.sampled_from(["", "", r"(?<!\w)", r"(?<=[ab ])", r"(?<!a|ä)", "^", "(?m:^)"])
 ahead = st.sampled_from(["", "", r"(?!\w)", "(?=[b ])", "$", r"(?=\W|$)"]) | words.map("(?!{})".format)
 inside = st.builds("{}(?!{}){}".format, repeated, words, expressions)
+# Groups at the ends of which one alternative or several are edges: the others must keep their place.
+behind |= st.lists(st.sampled_from(["^", r"\A", "(?m:^)"]) | repeated, min_size=2, max_size=3).map(
+    lambda parts: f"(?:{'|'.join(parts)})"
+)
+ahead |= st.lists(st.sampled_from(["$", r"\Z", "(?m:$)"]) | repeated, min_size=2, max_size=3).map(
+    lambda parts: f"(?:{'|'.join(parts)})"
+)
 texts = st.text("aabbäÄ _1٣\n.\u0130", max_size=25)
 
 
 @given(behind, expressions | inside, ahead, texts, st.sampled_from([0, IGNORECASE, MULTILINE]))
 @example("", "(?:a|b)*?(?!ab)b+", "(?!b)", "abbbab", 0)
+@example("", "(?:a|ab)(?: b)?", "(?: |$)", "ab b", 0)
+@example("(?:^|a?|b)", r"\W", "", "b.", 0)
 @settings(max_examples=400, deadline=None)
 def test_random_expressions_match_what_re_matches(before: str, body: str, after: str, text: str, flags: int) -> None:
     """An expression that cannot be compiled is refused; whatever is compiled has the matches that `re` finds."""

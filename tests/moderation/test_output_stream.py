@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 
@@ -104,6 +105,36 @@ async def test_an_unsafe_reply_that_is_known_in_advance_is_not_sent_at_all() -> 
         yield "Roar! "
 
     assert await collect(announces()) == [Blocked("distress")]
+
+
+@pytest.mark.parametrize("end", ["", "You should kill yourself. "])
+async def test_a_long_reply_that_is_known_in_advance_does_not_hold_the_event_loop(end: str) -> None:
+    text = "".join(f"Lions like number {number} à la carte. " for number in range(1_000)) + end
+    longest_s = 0.0
+
+    async def knows() -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        yield WholeReply(text)
+        yield text
+        yield ReplyEnd()
+
+    async def watch() -> None:
+        nonlocal longest_s
+        while True:
+            started_s = time.thread_time()
+            await asyncio.sleep(0)
+            longest_s = max(longest_s, time.thread_time() - started_s)
+
+    watcher = asyncio.create_task(watch())
+    pieces = await collect(knows())
+    watcher.cancel()
+    with suppress(asyncio.CancelledError):
+        await watcher
+
+    if end:
+        assert pieces == [Blocked("distress")]
+    else:
+        assert "".join(piece for piece in pieces if isinstance(piece, str)) == text
+    assert longest_s < 0.05, "seconds of processor time"
 
 
 CONTROLS = "".join(map(chr, [*range(9), *range(11, 32), *range(127, 160)]))

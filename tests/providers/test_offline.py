@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openapi_server.first_names import has_insulting_word
 from openapi_server.models.animal import Animal, Fact, Individual, Voice
-from openapi_server.models.first_names import has_insulting_word
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup, FinishReason, Source
 from openapi_server.protocols import Provider, ReplyEnd, WholeReply

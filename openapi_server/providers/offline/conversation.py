@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from openapi_server import linear_regex
+from openapi_server.first_names import is_insulting_name
 from openapi_server.linear_regex import IGNORECASE
 from openapi_server.models.animal import NICKNAMES, Animal
-from openapi_server.models.first_names import is_insulting_name
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
 
@@ -120,8 +120,7 @@ _HELLO = (
     r"(?:hi+|hello+|hey+|heya|hiya|hallo|howdy|yo|hola|good (?:morning|afternoon|evening|day)|greetings|morning)"
     r"(?: there| again)?"
 )
-# Matches normalized text with a blank at its end.
-_GREETING = linear_regex.compile(rf"{_HELLO}(?: {_HELLO})* ")
+_GREETING = linear_regex.compile(rf"{_HELLO}(?: {_HELLO})*(?: |$)")
 
 # Words that follow "I'm" and are no name.
 _NOT_NAMES = frozenset(
@@ -194,7 +193,7 @@ def parse_message(message: str, own_names: frozenset[str] = frozenset()) -> Pars
     age = _AGE.search(text)
     kept = _strip_introduction(text, name, age)
     normalized = normalize_text(kept)
-    greeting = _GREETING.match(f"{normalized} ")
+    greeting = _GREETING.match(normalized)
     rest = normalized[greeting.end() :] if greeting else normalized
     return ParsedMessage(
         rest=_strip_address(rest, own_names),
@@ -244,7 +243,7 @@ def _is_whole_clause(text: str, match: linear_regex.Match) -> bool:
     """True for "hi im mia" and "im mia and ...": a name in lower case has to be the whole clause."""
     before, after = text[: match.start()].strip(" ,.!"), text[match.end() :].strip()
     is_at_start = not before or (
-        _GREETING.match(f"{normalize_text(before)} ") is not None and len(before.split()) <= _MAX_GREETING_WORDS
+        _GREETING.match(normalize_text(before)) is not None and len(before.split()) <= _MAX_GREETING_WORDS
     )
     return is_at_start and bool(_NEXT_CLAUSE.match(after))
 

@@ -10,7 +10,14 @@ from collections.abc import Collection
 from datetime import timedelta
 
 from openapi_server.models.audit import DOCUMENT_ACTIONS, ERASED_NAME, AuditEntry
-from openapi_server.models.personal_data import AccountData, DataSubject, Erasure, PersonalData, SessionData
+from openapi_server.models.personal_data import (
+    MAX_AUDIT_ENTRIES,
+    AccountData,
+    DataSubject,
+    Erasure,
+    PersonalData,
+    SessionData,
+)
 from openapi_server.models.session import DeviceUser
 from openapi_server.models.user import USER_PREFIX
 from openapi_server.protocols import Clock
@@ -102,8 +109,13 @@ def _erase_user(db: sqlite3.Connection, username: str | None, with_account: bool
 
 
 def _select_audit_entries(db: sqlite3.Connection, subject: DataSubject) -> tuple[AuditEntry, ...]:
-    query = f"SELECT * FROM audit WHERE name = :person OR ({TARGETS_PERSON}) ORDER BY entry_id"  # noqa: S608  # of ours
-    return tuple(decode_audit_entry(row) for row in db.execute(query, {"person": subject.audit_name}))
+    """The latest entries by and about the person, oldest first. Entries without a name belong to nobody."""
+    if subject.audit_name is None:
+        return ()
+    is_theirs = f"name = :person OR ({TARGETS_PERSON})"
+    query = f"SELECT * FROM audit WHERE {is_theirs} ORDER BY entry_id DESC LIMIT :limit"  # noqa: S608  # a text of ours
+    rows = db.execute(query, {"person": subject.audit_name, "limit": MAX_AUDIT_ENTRIES}).fetchall()
+    return tuple(decode_audit_entry(row) for row in reversed(rows))
 
 
 def select_session_ids(db: sqlite3.Connection, subject: DataSubject) -> list[str]:
