@@ -149,18 +149,23 @@ class LoginProtection:
         for key in self._list_keys(attempt):
             self._counters[key].take_back(self._monotonic())
 
-    def make_device_cookie(self, username: str) -> str:
-        """The value of a cookie that makes its browser known for this name."""
-        device = secrets.token_urlsafe(16)
-        return f"{device}.{self._sign(username, device)}"
+    def make_device_cookie(self, username: str, earlier_cookie: str = "") -> str:
+        """The value of a cookie that makes its browser known for this name. A known browser stays the same device."""
+        device = self.find_known_device(earlier_cookie) or secrets.token_urlsafe(16)
+        return f"{device}.{self._sign('known device', device)}.{self._sign('login device', username, device)}"
+
+    def find_known_device(self, cookie: str) -> str | None:
+        """The device of a cookie that some login was given, whatever the name; None for an invented one."""
+        device, _, rest = cookie.partition(".")
+        return device if _is_equal(self._sign("known device", device), rest.partition(".")[0]) else None
 
     def _find_device(self, username: str, cookie: str) -> str | None:
-        device, _, signature = cookie.partition(".")
-        is_ours = hmac.compare_digest(self._sign(username, device).encode(), signature.encode("utf-8", "replace"))
-        return device if device and is_ours else None
+        device, _, rest = cookie.partition(".")
+        is_ours = _is_equal(self._sign("login device", username, device), rest.partition(".")[2])
+        return device if is_ours else None
 
-    def _sign(self, username: str, device: str) -> str:
-        digest = hmac.new(self._key, f"login device\n{username}\n{device}".encode("utf-8", "replace"), hashlib.sha256)
+    def _sign(self, *parts: str) -> str:
+        digest = hmac.new(self._key, "\n".join(parts).encode("utf-8", "replace"), hashlib.sha256)
         return base64.urlsafe_b64encode(digest.digest()).decode().rstrip("=")
 
     def _list_keys(self, attempt: LoginAttempt) -> list[str]:
@@ -170,3 +175,7 @@ class LoginProtection:
     def _hash(self, *parts: str) -> str:
         text = "\n".join(parts).encode("utf-8", "replace")
         return hashlib.blake2b(text, key=self._salt, digest_size=12).hexdigest()
+
+
+def _is_equal(expected: str, given: str) -> bool:
+    return hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))

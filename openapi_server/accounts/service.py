@@ -89,7 +89,7 @@ class AccountService:
         async with self._login_queue.take_turn(client.address):
             grant = await self._check_and_grant(username, password, attempt)
         self._protection.record_success(attempt)
-        return replace(grant, device_cookie=self._protection.make_device_cookie(username))
+        return replace(grant, device_cookie=self._protection.make_device_cookie(username, client.device_cookie))
 
     async def _check_and_grant(self, username: str, password: str, attempt: LoginAttempt) -> TokenGrant:
         user = await self._store.get_user(username)
@@ -139,6 +139,10 @@ class AccountService:
     def find_username(self, access_token: str) -> str | None:
         """Whom the token was issued to; None when it is not ours. It need not be valid any more."""
         return self._find_username(access_token)
+
+    def find_login_device(self, cookie: str) -> str | None:
+        """The browser that a login made known with the cookie `login_device`; None when it is not ours."""
+        return self._protection.find_known_device(cookie)
 
     def _verify_username(self, access_token: str) -> str | None:
         try:

@@ -14,7 +14,7 @@ import hashlib
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
@@ -43,7 +43,7 @@ NEW_CALLERS, WHOLE_ADDRESS = "-new", "-address"
 MAX_KNOWN_CALLERS = 100_000
 # How soon a caller with too many open streams may try again, in seconds: nobody knows when one of them ends.
 STREAM_RETRY_S = 5
-SESSION_COOKIE, DEVICE_COOKIE = "session_id", "device_id"
+SESSION_COOKIE, DEVICE_COOKIE, LOGIN_DEVICE_COOKIE = "session_id", "device_id", "login_device"
 # Values of the server's own cookies and tokens are at least so long.
 MIN_SECRET_LENGTH = 22
 _CALLER_HEADERS = frozenset({b"authorization", b"cookie", b"x-device-id", b"x-session-token"})
@@ -64,10 +64,12 @@ class Caller:
     """Who sends a request. `key` and `address_key` are hashes.
 
     `is_user`: a login proves who it is. `is_new`: the caller has a name that has not started a turn yet.
+    `login_key`: for whom logins count: a browser that has logged in before, else the address.
     """
 
     key: str
     address_key: str
+    login_key: str = ""
     is_user: bool = False
     is_new: bool = False
 
@@ -163,7 +165,8 @@ class RateLimits:
         if item is None:
             return []
         # A login proves nothing about its caller until it has succeeded.
-        names, windows = [kind.value], [(item, ("caller", caller.address_key if kind is Kind.LOGINS else caller.key))]
+        key = (caller.login_key or caller.address_key) if kind is Kind.LOGINS else caller.key
+        names, windows = [kind.value], [(item, ("caller", key))]
         if caller.is_new and kind is Kind.TURNS:
             names.append(f"{kind.value}{NEW_CALLERS}")
             windows.append((item, ("caller", caller.address_key)))
@@ -231,6 +234,16 @@ class RateLimits:
         key = self._derive_key(*name, address_key)
         return Caller(key, address_key, is_new=key not in self._known_callers)
 
+    def identify_login(self, scope: Scope, caller: Caller, find_device: Callable[[str], str | None]) -> Caller:
+        """The caller of a login. `find_device`: the browser that an earlier login gave the cookie, or None.
+
+        Such a browser is counted by itself, so that nobody at its address can use up its logins.
+        """
+        headers = Headers(scope=scope)
+        cookie = cookie_parser(headers.get("cookie", "")).get(LOGIN_DEVICE_COOKIE, "")
+        device = find_device(cookie) if cookie else None
+        return replace(caller, login_key=self._hash(f"login device\n{device}")) if device else caller
+
     def remember_answer(self, caller: Caller, headers: Headers) -> None:
         """The answer to a new visitor's first turn gives it its name: the next request comes from no new caller."""
         given = [("cookie", value) for value in _read_cookies(headers, SESSION_COOKIE)]
@@ -293,6 +306,8 @@ class RateLimitMiddleware:
             await self._app(scope, receive, send)
             return
         caller = limits.identify(scope, self._services.accounts.find_username)
+        if kind is Kind.LOGINS:
+            caller = limits.identify_login(scope, caller, self._services.accounts.find_login_device)
         try:
             admission = await limits.admit(kind, caller, may_be_repeat=_may_be_repeat(scope))
         except RateLimited as error:

@@ -211,12 +211,30 @@ async def test_logins_and_refreshed_logins_count_together(open_zoo: OpensZoo) ->
     zoo = await open_zoo(rate_limit_logins=3)
     client = await zoo.new_client()
     token = (await log_in(client)).json()["refreshToken"]
+    client.cookies.clear()
     token = (await client.post("/auth/refresh", json={"refreshToken": token})).json()["refreshToken"]
     client.cookies.set("session_id", "c" * 22)
+    client.cookies.set("login_device", f"{'d' * 22}.{'e' * 43}.{'f' * 43}")
     assert (await log_in(client, WRONG)).status_code == 401
     assert_refused(await client.post("/auth/refresh", json={"refreshToken": token}), "logins")
     assert_refused(await log_in(client), "logins")
     assert (await log_in(await zoo.new_client("192.0.2.9"))).status_code == 200
+
+
+async def test_a_browser_that_has_logged_in_has_logins_of_its_own(open_zoo: OpensZoo) -> None:
+    """A flood from its address takes none of them, and its cookie brings no more than anybody has."""
+    zoo = await open_zoo(rate_limit_logins=3)
+    known = await zoo.new_client()
+    token = (await log_in(known)).json()["refreshToken"]
+    stranger = await zoo.new_client()
+    statuses = [(await log_in(stranger, {**WRONG, "username": f"nobody{n}"})).status_code for n in range(6)]
+    assert statuses == [401, 401, 429, 429, 429, 429]
+
+    assert (await log_in(known)).status_code == 200
+    refreshed = await known.post("/auth/refresh", json={"refreshToken": token})
+    assert refreshed.status_code == 200
+    assert (await log_in(known)).status_code == 200
+    assert_refused(await log_in(known), "logins")
 
 
 async def open_login_zoo(open_zoo: OpensZoo) -> tuple[RunningApp, FakeClock]:
