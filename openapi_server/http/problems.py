@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import structlog
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from openapi_server.models.errors import (
     BodyTooLarge,
     ChatError,
+    Draining,
     InvalidInput,
     InvalidToken,
     LoginRequired,
@@ -29,6 +31,9 @@ from openapi_server.wire.sse import encode_json
 
 log = structlog.get_logger(__name__)
 
+# When a client may try again after a shutdown, in seconds.
+RESTART_S = 5
+
 # What the frameworks raise, by status. Their own texts are not sent.
 ERRORS_BY_STATUS: dict[int, ChatError] = {
     400: InvalidInput(),
@@ -42,7 +47,10 @@ ERRORS_BY_STATUS: dict[int, ChatError] = {
 
 
 class UnexpectedErrorMiddleware:
-    """ASGI middleware: answers any exception with a 500 problem, unless the answer has begun already."""
+    """ASGI middleware: answers any exception with a 500 problem, unless the answer has begun already.
+
+    A request that is cancelled before its answer, as at a shutdown, is answered with 503.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -65,6 +73,11 @@ class UnexpectedErrorMiddleware:
                 # Closing the connection is the only way to tell the client that the answer is not complete.
                 raise
             await make_error_response(ChatError())(scope, receive, send)
+        except asyncio.CancelledError:
+            if scope["type"] != "http" or has_begun:
+                raise
+            # uvicorn cancels what still runs at the end of a shutdown, and would answer with a 500 of its own.
+            await make_error_response(Draining(retry_after_s=RESTART_S))(scope, receive, send)
 
 
 def make_error_response(error: ChatError) -> JSONResponse:

@@ -113,11 +113,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_head_timer()
-        # uvicorn tells only the latest request of the connection, which may still wait for this one.
+        # uvicorn knows only the request that came last: an earlier one would go on, and write to a closed connection.
+        self.pipeline.clear()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
-        self.pipeline.clear()
         super().connection_lost(exc)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
@@ -47,6 +49,32 @@ async def test_a_crash_after_the_first_byte_is_passed_on() -> None:
 
     assert (wire.answer.status, wire.answer.body, wire.answer.is_whole) == (200, b"Ro", False)
     assert [line["event"] for line in lines] == ["unexpected_error", "request"]
+
+
+async def test_a_request_that_a_shutdown_cuts_short_is_a_503() -> None:
+    """uvicorn cancels it, and would answer with a plain 500."""
+    started = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    wire = Wire()
+    request = asyncio.ensure_future(add_middleware(app)(Request().scope, Arrives(), wire.send))
+    await asyncio.wait_for(started.wait(), 10)
+    request.cancel()
+    await asyncio.wait_for(request, 10)
+
+    assert (wire.answer.status, wire.answer.problem["code"], wire.answer.is_whole) == (503, "draining", True)
+    assert wire.answer["retry-after"] == "5"
+
+
+async def test_a_cancelled_answer_that_has_begun_is_not_completed() -> None:
+    wire = Wire()
+    with pytest.raises(asyncio.CancelledError):
+        await add_middleware(Raises(asyncio.CancelledError(), START))(Request().scope, Arrives(), wire.send)
+
+    assert not wire.answer.is_whole
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])

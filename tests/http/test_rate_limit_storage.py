@@ -125,7 +125,9 @@ async def test_redis_counts_for_several_processes(redis: Redis) -> None:
     assert 0 < refused.windows[0].reset_s <= 60
 
 
-async def test_many_at_once_do_not_get_more_than_the_limit(redis: Redis) -> None:
+async def test_many_at_once_do_not_get_more_than_the_limit(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A Redis that takes longer lets requests through, and this machine may be busy.
+    monkeypatch.setattr(rate_limit_storage, "REDIS_TIMEOUT_S", 30)
     async with open_counters(redis.url, time.monotonic) as counters:
         allowed = await asyncio.gather(*(hit(counters) for _ in range(40)))
     assert sum(allowed) <= 3

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import httpx
 
-from openapi_server.devtools.check.contract_client import QUESTION
+from openapi_server.devtools.check.contract_client import QUESTION, AsyncCached, TargetServer
 from openapi_server.devtools.check.probes import (
     UNKNOWN_ANIMAL,
     UNKNOWN_TURN,
@@ -29,6 +29,10 @@ class ConvoProbes(StreamProbes):
     operation = "/convo_turn_stream"
     is_gapless = True
 
+    def __init__(self, server: TargetServer) -> None:
+        super().__init__(server)
+        self._introduce = AsyncCached(self._get_cookie)
+
     def list_checks(self) -> dict[str, CheckFunction]:
         return super().list_checks() | {
             "cookie": self.check_cookie,
@@ -41,6 +45,7 @@ class ConvoProbes(StreamProbes):
 
     async def make_request(self, message: str) -> RequestSpec:
         body = {"message": message, "animalId": await self._choose_animal(), "stream": True}
+        await self._introduce()
         return RequestSpec(self.operation, body)
 
     def change_message(self, request: RequestSpec) -> RequestSpec:
@@ -112,6 +117,11 @@ class ConvoProbes(StreamProbes):
         """Answers that are not streams have CORS headers, too."""
         answer = await self.send(RequestSpec("/health", method="GET"))
         return check_cors(answer.headers, "GET /health")
+
+    async def _get_cookie(self) -> None:
+        """Let the other client be known by one cookie, before its checks run side by side: turns may be bound to it."""
+        body = {"message": "Hello!", "animalId": await self._choose_animal()}
+        await self.send(RequestSpec("/convo_turn", body).with_headers(Prefer="respond-async"))
 
     async def _choose_animal(self) -> str:
         """An active animal: the lion if it is there, or if the server does not list its animals."""
