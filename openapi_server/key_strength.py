@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 
 # 128 random bits in hexadecimal digits are estimated at 80 to 127 (measured with 30,000 keys).
 MIN_KEY_BITS = 72
@@ -19,6 +22,7 @@ _LAYOUTS = (
     "1234567890 qwertzuiop asdfghjkl yxcvbnm",
     "1234567890 azertyuiop qsdfghjklm wxcvbn",
 )
+_LETTERS_OF_DIGITS = str.maketrans("013457@$", "oieastas")
 _SHIFTED_DIGITS = str.maketrans("!@#$%^&*()", "1234567890")
 # Of 60,000 random keys, none lost more than a quarter of its characters as patterns.
 _MIN_SHARE_OF_RANDOM = 0.6
@@ -64,9 +68,29 @@ def estimate_key_bits(key: str) -> float:
     Common words, repetitions of three characters and more, sequences and walks over the keyboard count nothing; of what
     is left, each character counts what its distribution says (Shannon), and a letter of written words 1.5 bits.
 
+    What it encodes (Base64, hexadecimal digits), or reads with letters for digits, is estimated too; the least counts.
+
     >>> [estimate_key_bits(key) < MIN_KEY_BITS for key in ("0123456789abcdef" * 2, "x" * 64, "change-me-" * 9)]
     [True, True, True]
     """
+    return min(map(_estimate_bits, _list_readings(key)))
+
+
+def _list_readings(key: str) -> Iterator[str]:
+    yield key
+    letters = key.lower().translate(_LETTERS_OF_DIGITS)
+    if sum(map(len, _COMMON_WORDS.findall(letters))) >= len(key) / 2:
+        yield letters
+    padded = key + "=" * (-len(key) % 4)
+    for decode, text in ((bytes.fromhex, key), (base64.b64decode, padded), (base64.urlsafe_b64decode, padded)):
+        with suppress(ValueError):
+            decoded = decode(text).decode("ascii")
+            # Random bytes are hardly ever all printable.
+            if len(decoded) >= len(key) / 2 - 1 and decoded.isprintable():
+                yield decoded
+
+
+def _estimate_bits(key: str) -> float:
     rest = _drop_patterns(_COMMON_WORDS.sub("", key))
     bits = len(rest) * _measure_entropy(rest)
     if len(rest) < _MIN_SHARE_OF_RANDOM * len(key):
