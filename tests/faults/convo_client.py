@@ -208,6 +208,10 @@ async def warm_up(client: ConvoClient) -> None:
     """Make the threads and files that the server creates on first use and keeps, so that they do not count as leaks."""
     for _ in range(2):
         await asyncio.gather(*(client.post_turn(Script()) for _ in range(40)))
+    # Large bodies are read in the worker threads.
+    large = {"padding": "x" * 3_000}
+    streams = await asyncio.gather(*(client.post_stream(Script(), metadata=large) for _ in range(8)))
+    await asyncio.gather(*(stream.read_to_end() for stream in streams))
 
 
 async def watch_health(client: ConvoClient, health_ms: list[float]) -> None:
