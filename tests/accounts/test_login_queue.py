@@ -86,3 +86,18 @@ async def test_who_leaves_leaves_the_queue(also_ends: bool) -> None:
     assert len(logins.began) <= THREADS + 2
     assert (logins.queue.length, logins.queue._free) == (0, THREADS)
     assert not logins.queue._waiting
+
+
+async def test_a_login_that_was_abandoned_takes_no_place() -> None:
+    """As many as may wait have left: the next one waits, and is not refused."""
+    logins = Logins()
+    await logins.add("flood", THREADS + MAX_WAITING_OF_ADDRESS)
+    for task in logins.tasks[THREADS:]:
+        task.cancel()
+    await asyncio.sleep(0)
+    assert logins.queue.length == 0
+    await logins.add("flood")
+    await logins.end(THREADS + 1)
+    await asyncio.gather(*logins.tasks, return_exceptions=True)
+
+    assert len(logins.began) == THREADS + 1

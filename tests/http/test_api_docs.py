@@ -10,7 +10,7 @@ import pytest
 import yaml
 from openapi_spec_validator import validate
 
-from openapi_server.http.api_docs import ApiDocsMiddleware, list_documents
+from openapi_server.http.api_docs import ApiDocsMiddleware, list_documents, make_document
 from openapi_server.http.conditional_requests import ConditionalGetMiddleware
 from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.spec import get_spec_path, load_spec
@@ -113,3 +113,11 @@ async def test_other_paths_are_passed_on() -> None:
     """They belong to the operations."""
     assert (await get("/ui/other")).status == 404
     assert (await get("/health")).status == 404
+
+
+def test_the_etag_is_that_of_the_content() -> None:
+    """Whoever holds a copy of another process, or of before a restart, is told that it is the current one."""
+    first, again, other = (make_document(text.encode() + b"", "text/plain") for text in ("a" * 999, "a" * 999, "b"))
+
+    assert (first.etag, first.gzipped) == (again.etag, again.gzipped)
+    assert first.etag != other.etag

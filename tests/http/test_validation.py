@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from openapi_server.http.validation import MAX_DEPTH, parse_json
+from openapi_server.http.async_handlers import AsyncHandlerMiddleware
+from openapi_server.http.services import Services
+from openapi_server.http.validation import MAX_DEPTH, MAX_INLINE_BYTES, StrictBodyValidator, parse_json
 from openapi_server.models.errors import InvalidInput
 from openapi_server.spec import load_spec
+from tests.support.asgi import Arrives, Echoes, Request, Wire
 from tests.support.examples import DELICATE_TEXTS
 
 # Name, body, and the field and words of the refusal.
@@ -167,3 +172,32 @@ def test_a_description_says_what_a_field_is_and_its_error_message_what_is_valid(
     assert len(messages) > 40
     assert all(message.startswith("must ") for message in messages)
     assert not [schema for schema in schemas if str(schema.get("description", "")).startswith("must ")]
+
+
+async def test_a_large_body_is_read_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small one is read at once: the way to a thread takes longer than reading it."""
+    threads: list[str] = []
+    monkeypatch.setattr(StrictBodyValidator, "_read", lambda self, raw: threads.append(threading.current_thread().name))
+
+    async def stream(size: int) -> AsyncIterator[bytes]:
+        yield b" " * size
+
+    validator = StrictBodyValidator(schema={}, required=True, nullable=False, encoding="utf-8", strict_validation=False)
+    for size in (MAX_INLINE_BYTES, MAX_INLINE_BYTES + 1):
+        await validator._parse(stream(size), {})
+
+    assert threads[0] == threading.current_thread().name
+    assert threads[1].startswith("worker")
+
+
+async def test_no_handler_runs_on_what_the_validators_have_not_seen() -> None:
+    """Whatever way round them there may be: the request is refused, and the log names the operation."""
+    operation_id = "openapi_server.impl.convo.convo_turn"
+    request = Request("POST", "/convo_turn").scope
+    scope = {**request, "extensions": {"connexion_routing": {"operation_id": operation_id}}}
+    wire, inner = Wire(), Echoes(200)
+    with capture_logs() as lines:
+        await AsyncHandlerMiddleware(inner, services=cast(Services, None))(scope, Arrives(), wire.send)
+
+    assert (wire.answer.status, wire.answer.problem["code"]) == (400, "invalid_input")
+    assert [(line["event"], line["operation"]) for line in lines] == [("request_not_validated", operation_id)]
