@@ -36,7 +36,7 @@ _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class SpecOperation:
     """An operation: its handler's full name, the media types of its body (none: it takes none), the value of
     `Cache-Control` of its answers, and the name of its rate limit."""
 
@@ -51,19 +51,19 @@ class Address:
     """A path of the spec with its operations by method."""
 
     template: str
-    operations: Mapping[str, Operation] = field(hash=False)
+    operations: Mapping[str, SpecOperation] = field(hash=False)
 
     @property
     def allow(self) -> str:
         """The value of `Allow` (RFC 9110, section 10.2.1).
 
-        >>> Address("/jobs", {"GET": Operation("list_jobs")}).allow
+        >>> Address("/jobs", {"GET": SpecOperation("list_jobs")}).allow
         'GET, HEAD, OPTIONS'
         """
         methods = {*self.operations, "OPTIONS", *(["HEAD"] if "GET" in self.operations else [])}
         return ", ".join(sorted(methods))
 
-    def find_operation(self, method: str) -> Operation | None:
+    def find_operation(self, method: str) -> SpecOperation | None:
         """The operation for the method; `HEAD` is served by that of `GET`."""
         return self.operations.get("GET" if method == "HEAD" else method)
 
@@ -75,7 +75,7 @@ class AddressTable:
         self._literal: dict[str, Address] = {}
         self._templates: list[tuple[list[str], Address]] = []
         for path in documents:
-            self._literal[path] = Address(path, {"GET": Operation(path, cache_control="no-cache")})
+            self._literal[path] = Address(path, {"GET": SpecOperation(path, cache_control="no-cache")})
         for path, item in spec["paths"].items():
             address = Address(path, {method.upper(): _make_operation(spec, item[method]) for method in item})
             if "{" in path:
@@ -156,9 +156,9 @@ class AddressMiddleware:
         raise ERRORS_BY_STATUS[404]
 
 
-def get_operation(scope: Scope) -> Operation | None:
+def get_operation(scope: Scope) -> SpecOperation | None:
     """The operation that `AddressMiddleware` found; None when it refused the request."""
-    operation: Operation | None = scope.get("extensions", {}).get(OPERATION_EXTENSION)
+    operation: SpecOperation | None = scope.get("extensions", {}).get(OPERATION_EXTENSION)
     return operation
 
 
@@ -198,11 +198,11 @@ def _matches(template: list[str], parts: list[str]) -> bool:
     )
 
 
-def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> Operation:
+def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> SpecOperation:
     body: Mapping[str, Any] = operation.get("requestBody", {})
     while "$ref" in body:
         body = functools.reduce(lambda part, name: part[name], body["$ref"].removeprefix("#/").split("/"), spec)
-    return Operation(
+    return SpecOperation(
         f"{operation['x-openapi-router-controller']}.{operation['operationId']}",
         tuple(body.get("content", {})),
         operation.get("x-cache-control", NO_STORE),
@@ -210,7 +210,7 @@ def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> Op
     )
 
 
-def _make_headers(scope: Scope, operation: Operation) -> list[tuple[bytes, bytes]]:
+def _make_headers(scope: Scope, operation: SpecOperation) -> list[tuple[bytes, bytes]]:
     """The request's headers, with one `Content-Type` or none, and without an empty `Last-Event-ID`.
 
     Raises `InvalidInput` for two of a header that names one thing.

@@ -80,15 +80,15 @@ async def test_a_wrong_token_counts_as_none(open_zoo: OpensZoo, token: str) -> N
     zoo = await open_zoo(session_binding="caller")
     owner, stranger = await zoo.new_client(), await zoo.new_client()
     turn = (await owner.post("/convo_turn", json=HELLO)).json()
-    headers = {"X-Session-Token": token.encode("latin-1")}
+    headers = {b"X-Session-Token": token.encode("latin-1")}
 
     answers = [
-        await stranger.get(f"/convo_turn/{turn['turnId']}", headers=headers),  # type: ignore[arg-type]
+        await stranger.get(f"/convo_turn/{turn['turnId']}", headers=headers),
         await stranger.get(f"/convo_turn/{turn['turnId']}"),
     ]
 
     assert {(answer.status_code, answer.text) for answer in answers} == {(404, answers[0].text)}
-    assert (await stranger.post("/convo_turn", json=HELLO, headers=headers)).status_code == 200  # type: ignore[arg-type]
+    assert (await stranger.post("/convo_turn", json=HELLO, headers=headers)).status_code == 200
 
 
 async def test_a_token_is_bound_to_its_session(open_zoo: OpensZoo) -> None:

@@ -17,7 +17,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from openapi_server.cli import main
-from openapi_server.cli.doctor import Finding, Level, check_clock, check_limits, check_port, check_provider, check_store
+from openapi_server.cli.doctor import (
+    Diagnosis,
+    Level,
+    check_clock,
+    check_limits,
+    check_port,
+    check_provider,
+    check_store,
+)
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings, load_settings
 from openapi_server.storage.sqlite.store import SqliteStore
@@ -50,7 +58,7 @@ def run_doctor(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["doctor", *arguments])
 
 
-def list_problems(findings: Iterator[Finding]) -> list[Finding]:
+def list_problems(findings: Iterator[Diagnosis]) -> list[Diagnosis]:
     """Those that are not ok; each has to say what to do."""
     found = [finding for finding in findings if finding.status is not Level.OK]
     assert all(finding.remedy for finding in found)

@@ -126,17 +126,3 @@ async def test_the_path_that_was_not_found_is_logged(path: str, logged: str) -> 
     (line,) = lines
     assert (line["path"], line["operation"]) == (logged, "-")
     assert "secret" not in repr(line)
-
-
-@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
-async def test_what_is_not_http_passes_untouched(kind: str) -> None:
-    """Lifespan and websocket scopes are passed on."""
-    seen: list[Scope] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(scope)
-
-    scope: Scope = {"type": kind}
-    await AccessLogMiddleware(app)(scope, Arrives(), Wire().send)
-
-    assert seen == [{"type": kind}]

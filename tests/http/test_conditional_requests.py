@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from starlette.types import Receive, Scope, Send
 
 from openapi_server.http.conditional_requests import ConditionalGetMiddleware
-from tests.support.asgi import Answer, Arrives, Echoes, Request, Wire, ask
+from tests.support.asgi import Answer, Arrives, Echoes, Request, ask
 
 
 async def ask_with(if_none_match: str, *, method: str = "GET", status: int = 200, etag: str | None = '"17"') -> Answer:
@@ -44,17 +43,3 @@ async def test_only_a_successful_read_with_a_tag_can_be_unchanged(method: str, s
     answer = await ask_with('"17"', method=method, status=status, etag=etag)
 
     assert (answer.status, answer.body) == (status, b"a body")
-
-
-@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
-async def test_what_is_not_http_passes_untouched(kind: str) -> None:
-    """Lifespan and websocket scopes are passed on."""
-    seen: list[Scope] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(scope)
-
-    scope: Scope = {"type": kind}
-    await ConditionalGetMiddleware(app)(scope, Arrives(), Wire().send)
-
-    assert seen == [{"type": kind}]

@@ -75,17 +75,3 @@ async def test_a_cancelled_answer_that_has_begun_is_not_completed() -> None:
         await add_middleware(Raises(asyncio.CancelledError(), START))(Request().scope, Arrives(), wire.send)
 
     assert not wire.answer.is_whole
-
-
-@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
-async def test_what_is_not_http_passes_untouched(kind: str) -> None:
-    """Lifespan and websocket scopes are passed on."""
-    seen: list[Scope] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(scope)
-
-    scope: Scope = {"type": kind}
-    await UnexpectedErrorMiddleware(app)(scope, Arrives(), Wire().send)
-
-    assert seen == [{"type": kind}]
