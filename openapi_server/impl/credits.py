@@ -39,7 +39,7 @@ async def allocate_credits(context: RequestContext, body: dict[str, Any]) -> ASG
 
 
 @async_handler
-async def credit_balance(context: RequestContext, user_id: str | None = None) -> ASGIApp:
+async def get_credit_balance(context: RequestContext, user_id: str | None = None) -> ASGIApp:
     username = authorize_account(context, user_id or require_user(context).username)
     balance = await context.services.credits.get_balance(username)
     if balance is None:
