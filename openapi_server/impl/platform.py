@@ -39,7 +39,14 @@ from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup, Stage, TurnRecord
 from openapi_server.models.turn_event_builder import TurnEventBuilder
 from openapi_server.models.turn_events import Started, TurnEvent
-from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_heartbeat, encode_job, parse_job_id
+from openapi_server.wire.platform import (
+    PLATFORM,
+    encode_accepted,
+    encode_heartbeat,
+    encode_job,
+    is_job_mode,
+    parse_job_id,
+)
 
 # The contract's longest time: every stream has ended by then.
 SIMULATED_TIMEOUT_S = 300
@@ -47,15 +54,16 @@ SIMULATED_TIMEOUT_S = 300
 
 @async_handler
 async def ask_with_progress(context: RequestContext, body: dict[str, Any], mode: str = "stream") -> ASGIApp:
+    is_job = is_job_mode(mode)
     last_event_id = context.headers.get("last-event-id")
-    if mode == "stream" and last_event_id:
+    if last_event_id and not is_job:
         return await resume_stream(
             context, PLATFORM, last_event_id, body["query"], partial(_is_same_request, context, body)
         )
     identity = identify_caller(context)
-    accepted = await _start_turn(context, body, identity, is_job=mode == "job")
+    accepted = await _start_turn(context, body, identity, is_job=is_job)
     headers = make_session_headers(context, accepted, identity)
-    if mode == "job":
+    if is_job:
         return JSONResponse(encode_accepted(accepted.turn_id, context.root_path), headers=headers)
     return await start_stream(context, PLATFORM, accepted, headers)
 
