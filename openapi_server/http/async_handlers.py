@@ -119,8 +119,8 @@ def async_handler(handler: AsyncHandler[P]) -> Callable[P, DeferredResponse]:
 def get_handler_without_arguments(operation_id: str | None) -> AsyncHandler[[]] | None:
     """The handler of an operation, if it takes only the `RequestContext`; else None.
 
-    >>> get_handler_without_arguments("openapi_server.impl.system.health").__name__
-    'health'
+    >>> get_handler_without_arguments("openapi_server.impl.system.get_health").__name__
+    'get_health'
     """
     function = get_function_from_name(operation_id) if operation_id else None
     handler = getattr(function, "__wrapped__", None)
