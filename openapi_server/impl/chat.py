@@ -21,7 +21,7 @@ from openapi_server.wire.chat import BARE_CHAT, CHAT, encode_answer
 
 
 @async_handler
-async def chat(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+async def stream_chat_tokens(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     is_stream = body.get("streaming", _prefers_stream(context))
     session = await find_named_session(context, CHAT_NAMES, body["session_id"])
     last_event_id = context.headers.get("last-event-id")

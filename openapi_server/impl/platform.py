@@ -39,23 +39,31 @@ from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup, Stage, TurnRecord
 from openapi_server.models.turn_event_builder import TurnEventBuilder
 from openapi_server.models.turn_events import Started, TurnEvent
-from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_heartbeat, encode_job, parse_job_id
+from openapi_server.wire.platform import (
+    PLATFORM,
+    encode_accepted,
+    encode_heartbeat,
+    encode_job,
+    is_job_mode,
+    parse_job_id,
+)
 
 # The contract's longest time: every stream has ended by then.
 SIMULATED_TIMEOUT_S = 300
 
 
 @async_handler
-async def stream(context: RequestContext, body: dict[str, Any], mode: str = "stream") -> ASGIApp:
+async def ask_with_progress(context: RequestContext, body: dict[str, Any], mode: str = "stream") -> ASGIApp:
+    is_job = is_job_mode(mode)
     last_event_id = context.headers.get("last-event-id")
-    if mode == "stream" and last_event_id:
+    if last_event_id and not is_job:
         return await resume_stream(
             context, PLATFORM, last_event_id, body["query"], partial(_is_same_request, context, body)
         )
     identity = identify_caller(context)
-    accepted = await _start_turn(context, body, identity, is_job=mode == "job")
+    accepted = await _start_turn(context, body, identity, is_job=is_job)
     headers = make_session_headers(context, accepted, identity)
-    if mode == "job":
+    if is_job:
         return JSONResponse(encode_accepted(accepted.turn_id, context.root_path), headers=headers)
     return await start_stream(context, PLATFORM, accepted, headers)
 
@@ -163,12 +171,12 @@ async def _describe_job(context: RequestContext, turn: TurnRecord) -> dict[str, 
 
 
 @async_handler
-async def stream_error(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+async def simulate_stream_error(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     return await _simulate(context, body, ProviderFailed("This failure is a simulation."), 0)
 
 
 @async_handler
-async def stream_timeout(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+async def simulate_stream_timeout(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     return await _simulate(context, body, TurnTimeout("This timeout is a simulation."), SIMULATED_TIMEOUT_S)
 
 
