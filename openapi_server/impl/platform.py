@@ -53,7 +53,7 @@ SIMULATED_TIMEOUT_S = 300
 
 
 @async_handler
-async def stream(context: RequestContext, body: dict[str, Any], mode: str = "stream") -> ASGIApp:
+async def ask_with_progress(context: RequestContext, body: dict[str, Any], mode: str = "stream") -> ASGIApp:
     is_job = is_job_mode(mode)
     last_event_id = context.headers.get("last-event-id")
     if last_event_id and not is_job:
@@ -171,7 +171,7 @@ async def _describe_job(context: RequestContext, turn: TurnRecord) -> dict[str, 
 
 
 @async_handler
-async def stream_error(context: RequestContext, body: dict[str, Any], mode: str = "stream") -> ASGIApp:
+async def simulate_stream_error(context: RequestContext, body: dict[str, Any], mode: str = "stream") -> ASGIApp:
     error = ProviderFailed("This failure is a simulation.")
     if is_job_mode(mode):
         return await _start_failing_job(context, body, error)
@@ -179,7 +179,7 @@ async def stream_error(context: RequestContext, body: dict[str, Any], mode: str 
 
 
 @async_handler
-async def stream_timeout(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+async def simulate_stream_timeout(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     return await _simulate(context, body, TurnTimeout("This timeout is a simulation."), SIMULATED_TIMEOUT_S)
 
 

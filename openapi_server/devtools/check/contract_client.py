@@ -103,7 +103,8 @@ class AsyncCached(Generic[T]):
 class ContractClient(ABC):
     """Sends requests of one contract. A subclass for each contract says what they look like.
 
-    `get_recording` gives the one recorded stream that most checks of a contract look at.
+    `get_recording` gives the one recorded stream that most checks of a contract look at; `get_resumable_recording` the
+    one that is resumed, which is another one where streams are bare unless their client means to resume them.
     """
 
     contract: ClassVar[str]
@@ -120,6 +121,8 @@ class ContractClient(ABC):
         self._key = str(uuid.uuid4())
         self.get_request = AsyncCached(self._make_first_request)
         self.get_recording = AsyncCached(self._record)
+        self.get_resumable_request = AsyncCached(self._make_resumable_request)
+        self.get_resumable_recording = AsyncCached(self._record_resumable)
 
     @abstractmethod
     async def make_request(self, message: str) -> RequestSpec:
@@ -211,8 +214,22 @@ class ContractClient(ABC):
     async def _make_first_request(self) -> RequestSpec:
         return await self.make_request(QUESTION)
 
+    async def _make_resumable_request(self) -> RequestSpec:
+        if not self.rules.is_bare_by_default:
+            return await self.get_request()
+        return self.keep_running(await self.make_request(QUESTION))
+
     async def _record(self) -> Recording:
-        request = self.add_idempotency_key(await self.get_request())
+        return await self._record_answer(self.add_idempotency_key(await self.get_request()))
+
+    async def _record_resumable(self) -> Recording:
+        # First, so that the visitor has a cookie.
+        recording = await self.get_recording()
+        if not self.rules.is_bare_by_default:
+            return recording
+        return await self._record_answer(await self.get_resumable_request())
+
+    async def _record_answer(self, request: RequestSpec) -> Recording:
         recording = await self.new_recorder().record(self.client, request)
         where = f"POST {request.path}"
         require(recording.status == 200, f"{where}: {recording.status} {recording.body[:120]!r}")

@@ -126,7 +126,7 @@ class StreamProbes(ContractClient):
         return check_stream_headers((await self.get_recording()).headers)
 
     async def check_bytes(self) -> str:
-        return check_bytes((await self.get_recording()).body)
+        return check_bytes((await self.get_recording()).body, is_bare=self.rules.is_bare_by_default)
 
     async def check_events(self) -> str:
         return self.rules.check_events((await self.get_recording()).events)
@@ -135,7 +135,7 @@ class StreamProbes(ContractClient):
         return self.rules.check_order((await self.get_recording()).events)
 
     async def check_ids(self) -> str:
-        recording = await self.get_recording()
+        recording = await self.get_resumable_recording()
         numbered = [event for event in recording.events if event.event == "heartbeat" and event.id is not None]
         require(not numbered, f"a heartbeat has an id: {numbered[:1]}")
         return check_ids(recording.logged_events, recording.turn_id, is_gapless=self.is_gapless)
@@ -178,14 +178,14 @@ class StreamProbes(ContractClient):
 
     async def check_resume(self) -> str:
         """A stream resumed at any id has exactly the remaining bytes; after the last id the answer is 204."""
-        recording = await self.get_recording()
+        recording = await self.get_resumable_recording()
         ids = [event.id for event in recording.logged_events if event.id is not None]
         require(ids, "no event has an id")
         await self.run_for_each(lambda event_id: self._check_resume_at(recording, event_id), ids)
         return f"at each of {len(ids)} ids, to the byte; after the last 204"
 
     async def _check_resume_at(self, recording: Recording, event_id: str) -> None:
-        request = self.make_resume_request(await self.get_request(), recording.turn_id, event_id)
+        request = self.make_resume_request(await self.get_resumable_request(), recording.turn_id, event_id)
         answer = await self.send(request, self.client)
         rest = recording.get_bytes_after(event_id)
         if not rest:
@@ -215,10 +215,10 @@ class StreamProbes(ContractClient):
 
     async def check_invalid_resume(self) -> str:
         """An event id that is not in this turn is refused; the server neither guesses nor starts a second turn."""
-        recording = await self.get_recording()
+        recording = await self.get_resumable_recording()
         seqs = [event.seq for event in recording.logged_events if event.id is not None]
         require(seqs, "no event has an id")
-        request = await self.get_request()
+        request = await self.get_resumable_request()
         seen = []
         for event_id in (f"{UNKNOWN_TURN}-1", f"{recording.turn_id}-{seqs[-1] + 1}", "nonsense"):
             answer = await self.send(self.make_resume_request(request, recording.turn_id, event_id), self.client)

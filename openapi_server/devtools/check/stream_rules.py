@@ -93,18 +93,21 @@ def _parse_object(lines: list[str]) -> dict[str, Any]:
     return dict(data)
 
 
-def check_bytes(raw: bytes, *, is_whole: bool = True) -> str:
+def check_bytes(raw: bytes, *, is_whole: bool = True, is_bare: bool = False) -> str:
     """Check the bytes: ASCII, `\\n`, a retry line first, field order, compact JSON, a blank line after each event.
 
+    A bare stream has no retry line and no ids: each of its blocks is a comment or begins with `data: `.
     Returns a summary; raises `Violation`.
     """
     require(raw.isascii(), f"not ASCII: {raw[_find_non_ascii(raw) :][:12]!r}")
     text = raw.decode("ascii")
     require("\r" not in text, "a carriage return in the stream: lines must end in \\n")
-    require(re.match(r"retry: \d+\n", text), f"the first line is not the retry line: {text[:30]!r}")
+    require(is_bare or re.match(r"retry: \d+\n", text), f"the first line is not the retry line: {text[:30]!r}")
     require(not is_whole or text.endswith("\n\n"), f"no blank line after the last event: {text[-30:]!r}")
     blocks = text.split("\n\n")[:-1]
     for block in blocks:
+        is_fit = not is_bare or block.startswith(("data: ", ":"))
+        require(is_fit, f"a block of a bare stream that does not begin with data: {block[:60]!r}")
         _check_block(block.split("\n"))
     return f"{len(raw):,} bytes in {len(blocks)} blocks"
 
@@ -179,6 +182,11 @@ class StreamRules:
         """The rules of an operation. Raises KeyError when the spec has none."""
         media = spec["paths"][path][method]["responses"]["200"]["content"][EVENT_STREAM]
         return cls(media, spec["components"])
+
+    @property
+    def is_bare_by_default(self) -> bool:
+        """Whether the stream has ids and a retry line only for clients that mean to resume it."""
+        return bool(self.media.get("x-bare-by-default", False))
 
     @property
     def order(self) -> Mapping[str, Any]:
