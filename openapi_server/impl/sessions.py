@@ -123,7 +123,7 @@ async def stream_chat_session(context: RequestContext, session_id: str, body: di
 
 
 @async_handler
-async def update_stream(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
+async def confirm_chat_stream(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
     session = await get_authorized_session(context, session_id, Access.CHANGE)
     latest = await context.services.store.list_latest_turns(session.session_id, 1)
     given = body["streamingSessionId"].encode()
