@@ -18,8 +18,21 @@ from openapi_server.devtools.check.recording import (
     StreamEnd,
     drop_heartbeats,
 )
-from openapi_server.devtools.check.responses import ANY_4XX, Statuses, check_problem, check_stream_headers
-from openapi_server.devtools.check.stream_rules import Violation, check_bytes, check_ids, parse_events, require
+from openapi_server.devtools.check.responses import (
+    ANY_4XX,
+    Statuses,
+    check_failure,
+    check_problem,
+    check_stream_headers,
+)
+from openapi_server.devtools.check.stream_rules import (
+    EVENT_STREAM,
+    Violation,
+    check_bytes,
+    check_ids,
+    parse_events,
+    require,
+)
 
 CheckFunction = Callable[[], Awaitable[str]]
 UNKNOWN_TURN = "turn_00000000000000000000000000000000"
@@ -42,9 +55,15 @@ class InvalidRequest:
 
 
 class StreamProbes(ContractClient):
-    """The checks of one contract. They all run at the same time."""
+    """The checks of one contract. They all run at the same time.
+
+    What the contract's source document asks is in `list_source_checks`, and holds for any server that was written after
+    it; what the API of this server adds is in `list_extra_checks`.
+    """
 
     is_gapless: ClassVar[bool] = False
+    # The media types of a stream by the source document.
+    source_media_types: ClassVar[tuple[str, ...]] = (EVENT_STREAM,)
     # The statuses that refuse a second turn while a session has one running.
     busy_statuses: ClassVar[Statuses] = (409,)
 
@@ -56,8 +75,12 @@ class StreamProbes(ContractClient):
     def list_invalid_requests(self, request: RequestSpec) -> Sequence[InvalidRequest]:
         """Requests that this contract refuses."""
 
-    def list_checks(self) -> dict[str, CheckFunction]:
-        """The checks by name. Subclasses add their own."""
+    def list_source_checks(self) -> dict[str, CheckFunction]:
+        """The checks of what the source document asks, by name. Subclasses add their own."""
+        return {"event stream": self.check_event_stream, "closing": self.check_closing}
+
+    def list_extra_checks(self) -> dict[str, CheckFunction]:
+        """The checks of what this server adds, by name. Subclasses add their own."""
         return {
             "headers": self.check_headers,
             "bytes": self.check_bytes,
@@ -74,6 +97,30 @@ class StreamProbes(ContractClient):
             "idempotency": self.check_idempotency,
             "refusals": self.check_refusals,
         }
+
+    async def check_event_stream(self) -> str:
+        """The answer has a media type that the source document allows, and consists of events."""
+        recording = await self.get_recording()
+        media_type = recording.headers.get("content-type", "").partition(";")[0].strip().lower()
+        allowed = " or ".join(self.source_media_types)
+        require(media_type in self.source_media_types, f"Content-Type {media_type!r}, not {allowed}")
+        return f"{media_type}, {len(recording.events)} events"
+
+    async def check_closing(self) -> str:
+        """The server closes the stream after its last event."""
+        recording = await self.get_recording()
+        require(recording.end is StreamEnd.CLOSED, f"the stream was {recording.end}")
+        return f"{recording.end}; longest silence {recording.gap_s:.1f} s"
+
+    async def check_failures(self, *requests: RequestSpec) -> str:
+        """Requests that cannot be answered are refused, in words."""
+        seen = [check_failure(await self.send(request, self.server.new_client())) for request in requests]
+        return ", ".join(seen)
+
+    async def check_health(self) -> str:
+        answer = await self.send(RequestSpec("/health", method="GET"))
+        require(answer.status_code == 200, f"GET /health: {answer.status_code}, not 200")
+        return f"GET /health: {answer.text[:60]}"
 
     async def check_headers(self) -> str:
         return check_stream_headers((await self.get_recording()).headers)

@@ -130,6 +130,26 @@ def _check_block(lines: list[str]) -> None:
     require(data == encode_json(json.loads(data)), f"data is not compact, ASCII-escaped JSON: {data[:60]!r}")
 
 
+def check_data_blocks(raw: bytes) -> str:
+    """Check that every block of a stream begins with `data: `, but for comments, which clients pass over.
+
+    Many clients split a stream at its blank lines and take only such blocks: with an `id:` or a `retry:` line in front
+    they would see no event at all.
+    """
+    blocks = [block for block in raw.decode(errors="replace").split("\n\n") if block]
+    comments = [block for block in blocks if all(line.startswith(":") for line in block.split("\n"))]
+    other = [block for block in blocks if not block.startswith("data: ") and block not in comments]
+    require(not other, f"a block that does not begin with 'data: ': {other[:1]}")
+    return f"{len(blocks) - len(comments)} blocks, {len(comments)} comments"
+
+
+def require_members(data: Mapping[str, Any], where: str, **kinds: type | tuple[type, ...]) -> None:
+    """Raise `Violation` unless the object has members with these names and of these types."""
+    for name, kind in kinds.items():
+        require(name in data, f"{where} has no {name}: {str(data)[:80]}")
+        require(isinstance(data[name], kind), f"{where} has {name} {str(data[name])[:40]!r}")
+
+
 def check_ids(events: Sequence[SseEvent], turn_id: str | None = None, *, is_gapless: bool = False) -> str:
     """Check that ids are `<turnId>-<seq>`, of one turn, and rising; with `is_gapless`, by one. Heartbeats have none."""
     numbered = [event for event in events if event.id is not None]
