@@ -327,6 +327,11 @@ def usage_in_the_ledger(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE credit_ledger ADD COLUMN spent INTEGER")
 
 
+def client_chosen_names(connection: sqlite3.Connection) -> None:
+    """The names that clients of the zoo's own contract gave their sessions, which answers repeat."""
+    connection.execute("ALTER TABLE sessions ADD COLUMN name TEXT")
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
     leases_expiry_and_idempotency_keys,
@@ -339,6 +344,7 @@ MIGRATIONS: list[Migration] = [
     session_names_claims_and_charges,
     idempotent_answers,
     usage_in_the_ledger,
+    client_chosen_names,
 ]
 
 
