@@ -14,7 +14,7 @@ class TurnReader:
     """Reads one turn, as a context manager: on exit it is closed, and `on_close` is called.
 
     `stage` is the latest stage read, `terminal_event` the turn's last event once it was read. `history` are the
-    entries before the tail's position.
+    entries before the tail's position. `is_queued`: the turn waited for an earlier one when the reader was opened.
     """
 
     def __init__(
@@ -24,8 +24,11 @@ class TurnReader:
         tail: Tail,
         clock: Clock,
         on_close: Callable[[TurnReader], None] = lambda reader: None,
+        *,
+        is_queued: bool = False,
     ) -> None:
         self.turn_id = turn_id
+        self.is_queued = is_queued
         self.stage: Stage | None = None
         self.terminal_event: Completed | Failed | None = None
         self._tail = tail

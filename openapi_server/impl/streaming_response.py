@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from openapi_server.clock import SystemClock
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.http.disconnect import SendTimeout, run_until_disconnect
-from openapi_server.models.errors import ChatError, Interrupted, ProviderFailed
+from openapi_server.models.errors import ChatError, Draining, Interrupted, ProviderFailed
 from openapi_server.models.ids import make_id, shorten_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import AgeGroup, TurnRecord
@@ -65,7 +65,10 @@ class SSEStreamer:
                 entries = await reader.read(0.0 if prefix else max(0.0, self._heartbeat_s - silent_s))
                 if _was_interrupted(reader):
                     prefix += RECONNECT_NOTICE
-                part = self._contract.encode_entries(entries) if entries or prefix else self._encode_heartbeat(reader)
+                part = self._contract.encode_entries(entries)
+                if (reader.is_queued and prefix) or not (entries or prefix):
+                    # A turn that waits for another one says so at once.
+                    part += self._encode_heartbeat(reader)
                 if prefix or part:
                     yield prefix + part
                     prefix, silent_since_s = b"", self._clock.monotonic()
@@ -198,4 +201,5 @@ def _make_body_message(part: bytes | str) -> Message:
 
 
 def _was_interrupted(reader: TurnReader) -> bool:
-    return isinstance(reader.terminal_event, Failed) and reader.terminal_event.problem.code == Interrupted.code
+    event = reader.terminal_event
+    return isinstance(event, Failed) and event.problem.code in (Interrupted.code, Draining.code)
