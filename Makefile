@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format lock bench trials soak soak-nightly clean
+.PHONY: help run test test-fast tools check format lock lock-tools bench trials soak soak-nightly clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ SLOW := accounts/test_demo.py api/test_addresses.py api/test_devices.py api/test
 
 test-fast: $(VENV)/ready  ## Run the quick tests, with fewer examples: under a minute, for after each change
 	@$(BIN)/python -m pytest --numprocesses 2 --hypothesis-profile=quick $(SLOW:%=--ignore=tests/%) $(ARGS)
+
+tools: $(VENV)/ready  ## Install the tools that some tests need, with a Node of their own; without them those are skipped
+	@$(BIN)/python -m tests.tools
 
 check: $(VENV)/ready  ## Format, lint, types, import rules and the spec
 	@$(BIN)/ruff format --check .
@@ -56,8 +59,13 @@ lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	@$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras --allow-unsafe --no-emit-options \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
 
+lock-tools: tools  ## Pin the newest versions that tests/tools/requirements.in and package.json allow
+	@$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-emit-options --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --output-file tests/tools/requirements.lock tests/tools/requirements.in
+	@$(BIN)/python -m tests.tools --lock
+
 clean:  ## Remove the environment and what tools left behind; the data stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with PYTHON=...") if sys.version_info < (3, 11) else None'

@@ -1,4 +1,4 @@
-"""The credits of a user: allocation and balance."""
+"""The credits of a user: allocation, balance, and whether it is enough."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import authorize_account, require_user
 from openapi_server.http.idempotency import idempotent, make_request_key
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.credits import Allocation
+from openapi_server.models.credits import Allocation, Balance
 from openapi_server.models.errors import UserNotFound
 from openapi_server.wire.timestamps import format_timestamp
 
@@ -40,10 +40,25 @@ async def allocate_credits(context: RequestContext, body: dict[str, Any]) -> ASG
 
 @async_handler
 async def credit_balance(context: RequestContext, user_id: str | None = None) -> ASGIApp:
-    username = authorize_account(context, user_id or require_user(context).username)
+    balance = await _get_balance(context, authorize_account(context, user_id or require_user(context).username))
+    expires_at = format_timestamp(balance.expires_at) if balance.expires_at else None
+    body = {
+        "userId": balance.username,
+        "credits": balance.credits,
+        "totalCredits": balance.credits,
+        "expiresAt": expires_at,
+    }
+    return JSONResponse(body)
+
+
+@async_handler
+async def check_credits(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+    balance = await _get_balance(context, require_user(context).username)
+    return JSONResponse({"sufficient": balance.credits >= body["credits"], "totalCredits": balance.credits})
+
+
+async def _get_balance(context: RequestContext, username: str) -> Balance:
     balance = await context.services.credits.get_balance(username)
     if balance is None:
         raise UserNotFound
-    expires_at = format_timestamp(balance.expires_at) if balance.expires_at else None
-    body = {"userId": balance.username, "credits": balance.credits, "expiresAt": expires_at}
-    return JSONResponse(body)
+    return balance

@@ -37,13 +37,14 @@ async def test_an_administrator_gives_credits(open_client: OpensClient) -> None:
         "notes": "open day 🦁",
     }
     told = (await get_balance(client, "user1")).json()
-    assert told == {"userId": "user1", "credits": 5000, "expiresAt": "2026-12-21T10:30:40.000Z"}
+    assert told == {"userId": "user1", "credits": 5000, "totalCredits": 5000, "expiresAt": "2026-12-21T10:30:40.000Z"}
 
 
 async def test_credits_without_an_expiry_stay(client: httpx.AsyncClient) -> None:
     """The balance has no expiry time."""
     assert (await allocate(client)).json()["expiresAt"] is None
-    assert (await get_balance(client, "user1")).json() == {"userId": "user1", "credits": 5000, "expiresAt": None}
+    told = (await get_balance(client, "user1")).json()
+    assert told == {"userId": "user1", "credits": 5000, "totalCredits": 5000, "expiresAt": None}
 
 
 @pytest.mark.parametrize("username", ["user1", "parent1", "keeper1"])
@@ -120,3 +121,33 @@ async def test_a_balance_is_seen_by_whom_it_concerns(
 async def test_a_balance_needs_a_login(client: httpx.AsyncClient) -> None:
     """Visitors without an account have no credits."""
     assert (await client.get("/credits/balance")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("credits", "is_enough"), [(0, True), (1, True), (4999, True), (5000, True), (5001, False), (1_000_000_000, False)]
+)
+async def test_a_user_asks_whether_the_balance_is_enough(
+    client: httpx.AsyncClient, credits: int, is_enough: bool
+) -> None:
+    """Up to the last credit; and asking spends nothing."""
+    await allocate(client)
+    headers = bearer(await log_in(client, "user1"))
+
+    answer = await client.post("/credits/check", json={"credits": credits}, headers=headers)
+
+    assert (answer.status_code, answer.json()) == (200, {"sufficient": is_enough, "totalCredits": 5000})
+    assert (await get_balance(client, "user1")).json()["credits"] == 5000
+
+
+@pytest.mark.parametrize("body", [{}, {"credits": -1}, {"credits": 1.5}, {"credits": "5"}, {"credits": None}], ids=str)
+async def test_a_check_of_the_wrong_form_names_the_field(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    """400, and nothing is compared."""
+    answer = await client.post("/credits/check", json=body, headers=bearer(await log_in(client, "user1")))
+
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.json()["errors"]] == ["credits"]
+
+
+async def test_a_check_needs_a_login(client: httpx.AsyncClient) -> None:
+    """There is no balance without an account."""
+    assert (await client.post("/credits/check", json={"credits": 1})).status_code == 401

@@ -26,6 +26,7 @@ CREATES_NOTHING = {
     "/api/v1/stream/error": "a simulation, of which nothing is stored",
     "/api/v1/stream/timeout": "a simulation, of which nothing is stored",
     "/chat/sessions/{sessionId}/update-stream": "confirming twice changes nothing",
+    "/credits/check": "reads",
     "/auth/login": "its answer has secrets, which are not stored; an unused login expires by itself",
     "/auth/refresh": "a refresh token is a key of its own: repeated at once, it gets the same successor",
     "/auth/logout": "logging out twice changes nothing",
