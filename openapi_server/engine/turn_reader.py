@@ -35,6 +35,7 @@ class TurnReader:
         self._clock = clock
         self._started_at = history[0].at if history else clock.now()
         self._on_close = on_close
+        self._is_closed = False
         self._observe(history)
 
     @property
@@ -66,11 +67,17 @@ class TurnReader:
                 case Completed() | Failed() as terminal_event:
                     self.terminal_event = terminal_event
 
+    def close(self) -> None:
+        """Also what leaving the context does; a second time it does nothing."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._tail.close()
+            self._on_close(self)
+
     def __enter__(self) -> TurnReader:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tail.close()
-        self._on_close(self)
+        self.close()

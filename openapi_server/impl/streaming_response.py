@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
 import structlog
@@ -133,10 +133,15 @@ class SSEStreamer:
         yield history.encode_complete_frame(count).text
 
     def create_sse_response(
-        self, stream: StreamParts, headers: Mapping[str, str] | None = None, *, send_timeout_s: float = 30
+        self,
+        stream: StreamParts,
+        headers: Mapping[str, str] | None = None,
+        *,
+        send_timeout_s: float = 30,
+        on_end: Callable[[], None] = lambda: None,
     ) -> EventStreamResponse:
         """The stream as an ASGI response, with the headers that every stream has."""
-        return EventStreamResponse(stream, {**STREAM_HEADERS, **(headers or {})}, send_timeout_s)
+        return EventStreamResponse(stream, {**STREAM_HEADERS, **(headers or {})}, send_timeout_s, on_end)
 
     def _measure_ms_since(self, began_s: float) -> int:
         return round((self._clock.monotonic() - began_s) * 1000)
@@ -146,17 +151,24 @@ class EventStreamResponse:
     """ASGI response that sends a stream, and stops as soon as the client disconnects.
 
     The first part is read before the headers are sent: until then an error can still become a status. The connection
-    of a client that reads nothing for `send_timeout_s` seconds is aborted.
+    of a client that reads nothing for `send_timeout_s` seconds is aborted. `on_end` is called in the end, also when the
+    client had left before the first part.
     """
 
-    def __init__(self, stream: StreamParts, headers: Mapping[str, str], send_timeout_s: float) -> None:
+    def __init__(
+        self, stream: StreamParts, headers: Mapping[str, str], send_timeout_s: float, on_end: Callable[[], None]
+    ) -> None:
         self._stream = stream
         self._send_timeout_s = send_timeout_s
+        self._on_end = on_end
         self._headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with SendTimeout(send, scope, self._send_timeout_s) as send_in_time:
-            await run_until_disconnect(receive, self._send_all(send_in_time))
+        try:
+            with SendTimeout(send, scope, self._send_timeout_s) as send_in_time:
+                await run_until_disconnect(receive, self._send_all(send_in_time))
+        finally:
+            self._on_end()
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._stream) as parts:

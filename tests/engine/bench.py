@@ -116,6 +116,8 @@ class EngineBench:
         store: DictStore | None = None,
         deadline_s: float = 10,
         grace_s: float = 30,
+        queue_timeout_s: float = 10,
+        queue_depth: int = 8,
     ) -> None:
         self.provider = provider
         self.store = store or DictStore()
@@ -123,7 +125,14 @@ class EngineBench:
         self.log = MemoryEventLog(self.clock)
         pipeline = Pipeline(provider, FakeKnowledge(), moderator or AllowsAll(), REPLIES, self.store, 5)  # type: ignore[arg-type]
         self.leases = Leases(self.store, self.clock, "here/1/aaaa", lease_s=30)  # type: ignore[arg-type]
-        limits = TurnLimits(deadline_s, grace_s, drain_s=5, session_ttl_s=86_400)
+        limits = TurnLimits(
+            deadline_s,
+            grace_s,
+            drain_s=5,
+            session_ttl_s=86_400,
+            queue_timeout_s=queue_timeout_s,
+            queue_depth=queue_depth,
+        )
         self.engine = TurnEngine(pipeline, self.store, self.log, self.clock, self.leases, limits)  # type: ignore[arg-type]
 
     async def read_to_end(self, turn_id: str) -> list[Entry]:
