@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import pytest
@@ -13,46 +11,14 @@ from openapi_server.engine import turn_engine, turn_queue
 from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
 from openapi_server.models.errors import Draining, InsufficientCredits, Problem, StoreUnavailable, TurnRunning
-from openapi_server.models.prompt import Prompt
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import FinishReason, TurnRecord, TurnStatus
 from openapi_server.models.turn_events import Completed, Entry, Failed, Started
-from openapi_server.protocols import ReplyEnd, WholeReply
 from tests.engine.bench import DictStore, EngineBench
 from tests.support.examples import make_turn
-from tests.support.fakes import SingleModelProvider, make_lion
+from tests.support.fakes import Answers, make_lion
 
 SESSION_ID = "sess_1"
-
-
-class Answers(SingleModelProvider):
-    """A provider that begins each reply at once with "To ", and ends it with the message when it may.
-
-    `begun` are the messages whose replies have begun, in order; `histories` what was said before each.
-    """
-
-    model = "fake-1"
-
-    def __init__(self) -> None:
-        self.begun: list[str] = []
-        self.histories: dict[str, list[tuple[str, str]]] = {}
-        self.has_begun: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-        self._may_finish: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-
-    def finish(self, *messages: str) -> None:
-        """Let the replies to these messages end, now or when they have begun."""
-        for message in messages:
-            self._may_finish[message].set()
-
-    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
-        self.begun.append(prompt.message)
-        self.histories[prompt.message] = [(exchange.message, exchange.reply) for exchange in prompt.history]
-        yield WholeReply(f"To {prompt.message}")
-        yield "To "
-        self.has_begun[prompt.message].set()
-        await self._may_finish[prompt.message].wait()
-        yield prompt.message
-        yield ReplyEnd()
 
 
 class QueueBench(EngineBench):
