@@ -116,7 +116,9 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         if metrics is not None:
             metrics.watch("turns_running", "Turns that run now.", lambda: engine.running_count)
             metrics.watch("readers", "Streams and waiting requests that read a turn now.", lambda: engine.reader_count)
-            metrics.watch_queue("turns", lambda: engine.queued_count)
+            metrics.watch(
+                "turns_queued", "Turns that wait for an earlier one of their session.", lambda: engine.queued_count
+            )
             metrics.watch_queue("requests", lambda: waiting_requests.count)
             metrics.watch_queue("passwords", lambda: accounts.waiting_count)
             metrics.watch_queue("texts", worker_threads.count_waiting)

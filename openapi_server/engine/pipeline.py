@@ -54,6 +54,8 @@ class Pipeline:
             return TurnResult(FinishReason.BLOCKED, moderation=verdict.moderation)
         history = await self._recall(request, writer.turn_id)
         found = await self._retrieve(request, history, writer)
+        if request.simulated_error is not None:
+            raise request.simulated_error
         facts = await self._rerank(request, history, found, writer)
         rules = await self.moderator.list_guidance(request.animal, request.age_group, request.message)
         result = await self._generate(request, request.build_prompt(history, facts, rules, generate_canary()), writer)

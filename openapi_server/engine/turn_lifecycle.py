@@ -390,6 +390,7 @@ class TurnFinisher:
                 moderation=writer.moderation,
                 latency_ms=writer.elapsed_ms,
                 problem=result.problem,
+                progress=writer.builder.progress,
             )
         return Outcome(
             status=result.finish_reason.turn_status,

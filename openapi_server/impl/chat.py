@@ -23,11 +23,11 @@ from openapi_server.impl.turn_responses import is_in_session, make_turn_response
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import SessionClaimed
 from openapi_server.models.session import SessionRecord
-from openapi_server.wire.chat import CHAT, encode_answer
+from openapi_server.wire.chat import BARE_CHAT, CHAT, encode_answer
 
 
 @async_handler
-async def chat(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+async def stream_chat_tokens(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     is_stream = body.get("streaming", _prefers_stream(context))
     session = await find_named_session(context, CHAT_NAMES, body["session_id"])
     last_event_id = context.headers.get("last-event-id")
@@ -41,7 +41,7 @@ async def chat(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
         accepted = await _start_turn(context, body, session, is_stream=is_stream)
     headers = make_session_headers(context, accepted, session.identity)
     if is_stream:
-        return await start_stream(context, CHAT, accepted, headers)
+        return await start_stream(context, CHAT if _is_resumable(body) else BARE_CHAT, accepted, headers)
     return make_turn_response(context, accepted, partial(encode_answer, session_id=body["session_id"]), headers)
 
 
@@ -53,12 +53,17 @@ async def _start_turn(
         message=body["message"],
         contract=CHAT.name,
         session=session.ref,
-        is_cancelled_on_disconnect=body.get("onDisconnect", "cancel") == "cancel",
+        is_cancelled_on_disconnect=not _is_resumable(body),
         is_delivered_whole=not is_stream,
         on_busy=choose_on_busy(body, OnBusy.INTERRUPT_UNREAD),
     )
     keys = make_idempotency_keys(context, body, session.identity, session.key_scopes)
     return await start_turn(context, request, keys)
+
+
+def _is_resumable(body: dict[str, Any]) -> bool:
+    """Whether the client means to resume: its turn goes on without readers, and its stream has ids."""
+    return body.get("onDisconnect") == "continue"
 
 
 def _prefers_stream(context: RequestContext) -> bool:

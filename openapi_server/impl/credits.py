@@ -39,7 +39,7 @@ async def allocate_credits(context: RequestContext, body: dict[str, Any]) -> ASG
 
 
 @async_handler
-async def credit_balance(context: RequestContext, user_id: str | None = None) -> ASGIApp:
+async def get_credit_balance(context: RequestContext, user_id: str | None = None) -> ASGIApp:
     balance = await _get_balance(context, authorize_account(context, user_id or require_user(context).username))
     expires_at = format_timestamp(balance.expires_at) if balance.expires_at else None
     body = {

@@ -31,13 +31,13 @@ log = structlog.get_logger(__name__)
 
 
 @async_handler
-async def device_chat(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+async def send_device_message(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     accepted, headers = await _start_turn(context, body, is_delivered_whole=True)
     return make_reply_response(context, accepted, encode_reply, headers)
 
 
 @async_handler
-async def device_chat_stream(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+async def stream_device_message(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     last_event_id = context.headers.get("last-event-id")
     if last_event_id:
         session = await find_device_session(context)
@@ -48,7 +48,7 @@ async def device_chat_stream(context: RequestContext, body: dict[str, Any]) -> A
 
 
 @async_handler
-async def device_chat_listen(context: RequestContext) -> ASGIApp:
+async def attach_device_stream(context: RequestContext) -> ASGIApp:
     session = await find_device_session(context)
     latest = await context.services.store.list_latest_turns(session.readable_id or "", 1)
     if not latest:

@@ -126,7 +126,7 @@ async def stream_chat_session(context: RequestContext, session_id: str, body: di
 
 
 @async_handler
-async def update_stream(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
+async def confirm_chat_stream(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
     session = await get_authorized_session(context, session_id, Access.CHANGE)
     turn_id = await _find_stream(context, session.session_id, body["streamingSessionId"])
     if turn_id is None:

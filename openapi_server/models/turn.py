@@ -104,7 +104,8 @@ class Outcome:
     """How a turn ended. It is stored once, before the terminal event is appended to the turn's log.
 
     `model` is the id of the model that generated the reply; None when the turn failed, and in records of server
-    versions that did not store it.
+    versions that did not store it. `progress` is how far a turn that failed had come, in percent; None
+    where that is not known: its process died, or an earlier version stored it.
     """
 
     status: TurnStatus
@@ -119,6 +120,7 @@ class Outcome:
     problem: Problem | None = None
     credits_used: int = 0
     model: str | None = None
+    progress: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ class TurnEventBuilder:
         self.started = started
         self._texts: list[str] = []
         self._typing_since_ms: int | None = None
+        self.progress = 0
         self.first_token_ms: int | None = None
 
     @property
@@ -72,7 +73,8 @@ class TurnEventBuilder:
     def change_stage(
         self, stage: Stage, *, is_complete: bool, detail: str, found: int | None = None
     ) -> list[TurnEvent]:
-        return [StageChanged(stage, is_complete, STAGE_PROGRESS[stage][is_complete], detail, found)]
+        self.progress = STAGE_PROGRESS[stage][is_complete]
+        return [StageChanged(stage, is_complete, self.progress, detail, found)]
 
     def add_text(self, text: str, elapsed_ms: int) -> list[TurnEvent]:
         """A piece of the reply. An empty piece makes no event."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
-from anthropic import AsyncAnthropic, AsyncStream, Timeout
+from anthropic import AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient, Timeout
 from anthropic.types import MessageParam, RawMessageStreamEvent
 from anthropic.types import Usage as AnthropicUsage
 
@@ -21,6 +21,7 @@ from openapi_server.providers.options import (
     parse_token_count,
 )
 from openapi_server.providers.prompt import ChatMessage, ChatRole, make_messages, render_system_prompt
+from openapi_server.providers.response_limits import limit_response
 
 _FINISH_REASONS = {
     "max_tokens": FinishReason.LENGTH,
@@ -40,6 +41,7 @@ class AnthropicProvider(ConfiguredProvider):
             api_key=api_key,
             max_retries=0,
             timeout=Timeout(READ_TIMEOUT_S, connect=connect_timeout_s),
+            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [limit_response]}),
         )
 
     async def close(self) -> None:

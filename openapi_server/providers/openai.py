@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
-from openai import AsyncOpenAI, AsyncStream, Timeout, omit
+from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient, Timeout, omit
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from openapi_server.models.prompt import Prompt
@@ -21,6 +21,7 @@ from openapi_server.providers.options import (
     parse_token_count,
 )
 from openapi_server.providers.prompt import ChatMessage, ChatRole, make_messages, render_system_prompt
+from openapi_server.providers.response_limits import limit_response
 
 _FINISH_REASONS = {"length": FinishReason.LENGTH, "content_filter": FinishReason.BLOCKED}
 
@@ -36,6 +37,7 @@ class OpenAIProvider(ConfiguredProvider):
             api_key=api_key or "none",
             max_retries=0,
             timeout=Timeout(READ_TIMEOUT_S, connect=connect_timeout_s),
+            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [limit_response]}),
         )
         # The first access imports 50 ms of modules: better at the start than in the first turn.
         self._completions = self._client.chat.completions

@@ -2,6 +2,7 @@
 
 Before the first text of a reply, failures are retried, and in the end the fallback writes the whole reply: the visitor
 has read nothing yet. After the first text a failure ends the turn, because another model cannot continue the sentence.
+A reply that does not stop is cut.
 """
 
 # The retry loop is our own: tenacity and stamina would need our wait, stop and retry conditions as functions, which are
@@ -22,9 +23,9 @@ from openapi_server.circuit_breaker import Attempt, CircuitBreaker
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.prompt import Prompt
-from openapi_server.models.turn import FinishReason
+from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import Clock, Model, Provider, ProviderState, ReplyEnd, WholeReply
-from openapi_server.providers.failures import FailureKind, ProviderError
+from openapi_server.providers.failures import FailureKind, ProviderError, ReplyTooLong
 
 # The longest wait before the first retry, in seconds; doubled for each further one.
 MAX_FIRST_BACKOFF_S = 0.5
@@ -135,7 +136,9 @@ class FallbackProvider:
                     raise self._make_empty_reply_error(piece)
                 # Many models start with a line end, which is not text yet.
                 if isinstance(piece, str) and piece.strip():
-                    self._check_length(len(piece))
+                    if len(piece) > MAX_REPLY_CHARACTERS:
+                        log.warning("provider_failed", failure="reply too long")
+                        raise ProviderError
                     return StartedReply(piece.lstrip(), pieces, attempt)
             raise self._make_empty_reply_error(ReplyEnd())
         except BaseException:
@@ -149,11 +152,6 @@ class FallbackProvider:
         return ProviderError(
             FailureKind.REQUEST if end.finish_reason is FinishReason.BLOCKED else FailureKind.TRANSIENT
         )
-
-    def _check_length(self, characters: int) -> None:
-        if characters > MAX_REPLY_CHARACTERS:
-            log.warning("provider_failed", failure="reply too long")
-            raise ProviderError
 
     async def _wait_for_retry(
         self, failure: ProviderFailed | TimeoutError, attempt: Attempt, retry_count: int, deadline_s: float
@@ -192,11 +190,19 @@ class FallbackProvider:
                         self._record(None)
                         yield piece
                         return
-                    length += len(piece)
-                    self._check_length(length)
-                    yield piece
+                    room, length = MAX_REPLY_CHARACTERS - length, length + len(piece)
+                    yield piece[:room]
+                    if len(piece) > room:
+                        log.warning("provider_failed", failure="reply too long")
+                        raise ReplyTooLong(reason="the reply was too long")
                     waiting_since_s = self._clock.monotonic()
                 raise ProviderError
+            except ReplyTooLong as failure:
+                reply.attempt.record_failure()
+                self._record(failure.reason)
+                # The server has not told its counts.
+                tokens = min(length, MAX_REPLY_CHARACTERS) // 3
+                yield ReplyEnd(FinishReason.LENGTH, Usage(0, tokens))
             except ProviderFailed as failure:
                 reply.attempt.record_failure()
                 self._record(failure.reason if isinstance(failure, ProviderError) else "the reply was not complete")

@@ -176,7 +176,7 @@ class Zoo:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def zoo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Zoo]:
-    settings = load_settings(validate_responses=True)
+    settings = load_settings(validate_responses=True, rate_limit_logins=0)
     async with AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         folder: Path = tmp_path_factory.mktemp("zoo")

@@ -239,7 +239,7 @@ OUTCOMES = {
     ),
     "stopped": Outcome(TurnStatus.STOPPED, minutes(1), "Ro", FinishReason.STOPPED, first_token_ms=7),
     "failed": make_failure(at=minutes(1)),
-    "failed in the middle": make_failure(at=minutes(1), partial_reply="Ro"),
+    "failed in the middle": make_failure(at=minutes(1), partial_reply="Ro", progress=75),
     "failed, said little": replace(make_failure(), problem=Problem("internal_error", 500, "Wrong", "Wrong.")),
     "an empty reply": make_outcome(""),
     "no reply": make_outcome(None),

@@ -245,6 +245,13 @@ class AllowsAll(FakeModerator):
     """A moderator that allows every message."""
 
 
+class Crashes(FakeModerator):
+    """A moderator with a bug: no message can be checked."""
+
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        raise RuntimeError("no rules")
+
+
 class Blocks(FakeModerator):
     """A moderator that blocks every message."""
 

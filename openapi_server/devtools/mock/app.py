@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi_server import __version__
+from openapi_server import __version__, linear_regex
 from openapi_server.config import LOCAL_ORIGINS
 from openapi_server.devtools.mock.scripts import ANIMAL, Script, play_answer, play_failure, play_timeout
 from openapi_server.devtools.mock.turns import MockRequest, MockTurns
@@ -41,7 +41,7 @@ from openapi_server.models.errors import (
 )
 from openapi_server.models.turn_events import Entry
 from openapi_server.spec import PACKAGE, load_spec
-from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_job, parse_job_id
+from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_job, is_job_mode, parse_job_id
 from openapi_server.wire.problem import PROBLEM_JSON, encode_problem
 from openapi_server.wire.sse import STREAM_HEADERS, Frame, encode_retry
 from openapi_server.wire.timestamps import format_timestamp
@@ -136,7 +136,7 @@ class _MockHandlers:
 
     async def start_turn(self, request: Request) -> Response:
         """Answer a query as a stream, or with `?mode=job` as a job; with `Last-Event-ID`, resume a stream."""
-        body = await parse_body(request)
+        body, mode = await parse_body(request), parse_mode(request)
         _log_request(body["query"], body.get("conversation_history", []))
         visitor = self._visitors.identify(request)
         log.info("%s session: %s", "✅ Created new" if visitor.is_new else "🔑 Reused", visitor.cookie)
@@ -145,7 +145,7 @@ class _MockHandlers:
         last_event_id = request.headers.get("last-event-id")
         if last_event_id:
             return await self._resume(last_event_id, turn_request)
-        return await self._start(turn_request, visitor, mode=request.query_params.get("mode", "stream"))
+        return await self._start(turn_request, visitor, mode=mode)
 
     async def list_jobs(self, request: Request) -> Response:
         """The jobs of the visitor whose cookie came along."""
@@ -167,11 +167,9 @@ class _MockHandlers:
         )
 
     async def _start(self, request: MockRequest, visitor: MockVisitor, *, mode: str) -> Response:
-        if mode == "job":
+        if is_job_mode(mode):
             log.info("📋 Using job polling mode")
             return JSONResponse(encode_accepted(await self._turns.start_turn(request)), headers=visitor.headers)
-        if mode != "stream":
-            raise InvalidInput("mode: must be one of stream, job")
         log.info("📡 Using SSE streaming mode")
         turn_id = await self._turns.start_turn(request)
         return self._make_stream_response(turn_id, await self._turns.open_tail(turn_id), visitor.headers)
@@ -270,6 +268,14 @@ async def parse_body(request: Request) -> dict[str, Any]:
     return dict(body)
 
 
+def parse_mode(request: Request) -> str:
+    """The query parameter `mode`. Raises `InvalidInput`."""
+    mode, schema = request.query_params.get("mode", "stream"), _load_mode_schema()
+    if len(mode) > schema["maxLength"] or not linear_regex.compile(schema["pattern"]).search(mode):
+        raise _make_invalid_input([FieldError("mode", schema["x-error-message"])])
+    return mode
+
+
 @cache
 def _list_animal_ids() -> frozenset[str]:
     """The packaged animals, so that an id that the real server does not know fails here, too."""
@@ -282,6 +288,12 @@ def _load_validator() -> OAS30WriteValidator:
     spec = load_spec()
     schema = {"allOf": [{"$ref": "#/components/schemas/PlatformRequest"}], "components": spec["components"]}
     return OAS30WriteValidator(schema)
+
+
+@cache
+def _load_mode_schema() -> Mapping[str, Any]:
+    parameters = load_spec()["paths"]["/api/v1/stream"]["post"]["parameters"]
+    return next(each["schema"] for each in parameters if each.get("name") == "mode")
 
 
 def _make_field_error(error: Any) -> FieldError:
