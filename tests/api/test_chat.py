@@ -11,7 +11,7 @@ import pytest
 from starlette.types import Message
 
 from openapi_server.wire.timestamps import format_timestamp
-from tests.api.chat_endpoints import get_last_event, get_turn_id, list_event_data, log_in_client
+from tests.api.chat_endpoints import get_last_event, list_event_data, log_in_client
 from tests.conftest import OpensClient, OpensZoo
 from tests.support.asgi import Arrives, Request, ask
 from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits
