@@ -245,7 +245,7 @@ def _create_engine(
         orphan_grace_s=settings.orphan_grace_s,
         drain_s=settings.drain_timeout_s,
         session_ttl_s=settings.session_ttl_s,
-        credits_per_token=settings.credits_per_token,
+        price=settings.token_price,
         queue_timeout_s=settings.queue_timeout_s,
         queue_depth=settings.queue_depth,
     )

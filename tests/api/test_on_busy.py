@@ -153,47 +153,52 @@ async def test_a_message_that_must_not_wait_is_refused_with_the_running_turn(
         assert [message for message, *_ in await talk.list_told()] == ["one"]
 
 
+# What a request says that leaves the choice to its contract.
+DEFAULTS = pytest.mark.parametrize("default", [{}, {"onBusy": None}], ids=["absent", "null"])
+FRONT_ENDS = pytest.mark.parametrize("endpoint", [CHAT, DEVICES], ids=["chat", "devices"])
+
+
+@DEFAULTS
 @pytest.mark.parametrize(
     ("endpoint", "status", "code"),
     [(CONVO, 409, "turn_running"), (SESSIONS, 400, "session_streaming")],
     ids=["convo", "sessions"],
 )
 async def test_some_contracts_refuse_by_default(
-    open_zoo: OpensZoo, endpoint: ChatEndpoint, status: int, code: str
+    open_zoo: OpensZoo, endpoint: ChatEndpoint, status: int, code: str, default: dict[str, Any]
 ) -> None:
     """Each with its own status."""
     async with open_talk(open_zoo, endpoint) as talk:
         first = await talk.begin("one")
-        second = await talk.post("two")
+        second = await talk.post("two", **default)
         talk.answers.finish("one")
 
         assert (second.status_code, second.json()["code"]) == (status, code)
         assert second.json()["turnId"] == get_turn_id(await first)
 
 
-async def test_the_platform_answers_beside_by_default(open_zoo: OpensZoo) -> None:
+@DEFAULTS
+async def test_the_platform_answers_beside_by_default(open_zoo: OpensZoo, default: dict[str, Any]) -> None:
     """In a session of its own."""
     async with open_talk(open_zoo, PLATFORM) as talk:
         first = await talk.begin("one")
         talk.answers.finish("two")
-        assert talk.read(await talk.post("two")) == "To two"
+        assert talk.read(await talk.post("two", **default)) == "To two"
         talk.answers.finish("one")
 
         assert talk.read(await first) == "To one"
         assert [message for message, *_ in await talk.list_told()] == ["one"]
 
 
-FRONT_ENDS = pytest.mark.parametrize("endpoint", [CHAT, DEVICES], ids=["chat", "devices"])
-
-
+@DEFAULTS
 @FRONT_ENDS
 async def test_front_ends_that_know_no_refusal_are_answered_by_default(
-    open_zoo: OpensZoo, endpoint: ChatEndpoint
+    open_zoo: OpensZoo, endpoint: ChatEndpoint, default: dict[str, Any]
 ) -> None:
     """Somebody reads the first answer: it is told whole, and then the second one."""
     async with open_talk(open_zoo, endpoint) as talk:
         first = await talk.begin("one")
-        second = await talk.enqueue("two")
+        second = await talk.enqueue("two", **default)
         talk.answers.finish("one", "two")
 
         assert [talk.read(await task) for task in (first, second)] == ["To one", "To two"]
@@ -238,7 +243,8 @@ async def test_a_client_that_leaves_before_the_first_byte_leaves_its_turn_unread
 async def test_an_unknown_choice_is_400_and_named(open_zoo: OpensZoo, endpoint: ChatEndpoint) -> None:
     """Whether the session is busy or not."""
     async with open_talk(open_zoo, endpoint) as talk:
-        for value in ("later", "INTERRUPT", "interrupt_unread", "", 1, True, ["enqueue"], {}):
+        values: list[object] = ["later", "INTERRUPT", "interrupt_unread", "", 1, True, ["enqueue"], {}]
+        for value in values:
             answer = await talk.post("two", onBusy=value)
             assert answer.status_code == 400, value
             assert [error["field"] for error in answer.json()["errors"]] == ["onBusy"]

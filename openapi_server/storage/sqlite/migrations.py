@@ -321,6 +321,12 @@ def idempotent_answers(connection: sqlite3.Connection) -> None:
     )
 
 
+def usage_in_the_ledger(connection: sqlite3.Connection) -> None:
+    """What a turn has cost in the end, and for how many tokens: in its last entry, which outlives the turn."""
+    connection.execute("ALTER TABLE credit_ledger ADD COLUMN tokens INTEGER")
+    connection.execute("ALTER TABLE credit_ledger ADD COLUMN spent INTEGER")
+
+
 def queued_turns(connection: sqlite3.Connection) -> None:
     """Turns that wait for the earlier ones of their session. Still, one turn of a session runs at a time."""
     connection.execute("ALTER TABLE turns ADD COLUMN is_queued INTEGER NOT NULL DEFAULT 0")
@@ -346,6 +352,7 @@ MIGRATIONS: list[Migration] = [
     readiness_probe,
     session_names_claims_and_charges,
     idempotent_answers,
+    usage_in_the_ledger,
     queued_turns,
 ]
 
