@@ -96,7 +96,8 @@ class DeviceProbes(StreamProbes):
                 RequestSpec("/chat/", {**EMPTY_LISTS, "content": message}, request.headers), client
             )
             require(answer.status_code == 200, f"POST /chat/: {answer.status_code} {answer.text[:80]!r}")
-        return "200 twice"
+            require_members(answer.json(), "POST /chat/", content=str)
+        return "answered twice"
 
     async def check_source_failures(self) -> str:
         """What cannot be answered is refused, in words."""
