@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from openapi_server.key_strength import MAKE_KEY, MIN_KEY_BITS, estimate_key_bits
+from openapi_server.models.credits import TokenPrice
 from openapi_server.settings_file import (
     SettingsFile,
     SettingsFileError,
@@ -131,6 +132,8 @@ class Settings(BaseSettings):
     breaker_pause_s: float = Field(30, gt=0, le=3600, validation_alias="BREAKER_PAUSE")
     heartbeat_s: float = Field(15, gt=0, le=15, validation_alias="HEARTBEAT")
     orphan_grace_s: float = Field(30, ge=0, le=3600, validation_alias="ORPHAN_GRACE")
+    queue_timeout_s: float = Field(30, gt=0, le=120, validation_alias="QUEUE_TIMEOUT")
+    queue_depth: int = Field(8, ge=0, le=100)
     send_timeout_s: float = Field(30, gt=0, le=300, validation_alias="SEND_TIMEOUT")
     lease_s: float = Field(30, ge=0.3, le=300, validation_alias="LEASE")
     drain_timeout_s: float = Field(20, ge=0, le=300, validation_alias="DRAIN_TIMEOUT")
@@ -150,6 +153,7 @@ class Settings(BaseSettings):
     simulations: Literal["on", "off"] = "on"
     api_docs: Literal["on", "off"] = "on"
     credits_per_token: int = Field(1, ge=1, le=1_000_000)
+    credits_per_prompt_token: int = Field(0, ge=0, le=1_000_000)
     rate_limit_turns: int | None = Field(None, ge=0, le=1_000_000)
     rate_limit_streams: int | None = Field(None, ge=0, le=1_000_000)
     rate_limit_reads: int | None = Field(None, ge=0, le=1_000_000)
@@ -218,6 +222,11 @@ class Settings(BaseSettings):
     def has_demo_users(self) -> bool:
         """Only in development, because their passwords are public."""
         return self.demo_users == "on" and self.environment == "development"
+
+    @property
+    def token_price(self) -> TokenPrice:
+        """What the tokens of a turn cost in a session that costs credits."""
+        return TokenPrice(self.credits_per_token, self.credits_per_prompt_token)
 
     @property
     def binds_sessions_to_callers(self) -> bool:
