@@ -47,6 +47,9 @@ class DeviceProbes(StreamProbes):
     def change_message(self, request: RequestSpec) -> RequestSpec:
         return request.with_members(content="Hello!")
 
+    def refuse_when_busy(self, request: RequestSpec) -> RequestSpec:
+        return request.with_members(onBusy="reject")
+
     async def find_full_texts(self, recording: Recording) -> Mapping[str, str]:
         """None: no event of this contract has the whole reply."""
         return {}
