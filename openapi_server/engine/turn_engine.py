@@ -184,8 +184,8 @@ class TurnEngine:
         trace = self._instruments.tracer.trace_turn(started, contract)
         return TurnWriter(started, self._log, self._clock, metrics, trace)
 
-    async def open_reader(self, turn_id: str, after: int = 0) -> TurnReader:
-        """A reader of the entries behind number `after`.
+    async def open_reader(self, turn_id: str, after: int = 0, *, is_observer: bool = False) -> TurnReader:
+        """A reader of the entries behind number `after`. An observer does not keep the turn running, nor is counted.
 
         Raises `TurnNotFound`, `LogGone` when the log has expired, `TurnElsewhere` when the turn runs in another
         process, and `InvalidInput` when there is no entry `after` yet.
@@ -197,6 +197,8 @@ class TurnEngine:
         if after > len(entries):
             message = "names an event that has not happened"
             raise InvalidInput(f"Last-Event-ID {message}.", errors=(FieldError("Last-Event-ID", message),))
+        if is_observer:
+            return TurnReader(turn_id, entries[:after], tail, self._clock)
         self._reader_count += 1
         if turn_id in self._running:
             self._running[turn_id].add_reader()
