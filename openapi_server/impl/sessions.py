@@ -103,7 +103,8 @@ def _choose_title(title: str, opening: str, animal: Animal) -> str:
 @async_handler
 async def list_chat_sessions(context: RequestContext, limit: int = 50, cursor: str | None = None) -> ASGIApp:
     page = await context.services.store.list_sessions(identify_caller(context).owner, limit, cursor)
-    sessions = [encode_session(session) for session in page.items]
+    counts = await context.services.store.count_messages([session.session_id for session in page.items])
+    sessions = [encode_session(session, counts[session.session_id]) for session in page.items]
     return JSONResponse({"sessions": sessions, "nextCursor": page.next_cursor})
 
 
@@ -113,7 +114,8 @@ async def get_chat_session(
 ) -> ASGIApp:
     session = await get_authorized_session(context, session_id, Access.READ)
     page = await context.services.store.list_turns(session.session_id, limit, cursor)
-    return JSONResponse(encode_session_details(session, page, is_first=cursor is None))
+    counts = await context.services.store.count_messages([session_id])
+    return JSONResponse(encode_session_details(session, page, counts[session_id], is_first=cursor is None))
 
 
 @async_handler
