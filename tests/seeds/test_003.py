@@ -175,12 +175,17 @@ HOOK_STAGES = ["retrieval started", "retrieval complete", "reranking started", "
 
 def test_the_hook_sees_every_token_and_every_stage(server: ServerProcess) -> None:
     """In Node, as the guide's front end runs it: no block is passed over, and the text is the stored reply."""
-    seen = run_script(HOOK, f"{server.url}/chat", json.dumps(QUESTION))
+    body = {"message": QUESTION["message"], "user_id": "demo-user", "session_id": None}
+
+    seen = run_script(HOOK, f"{server.url}/chat", json.dumps(body))
 
     assert (seen["status"], seen["stages"], seen["endings"]) == (200, HOOK_STAGES, ["done"])
     assert seen["ignoredBlocks"] == []
     turn = httpx.get(f"{server.url}/convo_turn/{seen['turnId']}").json()
     assert "".join(seen["tokens"]) == turn["reply"]
+    # The server has made a session, whose name the next message can have.
+    seen = run_script(HOOK, f"{server.url}/chat", json.dumps({**body, "session_id": seen["sessionId"]}))
+    assert (seen["status"], seen["endings"]) == (200, ["done"])
 
 
 @pytest.mark.parametrize("size", [1, 7, 10**6], ids=["byte by byte", "cut anywhere", "whole"])
