@@ -132,15 +132,16 @@ async def get_authorized_session(
 
 
 async def get_observed_session(context: RequestContext, session_id: str) -> SessionRecord:
-    """The session, if it exists and the caller is a zookeeper or an administrator; else `SessionNotFound`.
-
-    That they look is recorded in the audit trail.
-    """
+    """The session, if it exists and the caller is a zookeeper or an administrator; else `SessionNotFound`."""
     session = await context.services.store.get_session(session_id)
     if session is None or not require_user(context).may_act_as(Role.ZOOKEEPER):
         raise SessionNotFound
-    await record_audit(context, AuditAction.SESSION_OBSERVED, _name_owner(session_id, session.owner))
     return session
+
+
+async def record_observation(context: RequestContext, session: SessionRecord) -> None:
+    """Record in the audit trail who looks at whose running turn."""
+    await record_audit(context, AuditAction.SESSION_OBSERVED, _name_owner(session.session_id, session.owner))
 
 
 async def authorize_listing(context: RequestContext, username: str) -> str:

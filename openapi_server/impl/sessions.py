@@ -15,7 +15,12 @@ from openapi_server.engine.turn_lifecycle import make_charge
 from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
 from openapi_server.first_names import has_insulting_word
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.http.authorization import Access, get_authorized_session, get_observed_session
+from openapi_server.http.authorization import (
+    Access,
+    get_authorized_session,
+    get_observed_session,
+    record_observation,
+)
 from openapi_server.http.idempotency import idempotent
 from openapi_server.http.identity import identify_caller
 from openapi_server.impl.turn_requests import (
@@ -162,6 +167,7 @@ async def observe_chat_session(context: RequestContext, session_id: str) -> ASGI
     running = next((turn for turn in turns if turn.outcome is None), None)
     if running is None:
         raise TurnNotFound("No turn runs in this session now. Look again when its visitor has sent a message.")
+    await record_observation(context, session)
     after = parse_event_id(context.headers.get("last-event-id", ""), running.turn_id)
     reader = await context.services.engine.open_reader(running.turn_id, after or 0, is_observer=True)
     return make_stream_response(context, SESSIONS, reader)
