@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.audit import AuditEntry
-from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry
+from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, DailyUsage
 from openapi_server.models.document import Change, Document, DocumentChanges, Draft, VersionedDocument
 from openapi_server.models.idempotency import StoredAnswer
 from openapi_server.models.page import Page
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
 from openapi_server.models.prompt import Exchange, Prompt
-from openapi_server.models.session import SessionClaim, SessionRecord
+from openapi_server.models.session import ALL_SESSIONS, SessionClaim, SessionFilter, SessionRecord
 from openapi_server.models.turn import (
     AgeGroup,
     FinishReason,
@@ -46,7 +46,7 @@ class Clock(Protocol):
 class Model:
     """A language model as clients see it in the list of models.
 
-    `max_tokens` is the longest reply, `max_prompt_tokens` the longest prompt (0 where prompt tokens are not charged).
+    `max_tokens` is the longest reply, `max_prompt_tokens` the longest prompt (0 where no model reads one).
     """
 
     model_id: str
@@ -55,11 +55,6 @@ class Model:
     capabilities: tuple[str, ...] = ("streaming",)
     max_tokens: int = 1024
     max_prompt_tokens: int = 0
-
-    @property
-    def max_turn_tokens(self) -> int:
-        """The most tokens that one turn can be charged for."""
-        return self.max_prompt_tokens + self.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +236,13 @@ class Store(Protocol):
     ) -> Sequence[SessionRecord]:
         """The sessions with one of the ids, and those of the owner with that name, latest message first."""
 
-    async def list_sessions(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
-        """The owner's sessions, latest message first."""
+    async def list_sessions(
+        self, owner: str, limit: int, cursor: str | None = None, only: SessionFilter = ALL_SESSIONS
+    ) -> Page[SessionRecord]:
+        """The owner's sessions that the filter lets through, latest message first."""
+
+    async def count_messages(self, session_ids: Sequence[str]) -> Mapping[str, int]:
+        """How many messages each of the sessions has: its opening, the visitor's messages and the replies."""
 
     async def begin_turn(
         self,
@@ -251,14 +251,26 @@ class Store(Protocol):
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
         claim: SessionClaim | None = None,
+        max_queued: int = 0,
     ) -> str:
         """Store a running turn with its idempotency keys, reserve its credits, and create its session if it is new.
+
+        A turn that `is_queued` waits behind all others of its session until `start_queued_turn`; until then it has no
+        credits reserved. At most `max_queued` turns of a session wait.
 
         The session switches to the turn's animal. The first turn of a session with a handle creates the `DeviceUser`.
 
         Returns the id of the turn, or that of the earlier turn that was stored with one of the keys; then nothing is
         changed. Raises `KeyReused` when a key was used for a request with another body, `TurnRunning` when the session
-        has a running turn, `SessionNotFound`, `SessionClaimed` when the claim does not fit, and `InsufficientCredits`.
+        has a running or a queued turn, or for a queued one when too many wait, `SessionNotFound`, `SessionClaimed` when
+        the claim does not fit, and `InsufficientCredits`.
+        """
+
+    async def start_queued_turn(self, turn_id: str, at: datetime, charge: Charge | None = None) -> str | None:
+        """Let the queued turn run, and reserve its credits, unless an earlier turn of its session has not ended.
+
+        Returns None when it runs now, else the id of the turn that it waits for. Raises `TurnNotFound` when there is no
+        such queued turn any more, and `InsufficientCredits`; then nothing is changed.
         """
 
     async def has_turn(self, keys: Sequence[IdempotencyKey]) -> bool:
@@ -386,6 +398,9 @@ class CreditStore(Protocol):
 
     async def list_entries(self, username: str, limit: int, cursor: str | None = None) -> Page[CreditEntry]:
         """All changes of the balance, latest first."""
+
+    async def list_daily_usage(self, username: str, first: date, last: date) -> Sequence[DailyUsage]:
+        """The days from `first` to `last`, both included, on which turns were charged, earliest first."""
 
 
 class RequestStore(Protocol):

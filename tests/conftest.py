@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +20,7 @@ from openapi_server.accounts.passwords import Passwords
 from openapi_server.clock import SystemClock
 from openapi_server.composition import Overrides
 from openapi_server.config import Settings
+from openapi_server.http.addresses import load_address_table
 from openapi_server.http.services import Services
 from openapi_server.instruments import Tracer
 from openapi_server.protocols import Clock, Knowledge, Moderator, Provider, Store
@@ -252,17 +252,14 @@ async def client(open_client: OpensClient) -> httpx.AsyncClient:
 
 
 def find_template(path: str) -> str:
-    """The path as the spec writes it.
+    """The path as the spec writes it; of an alias the path that it is for.
 
-    >>> find_template("/chat/sessions/sess_9c8b/stream"), find_template("/chat/stream")
+    >>> find_template("/api/chat/sessions/sess_9c8b/stream"), find_template("/chat/stream")
     ('/chat/sessions/{sessionId}/stream', '/chat/stream')
     """
-    return next(template for template, pattern in _patterns() if pattern.fullmatch(path))
-
-
-@cache
-def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    return [(template, re.compile(re.sub(r"{\w+}", "[^/]+", template))) for template in load_spec()["paths"]]
+    address = load_address_table().find(path)
+    assert address is not None, path
+    return address.template
 
 
 class CheckingTransport(httpx.AsyncBaseTransport):
@@ -276,8 +273,9 @@ class CheckingTransport(httpx.AsyncBaseTransport):
         body = await response.aread()
         if response.headers.get("content-type", "").startswith("text/event-stream"):
             is_resumed = "last-event-id" in request.headers or "after" in request.url.params
+            is_resumable = b'"onDisconnect":"continue"' in request.content.replace(b" ", b"")
             path = find_template(request.url.path)
-            check_stream(path, body, method=request.method.lower(), is_resumed=is_resumed)
+            check_stream(path, body, method=request.method.lower(), is_resumed=is_resumed, is_resumable=is_resumable)
         return response
 
 

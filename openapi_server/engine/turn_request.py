@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.credits import Charge
+from openapi_server.models.errors import ChatError
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.session import SessionClaim
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.pii import mask_json
+
+
+class OnBusy(StrEnum):
+    """What happens to a message while an earlier turn of its session has not ended.
+
+    `REJECT`: it is refused. `ENQUEUE`: it waits for the earlier ones. `INTERRUPT`: the running turn is stopped, which
+    keeps what was said, and the message waits for what is left. `INTERRUPT_UNREAD` is no choice of a client: interrupt
+    if nobody reads the running turn any more, else enqueue.
+    """
+
+    REJECT = "reject"
+    ENQUEUE = "enqueue"
+    INTERRUPT = "interrupt"
+    INTERRUPT_UNREAD = "interrupt_unread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +62,7 @@ class TurnRequest:
     `is_storage_optional`: while the store is unavailable, the turn runs all the same, with no memory and no record.
     `is_delivered_whole`: the reply is not streamed. `is_cancelled_on_disconnect`: the turn is stopped as soon as its
     last reader leaves. `is_bound`: the turn needs its caller, whatever `SESSION_BINDING` says. `charge`: who pays for
-    the turn in a session that costs nothing by itself.
+    the turn in a session that costs nothing by itself. `simulated_error`: the turn fails with it after the retrieval.
     """
 
     animal: Animal
@@ -65,6 +81,8 @@ class TurnRequest:
     may_retrieve_facts: bool = True
     is_storage_optional: bool = False
     is_bound: bool = False
+    on_busy: OnBusy = OnBusy.REJECT
+    simulated_error: ChatError | None = None
     contract: str = ""
 
     @property

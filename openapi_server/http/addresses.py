@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server import linear_regex
-from openapi_server.http.problems import ERRORS_BY_STATUS, make_error_response
+from openapi_server.http.problems import make_error, make_error_response
 from openapi_server.models.errors import ChatError, InvalidInput, MethodNotAllowed, UnsupportedMediaType
 from openapi_server.spec import load_spec
 
@@ -48,10 +48,11 @@ class SpecOperation:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A path of the spec with its operations by method."""
+    """A path of the spec with its operations by method. `prefix`: what its alias (`x-alias`) has in front of it."""
 
     template: str
     operations: Mapping[str, SpecOperation] = field(hash=False)
+    prefix: str = ""
 
     @property
     def allow(self) -> str:
@@ -77,11 +78,17 @@ class AddressTable:
         for path in documents:
             self._literal[path] = Address(path, {"GET": SpecOperation(path, cache_control="no-cache")})
         for path, item in spec["paths"].items():
-            address = Address(path, {method.upper(): _make_operation(spec, item[method]) for method in item})
-            if "{" in path:
-                self._templates.append((path.split("/"), address))
-            else:
-                self._literal[path] = address
+            operations = {method.upper(): _make_operation(spec, item[method]) for method in item}
+            prefixes = {_find_prefix(path, operation) for operation in item.values()}
+            for prefix in {"", *prefixes}:
+                self._add(Address(path, operations, prefix))
+
+    def _add(self, address: Address) -> None:
+        path = address.prefix + address.template
+        if "{" in path:
+            self._templates.append((path.split("/"), address))
+        else:
+            self._literal[path] = address
 
     @property
     def addresses(self) -> list[Address]:
@@ -105,7 +112,7 @@ class AddressMiddleware:
     """ASGI middleware: answers with 404, 405, 415 or a redirect, or passes the request on in a form without ambiguity.
 
     It answers `OPTIONS`, serves `HEAD` by `GET`, and drops a body that the operation does not take. Behind it the scope
-    has one `Content-Type` where there may be a body, and `get_operation`.
+    has one `Content-Type` where there may be a body, `get_operation`, and in place of an alias the path that it is for.
     """
 
     def __init__(self, app: ASGIApp, *, table: AddressTable) -> None:
@@ -134,6 +141,10 @@ class AddressMiddleware:
             return
         scope.setdefault("extensions", {})[OPERATION_EXTENSION] = operation
         inner = {**scope, "headers": headers, "method": "GET" if method == "HEAD" else method}
+        if address.prefix:
+            path = scope["path"].removeprefix(address.prefix)
+            inner |= {"path": path, "raw_path": quote(path).encode()}
+            send = _add_to_location(send, address.prefix)
         await self._app(
             inner,
             receive if operation.media_types else _drop_body(receive),
@@ -153,7 +164,7 @@ class AddressMiddleware:
                 # Without a host: whoever sent the request would have chosen it.
                 location = quote(other) + (f"?{query}" if query else "")
                 return Response(status_code=307, headers={"Location": location})
-        raise ERRORS_BY_STATUS[404]
+        raise make_error(404)
 
 
 def get_operation(scope: Scope) -> SpecOperation | None:
@@ -198,6 +209,14 @@ def _matches(template: list[str], parts: list[str]) -> bool:
     )
 
 
+def _find_prefix(path: str, operation: Mapping[str, Any]) -> str:
+    """What the operation's `x-alias` has in front of its path; empty where there is none."""
+    alias: str = operation.get("x-alias", path)
+    if not alias.endswith(path):
+        raise ValueError(f"openapi.yaml: the x-alias of {path} must be a prefix and {path}")
+    return alias.removesuffix(path)
+
+
 def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> SpecOperation:
     body: Mapping[str, Any] = operation.get("requestBody", {})
     while "$ref" in body:
@@ -238,6 +257,19 @@ def _drop_body(receive: Receive) -> Receive:
         return {**message, "body": b""} if message["type"] == "http.request" else message
 
     return receive_without_body
+
+
+def _add_to_location(send: Send, prefix: str) -> Send:
+    """A `send` whose `Location` is under the prefix: a proxy may let nothing else through."""
+
+    async def send_located(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            if headers.get("location", "").startswith("/"):
+                headers["Location"] = prefix + headers["location"]
+        await send(message)
+
+    return send_located
 
 
 def _drop_answer_body(send: Send) -> Send:

@@ -39,7 +39,7 @@ async def logout(context: RequestContext) -> ASGIApp:
 
 
 @async_handler
-async def me(context: RequestContext) -> ASGIApp:
+async def get_current_user(context: RequestContext) -> ASGIApp:
     user = require_user(context)
     body = {"username": user.username, "role": user.role, "children": list(user.children)}
     return JSONResponse(body)

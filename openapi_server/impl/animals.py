@@ -19,7 +19,7 @@ async def animal_list(context: RequestContext, status: str | None = None) -> ASG
 
 
 @async_handler
-async def animal(context: RequestContext, animal_id: str) -> ASGIApp:
+async def get_animal(context: RequestContext, animal_id: str) -> ASGIApp:
     return await _details(context, animal_id)
 
 

@@ -16,12 +16,18 @@ from starlette.types import ASGIApp
 
 from openapi_server.engine.pipeline import MAX_HISTORY_TURNS
 from openapi_server.engine.turn_engine import AcceptedTurn
-from openapi_server.engine.turn_request import SessionRef, TurnRequest
+from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, find_token_session, get_authorized_turn, is_administrator
 from openapi_server.http.identity import Identity, derive_name_key, derive_session_id, find_owner, identify_caller
 from openapi_server.impl.streaming_response import SSEStreamer
-from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, make_session_headers, start_turn
+from openapi_server.impl.turn_requests import (
+    choose_on_busy,
+    get_active_animal,
+    make_idempotency_keys,
+    make_session_headers,
+    start_turn,
+)
 from openapi_server.impl.turn_responses import resume_stream, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import (
@@ -39,23 +45,31 @@ from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup, Stage, TurnRecord
 from openapi_server.models.turn_event_builder import TurnEventBuilder
 from openapi_server.models.turn_events import Started, TurnEvent
-from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_heartbeat, encode_job, parse_job_id
+from openapi_server.wire.platform import (
+    PLATFORM,
+    encode_accepted,
+    encode_heartbeat,
+    encode_job,
+    is_job_mode,
+    parse_job_id,
+)
 
 # The contract's longest time: every stream has ended by then.
 SIMULATED_TIMEOUT_S = 300
 
 
 @async_handler
-async def stream(context: RequestContext, body: dict[str, Any], mode: str = "stream") -> ASGIApp:
+async def ask_with_progress(context: RequestContext, body: dict[str, Any], mode: str = "stream") -> ASGIApp:
+    is_job = is_job_mode(mode)
     last_event_id = context.headers.get("last-event-id")
-    if mode == "stream" and last_event_id:
+    if last_event_id and not is_job:
         return await resume_stream(
             context, PLATFORM, last_event_id, body["query"], partial(_is_same_request, context, body)
         )
     identity = identify_caller(context)
-    accepted = await _start_turn(context, body, identity, is_job=mode == "job")
+    accepted = await _start_turn(context, body, identity, is_job=is_job)
     headers = make_session_headers(context, accepted, identity)
-    if mode == "job":
+    if is_job:
         return JSONResponse(encode_accepted(accepted.turn_id, context.root_path), headers=headers)
     return await start_stream(context, PLATFORM, accepted, headers)
 
@@ -92,7 +106,10 @@ async def _list_token_turns(context: RequestContext, limit: int) -> Page[TurnRec
 async def _start_turn(
     context: RequestContext, body: dict[str, Any], identity: Identity, *, is_job: bool
 ) -> AcceptedTurn:
-    """Start the turn in the caller's session with the animal; in a new session when that one has a running turn."""
+    """Start the turn in the caller's session with the animal.
+
+    While that one has a running turn, the turn gets a new session, unless the request says what else is to happen.
+    """
     # This contract promises that a job needs the cookie that began it.
     request = replace(await _make_turn_request(context, body, identity), is_bound=is_job)
     scopes = () if request.session.session_id is None else (request.session.session_id,)
@@ -100,6 +117,8 @@ async def _start_turn(
     try:
         return await start_turn(context, request, keys)
     except TurnRunning:
+        if body.get("onBusy") is not None:
+            raise
         own_session_id = request.session.session_id
         request = replace(request, session=SessionRef(owner=identity.owner), recall_from_session_id=own_session_id)
         return await start_turn(context, request, keys)
@@ -120,6 +139,7 @@ async def _make_turn_request(context: RequestContext, body: dict[str, Any], iden
         session=session,
         client_history=history,
         may_retrieve_facts=body.get("auto_load_documents", True),
+        on_busy=choose_on_busy(body, OnBusy.REJECT),
     )
 
 
@@ -163,19 +183,40 @@ async def _describe_job(context: RequestContext, turn: TurnRecord) -> dict[str, 
 
 
 @async_handler
-async def stream_error(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    return await _simulate(context, body, ProviderFailed("This failure is a simulation."), 0)
+async def simulate_stream_error(context: RequestContext, body: dict[str, Any], mode: str = "stream") -> ASGIApp:
+    error = ProviderFailed("This failure is a simulation.")
+    if is_job_mode(mode):
+        return await _start_failing_job(context, body, error)
+    return await _simulate(context, body, error, 0)
 
 
 @async_handler
-async def stream_timeout(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
+async def simulate_stream_timeout(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
     return await _simulate(context, body, TurnTimeout("This timeout is a simulation."), SIMULATED_TIMEOUT_S)
 
 
-async def _simulate(context: RequestContext, body: dict[str, Any], error: ChatError, silent_s: float) -> ASGIApp:
-    settings = context.services.settings
-    if not settings.has_simulations:
+async def _start_failing_job(context: RequestContext, body: dict[str, Any], error: ChatError) -> ASGIApp:
+    """A real turn, in a session of its own, so that no later turn remembers it."""
+    _require_simulations(context)
+    identity = identify_caller(context)
+    request = replace(
+        await _make_turn_request(context, {**body, "memory_enabled": False}, identity),
+        is_bound=True,
+        simulated_error=error,
+    )
+    accepted = await start_turn(context, request, ())
+    headers = make_session_headers(context, accepted, identity)
+    return JSONResponse(encode_accepted(accepted.turn_id, context.root_path), headers=headers)
+
+
+def _require_simulations(context: RequestContext) -> None:
+    if not context.services.settings.has_simulations:
         raise NotFound("Simulations are off on this server.")
+
+
+async def _simulate(context: RequestContext, body: dict[str, Any], error: ChatError, silent_s: float) -> ASGIApp:
+    _require_simulations(context)
+    settings = context.services.settings
     animal = await get_active_animal(context, body.get("animal_id", settings.default_animal))
     streamer = SSEStreamer(PLATFORM, heartbeat_s=settings.heartbeat_s, clock=context.services.clock)
     started = _make_started_event(animal)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
 import structlog
@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from openapi_server.clock import SystemClock
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.http.disconnect import SendTimeout, run_until_disconnect
-from openapi_server.models.errors import ChatError, Interrupted, ProviderFailed
+from openapi_server.models.errors import ChatError, Draining, Interrupted, ProviderFailed
 from openapi_server.models.ids import make_id, shorten_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import AgeGroup, TurnRecord
@@ -25,8 +25,9 @@ from openapi_server.wire import history
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.sse import STREAM_HEADERS, Contract, Frame, JsonObject, encode_comment, encode_retry
 
-# Sent before the end of a turn that a server shutdown interrupts: clients may reconnect after a second.
-RECONNECT_NOTICE = (encode_comment("the server restarts; come back in a moment") + encode_retry(1000)).encode()
+# Sent before the end of a turn that a server shutdown interrupts.
+RESTART_NOTICE = encode_comment("the server restarts; come back in a moment")
+RECONNECT_MS = 1000
 
 StreamParts = AsyncGenerator[bytes | str, None] | AsyncGenerator[bytes, None] | AsyncGenerator[str, None]
 
@@ -57,19 +58,27 @@ class SSEStreamer:
         Heartbeats depend on the silence of the stream, not of the log: contracts have no frames for some entries.
         """
         with reader:
-            prefix = encode_retry().encode()
+            is_first = True
             silent_since_s = self._clock.monotonic()
             while not reader.is_over:
                 silent_s = self._clock.monotonic() - silent_since_s
-                # The first line is sent at once, and the headers with it, however long the first event takes.
-                entries = await reader.read(0.0 if prefix else max(0.0, self._heartbeat_s - silent_s))
+                # The headers are sent at once, however long the first event takes.
+                entries = await reader.read(0.0 if is_first else max(0.0, self._heartbeat_s - silent_s))
+                part = self._contract.encode_entries(entries)
+                # A turn that waits for another one says so at once.
+                if (reader.is_queued and is_first) or not (entries or is_first):
+                    part += self._encode_heartbeat(reader)
+                prefix = self._contract.opening if is_first else ""
                 if _was_interrupted(reader):
-                    prefix += RECONNECT_NOTICE
-                part = self._contract.encode_entries(entries) if entries or prefix else self._encode_heartbeat(reader)
-                if prefix or part:
-                    yield prefix + part
-                    prefix, silent_since_s = b"", self._clock.monotonic()
+                    prefix += self._make_restart_notice()
+                if is_first or prefix or part:
+                    yield prefix.encode() + part
+                    is_first, silent_since_s = False, self._clock.monotonic()
             log.info("Stream completed", turn=shorten_id(reader.turn_id), contract=self._contract.name)
+
+    def _make_restart_notice(self) -> str:
+        """A comment, and that clients may reconnect after a second."""
+        return RESTART_NOTICE + ("" if self._contract.is_bare else encode_retry(RECONNECT_MS))
 
     def _encode_heartbeat(self, reader: TurnReader) -> bytes:
         return self._contract.heartbeat(reader.stage, reader.elapsed_ms).encode()
@@ -103,7 +112,7 @@ class SSEStreamer:
     ) -> AsyncGenerator[str, None]:
         """Given events as a stream, such as simulations. Strings, such as heartbeats, are sent as they are."""
         events = _UnloggedStream(self._contract, turn_id, self._clock)
-        prefix = encode_retry()
+        prefix = self._contract.opening
         async for step in steps:
             yield prefix + (step if isinstance(step, str) else events.encode(step))
             prefix = ""
@@ -121,19 +130,27 @@ class SSEStreamer:
     async def stream_conversation_history(
         self, session: SessionRecord, turns: AsyncIterable[TurnRecord]
     ) -> AsyncGenerator[str, None]:
-        """A stored session: `session`, `history` for each turn, and `history_complete`."""
+        """A stored session: `session`, `history` for its initial message and for each turn, and `history_complete`."""
         stored = [turn async for turn in turns]
-        count = sum(history.count_messages(turn) for turn in stored)
+        opening = [history.encode_opening_frame(session).text] if session.opening else []
+        count = len(opening) + sum(history.count_messages(turn) for turn in stored)
         yield encode_retry() + history.encode_session_frame(session, count).text
-        for index, turn in enumerate(stored):
+        for text in opening:
+            yield text
+        for index, turn in enumerate(stored, len(opening)):
             yield history.encode_turn_frame(index, turn).text
         yield history.encode_complete_frame(count).text
 
     def create_sse_response(
-        self, stream: StreamParts, headers: Mapping[str, str] | None = None, *, send_timeout_s: float = 30
+        self,
+        stream: StreamParts,
+        headers: Mapping[str, str] | None = None,
+        *,
+        send_timeout_s: float = 30,
+        on_end: Callable[[], None] = lambda: None,
     ) -> EventStreamResponse:
         """The stream as an ASGI response, with the headers that every stream has."""
-        return EventStreamResponse(stream, {**STREAM_HEADERS, **(headers or {})}, send_timeout_s)
+        return EventStreamResponse(stream, {**STREAM_HEADERS, **(headers or {})}, send_timeout_s, on_end)
 
     def _measure_ms_since(self, began_s: float) -> int:
         return round((self._clock.monotonic() - began_s) * 1000)
@@ -142,24 +159,32 @@ class SSEStreamer:
 class EventStreamResponse:
     """ASGI response that sends a stream, and stops as soon as the client disconnects.
 
-    The first part is read before the headers are sent: until then an error can still become a status. The connection
-    of a client that reads nothing for `send_timeout_s` seconds is aborted.
+    The first part, which may be empty, is read before the headers are sent: until then an error can still become a
+    status. The connection of a client that reads nothing for `send_timeout_s` seconds is aborted. `on_end` is called in
+    the end, also when the client had left before the first part.
     """
 
-    def __init__(self, stream: StreamParts, headers: Mapping[str, str], send_timeout_s: float) -> None:
+    def __init__(
+        self, stream: StreamParts, headers: Mapping[str, str], send_timeout_s: float, on_end: Callable[[], None]
+    ) -> None:
         self._stream = stream
         self._send_timeout_s = send_timeout_s
+        self._on_end = on_end
         self._headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with SendTimeout(send, scope, self._send_timeout_s) as send_in_time:
-            await run_until_disconnect(receive, self._send_all(send_in_time))
+        try:
+            with SendTimeout(send, scope, self._send_timeout_s) as send_in_time:
+                await run_until_disconnect(receive, self._send_all(send_in_time))
+        finally:
+            self._on_end()
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._stream) as parts:
             first: bytes | str = await anext(parts)
             await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-            await send(_make_body_message(first))
+            if first:
+                await send(_make_body_message(first))
             async for part in parts:
                 await send(_make_body_message(part))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -198,4 +223,5 @@ def _make_body_message(part: bytes | str) -> Message:
 
 
 def _was_interrupted(reader: TurnReader) -> bool:
-    return isinstance(reader.terminal_event, Failed) and reader.terminal_event.problem.code == Interrupted.code
+    event = reader.terminal_event
+    return isinstance(event, Failed) and event.problem.code in (Interrupted.code, Draining.code)

@@ -20,7 +20,7 @@ WELCOME_POLICY = make_content_security_policy()
 
 
 @async_handler
-async def welcome(context: RequestContext) -> ASGIApp:
+async def get_welcome(context: RequestContext) -> ASGIApp:
     await context.services.knowledge.refresh()
     animals = [animal for animal in context.services.knowledge.list_animals() if animal.status == "active"]
     if context.choose_media_type("text/html", "application/json") == "text/html":
@@ -40,7 +40,7 @@ async def welcome(context: RequestContext) -> ASGIApp:
 
 
 @async_handler
-async def health(context: RequestContext) -> ASGIApp:
+async def get_health(context: RequestContext) -> ASGIApp:
     return JSONResponse(
         {
             "status": "healthy",
@@ -52,7 +52,7 @@ async def health(context: RequestContext) -> ASGIApp:
 
 
 @async_handler
-async def ready(context: RequestContext) -> ASGIApp:
+async def get_readiness(context: RequestContext) -> ASGIApp:
     if context.services.engine.is_draining:
         raise Draining(retry_after_s=5)
     await context.services.store_probe.check()
@@ -60,7 +60,7 @@ async def ready(context: RequestContext) -> ASGIApp:
 
 
 @async_handler
-async def system_health(context: RequestContext) -> ASGIApp:
+async def get_system_health(context: RequestContext) -> ASGIApp:
     health = await _describe_health(context)
     if context.choose_media_type("application/json", HEALTH_JSON) == HEALTH_JSON:
         # The format asks for a status of 4xx or 5xx with `fail`, for what looks at nothing else.
@@ -70,7 +70,7 @@ async def system_health(context: RequestContext) -> ASGIApp:
 
 
 @async_handler
-async def metrics(context: RequestContext) -> ASGIApp:
+async def get_metrics(context: RequestContext) -> ASGIApp:
     page = context.services.metrics
     if page is None or not context.services.settings.may_administrators_read_metrics:
         raise NotFound("The metrics are not served here: see the setting METRICS.")

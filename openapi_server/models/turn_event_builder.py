@@ -36,6 +36,7 @@ class TurnResult:
 
     `model` is None for the model in `Started`. `fact_ids` are the facts that the reply used, None for all facts of
     the prompt. `held_back_ms` is the longest time that a piece of the reply was buffered for moderation.
+    `tokens_charged` is None where nobody pays.
     """
 
     finish_reason: FinishReason = FinishReason.STOP
@@ -45,6 +46,7 @@ class TurnResult:
     model: str | None = None
     fact_ids: tuple[str, ...] | None = None
     held_back_ms: int = 0
+    tokens_charged: int | None = None
 
 
 class TurnEventBuilder:
@@ -59,6 +61,7 @@ class TurnEventBuilder:
         self.started = started
         self._texts: list[str] = []
         self._typing_since_ms: int | None = None
+        self.progress = 0
         self.first_token_ms: int | None = None
 
     @property
@@ -72,7 +75,8 @@ class TurnEventBuilder:
     def change_stage(
         self, stage: Stage, *, is_complete: bool, detail: str, found: int | None = None
     ) -> list[TurnEvent]:
-        return [StageChanged(stage, is_complete, STAGE_PROGRESS[stage][is_complete], detail, found)]
+        self.progress = STAGE_PROGRESS[stage][is_complete]
+        return [StageChanged(stage, is_complete, self.progress, detail, found)]
 
     def add_text(self, text: str, elapsed_ms: int) -> list[TurnEvent]:
         """A piece of the reply. An empty piece makes no event."""
@@ -99,6 +103,7 @@ class TurnEventBuilder:
             first_token_ms=self.first_token_ms,
             model=result.model or self.started.model,
             held_back_ms=result.held_back_ms,
+            tokens_charged=result.tokens_charged,
         )
         return [*typing_stopped, completed]
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
-from anthropic import AsyncAnthropic, AsyncAPIResponse, Timeout
+from anthropic import AsyncAnthropic, AsyncAPIResponse, DefaultAsyncHttpxClient, Timeout
 from anthropic.types import MessageParam
 
 from openapi_server.models.prompt import Prompt
@@ -25,6 +25,7 @@ from openapi_server.providers.options import (
 )
 from openapi_server.providers.prompt import STOP_SEQUENCES, ChatMessage, ChatRole, make_messages, render_system_prompt
 from openapi_server.providers.refused_parameters import RefusedParameters
+from openapi_server.providers.response_limits import limit_response
 
 _FINISH_REASONS = {
     "max_tokens": FinishReason.LENGTH,
@@ -44,6 +45,7 @@ class AnthropicProvider(ConfiguredProvider):
             api_key=api_key,
             max_retries=0,
             timeout=Timeout(READ_TIMEOUT_S, connect=connect_timeout_s),
+            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [limit_response]}),
         )
         self._refused = RefusedParameters("anthropic")
 

@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from openapi_server.protocols import KEEP_ALIVE, KeepAlive
+from openapi_server.providers.failures import ResponseTooLarge
 
-# Much more than any event of a text reply has. Parsing as much JSON takes a few milliseconds.
+# Of a line it is the limit, too.
 MAX_EVENT_BYTES = 1_048_576
 
 
@@ -24,7 +25,7 @@ class ServerSentEvent:
 
 
 async def read_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent | KeepAlive, None]:
-    """The events of a body (see `EventReader`). Raises ValueError for an event that is too large."""
+    """The events of a body (see `EventReader`). Raises `ResponseTooLarge`."""
     reader = EventReader()
     async for chunk in chunks:
         for event in reader.feed(chunk):
@@ -109,4 +110,4 @@ class EventReader:
 
     def _check_size(self, size: int) -> None:
         if size > MAX_EVENT_BYTES:
-            raise ValueError("event too large")
+            raise ResponseTooLarge

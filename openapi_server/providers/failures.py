@@ -25,6 +25,10 @@ _TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
 _REQUEST_STATUSES = frozenset({400, 413, 422})
 
 
+class ResponseTooLarge(Exception):
+    """A model server sent a longer line than any reply has."""
+
+
 class ProviderError(ProviderFailed):
     """A model provider failed. `retry_after`: the header's value, seconds or a date. `reason`: for the operator."""
 
@@ -51,6 +55,10 @@ class ProviderError(ProviderFailed):
             return None
 
 
+class ReplyTooLong(ProviderError):
+    """The model does not stop. What came of the reply before can be used."""
+
+
 def make_error(provider: str, failure: str, status: int | None = None, retry_after: str | None = None) -> ProviderError:
     """Log a failure, without the server's text, and make the error to raise. `status` None: no complete answer."""
     log.warning("provider_failed", provider=provider, failure=failure, status=status)
@@ -59,6 +67,9 @@ def make_error(provider: str, failure: str, status: int | None = None, retry_aft
 
 def make_error_from(provider: str, error: Exception) -> ProviderError:
     """The same for an exception of `openai` or `anthropic`, which both carry the HTTP response."""
+    if isinstance(error, ResponseTooLarge):
+        log.warning("provider_failed", provider=provider, failure=type(error).__name__, status=None)
+        return ReplyTooLong(reason="the reply was too long")
     headers = getattr(getattr(error, "response", None), "headers", {})
     status = getattr(error, "status_code", None)
     return make_error(provider, type(error).__name__, status, headers.get("retry-after"))

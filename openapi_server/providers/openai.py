@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Any
 
-from openai import AsyncAPIResponse, AsyncOpenAI, Omit, Timeout
+from openai import AsyncAPIResponse, AsyncOpenAI, DefaultAsyncHttpxClient, Omit, Timeout
 from openai.types.chat import ChatCompletionMessageParam
 
 from openapi_server.models.prompt import Prompt
@@ -28,6 +28,7 @@ from openapi_server.providers.options import (
 )
 from openapi_server.providers.prompt import STOP_SEQUENCES, ChatMessage, ChatRole, make_messages, render_system_prompt
 from openapi_server.providers.refused_parameters import RefusedParameters
+from openapi_server.providers.response_limits import limit_response
 
 _FINISH_REASONS = {"length": FinishReason.LENGTH, "content_filter": FinishReason.BLOCKED}
 # The parameter that limits the reply has two names.
@@ -59,6 +60,7 @@ class OpenAIProvider(ConfiguredProvider):
             api_key=api_key or "none",
             max_retries=0,
             timeout=Timeout(READ_TIMEOUT_S, connect=connect_timeout_s),
+            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [limit_response]}),
             **azure,
         )
         # The first access imports 50 ms of modules: better at the start than in the first turn.

@@ -2,6 +2,7 @@
 
 Before the first text of a reply, failures are retried, and in the end the fallback writes the whole reply: the visitor
 has read nothing yet. After the first text a failure ends the turn, because another model cannot continue the sentence.
+A reply that does not stop is cut.
 """
 
 # The retry loop is our own: tenacity and stamina would need our wait, stop and retry conditions as functions, which are
@@ -23,9 +24,9 @@ from openapi_server.circuit_breaker import Attempt, CircuitBreaker
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.prompt import Prompt
-from openapi_server.models.turn import FinishReason
+from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import KEEP_ALIVE, Clock, KeepAlive, Model, Provider, ProviderState, ReplyEnd, WholeReply
-from openapi_server.providers.failures import FailureKind, ProviderError
+from openapi_server.providers.failures import FailureKind, ProviderError, ReplyTooLong
 from openapi_server.providers.options import DRAIN_TIMEOUT_S, estimate_usage
 from openapi_server.providers.prompt import make_messages, render_system_prompt
 from openapi_server.providers.reply_cleaner import ReplyCleaner
@@ -176,7 +177,6 @@ class FallbackProvider:
                     raise self._make_empty_reply_error(piece)
                 # Many models start with a line end, which is not text yet.
                 if isinstance(piece, str) and piece.strip():
-                    self._check_length(len(piece))
                     has_started = True
                     yield StartedReply(piece.lstrip(), pieces, attempt)
                 else:
@@ -207,8 +207,10 @@ class FallbackProvider:
                         yield piece
                         continue
                     count, length = count + 1, length + len(piece)
-                    self._check_length(len(piece), length)
-                    for start in range(0, len(piece), _MAX_PART_CHARS):
+                    if length > MAX_OUTPUT_CHARACTERS or (len(piece) > MAX_REPLY_CHARACTERS and not has_text):
+                        raise _make_length_error() if has_text else ProviderError
+                    # `_continue_reply` cuts what is longer than a reply.
+                    for start in range(0, min(len(piece), MAX_REPLY_CHARACTERS + 1), _MAX_PART_CHARS):
                         text = cleaner.feed(piece[start : start + _MAX_PART_CHARS])
                         has_text = has_text or bool(text)
                         yield text or KEEP_ALIVE
@@ -229,11 +231,6 @@ class FallbackProvider:
         return ProviderError(
             FailureKind.REQUEST if end.finish_reason is FinishReason.BLOCKED else FailureKind.TRANSIENT
         )
-
-    def _check_length(self, characters: int, with_thoughts: int = 0) -> None:
-        if characters > MAX_REPLY_CHARACTERS or with_thoughts > MAX_OUTPUT_CHARACTERS:
-            log.warning("provider_failed", failure="reply too long")
-            raise ProviderError
 
     async def _wait_for_retry(
         self, failure: ProviderFailed | TimeoutError, attempt: Attempt, retry_count: int, deadline_s: float
@@ -273,11 +270,20 @@ class FallbackProvider:
                         yield piece
                         return
                     if isinstance(piece, str):
-                        length += len(piece)
-                        self._check_length(length)
-                    yield piece
+                        room, length = MAX_REPLY_CHARACTERS - length, length + len(piece)
+                        yield piece[:room]
+                        if len(piece) > room:
+                            raise _make_length_error()
+                    else:
+                        yield piece
                     waiting_since_s = self._clock.monotonic()
                 raise ProviderError
+            except ReplyTooLong as failure:
+                reply.attempt.record_failure()
+                self._record(failure.reason)
+                # The server has not told its counts.
+                tokens = min(length, MAX_REPLY_CHARACTERS) // 3
+                yield ReplyEnd(FinishReason.LENGTH, Usage(0, tokens))
             except ProviderFailed as failure:
                 reply.attempt.record_failure()
                 self._record(failure.reason if isinstance(failure, ProviderError) else "the reply was not complete")
@@ -310,6 +316,11 @@ class FallbackProvider:
         async with aclosing(self._fallback.stream_reply(prompt)) as pieces:
             async for piece in pieces:
                 yield replace(piece, model=model) if isinstance(piece, ReplyEnd) else piece
+
+
+def _make_length_error() -> ReplyTooLong:
+    log.warning("provider_failed", failure="reply too long")
+    return ReplyTooLong(reason="the reply was too long")
 
 
 async def _read_end(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from openapi_server.models.errors import Problem
-from openapi_server.models.turn import Moderation, Outcome, Source, Stage, TurnRecord
+from openapi_server.models.turn import Moderation, Outcome, Source, Stage, TurnRecord, TurnStatus
+from openapi_server.models.turn_event_builder import STAGE_PROGRESS
 from openapi_server.models.turn_events import (
     Chunk,
     Completed,
@@ -160,7 +161,7 @@ def encode_state(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
     state: dict[str, object] = {
         "turnId": turn.turn_id,
         "status": turn.status,
-        "progress": 100 if turn.outcome else (live.progress if live else 0),
+        "progress": _find_progress(turn, live),
         "createdAt": format_timestamp(turn.created_at),
         "updatedAt": format_timestamp(turn.updated_at),
     }
@@ -171,6 +172,17 @@ def encode_state(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
     if problem is not None:
         state["error"] = encode_error(problem)
     return state
+
+
+def _find_progress(turn: TurnRecord, live: TurnState | None) -> int:
+    if turn.outcome is None:
+        return live.progress if live else 0
+    if turn.status is not TurnStatus.FAILED:
+        return 100
+    if turn.outcome.progress is None:
+        # Not known. A turn spends nearly all of its time in generation.
+        return STAGE_PROGRESS[Stage.GENERATION][False]
+    return turn.outcome.progress
 
 
 def _find_problem(turn: TurnRecord, live: TurnState | None) -> Problem | None:

@@ -30,7 +30,6 @@ LOADING = ProgressStep("loading_documents", "Reading the keepers' notes", 25)
 ANALYZING = ProgressStep("analyzing", "Choosing what fits the question", 50)
 GENERATING = ProgressStep("generating_response", "The animal is answering", 75)
 COMPLETE = ProgressStep("complete", "The animal has answered", 100)
-FAILED = ProgressStep("failed", "The animal could not answer", 100)
 
 # The step that a turn has reached with a stage, by (stage, is_complete).
 STEPS_BY_STAGE = {
@@ -68,6 +67,15 @@ def encode(entry: Entry) -> Iterator[Frame]:
 
 def encode_heartbeat(stage: Stage | None, elapsed_ms: int) -> str:
     return Frame({}, event="heartbeat").text
+
+
+def is_job_mode(mode: str) -> bool:
+    """Whether a valid `mode` asks for a job. What clients put behind the name means nothing.
+
+    >>> is_job_mode("job/stream"), is_job_mode("sse/stream"), is_job_mode("")
+    (True, False, False)
+    """
+    return mode.partition("/")[0] == "job"
 
 
 def make_job_id(turn_id: str) -> str:
@@ -113,9 +121,14 @@ def encode_job(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
 
 
 def _find_step(turn: TurnRecord, live: TurnState | None) -> ProgressStep:
-    if turn.outcome is not None:
-        return FAILED if turn.status is TurnStatus.FAILED else COMPLETE
-    reached = live.progress if live else 0
+    if turn.outcome is None:
+        reached = live.progress if live else 0
+    elif turn.status is TurnStatus.FAILED:
+        # Where it is not known, the last step before the end: a turn spends nearly all of its time in it, and no poll
+        # can have shown a later one.
+        reached = GENERATING.progress if turn.outcome.progress is None else turn.outcome.progress
+    else:
+        return COMPLETE
     return next((step for step in (GENERATING, ANALYZING, LOADING) if reached >= step.progress), INITIALIZING)
 
 

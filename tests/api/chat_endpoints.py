@@ -32,7 +32,7 @@ class ChatEndpoint:
 CONVO = ChatEndpoint("convo", "/convo_turn_stream", "message", "error", {"animalId": "lion_001"})
 PLATFORM = ChatEndpoint("platform", "/api/v1/stream", "query", "problem")
 SESSIONS = ChatEndpoint("sessions", "/chat/sessions/{sessionId}/stream", "message", "problem")
-CHAT = ChatEndpoint("chat", "/chat", "message", "problem", {"session_id": "my-talk"})
+CHAT = ChatEndpoint("chat", "/chat", "message", "problem", {"session_id": "my-talk", "onDisconnect": "continue"})
 DEVICES = ChatEndpoint("devices", "/chat/stream", "content", "error", headers={"X-Device-ID": "kiosk-7"})
 CHAT_ENDPOINTS = {endpoint.name: endpoint for endpoint in (CONVO, PLATFORM, SESSIONS, CHAT, DEVICES)}
 

@@ -176,7 +176,7 @@ class Zoo:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def zoo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Zoo]:
-    settings = load_settings(validate_responses=True)
+    settings = load_settings(validate_responses=True, rate_limit_logins=0)
     async with AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         folder: Path = tmp_path_factory.mktemp("zoo")
@@ -292,6 +292,60 @@ async def test_a_handler_never_runs_without_the_validators(
 
     assert answer.status == 400
     assert "request_not_validated" in [line["event"] for line in lines]
+
+
+ALIASED = [
+    (method.upper(), template, operation["x-alias"])
+    for template, item in load_spec()["paths"].items()
+    for method, operation in item.items()
+    if "x-alias" in operation
+]
+
+
+async def test_the_whole_chat_sessions_contract_is_served_under_api() -> None:
+    """As its origin has it; nothing else is, and `/api/chat` stays free for another contract."""
+    tagged = {"sessions", "accounts"}
+    expected = {
+        template
+        for template, item in load_spec()["paths"].items()
+        if any(tagged & set(operation["tags"]) for operation in item.values())
+    }
+
+    assert {template for _, template, _ in ALIASED} == {*expected, "/health"}
+    assert {alias for _, _, alias in ALIASED} == {f"/api{template}" for template in {*expected, "/health"}}
+    assert load_address_table().find("/api/chat") is None
+
+
+@pytest.mark.parametrize(("method", "template", "alias"), ALIASED)
+async def test_an_alias_answers_like_the_path_that_it_is_for(zoo: Zoo, method: str, template: str, alias: str) -> None:
+    """With a body and without one, at every spelling, and with the same methods; its redirects keep the prefix."""
+    path, other = make_path(template), make_path(alias)
+    body = b"[]" if takes_body(method, template) else b""
+    plain, answer = [await zoo.ask(method, asked, [JSON], body) for asked in (path, other)]
+    preflight, encoded = await zoo.ask("OPTIONS", other), await zoo.ask(method, f"/%61pi{path}", [JSON], body)
+    slash = await zoo.ask(method, f"{other}/", [JSON], body)
+
+    assert (answer.status, answer.all("content-type")) == (plain.status, plain.all("content-type"))
+    assert encoded.status == plain.status
+    assert preflight["allow"] == (await zoo.ask("OPTIONS", path))["allow"]
+    assert (slash.status, slash["location"]) == (307, other)
+
+
+async def test_what_an_alias_creates_is_found_under_the_prefix(zoo: Zoo) -> None:
+    """A proxy in front may let nothing else through than `/api`."""
+    created = await zoo.ask("POST", "/api/chat/sessions", [JSON], b'{"title": "Lions"}')
+    found = await zoo.ask("GET", created["location"])
+
+    assert (created.status, found.status) == (201, 200)
+    assert created["location"].startswith("/api/chat/sessions/sess_")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/api/health", "/api//health", "/api", "/api/", "/api/convo_turn", "/apix/health"]
+)
+async def test_only_the_aliases_of_the_document_exist(zoo: Zoo, path: str) -> None:
+    """Nothing is served that the document does not say."""
+    assert (await zoo.ask("GET", path)).status == 404
 
 
 @pytest.mark.parametrize(("method", "template"), OPERATIONS)

@@ -23,9 +23,10 @@ KEY = {"Idempotency-Key": "once"}
 CREATES_NOTHING = {
     "/convo_turn/{turnId}/stop": "stopping twice changes nothing",
     "/summarize_convo": "reads",
-    "/api/v1/stream/error": "a simulation, of which nothing is stored",
+    "/api/v1/stream/error": "a simulation: repeated, it is one more that fails",
     "/api/v1/stream/timeout": "a simulation, of which nothing is stored",
     "/chat/sessions/{sessionId}/update-stream": "confirming twice changes nothing",
+    "/credits/check": "reads",
     "/auth/login": "its answer has secrets, which are not stored; an unused login expires by itself",
     "/auth/refresh": "a refresh token is a key of its own: repeated at once, it gets the same successor",
     "/auth/logout": "logging out twice changes nothing",

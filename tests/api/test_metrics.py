@@ -170,7 +170,7 @@ async def test_requests_are_named_by_their_operation(open_zoo: OpensZoo) -> None
     assert statuses == [200, 429]
     assert count("convo_turn") == {"2xx": 1, "4xx": 1}
     assert read(zoo, "http_rate_limited_total", operation="convo_turn") == 1
-    assert count("health") == {"2xx": 1, "4xx": 0}
+    assert count("get_health") == {"2xx": 1, "4xx": 0}
     assert count("documents") == {"2xx": 1, "4xx": 0}
     assert count("none") == {"2xx": 1, "4xx": 1}
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from openapi_server.impl import platform
+from openapi_server.protocols import Provider
 from tests.api.chat_endpoints import (
     PLATFORM,
     get_last_event,
@@ -21,7 +22,7 @@ from tests.api.test_chat_endpoints import UNKNOWN
 from tests.conftest import OpensClient, OpensZoo
 from tests.support.contract import parse_events
 from tests.support.examples import OWN_KEY
-from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits
+from tests.support.fakes import AllowsAll, Blocks, Crashes, Fails, FakeClock, FakeModerator, Says, Waits
 
 PATH = "/api/v1/stream"
 HELLO = {"query": "How fast can you run?"}
@@ -100,9 +101,32 @@ async def test_bad_input_is_400_and_names_the_field(client: httpx.AsyncClient, b
         assert answer.json()["errors"][0]["field"] == field
 
 
-async def test_an_unknown_mode_is_400(client: httpx.AsyncClient) -> None:
-    """It is not treated as a stream."""
-    answer = await client.post(PATH, params={"mode": "batch"}, json=HELLO)
+@pytest.mark.parametrize(
+    "query", ["mode=job", "mode=job/stream", "mode=job%2Fstream", "mode=job/stream/stream", "mode=job//stream/"]
+)
+async def test_a_client_that_appends_stream_to_its_url_gets_its_job(client: httpx.AsyncClient, query: str) -> None:
+    """The original client makes `?mode=job/stream` of `?mode=job`."""
+    answer = await client.post(f"{PATH}?{query}", json=HELLO)
+
+    assert answer.json()["status"] == "pending", answer.text
+    assert (await poll_to_end(client, answer.json()))["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("query", ["", "mode=stream", "mode=sse", "mode=sse/stream", "mode=", "mode=/stream"])
+async def test_a_stream_has_two_names(client: httpx.AsyncClient, query: str) -> None:
+    """`sse` is what the origin of this contract calls it; a reader of either can resume."""
+    answer = await client.post(f"{PATH}?{query}", json=HELLO)
+    first, *rest = parse_events(answer.content)
+    again = await client.post(f"{PATH}?{query}", json=HELLO, headers={"Last-Event-ID": str(first.id)})
+
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert parse_events(again.content) == rest
+
+
+@pytest.mark.parametrize("mode", ["batch", "JOB", "jobs", "jobstream", "job/x", "job stream", "job/streams", "x/job"])
+async def test_no_other_mode_is_guessed(client: httpx.AsyncClient, mode: str) -> None:
+    """A stream in place of a job, or a job in place of a stream, would be the client's riddle."""
+    answer = await client.post(PATH, params={"mode": mode}, json=HELLO)
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "mode")
 
@@ -275,8 +299,28 @@ async def test_a_job_that_failed_says_why(open_client: OpensClient) -> None:
 
     assert (over["status"], over["result"]) == ("failed", None)
     assert over["error"] == over["problem"]["detail"]
-    assert (over["problem"]["code"], over["latest_progress"]["step"]) == ("internal_error", "failed")
+    assert over["problem"]["code"] == "internal_error"
     assert "secret" not in str(over)
+
+
+@pytest.mark.parametrize(
+    ("provider", "moderator", "step", "progress"),
+    [
+        (Fails(OSError(), "Well, "), AllowsAll(), "generating_response", 75),
+        (Says(), Crashes(), "initializing", 5),
+    ],
+)
+async def test_a_failed_job_is_at_the_step_it_failed_in(
+    open_client: OpensClient, provider: Provider, moderator: FakeModerator, step: str, progress: int
+) -> None:
+    """Not at 100 %, neither as a job nor as a turn."""
+    client = await open_client(provider, moderator=moderator)
+
+    over = await poll_to_end(client, await start_job(client))
+    turn = (await client.get(f"/convo_turn/turn_{over['job_id'].removeprefix('job_')}")).json()
+
+    assert (over["status"], over["latest_progress"]["step"]) == ("failed", step)
+    assert (turn["status"], turn["progress"]) == ("failed", progress)
 
 
 async def test_a_blocked_job_has_succeeded_with_the_fixed_words(open_client: OpensClient) -> None:
@@ -374,6 +418,21 @@ async def test_a_simulated_error_is_progress_and_then_an_error(client: httpx.Asy
     assert answer.headers["x-streaming-session-id"]
 
 
+async def test_a_simulated_error_is_a_failed_job_as_well(open_client: OpensClient) -> None:
+    """Clients that poll can be tested, too; no later question remembers it."""
+    provider = Says()
+    client = await open_client(provider)
+
+    answer = await client.post(f"{PATH}/error", params={"mode": "job/stream"}, json=HELLO)
+    over = await poll_to_end(client, answer.json())
+    await client.post(PATH, json=HELLO)
+
+    assert answer.json()["status"] == "pending"
+    assert (over["status"], over["error"]) == ("failed", "This failure is a simulation.")
+    assert (over["latest_progress"]["step"], over["latest_progress"]["progress"]) == ("loading_documents", 25)
+    assert [prompt.history for prompt in provider.prompts] == [()]
+
+
 async def test_a_simulated_timeout_is_silence_and_then_an_error(
     open_client: OpensClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,7 +449,7 @@ async def test_a_simulated_timeout_is_silence_and_then_an_error(
     assert get_last_event(answer).data["problem"]["code"] == "turn_timeout"
 
 
-@pytest.mark.parametrize("path", [f"{PATH}/error", f"{PATH}/timeout"])
+@pytest.mark.parametrize("path", [f"{PATH}/error", f"{PATH}/error?mode=job", f"{PATH}/timeout"])
 @pytest.mark.parametrize(
     "settings", [{"simulations": "off"}, {"environment": "production", "signing_key": OWN_KEY}], ids=str
 )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from types import TracebackType
 
 import httpx
 import pytest
 
+import openapi_server
 from openapi_server.models.prompt import Prompt
 from openapi_server.protocols import ReplyEnd
 from tests.conftest import OpensClient
@@ -15,6 +21,7 @@ from tests.support.fakes import FakeKnowledge, SingleModelProvider
 
 HELLO = json.dumps({"message": "Hello!", "animalId": "lion_001"}).encode()
 JSON = {"Content-Type": "application/json"}
+PACKAGE = Path(openapi_server.__file__).parent
 
 
 class BrokenZoo(FakeKnowledge):
@@ -139,3 +146,65 @@ async def test_a_plain_request_id_comes_back_and_a_forged_one_does_not(client: h
 
     assert plain.headers["x-request-id"] == "abc-123"
     assert "level" not in forged.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("a" + " " * 32_000 + "a", 406),
+        ("a/a;" + " " * 32_000 + ";q=1", 406),
+        ("text/html," * 3_200, 406),
+        ("text/html," * 3_200 + "application/json", 406),
+        ("text/html;q=0.9, a  b, */*; q=0.1", 200),
+        ("Application/JSON;charset=utf-8;q=0.5", 200),
+        ("application/json;q=0", 406),
+    ],
+    ids=["blanks inside", "blanks in parameters", "many", "many, the last one known", "one malformed", "case", "zero"],
+)
+async def test_media_ranges_are_read_in_linear_time(client: httpx.AsyncClient, accept: str, status: int) -> None:
+    """32,000 blanks in one range held up the event loop for 1.7 s. What is no media range is ignored."""
+    began_s = time.process_time()
+    answer = await client.get("/health", headers={"Accept": accept})
+
+    assert answer.status_code == status
+    assert time.process_time() - began_s < 0.5
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/nothing"), ("GET", "/me"), ("DELETE", "/health"), ("GET", "/convo_turn/turn_0")]
+)
+async def test_refused_requests_leave_nothing_behind(client: httpx.AsyncClient, method: str, path: str) -> None:
+    """An error that is raised again keeps the frames of every request that it has ended."""
+    for _ in range(3):
+        await client.request(method, path)
+    gc.collect()
+    before = count_tracebacks()
+    for _ in range(20):
+        await client.request(method, path)
+    gc.collect()
+
+    assert count_tracebacks() < before + 20
+
+
+def count_tracebacks() -> int:
+    return sum(isinstance(one, TracebackType) for one in gc.get_objects())
+
+
+def test_every_error_is_made_where_it_is_raised() -> None:
+    """No constant, no attribute and no item of a table is raised: it would keep the frames of every request."""
+    kept = [
+        f"{file.relative_to(PACKAGE)}:{node.lineno}"
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Raise) and not is_new(node.exc)
+    ]
+    assert kept == []
+
+
+def is_new(raised: ast.expr | None) -> bool:
+    """A call, a class, or a variable, such as the exception that is being handled."""
+    match raised:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return not name.isupper() and (isinstance(raised, ast.Name) or name[0].isupper())
+        case _:
+            return raised is None or isinstance(raised, ast.Call | ast.Await)

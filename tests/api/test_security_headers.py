@@ -17,15 +17,15 @@ HELLO = {"message": "Hello!", "animalId": "lion_001"}
 STRICT = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # Reads that are the same for everybody. A new operation is private unless it is entered here.
 PUBLIC = {
-    "welcome": "no-cache",
+    "get_welcome": "no-cache",
     "list_models": "no-cache",
     "animal_list": "no-cache",
-    "animal": "no-cache",
+    "get_animal": "no-cache",
     "animal_details": "no-cache",
-    "health": "no-store",
-    "ready": "no-store",
-    "system_health": "no-store",
-    "metrics": "no-store",
+    "get_health": "no-store",
+    "get_readiness": "no-store",
+    "get_system_health": "no-store",
+    "get_metrics": "no-store",
 }
 OPERATIONS: list[tuple[str, str, dict[str, Any]]] = [
     (method.upper(), path, operation)

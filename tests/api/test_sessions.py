@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
 import pytest
 
+from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import Usage
-from openapi_server.protocols import ReplyEnd
+from openapi_server.protocols import ReplyEnd, WholeReply
+from openapi_server.providers.offline.provider import OfflineProvider
 from tests.api.chat_endpoints import (
     MANY_CREDITS,
     SESSIONS,
@@ -22,9 +26,38 @@ from tests.api.chat_endpoints import (
 )
 from tests.api.test_chat_endpoints import UNKNOWN
 from tests.conftest import OpensZoo, RunningApp
-from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits
+from tests.support.fakes import Blocks, Fails, FakeClock, Says, SingleModelProvider, Waits
 
 HELLO = {"message": "How fast can you run?"}
+
+
+class Streams(SingleModelProvider):
+    """A provider that does not know its whole reply beforehand, and counts 60 tokens of it."""
+
+    model = "streams-1"
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = pieces
+
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
+        for piece in self.pieces:
+            yield piece
+        yield ReplyEnd(usage=Usage(50, 60))
+
+
+class CountsPrompt(Says):
+    """A provider that reads the whole talk again for each reply, and counts it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompt_tokens: list[int] = []
+
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        texts = [prompt.message, *(text for said in prompt.history for text in (said.message, said.reply))]
+        self.prompt_tokens.append(sum(len(text.split()) for text in texts))
+        self.reply_end = ReplyEnd(usage=Usage(self.prompt_tokens[-1], 4))
+        async for piece in super().stream_reply(prompt):
+            yield piece
 
 
 async def create_session(client: httpx.AsyncClient, **body: object) -> str:
@@ -79,7 +112,7 @@ async def test_sessions_need_a_login(client: httpx.AsyncClient, method: str, pat
 
 
 async def test_models_are_listed_for_everybody(client: httpx.AsyncClient) -> None:
-    """With the price of a token."""
+    """With the price of a token, of the reply and of the prompt."""
     (model,) = (await client.get("/models")).json()["models"]
 
     assert model == {
@@ -88,6 +121,7 @@ async def test_models_are_listed_for_everybody(client: httpx.AsyncClient) -> Non
         "description": "The only model of this server.",
         "capabilities": ["streaming"],
         "creditCost": 1,
+        "promptCreditCost": 0,
         "maxTokens": 1024,
         "available": True,
     }
@@ -98,6 +132,7 @@ async def test_models_are_listed_for_everybody(client: httpx.AsyncClient) -> Non
     [
         ({}, "Talk with Leo"),
         ({"title": "My lion"}, "My lion"),
+        ({"titel": "My lion", "source": "web"}, "Talk with Leo"),
         ({"initialMessage": "  I love cats. " + "x" * 100}, ("I love cats. " + "x" * 100)[:60]),
         ({"title": "My lion", "initialMessage": "I love cats."}, "My lion"),
         ({"animalId": "tiger_001", "modelId": "fake-1"}, "Talk with Bulan"),
@@ -124,7 +159,6 @@ async def test_a_session_is_begun_with_a_title(open_zoo: OpensZoo, body: dict[st
         ({"initialMessage": "x" * 4001}, "initialMessage"),
         ({"modelId": "gpt-9"}, "modelId"),
         ({"animalId": "Lion"}, "animalId"),
-        ({"titel": "My lion"}, "titel"),
     ],
 )
 async def test_a_session_of_the_wrong_form_is_400(open_zoo: OpensZoo, body: dict[str, str], field: str) -> None:
@@ -166,7 +200,7 @@ async def test_a_session_tells_all_its_messages(open_zoo: OpensZoo) -> None:
 
     told = (await client.get(f"/chat/sessions/{session_id}")).json()
 
-    assert told["messageCount"] == 2
+    assert told["messageCount"] == 3
     assert [(said["role"], said["content"], said.get("streamingSessionId")) for said in told["messages"]] == [
         ("user", "I love cats.", None),
         ("user", HELLO["message"], get_turn_id(stream)),
@@ -239,7 +273,7 @@ async def test_a_stream_tells_pieces_and_is_done(open_zoo: OpensZoo) -> None:
     assert list_event_data(answer) == [
         {"text": "Roar! "},
         {"text": "I am Leo."},
-        {"message": "Roar! I am Leo.", "tokensUsed": 11, "streamingSessionId": get_turn_id(answer)},
+        {"message": "Roar! I am Leo.", "tokensUsed": 4, "streamingSessionId": get_turn_id(answer)},
     ]
     assert get_last_event(answer).event == "done"
 
@@ -324,8 +358,55 @@ async def test_a_reply_costs_what_it_took(open_zoo: OpensZoo, price: int) -> Non
 
     await chat.post_message()
 
-    assert await get_credits(chat.client) == MANY_CREDITS - 11 * price
-    assert (await chat.client.get("/models")).json()["models"][0]["creditCost"] == price
+    assert await get_credits(chat.client) == MANY_CREDITS - 4 * price
+    model = (await chat.client.get("/models")).json()["models"][0]
+    assert (model["creditCost"], model["promptCreditCost"]) == (price, 0)
+
+
+async def test_prompts_cost_where_they_have_a_price(open_zoo: OpensZoo) -> None:
+    """`tokensUsed` counts what is charged: then those of the prompt, too."""
+    provider = Says(reply_end=ReplyEnd(usage=Usage(7, 4)))
+    chat = await open_endpoint(await open_zoo(provider, credits_per_token=10, credits_per_prompt_token=2), SESSIONS)
+
+    answer = await chat.post_message()
+
+    assert get_last_event(answer).data["tokensUsed"] == 11
+    assert await get_credits(chat.client) == MANY_CREDITS - 54
+    assert (await chat.client.get("/models")).json()["models"][0]["promptCreditCost"] == 2
+
+
+async def test_a_long_talk_costs_what_is_said_in_it(open_zoo: OpensZoo) -> None:
+    """The fifteenth answer costs no more than the first of the same length, though its prompt is far longer."""
+    provider = CountsPrompt()
+    chat = await open_endpoint(await open_zoo(provider), SESSIONS)
+
+    tokens = [get_last_event(await chat.post_message()).data["tokensUsed"] for _ in range(15)]
+
+    assert provider.prompt_tokens[-1] > 10 * provider.prompt_tokens[0]
+    assert tokens == [4] * 15
+    assert await get_credits(chat.client) == MANY_CREDITS - 60
+
+
+async def test_the_offline_provider_has_no_prompt_to_charge(open_zoo: OpensZoo) -> None:
+    """Whatever prompts cost: no model reads one. A word of the reply is a token."""
+    provider = OfflineProvider(words_per_s=0, seed=0)
+    chat = await open_endpoint(await open_zoo(provider, credits_per_prompt_token=100), SESSIONS)
+
+    for _ in range(3):
+        before = await get_credits(chat.client)
+        done = get_last_event(await chat.post_message()).data
+        assert before - await get_credits(chat.client) == done["tokensUsed"] == len(done["message"].split())
+
+
+async def test_a_withheld_reply_costs_what_was_sent_of_it(open_zoo: OpensZoo) -> None:
+    """The animal's safe words, which end it, are not the model's."""
+    chat = await open_endpoint(await open_zoo(Streams("I am a lion. ", "Write to leo@zoo.example! ")), SESSIONS)
+
+    done = get_last_event(await chat.post_message()).data
+
+    assert "leo@" not in done["message"]
+    assert len(done["message"].split()) > 4
+    assert done["tokensUsed"] == MANY_CREDITS - await get_credits(chat.client) == 4
 
 
 async def test_a_failure_costs_nothing(open_zoo: OpensZoo) -> None:
@@ -354,7 +435,7 @@ async def test_one_key_is_charged_once(open_zoo: OpensZoo) -> None:
     await chat.post_message(Last_Event_ID=f"{get_turn_id(answers[0])}-1")
 
     assert {answer.content for answer in answers} == {answers[0].content}
-    assert await get_credits(chat.client) == MANY_CREDITS - 11
+    assert await get_credits(chat.client) == MANY_CREDITS - 4
 
 
 async def test_the_server_wrote_the_transcript_and_the_client_confirms(open_zoo: OpensZoo) -> None:
@@ -365,7 +446,7 @@ async def test_the_server_wrote_the_transcript_and_the_client_confirms(open_zoo:
     for _ in range(2):
         answer = await confirm_stream(chat, streaming_id)
         session_id = chat.path.split("/")[3]
-        assert answer.json() == {"message": "The stream was confirmed.", "sessionId": session_id, "tokensUsed": 11}
+        assert answer.json() == {"message": "The stream was confirmed.", "sessionId": session_id, "tokensUsed": 4}
     told = (await chat.client.get(chat.path.removesuffix("/stream"))).json()
 
     assert told["messages"][-1]["content"] == "Roar!"
@@ -477,3 +558,214 @@ async def test_the_id_is_kept_before_the_first_byte(open_zoo: OpensZoo) -> None:
 
     assert confirmed.status_code == 200
     assert get_turn_id(await stream) == get_last_event(await stream).data["streamingSessionId"]
+
+
+# -- Messages without a stream
+
+
+async def test_a_message_gets_the_same_turn_as_json(open_zoo: OpensZoo) -> None:
+    """What `done` would have said, and the same charge; the session has it like any other turn."""
+    zoo = await open_zoo(Says("Roar! ", "I am Leo.", reply_end=ReplyEnd(usage=Usage(7, 4))))
+    client = await log_in_client(zoo, "user1", MANY_CREDITS)
+    session_id = await create_session(client, initialMessage="I love cats.")
+
+    answer = await client.post(f"/chat/sessions/{session_id}/messages", json=HELLO)
+    told = (await client.get(f"/chat/sessions/{session_id}/messages")).json()
+
+    turn_id = answer.json()["streamingSessionId"]
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"message": "Roar! I am Leo.", "tokensUsed": 4, "streamingSessionId": turn_id, "sessionId": session_id},
+    )
+    assert await get_credits(client) == MANY_CREDITS - 4
+    assert (told["sessionId"], told["nextCursor"]) == (session_id, None)
+    assert [(said["role"], said["content"], said.get("streamingSessionId")) for said in told["messages"]] == [
+        ("user", "I love cats.", None),
+        ("user", HELLO["message"], turn_id),
+        ("assistant", "Roar! I am Leo.", turn_id),
+    ]
+    assert told["messages"] == (await client.get(f"/chat/sessions/{session_id}")).json()["messages"]
+    assert (await client.get(f"/convo_turn/{turn_id}")).json()["reply"] == "Roar! I am Leo."
+
+
+async def test_a_message_is_confirmed_like_a_stream(open_zoo: OpensZoo) -> None:
+    """With the id of its turn, and no other."""
+    chat = await open_endpoint(await open_zoo(), SESSIONS)
+    answer = (await chat.client.post(chat.path.replace("/stream", "/messages"), json=HELLO)).json()
+
+    assert (await confirm_stream(chat, answer["streamingSessionId"])).json()["tokensUsed"] == answer["tokensUsed"]
+    assert (await confirm_stream(chat, "turn_0")).status_code == 400
+
+
+async def test_messages_are_listed_in_pages(open_zoo: OpensZoo) -> None:
+    """Each once, in their order."""
+    client = await log_in_client(await open_zoo(Says("Roar!")), "user1", MANY_CREDITS)
+    path = f"/chat/sessions/{await create_session(client, initialMessage='I love cats.')}/messages"
+    for number in range(5):
+        assert (await client.post(path, json={"message": f"question {number}"})).status_code == 200
+
+    asked, cursor = [], None
+    while True:
+        page = (await client.get(path, params={"limit": 2} | ({"cursor": cursor} if cursor else {}))).json()
+        asked += [said["content"] for said in page["messages"] if said["role"] == "user"]
+        cursor = page["nextCursor"]
+        if cursor is None:
+            break
+
+    assert asked == ["I love cats.", *(f"question {number}" for number in range(5))]
+
+
+async def test_a_message_is_refused_as_a_stream_is(open_zoo: OpensZoo) -> None:
+    """400 while the session streams, and for an unknown form; 402 without credits; a failed turn is a problem."""
+    provider = Waits()
+    zoo = await open_zoo(provider)
+    chat, stream = await start_waiting_stream(zoo, provider)
+    path = chat.path.replace("/stream", "/messages")
+
+    busy = await chat.client.post(path, json=HELLO)
+    wrong = await chat.client.post(path, json={"message": ""})
+    await confirm_stream(chat, await start_stream(chat))
+    await stream
+    poor = await log_in_client(zoo, "parent1")
+    unpaid = await poor.post(f"/chat/sessions/{await create_session(poor)}/messages", json=HELLO)
+
+    assert (busy.status_code, busy.json()["code"]) == (400, "session_streaming")
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (400, "message")
+    assert (unpaid.status_code, unpaid.json()["code"]) == (402, "insufficient_credits")
+
+
+async def test_a_message_that_fails_costs_nothing(open_zoo: OpensZoo) -> None:
+    """The answer is the problem of the turn."""
+    chat = await open_endpoint(await open_zoo(Fails(ProviderFailed(), "Well, ")), SESSIONS)
+
+    answer = await chat.client.post(chat.path.replace("/stream", "/messages"), json=HELLO)
+
+    assert (answer.status_code, answer.json()["code"]) == (502, "provider_failed")
+    assert await get_credits(chat.client) == MANY_CREDITS
+
+
+async def test_a_repeated_message_is_answered_and_charged_once(open_zoo: OpensZoo) -> None:
+    """With its `Idempotency-Key`, also when they come at the same time."""
+    chat = await open_endpoint(await open_zoo(Says(reply_end=ReplyEnd(usage=Usage(7, 4)))), SESSIONS)
+    path, key = chat.path.replace("/stream", "/messages"), {"Idempotency-Key": "key-1"}
+
+    answers = await asyncio.gather(*(chat.client.post(path, json=HELLO, headers=key) for _ in range(5)))
+    other = await chat.client.post(path, json={"message": "And now?"}, headers=key)
+
+    assert {answer.text for answer in answers} == {answers[0].text}
+    assert answers[0].status_code == 200
+    assert (other.status_code, other.json()["code"]) == (422, "key_reused")
+    assert await get_credits(chat.client) == MANY_CREDITS - 4
+
+
+# -- Observing
+
+
+async def observe(zoo: RunningApp, username: str, path: str, **headers: str) -> httpx.Response:
+    observer = await log_in_client(zoo, username)
+    return await observer.get(path.replace("/stream", "/observe"), headers=headers)
+
+
+async def list_looks(zoo: RunningApp) -> list[tuple[str, str | None, str | None]]:
+    """Who looked at whose sessions, and how."""
+    entries = (await zoo.services.audit.list_entries(100)).items[::-1]
+    return [
+        (entry.action.value, entry.actor.name, entry.target)
+        for entry in entries
+        if entry.action.value.startswith("sess")
+    ]
+
+
+async def wait_for_looks(zoo: RunningApp, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(await list_looks(zoo)) < count:  # noqa: ASYNC110  # the audit trail has no event for us
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("username", ["keeper1", "admin"])
+async def test_a_zookeeper_sees_a_running_turn_live(open_zoo: OpensZoo, username: str) -> None:
+    """From its first event, the same bytes as its reader; and the audit trail says who looked at whose session."""
+    provider = Waits()
+    zoo = await open_zoo(provider)
+    chat, stream = await start_waiting_stream(zoo, provider)
+    observation = asyncio.create_task(observe(zoo, username, chat.path))
+    await wait_for_looks(zoo, 1)
+    provider.go.set()
+
+    seen, streamed = await observation, await stream
+
+    assert seen.status_code == 200
+    assert seen.content == streamed.content
+    assert get_turn_id(seen) == get_turn_id(streamed)
+    assert await list_looks(zoo) == [("session_observed", username, "user1")]
+
+
+@pytest.mark.parametrize("username", ["user1", "parent1"])
+async def test_nobody_else_observes(open_zoo: OpensZoo, username: str) -> None:
+    """Not the owner, nor the parent: as if there were no such session. They see nothing of it, and none is noted."""
+    provider = Waits()
+    zoo = await open_zoo(provider)
+    chat, stream = await start_waiting_stream(zoo, provider)
+
+    refused = await observe(zoo, username, chat.path)
+    missing = await observe(zoo, username, f"/chat/sessions/sess_{'0' * 32}/stream")
+    anonymous = await (await zoo.new_client()).get(chat.path.replace("/stream", "/observe"))
+    provider.go.set()
+    await stream
+
+    assert (refused.status_code, refused.json()["code"]) == (404, "session_not_found")
+    assert refused.json() == missing.json()
+    assert anonymous.status_code == 401
+    assert await list_looks(zoo) == []
+
+
+async def test_there_is_nothing_to_observe_while_no_turn_runs(open_zoo: OpensZoo) -> None:
+    """404, as for a session that is not there, but a zookeeper is told which of both."""
+    zoo = await open_zoo()
+    chat = await open_endpoint(zoo, SESSIONS)
+    await chat.post_message()
+
+    idle = await observe(zoo, "keeper1", chat.path)
+    missing = await observe(zoo, "keeper1", f"/chat/sessions/sess_{'0' * 32}/stream")
+
+    assert (idle.status_code, idle.json()["code"]) == (404, "turn_not_found")
+    assert (missing.status_code, missing.json()["code"]) == (404, "session_not_found")
+
+
+async def test_an_observer_does_not_keep_a_turn_running(open_zoo: OpensZoo) -> None:
+    """When its reader leaves, it ends as if nobody watched; and the observer sees its end."""
+    provider = Waits()
+    zoo = await open_zoo(provider, ORPHAN_GRACE=0)
+    chat, stream = await start_waiting_stream(zoo, provider)
+    observation = asyncio.create_task(observe(zoo, "keeper1", chat.path))
+    await wait_for_looks(zoo, 1)
+    async with asyncio.timeout(10):
+        assert zoo.services.engine.reader_count == 1
+        turn_id = await start_stream(chat)
+        with await zoo.services.engine.open_reader(turn_id, is_observer=True):
+            pass
+        assert not provider.was_closed, "an observer that leaves ends nothing"
+        stream.cancel()
+        seen = await observation
+
+    assert get_last_event(seen).event == "done"
+    assert provider.was_closed
+
+
+async def test_an_observer_resumes_where_the_connection_was_lost(open_zoo: OpensZoo) -> None:
+    """With the id of the last event; an id of another turn begins at the first."""
+    provider = Waits()
+    zoo = await open_zoo(provider)
+    chat, stream = await start_waiting_stream(zoo, provider)
+    turn_id = await start_stream(chat)
+    observations = [
+        asyncio.create_task(observe(zoo, "keeper1", chat.path, **{"Last-Event-ID": last}))
+        for last in (f"{turn_id}-3", f"turn_{'0' * 32}-3")
+    ]
+    await wait_for_looks(zoo, 2)
+    provider.go.set()
+    resumed, whole = [await observation for observation in observations]
+
+    assert whole.content == (await stream).content
+    assert whole.content.endswith(resumed.content.removeprefix(b"retry: 2000\n"))
+    assert len(resumed.content) <= len(whole.content)

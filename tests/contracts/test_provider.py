@@ -23,6 +23,7 @@ from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import KEEP_ALIVE, KeepAlive, Provider, ReplyEnd, WholeReply
+from openapi_server.providers.failures import ReplyTooLong
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.providers.options import ModelOptions
 from openapi_server.providers.prompt import render_system_prompt
@@ -151,10 +152,10 @@ async def test_it_lists_the_model_that_answers(provider: Provider) -> None:
 
 
 async def test_it_counts_tokens(provider: Provider) -> None:
-    """In tokens, or in words without a tokenizer."""
+    """In tokens, or in words without a tokenizer; those of a prompt where a model reads one."""
     usage = get_reply_end(await collect_reply(provider)).usage
 
-    assert usage.prompt_tokens > 0
+    assert (usage.prompt_tokens > 0) is (provider.get_model(make_lion()).max_prompt_tokens > 0)
     assert usage.completion_tokens > 0
 
 
@@ -469,6 +470,7 @@ FAULTS = [
     *(ModelAnswer(fault=ModelFault.STATUS, status=status) for status in (400, 401, 403, 404, 413, 429, 500, 503, 529)),
     ModelAnswer(fault=ModelFault.HTML),
     ModelAnswer(fault=ModelFault.LONG_LINE, at=FaultPoint.CONNECT),
+    ModelAnswer(fault=ModelFault.LONG_ERROR),
     *(ModelAnswer(fault=ModelFault.RESET, at=at) for at in FaultPoint),
     *(ModelAnswer(fault=ModelFault.CUT, at=at) for at in FaultPoint),
     *(
@@ -501,6 +503,17 @@ async def test_every_fault_is_the_same_kind_of_failure(
     out, err = capfd.readouterr()
     assert PRIVATE_ERROR not in f"{traceback} {failure.problem} {lines} {out} {err} {caplog.text}"
     assert [line["event"] for line in lines] == ["provider_failed"]
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+@pytest.mark.parametrize("at", [FaultPoint.FIRST, FaultPoint.MIDDLE])
+async def test_a_line_that_is_longer_than_any_reply_is_not_parsed(name: str, at: FaultPoint) -> None:
+    """Parsing 10 MB holds up the event loop for 35 to 85 ms."""
+    async with open_provider(PROVIDER_CASES[name], ModelAnswer(fault=ModelFault.LONG_LINE, at=at)) as (provider, _):
+        heard, failure = await collect_until_failure(provider)
+
+    assert isinstance(failure, ReplyTooLong)
+    assert "Roar! I am a lion.".startswith(heard)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://no-such-host.invalid"], ids=["refused", "DNS"])

@@ -26,6 +26,8 @@ ATTEMPTS = 3
 PROBE_EVERY_S = 0.001
 WAIT_S = 120
 MAX_BODY_BYTES = 262_144
+# All headers of a request may have 32,768 bytes.
+MAX_HEADER_CHARS = 32_000
 JSON = "application/json"
 TEXT = "TEXT"
 """Stands in a body for the text that is tried."""
@@ -56,6 +58,8 @@ TEXTS: Mapping[str, Callable[[int], str]] = {
     "Base64": lambda length: repeat("aGVsbG8gbGl0dGxlIGxpb24= ", length),
     "escapes": lambda length: repeat("\\u0041%41&#65;", length),
     "addresses": lambda length: repeat("a@b.c http://x.y/z 12 Oak Street, ", length),
+    "media ranges": lambda length: repeat("a/b;q=0.1, */*, ", length),
+    "separators": lambda length: repeat(',;= \t"\\*', length),
     "beyond ASCII": lambda length: make_random_text("äßЖ你👍\u200b\u0301ａ０٣", length),
     "mixed": lambda length: make_random_text("ab01 .,-'Ä\n你?\u200b", length),
     "letters": lambda length: make_random_text("abcdefghijklmnopqrstuvwxyz ", length),
@@ -155,11 +159,23 @@ def list_doors(token: str, session_id: str) -> list[Door]:
         Door("device id", "/chat/", {"content": "Hi"}, 255, headers={"X-Device-ID": TEXT}),
         Door("idempotency key", "/convo_turn", {**LION, "message": "Hi"}, 255, headers={"Idempotency-Key": TEXT}),
         Door("last event id", "/convo_turn_stream", {**LION, "message": "Hi"}, 8_000, headers={"Last-Event-ID": TEXT}),
-        Door("accept", "/convo_turn", {**LION, "message": "Hi"}, 8_000, headers={"Accept": TEXT}),
-        Door("prefer", "/convo_turn", {**LION, "message": "Hi"}, 8_000, headers={"Prefer": TEXT}),
-        Door("cookie", "/api/v1/stream?mode=job", {"query": "Hi"}, 8_000, headers={"Cookie": TEXT}),
-        Door("authorization", "/me", None, 8_000, "GET", {"Authorization": TEXT}),
-        Door("if-match", "/animal/lion_001", {}, 8_000, "PUT", {**keeper, "If-Match": TEXT}),
+        Door("prefer", "/convo_turn", {**LION, "message": "Hi"}, MAX_HEADER_CHARS, headers={"Prefer": TEXT}),
+        Door(
+            "content type", "/convo_turn", {**LION, "message": "Hi"}, MAX_HEADER_CHARS, "POST", {"Content-Type": TEXT}
+        ),
+        Door("cookie", "/api/v1/stream?mode=job", {"query": "Hi"}, MAX_HEADER_CHARS, headers={"Cookie": TEXT}),
+        Door("authorization", "/me", None, MAX_HEADER_CHARS, "GET", {"Authorization": TEXT}),
+        Door("if-match", "/animal/lion_001", {}, MAX_HEADER_CHARS, "PUT", {**keeper, "If-Match": TEXT}),
+        *(
+            Door(f"{header}, {path}", path, None, MAX_HEADER_CHARS, "GET", {header: TEXT})
+            for path in ("/animal/lion_001", "/openapi.json", "/ui/")
+            for header in ("Accept", "Accept-Encoding", "If-None-Match")
+        ),
+        *(
+            Door(header, "/animal_list", None, MAX_HEADER_CHARS, "GET", {header: TEXT})
+            for header in ("Host", "Origin", "Forwarded", "X-Forwarded-For", "X-Request-ID", "traceparent")
+        ),
+        Door("preflight", "/convo_turn", None, MAX_HEADER_CHARS, "OPTIONS", {"Access-Control-Request-Headers": TEXT}),
     ]
 
 

@@ -57,6 +57,22 @@ def test_a_turn_that_a_crash_cut_short_is_failed_not_running(start_server: Start
     assert (state["status"], state["error"]["code"]) == ("failed", "interrupted")
 
 
+def test_a_job_that_a_crash_cut_short_does_not_go_back(start_server: StartsServer) -> None:
+    """Polled before and after: it has failed in the step that was seen last."""
+    server = start_server(OFFLINE_WORDS_PER_S=1)
+    with httpx.Client(base_url=server.url) as visitor:
+        job = visitor.post("/api/v1/stream?mode=job", json={"query": "What do you eat?"}).json()
+        wait_until(lambda: visitor.get(job["polling_url"]).json()["latest_progress"]["progress"] == 75, within_s=20)
+        cookies = dict(visitor.cookies)
+    server.stop(signal.SIGKILL)
+
+    server = start_server()
+    over = httpx.get(server.url + job["polling_url"], cookies=cookies).json()
+
+    assert (over["status"], over["problem"]["code"]) == ("failed", "interrupted")
+    assert over["latest_progress"]["progress"] == 75
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_an_orderly_end(start_server: StartsServer, number: signal.Signals) -> None:
     """Exit code 0, and no write-ahead log is left beside the database."""

@@ -16,6 +16,7 @@ from openapi_server.providers.event_stream import (
     parse_object,
     read_events,
 )
+from openapi_server.providers.failures import ResponseTooLarge
 
 Events = list[ServerSentEvent | KeepAlive]
 EVENT = ServerSentEvent("", "a")
@@ -71,7 +72,7 @@ async def test_an_endless_event_is_refused(body: bytes) -> None:
         yield body
         yield b"xx"
 
-    with pytest.raises(ValueError, match="too large"):
+    with pytest.raises(ResponseTooLarge):
         _ = [event async for event in read_events(send())]
 
 

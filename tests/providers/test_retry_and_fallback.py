@@ -18,7 +18,7 @@ from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import KEEP_ALIVE, KeepAlive, ProviderState, ReplyEnd
-from openapi_server.providers.failures import FailureKind, ProviderError, make_error
+from openapi_server.providers.failures import FailureKind, ProviderError, ReplyTooLong, make_error
 from openapi_server.providers.retry_and_fallback import MAX_REPLY_CHARACTERS, FallbackProvider, RetryPolicy
 from tests.support.fakes import FakeClock, Says, SingleModelProvider
 from tests.support.provider_cases import (
@@ -195,7 +195,7 @@ def name_case(answer: ModelAnswer) -> str:
 async def test_a_failing_server_ends_in_a_reply_or_a_failure(
     kind: ProviderCase, answer: ModelAnswer, times_asked: int
 ) -> None:
-    """Before the first text the fallback gives the whole reply; after it the turn fails."""
+    """Before the first text the fallback gives the whole reply; after it the turn fails, or a reply too long is cut."""
     first_token_s = FIRST_TOKEN_S if answer.fault is ModelFault.HANG else TIMEOUT_S
     async with (
         ScriptedModel(kind.dialect, [answer]) as upstream,
@@ -204,9 +204,13 @@ async def test_a_failing_server_ends_in_a_reply_or_a_failure(
         text, ending = await collect_reply(provider)
 
     if answer.at in (FaultPoint.MIDDLE, FaultPoint.LAST):
-        assert isinstance(ending, ProviderFailed)
+        if answer.fault is ModelFault.LONG_LINE:
+            assert isinstance(ending, ReplyEnd)
+            assert ending.finish_reason is FinishReason.LENGTH
+        else:
+            assert isinstance(ending, ProviderFailed)
         assert text
-        assert REPLY.startswith(text)
+        assert REPLY.startswith(text.rstrip("x"))
         assert len(upstream.requests) == 1
     else:
         assert is_from_fallback(ending)
@@ -314,14 +318,33 @@ async def test_a_reply_without_an_end_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    "pieces", [["x" * (MAX_REPLY_CHARACTERS + 1)], ["Roar "] * MAX_REPLY_CHARACTERS], ids=["one", "many"]
+    "pieces",
+    [
+        ["Roar! "] * MAX_REPLY_CHARACTERS,
+        ["Roar! I", "x" * 10_000_000],
+        ["Roar! I", ReplyTooLong()],
+        ["Roar! I", "<think>", *["x" * 60_000] * 40],
+    ],
+    ids=["many", "a long one", "refused by the provider", "endless thoughts"],
 )
-async def test_a_reply_that_never_ends_is_cut(pieces: list[str]) -> None:
-    """It cannot fill the memory."""
-    text, ending = await collect_reply(make_provider(ScriptedModelProvider([*pieces, ReplyEnd()])))
+async def test_a_reply_that_never_ends_is_cut(pieces: list[str | ReplyEnd | Exception]) -> None:
+    """It cannot fill the memory, and what came before is a reply. The breaker counts a failure."""
+    provider = make_provider(ScriptedModelProvider([*pieces, ReplyEnd()]), failures=1)
+    text, ending = await collect_reply(provider)
 
+    assert text.startswith("Roar! ")
     assert len(text) <= MAX_REPLY_CHARACTERS
-    assert isinstance(ending, ProviderFailed) or is_from_fallback(ending)
+    assert isinstance(ending, ReplyEnd)
+    assert ending.finish_reason is FinishReason.LENGTH
+    assert ending.usage.completion_tokens == len(text) // 3
+    assert is_from_fallback((await collect_reply(provider))[1])
+
+
+async def test_a_first_piece_that_is_too_long_is_never_shown() -> None:
+    """Nothing was read yet, so the fallback answers."""
+    provider = make_provider(ScriptedModelProvider(["x" * (MAX_REPLY_CHARACTERS + 1), ReplyEnd()]))
+
+    assert is_from_fallback((await collect_reply(provider))[1])
 
 
 async def test_the_waits_between_attempts_grow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.seeds.platform_client import PlatformClient
 from tests.support.processes import MockProcess, ServerProcess, run_zoochat
 
 RULE = "=" * 80
@@ -122,6 +123,48 @@ def test_step_3_the_job(chatbot: Chatbot) -> None:
     assert "✅ Job finished with status: succeeded" in lines
     (result,) = find_json(ended.stdout, "RESULT")
     assert result["response"]
+
+
+JOB_URLS = [
+    "/api/v1/stream?mode=job",
+    "/api/v1/stream?mode=job/",
+    "/api/v1/stream?mode=job/stream",
+    "/api/v1/stream?mode=job%2Fstream",
+    "/api/v1/stream?mode=job//",
+]
+STREAM_URLS = [
+    "/api/v1",
+    "/api/v1/",
+    "/api/v1/stream",
+    "/api/v1/stream/",
+    "/api/v1/stream?mode=sse",
+    "/api/v1/stream?mode=",
+]
+
+
+@pytest.mark.parametrize("path", JOB_URLS)
+def test_step_3_with_a_client_that_makes_its_own_url(chatbot: Chatbot, path: str) -> None:
+    """The document's client puts `/stream` behind `?mode=job`, and gets a job all the same."""
+    answered = PlatformClient(chatbot.url + path).ask("Perform deep analysis on market trends")
+
+    assert answered.is_job
+    assert "session_id" in answered.cookies
+    assert answered.progress == sorted(answered.progress)
+    assert answered.progress[-1] == 100
+    assert answered.response
+
+
+@pytest.mark.parametrize("path", STREAM_URLS)
+def test_step_2_with_a_client_that_makes_its_own_url(chatbot: Chatbot, path: str) -> None:
+    """It knows neither ids nor `retry`, and reads line by line."""
+    answered = PlatformClient(chatbot.url + path).ask("What are the key financial metrics?", HISTORY)
+
+    names = [name for name in answered.names if name != "heartbeat"]
+    assert not answered.is_job
+    assert "session_id" in answered.cookies
+    assert names == ["progress"] * 4 + ["result", "complete"]
+    assert answered.progress == [10, 25, 50, 75]
+    assert answered.response
 
 
 def test_the_error(chatbot: Chatbot) -> None:

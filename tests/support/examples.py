@@ -145,8 +145,8 @@ def make_outcome(reply: str | None = "Roar!", *, at: datetime = NOON, sources: t
     return Outcome(TurnStatus.SUCCEEDED, at, reply, FinishReason.STOP, sources, Usage(3, 1))
 
 
-def make_failure(*, at: datetime = NOON, partial_reply: str | None = None) -> Outcome:
-    return Outcome(TurnStatus.FAILED, at, partial_reply, problem=PROBLEM)
+def make_failure(*, at: datetime = NOON, partial_reply: str | None = None, progress: int | None = None) -> Outcome:
+    return Outcome(TurnStatus.FAILED, at, partial_reply, problem=PROBLEM, progress=progress)
 
 
 # Lone surrogates are left out: they are not text, and `http/validation.py` refuses them.

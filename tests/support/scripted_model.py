@@ -34,6 +34,7 @@ class ModelFault(StrEnum):
     ERROR = "error event"
     NO_END = "no end mark"
     LONG_LINE = "10 MB line"
+    LONG_ERROR = "10 MB error"
 
 
 class FaultPoint(StrEnum):
@@ -205,6 +206,10 @@ class AnswerWriter:
             case ModelFault.LONG_LINE if at is FaultPoint.CONNECT:
                 self._write_head("200 OK", f"X-Long: {'x' * LONG_BYTES}", "Content-Length: 0")
                 await self.writer.drain()
+            case ModelFault.LONG_ERROR:
+                self._write_head("400 Sorry", "Content-Type: application/json", "Transfer-Encoding: chunked")
+                await self._send_chunk(json.dumps({"message": "a\n" * (LONG_BYTES // 3)}).encode())
+                await self._send_end()
             case ModelFault.LONG_LINE:
                 await self._send_chunk(dialect.encode_piece("x" * LONG_BYTES))
 

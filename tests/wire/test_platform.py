@@ -23,7 +23,18 @@ from openapi_server.models.turn_events import (
     TypingStopped,
     fold,
 )
-from openapi_server.wire.platform import PLATFORM, encode_accepted, encode_job, make_job_id, parse_job_id
+from openapi_server.wire.platform import (
+    ANALYZING,
+    GENERATING,
+    INITIALIZING,
+    LOADING,
+    PLATFORM,
+    ProgressStep,
+    encode_accepted,
+    encode_job,
+    make_job_id,
+    parse_job_id,
+)
 from openapi_server.wire.sse import encode_json
 from tests.support.contract import assert_conforms
 from tests.support.examples import (
@@ -189,13 +200,35 @@ def test_a_job_that_succeeded_has_the_streams_result() -> None:
 
 
 def test_a_job_that_failed_says_why() -> None:
-    """One sentence and the problem; what was said before the failure is no result."""
-    assert encode_job_text(make_turn(outcome=make_failure(at=LATER, partial_reply="Ro"))) == (
-        f'{{"job_id":"{JOB_ID}","status":"failed","latest_progress":{{"step":"failed",'
-        '"message":"The animal could not answer","progress":100},"result":null,'
+    """One sentence, the problem and the step; what was said before the failure is no result."""
+    assert encode_job_text(make_turn(outcome=make_failure(at=LATER, partial_reply="Ro", progress=50))) == (
+        f'{{"job_id":"{JOB_ID}","status":"failed","latest_progress":{{"step":"analyzing",'
+        '"message":"Choosing what fits the question","progress":50},"result":null,'
         f'"error":"The animal lost its voice.","created_at":"{AT}","updated_at":"2026-11-21T12:00:02.123Z",'
         f'"problem":{PROBLEM_BYTES}}}'
     )
+
+
+@pytest.mark.parametrize(
+    ("progress", "step"),
+    [
+        (0, INITIALIZING),
+        (10, INITIALIZING),
+        (15, INITIALIZING),
+        (25, LOADING),
+        (35, LOADING),
+        (50, ANALYZING),
+        (75, GENERATING),
+        (100, GENERATING),
+        # Its process died, or an earlier version stored it: no poll can have shown more than the last step.
+        (None, GENERATING),
+    ],
+)
+def test_a_job_that_failed_names_the_step_it_failed_in(progress: int | None, step: ProgressStep) -> None:
+    """It is never complete, and its progress never 100 %."""
+    job = json.loads(encode_job_text(make_turn(outcome=make_failure(progress=progress))))
+
+    assert job["latest_progress"] == {"step": step.name, "message": step.message, "progress": step.progress}
 
 
 def test_a_job_that_was_stopped_succeeded_with_what_was_said() -> None:
@@ -226,7 +259,8 @@ def assert_only_rises(script: TurnScript) -> None:
         json.loads(encode_job_text(make_turn(), live))
         for live in accumulate(entries, TurnState.apply, initial=TurnState())
     ]
-    polls.append(json.loads(encode_job_text(make_turn(outcome=_outcome_of(entries[-1])))))
+    outcome = _outcome_of(entries[-1], fold(entries).progress)
+    polls.append(json.loads(encode_job_text(make_turn(outcome=outcome))))
 
     for before, after in pairwise(polls):
         assert before["latest_progress"]["progress"] <= after["latest_progress"]["progress"]
@@ -245,7 +279,7 @@ def assert_ends_alike(job: dict[str, object], entry: Entry) -> None:
         assert {"error": job["error"], "problem": job["problem"]} == json.loads(encode_json(first.data))
 
 
-def _outcome_of(entry: Entry) -> Outcome:
+def _outcome_of(entry: Entry, progress: int) -> Outcome:
     """The outcome that the engine settles before it appends this entry."""
     match entry.event:
         case Completed() as done:
@@ -254,5 +288,5 @@ def _outcome_of(entry: Entry) -> Outcome:
             outcome = Outcome(status, entry.at, done.reply, done.finish_reason, done.sources, done.usage)
             return replace(outcome, latency_ms=done.latency_ms)
         case Failed(problem=problem):
-            return Outcome(TurnStatus.FAILED, entry.at, problem=problem)
+            return Outcome(TurnStatus.FAILED, entry.at, problem=problem, progress=progress)
     raise TypeError("no ending")

@@ -144,19 +144,19 @@ class MockTurns:
         steps = turn.request.script(builder, turn.request.query, lambda: self._measure_ms(started_s))
         for events in steps:
             if events:
-                await self._append(turn_id, turn, events)
+                await self._append(turn_id, turn, events, builder.progress)
             if events and events[-1].is_terminal:
                 return
             await asyncio.sleep(self._delay_s)
 
-    async def _append(self, turn_id: str, turn: _MockTurn, events: Sequence[TurnEvent]) -> None:
-        outcome = self._make_outcome(events[-1])
+    async def _append(self, turn_id: str, turn: _MockTurn, events: Sequence[TurnEvent], progress: int) -> None:
+        outcome = self._make_outcome(events[-1], progress)
         if outcome is not None:
             # Stored before readers see it, as in the real server.
             self._turns[turn_id] = replace(turn, record=replace(turn.record, outcome=outcome))
         await self._log.append(turn_id, events)
 
-    def _make_outcome(self, event: TurnEvent) -> Outcome | None:
+    def _make_outcome(self, event: TurnEvent, progress: int) -> Outcome | None:
         now = self._clock.now()
         match event:
             case Completed() as done:
@@ -170,7 +170,7 @@ class MockTurns:
                     latency_ms=done.latency_ms,
                 )
             case Failed(problem=problem):
-                return Outcome(TurnStatus.FAILED, ended_at=now, problem=problem)
+                return Outcome(TurnStatus.FAILED, ended_at=now, problem=problem, progress=progress)
         return None
 
     def _measure_ms(self, started_s: float) -> int:

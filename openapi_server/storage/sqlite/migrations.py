@@ -321,6 +321,26 @@ def idempotent_answers(connection: sqlite3.Connection) -> None:
     )
 
 
+def usage_in_the_ledger(connection: sqlite3.Connection) -> None:
+    """What a turn has cost in the end, and for how many tokens: in its last entry, which outlives the turn."""
+    connection.execute("ALTER TABLE credit_ledger ADD COLUMN tokens INTEGER")
+    connection.execute("ALTER TABLE credit_ledger ADD COLUMN spent INTEGER")
+
+
+def queued_turns(connection: sqlite3.Connection) -> None:
+    """Turns that wait for the earlier ones of their session. Still, one turn of a session runs at a time."""
+    connection.execute("ALTER TABLE turns ADD COLUMN is_queued INTEGER NOT NULL DEFAULT 0")
+    connection.execute("ALTER TABLE turns ADD COLUMN started_at TEXT")
+    connection.execute("DROP INDEX one_running_turn_a_session")
+    connection.execute(
+        """
+        CREATE UNIQUE INDEX one_running_turn_a_session ON turns (session_id)
+        WHERE ended_at IS NULL AND is_queued = 0
+        """
+    )
+    connection.execute("CREATE INDEX unended_turns_by_session ON turns (session_id, position) WHERE ended_at IS NULL")
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
     leases_expiry_and_idempotency_keys,
@@ -332,6 +352,8 @@ MIGRATIONS: list[Migration] = [
     readiness_probe,
     session_names_claims_and_charges,
     idempotent_answers,
+    usage_in_the_ledger,
+    queued_turns,
 ]
 
 
