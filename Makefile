@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast tools check format lock lock-tools bench trials soak soak-nightly clean
+.PHONY: help run test test-fast tools generators check format lock lock-tools bench trials soak soak-nightly clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ test: $(VENV)/ready  ## Run the whole test suite: about five minutes on two core
 # Tests that start processes, a browser or a model, or that make thousands of requests.
 SLOW := accounts/test_demo.py api/test_addresses.py api/test_devices.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py \
 	api/test_chat_endpoints.py api/test_rules.py api/test_system.py cli contracts/test_encoders.py \
-	contracts/test_provider.py devtools faults knowledge live live_model \
+	contracts/test_provider.py devtools faults generators knowledge live live_model \
 	moderation/test_adversarial_replies.py moderation/test_detection_rates.py \
 	moderation/test_output_buffer.py moderation/test_rule_set.py mutants \
 	soak telemetry/test_tracing.py providers/test_retry_and_fallback.py seeds storage/test_vacuum.py test_composition.py \
@@ -31,6 +31,9 @@ test-fast: $(VENV)/ready  ## Run the quick tests, with fewer examples: under a m
 
 tools: $(VENV)/ready  ## Install the tools that some tests need, with a Node of their own; without them those are skipped
 	@$(BIN)/python -m tests.tools
+
+generators: tools  ## Test what others make of openapi.yaml: generated clients, linters, Schemathesis
+	@REQUIRE_SERVICES=1 $(BIN)/python -m pytest --numprocesses 2 tests/generators tests/tools $(ARGS)
 
 check: $(VENV)/ready  ## Format, lint, types, import rules and the spec
 	@$(BIN)/ruff format --check .

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from openapi_server.key_strength import MAKE_KEY, MIN_KEY_BITS, estimate_key_bits
+from openapi_server.models.credits import TokenPrice
 from openapi_server.settings_file import (
     SettingsFile,
     SettingsFileError,
@@ -150,6 +151,7 @@ class Settings(BaseSettings):
     simulations: Literal["on", "off"] = "on"
     api_docs: Literal["on", "off"] = "on"
     credits_per_token: int = Field(1, ge=1, le=1_000_000)
+    credits_per_prompt_token: int = Field(0, ge=0, le=1_000_000)
     rate_limit_turns: int | None = Field(None, ge=0, le=1_000_000)
     rate_limit_streams: int | None = Field(None, ge=0, le=1_000_000)
     rate_limit_reads: int | None = Field(None, ge=0, le=1_000_000)
@@ -218,6 +220,11 @@ class Settings(BaseSettings):
     def has_demo_users(self) -> bool:
         """Only in development, because their passwords are public."""
         return self.demo_users == "on" and self.environment == "development"
+
+    @property
+    def token_price(self) -> TokenPrice:
+        """What the tokens of a turn cost in a session that costs credits."""
+        return TokenPrice(self.credits_per_token, self.credits_per_prompt_token)
 
     @property
     def binds_sessions_to_callers(self) -> bool:

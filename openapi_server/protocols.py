@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.audit import AuditEntry
-from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry
+from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, DailyUsage
 from openapi_server.models.document import Change, Document, DocumentChanges, Draft, VersionedDocument
 from openapi_server.models.idempotency import StoredAnswer
 from openapi_server.models.page import Page
@@ -46,7 +46,7 @@ class Clock(Protocol):
 class Model:
     """A language model as clients see it in the list of models.
 
-    `max_tokens` is the longest reply, `max_prompt_tokens` the longest prompt (0 where prompt tokens are not charged).
+    `max_tokens` is the longest reply, `max_prompt_tokens` the longest prompt (0 where no model reads one).
     """
 
     model_id: str
@@ -55,11 +55,6 @@ class Model:
     capabilities: tuple[str, ...] = ("streaming",)
     max_tokens: int = 1024
     max_prompt_tokens: int = 0
-
-    @property
-    def max_turn_tokens(self) -> int:
-        """The most tokens that one turn can be charged for."""
-        return self.max_prompt_tokens + self.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +373,9 @@ class CreditStore(Protocol):
 
     async def list_entries(self, username: str, limit: int, cursor: str | None = None) -> Page[CreditEntry]:
         """All changes of the balance, latest first."""
+
+    async def list_daily_usage(self, username: str, first: date, last: date) -> Sequence[DailyUsage]:
+        """The days from `first` to `last`, both included, on which turns were charged, earliest first."""
 
 
 class RequestStore(Protocol):

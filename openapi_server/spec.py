@@ -53,36 +53,32 @@ def _add_other_responses(operation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def load_validation_spec(*, is_closed: bool = False) -> dict[str, Any]:
-    """The complete document for validators that read OpenAPI 3.0 to the letter. Callers must not change it.
+def load_strict_spec() -> dict[str, Any]:
+    """The complete document for a strict check of what is answered. Callers must not change it.
 
-    `is_closed`: responses and events with members that the document does not have are refused. The document allows
-    them, so that clients that were generated from it do not break when there are more.
+    Answers and events refer to twins of the schemas, in `components.x-strict`. Those refuse members that the document
+    does not have; it allows them, so that clients that were generated from it do not break when there are more. And
+    null beside a reference is spelt so that validators see it.
     """
-    spec: dict[str, Any] = transform_objects(load_complete_spec(), _allow_null)
-    return _close_answers(spec) if is_closed else spec
-
-
-def _close_answers(spec: dict[str, Any]) -> dict[str, Any]:
-    """The document whose answers refer to closed twins of the schemas, in `components.x-closed`."""
+    spec = load_complete_spec()
     components = spec["components"]
-    answers = {name: transform_objects(components[name], _refer_to_closed) for name in ("responses", FRAMES)}
-    closed = transform_objects(transform_objects(components["schemas"], _close), _refer_to_closed)
+    answers = {name: transform_objects(components[name], _refer_to_strict) for name in ("responses", FRAMES)}
+    strict = transform_objects(transform_objects(components["schemas"], _make_strict), _refer_to_strict)
     paths = {
         path: {
-            method: {**operation, "responses": transform_objects(operation["responses"], _refer_to_closed)}
+            method: {**operation, "responses": transform_objects(operation["responses"], _refer_to_strict)}
             for method, operation in item.items()
         }
         for path, item in spec["paths"].items()
     }
-    return {**spec, "paths": paths, "components": {**components, **answers, "x-closed": closed}}
+    return {**spec, "paths": paths, "components": {**components, **answers, "x-strict": strict}}
 
 
-def _refer_to_closed(part: dict[str, Any]) -> dict[str, Any]:
+def _refer_to_strict(part: dict[str, Any]) -> dict[str, Any]:
     reference = part.get("$ref")
     if not isinstance(reference, str):
         return part
-    return {**part, "$ref": reference.replace("#/components/schemas/", "#/components/x-closed/")}
+    return {**part, "$ref": reference.replace("#/components/schemas/", "#/components/x-strict/")}
 
 
 def transform_objects(part: Any, transform: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
@@ -98,14 +94,11 @@ def transform_objects(part: Any, transform: Callable[[dict[str, Any]], dict[str,
     return transform(inner)
 
 
-def _allow_null(part: dict[str, Any]) -> dict[str, Any]:
-    """Null beside a reference: OpenAPI 3.0.3 knows it beside a `type` only, but generators of clients read it so."""
-    if part.get("nullable") is not True or not isinstance(part.get("allOf"), list):
-        return part
-    rest = {name: value for name, value in part.items() if name not in ("nullable", "allOf")}
-    return {**rest, "anyOf": [*part["allOf"], _ONLY_NULL]}
-
-
-def _close(part: dict[str, Any]) -> dict[str, Any]:
-    is_open = part.get("type") == "object" and "properties" in part and "additionalProperties" not in part
-    return {**part, "additionalProperties": False} if is_open else part
+def _make_strict(part: dict[str, Any]) -> dict[str, Any]:
+    if part.get("type") == "object" and "properties" in part and "additionalProperties" not in part:
+        return {**part, "additionalProperties": False}
+    if part.get("nullable") is True and isinstance(part.get("allOf"), list):
+        # OpenAPI 3.0.3 knows null beside a `type` only, but generators of clients know it beside `allOf`, too.
+        rest = {name: value for name, value in part.items() if name not in ("nullable", "allOf")}
+        return {**rest, "anyOf": [*part["allOf"], _ONLY_NULL]}
+    return part

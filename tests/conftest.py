@@ -273,8 +273,9 @@ class CheckingTransport(httpx.AsyncBaseTransport):
         body = await response.aread()
         if response.headers.get("content-type", "").startswith("text/event-stream"):
             is_resumed = "last-event-id" in request.headers or "after" in request.url.params
+            is_resumable = b'"onDisconnect":"continue"' in request.content.replace(b" ", b"")
             path = find_template(request.url.path)
-            check_stream(path, body, method=request.method.lower(), is_resumed=is_resumed)
+            check_stream(path, body, method=request.method.lower(), is_resumed=is_resumed, is_resumable=is_resumable)
         return response
 
 

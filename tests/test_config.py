@@ -57,6 +57,7 @@ DEFAULTS: dict[str, object] = {
     "refresh_token_ttl_s": 2_592_000,
     "demo_users": "on",
     "credits_per_token": 1,
+    "credits_per_prompt_token": 0,
 }
 
 
@@ -114,6 +115,7 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("REFRESH_TOKEN_TTL", "3600", "refresh_token_ttl_s", 3600),
     ("DEMO_USERS", "off", "demo_users", "off"),
     ("CREDITS_PER_TOKEN", "3", "credits_per_token", 3),
+    ("CREDITS_PER_PROMPT_TOKEN", "2", "credits_per_prompt_token", 2),
     ("TRUSTED_PROXIES", "2", "trusted_proxies", 2),
     ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", "trusted_proxies", (ip_network("10.0.0.0/8"), ip_network("::1"))),
     ("ROOT_PATH", "/zoo/chat", "root_path", "/zoo/chat"),
@@ -215,6 +217,7 @@ BAD = [
     ("REFRESH_TOKEN_TTL", "0"),
     ("DEMO_USERS", "perhaps"),
     ("CREDITS_PER_TOKEN", "0"),
+    ("CREDITS_PER_PROMPT_TOKEN", "-1"),
     ("TRUSTED_PROXIES", "*"),
     ("TRUSTED_PROXIES", "11"),
     ("TRUSTED_PROXIES", "-1"),

@@ -19,7 +19,7 @@ from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.errors import ProviderFailed, StoreUnavailable
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.prompt import Exchange, Prompt
-from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnRecord, TurnStatus
+from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnRecord, TurnStatus, Usage
 from openapi_server.models.turn_event_builder import TurnResult
 from openapi_server.moderation.output_buffer import Blocked, OutputBuffer
 from openapi_server.moderation.output_stream import stream_checked
@@ -53,6 +53,8 @@ class Pipeline:
             return TurnResult(FinishReason.BLOCKED, moderation=verdict.moderation)
         history = await self._recall(request)
         found = await self._retrieve(request, history, writer)
+        if request.simulated_error is not None:
+            raise request.simulated_error
         facts = await self._rerank(request, history, found, writer)
         rules = await self.moderator.list_guidance(request.animal, request.age_group, request.message)
         result = await self._generate(request, request.build_prompt(history, facts, rules, generate_canary()), writer)
@@ -130,7 +132,8 @@ class Pipeline:
         if isinstance(last, Blocked):
             result = await self._withhold(request, last, writer)
         else:
-            result = TurnResult(last.finish_reason, (), last.usage, model=last.model, fact_ids=last.fact_ids)
+            usage = _count_words_if_unknown(last.usage, writer)
+            result = TurnResult(last.finish_reason, (), usage, model=last.model, fact_ids=last.fact_ids)
         if not writer.reply.strip():
             raise ProviderFailed
         await writer.complete_stage(Stage.GENERATION, f"{prompt.animal.name} has spoken")
@@ -140,10 +143,19 @@ class Pipeline:
         """Drop the rest of a reply that was blocked, and end it with the animal's safe words."""
         log.warning("reply_withheld", turn=shorten_id(writer.turn_id), category=blocked.category)
         self.instruments.metrics.count_rule_hits(CheckedText.REPLY, (blocked.category,))
+        # The animal's safe words are not the model's.
+        usage = writer.usage_so_far
         words = self.reply_moderator.get_safe_words(request.animal, request.age_group)
         await writer.write_text(f" {words}" if writer.reply.strip() else words)
         writer.moderation = Moderation(flagged=True, categories=(blocked.category,))
-        return TurnResult(FinishReason.BLOCKED, usage=writer.usage_so_far, fact_ids=())
+        return TurnResult(FinishReason.BLOCKED, usage=usage, fact_ids=())
+
+
+def _count_words_if_unknown(usage: Usage, writer: TurnWriter) -> Usage:
+    """The provider's counts; where it has counted nothing of the reply, its words."""
+    if usage.completion_tokens:
+        return usage
+    return replace(usage, completion_tokens=writer.usage_so_far.completion_tokens)
 
 
 def _format_fact_count(facts: Sequence[Fact]) -> str:

@@ -21,6 +21,7 @@ from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.engine.turn_writer import TurnWriter
 from openapi_server.instruments import Instruments
+from openapi_server.models.credits import TokenPrice
 from openapi_server.models.errors import (
     ChatError,
     Draining,
@@ -51,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TurnLimits:
-    """Time limits in seconds, and the price of a token in sessions that cost credits.
+    """Time limits in seconds, and the price of tokens in sessions that cost credits.
 
     `turn_deadline_s`: the longest run of a turn. `orphan_grace_s`: how long it goes on without readers. `drain_s`: the
     time that running turns get when the server shuts down. `session_ttl_s`: when a new session expires.
@@ -61,7 +62,7 @@ class TurnLimits:
     orphan_grace_s: float
     drain_s: float
     session_ttl_s: int
-    credits_per_token: int = 1
+    price: TokenPrice = TokenPrice()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,7 @@ class TurnEngine:
         self._leases = leases
         self._limits = limits
         self._instruments = instruments or Instruments()
-        self._starter = TurnStarter(
-            store, clock, leases, pipeline.provider, limits.session_ttl_s, limits.credits_per_token
-        )
+        self._starter = TurnStarter(store, clock, leases, pipeline.provider, limits.session_ttl_s, limits.price)
         self._finisher = TurnFinisher(store, clock)
         self._running: dict[str, RunningTurn] = {}
         leases.track(lambda: self._running)

@@ -45,7 +45,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -53,7 +53,8 @@ import structlog
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.turn_request import TurnRequest
 from openapi_server.engine.turn_writer import TurnWriter
-from openapi_server.models.credits import Charge
+from openapi_server.models.animal import Animal
+from openapi_server.models.credits import Charge, TokenPrice
 from openapi_server.models.errors import (
     AnimalMismatch,
     ChatError,
@@ -65,7 +66,7 @@ from openapi_server.models.errors import (
 )
 from openapi_server.models.ids import make_id, shorten_id
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import FinishReason, IdempotencyKey, Outcome, TurnRecord, TurnStatus
+from openapi_server.models.turn import FinishReason, IdempotencyKey, Outcome, TurnRecord, TurnStatus, Usage
 from openapi_server.models.turn_event_builder import TurnResult
 from openapi_server.models.turn_events import Started
 from openapi_server.models.user import USER_PREFIX
@@ -93,6 +94,12 @@ class StartedTurn:
     is_new_session: bool
 
 
+def make_charge(username: str, provider: Provider, animal: Animal, price: TokenPrice) -> Charge:
+    """What a turn with the animal may cost: the longest prompt, where prompts are charged, and the longest reply."""
+    model = provider.get_model(animal)
+    return Charge(username, price.compute_credits(Usage(model.max_prompt_tokens, model.max_tokens)), price)
+
+
 class TurnStarter:
     """Starts turns in the store. Every refusal happens here, before the client is sent anything."""
 
@@ -103,14 +110,14 @@ class TurnStarter:
         leases: Leases,
         provider: Provider,
         session_ttl_s: int,
-        credits_per_token: int,
+        price: TokenPrice,
     ) -> None:
         self._store = store
         self._clock = clock
         self._leases = leases
         self._provider = provider
         self._session_ttl_s = session_ttl_s
-        self._credits_per_token = credits_per_token
+        self._price = price
 
     async def start(self, request: TurnRequest, keys: Sequence[IdempotencyKey]) -> StartedTurn | ExistingTurn:
         """Store the message as a running turn, and its session if that is new."""
@@ -130,9 +137,7 @@ class TurnStarter:
         """Who pays. A session that costs credits costs its owner, whichever operation the message came through."""
         if session is None or not session.is_charged or session.owner is None:
             return request.charge
-        username = session.owner.removeprefix(USER_PREFIX)
-        max_tokens = self._provider.get_model(request.animal).max_turn_tokens
-        return Charge(username, max_tokens * self._credits_per_token, self._credits_per_token)
+        return make_charge(session.owner.removeprefix(USER_PREFIX), self._provider, request.animal, self._price)
 
     def make_started_event(self, request: TurnRequest, session_id: str | None = None) -> Started:
         """The first event of a new turn."""
@@ -300,6 +305,8 @@ class TurnFinisher:
         """
         is_settled = True
         outcome = self._make_outcome(writer, result, request.charge)
+        if isinstance(result, TurnResult):
+            result = replace(result, tokens_charged=outcome.tokens_charged)
         try:
             if not await self._settle_with_retries(writer.turn_id, outcome):
                 result = await self._find_earlier_end(writer.turn_id)
@@ -367,6 +374,7 @@ class TurnFinisher:
             moderation=result.moderation,
             latency_ms=writer.elapsed_ms,
             first_token_ms=writer.builder.first_token_ms,
-            credits_used=result.usage.total * charge.credits_per_token if charge else 0,
+            credits_used=charge.price.compute_credits(result.usage) if charge else 0,
             model=result.model or writer.builder.started.model,
+            tokens_charged=charge.price.count_tokens(result.usage) if charge else None,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.credits import Charge
+from openapi_server.models.errors import ChatError
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.session import SessionClaim
 from openapi_server.models.turn import AgeGroup
@@ -46,7 +47,7 @@ class TurnRequest:
     `is_storage_optional`: while the store is unavailable, the turn runs all the same, with no memory and no record.
     `is_delivered_whole`: the reply is not streamed. `is_cancelled_on_disconnect`: the turn is stopped as soon as its
     last reader leaves. `is_bound`: the turn needs its caller, whatever `SESSION_BINDING` says. `charge`: who pays for
-    the turn in a session that costs nothing by itself.
+    the turn in a session that costs nothing by itself. `simulated_error`: the turn fails with it after the retrieval.
     """
 
     animal: Animal
@@ -65,6 +66,7 @@ class TurnRequest:
     may_retrieve_facts: bool = True
     is_storage_optional: bool = False
     is_bound: bool = False
+    simulated_error: ChatError | None = None
     contract: str = ""
 
     @property

@@ -30,8 +30,8 @@ USER_KEY, ERROR_KEY = "user", "error"
 _BEARER = linear_regex.compile(r"^bearer +([A-Za-z0-9._~+/-]+=*)\Z", linear_regex.IGNORECASE)
 _MAX_TOKEN_CHARS = 4_096
 
-# What a front end sends that is logged out: no token.
-_EMPTY = linear_regex.compile(r"\s*(bearer)?\s*", linear_regex.IGNORECASE)
+# What a front end sends that is logged out: no token, or what JavaScript makes of a variable without one.
+_EMPTY = linear_regex.compile(r"\s*(bearer(\s+(null|undefined))?)?\s*", linear_regex.IGNORECASE)
 
 InfoFunction = Callable[[AccountService, str], Awaitable[AuthenticatedUser]]
 

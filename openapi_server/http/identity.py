@@ -92,6 +92,18 @@ def derive_session_id(context: RequestContext, kind: str, scope: str, name: str)
     return f"sess_{_sign(context, 'session', kind, scope, name).hex()[:32]}"
 
 
+def derive_session_name(context: RequestContext, idempotency_key: str, owner: str | None) -> str | None:
+    """The name of the session that a request without one begins: a UUID, which its repetition gets, too.
+
+    None where another caller might send the same key.
+    """
+    if is_unguessable(idempotency_key):
+        owner = ""
+    if owner is None:
+        return None
+    return str(uuid.UUID(bytes=_sign(context, "session name", owner, idempotency_key)[:16], version=4))
+
+
 def derive_name_key(context: RequestContext, kind: str, name: str) -> str:
     """What the store keeps of a client's own name for a session, in every scope. `kind` as in `derive_session_id`."""
     return _sign(context, "name", kind, name).hex()[:32]

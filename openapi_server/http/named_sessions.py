@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from openapi_server.http.identity import (
     build_cookie,
     derive_name_key,
     derive_session_id,
+    derive_session_name,
     find_owner,
     get_anonymous_scope,
     get_device_cookie,
@@ -77,6 +79,13 @@ class NamedSession:
     def key_scopes(self) -> tuple[str, ...]:
         """Where idempotency keys count besides the owner: a UUID is as good as an owner."""
         return (self.session_id,) if self.is_unguessable and not self.is_proved else ()
+
+
+def make_session_name(context: RequestContext) -> str:
+    """The name of a new session of a client that leaves the choice to the server: a UUID, which nobody else knows."""
+    key = context.headers.get("idempotency-key")
+    derived = derive_session_name(context, key, find_owner(context)) if key else None
+    return derived or str(uuid.uuid4())
 
 
 async def find_named_session(

@@ -155,12 +155,17 @@ class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Co
 
     async def _parse(self, stream: Any, scope: Scope) -> object:
         raw = b"".join([part async for part in stream])
-        return await run_by_size(len(raw), partial(self._read, raw), MAX_INLINE_BYTES)
-
-    def _read(self, raw: bytes) -> object:
-        body = parse_json(raw)
-        _raise_errors(_make_validator(self._schema).iter_errors(body), "body")
+        body, is_changed = await run_by_size(len(raw), partial(self._read, raw), MAX_INLINE_BYTES)
+        # Then Connexion gives the handler this body in place of the one that was sent.
+        self.MUTABLE_VALIDATION = is_changed
         return body
+
+    def _read(self, raw: bytes) -> tuple[object, bool]:
+        """The body without what is ignored in it, and whether anything was."""
+        sent = parse_json(raw)
+        body = drop_ignored_members(sent, self._schema)
+        _raise_errors(_make_validator(self._schema).iter_errors(body), "body")
+        return body, body != sent
 
     def _validate(self, body: object) -> None:
         """Nothing: `_read` validates, because this runs on the event loop."""
@@ -197,6 +202,32 @@ class StrictURIParser(OpenAPIURIParser):  # type: ignore[misc]  # Connexion has 
 
 
 VALIDATOR_MAP = {"body": {"application/json": StrictBodyValidator}, "parameter": StrictParameterValidator}
+
+
+def drop_ignored_members(value: object, schema: Mapping[str, Any]) -> object:
+    """The value without members that its schema does not know, and without `null` where a member is optional.
+
+    Clients send more than an API knows, and `null` for what they do not have. Only open schemas are read so: where
+    `additionalProperties` is false, such a member is a typo that has to be told. An object without `properties` is
+    data of the client and stays as it is.
+
+    >>> schema = {"required": ["message"], "properties": {"message": {"type": "string"}, "sessionId": {}}}
+    >>> drop_ignored_members({"message": "Hi", "sessionId": None, "userId": "mia"}, schema)
+    {'message': 'Hi'}
+    """
+    while len(schema.get("allOf", ())) == 1:
+        # A reference with more beside it, such as a description.
+        schema = schema["allOf"][0]
+    if isinstance(value, list) and len(value) <= schema.get("maxItems", math.inf):
+        return [drop_ignored_members(item, schema.get("items", {})) for item in value]
+    if not isinstance(value, dict) or "properties" not in schema or schema.get("additionalProperties") is False:
+        return value
+    members, required = schema["properties"], schema.get("required", ())
+    return {
+        name: drop_ignored_members(part, members[name])
+        for name, part in value.items()
+        if name in members and (part is not None or name in required)
+    }
 
 
 def _make_validator(schema: dict[str, Any]) -> Any:

@@ -171,8 +171,11 @@ async def _describe_job(context: RequestContext, turn: TurnRecord) -> dict[str, 
 
 
 @async_handler
-async def simulate_stream_error(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    return await _simulate(context, body, ProviderFailed("This failure is a simulation."), 0)
+async def simulate_stream_error(context: RequestContext, body: dict[str, Any], mode: str = "stream") -> ASGIApp:
+    error = ProviderFailed("This failure is a simulation.")
+    if is_job_mode(mode):
+        return await _start_failing_job(context, body, error)
+    return await _simulate(context, body, error, 0)
 
 
 @async_handler
@@ -180,10 +183,28 @@ async def simulate_stream_timeout(context: RequestContext, body: dict[str, Any])
     return await _simulate(context, body, TurnTimeout("This timeout is a simulation."), SIMULATED_TIMEOUT_S)
 
 
-async def _simulate(context: RequestContext, body: dict[str, Any], error: ChatError, silent_s: float) -> ASGIApp:
-    settings = context.services.settings
-    if not settings.has_simulations:
+async def _start_failing_job(context: RequestContext, body: dict[str, Any], error: ChatError) -> ASGIApp:
+    """A real turn, in a session of its own, so that no later turn remembers it."""
+    _require_simulations(context)
+    identity = identify_caller(context)
+    request = replace(
+        await _make_turn_request(context, {**body, "memory_enabled": False}, identity),
+        is_bound=True,
+        simulated_error=error,
+    )
+    accepted = await start_turn(context, request, ())
+    headers = make_session_headers(context, accepted, identity)
+    return JSONResponse(encode_accepted(accepted.turn_id, context.root_path), headers=headers)
+
+
+def _require_simulations(context: RequestContext) -> None:
+    if not context.services.settings.has_simulations:
         raise NotFound("Simulations are off on this server.")
+
+
+async def _simulate(context: RequestContext, body: dict[str, Any], error: ChatError, silent_s: float) -> ASGIApp:
+    _require_simulations(context)
+    settings = context.services.settings
     animal = await get_active_animal(context, body.get("animal_id", settings.default_animal))
     streamer = SSEStreamer(PLATFORM, heartbeat_s=settings.heartbeat_s, clock=context.services.clock)
     started = _make_started_event(animal)

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
+from openapi_server.engine.turn_lifecycle import make_charge
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
 from openapi_server.first_names import has_insulting_word
 from openapi_server.http.async_handlers import RequestContext, async_handler
@@ -25,7 +26,6 @@ from openapi_server.impl.turn_requests import (
 from openapi_server.impl.turn_responses import is_in_session, resume_stream, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.control_characters import remove_control_characters
-from openapi_server.models.credits import Charge
 from openapi_server.models.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
 from openapi_server.models.ids import make_id
 from openapi_server.models.session import SessionRecord
@@ -43,7 +43,7 @@ TITLE_LENGTH = 60
 
 @async_handler
 async def list_models(context: RequestContext) -> ASGIApp:
-    provider, price = context.services.provider, context.services.settings.credits_per_token
+    provider, price = context.services.provider, context.services.settings.token_price
     models, is_available = provider.list_models(), provider.get_state().is_up
     return JSONResponse({"models": [encode_model(model, price, is_available=is_available) for model in models]})
 
@@ -140,15 +140,14 @@ async def confirm_chat_stream(context: RequestContext, session_id: str, body: di
 
 async def _make_turn_request(context: RequestContext, session: SessionRecord, body: dict[str, Any]) -> TurnRequest:
     animal = await get_active_animal(context, session.animal_id)
-    price = context.services.settings.credits_per_token
-    max_credits = context.services.provider.get_model(animal).max_turn_tokens * price
+    services, user = context.services, context.user
     return TurnRequest(
         animal=animal,
         message=body["message"],
         contract=SESSIONS.name,
         session=SessionRef(session.session_id, session.owner),
         opening=session.opening,
-        charge=Charge(context.user.username, max_credits, price) if context.user else None,
+        charge=make_charge(user.username, services.provider, animal, services.settings.token_price) if user else None,
     )
 
 

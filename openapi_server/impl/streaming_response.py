@@ -25,8 +25,9 @@ from openapi_server.wire import history
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.sse import STREAM_HEADERS, Contract, Frame, JsonObject, encode_comment, encode_retry
 
-# Sent before the end of a turn that a server shutdown interrupts: clients may reconnect after a second.
-RECONNECT_NOTICE = (encode_comment("the server restarts; come back in a moment") + encode_retry(1000)).encode()
+# Sent before the end of a turn that a server shutdown interrupts.
+RESTART_NOTICE = encode_comment("the server restarts; come back in a moment")
+RECONNECT_MS = 1000
 
 StreamParts = AsyncGenerator[bytes | str, None] | AsyncGenerator[bytes, None] | AsyncGenerator[str, None]
 
@@ -57,19 +58,24 @@ class SSEStreamer:
         Heartbeats depend on the silence of the stream, not of the log: contracts have no frames for some entries.
         """
         with reader:
-            prefix = encode_retry().encode()
+            is_first = True
             silent_since_s = self._clock.monotonic()
             while not reader.is_over:
                 silent_s = self._clock.monotonic() - silent_since_s
-                # The first line is sent at once, and the headers with it, however long the first event takes.
-                entries = await reader.read(0.0 if prefix else max(0.0, self._heartbeat_s - silent_s))
+                # The headers are sent at once, however long the first event takes.
+                entries = await reader.read(0.0 if is_first else max(0.0, self._heartbeat_s - silent_s))
+                part = self._contract.encode_entries(entries) if entries or is_first else self._encode_heartbeat(reader)
+                prefix = self._contract.opening if is_first else ""
                 if _was_interrupted(reader):
-                    prefix += RECONNECT_NOTICE
-                part = self._contract.encode_entries(entries) if entries or prefix else self._encode_heartbeat(reader)
-                if prefix or part:
-                    yield prefix + part
-                    prefix, silent_since_s = b"", self._clock.monotonic()
+                    prefix += self._make_restart_notice()
+                if is_first or prefix or part:
+                    yield prefix.encode() + part
+                    is_first, silent_since_s = False, self._clock.monotonic()
             log.info("Stream completed", turn=shorten_id(reader.turn_id), contract=self._contract.name)
+
+    def _make_restart_notice(self) -> str:
+        """A comment, and that clients may reconnect after a second."""
+        return RESTART_NOTICE + ("" if self._contract.is_bare else encode_retry(RECONNECT_MS))
 
     def _encode_heartbeat(self, reader: TurnReader) -> bytes:
         return self._contract.heartbeat(reader.stage, reader.elapsed_ms).encode()
@@ -103,7 +109,7 @@ class SSEStreamer:
     ) -> AsyncGenerator[str, None]:
         """Given events as a stream, such as simulations. Strings, such as heartbeats, are sent as they are."""
         events = _UnloggedStream(self._contract, turn_id, self._clock)
-        prefix = encode_retry()
+        prefix = self._contract.opening
         async for step in steps:
             yield prefix + (step if isinstance(step, str) else events.encode(step))
             prefix = ""
@@ -142,8 +148,8 @@ class SSEStreamer:
 class EventStreamResponse:
     """ASGI response that sends a stream, and stops as soon as the client disconnects.
 
-    The first part is read before the headers are sent: until then an error can still become a status. The connection
-    of a client that reads nothing for `send_timeout_s` seconds is aborted.
+    The first part, which may be empty, is read before the headers are sent: until then an error can still become a
+    status. The connection of a client that reads nothing for `send_timeout_s` seconds is aborted.
     """
 
     def __init__(self, stream: StreamParts, headers: Mapping[str, str], send_timeout_s: float) -> None:
@@ -159,7 +165,8 @@ class EventStreamResponse:
         async with aclosing(self._stream) as parts:
             first: bytes | str = await anext(parts)
             await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-            await send(_make_body_message(first))
+            if first:
+                await send(_make_body_message(first))
             async for part in parts:
                 await send(_make_body_message(part))
             await send({"type": "http.response.body", "body": b"", "more_body": False})

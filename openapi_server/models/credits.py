@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
+
+from openapi_server.models.turn import Usage
 
 
 class CreditEntryKind(StrEnum):
@@ -18,12 +20,36 @@ class CreditEntryKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenPrice:
+    """The price in credits of a token of a reply, and of a token of its prompt: 0 where prompts are not charged."""
+
+    credits_per_token: int = 1
+    credits_per_prompt_token: int = 0
+
+    def count_tokens(self, usage: Usage) -> int:
+        """The tokens that are charged.
+
+        >>> TokenPrice(1, 0).count_tokens(Usage(700, 40)), TokenPrice(5, 1).count_tokens(Usage(700, 40))
+        (40, 740)
+        """
+        return usage.completion_tokens + (usage.prompt_tokens if self.credits_per_prompt_token else 0)
+
+    def compute_credits(self, usage: Usage) -> int:
+        """What the tokens cost.
+
+        >>> TokenPrice(1, 0).compute_credits(Usage(700, 40)), TokenPrice(5, 1).compute_credits(Usage(700, 40))
+        (40, 900)
+        """
+        return usage.completion_tokens * self.credits_per_token + usage.prompt_tokens * self.credits_per_prompt_token
+
+
+@dataclass(frozen=True, slots=True)
 class Charge:
-    """Who pays for a turn, the most that it may cost (at least 1 credit), and the price of a token."""
+    """Who pays for a turn, the most that it may cost (at least 1 credit), and the price."""
 
     username: str
     max_credits: int
-    credits_per_token: int = 1
+    price: TokenPrice = TokenPrice()
 
     def __post_init__(self) -> None:
         if self.max_credits < 1:
@@ -43,7 +69,11 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class CreditEntry:
-    """One change of a balance. `credits` is signed; the balance is the sum of a user's entries."""
+    """One change of a balance. `credits` is signed; the balance is the sum of a user's entries.
+
+    The `settle` entry of a turn has the `tokens` that were charged, and the credits `spent` on it. In other entries,
+    and in those of old versions, they are None.
+    """
 
     entry_id: str
     username: str
@@ -52,6 +82,8 @@ class CreditEntry:
     at: datetime
     turn_id: str | None = None
     notes: str | None = None
+    tokens: int | None = None
+    spent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +93,13 @@ class Balance:
     username: str
     credits: int
     expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DailyUsage:
+    """What a user's turns have cost that ended on a day (UTC). Turns that cost nothing are not counted."""
+
+    day: date
+    turns: int
+    tokens: int
+    credits: int

@@ -70,7 +70,10 @@ class TurnStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of the prompt and of the reply, as the provider counts them; words where it has no tokens."""
+    """Tokens of the prompt and of the reply, as the provider counts them; words of the reply where it does not.
+
+    The prompt has none where no model reads one, as with the offline provider.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -105,7 +108,8 @@ class Outcome:
 
     `model` is the id of the model that generated the reply; None when the turn failed, and in records of server
     versions that did not store it. `progress` is how far a turn that failed had come, in percent; None
-    where that is not known: its process died, or an earlier version stored it.
+    where that is not known: its process died, or an earlier version stored it. `tokens_charged` are those that
+    `credits_used` is for; None when nobody pays.
     """
 
     status: TurnStatus
@@ -119,6 +123,7 @@ class Outcome:
     first_token_ms: int | None = None
     problem: Problem | None = None
     credits_used: int = 0
+    tokens_charged: int | None = None
     model: str | None = None
     progress: int | None = None
 

@@ -36,6 +36,7 @@ class TurnResult:
 
     `model` is None for the model in `Started`. `fact_ids` are the facts that the reply used, None for all facts of
     the prompt. `held_back_ms` is the longest time that a piece of the reply was buffered for moderation.
+    `tokens_charged` is None where nobody pays.
     """
 
     finish_reason: FinishReason = FinishReason.STOP
@@ -45,6 +46,7 @@ class TurnResult:
     model: str | None = None
     fact_ids: tuple[str, ...] | None = None
     held_back_ms: int = 0
+    tokens_charged: int | None = None
 
 
 class TurnEventBuilder:
@@ -101,6 +103,7 @@ class TurnEventBuilder:
             first_token_ms=self.first_token_ms,
             model=result.model or self.started.model,
             held_back_ms=result.held_back_ms,
+            tokens_charged=result.tokens_charged,
         )
         return [*typing_stopped, completed]
 

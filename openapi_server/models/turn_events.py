@@ -75,7 +75,7 @@ class Completed(TurnEvent):
     """The turn ended with a reply, and the reply is stored.
 
     `model` is the one that generated the reply: not the one in `Started` if that one failed. `held_back_ms` is the
-    longest time that a piece of the reply was buffered for moderation.
+    longest time that a piece of the reply was buffered for moderation. `tokens_charged` is None where nobody pays.
     """
 
     is_terminal: ClassVar[bool] = True
@@ -92,6 +92,7 @@ class Completed(TurnEvent):
     first_token_ms: int | None
     model: str = ""
     held_back_ms: int = 0
+    tokens_charged: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 """The chat contract, `/chat`: unnamed events `{type, content, timestamp}`, for clients that read `data: ` lines.
 
 `type` is a stage's start or end, `token` for each piece of the reply, and `done`, `cancelled` or `error` at the end.
+The stream is bare, because many of its clients split it at blank lines and take only blocks that begin with `data: `.
+Clients that mean to resume it get ids and a retry line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from openapi_server.models.turn import FinishReason, Stage, TurnRecord
 from openapi_server.models.turn_events import Chunk, Completed, Entry, Failed, StageChanged
@@ -30,6 +33,11 @@ def encode(entry: Entry) -> Iterator[Frame]:
         case Failed(problem=problem):
             content = {"message": problem.detail, "code": problem.code}
             yield _make_frame(entry, "error", content, problem=encode_problem(problem))
+
+
+def encode_bare(entry: Entry) -> Iterator[Frame]:
+    """The same frames without their ids."""
+    return (replace(frame, id=None) for frame in encode(entry))
 
 
 def _make_frame(entry: Entry, kind: str, content: object, **beside: object) -> Frame:
@@ -59,3 +67,4 @@ def encode_answer(turn: TurnRecord, session_id: str) -> dict[str, object]:
 
 
 CHAT = Contract("chat", encode, encode_comment_heartbeat)
+BARE_CHAT = Contract("chat", encode_bare, encode_comment_heartbeat, is_bare=True)

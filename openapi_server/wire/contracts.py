@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from openapi_server.wire.chat import CHAT
+from openapi_server.wire.chat import BARE_CHAT, CHAT
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.devices import DEVICES
 from openapi_server.wire.platform import PLATFORM
@@ -25,5 +25,6 @@ CONTRACTS: Mapping[Contract, Operation] = {
     PLATFORM: Operation("post", "/api/v1/stream"),
     SESSIONS: Operation("post", "/chat/sessions/{sessionId}/stream"),
     CHAT: Operation("post", "/chat"),
+    BARE_CHAT: Operation("post", "/chat"),
     DEVICES: Operation("post", "/chat/stream"),
 }

@@ -75,6 +75,8 @@ def _encode_credit_entry(entry: CreditEntry) -> dict[str, object]:
         "at": format_timestamp(entry.at),
         "turnId": entry.turn_id,
         "notes": entry.notes,
+        "tokens": entry.tokens,
+        "spent": entry.spent,
     }
 
 

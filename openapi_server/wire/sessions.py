@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from openapi_server.models.credits import DailyUsage, TokenPrice
 from openapi_server.models.errors import Problem
 from openapi_server.models.page import Page
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import TurnRecord, Usage
+from openapi_server.models.turn import Outcome, TurnRecord
 from openapi_server.models.turn_events import Chunk, Completed, Entry, Failed
 from openapi_server.protocols import Model
 from openapi_server.wire.problem import encode_problem
@@ -30,7 +31,7 @@ def encode(entry: Entry) -> Iterator[Frame]:
 def _encode_completed(completed: Completed) -> dict[str, object]:
     return {
         "message": completed.reply,
-        "tokensUsed": completed.usage.total,
+        "tokensUsed": _count_tokens(completed),
         "streamingSessionId": completed.turn_id,
     }
 
@@ -40,16 +41,35 @@ def encode_error(problem: Problem) -> dict[str, object]:
     return {"error": problem.code, "message": problem.detail, "problem": encode_problem(problem)}
 
 
-def encode_model(model: Model, credits_per_token: int, *, is_available: bool) -> dict[str, object]:
+def _count_tokens(ended: Completed | Outcome) -> int:
+    """The tokens that were charged; of a turn for which nobody paid, those of its reply."""
+    return ended.usage.completion_tokens if ended.tokens_charged is None else ended.tokens_charged
+
+
+def encode_model(model: Model, price: TokenPrice, *, is_available: bool) -> dict[str, object]:
     return {
         "id": model.model_id,
         "name": model.name,
         "description": model.description,
         "capabilities": list(model.capabilities),
-        "creditCost": credits_per_token,
+        "creditCost": price.credits_per_token,
+        "promptCreditCost": price.credits_per_prompt_token,
         "maxTokens": model.max_tokens,
         "available": is_available,
     }
+
+
+def encode_usage(days: Sequence[DailyUsage]) -> dict[str, object]:
+    """The usage of each day, and of all of them."""
+    total = {
+        "turns": sum(day.turns for day in days),
+        "tokens": sum(day.tokens for day in days),
+        "credits": sum(day.credits for day in days),
+    }
+    encoded = [
+        {"date": day.day.isoformat(), "turns": day.turns, "tokens": day.tokens, "credits": day.credits} for day in days
+    ]
+    return {"days": encoded, "total": total}
 
 
 def encode_created_session(session: SessionRecord) -> dict[str, object]:
@@ -77,8 +97,8 @@ def encode_session_details(session: SessionRecord, page: Page[TurnRecord], *, is
 
 
 def encode_confirmation(turn: TurnRecord) -> dict[str, object]:
-    usage = turn.outcome.usage if turn.outcome else Usage()
-    return {"message": "The stream was confirmed.", "sessionId": turn.session_id, "tokensUsed": usage.total}
+    tokens = _count_tokens(turn.outcome) if turn.outcome else 0
+    return {"message": "The stream was confirmed.", "sessionId": turn.session_id, "tokensUsed": tokens}
 
 
 def _encode_messages(turn: TurnRecord) -> Iterator[dict[str, object]]:

@@ -110,17 +110,27 @@ class Contract:
     `encode` returns the frames of one log entry, of which only the last has the entry's id. It is pure and stateless,
     so a resumed stream repeats the same bytes. `heartbeat` makes a frame without id from the current stage and the
     milliseconds since the turn began; it is sent during silences.
+
+    With `is_bare` the stream has neither ids nor a retry line, for readers that take only blocks that begin with
+    `data: `.
     """
 
     name: str
     encode: Callable[[Entry], Iterator[Frame]]
     heartbeat: Callable[[Stage | None, int], str]
+    is_bare: bool = False
+
+    @property
+    def opening(self) -> str:
+        """What a stream sends before its first event."""
+        return "" if self.is_bare else encode_retry()
 
     def encode_entry(self, entry: Entry) -> bytes:
         """The entry's bytes. They are made once and kept with the entry, for all readers."""
-        encoded = entry.encoded.get(self.name)
+        key = f"{self.name} bare" if self.is_bare else self.name
+        encoded = entry.encoded.get(key)
         if encoded is None:
-            encoded = entry.encoded[self.name] = "".join([frame.text for frame in self.encode(entry)]).encode()
+            encoded = entry.encoded[key] = "".join([frame.text for frame in self.encode(entry)]).encode()
         return encoded
 
     def encode_entries(self, entries: Iterable[Entry]) -> bytes:

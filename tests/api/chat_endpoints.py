@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from openapi_server.devtools.check.stream_rules import StreamRules
-from openapi_server.spec import load_validation_spec
+from openapi_server.spec import load_strict_spec
 from tests.api.test_accounts import bearer, log_in
 from tests.conftest import RunningApp, find_template
 from tests.support.contract import SseEvent, parse_events
@@ -32,7 +32,7 @@ class ChatEndpoint:
 CONVO = ChatEndpoint("convo", "/convo_turn_stream", "message", "error", {"animalId": "lion_001"})
 PLATFORM = ChatEndpoint("platform", "/api/v1/stream", "query", "problem")
 SESSIONS = ChatEndpoint("sessions", "/chat/sessions/{sessionId}/stream", "message", "problem")
-CHAT = ChatEndpoint("chat", "/chat", "message", "problem", {"session_id": "my-talk"})
+CHAT = ChatEndpoint("chat", "/chat", "message", "problem", {"session_id": "my-talk", "onDisconnect": "continue"})
 DEVICES = ChatEndpoint("devices", "/chat/stream", "content", "error", headers={"X-Device-ID": "kiosk-7"})
 CHAT_ENDPOINTS = {endpoint.name: endpoint for endpoint in (CONVO, PLATFORM, SESSIONS, CHAT, DEVICES)}
 
@@ -52,7 +52,7 @@ class EndpointClient:
 
     def read_text(self, answer: httpx.Response) -> str:
         """The reply as the stream told it."""
-        rules = StreamRules.from_spec(load_validation_spec(is_closed=True), find_template(self.path))
+        rules = StreamRules.from_spec(load_strict_spec(), find_template(self.path))
         return rules.join_text(parse_events(answer.content))
 
     def read_problem(self, answer: httpx.Response) -> dict[str, Any]:

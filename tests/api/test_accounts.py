@@ -153,7 +153,9 @@ HEADERS: dict[str, Callable[[str], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("value", ["Bearer", "Bearer ", "bearer   ", "", " "])
+@pytest.mark.parametrize(
+    "value", ["Bearer", "Bearer ", "bearer   ", "", " ", "Bearer \t", "Bearer null", "Bearer undefined"]
+)
 async def test_an_authorization_without_a_token_is_none(client: httpx.AsyncClient, value: str) -> None:
     """A front end that is logged out sends it: no login is needed, or one is, as without the header."""
     headers = {"Authorization": value}

@@ -122,6 +122,7 @@ BY_ID = [
 OF_USERS = [
     Route("GET /credits/balance", "account", query={"userId": "{username}"}, needs_login=True),
     Route("POST /credits/allocate", "allocate", body={"userId": "{username}", "credits": 1}, needs_login=True),
+    Route("GET /usage/stats", "account", query={"userId": "{username}"}, needs_login=True),
     Route("GET /privacy/export", "account", query={"userId": "{username}"}),
     Route("DELETE /privacy", "account", query={"userId": "{username}"}),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -71,7 +72,6 @@ async def test_nobody_else_gives_credits(client: httpx.AsyncClient, username: st
         {"notes": "x" * 501},
         {"userId": "../user1"},
         {"userId": "user1\n"},
-        {"unknown": 1},
     ],
     ids=str,
 )
@@ -151,3 +151,72 @@ async def test_a_check_of_the_wrong_form_names_the_field(client: httpx.AsyncClie
 async def test_a_check_needs_a_login(client: httpx.AsyncClient) -> None:
     """There is no balance without an account."""
     assert (await client.post("/credits/check", json={"credits": 1})).status_code == 401
+
+
+async def spend(client: httpx.AsyncClient) -> int:
+    """A turn of user1's; the tokens that it was charged for."""
+    headers = bearer(await log_in(client, "user1"))
+    session_id = (await client.post("/chat/sessions", json={}, headers=headers)).json()["sessionId"]
+    answer = await client.post(f"/chat/sessions/{session_id}/stream", json={"message": "Hello!"}, headers=headers)
+    done = answer.text.rpartition("data: ")[2]
+    return int(json.loads(done)["tokensUsed"])
+
+
+async def get_stats(client: httpx.AsyncClient, username: str, **params: str) -> httpx.Response:
+    return await client.get("/usage/stats", params=params, headers=bearer(await log_in(client, username)))
+
+
+async def test_usage_is_told_by_the_day(open_client: OpensClient) -> None:
+    """The last thirty days, as the balance has them; a day without turns is left out."""
+    clock = FakeClock()
+    client = await open_client(clock=clock, credits_per_token=2)
+    await allocate(client)
+    tokens = [await spend(client), await spend(client)]
+    clock.advance(86_400)
+    tokens.append(await spend(client))
+
+    told = (await get_stats(client, "user1")).json()
+
+    first = {"date": "2026-11-21", "turns": 2, "tokens": sum(tokens[:2]), "credits": 2 * sum(tokens[:2])}
+    second = {"date": "2026-11-22", "turns": 1, "tokens": tokens[2], "credits": 2 * tokens[2]}
+    total = {"turns": 3, "tokens": sum(tokens), "credits": 2 * sum(tokens)}
+    assert told == {
+        "userId": "user1",
+        "from": "2026-10-24",
+        "to": "2026-11-22",
+        "days": [first, second],
+        "total": total,
+    }
+    assert (await get_balance(client, "user1")).json()["credits"] == 5000 - 2 * sum(tokens)
+    later = (await get_stats(client, "user1", **{"from": "2026-11-22"})).json()
+    assert (later["days"], later["from"]) == ([second], "2026-11-22")
+    assert (await get_stats(client, "user1", to="2026-11-20")).json()["days"] == []
+
+
+@pytest.mark.parametrize(("username", "status"), [("user1", 200), ("parent1", 200), ("admin", 200), ("keeper1", 404)])
+async def test_usage_is_seen_by_whom_it_concerns(client: httpx.AsyncClient, username: str, status: int) -> None:
+    """The user, the parent and administrators; for others there is no such user."""
+    assert (await get_stats(client, username, userId="user1")).status_code == status
+    assert (await get_stats(client, username, userId="nobody")).status_code == 404
+    assert (await client.get("/usage/stats")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"from": "yesterday"}, "from"),
+        ({"to": "2026-02-30"}, "to"),
+        ({"to": "2026-11-21T00:00:00Z"}, "to"),
+        ({"from": "2026-11-22", "to": "2026-11-21"}, "from"),
+        ({"from": "2025-11-20", "to": "2026-11-21"}, "from"),
+        ({"from": "0000-01-01"}, "from"),
+        ({"userId": "../x"}, "userId"),
+    ],
+    ids=str,
+)
+async def test_days_that_make_no_sense_are_named(client: httpx.AsyncClient, params: dict[str, str], field: str) -> None:
+    """400. A year at once is enough."""
+    answer = await get_stats(client, "user1", **params)
+
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.json()["errors"]] == [field]

@@ -23,7 +23,7 @@ KEY = {"Idempotency-Key": "once"}
 CREATES_NOTHING = {
     "/convo_turn/{turnId}/stop": "stopping twice changes nothing",
     "/summarize_convo": "reads",
-    "/api/v1/stream/error": "a simulation, of which nothing is stored",
+    "/api/v1/stream/error": "a simulation: repeated, it is one more that fails",
     "/api/v1/stream/timeout": "a simulation, of which nothing is stored",
     "/chat/sessions/{sessionId}/update-stream": "confirming twice changes nothing",
     "/credits/check": "reads",

@@ -418,6 +418,21 @@ async def test_a_simulated_error_is_progress_and_then_an_error(client: httpx.Asy
     assert answer.headers["x-streaming-session-id"]
 
 
+async def test_a_simulated_error_is_a_failed_job_as_well(open_client: OpensClient) -> None:
+    """Clients that poll can be tested, too; no later question remembers it."""
+    provider = Says()
+    client = await open_client(provider)
+
+    answer = await client.post(f"{PATH}/error", params={"mode": "job/stream"}, json=HELLO)
+    over = await poll_to_end(client, answer.json())
+    await client.post(PATH, json=HELLO)
+
+    assert answer.json()["status"] == "pending"
+    assert (over["status"], over["error"]) == ("failed", "This failure is a simulation.")
+    assert (over["latest_progress"]["step"], over["latest_progress"]["progress"]) == ("loading_documents", 25)
+    assert [prompt.history for prompt in provider.prompts] == [()]
+
+
 async def test_a_simulated_timeout_is_silence_and_then_an_error(
     open_client: OpensClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -434,7 +449,7 @@ async def test_a_simulated_timeout_is_silence_and_then_an_error(
     assert get_last_event(answer).data["problem"]["code"] == "turn_timeout"
 
 
-@pytest.mark.parametrize("path", [f"{PATH}/error", f"{PATH}/timeout"])
+@pytest.mark.parametrize("path", [f"{PATH}/error", f"{PATH}/error?mode=job", f"{PATH}/timeout"])
 @pytest.mark.parametrize(
     "settings", [{"simulations": "off"}, {"environment": "production", "signing_key": OWN_KEY}], ids=str
 )

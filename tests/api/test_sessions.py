@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
 import pytest
 
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import Usage
-from openapi_server.protocols import ReplyEnd
+from openapi_server.protocols import ReplyEnd, WholeReply
+from openapi_server.providers.offline.provider import OfflineProvider
 from tests.api.chat_endpoints import (
     MANY_CREDITS,
     SESSIONS,
@@ -22,9 +25,38 @@ from tests.api.chat_endpoints import (
 )
 from tests.api.test_chat_endpoints import UNKNOWN
 from tests.conftest import OpensZoo, RunningApp
-from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits
+from tests.support.fakes import Blocks, Fails, FakeClock, Says, SingleModelProvider, Waits
 
 HELLO = {"message": "How fast can you run?"}
+
+
+class Streams(SingleModelProvider):
+    """A provider that does not know its whole reply beforehand, and counts 60 tokens of it."""
+
+    model = "streams-1"
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = pieces
+
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
+        for piece in self.pieces:
+            yield piece
+        yield ReplyEnd(usage=Usage(50, 60))
+
+
+class CountsPrompt(Says):
+    """A provider that reads the whole talk again for each reply, and counts it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompt_tokens: list[int] = []
+
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        texts = [prompt.message, *(text for said in prompt.history for text in (said.message, said.reply))]
+        self.prompt_tokens.append(sum(len(text.split()) for text in texts))
+        self.reply_end = ReplyEnd(usage=Usage(self.prompt_tokens[-1], 4))
+        async for piece in super().stream_reply(prompt):
+            yield piece
 
 
 async def create_session(client: httpx.AsyncClient, **body: object) -> str:
@@ -79,7 +111,7 @@ async def test_sessions_need_a_login(client: httpx.AsyncClient, method: str, pat
 
 
 async def test_models_are_listed_for_everybody(client: httpx.AsyncClient) -> None:
-    """With the price of a token."""
+    """With the price of a token, of the reply and of the prompt."""
     (model,) = (await client.get("/models")).json()["models"]
 
     assert model == {
@@ -88,6 +120,7 @@ async def test_models_are_listed_for_everybody(client: httpx.AsyncClient) -> Non
         "description": "The only model of this server.",
         "capabilities": ["streaming"],
         "creditCost": 1,
+        "promptCreditCost": 0,
         "maxTokens": 1024,
         "available": True,
     }
@@ -239,7 +272,7 @@ async def test_a_stream_tells_pieces_and_is_done(open_zoo: OpensZoo) -> None:
     assert list_event_data(answer) == [
         {"text": "Roar! "},
         {"text": "I am Leo."},
-        {"message": "Roar! I am Leo.", "tokensUsed": 11, "streamingSessionId": get_turn_id(answer)},
+        {"message": "Roar! I am Leo.", "tokensUsed": 4, "streamingSessionId": get_turn_id(answer)},
     ]
     assert get_last_event(answer).event == "done"
 
@@ -324,8 +357,55 @@ async def test_a_reply_costs_what_it_took(open_zoo: OpensZoo, price: int) -> Non
 
     await chat.post_message()
 
-    assert await get_credits(chat.client) == MANY_CREDITS - 11 * price
-    assert (await chat.client.get("/models")).json()["models"][0]["creditCost"] == price
+    assert await get_credits(chat.client) == MANY_CREDITS - 4 * price
+    model = (await chat.client.get("/models")).json()["models"][0]
+    assert (model["creditCost"], model["promptCreditCost"]) == (price, 0)
+
+
+async def test_prompts_cost_where_they_have_a_price(open_zoo: OpensZoo) -> None:
+    """`tokensUsed` counts what is charged: then those of the prompt, too."""
+    provider = Says(reply_end=ReplyEnd(usage=Usage(7, 4)))
+    chat = await open_endpoint(await open_zoo(provider, credits_per_token=10, credits_per_prompt_token=2), SESSIONS)
+
+    answer = await chat.post_message()
+
+    assert get_last_event(answer).data["tokensUsed"] == 11
+    assert await get_credits(chat.client) == MANY_CREDITS - 54
+    assert (await chat.client.get("/models")).json()["models"][0]["promptCreditCost"] == 2
+
+
+async def test_a_long_talk_costs_what_is_said_in_it(open_zoo: OpensZoo) -> None:
+    """The fifteenth answer costs no more than the first of the same length, though its prompt is far longer."""
+    provider = CountsPrompt()
+    chat = await open_endpoint(await open_zoo(provider), SESSIONS)
+
+    tokens = [get_last_event(await chat.post_message()).data["tokensUsed"] for _ in range(15)]
+
+    assert provider.prompt_tokens[-1] > 10 * provider.prompt_tokens[0]
+    assert tokens == [4] * 15
+    assert await get_credits(chat.client) == MANY_CREDITS - 60
+
+
+async def test_the_offline_provider_has_no_prompt_to_charge(open_zoo: OpensZoo) -> None:
+    """Whatever prompts cost: no model reads one. A word of the reply is a token."""
+    provider = OfflineProvider(words_per_s=0, seed=0)
+    chat = await open_endpoint(await open_zoo(provider, credits_per_prompt_token=100), SESSIONS)
+
+    for _ in range(3):
+        before = await get_credits(chat.client)
+        done = get_last_event(await chat.post_message()).data
+        assert before - await get_credits(chat.client) == done["tokensUsed"] == len(done["message"].split())
+
+
+async def test_a_withheld_reply_costs_what_was_sent_of_it(open_zoo: OpensZoo) -> None:
+    """The animal's safe words, which end it, are not the model's."""
+    chat = await open_endpoint(await open_zoo(Streams("I am a lion. ", "Write to leo@zoo.example! ")), SESSIONS)
+
+    done = get_last_event(await chat.post_message()).data
+
+    assert "leo@" not in done["message"]
+    assert len(done["message"].split()) > 4
+    assert done["tokensUsed"] == MANY_CREDITS - await get_credits(chat.client) == 4
 
 
 async def test_a_failure_costs_nothing(open_zoo: OpensZoo) -> None:
@@ -354,7 +434,7 @@ async def test_one_key_is_charged_once(open_zoo: OpensZoo) -> None:
     await chat.post_message(Last_Event_ID=f"{get_turn_id(answers[0])}-1")
 
     assert {answer.content for answer in answers} == {answers[0].content}
-    assert await get_credits(chat.client) == MANY_CREDITS - 11
+    assert await get_credits(chat.client) == MANY_CREDITS - 4
 
 
 async def test_the_server_wrote_the_transcript_and_the_client_confirms(open_zoo: OpensZoo) -> None:
@@ -365,7 +445,7 @@ async def test_the_server_wrote_the_transcript_and_the_client_confirms(open_zoo:
     for _ in range(2):
         answer = await confirm_stream(chat, streaming_id)
         session_id = chat.path.split("/")[3]
-        assert answer.json() == {"message": "The stream was confirmed.", "sessionId": session_id, "tokensUsed": 11}
+        assert answer.json() == {"message": "The stream was confirmed.", "sessionId": session_id, "tokensUsed": 4}
     told = (await chat.client.get(chat.path.removesuffix("/stream"))).json()
 
     assert told["messages"][-1]["content"] == "Roar!"

@@ -9,14 +9,14 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, CreditEntryKind
+from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, CreditEntryKind, DailyUsage
 from openapi_server.models.errors import InsufficientCredits, InvalidInput, UserNotFound
 from openapi_server.models.user import Role, User
 from openapi_server.protocols import Clock
@@ -59,9 +59,10 @@ async def reserve(stores: Stores, clock: Clock, max_credits: int, turn_id: str) 
     assert await stores.sessions.begin_turn(turn, session, charge=Charge("ben", max_credits)) == turn_id
 
 
-async def finish(stores: Stores, clock: Clock, turn_id: str, used: int) -> None:
-    """End the turn, if it runs, with so many credits used."""
-    await stores.sessions.settle_turn(turn_id, replace(make_outcome(at=clock.now()), credits_used=used))
+async def finish(stores: Stores, clock: Clock, turn_id: str, used: int, tokens: int | None = None) -> None:
+    """End the turn, if it runs, with so many credits used, for so many tokens."""
+    outcome = replace(make_outcome(at=clock.now()), credits_used=used, tokens_charged=tokens)
+    await stores.sessions.settle_turn(turn_id, outcome)
 
 
 async def allocate(stores: Stores, clock: Clock, credits: int, days: int | None = None) -> CreditEntry:
@@ -89,6 +90,48 @@ async def list_entries(stores: Stores) -> list[CreditEntry]:
 
 async def list_changes(stores: Stores) -> list[tuple[str, int]]:
     return [(entry.kind.value, entry.credits) for entry in await list_entries(stores)]
+
+
+async def spend(stores: Stores, clock: Clock, turn_id: str, used: int, tokens: int | None) -> None:
+    """A whole turn of Ben's that may cost 50 credits."""
+    await reserve(stores, clock, 50, turn_id)
+    await finish(stores, clock, turn_id, used, tokens)
+
+
+async def test_usage_is_told_by_the_day_on_which_a_turn_ended(stores: Stores, clock: FakeClock) -> None:
+    """In UTC, to the last microsecond; what cost nothing is not counted, nor what still runs."""
+    await allocate(stores, clock, 500)
+    await spend(stores, clock, "turn_1", 30, 10)
+    await spend(stores, clock, "turn_2", 6, 2)
+    await spend(stores, clock, "turn_3", 0, 0)
+    await reserve(stores, clock, 50, "turn_4")
+    today = clock.now().date()
+    midnight = datetime.combine(today + timedelta(days=1), time(), UTC)
+    clock.advance((midnight - clock.now()).total_seconds() - 0.000_001)
+    await spend(stores, clock, "turn_5", 7, 7)
+    clock.advance(0.000_001)
+    await finish(stores, clock, "turn_4", 80, 80)
+
+    first, second = DailyUsage(today, 3, 19, 43), DailyUsage(today + timedelta(days=1), 1, 80, 50)
+    assert await stores.credits.list_daily_usage("ben", today, today) == [first]
+    assert await stores.credits.list_daily_usage("ben", second.day, second.day) == [second]
+    assert await stores.credits.list_daily_usage("ben", today, second.day) == [first, second]
+    assert await stores.credits.list_daily_usage("ben", date.min, date.max) == [first, second]
+    assert await stores.credits.list_daily_usage("ben", date.min, today - timedelta(days=1)) == []
+    assert await stores.credits.list_daily_usage("mia", date.min, date.max) == []
+
+
+async def test_what_was_used_is_what_the_balance_lacks(stores: Stores, clock: FakeClock) -> None:
+    """Also of a turn that would have cost more than there was."""
+    await allocate(stores, clock, 60)
+    await spend(stores, clock, "turn_1", 40, 20)
+    await spend(stores, clock, "turn_2", 40, 20)
+
+    (day,) = await stores.credits.list_daily_usage("ben", date.min, date.max)
+    assert (day.turns, day.tokens, day.credits) == (2, 40, 60)
+    assert await get_spendable(stores) == 0
+    assert sum(entry.credits for entry in await list_entries(stores)) == 0
+    assert [entry.spent for entry in await list_entries(stores) if entry.kind is CreditEntryKind.SETTLE] == [40, 20]
 
 
 async def test_credits_need_an_account(stores: Stores, clock: FakeClock) -> None:

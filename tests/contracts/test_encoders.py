@@ -5,6 +5,7 @@ A new contract adds one line to `wire/contracts.py` and passes unchanged: nothin
 
 from __future__ import annotations
 
+import json
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,13 +29,18 @@ from openapi_server.devtools.check.stream_rules import (
 )
 from openapi_server.models.turn import Stage
 from openapi_server.models.turn_events import Chunk, Completed, Entry, TurnEvent
-from openapi_server.spec import load_validation_spec
+from openapi_server.spec import load_strict_spec
 from openapi_server.wire.contracts import CONTRACTS
-from openapi_server.wire.sse import Contract, encode_retry
+from openapi_server.wire.sse import Contract
 from tests.support.examples import EVENTS, TURN_ID, number_events
 from tests.support.turn_scripts import TURN_SCRIPTS, TurnScript, turn_scripts
 
-each_contract = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+
+def name_contract(contract: Contract) -> str:
+    return f"bare {contract.name}" if contract.is_bare else contract.name
+
+
+each_contract = pytest.mark.parametrize("contract", CONTRACTS, ids=name_contract)
 each_turn_script = pytest.mark.parametrize("script", TURN_SCRIPTS.values(), ids=TURN_SCRIPTS.keys())
 any_turn_script = given(script=turn_scripts)
 modestly = settings(max_examples=30, deadline=None)
@@ -43,7 +49,7 @@ modestly = settings(max_examples=30, deadline=None)
 @cache
 def rules_of(contract: Contract) -> StreamRules:
     operation = CONTRACTS[contract]
-    return StreamRules.from_spec(load_validation_spec(is_closed=True), operation.path, operation.method)
+    return StreamRules.from_spec(load_strict_spec(), operation.path, operation.method)
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Recorded:
 
     def stream(self, after: int = 0, until: int | None = None) -> bytes:
         """The same, as an answer sends it."""
-        return encode_retry().encode() + self.raw(after, until)
+        return self.contract.opening.encode() + self.raw(after, until)
 
     def text(self, after: int = 0, until: int | None = None) -> str:
         """The reply as far as the contract tells it there."""
@@ -98,7 +104,7 @@ def test_any_turn_is_a_stream_of_the_contract(contract: Contract, script: TurnSc
 
 def assert_is_whole_stream(turn: Recorded) -> None:
     rules, raw = rules_of(turn.contract), turn.stream()
-    check_bytes(raw)
+    check_bytes(raw, is_bare=turn.contract.is_bare)
     events = parse_events(raw)
     rules.check_events(events)
     rules.check_order(events)
@@ -143,15 +149,32 @@ def test_whichever_event_a_reader_came_to_its_last_id_leads_on(contract: Contrac
 @modestly
 @any_turn_script
 def test_an_entrys_last_frame_has_its_id_and_no_other_has_one(contract: Contract, script: TurnScript) -> None:
-    """So a resume never splits an entry, and ids rise by themselves; what a contract has no word for leaves a gap."""
+    """So a resume never splits an entry, and ids rise by themselves; what a contract has no word for leaves a gap.
+
+    A bare stream has no ids at all.
+    """
     turn = recorded(contract, script)
 
     for entry in turn.entries:
         ids = [frame.id for frame in contract.encode(entry)]
-        assert ids == [None] * (len(ids) - 1) + [entry.id] * bool(ids)
+        last_id = None if contract.is_bare else entry.id
+        assert ids == [None] * (len(ids) - 1) + [last_id] * bool(ids)
     events = parse_events(turn.raw())
     check_ids(events, TURN_ID)
-    assert events[-1].id == turn.entries[-1].id
+    assert events[-1].id == (None if contract.is_bare else turn.entries[-1].id)
+
+
+@pytest.mark.parametrize("contract", [each for each in CONTRACTS if each.is_bare], ids=name_contract)
+@modestly
+@any_turn_script
+def test_a_bare_stream_is_the_same_without_its_ids(contract: Contract, script: TurnScript) -> None:
+    """Whoever splits it at blank lines and takes the blocks that begin with `data: ` has every event."""
+    (whole,) = [each for each in CONTRACTS if each.name == contract.name and not each.is_bare]
+
+    blocks = recorded(contract, script).stream().decode().split("\n\n")[:-1]
+
+    taken = [json.loads(block.removeprefix("data: ")) for block in blocks if block.startswith("data: ")]
+    assert taken == [event.data for event in parse_events(recorded(whole, script).raw())]
 
 
 @each_contract
@@ -183,9 +206,9 @@ def test_heartbeats_may_come_between_any_two_entries(contract: Contract, script:
     turn = recorded(contract, script)
     beats = [contract.heartbeat(stage, 15_000 * place) for place, stage in enumerate([None, *Stage])]
     beating = "".join(beats).encode().join([contract.encode_entry(entry) for entry in turn.entries])
-    raw, rules = encode_retry().encode() + beating, rules_of(contract)
+    raw, rules = contract.opening.encode() + beating, rules_of(contract)
 
-    check_bytes(raw)
+    check_bytes(raw, is_bare=contract.is_bare)
     events = parse_events(raw)
     rules.check_events(events)
     rules.check_order(events)
@@ -220,13 +243,13 @@ def assert_tell_the_same(script: TurnScript) -> None:
     events = turns[0].events
     ending = events[-1]
     said = "".join(event.text for event in events if isinstance(event, Chunk))
-    told = {turn.contract.name: turn.text() for turn in turns}
+    told = {name_contract(turn.contract): turn.text() for turn in turns}
     if isinstance(ending, Completed):
         assert ending.reply == said
         assert told == dict.fromkeys(told, said)
     else:
         assert set(told.values()) <= {said, ""}
-    assert_may_change_contracts([turn for turn in turns if told[turn.contract.name] == said])
+    assert_may_change_contracts([turn for turn in turns if told[name_contract(turn.contract)] == said])
 
 
 def assert_may_change_contracts(turns: Sequence[Recorded]) -> None:
@@ -244,7 +267,7 @@ def test_the_registry_leaves_no_contract_out() -> None:
     found = {value for module in modules for value in vars(module).values() if isinstance(value, Contract)}
 
     assert found == set(CONTRACTS)
-    assert len({contract.name for contract in CONTRACTS}) == len(CONTRACTS)
+    assert len({name_contract(contract) for contract in CONTRACTS}) == len(CONTRACTS)
 
 
 def test_the_checker_looks_where_the_registry_says() -> None:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from openapi_server.engine import turn_engine
 from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_request import SessionRef, TurnRequest
-from openapi_server.models.credits import Charge
+from openapi_server.models.credits import Charge, TokenPrice
 from openapi_server.models.errors import ProviderFailed, StoreUnavailable, TurnRunning
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.session import SessionRecord
@@ -160,7 +160,7 @@ async def test_of_many_requests_after_an_abort_one_is_accepted() -> None:
 async def test_a_stopped_turn_is_charged_by_the_words_of_its_reply(price: int | None, credits_used: int) -> None:
     """Providers report no usage for a reply that they did not finish."""
     bench = EngineBench(WaitsOnce())
-    charge = Charge("ben", 500, price) if price else None
+    charge = Charge("ben", 500, TokenPrice(price)) if price else None
     started = await start_turn(bench, replace(make_request(), charge=charge))
     await bench.engine.stop_turn(started.turn_id)
 
@@ -172,15 +172,30 @@ async def test_a_stopped_turn_is_charged_by_the_words_of_its_reply(price: int | 
     assert outcome.credits_used == credits_used
 
 
-@pytest.mark.parametrize("provider", [Says(), Fails(OSError(), "Well, ")], ids=["answers", "fails"])
-async def test_a_turn_is_charged_for_its_tokens_and_a_failed_one_is_free(provider: Says | Fails) -> None:
-    """The tokens of prompt and reply, times the price of a token."""
+@pytest.mark.parametrize(
+    ("provider", "price", "tokens", "credits_used"),
+    [
+        (Says(), TokenPrice(2), 3, 6),
+        (Says(), TokenPrice(2, 1), 6, 9),
+        (Says("I am ", "a lion."), TokenPrice(1, 5), 5, 17),
+        (Says("I am a ", "lion.", reply_end=ReplyEnd()), TokenPrice(3), 4, 12),
+        (Says("I am a ", "lion.", reply_end=ReplyEnd(usage=Usage(9, 0))), TokenPrice(3, 1), 13, 21),
+        (Fails(OSError(), "Well, "), TokenPrice(2, 1), None, 0),
+    ],
+    ids=["reply", "reply and prompt", "dear prompt", "no figures", "no figures of the reply", "fails"],
+)
+async def test_a_turn_is_charged_for_its_tokens_and_a_failed_one_is_free(
+    provider: Says | Fails, price: TokenPrice, tokens: int | None, credits_used: int
+) -> None:
+    """Those of the reply, and of the prompt where prompts have a price; words where the provider does not count."""
     bench = EngineBench(provider)
-    started = await bench.engine.start_turn(replace(make_request(), charge=Charge("ben", 500, 2)))
-    await bench.read_to_end(started.turn_id)
+    started = await bench.engine.start_turn(replace(make_request(), charge=Charge("ben", 500, price)))
+    ending = (await bench.read_to_end(started.turn_id))[-1].event
 
-    used = bench.store.outcomes[started.turn_id][0].credits_used
-    assert used == (12 if isinstance(provider, Says) else 0)
+    outcome = bench.store.outcomes[started.turn_id][0]
+    assert (outcome.tokens_charged, outcome.credits_used) == (tokens, credits_used)
+    if isinstance(ending, Completed):
+        assert ending.tokens_charged == tokens
 
 
 NO_MEMORY_WARNING = "The store is unavailable: answering without memory"

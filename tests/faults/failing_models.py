@@ -19,10 +19,14 @@ STATUSES = (
     ModelAnswer(fault=ModelFault.STATUS, status=429, retry_after="1"),
     ModelAnswer(fault=ModelFault.STATUS, status=429, retry_after="60"),
     ModelAnswer(fault=ModelFault.STATUS, status=500),
+    ModelAnswer(fault=ModelFault.LONG_ERROR),
 )
 EMPTY = (ModelAnswer(pieces=()), ModelAnswer(pieces=(" ", "\n")))
 BROKEN = tuple(
-    ModelAnswer(fault=fault, at=at) for fault in ModelFault if fault is not ModelFault.STATUS for at in FaultPoint
+    ModelAnswer(fault=fault, at=at)
+    for fault in ModelFault
+    if fault not in (ModelFault.STATUS, ModelFault.LONG_ERROR)
+    for at in FaultPoint
 )
 ANSWERS = (*STATUSES, *EMPTY, *BROKEN)
 # A sample with every kind of fault, for the test suite.
@@ -35,6 +39,7 @@ ABSENT: Mapping[str, str] = {"refused": "http://127.0.0.1:1", "DNS": "http://now
 class FaultResult:
     """What a client saw of a fault. `attempts`: requests to the model in that turn; `secrets`: what it must not see."""
 
+    fault: ModelFault | None
     at: FaultPoint
     reply: ConvoReply
     attempts: int
@@ -44,6 +49,12 @@ class FaultResult:
     def is_early(self) -> bool:
         """It failed before the first text."""
         return self.at in (FaultPoint.CONNECT, FaultPoint.FIRST)
+
+    @property
+    def is_told(self) -> bool:
+        """After the first text: as an error, or, when the reply was cut because it was too long, as its end."""
+        expected = "length" if self.fault is ModelFault.LONG_LINE else "error"
+        return self.reply.finish == expected and bool(self.reply.text)
 
     @property
     def is_answered(self) -> bool:
@@ -84,7 +95,7 @@ def _judge_early(results: Sequence[FaultResult], waited_s: float) -> Iterator[Fi
 
 
 def _judge_late(results: Sequence[FaultResult]) -> Iterator[Figure]:
-    unclear = sum(one.reply.finish != "error" or not one.reply.text for one in results)
+    unclear = sum(not one.is_told for one in results)
     yield expect_none("F7", "failures after the first word that are not told as one", unclear, len(results))
     again = sum(one.attempts != 1 for one in results)
     yield expect_none("F7", "turns that were tried again after the first word", again, len(results))
@@ -97,7 +108,8 @@ async def _run_answers(folder: Path, answers: Sequence[ModelAnswer]) -> tuple[li
         for answer in answers:
             model.answers, model.requests = (answer,), []
             heard = await ask_question(client, QUESTION)
-            results.append(FaultResult(answer.at, heard, len(model.requests), (PRIVATE_ERROR, model.url, KEY)))
+            seen = FaultResult(answer.fault, answer.at, heard, len(model.requests), (PRIVATE_ERROR, model.url, KEY))
+            results.append(seen)
         model.answers, model.requests = (STATUSES[2], ModelAnswer()), []
         began_s = time.monotonic()
         heard = await ask_question(client, QUESTION)
@@ -107,4 +119,4 @@ async def _run_answers(folder: Path, answers: Sequence[ModelAnswer]) -> tuple[li
 
 async def _run_unreachable(folder: Path, url: str) -> FaultResult:
     async with run_server_with(url, folder) as client:
-        return FaultResult(FaultPoint.CONNECT, await ask_question(client, QUESTION), 0, (url, KEY))
+        return FaultResult(None, FaultPoint.CONNECT, await ask_question(client, QUESTION), 0, (url, KEY))

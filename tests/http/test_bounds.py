@@ -59,7 +59,9 @@ def list_unbounded(schema: Mapping[str, Any], place: str) -> Iterator[str]:
             yield from list_unbounded(schema["items"], f"{place}[]")
         case "object":
             others = schema.get("additionalProperties", True)
-            if others is not False and not schema.keys() & {"maxProperties", "x-max-bytes"}:
+            # Where members are described, others are ignored and not kept.
+            is_described = others is True and "properties" in schema
+            if others is not False and not is_described and not schema.keys() & {"maxProperties", "x-max-bytes"}:
                 yield place
             for name, member in schema.get("properties", {}).items():
                 yield from list_unbounded(member, f"{place}.{name}")

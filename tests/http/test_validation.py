@@ -177,7 +177,12 @@ def test_a_description_says_what_a_field_is_and_its_error_message_what_is_valid(
 async def test_a_large_body_is_read_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small one is read at once: the way to a thread takes longer than reading it."""
     threads: list[str] = []
-    monkeypatch.setattr(StrictBodyValidator, "_read", lambda self, raw: threads.append(threading.current_thread().name))
+
+    def read(self: StrictBodyValidator, raw: bytes) -> tuple[object, bool]:
+        threads.append(threading.current_thread().name)
+        return {}, False
+
+    monkeypatch.setattr(StrictBodyValidator, "_read", read)
 
     async def stream(size: int) -> AsyncIterator[bytes]:
         yield b" " * size

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from httpx import AsyncClient
 from openapi_server import __version__
 from tests.seeds.commands import run_block
 from tests.support.contract import check_stream
+from tests.support.node import run_script
 from tests.support.processes import ServerProcess
 from tests.support.timing import is_within, wait_until
 
@@ -28,6 +30,8 @@ QUESTION = {
 }
 STAGES = ["retrieval_start", "retrieval_complete", "reranking_start", "reranking_complete"]
 FIRST_TOKEN_S, TOKEN_S, STAGE_S = 1.0, 0.1, 0.2  # SC-001, SC-002, SC-003
+
+HOOK = Path(__file__).with_name("token_hook.mjs")
 
 HEALTH = "curl http://localhost:8000/health"
 
@@ -142,6 +146,63 @@ async def test_stage_indicators(server: ServerProcess) -> None:
         assert "retrieval_complete" in stages_seen
 
 
+class TokenHook:
+    """The guide's own hook in Python: splits the stream at blank lines, and takes blocks that begin with `data: `."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.tokens: list[str] = []
+        self.endings: list[str] = []
+        self._buffer = ""
+
+    def feed(self, text: str) -> None:
+        *blocks, self._buffer = (self._buffer + text).split("\n\n")
+        for block in blocks:
+            if block.startswith("data: "):
+                self._handle_event(json.loads(block.removeprefix("data: ")))
+
+    def _handle_event(self, event: dict[str, Any]) -> None:
+        if event["type"] == "token":
+            self.tokens.append(event["content"])
+        elif event["type"] in ("done", "cancelled", "error"):
+            self.endings.append(event["type"])
+        else:
+            self.stages.append(f"{event['content']['stage']} {event['content']['status']}")
+
+
+HOOK_STAGES = ["retrieval started", "retrieval complete", "reranking started", "reranking complete"]
+
+
+def test_the_hook_sees_every_token_and_every_stage(server: ServerProcess) -> None:
+    """In Node, as the guide's front end runs it: no block is passed over, and the text is the stored reply."""
+    body = {"message": QUESTION["message"], "user_id": "demo-user", "session_id": None}
+
+    seen = run_script(HOOK, f"{server.url}/chat", json.dumps(body))
+
+    assert (seen["status"], seen["stages"], seen["endings"]) == (200, HOOK_STAGES, ["done"])
+    assert seen["ignoredBlocks"] == []
+    turn = httpx.get(f"{server.url}/convo_turn/{seen['turnId']}").json()
+    assert "".join(seen["tokens"]) == turn["reply"]
+    # The server has made a session, whose name the next message can have.
+    seen = run_script(HOOK, f"{server.url}/chat", json.dumps({**body, "session_id": seen["sessionId"]}))
+    assert (seen["status"], seen["endings"]) == (200, ["done"])
+
+
+@pytest.mark.parametrize("size", [1, 7, 10**6], ids=["byte by byte", "cut anywhere", "whole"])
+def test_the_hook_in_python_however_the_bytes_come(server: ServerProcess, size: int) -> None:
+    """Every byte is ASCII, so that no cut falls into a character."""
+    raw = httpx.post(f"{server.url}/chat", json={**QUESTION, "session_id": f"cut-{size}"}).text
+    hook = TokenHook()
+
+    for start in range(0, len(raw), size):
+        hook.feed(raw[start : start + size])
+
+    assert (hook.stages, hook.endings) == (HOOK_STAGES, ["done"])
+    told = [event for event in check_stream("/chat", raw.encode()) if event.data["type"] == "token"]
+    assert hook.tokens == [event.data["content"] for event in told]
+    assert hook.tokens
+
+
 def test_error_handling(server: ServerProcess) -> None:
     """Empty in the guide: here what the client did wrong is a plain answer that names the field."""
     answer = httpx.post(f"{server.url}/chat", json={"message": "", "session_id": "test-session-789"})
@@ -193,7 +254,7 @@ def test_the_log_filtered_for_streams(server: ServerProcess) -> None:
     """`grep "Stream"` shows the streams that were stopped."""
     before = count_stopped(server)
     with httpx.stream("POST", f"{server.url}/chat", json={"message": "Hello!", "session_id": "log-reader"}) as answer:
-        assert next(answer.iter_lines()) == "retry: 2000"
+        assert next(answer.iter_lines()).startswith("data: ")
     wait_until(lambda: count_stopped(server) > before, within_s=2)
 
     found = subprocess.run(["grep", "Stream", server.log_path], capture_output=True, text=True, check=True)

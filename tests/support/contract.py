@@ -10,7 +10,7 @@ from openapi_schema_validator import OAS30ReadValidator, oas30_format_checker
 
 from openapi_server.devtools.check import stream_rules
 from openapi_server.devtools.check.stream_rules import SseEvent, StreamRules, check_bytes, check_ids
-from openapi_server.spec import load_validation_spec
+from openapi_server.spec import load_strict_spec
 
 __all__ = ["CHECKED", "SseEvent", "assert_conforms", "check_order", "check_stream", "parse_events"]
 
@@ -19,18 +19,33 @@ CHECKED: Counter[str] = Counter()
 
 
 def parse_events(raw: bytes, *, is_whole: bool = True) -> list[SseEvent]:
-    """The events of a recorded stream, after the byte rules of the contract were checked."""
-    assert raw.startswith(b"retry: 2000\n"), "the first line of a stream is its retry line"
-    check_bytes(raw, is_whole=is_whole)
+    """The events of a recorded stream, after the byte rules of the contract were checked.
+
+    A stream without a retry line has to be a bare one.
+    """
+    is_bare = not raw.startswith(b"retry: 2000\n")
+    check_bytes(raw, is_whole=is_whole, is_bare=is_bare)
     return stream_rules.parse_events(raw)
 
 
 def check_stream(
-    path: str, raw: bytes, *, method: str = "post", is_whole: bool = True, is_resumed: bool = False
+    path: str,
+    raw: bytes,
+    *,
+    method: str = "post",
+    is_whole: bool = True,
+    is_resumed: bool = False,
+    is_resumable: bool = False,
 ) -> list[SseEvent]:
-    """The events of a stream that `method path` answered with, after all of the contract was checked."""
+    """The events of a stream that `method path` answered with, after all of the contract was checked.
+
+    `is_resumable`: the request said that it means to resume, so that the stream is not bare in any contract.
+    """
     rules = _rules(path, method)
+    is_bare = rules.is_bare_by_default and not (is_resumed or is_resumable)
+    assert raw.startswith(b"retry: 2000\n") is not is_bare, "only a bare stream begins without a retry line"
     events = parse_events(raw, is_whole=is_whole)
+    assert is_bare or all(event.id for event in events if event.event in ("message", "chunk"))
     rules.check_events(events)
     rules.check_order(events, is_resumed=is_resumed, is_whole=is_whole)
     # The zoo's own contract has a word for every entry of the log; the others leave gaps.
@@ -46,8 +61,8 @@ def check_order(names: Sequence[str], path: str = "/convo_turn_stream", *, is_wh
 
 @cache
 def _rules(path: str, method: str) -> StreamRules:
-    """The rules of the operation, with closed schemas: an event has the members that the spec has, and no others."""
-    return StreamRules.from_spec(load_validation_spec(is_closed=True), path, method)
+    """The rules of the operation, held strictly: an event has the members that the spec has, and no others."""
+    return StreamRules.from_spec(load_strict_spec(), path, method)
 
 
 def assert_conforms(value: object, name: str) -> None:
@@ -60,7 +75,7 @@ def assert_conforms(value: object, name: str) -> None:
 
 @cache
 def _make_validator(name: str) -> OAS30ReadValidator:
-    kind = "x-frames" if name.endswith("Frame") else "x-closed"
-    components = load_validation_spec(is_closed=True)["components"]
+    kind = "x-frames" if name.endswith("Frame") else "x-strict"
+    components = load_strict_spec()["components"]
     schema = {"allOf": [{"$ref": f"#/components/{kind}/{name}"}], "components": components}
     return OAS30ReadValidator(schema, format_checker=oas30_format_checker)

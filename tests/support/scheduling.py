@@ -12,7 +12,14 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 SLOWEST_FIRST = (
-    *("tests/live_model/", "tests/live/test_contracts.py", "tests/knowledge/", "tests/live/", "tests/faults/"),
+    *(
+        "tests/generators/",
+        "tests/live_model/",
+        "tests/live/test_contracts.py",
+        "tests/knowledge/",
+        "tests/live/",
+        "tests/faults/",
+    ),
     *("tests/mutants/", "tests/web/", "tests/seeds/", "tests/api/", "tests/moderation/", "tests/contracts/"),
 )
 ONE_WORKER = ("tests/live_model/", "tests/knowledge/")

@@ -53,7 +53,9 @@ def find_node() -> Path:
 def make_node_command(package: str, name: str) -> list[str]:
     """How to run the program `name` of an npm package, for example `tsc` of `typescript`."""
     program = (NODE_MODULES / ".bin" / name).resolve(strict=True)
-    assert program.is_relative_to(NODE_MODULES / package), f"{name} is a program of another package: {program}"
+    assert program.is_relative_to((NODE_MODULES / package).resolve()), (
+        f"{name} is a program of another package: {program}"
+    )
     return [str(find_node()), str(program)]
 
 

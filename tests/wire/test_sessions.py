@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from openapi_server.models.credits import TokenPrice
 from openapi_server.models.page import Page
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import FinishReason, Stage, TurnRecord, Usage
@@ -46,6 +47,11 @@ BYTES: list[tuple[TurnEvent, str, str]] = [
     (Chunk(2, "\n🦁\u2028"), "chunk", '{"text":"\\n\\ud83e\\udd81\\u2028"}'),
     (
         COMPLETED,
+        "done",
+        f'{{"message":"Roar! L\\u00f6we.","tokensUsed":5,"streamingSessionId":"{TURN_ID}"}}',
+    ),
+    (
+        replace(COMPLETED, tokens_charged=8),
         "done",
         f'{{"message":"Roar! L\\u00f6we.","tokensUsed":8,"streamingSessionId":"{TURN_ID}"}}',
     ),
@@ -91,14 +97,14 @@ def test_the_heartbeat_is_a_comment() -> None:
 
 
 def test_a_model_is_offered_with_its_price() -> None:
-    """The price is in credits for a token."""
+    """The price is in credits for a token: of the reply, and of the prompt."""
     model = Model("offline-keeper-1", "Keeper", "Answers from the keepers' notes.", max_tokens=512)
 
-    assert encode_json({"models": [encode_model(model, 2, is_available=True)]}) == (
+    assert encode_json({"models": [encode_model(model, TokenPrice(2, 1), is_available=True)]}) == (
         '{"models":[{"id":"offline-keeper-1","name":"Keeper","description":"Answers from the keepers\' notes.",'
-        '"capabilities":["streaming"],"creditCost":2,"maxTokens":512,"available":true}]}'
+        '"capabilities":["streaming"],"creditCost":2,"promptCreditCost":1,"maxTokens":512,"available":true}]}'
     )
-    assert_conforms({"models": [encode_model(model, 2, is_available=True)]}, "ModelList")
+    assert_conforms({"models": [encode_model(model, TokenPrice(2, 1), is_available=True)]}, "ModelList")
 
 
 def test_a_session_has_the_title_that_its_client_gave_it() -> None:
@@ -164,8 +170,8 @@ def test_each_message_of_a_turn_names_its_stream() -> None:
 
 
 def test_a_confirmation_says_what_the_stream_cost() -> None:
-    """The count is the server's, whatever the client sent."""
-    confirmed = encode_confirmation(make_turn(outcome=make_outcome()))
+    """The count is the server's, whatever the client sent: the tokens that were charged."""
+    confirmed = encode_confirmation(make_turn(outcome=replace(make_outcome(), tokens_charged=4)))
 
     assert encode_json(confirmed) == (
         f'{{"message":"The stream was confirmed.","sessionId":"{SESSION_ID}","tokensUsed":4}}'

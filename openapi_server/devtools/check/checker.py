@@ -18,7 +18,7 @@ from openapi_server.devtools.check.convo import ConvoProbes
 from openapi_server.devtools.check.devices import DeviceProbes
 from openapi_server.devtools.check.platform import PlatformProbes
 from openapi_server.devtools.check.probes import CheckFunction, Skipped, StreamProbes
-from openapi_server.devtools.check.report import CheckResult, Finding
+from openapi_server.devtools.check.report import CheckResult, Finding, Section
 from openapi_server.devtools.check.sessions import SessionProbes
 from openapi_server.devtools.check.stream_rules import EVENT_STREAM, Violation
 from openapi_server.spec import load_spec
@@ -72,17 +72,38 @@ async def run_checks(options: CheckOptions, on_total: Callable[[int], None], on_
         raise CheckImpossible("The server's description has none of the five contracts. Name one with --contract.")
     server = TargetServer(options.url, _complete_spec(spec), options.heartbeat_s, options.accounts)
     try:
-        checks = [(name, title, run) for name in names for title, run in PROBES[name](server).list_checks().items()]
+        checks = [check for name in names for check in _list_checks(PROBES[name](server))]
         on_total(len(checks))
-        return list(await asyncio.gather(*(_run_check(*check, on_finding) for check in checks)))
+        return list(await asyncio.gather(*(_run_check(check, on_finding) for check in checks)))
     finally:
         await server.close()
 
 
-async def _run_check(contract: str, title: str, run: CheckFunction, on_finding: OnFinding) -> Finding:
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """A check of a contract, by its title."""
+
+    contract: str
+    section: Section
+    title: str
+    run: CheckFunction
+
+
+def _list_checks(probes: StreamProbes) -> list[_Check]:
+    """What the contract's source asks first, then what this server adds."""
+    sections = {Section.REQUIRED: probes.list_source_checks(), Section.EXTRA: probes.list_extra_checks()}
+    return [
+        _Check(probes.contract, section, title, run)
+        for section, checks in sections.items()
+        for title, run in checks.items()
+    ]
+
+
+async def _run_check(check: _Check, on_finding: OnFinding) -> Finding:
     started_s = time.monotonic()
-    result, evidence = await _get_result(run)
-    finding = Finding(contract, title, result, " ".join(evidence.split()), time.monotonic() - started_s)
+    result, evidence = await _get_result(check.run)
+    took_s = time.monotonic() - started_s
+    finding = Finding(check.contract, check.title, result, " ".join(evidence.split()), took_s, check.section)
     on_finding(finding)
     return finding
 

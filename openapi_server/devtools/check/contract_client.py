@@ -31,6 +31,8 @@ T = TypeVar("T")
 QUESTION = "What do you eat, and how fast can you run?"
 # How many requests one check sends at the same time.
 MAX_CONCURRENT = 4
+# The longest silence of a stream that any source document allows.
+MAX_SILENCE_S = 120.0
 # Seconds between polls; short at first, to see states that do not last.
 POLL_INTERVALS_S = (0.02, 0.05, 0.1)
 
@@ -66,7 +68,7 @@ class TargetServer:
 
     def new_client(self) -> httpx.AsyncClient:
         """An HTTP client with an empty cookie jar: a new visitor."""
-        timeout = httpx.Timeout(10, read=self.heartbeat_s + 2 * READ_MARGIN_S)
+        timeout = httpx.Timeout(10, read=max(self.heartbeat_s, MAX_SILENCE_S) + 2 * READ_MARGIN_S)
         client = httpx.AsyncClient(base_url=self.url, timeout=timeout, verify=self._ssl_context, trust_env=False)
         self._clients.append(client)
         return client
@@ -101,11 +103,14 @@ class AsyncCached(Generic[T]):
 class ContractClient(ABC):
     """Sends requests of one contract. A subclass for each contract says what they look like.
 
-    `get_recording` gives the one recorded stream that most checks of a contract look at.
+    `get_recording` gives the one recorded stream that most checks of a contract look at; `get_resumable_recording` the
+    one that is resumed, which is another one where streams are bare unless their client means to resume them.
     """
 
     contract: ClassVar[str]
     operation: ClassVar[str]
+    # The longest silence of a stream that the contract's source document allows, in seconds.
+    max_silence_s: ClassVar[float] = 30.0
 
     def __init__(self, server: TargetServer) -> None:
         self.server = server
@@ -116,6 +121,8 @@ class ContractClient(ABC):
         self._key = str(uuid.uuid4())
         self.get_request = AsyncCached(self._make_first_request)
         self.get_recording = AsyncCached(self._record)
+        self.get_resumable_request = AsyncCached(self._make_resumable_request)
+        self.get_resumable_recording = AsyncCached(self._record_resumable)
 
     @abstractmethod
     async def make_request(self, message: str) -> RequestSpec:
@@ -140,8 +147,12 @@ class ContractClient(ABC):
     def add_idempotency_key(self, request: RequestSpec) -> RequestSpec:
         return request.with_headers(Idempotency_Key=self._key)
 
-    def new_recorder(self, should_stop: EventPredicate = lambda events: False) -> StreamRecorder:
-        return StreamRecorder(self.server.heartbeat_s, self._is_complete, should_stop)
+    def new_recorder(
+        self, should_stop: EventPredicate = lambda events: False, *, silence_s: float | None = None
+    ) -> StreamRecorder:
+        """A recorder that gives up after `silence_s` without a byte: by default the longest silence that is allowed."""
+        longest_s = max(self.server.heartbeat_s, self.max_silence_s)
+        return StreamRecorder(longest_s if silence_s is None else silence_s, self._is_complete, should_stop)
 
     async def send(self, request: RequestSpec, client: httpx.AsyncClient | None = None) -> httpx.Response:
         """The whole answer to a request."""
@@ -203,8 +214,22 @@ class ContractClient(ABC):
     async def _make_first_request(self) -> RequestSpec:
         return await self.make_request(QUESTION)
 
+    async def _make_resumable_request(self) -> RequestSpec:
+        if not self.rules.is_bare_by_default:
+            return await self.get_request()
+        return self.keep_running(await self.make_request(QUESTION))
+
     async def _record(self) -> Recording:
-        request = self.add_idempotency_key(await self.get_request())
+        return await self._record_answer(self.add_idempotency_key(await self.get_request()))
+
+    async def _record_resumable(self) -> Recording:
+        # First, so that the visitor has a cookie.
+        recording = await self.get_recording()
+        if not self.rules.is_bare_by_default:
+            return recording
+        return await self._record_answer(await self.get_resumable_request())
+
+    async def _record_answer(self, request: RequestSpec) -> Recording:
         recording = await self.new_recorder().record(self.client, request)
         where = f"POST {request.path}"
         require(recording.status == 200, f"{where}: {recording.status} {recording.body[:120]!r}")

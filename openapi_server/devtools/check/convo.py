@@ -17,8 +17,10 @@ from openapi_server.devtools.check.probes import (
 )
 from openapi_server.devtools.check.recording import Recording, RequestSpec
 from openapi_server.devtools.check.responses import check_cookie, check_cors, check_forward
-from openapi_server.devtools.check.stream_rules import check_progress, require
+from openapi_server.devtools.check.stream_rules import check_progress, require, require_members
 
+# The ticket calls the pieces "message chunks".
+CHUNK_EVENTS = ("chunk", "message")
 STATES = ("queued", "running", "succeeded")
 
 
@@ -33,8 +35,20 @@ class ConvoProbes(StreamProbes):
         super().__init__(server)
         self._introduce = AsyncCached(self._get_cookie)
 
-    def list_checks(self) -> dict[str, CheckFunction]:
-        return super().list_checks() | {
+    def list_source_checks(self) -> dict[str, CheckFunction]:
+        """The pass and fail conditions of the ticket."""
+        return super().list_source_checks() | {
+            "fields": self.check_fields,
+            "cache and CORS headers": self.check_source_headers,
+            "sequence": self.check_sequence,
+            "typing": self.check_typing,
+            "assembled reply": self.check_assembled_reply,
+            "coming back": self.check_coming_back,
+            "failures": self.check_source_failures,
+        }
+
+    def list_extra_checks(self) -> dict[str, CheckFunction]:
+        return super().list_extra_checks() | {
             "cookie": self.check_cookie,
             "progress": self.check_progress,
             "one turn at a time": self.check_one_turn_at_a_time,
@@ -75,6 +89,62 @@ class ConvoProbes(StreamProbes):
             InvalidRequest("unknown turn", unknown_turn, (404,)),
             InvalidRequest("unknown path", RequestSpec("/no/such/path", method="GET"), (404,)),
         ]
+
+    async def check_fields(self) -> str:
+        """Every event has the fields `event`, `id` and `data`, and a blank line after it."""
+        recording = await self.get_recording()
+        require(recording.body.endswith((b"\n\n", b"\r\n\r\n")), "no blank line after the last event")
+        bare = [event.event for event in recording.logged_events if event.id is None or event.event == "message"]
+        require(not bare, f"events without an id or a name: {bare[:3]}")
+        return f"{len(recording.logged_events)} events with event, id and data"
+
+    async def check_source_headers(self) -> str:
+        """Nothing may keep the stream, and a browser may read it."""
+        headers = (await self.get_recording()).headers
+        control, origin = headers.get("cache-control", ""), headers.get("access-control-allow-origin", "")
+        require("no-cache" in control or "no-store" in control, f"Cache-Control {control!r}")
+        require(origin, "no Access-Control-Allow-Origin")
+        return f"Cache-Control {control}, Access-Control-Allow-Origin {origin}"
+
+    async def check_sequence(self) -> str:
+        """`metadata` first, then the chunks, `complete` last."""
+        names = [event.event for event in (await self.get_recording()).logged_events]
+        require(names[0] == "metadata", f"the first event is {names[0]}, not metadata")
+        require(names[-1] == "complete", f"the last event is {names[-1]}, not complete")
+        require(names.count("complete") == 1, f"{names.count('complete')} complete events")
+        require(set(names) & set(CHUNK_EVENTS), "no chunks")
+        return f"metadata, {sum(name in CHUNK_EVENTS for name in names)} chunks, complete"
+
+    async def check_typing(self) -> str:
+        """The typing indicator starts, and stops again."""
+        events = (await self.get_recording()).events
+        statuses = [event.data.get("status") for event in events if event.event == "typing"]
+        require(statuses == ["start", "stop"], f"typing {statuses}, not start and stop")
+        return "start, stop"
+
+    async def check_assembled_reply(self) -> str:
+        """The chunks put together are the whole reply, where `complete` has one."""
+        events = (await self.get_recording()).events
+        chunks = [event.data for event in events if event.event in CHUNK_EVENTS]
+        for chunk in chunks:
+            require_members(chunk, "a chunk", content=str)
+        reply = "".join(chunk["content"] for chunk in chunks)
+        whole = events[-1].data.get("fullResponse", reply)
+        require(reply and reply == whole, f"the chunks are {reply[:40]!r}, the whole reply is {str(whole)[:40]!r}")
+        return f"{len(chunks)} chunks, {len(reply)} characters"
+
+    async def check_coming_back(self) -> str:
+        """A client whose connection was cut asks again, and gets a whole stream."""
+        client = self.server.new_client()
+        await self.new_recorder(should_stop=bool).record(client, await self.make_request(QUESTION))
+        recording = await self.new_recorder().record(client, await self.make_request("Hello!"))
+        require(recording.events, f"asked again: {recording.status} {recording.body[:80]!r}")
+        require(recording.events[-1].event == "complete", f"asked again: {recording.events[-1].event} at the end")
+        return f"asked again: {len(recording.events)} events, complete"
+
+    async def check_source_failures(self) -> str:
+        """What cannot be answered is refused, in words."""
+        return await self.check_failures(RequestSpec(self.operation, "{"), RequestSpec(self.operation, {}))
 
     async def check_cookie(self) -> str:
         return check_cookie((await self.get_recording()).headers, "session_id")

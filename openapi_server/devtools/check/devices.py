@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from openapi_server.devtools.check.probes import CheckFunction, InvalidRequest, StreamProbes
 from openapi_server.devtools.check.recording import Recording, RequestSpec
 from openapi_server.devtools.check.responses import check_cookie, check_problem
-from openapi_server.devtools.check.stream_rules import require
+from openapi_server.devtools.check.stream_rules import require, require_members
 
 EMPTY_CONTENT = "Content cannot be empty"
+# As the guide's clients send them.
+EMPTY_LISTS: Mapping[str, object] = {"media_urls": [], "audio_urls": []}
 
 
 class DeviceProbes(StreamProbes):
@@ -18,13 +20,23 @@ class DeviceProbes(StreamProbes):
 
     contract = "devices"
     operation = "/chat/stream"
+    # The guide's own server says text/plain.
+    source_media_types = ("text/event-stream", "text/plain")
 
-    def list_checks(self) -> dict[str, CheckFunction]:
-        return super().list_checks() | {
+    def list_source_checks(self) -> dict[str, CheckFunction]:
+        """The requests and answers of the guide."""
+        return super().list_source_checks() | {
+            "whole answer": self.check_json_response,
+            "pieces": self.check_pieces,
+            "final event": self.check_final_event,
+            "same device": self.check_same_device,
+            "failures": self.check_source_failures,
+        }
+
+    def list_extra_checks(self) -> dict[str, CheckFunction]:
+        return super().list_extra_checks() | {
             "cookie": self.check_cookie,
             "one turn at a time": self.check_one_turn_at_a_time,
-            "final event": self.check_final_event,
-            "whole answer": self.check_json_response,
             "two addresses": self.check_two_paths,
         }
 
@@ -64,10 +76,35 @@ class DeviceProbes(StreamProbes):
         require("set-cookie" not in second.headers, "a visitor with a cookie got another one")
         return cookie
 
+    async def check_pieces(self) -> str:
+        """Every event has a content, a timestamp and whether it is the last one."""
+        events = (await self.get_recording()).events
+        for event in events:
+            require_members(event.data, "an event", content=str, timestamp=str, is_final=bool)
+        text = "".join(event.data["content"] for event in events)
+        require(text, "the stream has no text")
+        return f"{len(events)} events, {len(text)} characters"
+
+    async def check_same_device(self) -> str:
+        """A device is answered again, as the same one."""
+        request, client = await self.make_request("Hello!"), self.server.new_client()
+        for message in ("Hello!", "Hello again!"):
+            answer = await self.send(
+                RequestSpec("/chat/", {**EMPTY_LISTS, "content": message}, request.headers), client
+            )
+            require(answer.status_code == 200, f"POST /chat/: {answer.status_code} {answer.text[:80]!r}")
+        return "200 twice"
+
+    async def check_source_failures(self) -> str:
+        """What cannot be answered is refused, in words."""
+        return await self.check_failures(RequestSpec("/chat/", "{"), RequestSpec(self.operation, "{"))
+
     async def check_final_event(self) -> str:
         """The last event is empty and marked final; it is not an error."""
         events = (await self.get_recording()).events
         last = events[-1].data
+        finals = sum(event.data.get("is_final") is True for event in events)
+        require(finals == 1, f"{finals} final events")
         is_final = last.get("is_final") is True and last.get("content") == ""
         require(is_final, f"the last event is {str(last)[:80]}")
         require("error" not in last, f"the turn failed: {last.get('error')}")
@@ -76,7 +113,7 @@ class DeviceProbes(StreamProbes):
     async def check_json_response(self) -> str:
         """`POST /chat/` answers with the whole reply."""
         request = await self.make_request("Hello!")
-        answer = await self.send(RequestSpec("/chat/", request.body, request.headers))
+        answer = await self.send(RequestSpec("/chat/", {**EMPTY_LISTS, "content": "Hello!"}, request.headers))
         require(answer.status_code == 200, f"POST /chat/: {answer.status_code} {answer.text[:80]!r}")
         content = answer.json().get("content")
         require(isinstance(content, str) and content, f"POST /chat/ has no content: {answer.text[:80]!r}")

@@ -18,8 +18,21 @@ from openapi_server.devtools.check.recording import (
     StreamEnd,
     drop_heartbeats,
 )
-from openapi_server.devtools.check.responses import ANY_4XX, Statuses, check_problem, check_stream_headers
-from openapi_server.devtools.check.stream_rules import Violation, check_bytes, check_ids, parse_events, require
+from openapi_server.devtools.check.responses import (
+    ANY_4XX,
+    Statuses,
+    check_failure,
+    check_problem,
+    check_stream_headers,
+)
+from openapi_server.devtools.check.stream_rules import (
+    EVENT_STREAM,
+    Violation,
+    check_bytes,
+    check_ids,
+    parse_events,
+    require,
+)
 
 CheckFunction = Callable[[], Awaitable[str]]
 UNKNOWN_TURN = "turn_00000000000000000000000000000000"
@@ -42,9 +55,15 @@ class InvalidRequest:
 
 
 class StreamProbes(ContractClient):
-    """The checks of one contract. They all run at the same time."""
+    """The checks of one contract. They all run at the same time.
+
+    What the contract's source document asks is in `list_source_checks`, and holds for any server that was written after
+    it; what the API of this server adds is in `list_extra_checks`.
+    """
 
     is_gapless: ClassVar[bool] = False
+    # The media types of a stream by the source document.
+    source_media_types: ClassVar[tuple[str, ...]] = (EVENT_STREAM,)
     # The statuses that refuse a second turn while a session has one running.
     busy_statuses: ClassVar[Statuses] = (409,)
 
@@ -56,8 +75,12 @@ class StreamProbes(ContractClient):
     def list_invalid_requests(self, request: RequestSpec) -> Sequence[InvalidRequest]:
         """Requests that this contract refuses."""
 
-    def list_checks(self) -> dict[str, CheckFunction]:
-        """The checks by name. Subclasses add their own."""
+    def list_source_checks(self) -> dict[str, CheckFunction]:
+        """The checks of what the source document asks, by name. Subclasses add their own."""
+        return {"event stream": self.check_event_stream, "closing": self.check_closing}
+
+    def list_extra_checks(self) -> dict[str, CheckFunction]:
+        """The checks of what this server adds, by name. Subclasses add their own."""
         return {
             "headers": self.check_headers,
             "bytes": self.check_bytes,
@@ -75,11 +98,35 @@ class StreamProbes(ContractClient):
             "refusals": self.check_refusals,
         }
 
+    async def check_event_stream(self) -> str:
+        """The answer has a media type that the source document allows, and consists of events."""
+        recording = await self.get_recording()
+        media_type = recording.headers.get("content-type", "").partition(";")[0].strip().lower()
+        allowed = " or ".join(self.source_media_types)
+        require(media_type in self.source_media_types, f"Content-Type {media_type!r}, not {allowed}")
+        return f"{media_type}, {len(recording.events)} events"
+
+    async def check_closing(self) -> str:
+        """The server closes the stream after its last event."""
+        recording = await self.get_recording()
+        require(recording.end is StreamEnd.CLOSED, f"the stream was {recording.end}")
+        return f"{recording.end}; longest silence {recording.gap_s:.1f} s"
+
+    async def check_failures(self, *requests: RequestSpec) -> str:
+        """Requests that cannot be answered are refused, in words."""
+        seen = [check_failure(await self.send(request, self.server.new_client())) for request in requests]
+        return ", ".join(seen)
+
+    async def check_health(self) -> str:
+        answer = await self.send(RequestSpec("/health", method="GET"))
+        require(answer.status_code == 200, f"GET /health: {answer.status_code}, not 200")
+        return f"GET /health: {answer.text[:60]}"
+
     async def check_headers(self) -> str:
         return check_stream_headers((await self.get_recording()).headers)
 
     async def check_bytes(self) -> str:
-        return check_bytes((await self.get_recording()).body)
+        return check_bytes((await self.get_recording()).body, is_bare=self.rules.is_bare_by_default)
 
     async def check_events(self) -> str:
         return self.rules.check_events((await self.get_recording()).events)
@@ -88,7 +135,7 @@ class StreamProbes(ContractClient):
         return self.rules.check_order((await self.get_recording()).events)
 
     async def check_ids(self) -> str:
-        recording = await self.get_recording()
+        recording = await self.get_resumable_recording()
         numbered = [event for event in recording.events if event.event == "heartbeat" and event.id is not None]
         require(not numbered, f"a heartbeat has an id: {numbered[:1]}")
         return check_ids(recording.logged_events, recording.turn_id, is_gapless=self.is_gapless)
@@ -131,14 +178,14 @@ class StreamProbes(ContractClient):
 
     async def check_resume(self) -> str:
         """A stream resumed at any id has exactly the remaining bytes; after the last id the answer is 204."""
-        recording = await self.get_recording()
+        recording = await self.get_resumable_recording()
         ids = [event.id for event in recording.logged_events if event.id is not None]
         require(ids, "no event has an id")
         await self.run_for_each(lambda event_id: self._check_resume_at(recording, event_id), ids)
         return f"at each of {len(ids)} ids, to the byte; after the last 204"
 
     async def _check_resume_at(self, recording: Recording, event_id: str) -> None:
-        request = self.make_resume_request(await self.get_request(), recording.turn_id, event_id)
+        request = self.make_resume_request(await self.get_resumable_request(), recording.turn_id, event_id)
         answer = await self.send(request, self.client)
         rest = recording.get_bytes_after(event_id)
         if not rest:
@@ -168,10 +215,10 @@ class StreamProbes(ContractClient):
 
     async def check_invalid_resume(self) -> str:
         """An event id that is not in this turn is refused; the server neither guesses nor starts a second turn."""
-        recording = await self.get_recording()
+        recording = await self.get_resumable_recording()
         seqs = [event.seq for event in recording.logged_events if event.id is not None]
         require(seqs, "no event has an id")
-        request = await self.get_request()
+        request = await self.get_resumable_request()
         seen = []
         for event_id in (f"{UNKNOWN_TURN}-1", f"{recording.turn_id}-{seqs[-1] + 1}", "nonsense"):
             answer = await self.send(self.make_resume_request(request, recording.turn_id, event_id), self.client)

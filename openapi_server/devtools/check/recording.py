@@ -101,14 +101,14 @@ def drop_heartbeats(events: list[SseEvent]) -> list[SseEvent]:
 class StreamRecorder:
     """Records one answer, to its end or until `should_stop` is true of its events.
 
-    `heartbeat_s` is the longest silence that the server promises; `is_complete` is true of events that end with the
+    `silence_s` is the longest silence that the recorder waits out; `is_complete` is true of events that end with the
     terminal one, after which the server must close the stream.
     """
 
     def __init__(
-        self, heartbeat_s: float, is_complete: EventPredicate, should_stop: EventPredicate = lambda events: False
+        self, silence_s: float, is_complete: EventPredicate, should_stop: EventPredicate = lambda events: False
     ) -> None:
-        self._read_timeout_s = heartbeat_s + READ_MARGIN_S
+        self._read_timeout_s = silence_s + READ_MARGIN_S
         self._is_complete = is_complete
         self._should_stop = should_stop
         self._body = bytearray()
@@ -159,7 +159,7 @@ class StreamRecorder:
         return StreamEnd.LEFT if is_enough else None
 
     def _get_timeout_s(self) -> float:
-        """How long to wait for the next chunk: until a heartbeat is overdue, or the close after the last event is."""
+        """How long to wait for the next chunk: until it is overdue, or the close after the last event is."""
         now_s = time.monotonic()
         if self._close_deadline_s is None and self._is_complete(self._events):
             self._close_deadline_s = now_s + CLOSE_TIMEOUT_S

@@ -26,6 +26,24 @@ _LEAK = re.compile(
 )
 
 
+def check_failure(answer: httpx.Response) -> str:
+    """Check that a refusal has an error status and says something, with nothing of the server's insides.
+
+    A page, such as a framework's own, says nothing to the people who use a client.
+    """
+    where = f"{answer.request.method} {answer.request.url.path}"
+    require(answer.status_code >= 400, f"{where}: {answer.status_code}, not an error: {answer.text[:80]!r}")
+    require(answer.text.strip(), f"{where}: {answer.status_code} without a word")
+    check_leak(answer.text, f"{where}: {answer.status_code}")
+    return f"{where} {answer.status_code}"
+
+
+def check_leak(text: str, where: str) -> None:
+    """Check that a text for people tells nothing of the server's insides."""
+    leak = _LEAK.search(text)
+    require(leak is None, f"{where} leaks server internals: {leak and leak[0]!r}")
+
+
 def check_problem(
     answer: httpx.Response, statuses: Statuses, *, field: str | None = None, detail: str | None = None
 ) -> str:
@@ -55,8 +73,7 @@ def check_problem_object(problem: Mapping[str, Any], where: str) -> str:
     """Check the members of a problem object, also inside an event, and that it leaks nothing of the server."""
     for name, kind in PROBLEM_MEMBERS.items():
         require(isinstance(problem.get(name), kind), f"{where}: the problem has no {name}: {str(problem)[:80]}")
-    leak = _LEAK.search(str(problem))
-    require(leak is None, f"{where}: the problem leaks server internals: {leak and leak[0]!r}")
+    check_leak(str(problem), f"{where}: the problem")
     return f"{problem['status']} {problem['code']}"
 
 

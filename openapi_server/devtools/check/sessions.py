@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import httpx
 
 from openapi_server.devtools.check.contract_client import QUESTION, AsyncCached, Credentials, TargetServer
 from openapi_server.devtools.check.probes import (
@@ -16,10 +19,16 @@ from openapi_server.devtools.check.probes import (
 )
 from openapi_server.devtools.check.recording import Recording, RequestSpec
 from openapi_server.devtools.check.responses import check_problem
-from openapi_server.devtools.check.stream_rules import require
+from openapi_server.devtools.check.stream_rules import Violation, require, require_members
 
 # What the administrator allocates for a day to an account with less than half of it. Running turns reserve a lot.
 ALLOCATED_CREDITS = 100_000
+# What the script of the document does: it allocates credits, waits before each of its attempts to update a session, and
+# reads some chunks before it sends a wrong id.
+SOURCE_CREDITS = 5000
+SOURCE_ATTEMPTS = 3
+SOURCE_WAIT_S = 2.0
+SOURCE_CHUNKS = 5
 
 
 class SessionProbes(StreamProbes):
@@ -35,13 +44,28 @@ class SessionProbes(StreamProbes):
         self.get_admin_tokens = AsyncCached(lambda: self._log_in(server.accounts.admin))
         self.ensure_credits = AsyncCached(self._ensure_credits)
 
-    def list_checks(self) -> dict[str, CheckFunction]:
-        return super().list_checks() | {
+    def list_source_checks(self) -> dict[str, CheckFunction]:
+        """The steps of the script that the document describes."""
+        return super().list_source_checks() | {
+            "health": self.check_health,
+            "accounts": self.check_accounts,
+            "allocation": self.check_allocation,
+            "models": self.check_models,
+            "session": self.check_session,
+            "streaming id": self.check_streaming_id,
+            "chunks": self.check_chunks,
+            "right id": self.check_right_id,
+            "wrong id": self.check_wrong_id,
+        }
+
+    def list_extra_checks(self) -> dict[str, CheckFunction]:
+        return super().list_extra_checks() | {
             "login": self.check_login,
             "refresh": self.check_refresh,
             "credits": self.check_credits,
             "no credits": self.check_no_credits,
-            "models": self.check_models,
+            "balance": self.check_balance,
+            "own sessions": self.check_own_sessions,
             "one turn at a time": self.check_one_turn_at_a_time,
             "confirm": self.check_confirm,
             "confirm early": self.check_early_confirm,
@@ -77,6 +101,63 @@ class SessionProbes(StreamProbes):
             InvalidRequest("a wrong password", RequestSpec("/auth/login", credentials), (401,)),
         ]
 
+    async def check_accounts(self) -> str:
+        """A user and an administrator can log in, and each gets an access token."""
+        for name, tokens in (("user", await self.get_tokens()), ("administrator", await self.get_admin_tokens())):
+            require_members(tokens, f"the login of the {name}", accessToken=str)
+        return "an access token for the user and one for the administrator"
+
+    async def check_allocation(self) -> str:
+        """The administrator allocates credits: 201."""
+        await self.ensure_credits()
+        await self._allocate_credits(SOURCE_CREDITS)
+        return f"{SOURCE_CREDITS} credits: 201"
+
+    async def check_session(self) -> str:
+        """A session is created with 201 and an id, and deleted with 200."""
+        session_id = await self._create_session()
+        path = f"/chat/sessions/{session_id}"
+        deleted = await self.send(RequestSpec(path, headers=await self._make_auth_headers(), method="DELETE"))
+        require(deleted.status_code == 200, f"DELETE {path}: {deleted.status_code}, not 200")
+        return f"created {session_id[:12]}..., deleted"
+
+    async def check_streaming_id(self) -> str:
+        turn_id = (await self.get_recording()).turn_id
+        require(turn_id, "the stream has no header X-Streaming-Session-Id")
+        return f"{turn_id[:12]}..."
+
+    async def check_chunks(self) -> str:
+        """`chunk` events with a text, then one `done` with the tokens used."""
+        events = [event for event in (await self.get_recording()).events if event.event in ("chunk", "done")]
+        require(
+            len(events) > 1 and events[-1].event == "done", f"chunk and done events: {[e.event for e in events][-3:]}"
+        )
+        for chunk in events[:-1]:
+            require(chunk.event == "chunk", "an event after done")
+            require_members(chunk.data, "a chunk", text=str)
+        require_members(events[-1].data, "done", tokensUsed=int)
+        return f"{len(events) - 1} chunks, tokensUsed {events[-1].data['tokensUsed']}"
+
+    async def check_right_id(self) -> str:
+        """An update with the id of the stream is accepted, within the script's attempts."""
+        recording, request = await self.get_recording(), await self.get_request()
+        for attempt in range(1, SOURCE_ATTEMPTS + 1):
+            answer = await self.send(_make_confirmation(request, recording.turn_id))
+            if answer.status_code == 200:
+                return f"200 at attempt {attempt}"
+            await asyncio.sleep(SOURCE_WAIT_S)
+        raise Violation(f"the right id: {answer.status_code} {answer.text[:80]!r}, {SOURCE_ATTEMPTS} times")
+
+    async def check_wrong_id(self) -> str:
+        """After some chunks an update with another id is refused: 400, and the answer speaks of a mismatch."""
+        request = await self.make_request(QUESTION)
+        recorder = self.new_recorder(lambda events: len(events) >= SOURCE_CHUNKS)
+        await recorder.record(self.server.new_client(), request)
+        answer = await self.send(_make_confirmation(request, UNKNOWN_TURN))
+        require(answer.status_code == 400, f"a wrong id: {answer.status_code}, not 400: {answer.text[:80]!r}")
+        require("mismatch" in answer.text.lower(), f"the answer does not speak of a mismatch: {answer.text[:80]!r}")
+        return f"400 {answer.text[:60]!r}"
+
     async def check_login(self) -> str:
         tokens = await self.get_tokens()
         missing = [
@@ -109,6 +190,31 @@ class SessionProbes(StreamProbes):
         balance = await self._get_balance()
         require(balance >= 0, f"the balance is {balance}")
         return f"tokensUsed {used}, balance {balance}"
+
+    async def check_balance(self) -> str:
+        """`GET /credits/balance` has `totalCredits`, the member that the scripts read, equal to `credits`."""
+        answer = await self._request_balance()
+        require(answer.status_code == 200, f"GET /credits/balance: {answer.status_code}, not 200")
+        require_members(answer.json(), "GET /credits/balance", credits=int, totalCredits=int)
+        balance = answer.json()
+        is_same = balance["credits"] == balance["totalCredits"]
+        require(is_same, f"credits {balance['credits']}, totalCredits {balance['totalCredits']}")
+        return f"credits and totalCredits {balance['credits']}"
+
+    async def check_own_sessions(self) -> str:
+        """`GET /chat/sessions` lists the caller's own sessions, and nobody else's."""
+        session_id = await self._create_session()
+        stranger = await self._log_in(self.server.accounts.other_user)
+        own = await self._list_sessions(await self._make_auth_headers())
+        foreign = await self._list_sessions({"Authorization": f"Bearer {stranger['accessToken']}"})
+        require(session_id in own, "GET /chat/sessions does not list the caller's new session")
+        require(session_id not in foreign, "GET /chat/sessions lists the session of another user")
+        return f"{len(own)} of one's own, {len(foreign)} of the stranger's, none in common"
+
+    async def _list_sessions(self, headers: Mapping[str, str]) -> set[str]:
+        answer = await self.send(RequestSpec("/chat/sessions", headers=headers, method="GET"))
+        require(answer.status_code == 200, f"GET /chat/sessions: {answer.status_code}, not 200")
+        return {str(session["sessionId"]) for session in answer.json()["sessions"]}
 
     async def check_no_credits(self) -> str:
         """Without credits a stream is refused with 402."""
@@ -187,29 +293,38 @@ class SessionProbes(StreamProbes):
         require(answer.status_code == 201, f"POST /chat/sessions: {answer.status_code} {answer.text[:80]!r}")
         return str(answer.json()["sessionId"])
 
+    async def _request_balance(self) -> httpx.Response:
+        headers = await self._make_auth_headers()
+        return await self.send(RequestSpec("/credits/balance", headers=headers, method="GET"))
+
     async def _get_balance(self) -> int:
-        answer = await self.send(RequestSpec("/credits/balance", headers=await self._make_auth_headers(), method="GET"))
+        answer = await self._request_balance()
         require(answer.status_code == 200, f"GET /credits/balance: {answer.status_code}, not 200")
         return int(answer.json()["credits"])
 
     async def _ensure_credits(self) -> str | None:
         """Give the account credits. Returns how a stream was refused before, if it had none."""
-        balance = await self._get_balance()
-        refusal = await self._check_payment_required() if balance == 0 else None
+        answer = await self._request_balance()
+        if answer.status_code != 200:
+            # The document knows of no balance: credits are just allocated.
+            await self._allocate_credits(ALLOCATED_CREDITS)
+            return None
+        balance = int(answer.json()["credits"])
+        refusal = await self._get_refusal_without_credits() if balance == 0 else None
         if balance < ALLOCATED_CREDITS / 2:
-            await self._allocate_credits()
+            await self._allocate_credits(ALLOCATED_CREDITS)
         return refusal
 
-    async def _check_payment_required(self) -> str:
+    async def _get_refusal_without_credits(self) -> str:
         path = f"/chat/sessions/{await self._create_session()}/stream"
         answer = await self.send(RequestSpec(path, {"message": QUESTION}, await self._make_auth_headers()))
         return check_problem(answer, (402,))
 
-    async def _allocate_credits(self) -> None:
+    async def _allocate_credits(self, count: int) -> None:
         headers = {"Authorization": f"Bearer {(await self.get_admin_tokens())['accessToken']}"}
         body = {
             "userId": self.server.accounts.user.username,
-            "credits": ALLOCATED_CREDITS,
+            "credits": count,
             "expiryDays": 1,
             "notes": "zoochat check",
         }

@@ -93,18 +93,21 @@ def _parse_object(lines: list[str]) -> dict[str, Any]:
     return dict(data)
 
 
-def check_bytes(raw: bytes, *, is_whole: bool = True) -> str:
+def check_bytes(raw: bytes, *, is_whole: bool = True, is_bare: bool = False) -> str:
     """Check the bytes: ASCII, `\\n`, a retry line first, field order, compact JSON, a blank line after each event.
 
+    A bare stream has no retry line and no ids: each of its blocks is a comment or begins with `data: `.
     Returns a summary; raises `Violation`.
     """
     require(raw.isascii(), f"not ASCII: {raw[_find_non_ascii(raw) :][:12]!r}")
     text = raw.decode("ascii")
     require("\r" not in text, "a carriage return in the stream: lines must end in \\n")
-    require(re.match(r"retry: \d+\n", text), f"the first line is not the retry line: {text[:30]!r}")
+    require(is_bare or re.match(r"retry: \d+\n", text), f"the first line is not the retry line: {text[:30]!r}")
     require(not is_whole or text.endswith("\n\n"), f"no blank line after the last event: {text[-30:]!r}")
     blocks = text.split("\n\n")[:-1]
     for block in blocks:
+        is_fit = not is_bare or block.startswith(("data: ", ":"))
+        require(is_fit, f"a block of a bare stream that does not begin with data: {block[:60]!r}")
         _check_block(block.split("\n"))
     return f"{len(raw):,} bytes in {len(blocks)} blocks"
 
@@ -125,6 +128,26 @@ def _check_block(lines: list[str]) -> None:
     require(values.get("data"), f"a block without data: {lines}")
     data = values["data"]
     require(data == encode_json(json.loads(data)), f"data is not compact, ASCII-escaped JSON: {data[:60]!r}")
+
+
+def check_data_blocks(raw: bytes) -> str:
+    """Check that every block of a stream begins with `data: `, but for comments, which clients pass over.
+
+    Many clients split a stream at its blank lines and take only such blocks: with an `id:` or a `retry:` line in front
+    they would see no event at all.
+    """
+    blocks = [block for block in raw.decode(errors="replace").split("\n\n") if block]
+    comments = [block for block in blocks if all(line.startswith(":") for line in block.split("\n"))]
+    other = [block for block in blocks if not block.startswith("data: ") and block not in comments]
+    require(not other, f"a block that does not begin with 'data: ': {other[:1]}")
+    return f"{len(blocks) - len(comments)} blocks, {len(comments)} comments"
+
+
+def require_members(data: Mapping[str, Any], where: str, **kinds: type | tuple[type, ...]) -> None:
+    """Raise `Violation` unless the object has members with these names and of these types."""
+    for name, kind in kinds.items():
+        require(name in data, f"{where} has no {name}: {str(data)[:80]}")
+        require(isinstance(data[name], kind), f"{where} has {name} {str(data[name])[:40]!r}")
 
 
 def check_ids(events: Sequence[SseEvent], turn_id: str | None = None, *, is_gapless: bool = False) -> str:
@@ -159,6 +182,11 @@ class StreamRules:
         """The rules of an operation. Raises KeyError when the spec has none."""
         media = spec["paths"][path][method]["responses"]["200"]["content"][EVENT_STREAM]
         return cls(media, spec["components"])
+
+    @property
+    def is_bare_by_default(self) -> bool:
+        """Whether the stream has ids and a retry line only for clients that mean to resume it."""
+        return bool(self.media.get("x-bare-by-default", False))
 
     @property
     def order(self) -> Mapping[str, Any]:

@@ -35,7 +35,7 @@ from openapi_server.providers.offline.small_talk import SMALL_TALK_HANDLERS
 from openapi_server.safe_words import load_safe_words
 
 # Upper bound of a turn's usage, which counts words: those of the prompt with its history, and those of the reply.
-MAX_TURN_TOKENS = 1000
+MAX_REPLY_WORDS = 1000
 # A word with the blanks after it.
 _PIECE = linear_regex.compile(r"\S+\s*")
 
@@ -62,7 +62,7 @@ class OfflineProvider:
 
     def list_models(self) -> Sequence[Model]:
         described = "Speaks in the keepers' own words, word by word; needs neither network nor key."
-        return (Model(self.model, "Keepers' voice", described, ("streaming", "offline"), MAX_TURN_TOKENS),)
+        return (Model(self.model, "Keepers' voice", described, ("streaming", "offline"), MAX_REPLY_WORDS),)
 
     def get_model(self, animal: Animal) -> Model:
         return self.list_models()[0]
@@ -79,20 +79,14 @@ class OfflineProvider:
             if at and self._pause_s and not prompt.is_delivered_whole:
                 await self._sleep(self._pause_s)
             yield piece
-        usage = Usage(prompt_tokens=_count_prompt_words(prompt), completion_tokens=len(pieces))
-        yield ReplyEnd(FinishReason.STOP, usage, reply.fact_ids)
+        # Words; and no prompt, because no model reads one.
+        yield ReplyEnd(FinishReason.STOP, Usage(completion_tokens=len(pieces)), reply.fact_ids)
 
 
 def _classify_answer(reply: Reply) -> OfflineAnswer:
     if reply.is_unknown:
         return OfflineAnswer.NOT_FOUND
     return OfflineAnswer.FOUND if reply.fact_ids else OfflineAnswer.SMALL_TALK
-
-
-def _count_prompt_words(prompt: Prompt) -> int:
-    read = [prompt.message, *(fact.text for fact in prompt.facts)]
-    read += [text for exchange in prompt.history for text in (exchange.message, exchange.reply)]
-    return sum(len(text.split()) for text in read)
 
 
 # --- Composing a reply: the greeting, then the answer to what the message asks for

@@ -8,9 +8,10 @@ user's lots; nothing ever falls below zero.
 from __future__ import annotations
 
 import sqlite3
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import date, datetime
 
-from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, CreditEntryKind
+from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, CreditEntryKind, DailyUsage
 from openapi_server.models.errors import InsufficientCredits, UserNotFound
 from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.models.turn import IdempotencyKey
@@ -81,6 +82,19 @@ class SqliteCredits:
         rows = await self._connections.read(lambda db: db.execute(query, (username, before, limit + 1)).fetchall())
         return make_page(rows, limit, decode_credit_entry, "entry_id")
 
+    async def list_daily_usage(self, username: str, first: date, last: date) -> Sequence[DailyUsage]:
+        # Encoded times begin with their day.
+        query = """
+            SELECT substr(at, 1, 10) AS day, count(*) AS turns, total(tokens) AS tokens, total(spent) AS credits
+            FROM credit_ledger WHERE username = ? AND kind = 'settle' AND at >= ? AND at < ? GROUP BY day ORDER BY day
+        """
+        values = (username, first.isoformat(), f"{last.isoformat()}U")
+        rows = await self._connections.read(lambda db: db.execute(query, values).fetchall())
+        return [
+            DailyUsage(date.fromisoformat(row["day"]), row["turns"], int(row["tokens"]), int(row["credits"]))
+            for row in rows
+        ]
+
 
 def select_balance(db: sqlite3.Connection, username: str, now: str) -> Balance:
     query = """
@@ -107,8 +121,9 @@ def reserve_credits(db: sqlite3.Connection, charge: Charge, turn_id: str, now: s
     insert_entry(db, charge.username, CreditEntryKind.RESERVE, missing - charge.max_credits, now, turn_id=turn_id)
 
 
-def settle_reservation(db: sqlite3.Connection, turn_id: str, used: int, now: str) -> None:
-    """Refund what the turn has reserved and not used (`used` in credits). Does nothing without a reservation.
+def settle_reservation(db: sqlite3.Connection, turn_id: str, used: int, now: str, tokens: int | None = None) -> None:
+    """Refund what the turn has reserved and not used (`used` in credits, for so many tokens). Does nothing without a
+    reservation.
 
     What is refunded to a lot that has expired meanwhile expires at once, with an entry of its own.
     """
@@ -116,14 +131,19 @@ def settle_reservation(db: sqlite3.Connection, turn_id: str, used: int, now: str
     if not parts:
         return
     username, due, refund = parts[0]["username"], max(used, 0), 0
+    spent_in_all = 0
     for part in parts:
         spent = min(due, part["credits"])
         due -= spent
+        spent_in_all += spent
         refund += part["credits"] - spent
         _refund_part(db, part["lot_id"], part["credits"] - spent)
     db.execute("DELETE FROM credit_reservations WHERE turn_id = ?", (turn_id,))
     kind = CreditEntryKind.SETTLE if used > 0 else CreditEntryKind.REFUND
-    insert_entry(db, username, kind, refund, now, turn_id=turn_id)
+    entry_id = insert_entry(db, username, kind, refund, now, turn_id=turn_id)
+    if kind is CreditEntryKind.SETTLE:
+        query = "UPDATE credit_ledger SET tokens = ?, spent = ? WHERE entry_id = ?"
+        db.execute(query, (tokens, spent_in_all, entry_id))
     expire_credits(db, username, now)
 
 
@@ -194,4 +214,6 @@ def decode_credit_entry(row: sqlite3.Row) -> CreditEntry:
         at=datetime.fromisoformat(row["at"]),
         turn_id=row["turn_id"],
         notes=row["notes"],
+        tokens=row["tokens"],
+        spent=row["spent"],
     )

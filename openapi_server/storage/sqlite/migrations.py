@@ -321,6 +321,12 @@ def idempotent_answers(connection: sqlite3.Connection) -> None:
     )
 
 
+def usage_in_the_ledger(connection: sqlite3.Connection) -> None:
+    """What a turn has cost in the end, and for how many tokens: in its last entry, which outlives the turn."""
+    connection.execute("ALTER TABLE credit_ledger ADD COLUMN tokens INTEGER")
+    connection.execute("ALTER TABLE credit_ledger ADD COLUMN spent INTEGER")
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
     leases_expiry_and_idempotency_keys,
@@ -332,6 +338,7 @@ MIGRATIONS: list[Migration] = [
     readiness_probe,
     session_names_claims_and_charges,
     idempotent_answers,
+    usage_in_the_ledger,
 ]
 
 

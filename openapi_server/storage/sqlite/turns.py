@@ -67,7 +67,7 @@ def settle_turn(db: sqlite3.Connection, turn_id: str, outcome: Outcome) -> bool:
         return False
     if outcome.reply is not None:
         insert_row(db, "messages", encode_message(turn_id, "outgoing", outcome.reply, outcome.ended_at))
-    settle_reservation(db, turn_id, outcome.credits_used, now)
+    settle_reservation(db, turn_id, outcome.credits_used, now, outcome.tokens_charged)
     return True
 
 

@@ -67,6 +67,23 @@ def test_each_violation_of_the_byte_rules_is_named(raw: bytes, evidence: str) ->
         check_bytes(raw)
 
 
+BARE = b': still here\n\ndata: {"text":"Roar"}\n\n'
+
+
+def test_a_bare_stream_has_only_data_and_comments() -> None:
+    """Its readers take only blocks that begin with `data: `."""
+    assert check_bytes(BARE, is_bare=True) == f"{len(BARE)} bytes in 2 blocks"
+
+
+@pytest.mark.parametrize("line", [b"retry: 2000\n", b"id: turn_a-1\n", b"event: chunk\n"])
+@pytest.mark.parametrize("is_before", [True, False])
+def test_each_other_line_in_a_bare_stream_is_named(line: bytes, is_before: bool) -> None:
+    """Before the data its reader loses the event; after it, some readers take the line for a part of the JSON."""
+    data = b'data: {"text":"Roar"}\n'
+    with pytest.raises(Violation):
+        check_bytes((line + data if is_before else data + line) + b"\n", is_bare=True)
+
+
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
 def test_events_are_parsed_as_the_standard_says(line_end: bytes) -> None:
     """A stream that breaks one rule is still read, so that the other checks can judge the rest."""

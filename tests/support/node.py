@@ -1,0 +1,28 @@
+"""Node, for clients that are written in JavaScript."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests import tools
+
+
+def find_node() -> str:
+    """The machine's own Node (18 or later), else that of the tools."""
+    found = shutil.which("node")
+    if found is None:
+        tools.need_tools()
+        found = str(tools.find_node())
+    return found
+
+
+def run_script(path: Path, *arguments: str, timeout_s: float = 60) -> Any:
+    """The JSON value that the script prints. Whatever it writes to its standard error is shown when it fails."""
+    command = [find_node(), str(path), *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
