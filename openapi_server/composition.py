@@ -116,6 +116,9 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         if metrics is not None:
             metrics.watch("turns_running", "Turns that run now.", lambda: engine.running_count)
             metrics.watch("readers", "Streams and waiting requests that read a turn now.", lambda: engine.reader_count)
+            metrics.watch(
+                "turns_queued", "Turns that wait for an earlier one of their session.", lambda: engine.queued_count
+            )
             metrics.watch_queue("requests", lambda: waiting_requests.count)
             metrics.watch_queue("passwords", lambda: accounts.waiting_count)
             metrics.watch_queue("texts", worker_threads.count_waiting)
@@ -243,6 +246,8 @@ def _create_engine(
         drain_s=settings.drain_timeout_s,
         session_ttl_s=settings.session_ttl_s,
         price=settings.token_price,
+        queue_timeout_s=settings.queue_timeout_s,
+        queue_depth=settings.queue_depth,
     )
     instruments = pipeline.instruments
     leases = Leases(store, clock, make_worker_id(), settings.lease_s, instruments.metrics)

@@ -132,6 +132,8 @@ class Settings(BaseSettings):
     breaker_pause_s: float = Field(30, gt=0, le=3600, validation_alias="BREAKER_PAUSE")
     heartbeat_s: float = Field(15, gt=0, le=15, validation_alias="HEARTBEAT")
     orphan_grace_s: float = Field(30, ge=0, le=3600, validation_alias="ORPHAN_GRACE")
+    queue_timeout_s: float = Field(30, gt=0, le=120, validation_alias="QUEUE_TIMEOUT")
+    queue_depth: int = Field(8, ge=0, le=100)
     send_timeout_s: float = Field(30, gt=0, le=300, validation_alias="SEND_TIMEOUT")
     lease_s: float = Field(30, ge=0.3, le=300, validation_alias="LEASE")
     drain_timeout_s: float = Field(20, ge=0, le=300, validation_alias="DRAIN_TIMEOUT")

@@ -47,6 +47,9 @@ class OfflineAnswer(StrEnum):
 class TurnMetrics(Protocol):
     """The figures of one turn. Times are monotonic, in seconds."""
 
+    def record_start(self, at_s: float) -> None:
+        """A turn that has waited for another one runs now: its durations begin here."""
+
     def record_chunk(self, at_s: float) -> None:
         """A chunk was written. Called for every chunk of every turn, so it must take less than a microsecond."""
 
@@ -103,6 +106,9 @@ class Tracer(Protocol):
 
 class NoTurnMetrics:
     """Implements `TurnMetrics`: records nothing."""
+
+    def record_start(self, at_s: float) -> None:
+        pass
 
     def record_chunk(self, at_s: float) -> None:
         pass

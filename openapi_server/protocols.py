@@ -238,14 +238,26 @@ class Store(Protocol):
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
         claim: SessionClaim | None = None,
+        max_queued: int = 0,
     ) -> str:
         """Store a running turn with its idempotency keys, reserve its credits, and create its session if it is new.
+
+        A turn that `is_queued` waits behind all others of its session until `start_queued_turn`; until then it has no
+        credits reserved. At most `max_queued` turns of a session wait.
 
         The session switches to the turn's animal. The first turn of a session with a handle creates the `DeviceUser`.
 
         Returns the id of the turn, or that of the earlier turn that was stored with one of the keys; then nothing is
         changed. Raises `KeyReused` when a key was used for a request with another body, `TurnRunning` when the session
-        has a running turn, `SessionNotFound`, `SessionClaimed` when the claim does not fit, and `InsufficientCredits`.
+        has a running or a queued turn, or for a queued one when too many wait, `SessionNotFound`, `SessionClaimed` when
+        the claim does not fit, and `InsufficientCredits`.
+        """
+
+    async def start_queued_turn(self, turn_id: str, at: datetime, charge: Charge | None = None) -> str | None:
+        """Let the queued turn run, and reserve its credits, unless an earlier turn of its session has not ended.
+
+        Returns None when it runs now, else the id of the turn that it waits for. Raises `TurnNotFound` when there is no
+        such queued turn any more, and `InsufficientCredits`; then nothing is changed.
         """
 
     async def has_turn(self, keys: Sequence[IdempotencyKey]) -> bool:

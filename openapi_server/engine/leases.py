@@ -35,6 +35,10 @@ class Leases:
         """Set the function that returns the ids of the turns that run in this process."""
         self._get_own_turn_ids = get_own_turn_ids
 
+    def is_own(self, turn_id: str) -> bool:
+        """Whether the turn runs, or waits, in this process."""
+        return turn_id in self._get_own_turn_ids()
+
     def abandon(self, turn_id: str) -> None:
         """Give up a turn of this process that has ended, but could not be settled: any process may settle it."""
         self._abandoned.add(turn_id)
@@ -78,7 +82,7 @@ class Leases:
         return is_first
 
     def _is_orphan(self, lease: Lease) -> bool:
-        if lease.turn_id in self._get_own_turn_ids():
+        if self.is_own(lease.turn_id):
             # This process is alive, even if the system clock has jumped past the lease.
             return False
         if lease.turn_id in self._abandoned:

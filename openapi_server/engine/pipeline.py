@@ -6,6 +6,7 @@ moderate ▸ recall ▸ retrieve ▸ rerank ▸ generate. All but `recall` write
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.errors import ProviderFailed, StoreUnavailable
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.prompt import Exchange, Prompt
-from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnRecord, TurnStatus, Usage
+from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnRecord, Usage
 from openapi_server.models.turn_event_builder import TurnResult
 from openapi_server.moderation.output_buffer import Blocked, OutputBuffer
 from openapi_server.moderation.output_stream import stream_checked
@@ -51,7 +52,7 @@ class Pipeline:
         if verdict.safe_words is not None:
             await writer.write_text(verdict.safe_words)
             return TurnResult(FinishReason.BLOCKED, moderation=verdict.moderation)
-        history = await self._recall(request)
+        history = await self._recall(request, writer.turn_id)
         found = await self._retrieve(request, history, writer)
         if request.simulated_error is not None:
             raise request.simulated_error
@@ -70,16 +71,16 @@ class Pipeline:
         await writer.complete_stage(Stage.MODERATION, detail)
         return verdict
 
-    async def _recall(self, request: TurnRequest) -> tuple[Exchange, ...]:
-        """The conversation so far: as the client sends it, else as it is stored."""
+    async def _recall(self, request: TurnRequest, turn_id: str) -> tuple[Exchange, ...]:
+        """The conversation before the turn: as the client sends it, else as it is stored."""
         opening = (Exchange(request.opening, ""),) if request.opening else ()
         sent = opening + (request.client_history or ())[-MAX_HISTORY_TURNS:]
         allowed = await self._filter_client_history(request, sent)
         if request.client_history is not None or request.recalled_session_id is None:
             return allowed
-        return allowed + await self._load_history(request, request.recalled_session_id)
+        return allowed + await self._load_history(request, request.recalled_session_id, turn_id)
 
-    async def _load_history(self, request: TurnRequest, session_id: str) -> tuple[Exchange, ...]:
+    async def _load_history(self, request: TurnRequest, session_id: str, turn_id: str) -> tuple[Exchange, ...]:
         try:
             earlier = await self.store.list_latest_turns(session_id, MAX_HISTORY_TURNS)
         except StoreUnavailable:
@@ -87,8 +88,9 @@ class Pipeline:
                 raise
             log.warning("The store is unavailable: answering without memory")
             return ()
-        animal = request.animal
-        return tuple(_make_exchange(record, animal) for record in earlier if record.status is not TurnStatus.RUNNING)
+        # Behind the turn are those that wait for it, or were stopped while they waited.
+        before = itertools.takewhile(lambda record: record.turn_id != turn_id, earlier)
+        return tuple(_make_exchange(record, request.animal) for record in before if record.status.is_final)
 
     async def _filter_client_history(self, request: TurnRequest, sent: Sequence[Exchange]) -> tuple[Exchange, ...]:
         """A client may send anything as history, so exchanges that the rules would block are left out."""

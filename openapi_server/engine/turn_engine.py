@@ -17,8 +17,9 @@ import structlog
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_lifecycle import ExistingTurn, RunningTurn, StartedTurn, TurnFinisher, TurnStarter
+from openapi_server.engine.turn_queue import TurnQueue
 from openapi_server.engine.turn_reader import TurnReader
-from openapi_server.engine.turn_request import SessionRef, TurnRequest
+from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
 from openapi_server.engine.turn_writer import TurnWriter
 from openapi_server.instruments import Instruments
 from openapi_server.models.credits import TokenPrice
@@ -56,6 +57,7 @@ class TurnLimits:
 
     `turn_deadline_s`: the longest run of a turn. `orphan_grace_s`: how long it goes on without readers. `drain_s`: the
     time that running turns get when the server shuts down. `session_ttl_s`: when a new session expires.
+    `queue_timeout_s`: the longest wait for the earlier turns of a session, of which `queue_depth` wait at most.
     """
 
     turn_deadline_s: float
@@ -63,6 +65,8 @@ class TurnLimits:
     drain_s: float
     session_ttl_s: int
     price: TokenPrice = TokenPrice()
+    queue_timeout_s: float = 30
+    queue_depth: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,10 @@ class TurnEngine:
         self._leases = leases
         self._limits = limits
         self._instruments = instruments or Instruments()
-        self._starter = TurnStarter(store, clock, leases, pipeline.provider, limits.session_ttl_s, limits.price)
+        self._starter = TurnStarter(
+            store, clock, leases, pipeline.provider, limits.session_ttl_s, limits.price, limits.queue_depth
+        )
+        self._queue = TurnQueue(store, clock, leases, limits.queue_timeout_s)
         self._finisher = TurnFinisher(store, clock)
         self._running: dict[str, RunningTurn] = {}
         leases.track(lambda: self._running)
@@ -108,7 +115,12 @@ class TurnEngine:
 
     @property
     def running_count(self) -> int:
-        return len(self._running)
+        return len(self._running) - self.queued_count
+
+    @property
+    def queued_count(self) -> int:
+        """How many turns wait for an earlier one of their session."""
+        return sum(turn.is_queued for turn in self._running.values())
 
     @property
     def reader_count(self) -> int:
@@ -125,6 +137,9 @@ class TurnEngine:
 
     async def start_turn(self, request: TurnRequest, keys: Sequence[IdempotencyKey] = ()) -> AcceptedTurn:
         """Store the visitor's message, create the turn's log and start its task.
+
+        `request.on_busy` says what happens while the session has another turn. A turn that has to wait for it is
+        accepted at once, too, and has a log.
 
         Raises `Draining`, `SessionNotFound`, `AnimalMismatch`, `TurnRunning`, `KeyReused`, `SessionClaimed`,
         `InsufficientCredits` or `StoreUnavailable`.
@@ -146,20 +161,36 @@ class TurnEngine:
             if not request.is_storage_optional:
                 raise
             log.warning("The store is unavailable: answering without memory")
-            return await self._launch(replace(request, session=SessionRef(), recall_from_session_id=None))
+            request = replace(request, session=SessionRef(), recall_from_session_id=None)
+            unstored = StartedTurn(self._starter.make_started_event(request))
+            return await self._launch(request, unstored, is_stored=False)
         if isinstance(started, ExistingTurn):
             return await self._accept_existing(started.turn_id)
-        accepted = await self._launch(replace(request, charge=started.charge), started.event)
-        return replace(accepted, is_first=started.is_new_session)
+        return await self._launch(replace(request, charge=started.charge), started)
 
     async def _start_in_store(self, request: TurnRequest, keys: Sequence[IdempotencyKey]) -> StartedTurn | ExistingTurn:
         try:
             return await self._starter.start(request, keys)
         except TurnRunning as busy:
+            if request.on_busy is not OnBusy.REJECT:
+                return await self._enqueue(request, keys, self._running.get(busy.turn_id or ""))
             # Clients abort a turn and start the next at once: a turn that is about to end is waited for.
             if not await self._wait_for_ending_turn(busy.turn_id or ""):
                 raise
             return await self._starter.start(request, keys)
+
+    async def _enqueue(
+        self, request: TurnRequest, keys: Sequence[IdempotencyKey], running: RunningTurn | None
+    ) -> StartedTurn | ExistingTurn:
+        """Queue the turn, and stop the running one of this process if the request interrupts it.
+
+        Not the other way round: a turn that is refused, or was accepted before, interrupts nothing.
+        """
+        started = await self._starter.start(request, keys, is_queued=True)
+        if isinstance(started, StartedTurn) and running is not None and _is_interrupted(running, request.on_busy):
+            log.info("turn_interrupted", turn=shorten_id(running.writer.turn_id))
+            running.stop()
+        return started
 
     async def _wait_for_ending_turn(self, turn_id: str) -> bool:
         running = self._running.get(turn_id)
@@ -168,16 +199,16 @@ class TurnEngine:
         done, _ = await asyncio.wait((running.task,), timeout=ENDING_TURN_WAIT_S)
         return bool(done)
 
-    async def _launch(self, request: TurnRequest, started: Started | None = None) -> AcceptedTurn:
-        """Start the turn's task. Without a `started` event, the turn is not in the store."""
-        is_stored = started is not None
-        started = started or self._starter.make_started_event(request)
-        writer = self._make_writer(started, request.contract)
+    async def _launch(self, request: TurnRequest, started: StartedTurn, *, is_stored: bool = True) -> AcceptedTurn:
+        """Start the turn's task."""
+        event = started.event
+        writer = self._make_writer(event, request.contract)
         await writer.open()
         grace_s = 0.0 if request.is_cancelled_on_disconnect else self._limits.orphan_grace_s
-        running = self._running[started.turn_id] = RunningTurn(writer, grace_s, self._on_orphaned, is_stored=is_stored)
+        running = RunningTurn(writer, grace_s, self._on_orphaned, is_stored=is_stored, is_queued=started.is_queued)
+        self._running[event.turn_id] = running
         running.task = asyncio.create_task(self._run_turn(request, running))
-        return AcceptedTurn(started.turn_id, started.session_id, started.animal_id)
+        return AcceptedTurn(event.turn_id, event.session_id, event.animal_id, started.is_new_session)
 
     def _make_writer(self, started: Started, contract: str) -> TurnWriter:
         metrics = self._instruments.metrics.begin_turn(started, contract, self._clock.monotonic())
@@ -198,9 +229,11 @@ class TurnEngine:
             message = "names an event that has not happened"
             raise InvalidInput(f"Last-Event-ID {message}.", errors=(FieldError("Last-Event-ID", message),))
         self._reader_count += 1
-        if turn_id in self._running:
-            self._running[turn_id].add_reader()
-        return TurnReader(turn_id, entries[:after], tail, self._clock, self._on_reader_closed)
+        running = self._running.get(turn_id)
+        if running is not None:
+            running.add_reader()
+        is_queued = running is not None and running.is_queued
+        return TurnReader(turn_id, entries[:after], tail, self._clock, self._on_reader_closed, is_queued=is_queued)
 
     async def get_turn(self, turn_id: str) -> TurnRecord:
         """The stored turn, which is settled first if it is orphaned. Raises `TurnNotFound`."""
@@ -240,8 +273,11 @@ class TurnEngine:
             await self._log.delete(turn_id)
 
     def start_draining(self) -> None:
-        """Refuse new turns from now on."""
+        """Refuse new turns from now on, and end those that wait for another one."""
         self._is_draining = True
+        for turn in self._running.values():
+            if turn.is_queued:
+                turn.cancel(Draining("The server restarts, and the message had not had its turn. Send it again."))
 
     async def drain(self) -> None:
         """Refuse new turns, give the running ones `drain_s` seconds to finish, and interrupt the rest."""
@@ -301,12 +337,16 @@ class TurnEngine:
                 await running.writer.append(running.writer.builder.fail(ChatError(), running.writer.elapsed_ms))
         finally:
             del self._running[running.writer.turn_id]
+            self._queue.wake(running.writer.session_id)
 
     async def _produce_result(self, request: TurnRequest, running: RunningTurn) -> TurnResult | ChatError:
         running.has_started = True
         if running.cancel_result is not None:
             return running.cancel_result
         try:
+            if running.is_queued:
+                await self._queue.wait(running.writer.turn_id, running.writer.session_id, request)
+                running.leave_queue()
             async with asyncio.timeout(self._limits.turn_deadline_s):
                 return await self._pipeline.run(request, running.writer)
         except TimeoutError:
@@ -332,3 +372,9 @@ class TurnEngine:
     def _on_lease_lost(self, turn_id: str) -> None:
         if turn_id in self._running:
             self._running[turn_id].cancel(Interrupted())
+
+
+def _is_interrupted(running: RunningTurn, on_busy: OnBusy) -> bool:
+    if running.is_queued:
+        return False
+    return on_busy is OnBusy.INTERRUPT or (on_busy is OnBusy.INTERRUPT_UNREAD and running.is_unread)

@@ -4,40 +4,52 @@ A turn has a state in the process that runs it (`RunningTurn`) and one in the st
 
 In the process:
 
-    event                    starting           running                cancelled          finishing
-    -----------------------  -----------------  ---------------------  -----------------  ------------
-    the task's first step    running            .                      finishing          .
-    the pipeline returns     .                  finishing              finishing          .
-    the pipeline raises      .                  finishing (failed)     finishing          .
-    deadline                 .                  finishing (timeout)    finishing          .
-    stop_turn                cancelled          cancelled (stopped)    -                  -
-    orphan timer expires     cancelled          cancelled (stopped)    -                  .
-    session deleted          cancelled          cancelled (failed)     -                  -
-    lease lost               cancelled          cancelled (failed)     -                  -
-    drain or close           cancelled          cancelled (failed)     -                  -
-    a reader opens           stops the timer    stops the timer        stops the timer    -
-    the last reader leaves   starts the timer   starts the timer       starts the timer   -
-    a client polls           restarts a timer   restarts a timer       restarts a timer   -
-                             that runs          that runs              that runs
+    event                    starting           queued               running                cancelled          finishing
+    -----------------------  -----------------  -------------------  ---------------------  -----------------  ---------
+    the task's first step    running or queued  .                    .                      finishing          .
+    the store starts it      .                  running              .                      .                  .
+    the longest wait ends    .                  finishing (failed)   .                      finishing          .
+    the pipeline returns     .                  .                    finishing              finishing          .
+    the pipeline raises      .                  .                    finishing (failed)     finishing          .
+    deadline                 .                  .                    finishing (timeout)    finishing          .
+    stop_turn                cancelled          cancelled (stopped)  cancelled (stopped)    -                  -
+    a message interrupts it  cancelled          -                    cancelled (stopped)    -                  -
+    orphan timer expires     cancelled          cancelled (stopped)  cancelled (stopped)    -                  .
+    session deleted          cancelled          cancelled (failed)   cancelled (failed)     -                  -
+    lease lost               cancelled          cancelled (failed)   cancelled (failed)     -                  -
+    drain                    -                  cancelled (failed)   goes on for a while    -                  -
+    close                    cancelled          cancelled (failed)   cancelled (failed)     -                  -
+    a reader opens           stops the timer    stops the timer      stops the timer        stops the timer    -
+    the last reader leaves   starts the timer   starts the timer     starts the timer       starts the timer   -
+    a client polls           restarts a timer   restarts a timer     restarts a timer       restarts a timer   -
+                             that runs          that runs            that runs              that runs
 
-    A cell with a dot cannot happen. `cancelled`: the first cancellation decides the result, and the pipeline, with the
-    provider's request, is being closed. `finishing`: the outcome is written to the store, then the terminal event is
-    appended to the log, then the turn leaves the process. The log stays readable for the replay window.
+    A cell with a dot cannot happen. `queued`: the turn waits for the earlier ones of its session (`turn_queue`).
+    `cancelled`: the first cancellation decides the result, and the pipeline, with the provider's request, is being
+    closed. `finishing`: the outcome is written to the store, then the terminal event is appended to the log, then the
+    turn leaves the process and wakes those that wait for it. The log stays readable for the replay window.
 
 In the store, which decides between processes:
 
-    operation                absent             running, leased        running, orphaned  settled
+    operation                absent             running or queued,     running or queued, settled
+                                                leased                 orphaned
     -----------------------  -----------------  ---------------------  -----------------  ------------
     begin_turn, same         running            TurnRunning            settled first,     running (the
       session                                                          then running       new turn)
-    begin_turn, same key     running            the stored turn        the stored turn    the stored turn
+    begin_turn of a queued   queued             queued, or TurnRunning queued, or settled queued (the
+      turn, same session                        when many wait         when many wait     new turn)
+    begin_turn, same key     running or queued  the stored turn        the stored turn    the stored turn
+    start_queued_turn        TurnNotFound       running, if all that   running, if all    TurnNotFound
+                                                came before are        before are
+                                                settled                settled
     settle_turn              False              settled                settled            False
     renew_leases             not returned       lease extended         lease extended     not returned
     settle_orphans           -                  -                      settled (failed)   -
     delete_session           -                  absent                 absent             absent
 
-    A turn is orphaned when its lease has expired, when its process is known to be dead, or when its process could not
-    store the outcome. Whoever settles a turn first decides how it ended; a process that comes second reports that.
+    Credits are reserved when a turn runs, so a queued turn holds none. A turn is orphaned when its lease has expired,
+    when its process is known to be dead, or when its process could not store the outcome. Whoever settles a turn first
+    decides how it ended; a process that comes second reports that.
 """
 
 from __future__ import annotations
@@ -87,11 +99,15 @@ class ExistingTurn:
 
 @dataclass(frozen=True, slots=True)
 class StartedTurn:
-    """The first event of a turn that was started, who pays for it, and whether its session was begun with it."""
+    """The first event of a turn that was started, who pays for it, and whether its session was begun with it.
+
+    `is_queued`: it waits for earlier turns.
+    """
 
     event: Started
-    charge: Charge | None
-    is_new_session: bool
+    charge: Charge | None = None
+    is_new_session: bool = False
+    is_queued: bool = False
 
 
 def make_charge(username: str, provider: Provider, animal: Animal, price: TokenPrice) -> Charge:
@@ -111,6 +127,7 @@ class TurnStarter:
         provider: Provider,
         session_ttl_s: int,
         price: TokenPrice,
+        queue_depth: int,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -118,20 +135,24 @@ class TurnStarter:
         self._provider = provider
         self._session_ttl_s = session_ttl_s
         self._price = price
+        self._queue_depth = queue_depth
 
-    async def start(self, request: TurnRequest, keys: Sequence[IdempotencyKey]) -> StartedTurn | ExistingTurn:
-        """Store the message as a running turn, and its session if that is new."""
+    async def start(
+        self, request: TurnRequest, keys: Sequence[IdempotencyKey], *, is_queued: bool = False
+    ) -> StartedTurn | ExistingTurn:
+        """Store the message as a running or a queued turn, and its session if that is new."""
         known_session = await self._find_session(request)
         new_session = None if known_session else self._make_session(request)
         session_id = new_session.session_id if new_session else request.session.session_id
         started = self.make_started_event(request, session_id or "")
-        turn = self._make_record(request, started)
+        turn = self._make_record(request, started, is_queued=is_queued)
         charge = self._choose_charge(request, known_session)
-        begin = partial(self._store.begin_turn, turn, new_session, keys, charge, request.session.claim)
+        claim = request.session.claim
+        begin = partial(self._store.begin_turn, turn, new_session, keys, charge, claim, self._queue_depth)
         turn_id = await self._write_to_store(begin)
         if turn_id != started.turn_id:
             return ExistingTurn(turn_id)
-        return StartedTurn(started, charge, is_new_session=new_session is not None)
+        return StartedTurn(started, charge, is_new_session=new_session is not None, is_queued=is_queued)
 
     def _choose_charge(self, request: TurnRequest, session: SessionRecord | None) -> Charge | None:
         """Who pays. A session that costs credits costs its owner, whichever operation the message came through."""
@@ -191,7 +212,7 @@ class TurnStarter:
             )
         return session
 
-    def _make_record(self, request: TurnRequest, started: Started) -> TurnRecord:
+    def _make_record(self, request: TurnRequest, started: Started, *, is_queued: bool) -> TurnRecord:
         now = self._clock.now()
         return TurnRecord(
             turn_id=started.turn_id,
@@ -206,12 +227,14 @@ class TurnStarter:
             lease_until=now + self._leases.duration,
             media_urls=request.media_urls,
             is_bound=request.is_bound,
+            is_queued=is_queued,
         )
 
 
 class RunningTurn:
     """A turn that runs in this process: its task, its readers, and the result it was cancelled with, if it was.
 
+    While it `is_queued` its task waits for the earlier turns of its session.
     `orphan_grace_s` is how long it goes on after its last reader has left. A turn that never had a reader has no such
     limit: its client polls.
     """
@@ -223,9 +246,11 @@ class RunningTurn:
         on_orphaned: Callable[[RunningTurn], None],
         *,
         is_stored: bool = True,
+        is_queued: bool = False,
     ) -> None:
         self.writer = writer
         self.is_stored = is_stored
+        self.is_queued = is_queued
         self.task: asyncio.Task[None] | None = None
         self.cancel_result: TurnResult | ChatError | None = None
         self.has_started = False
@@ -255,6 +280,11 @@ class RunningTurn:
             )
         )
 
+    def leave_queue(self) -> None:
+        """The turn runs now."""
+        self.is_queued = False
+        self.writer.record_start()
+
     def start_finishing(self) -> None:
         """From now on nothing changes the turn's result."""
         self.is_finishing = True
@@ -264,6 +294,11 @@ class RunningTurn:
     def ends_soon(self) -> bool:
         """The turn is cancelled or finishing, or it is cancelled as soon as its reader's disconnect is noticed."""
         return self.is_finishing or self.cancel_result is not None or self._orphan_grace_s == 0
+
+    @property
+    def is_unread(self) -> bool:
+        """All readers have left. A turn that never had one is not unread: its client polls."""
+        return self._orphan_timer is not None
 
     def add_reader(self) -> None:
         self._reader_count += 1

@@ -14,7 +14,7 @@ class TurnReader:
     """Reads one turn, as a context manager: on exit it is closed, and `on_close` is called.
 
     `stage` is the latest stage read, `terminal_event` the turn's last event once it was read. `history` are the
-    entries before the tail's position.
+    entries before the tail's position. `is_queued`: the turn waited for an earlier one when the reader was opened.
     """
 
     def __init__(
@@ -24,14 +24,18 @@ class TurnReader:
         tail: Tail,
         clock: Clock,
         on_close: Callable[[TurnReader], None] = lambda reader: None,
+        *,
+        is_queued: bool = False,
     ) -> None:
         self.turn_id = turn_id
+        self.is_queued = is_queued
         self.stage: Stage | None = None
         self.terminal_event: Completed | Failed | None = None
         self._tail = tail
         self._clock = clock
         self._started_at = history[0].at if history else clock.now()
         self._on_close = on_close
+        self._is_closed = False
         self._observe(history)
 
     @property
@@ -63,11 +67,17 @@ class TurnReader:
                 case Completed() | Failed() as terminal_event:
                     self.terminal_event = terminal_event
 
+    def close(self) -> None:
+        """Also what leaving the context does; a second time it does nothing."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._tail.close()
+            self._on_close(self)
+
     def __enter__(self) -> TurnReader:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tail.close()
-        self._on_close(self)
+        self.close()

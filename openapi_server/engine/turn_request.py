@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.credits import Charge
@@ -12,6 +13,20 @@ from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.session import SessionClaim
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.pii import mask_json
+
+
+class OnBusy(StrEnum):
+    """What happens to a message while an earlier turn of its session has not ended.
+
+    `REJECT`: it is refused. `ENQUEUE`: it waits for the earlier ones. `INTERRUPT`: the running turn is stopped, which
+    keeps what was said, and the message waits for what is left. `INTERRUPT_UNREAD` is no choice of a client: interrupt
+    if nobody reads the running turn any more, else enqueue.
+    """
+
+    REJECT = "reject"
+    ENQUEUE = "enqueue"
+    INTERRUPT = "interrupt"
+    INTERRUPT_UNREAD = "interrupt_unread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,7 @@ class TurnRequest:
     may_retrieve_facts: bool = True
     is_storage_optional: bool = False
     is_bound: bool = False
+    on_busy: OnBusy = OnBusy.REJECT
     simulated_error: ChatError | None = None
     contract: str = ""
 

@@ -56,6 +56,10 @@ class TurnWriter:
         await self._log.create(self.turn_id)
         await self.append(self.builder.start())
 
+    def record_start(self) -> None:
+        """The turn has waited, and runs now."""
+        self._metrics.record_start(self._clock.monotonic())
+
     async def start_stage(self, stage: Stage, detail: str) -> None:
         self._trace.start_stage(stage)
         log.debug("stage_started", turn=shorten_id(self.turn_id), stage=stage.value, elapsed_ms=self.elapsed_ms)

@@ -8,11 +8,17 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from openapi_server.engine.turn_engine import AcceptedTurn
-from openapi_server.engine.turn_request import TurnRequest
+from openapi_server.engine.turn_request import OnBusy, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.named_sessions import CHAT as CHAT_NAMES
 from openapi_server.http.named_sessions import NamedSession, find_named_session, make_session_name
-from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, make_session_headers, start_turn
+from openapi_server.impl.turn_requests import (
+    choose_on_busy,
+    get_active_animal,
+    make_idempotency_keys,
+    make_session_headers,
+    start_turn,
+)
 from openapi_server.impl.turn_responses import make_turn_response, resume_stream, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import SessionClaimed
@@ -51,6 +57,7 @@ async def _start_turn(
         session=session.ref,
         is_cancelled_on_disconnect=not _is_resumable(body),
         is_delivered_whole=not is_stream,
+        on_busy=choose_on_busy(body, OnBusy.INTERRUPT_UNREAD),
     )
     keys = make_idempotency_keys(context, body, session.identity, session.key_scopes)
     return await start_turn(context, request, keys)

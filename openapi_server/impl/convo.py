@@ -10,11 +10,17 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from openapi_server.engine.turn_engine import AcceptedTurn
-from openapi_server.engine.turn_request import SessionRef, TurnRequest
+from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session, get_authorized_turn
 from openapi_server.http.identity import Identity, identify_caller
-from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, make_session_headers, start_turn
+from openapi_server.impl.turn_requests import (
+    choose_on_busy,
+    get_active_animal,
+    make_idempotency_keys,
+    make_session_headers,
+    start_turn,
+)
 from openapi_server.impl.turn_responses import continue_stream, make_turn_response, resume_stream, start_stream
 from openapi_server.models.turn import AgeGroup, TurnRecord
 from openapi_server.wire.convo import CONVO, encode_answer, encode_state, encode_stop
@@ -88,6 +94,7 @@ async def _make_turn_request(
         metadata=_encode_metadata(body.get("metadata")),
         is_cancelled_on_disconnect=body.get("onDisconnect") == "cancel",
         is_delivered_whole=is_delivered_whole,
+        on_busy=choose_on_busy(body, OnBusy.REJECT),
     )
 
 

@@ -10,10 +10,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from openapi_server.engine.turn_engine import AcceptedTurn
-from openapi_server.engine.turn_request import TurnRequest
+from openapi_server.engine.turn_request import OnBusy, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.named_sessions import NamedSession, find_device_session
-from openapi_server.impl.turn_requests import make_idempotency_keys, make_session_headers, start_turn
+from openapi_server.impl.turn_requests import choose_on_busy, make_idempotency_keys, make_session_headers, start_turn
 from openapi_server.impl.turn_responses import (
     continue_stream,
     is_in_session,
@@ -98,6 +98,7 @@ async def _start_turn_in(
         media_urls=(*body.get("media_urls", ()), *body.get("audio_urls", ())),
         is_delivered_whole=is_delivered_whole,
         is_storage_optional=True,
+        on_busy=choose_on_busy(body, OnBusy.INTERRUPT_UNREAD),
     )
     # The keys are the device's own: two devices with one cookie must not get each other's answers.
     keys = make_idempotency_keys(context, body, session.identity, session.key_scopes, within=session.name_key)

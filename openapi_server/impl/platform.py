@@ -16,12 +16,18 @@ from starlette.types import ASGIApp
 
 from openapi_server.engine.pipeline import MAX_HISTORY_TURNS
 from openapi_server.engine.turn_engine import AcceptedTurn
-from openapi_server.engine.turn_request import SessionRef, TurnRequest
+from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, find_token_session, get_authorized_turn, is_administrator
 from openapi_server.http.identity import Identity, derive_name_key, derive_session_id, find_owner, identify_caller
 from openapi_server.impl.streaming_response import SSEStreamer
-from openapi_server.impl.turn_requests import get_active_animal, make_idempotency_keys, make_session_headers, start_turn
+from openapi_server.impl.turn_requests import (
+    choose_on_busy,
+    get_active_animal,
+    make_idempotency_keys,
+    make_session_headers,
+    start_turn,
+)
 from openapi_server.impl.turn_responses import resume_stream, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import (
@@ -100,7 +106,10 @@ async def _list_token_turns(context: RequestContext, limit: int) -> Page[TurnRec
 async def _start_turn(
     context: RequestContext, body: dict[str, Any], identity: Identity, *, is_job: bool
 ) -> AcceptedTurn:
-    """Start the turn in the caller's session with the animal; in a new session when that one has a running turn."""
+    """Start the turn in the caller's session with the animal.
+
+    While that one has a running turn, the turn gets a new session, unless the request says what else is to happen.
+    """
     # This contract promises that a job needs the cookie that began it.
     request = replace(await _make_turn_request(context, body, identity), is_bound=is_job)
     scopes = () if request.session.session_id is None else (request.session.session_id,)
@@ -108,6 +117,8 @@ async def _start_turn(
     try:
         return await start_turn(context, request, keys)
     except TurnRunning:
+        if body.get("onBusy") is not None:
+            raise
         own_session_id = request.session.session_id
         request = replace(request, session=SessionRef(owner=identity.owner), recall_from_session_id=own_session_id)
         return await start_turn(context, request, keys)
@@ -128,6 +139,7 @@ async def _make_turn_request(context: RequestContext, body: dict[str, Any], iden
         session=session,
         client_history=history,
         may_retrieve_facts=body.get("auto_load_documents", True),
+        on_busy=choose_on_busy(body, OnBusy.REJECT),
     )
 
 

@@ -10,13 +10,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from openapi_server.engine.turn_lifecycle import make_charge
-from openapi_server.engine.turn_request import SessionRef, TurnRequest
+from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
 from openapi_server.first_names import has_insulting_word
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session
 from openapi_server.http.idempotency import idempotent
 from openapi_server.http.identity import identify_caller
 from openapi_server.impl.turn_requests import (
+    choose_on_busy,
     delete_session,
     get_active_animal,
     make_idempotency_keys,
@@ -117,6 +118,8 @@ async def stream_chat_session(context: RequestContext, session_id: str, body: di
     try:
         accepted = await start_turn(context, request, keys)
     except TurnRunning as busy:
+        if body.get("onBusy") is not None:
+            raise
         message = "The session already streams: confirm the running stream, or wait for its end."
         raise SessionStreaming(message, turn_id=busy.turn_id, details=(("message", message),)) from None
     return await start_stream(context, SESSIONS, accepted)
@@ -125,17 +128,24 @@ async def stream_chat_session(context: RequestContext, session_id: str, body: di
 @async_handler
 async def confirm_chat_stream(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
     session = await get_authorized_session(context, session_id, Access.CHANGE)
-    latest = await context.services.store.list_latest_turns(session.session_id, 1)
-    given = body["streamingSessionId"].encode()
-    # Compared in constant time, and with the same answer for every wrong id, so the right one cannot be guessed.
-    if not latest or not hmac.compare_digest(latest[0].turn_id.encode(), given):
+    turn_id = await _find_stream(context, session.session_id, body["streamingSessionId"])
+    if turn_id is None:
         message = "Streaming session ID mismatch: this is not the session's last stream."
         # Clients of this contract read the sentence from `message`.
         errors = (FieldError("streamingSessionId", "mismatch"),)
         raise StreamMismatch(message, errors=errors, details=(("message", message),))
     # A client that confirms has finished reading, even if the turn still runs.
-    turn = await context.services.engine.stop_turn(latest[0].turn_id)
+    turn = await context.services.engine.stop_turn(turn_id)
     return JSONResponse(encode_confirmation(turn))
+
+
+async def _find_stream(context: RequestContext, session_id: str, given: str) -> str | None:
+    """The id that the client gave, if it is that of the session's last turn, or of one that has not ended."""
+    latest = await context.services.store.list_latest_turns(session_id, context.services.settings.queue_depth + 1)
+    # Compared in constant time, and with the same answer for every wrong id, so the right one cannot be guessed.
+    open_ids = [turn.turn_id for turn in latest if turn.outcome is None or turn is latest[-1]]
+    equal = [turn_id for turn_id in open_ids if hmac.compare_digest(turn_id.encode(), given.encode())]
+    return equal[0] if equal else None
 
 
 async def _make_turn_request(context: RequestContext, session: SessionRecord, body: dict[str, Any]) -> TurnRequest:
@@ -147,6 +157,7 @@ async def _make_turn_request(context: RequestContext, session: SessionRecord, bo
         contract=SESSIONS.name,
         session=SessionRef(session.session_id, session.owner),
         opening=session.opening,
+        on_busy=choose_on_busy(body, OnBusy.REJECT),
         charge=make_charge(user.username, services.provider, animal, services.settings.token_price) if user else None,
     )
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
 import structlog
@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from openapi_server.clock import SystemClock
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.http.disconnect import SendTimeout, run_until_disconnect
-from openapi_server.models.errors import ChatError, Interrupted, ProviderFailed
+from openapi_server.models.errors import ChatError, Draining, Interrupted, ProviderFailed
 from openapi_server.models.ids import make_id, shorten_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import AgeGroup, TurnRecord
@@ -64,7 +64,10 @@ class SSEStreamer:
                 silent_s = self._clock.monotonic() - silent_since_s
                 # The headers are sent at once, however long the first event takes.
                 entries = await reader.read(0.0 if is_first else max(0.0, self._heartbeat_s - silent_s))
-                part = self._contract.encode_entries(entries) if entries or is_first else self._encode_heartbeat(reader)
+                part = self._contract.encode_entries(entries)
+                # A turn that waits for another one says so at once.
+                if (reader.is_queued and is_first) or not (entries or is_first):
+                    part += self._encode_heartbeat(reader)
                 prefix = self._contract.opening if is_first else ""
                 if _was_interrupted(reader):
                     prefix += self._make_restart_notice()
@@ -136,10 +139,15 @@ class SSEStreamer:
         yield history.encode_complete_frame(count).text
 
     def create_sse_response(
-        self, stream: StreamParts, headers: Mapping[str, str] | None = None, *, send_timeout_s: float = 30
+        self,
+        stream: StreamParts,
+        headers: Mapping[str, str] | None = None,
+        *,
+        send_timeout_s: float = 30,
+        on_end: Callable[[], None] = lambda: None,
     ) -> EventStreamResponse:
         """The stream as an ASGI response, with the headers that every stream has."""
-        return EventStreamResponse(stream, {**STREAM_HEADERS, **(headers or {})}, send_timeout_s)
+        return EventStreamResponse(stream, {**STREAM_HEADERS, **(headers or {})}, send_timeout_s, on_end)
 
     def _measure_ms_since(self, began_s: float) -> int:
         return round((self._clock.monotonic() - began_s) * 1000)
@@ -149,17 +157,24 @@ class EventStreamResponse:
     """ASGI response that sends a stream, and stops as soon as the client disconnects.
 
     The first part, which may be empty, is read before the headers are sent: until then an error can still become a
-    status. The connection of a client that reads nothing for `send_timeout_s` seconds is aborted.
+    status. The connection of a client that reads nothing for `send_timeout_s` seconds is aborted. `on_end` is called in
+    the end, also when the client had left before the first part.
     """
 
-    def __init__(self, stream: StreamParts, headers: Mapping[str, str], send_timeout_s: float) -> None:
+    def __init__(
+        self, stream: StreamParts, headers: Mapping[str, str], send_timeout_s: float, on_end: Callable[[], None]
+    ) -> None:
         self._stream = stream
         self._send_timeout_s = send_timeout_s
+        self._on_end = on_end
         self._headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with SendTimeout(send, scope, self._send_timeout_s) as send_in_time:
-            await run_until_disconnect(receive, self._send_all(send_in_time))
+        try:
+            with SendTimeout(send, scope, self._send_timeout_s) as send_in_time:
+                await run_until_disconnect(receive, self._send_all(send_in_time))
+        finally:
+            self._on_end()
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._stream) as parts:
@@ -205,4 +220,5 @@ def _make_body_message(part: bytes | str) -> Message:
 
 
 def _was_interrupted(reader: TurnReader) -> bool:
-    return isinstance(reader.terminal_event, Failed) and reader.terminal_event.problem.code == Interrupted.code
+    event = reader.terminal_event
+    return isinstance(event, Failed) and event.problem.code in (Interrupted.code, Draining.code)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from openapi_server.engine.turn_engine import AcceptedTurn
-from openapi_server.engine.turn_request import TurnRequest
+from openapi_server.engine.turn_request import OnBusy, TurnRequest
 from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.audit import record_audit
 from openapi_server.http.identity import Identity, is_unguessable, make_session_token
@@ -37,6 +37,11 @@ async def get_active_animal(context: RequestContext, animal_id: str) -> Animal:
 async def mask_text(context: RequestContext, text: str) -> str:
     """The text as it is stored: without personal data, and without the blanks around it."""
     return await run_by_size(len(text), partial(context.services.moderator.mask_pii, text.strip()))
+
+
+def choose_on_busy(body: dict[str, Any], default: OnBusy) -> OnBusy:
+    """What the request wants to happen while its session has another turn; `default` where it does not say."""
+    return OnBusy(body.get("onBusy") or default)
 
 
 def make_idempotency_keys(

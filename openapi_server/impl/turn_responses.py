@@ -107,6 +107,8 @@ def make_stream_response(
         streamer.stream_turn(reader),
         {"X-Streaming-Session-Id": reader.turn_id, **headers},
         send_timeout_s=settings.send_timeout_s,
+        # A stream that never began does not close its reader.
+        on_end=reader.close,
     )
 
 

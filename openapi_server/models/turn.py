@@ -136,6 +136,9 @@ class TurnRecord:
     interrupted, unless its worker has renewed the lease. `owner` is the session's owner: stores fill it in when they
     read a turn, and ignore it when they write one. `media_urls` came with the message; this server never fetches them.
     A turn that `is_bound` needs its caller, also where the id of a visitor's turn is enough.
+
+    A turn that `is_queued` waits for the earlier ones of its session, or ended while it waited. `started_at` is when
+    the wait was over; None for a turn that did not wait, or still does.
     """
 
     turn_id: str
@@ -152,14 +155,23 @@ class TurnRecord:
     owner: str | None = None
     media_urls: tuple[str, ...] = ()
     is_bound: bool = False
+    is_queued: bool = False
+    started_at: datetime | None = None
 
     @property
     def status(self) -> TurnStatus:
-        return self.outcome.status if self.outcome else TurnStatus.RUNNING
+        if self.outcome is not None:
+            return self.outcome.status
+        return TurnStatus.QUEUED if self.is_queued else TurnStatus.RUNNING
+
+    @property
+    def told_at(self) -> datetime:
+        """When the animal got the message. In this order a conversation has its messages, whoever had to wait."""
+        return self.started_at or self.created_at
 
     @property
     def updated_at(self) -> datetime:
-        return self.outcome.ended_at if self.outcome else self.created_at
+        return self.outcome.ended_at if self.outcome else self.told_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,6 +259,9 @@ class PrometheusTurn:
         self._last_s: float | None = None
         self._gaps: Tally | None = None
 
+    def record_start(self, at_s: float) -> None:
+        self._started_s = at_s
+
     def record_chunk(self, at_s: float) -> None:
         if self._last_s is None or self._gaps is None:
             labels = self._metrics.make_model_labels(self._model)

@@ -83,8 +83,8 @@ def encode_comment(text: str) -> str:
 
 
 def encode_comment_heartbeat(stage: Stage | None, elapsed_ms: int) -> str:
-    """The heartbeat of contracts that have no heartbeat event: a comment."""
-    return encode_comment("heartbeat")
+    """The heartbeat of contracts that have no heartbeat event: a comment. Without a stage the turn is queued."""
+    return encode_comment("heartbeat" if stage else "queued")
 
 
 def encode_retry(retry_ms: int = RETRY_MS) -> str:

@@ -11,7 +11,7 @@ import pytest
 from starlette.types import Message
 
 from openapi_server.wire.timestamps import format_timestamp
-from tests.api.chat_endpoints import get_last_event, get_turn_id, list_event_data, log_in_client
+from tests.api.chat_endpoints import get_last_event, list_event_data, log_in_client
 from tests.conftest import OpensClient, OpensZoo
 from tests.support.asgi import Arrives, Request, ask
 from tests.support.fakes import Blocks, Fails, FakeClock, Says, Waits
@@ -254,28 +254,13 @@ async def test_an_animal_that_does_not_live_here_is_404(client: httpx.AsyncClien
     assert (answer.status_code, answer.json()["code"]) == (404, "animal_not_found")
 
 
-async def test_a_second_question_at_once_is_409_and_names_the_running_turn(open_client: OpensClient) -> None:
-    """The first turn still has a reader."""
-    provider = Waits()
-    client = await open_client(provider)
-    first = asyncio.create_task(client.post(PATH, json={**HELLO, "onDisconnect": "continue"}))
-    await provider.has_begun.wait()
-
-    second = await client.post(PATH, json={**HELLO, "message": "And now?"})
-    provider.go.set()
-
-    assert (second.status_code, second.json()["code"]) == (409, "turn_running")
-    assert second.json()["turnId"] == get_turn_id(await first)
-    assert get_last_event(await first).data["type"] == "done"
-
-
 async def test_a_stopped_turn_ends_as_cancelled(open_client: OpensClient) -> None:
     """Whoever stops it: every reader is told, and what was said stands."""
     provider = Waits()
     client = await open_client(provider)
     stream = asyncio.create_task(client.post(PATH, json={**HELLO, "onDisconnect": "continue"}))
     await provider.has_begun.wait()
-    busy = await client.post(PATH, json=HELLO)
+    busy = await client.post(PATH, json={**HELLO, "onBusy": "reject"})
 
     stopped = await client.post(f"/convo_turn/{busy.json()['turnId']}/stop")
 

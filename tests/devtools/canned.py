@@ -45,11 +45,17 @@ def make_json_answer(body: object, status: int = 200, **headers: str) -> CannedA
     return CannedAnswer(json.dumps(body), status, "application/json", headers)
 
 
+class CannedHTTPServer(ThreadingHTTPServer):
+    """Takes as many connections at once as a whole run of the checks opens."""
+
+    request_queue_size = 128
+
+
 @contextmanager
 def serve_answers(*answers: CannedAnswer) -> Iterator[CannedServer]:
     """Sends the answers in order, one for each request, and repeats the last one."""
     received: list[ReceivedRequest] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(answers, received))
+    server = CannedHTTPServer(("127.0.0.1", 0), _make_handler(answers, received))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -60,13 +66,21 @@ def serve_answers(*answers: CannedAnswer) -> Iterator[CannedServer]:
         thread.join()
 
 
+def _parse_body(raw: bytes) -> object:
+    """The JSON value; the text itself where it is no JSON."""
+    try:
+        return json.loads(raw) if raw else None
+    except ValueError:
+        return raw.decode()
+
+
 def _make_handler(answers: Sequence[CannedAnswer], received: list[ReceivedRequest]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             answer = answers[min(len(received), len(answers) - 1)]
             raw = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            received.append(ReceivedRequest(self.command, self.path, headers, json.loads(raw) if raw else None))
+            received.append(ReceivedRequest(self.command, self.path, headers, _parse_body(raw)))
             body = answer.body.encode()
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.media_type)

@@ -44,16 +44,31 @@ class DictStore:
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
         claim: SessionClaim | None = None,
+        max_queued: int = 0,
     ) -> str:
         self._require_reachable("begin_turn")
         if new_session is not None:
             self.sessions[new_session.session_id] = new_session
-        running = [other for other in self.turns.values() if other.turn_id not in self.outcomes]
-        busy = [other.turn_id for other in running if other.session_id == turn.session_id]
-        if busy:
-            raise TurnRunning(turn_id=busy[0])
+        ahead = self._list_unended(turn.session_id)
+        queued = [other for other in ahead if other.is_queued]
+        if len(queued) >= max_queued if turn.is_queued else ahead:
+            raise TurnRunning(turn_id=ahead[0].turn_id if ahead else None)
         self.turns[turn.turn_id] = turn
         return turn.turn_id
+
+    async def start_queued_turn(self, turn_id: str, at: datetime, charge: Charge | None = None) -> str | None:
+        self._require_reachable("start_queued_turn")
+        turn = self.turns[turn_id]
+        first, *_ = self._list_unended(turn.session_id)
+        if first.turn_id != turn_id:
+            return first.turn_id
+        self.turns[turn_id] = replace(turn, is_queued=False, started_at=at)
+        return None
+
+    def _list_unended(self, session_id: str) -> list[TurnRecord]:
+        """The session's turns without an outcome, oldest first."""
+        theirs = [turn for turn in self.turns.values() if turn.session_id == session_id]
+        return [turn for turn in theirs if turn.turn_id not in self.outcomes]
 
     async def get_turn(self, turn_id: str) -> TurnRecord | None:
         turn = self.turns.get(turn_id)
@@ -101,6 +116,8 @@ class EngineBench:
         store: DictStore | None = None,
         deadline_s: float = 10,
         grace_s: float = 30,
+        queue_timeout_s: float = 10,
+        queue_depth: int = 8,
     ) -> None:
         self.provider = provider
         self.store = store or DictStore()
@@ -108,7 +125,14 @@ class EngineBench:
         self.log = MemoryEventLog(self.clock)
         pipeline = Pipeline(provider, FakeKnowledge(), moderator or AllowsAll(), REPLIES, self.store, 5)  # type: ignore[arg-type]
         self.leases = Leases(self.store, self.clock, "here/1/aaaa", lease_s=30)  # type: ignore[arg-type]
-        limits = TurnLimits(deadline_s, grace_s, drain_s=5, session_ttl_s=86_400)
+        limits = TurnLimits(
+            deadline_s,
+            grace_s,
+            drain_s=5,
+            session_ttl_s=86_400,
+            queue_timeout_s=queue_timeout_s,
+            queue_depth=queue_depth,
+        )
         self.engine = TurnEngine(pipeline, self.store, self.log, self.clock, self.leases, limits)  # type: ignore[arg-type]
 
     async def read_to_end(self, turn_id: str) -> list[Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -112,6 +113,36 @@ class Waits(SingleModelProvider):
             yield ReplyEnd()
         finally:
             self.was_closed = True
+
+
+class Answers(SingleModelProvider):
+    """A provider that begins each reply at once with "To ", and ends it with the message when it may.
+
+    `begun` are the messages whose replies have begun, in order; `histories` what was said before each.
+    """
+
+    model = "fake-1"
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.histories: dict[str, list[tuple[str, str]]] = {}
+        self.has_begun: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._may_finish: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def finish(self, *messages: str) -> None:
+        """Let the replies to these messages end, now or when they have begun."""
+        for message in messages:
+            self._may_finish[message].set()
+
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        self.begun.append(prompt.message)
+        self.histories[prompt.message] = [(exchange.message, exchange.reply) for exchange in prompt.history]
+        yield WholeReply(f"To {prompt.message}")
+        yield "To "
+        self.has_begun[prompt.message].set()
+        await self._may_finish[prompt.message].wait()
+        yield prompt.message
+        yield ReplyEnd()
 
 
 def make_fact(name: str = "mane", *, level: AgeGroup = AgeGroup.ELEMENTARY) -> Fact:

@@ -53,6 +53,9 @@ class ChatProbes(StreamProbes):
     def keep_running(self, request: RequestSpec) -> RequestSpec:
         return request.with_members(onDisconnect="continue")
 
+    def refuse_when_busy(self, request: RequestSpec) -> RequestSpec:
+        return request.with_members(onBusy="reject")
+
     async def find_full_texts(self, recording: Recording) -> Mapping[str, str]:
         """None: no event of this contract has the whole reply."""
         return {}

@@ -140,6 +140,10 @@ class ContractClient(ABC):
         """The same request, for a turn that goes on for a while after its reader has left."""
         return request
 
+    def refuse_when_busy(self, request: RequestSpec) -> RequestSpec:
+        """The same request, refused while the session has a running turn."""
+        return request
+
     async def make_session_request(self) -> RequestSpec:
         """A request in a session that allows one turn at a time."""
         return await self.make_request(QUESTION)

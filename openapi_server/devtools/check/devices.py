@@ -47,6 +47,9 @@ class DeviceProbes(StreamProbes):
     def change_message(self, request: RequestSpec) -> RequestSpec:
         return request.with_members(content="Hello!")
 
+    def refuse_when_busy(self, request: RequestSpec) -> RequestSpec:
+        return request.with_members(onBusy="reject")
+
     async def find_full_texts(self, recording: Recording) -> Mapping[str, str]:
         """None: no event of this contract has the whole reply."""
         return {}
@@ -93,7 +96,8 @@ class DeviceProbes(StreamProbes):
                 RequestSpec("/chat/", {**EMPTY_LISTS, "content": message}, request.headers), client
             )
             require(answer.status_code == 200, f"POST /chat/: {answer.status_code} {answer.text[:80]!r}")
-        return "200 twice"
+            require_members(answer.json(), "POST /chat/", content=str)
+        return "answered twice"
 
     async def check_source_failures(self) -> str:
         """What cannot be answered is refused, in words."""

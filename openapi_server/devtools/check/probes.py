@@ -251,7 +251,7 @@ class StreamProbes(ContractClient):
     async def check_one_turn_at_a_time(self) -> str:
         """A second turn in a session with a running one is refused, and the problem names the running turn."""
         request = await self.make_session_request()
-        second = self.change_message(request)
+        second = self.refuse_when_busy(self.change_message(request))
         answer, recording, acted_s = await self.act_while_running(request, lambda turn_id: self.send_for_head(second))
         if answer.status_code == 200 and recording.ended_s <= acted_s:
             raise Skipped("the first turn was over before the second request came")

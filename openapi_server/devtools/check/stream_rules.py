@@ -145,6 +145,7 @@ def check_data_blocks(raw: bytes) -> str:
 
 def require_members(data: Mapping[str, Any], where: str, **kinds: type | tuple[type, ...]) -> None:
     """Raise `Violation` unless the object has members with these names and of these types."""
+    require(isinstance(data, Mapping), f"{where} is no object: {str(data)[:80]}")
     for name, kind in kinds.items():
         require(name in data, f"{where} has no {name}: {str(data)[:80]}")
         require(isinstance(data[name], kind), f"{where} has {name} {str(data[name])[:40]!r}")

@@ -270,7 +270,8 @@ async def parse_body(request: Request) -> dict[str, Any]:
 
 def parse_mode(request: Request) -> str:
     """The query parameter `mode`. Raises `InvalidInput`."""
-    mode, schema = request.query_params.get("mode", "stream"), _load_mode_schema()
+    mode = request.query_params.get("mode", "stream")
+    schema = load_spec()["components"]["parameters"]["Mode"]["schema"]
     if len(mode) > schema["maxLength"] or not linear_regex.compile(schema["pattern"]).search(mode):
         raise _make_invalid_input([FieldError("mode", schema["x-error-message"])])
     return mode
@@ -288,12 +289,6 @@ def _load_validator() -> OAS30WriteValidator:
     spec = load_spec()
     schema = {"allOf": [{"$ref": "#/components/schemas/PlatformRequest"}], "components": spec["components"]}
     return OAS30WriteValidator(schema)
-
-
-@cache
-def _load_mode_schema() -> Mapping[str, Any]:
-    parameters = load_spec()["paths"]["/api/v1/stream"]["post"]["parameters"]
-    return next(each["schema"] for each in parameters if each.get("name") == "mode")
 
 
 def _make_field_error(error: Any) -> FieldError:

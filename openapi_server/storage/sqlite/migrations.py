@@ -327,6 +327,20 @@ def usage_in_the_ledger(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE credit_ledger ADD COLUMN spent INTEGER")
 
 
+def queued_turns(connection: sqlite3.Connection) -> None:
+    """Turns that wait for the earlier ones of their session. Still, one turn of a session runs at a time."""
+    connection.execute("ALTER TABLE turns ADD COLUMN is_queued INTEGER NOT NULL DEFAULT 0")
+    connection.execute("ALTER TABLE turns ADD COLUMN started_at TEXT")
+    connection.execute("DROP INDEX one_running_turn_a_session")
+    connection.execute(
+        """
+        CREATE UNIQUE INDEX one_running_turn_a_session ON turns (session_id)
+        WHERE ended_at IS NULL AND is_queued = 0
+        """
+    )
+    connection.execute("CREATE INDEX unended_turns_by_session ON turns (session_id, position) WHERE ended_at IS NULL")
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
     leases_expiry_and_idempotency_keys,
@@ -339,6 +353,7 @@ MIGRATIONS: list[Migration] = [
     session_names_claims_and_charges,
     idempotent_answers,
     usage_in_the_ledger,
+    queued_turns,
 ]
 
 

@@ -112,6 +112,8 @@ def encode_turn(turn: TurnRecord, position: int) -> Row:
         "worker": turn.worker,
         "lease_until": encode_time(turn.lease_until) if turn.lease_until else None,
         "is_bound": int(turn.is_bound),
+        "is_queued": int(turn.is_queued),
+        "started_at": encode_time(turn.started_at) if turn.started_at else None,
     }
 
 
@@ -130,6 +132,8 @@ def decode_turn(row: sqlite3.Row) -> TurnRecord:
         owner=row["owner"],
         media_urls=tuple(row["media_url"].split("\n")) if row["media_url"] else (),
         is_bound=bool(row["is_bound"]),
+        is_queued=bool(row["is_queued"]),
+        started_at=decode_time(row["started_at"]),
         outcome=replace(OUTCOME.validate_json(row["outcome"]), reply=row["reply"]) if row["outcome"] else None,
     )
 

@@ -44,6 +44,7 @@ from openapi_server.storage.sqlite.turns import (
     select_session,
     set_session_ttl,
     settle_turn,
+    start_queued_turn,
 )
 
 # About what a turn writes.
@@ -142,9 +143,16 @@ class SqliteStore:
         keys: Sequence[IdempotencyKey] = (),
         charge: Charge | None = None,
         claim: SessionClaim | None = None,
+        max_queued: int = 0,
     ) -> str:
         window = RetentionWindow.at(turn.created_at, self._retention)
-        return await self._connections.write(lambda db: begin_turn(db, turn, new_session, keys, charge, claim, window))
+        return await self._connections.write(
+            lambda db: begin_turn(db, turn, new_session, keys, charge, claim, max_queued, window)
+        )
+
+    async def start_queued_turn(self, turn_id: str, at: datetime, charge: Charge | None = None) -> str | None:
+        now = encode_time(at)
+        return await self._connections.write(lambda db: start_queued_turn(db, turn_id, charge, now))
 
     async def has_turn(self, keys: Sequence[IdempotencyKey]) -> bool:
         window = self._window

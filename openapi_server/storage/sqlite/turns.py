@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from openapi_server.models.credits import Charge
-from openapi_server.models.errors import KeyReused, SessionClaimed, SessionNotFound, TurnRunning
+from openapi_server.models.errors import KeyReused, SessionClaimed, SessionNotFound, TurnNotFound, TurnRunning
 from openapi_server.models.session import SessionClaim, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Outcome, TurnRecord
 from openapi_server.storage.sqlite.credits import reserve_credits, settle_reservation
@@ -41,6 +41,7 @@ def begin_turn(
     keys: Sequence[IdempotencyKey],
     charge: Charge | None,
     claim: SessionClaim | None,
+    max_queued: int,
     window: RetentionWindow,
 ) -> str:
     """`Store.begin_turn`. The window is the one at the time of the turn."""
@@ -50,13 +51,31 @@ def begin_turn(
         return earlier
     if new_session is not None:
         _create_session(db, new_session, window)
-    position = _take_position(db, turn, claim, window)
-    if charge is not None:
+    position = _take_position(db, turn, claim, max_queued, window)
+    if charge is not None and not turn.is_queued:
         reserve_credits(db, charge, turn.turn_id, window.now)
     insert_row(db, "turns", encode_turn(turn, position))
     insert_row(db, "messages", encode_message(turn.turn_id, "incoming", turn.message, turn.created_at, turn.media_urls))
     _store_keys(db, keys, turn.turn_id)
     return turn.turn_id
+
+
+def start_queued_turn(db: sqlite3.Connection, turn_id: str, charge: Charge | None, now: str) -> str | None:
+    """`Store.start_queued_turn`."""
+    query = "SELECT session_id, position FROM turns WHERE turn_id = ? AND ended_at IS NULL AND is_queued"
+    turn = db.execute(query, (turn_id,)).fetchone()
+    if turn is None:
+        raise TurnNotFound
+    query = """
+        SELECT turn_id FROM turns WHERE session_id = ? AND ended_at IS NULL AND position < ? ORDER BY position LIMIT 1
+    """
+    ahead = db.execute(query, (turn["session_id"], turn["position"])).fetchone()
+    if ahead is not None:
+        return str(ahead["turn_id"])
+    if charge is not None:
+        reserve_credits(db, charge, turn_id, now)
+    db.execute("UPDATE turns SET is_queued = 0, started_at = ? WHERE turn_id = ?", (now, turn_id))
+    return None
 
 
 def settle_turn(db: sqlite3.Connection, turn_id: str, outcome: Outcome) -> bool:
@@ -143,21 +162,18 @@ def _store_keys(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], turn_id:
 
 
 def _take_position(
-    db: sqlite3.Connection, turn: TurnRecord, claim: SessionClaim | None, window: RetentionWindow
+    db: sqlite3.Connection, turn: TurnRecord, claim: SessionClaim | None, max_queued: int, window: RetentionWindow
 ) -> int:
     """The position of the new turn in its session, whose time, animal and owner are updated.
 
-    Raises `SessionNotFound`, `SessionClaimed`, or `TurnRunning` when the session has a running turn.
+    Raises `SessionNotFound`, `SessionClaimed`, or `TurnRunning` when the turn can neither run nor wait.
     """
     session = select_session(db, turn.session_id, window)
     if session is None:
         raise SessionNotFound
     if claim is not None and not claim.fits(session):
         raise SessionClaimed
-    query = "SELECT turn_id FROM turns WHERE session_id = ? AND ended_at IS NULL"
-    running = db.execute(query, (turn.session_id,)).fetchone()
-    if running is not None:
-        raise TurnRunning("Wait for the running turn to end, or read along with it.", turn_id=running["turn_id"])
+    _require_room(db, turn, max_queued)
     continued = replace(session, last_message_at=turn.created_at, turn_count=session.turn_count + 1)
     if session.animal_id != turn.animal_id:
         continued = replace(continued, animal_id=turn.animal_id, locked_at=turn.created_at)
@@ -167,6 +183,17 @@ def _take_position(
     # Not the number of turns: old turns are deleted, and no position is given twice.
     (last,) = db.execute("SELECT max(position) FROM turns WHERE session_id = ?", (turn.session_id,)).fetchone()
     return (last or 0) + 1
+
+
+def _require_room(db: sqlite3.Connection, turn: TurnRecord, max_queued: int) -> None:
+    """Raise `TurnRunning` when the turn can neither run nor wait; it names the turn that runs, or runs next."""
+    query = "SELECT turn_id, is_queued FROM turns WHERE session_id = ? AND ended_at IS NULL ORDER BY position"
+    ahead = db.execute(query, (turn.session_id,)).fetchall()
+    if turn.is_queued and sum(row["is_queued"] for row in ahead) >= max_queued:
+        detail = "Too many messages wait for their turn in this session already. Send this one again later."
+        raise TurnRunning(detail, turn_id=ahead[0]["turn_id"] if ahead else None)
+    if ahead and not turn.is_queued:
+        raise TurnRunning("Wait for the running turn to end, or read along with it.", turn_id=ahead[0]["turn_id"])
 
 
 def _update_session(db: sqlite3.Connection, session: SessionRecord) -> None:
