@@ -25,6 +25,7 @@ STARTS_TURNS = {
     ("post", "/api/v1/stream"),
     ("post", "/api/v1/stream/error"),
     ("post", "/chat/sessions/{sessionId}/stream"),
+    ("post", "/chat/sessions/{sessionId}/messages"),
     ("post", "/chat"),
     ("post", "/chat/"),
     ("post", "/chat/stream"),
