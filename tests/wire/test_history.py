@@ -60,7 +60,7 @@ def messages_of(turn: TurnRecord) -> list[dict[str, object]]:
 
 def assert_is_history_event(frame: Frame) -> None:
     assert isinstance(frame.data, dict)
-    assert_conforms({"event": frame.event, "data": json.loads(encode_json(frame.data))}, "HistoryStreamEvent")
+    assert_conforms({"event": frame.event, "data": json.loads(encode_json(frame.data))}, "HistoryStreamFrame")
 
 
 def test_the_stream_is_these_bytes() -> None:
