@@ -40,6 +40,7 @@ class ChatProbes(StreamProbes):
     def list_extra_checks(self) -> dict[str, CheckFunction]:
         return super().list_extra_checks() | {
             "one turn at a time": self.check_one_turn_at_a_time,
+            "second message": self.check_second_message,
             "abort": self.check_abort,
             "whole answer": self.check_json_response,
         }
