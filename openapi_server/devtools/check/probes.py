@@ -277,6 +277,11 @@ class StreamProbes(ContractClient):
             self.rules.check_order(recording.events)
             require(self.rules.join_text(recording.events), f"{where} has no text")
         require(later.turn_id != first.turn_id, "both messages have the same reply")
+        ends = [self.rules.get_name(recording.events[-1]) for recording in (first, later)]
+        require(ends[0] == ends[1], f"the first reply ends with {ends[0]}, the second with {ends[1]}")
+        if self.server.has_operation("/convo_turn/{turnId}", "get"):
+            status = (await self.get_turn(first.turn_id))["status"]
+            require(status == "succeeded", f"the first turn is {status}: it was not spoken to its end")
         if later.started_s >= first.ended_s:
             raise Skipped("the first turn was over before the second message came")
         return f"two replies of {len(first.events)} and {len(later.events)} events"
