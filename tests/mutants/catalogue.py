@@ -13,6 +13,7 @@ from tests.mutants.mutations import (
     Mutation,
     RefuseSecondStop,
     RequestMutation,
+    ShowObservedToEverybody,
     StreamMutation,
     add_ids,
     add_retry,
@@ -97,5 +98,6 @@ MUTANTS = [
     Mutant("sessions of others listed", "sessions", "own sessions", AnswerMutation(ALL_SESSIONS)),
     Mutant("jobs of others listed", "platform", "job list", AnswerMutation(ALL_JOBS)),
     Mutant("a balance without its total", "sessions", "balance", AnswerMutation(drop_total_credits)),
+    Mutant("a turn observed by anybody", "sessions", "observe", ShowObservedToEverybody),
     Mutant("a failed job at 100 percent", "platform", "failed job", AnswerMutation(complete_failed_jobs)),
 ]
