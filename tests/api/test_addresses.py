@@ -42,6 +42,7 @@ IDS = {
     "sessionId": "sess_" + "0" * 32,
     "animalId": "dodo_001",
     "ruleName": "no-such-rule",
+    "code": "turn_running",
 }
 OPERATIONS = [(method.upper(), template) for template, item in load_spec()["paths"].items() for method in item]
 
