@@ -375,7 +375,9 @@ def lint_file(file: Path) -> list[LintIssue]:
 def _validate(document: object, file: Path, *, is_stored: bool = False) -> AnimalDocument:
     if not is_stored:
         # Days are texts in JSON; what else is no JSON is refused by its type.
-        size = len(json.dumps(document, ensure_ascii=False, default=str, skipkeys=True).encode("utf-8", "surrogatepass"))
+        size = len(
+            json.dumps(document, ensure_ascii=False, default=str, skipkeys=True).encode("utf-8", "surrogatepass")
+        )
         if size > MAX_DOCUMENT_BYTES:
             raise AnimalFileError(file, _WHOLE_FILE, f"must have at most {MAX_DOCUMENT_BYTES} bytes, has {size}")
     return AnimalDocument.model_validate(document, context=_Context(file.stem, is_stored))
