@@ -40,6 +40,7 @@ IDS = {
     "turnId": "turn_" + "0" * 32,
     "jobId": "job_" + "0" * 32,
     "sessionId": "sess_" + "0" * 32,
+    "userId": "nobody",
     "animalId": "dodo_001",
     "ruleName": "no-such-rule",
 }
