@@ -43,6 +43,7 @@ IDS = {
     "userId": "nobody",
     "animalId": "dodo_001",
     "ruleName": "no-such-rule",
+    "code": "turn_running",
 }
 OPERATIONS = [(method.upper(), template) for template, item in load_spec()["paths"].items() for method in item]
 

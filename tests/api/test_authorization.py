@@ -331,6 +331,9 @@ async def test_somebody_elses_name_for_a_session_shows_nothing(callers: Callers,
     binding = get_binding(callers)
     table = MAY_BY_NAME if route.doing == "look" else REACH[binding]
     for name in list_callers():
+        if route.doing == "see":
+            # Whoever has seen the last one by a proof has claimed it.
+            thing = await create_named_turn(callers, whose, route)
         is_yes = table[whose][name]
         is_held = MAY[binding][f"{get_owner(whose)} read"]["nobody" if name == "elsewhere" else name]
 
