@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,11 +81,13 @@ def export_animals(folder: Path) -> None:
 def lint(source: Path | None) -> None:
     """Check animal files, and print the file, fact and field of each error. Without a path: the packaged files.
 
+    What the animals say is held against the packaged rules for replies; an import holds it against keepers' rules, too.
     Exit code 0: no errors; 1: errors.
     """
     from openapi_server.knowledge.schema import PACKAGED_ANIMALS
 
     files = _list_valid_files(source or PACKAGED_ANIMALS)
+    _exit_with(_list_forbidden_words(files))
     click.echo(f"{len(files)} animals, no errors")
 
 
@@ -96,12 +99,31 @@ def _list_valid_files(source: Path) -> list[Path]:
         files = list_animal_files(source) if source.is_dir() else [source]
     except AnimalFileError as error:
         raise click.ClickException(str(error)) from None
-    issues = [issue for file in files for issue in lint_file(file)]
-    for issue in issues:
-        click.echo(str(issue), err=True)
-    if issues:
-        sys.exit(1)
+    _exit_with([str(issue) for file in files for issue in lint_file(file)])
     return files
+
+
+def _list_forbidden_words(files: Sequence[Path]) -> list[str]:
+    """What the animals of valid files would say against the packaged rules for replies."""
+    from openapi_server.knowledge.admin import find_forbidden_words
+    from openapi_server.knowledge.schema import parse_animal, read_document
+    from openapi_server.moderation.output_rules import OutputRules
+
+    rules = OutputRules.load()
+    return [
+        f"{file}: {field}: {message}"
+        for file in files
+        for document in [read_document(file)]
+        for field, message in find_forbidden_words(document, parse_animal(document, file), rules.find_broken_rule)
+    ]
+
+
+def _exit_with(errors: Sequence[str]) -> None:
+    """Print the errors and exit with 1, if there are any."""
+    for error in errors:
+        click.echo(error, err=True)
+    if errors:
+        sys.exit(1)
 
 
 async def _create_animal_admin(context: AdminContext) -> AnimalAdmin:

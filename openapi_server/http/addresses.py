@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server import linear_regex
-from openapi_server.http.problems import ERRORS_BY_STATUS, make_error_response
+from openapi_server.http.problems import make_error, make_error_response
 from openapi_server.models.errors import ChatError, InvalidInput, MethodNotAllowed, UnsupportedMediaType
 from openapi_server.spec import load_spec
 
@@ -164,7 +164,7 @@ class AddressMiddleware:
                 # Without a host: whoever sent the request would have chosen it.
                 location = quote(other) + (f"?{query}" if query else "")
                 return Response(status_code=307, headers={"Location": location})
-        raise ERRORS_BY_STATUS[404]
+        raise make_error(404)
 
 
 def get_operation(scope: Scope) -> SpecOperation | None:

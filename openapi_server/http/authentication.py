@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openapi_server import linear_regex
 from openapi_server.accounts.service import AccountService
-from openapi_server.http.problems import ERRORS_BY_STATUS, make_error_response
+from openapi_server.http.problems import make_error, make_error_response
 from openapi_server.models.errors import ChatError, Forbidden, InvalidToken
 from openapi_server.models.user import AuthenticatedUser, Role
 from openapi_server.spec import load_spec
@@ -127,5 +127,5 @@ def _check_role(user: AuthenticatedUser | None, role: Role | None) -> ChatError 
     if role is None:
         return None
     if user is None:
-        return ERRORS_BY_STATUS[401]
+        return make_error(401)
     return None if user.may_act_as(role) else Forbidden(f"This is for people with the role {role} or above.")

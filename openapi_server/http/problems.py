@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 from connexion import FlaskApp
@@ -34,15 +34,16 @@ log = structlog.get_logger(__name__)
 # When a client may try again after a shutdown, in seconds.
 RESTART_S = 5
 
-# What the frameworks raise, by status. Their own texts are not sent.
-ERRORS_BY_STATUS: dict[int, ChatError] = {
-    400: InvalidInput(),
-    401: LoginRequired("Log in with POST /auth/login, and send the access token as Authorization: Bearer."),
-    404: NotFound("This address does not exist. GET / gives an overview."),
-    405: MethodNotAllowed(),
-    406: NotAcceptable(),
-    413: BodyTooLarge(),
-    415: UnsupportedMediaType("Send application/json in UTF-8, not compressed."),
+# What the frameworks raise, by status. Their own texts are not sent. No error is raised twice: each time its traceback
+# would grow by the frames of a request, which then stay in memory.
+_MAKERS_BY_STATUS: dict[int, Callable[[], ChatError]] = {
+    400: InvalidInput,
+    401: lambda: LoginRequired("Log in with POST /auth/login, and send the access token as Authorization: Bearer."),
+    404: lambda: NotFound("This address does not exist. GET / gives an overview."),
+    405: MethodNotAllowed,
+    406: NotAcceptable,
+    413: BodyTooLarge,
+    415: lambda: UnsupportedMediaType("Send application/json in UTF-8, not compressed."),
 }
 
 
@@ -80,6 +81,11 @@ class UnexpectedErrorMiddleware:
             await make_error_response(Draining(retry_after_s=RESTART_S))(scope, receive, send)
 
 
+def make_error(status: int) -> ChatError:
+    """The error for a status that the frameworks answer with; the unexpected one for one that they should not."""
+    return _MAKERS_BY_STATUS.get(status, ChatError)()
+
+
 def make_error_response(error: ChatError) -> JSONResponse:
     """The error as an ASGI response."""
     return make_problem_response(error.problem, _make_headers(error))
@@ -105,10 +111,9 @@ def _handle_chat_error(request: ConnexionRequest, error: Exception) -> Connexion
 
 def _handle_framework_error(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
     status: int = error.status_code if isinstance(error, HTTPException) else getattr(error, "status", 500)
-    known = ERRORS_BY_STATUS.get(status)
-    if known is None:
+    if status not in _MAKERS_BY_STATUS:
         log.error("framework_error", status=status, error=repr(error))
-    response = _make_connexion_response(known or ChatError())
+    response = _make_connexion_response(make_error(status))
     allow = (getattr(error, "headers", None) or {}).get("Allow")
     if allow:
         response.headers["Allow"] = allow

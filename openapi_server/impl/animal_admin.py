@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -48,7 +49,10 @@ MAX_ANSWERS = 50
 @async_handler
 @idempotent()
 async def create_animal(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    stored = await context.services.animal_admin.create_animal(decode_document(body), require_user(context).username)
+    with _name_fields_as_sent():
+        stored = await context.services.animal_admin.create_animal(
+            decode_document(body), require_user(context).username
+        )
     await record_audit(context, AuditAction.ANIMAL_CHANGED, stored.document_id)
     return respond_with_version(
         encode_document(stored.document), stored.version, 201, Location=f"/animal/{stored.document_id}"
@@ -57,9 +61,10 @@ async def create_animal(context: RequestContext, body: dict[str, Any]) -> ASGIAp
 
 @async_handler
 async def replace_animal(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
-    stored = await context.services.animal_admin.replace_animal(
-        _read_edit(context, animal_id), _read_document(animal_id, body)
-    )
+    with _name_fields_as_sent():
+        stored = await context.services.animal_admin.replace_animal(
+            _read_edit(context, animal_id), _read_document(animal_id, body)
+        )
     await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
     return respond_with_version(encode_document(stored.document), stored.version)
 
@@ -85,7 +90,10 @@ async def get_animal_config(context: RequestContext, animal_id: str) -> ASGIApp:
 
 @async_handler
 async def set_animal_config(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
-    stored = await context.services.animal_admin.update_settings(_read_edit(context, animal_id), decode_settings(body))
+    with _name_fields_as_sent():
+        stored = await context.services.animal_admin.update_settings(
+            _read_edit(context, animal_id), decode_settings(body)
+        )
     await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
     return respond_with_version(encode_settings(stored.document), stored.version)
 
@@ -139,7 +147,8 @@ async def get_animal_system_prompt(
 @async_handler
 @idempotent()
 async def make_draft(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
-    draft = await context.services.drafts.put_draft(_read_edit(context, animal_id), _read_document(animal_id, body))
+    with _name_fields_as_sent():
+        draft = await context.services.drafts.put_draft(_read_edit(context, animal_id), _read_document(animal_id, body))
     return JSONResponse(encode_draft(draft), 201, {"Location": f"/animal/{animal_id}/draft"})
 
 
@@ -186,6 +195,18 @@ def _read_edit(context: RequestContext, animal_id: str) -> DocumentEdit:
     if if_match is None:
         raise VersionRequired("Send If-Match with the ETag that you read last.")
     return DocumentEdit(animal_id, require_user(context).username, parse_if_match(if_match))
+
+
+@contextmanager
+def _name_fields_as_sent() -> Iterator[None]:
+    """Errors name the fields as they are on the wire, where documents have names of their own."""
+    try:
+        yield
+    except InvalidInput as error:
+        sent = tuple(FieldError(encode_field_name(each.field), each.message) for each in error.errors)
+        if sent == error.errors:
+            raise
+        raise type(error).for_fields(*sent) from None
 
 
 def _read_document(animal_id: str, body: dict[str, Any]) -> Document:

@@ -6,7 +6,7 @@ Changes are not announced: every turn loads them when it begins (`Knowledge.refr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,8 @@ class AnimalAdmin:
     def _validate(self, animal_id: str, document: Document, before: Document | None, within: str) -> Animal:
         animal = validate_document(document, animal_id, within)
         known = {text for _, text in _list_said(before or {})}
-        for field, text in _list_said(document):
-            broken = None if text in known else self._find_broken_rule(text.replace("{name}", ", Mia"), animal)
-            if broken is not None:
-                message = f"breaks the rule {broken!r}: no animal may say it"
-                raise RuleBroken.for_field(field.removeprefix(_dot(within)), message)
+        for field, message in find_forbidden_words(document, animal, self._find_broken_rule, known):
+            raise RuleBroken.for_field(field.removeprefix(_dot(within)), message)
         return animal
 
     async def get_document(self, animal_id: str) -> VersionedDocument:
@@ -247,6 +244,16 @@ def validate_document(document: Document, animal_id: str, within: str = "") -> A
     except AnimalFileError as error:
         field = _dot(error.field.removeprefix(within))
         raise InvalidInput(f"{field}: {error.message}", errors=(FieldError(field, error.message),)) from None
+
+
+def find_forbidden_words(
+    document: Document, animal: Animal, find_broken_rule: FindBrokenRule, known: Set[str] = frozenset()
+) -> Iterator[tuple[str, str]]:
+    """The dotted places of texts that no animal may say, and why. `known`: texts that are taken as they are."""
+    for field, text in _list_said(document):
+        broken = None if text in known else find_broken_rule(text.replace("{name}", ", Mia"), animal)
+        if broken is not None:
+            yield field, f"breaks the rule {broken!r}: no animal may say it"
 
 
 def _dot(place: str) -> str:

@@ -36,7 +36,8 @@ from openapi_server.models.strict_model import (
     quote_value,
     require_few,
     require_list,
-    require_storable,
+    require_no_placeholder,
+    require_readable,
 )
 from openapi_server.models.turn import AgeGroup, Source
 from openapi_server.yaml_files import UnreadableFileError, load_yaml
@@ -44,7 +45,7 @@ from openapi_server.yaml_files import UnreadableFileError, load_yaml
 MAX_TEXT_CHARS, MAX_LINES, MAX_FACTS, MAX_TOKENS, MAX_TEMPERATURE = 2_000, 100, 1_000, 100_000, 2
 # Favourites and sources.
 MAX_NAMED = 100
-_WHOLE_FILE = "(the whole file)"
+_WHOLE_FILE, _VISITOR_NAME = "(the whole file)", "{name}"
 # New stores are seeded with these.
 PACKAGED_ANIMALS = Path(__file__).with_name("animals")
 
@@ -61,9 +62,13 @@ class AnimalFileError(ValueError):
 
 @dataclass(slots=True)
 class _Context:
-    """Shared by the validators of one document. `sources`: the names of its sources; None when those are invalid."""
+    """Shared by the validators of one document. `sources`: the names of its sources; None when those are invalid.
+
+    `is_stored`: rules that came after it was written do not take an animal away.
+    """
 
     animal_id: str
+    is_stored: bool = False
     sources: Set[str] | None = None
     fact_ids: set[str] = field(default_factory=set)
 
@@ -73,17 +78,35 @@ def _get_context(info: ValidationInfo) -> _Context:
     return info.context
 
 
-def _clean_text(value: object) -> str:
+def _clean_text(value: object, info: ValidationInfo) -> str:
+    return _clean(value, info, is_filled_in=False)
+
+
+def _clean_line(value: object, info: ValidationInfo) -> str:
+    """A line in which the visitor's name is filled in."""
+    return _clean(value, info, is_filled_in=True)
+
+
+def _clean_address(value: object, info: ValidationInfo) -> str:
+    """Without a look at placeholders: `%e4%` is one, and part of many addresses."""
+    return _clean(value, info, is_filled_in=None)
+
+
+def _clean(value: object, info: ValidationInfo, *, is_filled_in: bool | None) -> str:
     # `{name}` alone is blank as long as the visitor's name is not known.
-    text = clean_text(value, ignoring="{name}")
+    text = clean_text(value, ignoring=_VISITOR_NAME)
     if len(str(value)) > MAX_TEXT_CHARS:
         raise make_error(f"must be at most {MAX_TEXT_CHARS} characters long, is {len(str(value))}")
-    require_storable(text)
+    if not _get_context(info).is_stored:
+        # Documents are stored as they are written, with what is around the text.
+        require_readable(str(value))
+        if is_filled_in is not None:
+            require_no_placeholder(text, _VISITOR_NAME if is_filled_in else "")
     return text
 
 
-def _clean_key(value: object) -> str:
-    key = _clean_text(value)
+def _clean_key(value: object, info: ValidationInfo) -> str:
+    key = _clean_text(value, info)
     if key != value:
         raise make_error("must not begin or end with white space")
     return key
@@ -138,6 +161,8 @@ def _refuse_empty(value: object) -> object:
 Text = Annotated[str, Field(pattern=r"\S", max_length=MAX_TEXT_CHARS), BeforeValidator(_clean_text)]
 OptionalText = Annotated[Text | None, BeforeValidator(_clean_text)]
 Lines = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_LINES), require_list(MAX_LINES)]
+Line = Annotated[str, Field(pattern=r"\S", max_length=MAX_TEXT_CHARS), BeforeValidator(_clean_line)]
+SaidLines = Annotated[tuple[Line, ...], Field(min_length=1, max_length=MAX_LINES), require_list(MAX_LINES)]
 # Used in URLs and on the wire.
 Name = Annotated[
     str,
@@ -155,7 +180,7 @@ Day = Annotated[
 OptionalUrl = Annotated[
     Annotated[str, Field(pattern=r"^https?://\S+$", max_length=MAX_TEXT_CHARS)] | None,
     explain("must be an address such as https://zoo.example, is {value!r}"),
-    BeforeValidator(_clean_text),
+    BeforeValidator(_clean_address),
 ]
 OptionalModelName = Annotated[
     Annotated[str, Field(pattern=r"^[!-~]+$", max_length=200)] | None,
@@ -206,19 +231,19 @@ class AnimalIndividual(StrictModel):
     home: Text
     character: Lines
     favourites: Annotated[dict[Key, Text], Field(max_length=MAX_NAMED), require_few(MAX_NAMED)]
-    anecdotes: Lines
+    anecdotes: SaidLines
 
 
 class AnimalVoice(StrictModel):
     sound: Text
-    greetings: Lines
-    goodbyes: Lines
-    thanks: Lines
-    how_are_you: Lines
-    dont_know: Lines
-    jokes: Lines
-    openers: Lines
-    closers: Lines
+    greetings: SaidLines
+    goodbyes: SaidLines
+    thanks: SaidLines
+    how_are_you: SaidLines
+    dont_know: SaidLines
+    jokes: SaidLines
+    openers: SaidLines
+    closers: SaidLines
 
 
 class AnimalModelSettings(StrictModel):
@@ -321,12 +346,12 @@ def load_document(file: Path) -> object:
 
 
 def parse_animal(document: object, file: Path, version: int = 0) -> Animal:
-    """The animal that a document describes. `file`: its path, whose stem is the animal's id.
+    """The animal that a document describes. `file`: its path, whose stem is the animal's id. `version`: when stored.
 
     Raises `AnimalFileError` for the first error.
     """
     try:
-        return _make_animal(_validate(document, file), version)
+        return _make_animal(_validate(document, file, is_stored=version > 0), version)
     except ValidationError as error:
         place, message = list_errors(error)[0]
         raise AnimalFileError(file, format_place(place) or _WHOLE_FILE, message) from None
@@ -344,8 +369,8 @@ def lint_file(file: Path) -> list[LintIssue]:
     return []
 
 
-def _validate(document: object, file: Path) -> AnimalDocument:
-    return AnimalDocument.model_validate(document, context=_Context(file.stem))
+def _validate(document: object, file: Path, *, is_stored: bool = False) -> AnimalDocument:
+    return AnimalDocument.model_validate(document, context=_Context(file.stem, is_stored))
 
 
 def _list_issues(file: Path, document: Any, error: ValidationError) -> list[LintIssue]:

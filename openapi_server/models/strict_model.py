@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from openapi_server import linear_regex
+from openapi_server.models.keepers_text import find_hidden_character, find_placeholder
 
 _EXPLAINED = "explained"
 _MESSAGES = {
@@ -30,8 +30,6 @@ _MESSAGES = {
     "model_type": "must be a mapping",
     "dict_type": "must be a mapping",
 }
-# Not the carriage return and U+0085, which texts from other systems have at line ends.
-_UNSTORABLE = linear_regex.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 # An unknown key may be as long as the file.
 _MAX_KEY_CHARS = 100
 # Parts of an error's place that are not keys of the document: pydantic's own, and the tags of unions.
@@ -104,10 +102,19 @@ def clean_text(value: object, *, ignoring: str = "") -> str:
     return value.strip()
 
 
-def require_storable(text: str, field: str = "") -> None:
-    """Refuses what no store, stream or terminal can carry."""
-    if _UNSTORABLE.search(text):
-        raise make_error("must not hold control characters or half a surrogate pair", field)
+def require_readable(text: str, field: str = "") -> None:
+    """Refuse characters that nobody sees: no store, stream or terminal carries all of them, and they hide words."""
+    hidden = find_hidden_character(text)
+    if hidden is not None:
+        raise make_error(f"must not hold characters that nobody sees, holds {hidden}", field)
+
+
+def require_no_placeholder(text: str, allowed: str = "") -> None:
+    """Refuse what would be read out as it stands, for nothing fills it in. `allowed`: what something fills in."""
+    found = find_placeholder(text, allowed)
+    if found is not None:
+        reason = f"the only placeholder is {allowed}" if allowed else "nothing is filled in here"
+        raise make_error(f"{reason}: must not hold {found}")
 
 
 def require_list(max_items: int | None = None) -> BeforeValidator:

@@ -20,6 +20,7 @@ from pydantic import (
     StrictBool,
     Tag,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
@@ -37,7 +38,8 @@ from openapi_server.models.strict_model import (
     make_error,
     quote_value,
     require_list,
-    require_storable,
+    require_no_placeholder,
+    require_readable,
 )
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.rules import Action, Audience, Rule, RuleCollection, SearchPattern, Strength
@@ -49,6 +51,8 @@ _TERM = linear_regex.compile(r"(?<!P)<(\w+)>")
 _NAME, _CATEGORY = r"[a-z][a-z0-9-]{0,63}", r"[a-z][a-z0-9_]{0,63}"
 _WHOLE_FILE, _WHOLE_RULE = "(the whole file)", "(all of it)"
 _TOO_LONG = "must be at most {} characters long"
+# The context in which a stored rule is read.
+_STORED = object()
 _NO_TEXT = "must be a text that is not empty, is None"
 # Members that belong to rules with one action alone.
 _MEMBERS_OF_ACTIONS = {"words": Action.WORDS, "guidance": Action.GUIDANCE, "replacement": Action.MASK}
@@ -73,9 +77,9 @@ def _require_texts(value: object) -> object:
     return value
 
 
-def _check_placeholders(value: str) -> str:
-    if not {"{", "}"}.isdisjoint(value.replace("{animal}", "")):
-        raise make_error("the only placeholder is {animal}")
+def _check_placeholders(value: str, info: ValidationInfo) -> str:
+    if info.context is not _STORED:
+        require_no_placeholder(value, "{animal}")
     return value
 
 
@@ -205,10 +209,10 @@ class KeepersRule(PackagedRule):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unstorable(cls, value: object) -> object:
-        if isinstance(value, dict):
+    def _refuse_unreadable(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, dict) and info.context is not _STORED:
             for key, text in _iterate_texts(value):
-                require_storable(text, field=key)
+                require_readable(text, field=key)
         return value
 
 
@@ -272,11 +276,14 @@ def load_rule_yaml(file: Path) -> Any:
         raise RuleFileError(file, _WHOLE_FILE, _WHOLE_RULE, str(error)) from error
 
 
-def validate_keepers_rule(document: Document, file: Path) -> RuleSource:
-    """`RuleFileError` names the field that is wrong in itself; `make_rule` finds what is wrong together."""
+def validate_keepers_rule(document: Document, file: Path, *, is_stored: bool = False) -> RuleSource:
+    """`RuleFileError` names the field that is wrong in itself; `make_rule` finds what is wrong together.
+
+    `is_stored`: demands on texts that came after it was written do not take a rule away.
+    """
     title = f"rule {str(document.get('name'))[:64]!r}"
     try:
-        return RuleSource(file, title, KeepersRule.model_validate(document))
+        return RuleSource(file, title, KeepersRule.model_validate(document, context=_STORED if is_stored else None))
     except ValidationError as error:
         place, message = list_errors(error)[0]
         raise RuleFileError(file, title, format_place(place) or _WHOLE_RULE, message) from None
@@ -418,6 +425,10 @@ def _split_words(lines: Sequence[str]) -> tuple[str, ...]:
 
 
 def _iterate_texts(document: Mapping[Any, object]) -> Iterator[tuple[str, str]]:
+    """With their dotted places."""
     for key, value in document.items():
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        yield from ((str(key), part) for part in parts if isinstance(part, str))
+        if isinstance(value, str):
+            yield str(key), value
+        else:
+            parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+            yield from ((f"{key}.{name}", part) for name, part in parts if isinstance(part, str))

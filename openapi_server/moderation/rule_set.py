@@ -81,11 +81,13 @@ def load_packaged_rules() -> PackagedRules:
     return PackagedRules(read_rules(INPUT_RULES_FILE), read_rules(GUIDANCE_FILE), read_rules(OUTPUT_RULES_FILE))
 
 
-def parse_keepers_rule(document: Document, packaged: PackagedRules, place: Path = Path("rules")) -> Rule:
+def parse_keepers_rule(
+    document: Document, packaged: PackagedRules, place: Path = Path("rules"), *, is_stored: bool = False
+) -> Rule:
     """The rule of a keepers' document. `RuleFileError` names the field that is wrong."""
     name = str(document.get("name"))
     before, written = packaged.rules.get(name), packaged.documents.get(name, {})
-    source = validate_keepers_rule(document, place)
+    source = validate_keepers_rule(document, place, is_stored=is_stored)
     if before is not None and before.action is Action.MASK:
         raise source.make_error("then", MASKS_ARE_PACKAGED)
     trusted = frozenset((*written.get("patterns", ()), *written.get("anywhere", ())))
@@ -153,7 +155,7 @@ def _merge_collection(
 
 def _parse_or_skip(versioned: VersionedDocument, packaged: PackagedRules) -> Rule | None:
     try:
-        return parse_keepers_rule(versioned.document, packaged)
+        return parse_keepers_rule(versioned.document, packaged, is_stored=True)
     except RuleFileError as error:
         log.error("rule_unreadable", rule=versioned.document_id, field=error.field, complaint=error.message)
         return None

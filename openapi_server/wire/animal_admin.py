@@ -93,8 +93,9 @@ def encode_field_name(path: str) -> str:
     >>> encode_field_name("voice.how_are_you"), encode_field_name("individual.favourites.dont_know")
     ('voice.howAreYou', 'individual.favourites.dont_know')
     """
-    first, dot, rest = path.partition(".")
-    return _WIRE_NAMES.get(first, first) + dot + (_WIRE_NAMES.get(rest, rest) if first in _SECTIONS else rest)
+    first, *rest = path.split(".")
+    renamed = rest[:1] if first in _SECTIONS else []
+    return ".".join([*(_WIRE_NAMES.get(name, name) for name in (first, *renamed)), *rest[len(renamed) :]])
 
 
 def _rename(value: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from openapi_server.knowledge.draft_comparison import SMALL_TALK
 from openapi_server.knowledge.schema import MAX_TOKENS
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal
-from openapi_server.models.document import PACKAGE, Document
+from openapi_server.models.document import PACKAGE, ChangeKind, Document, DocumentEdit
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import Provider
 from openapi_server.providers.offline.provider import OfflineProvider
@@ -327,6 +327,32 @@ WRONG: list[tuple[str, str, object, str]] = [
         "sources.a.url",
     ),
     ("POST", f"{LION}/draft", {**SENT_LION, "facts": [{**SPEED, "little": "x"}]}, "facts.0.little"),
+    *(("POST", FACTS, {**SPEED, "say": f"I ran{sign} fast."}, "say") for sign in "\x85\u2028\u202e\ufffe\u200b"),
+    *(("POST", FACTS, {**SPEED, "say": text}, "say") for text in ("Hello{0}!", "{{x}}", "{animal}", "{name}", "${x}")),
+    ("POST", FACTS, {**SPEED, "say": "I ran.\u2029"}, "say"),
+    ("POST", FACTS, {**SPEED, "text": "%(x)s"}, "text"),
+    ("POST", FACTS, {**SPEED, "why": "<%= why %>"}, "why"),
+    ("POST", FACTS, {**SPEED, "asks": ["how fast", "r\u200dun"]}, "asks.1"),
+    ("PUT", LION, {**SENT_LION, "name": "L\u202eoe"}, "name"),
+    ("PUT", LION, {**SENT_LION, "summary": "A \U000e0001lion."}, "summary"),
+    ("PUT", LION, {**SENT_LION, "promptAdditions": ["Speak of {topic}."]}, "promptAdditions.0"),
+    (
+        "PUT",
+        LION,
+        {**SENT_LION, "sources": {"keepers": {"type": "document", "title": "\ufeffNotes"}}},
+        "sources.keepers.title",
+    ),
+    ("PATCH", "/animal_config?animalId=lion_001", {"voice": {"jokes": ["Ha{0}!"]}}, "voice.jokes.0"),
+    (
+        "PATCH",
+        "/animal_config?animalId=lion_001",
+        {"individual": {"favourites": {"fo\xadod": "x"}}},
+        "individual.favourites.fo\xadod",
+    ),
+    ("POST", f"{LION}/draft", {**SENT_LION, "facts": [{**SPEED, "text": "Fa\u2060st."}]}, "facts.0.text"),
+    ("POST", "/animal", {**SENT_MOLE, "species": "Mole {n}"}, "species"),
+    ("POST", "/animal", {**SENT_MOLE, "scientificName": "Talpa {n}"}, "scientificName"),
+    ("PUT", LION, {**SENT_LION, "voice": {**SENT_LION["voice"], "howAreYou": ["{}"]}}, "voice.howAreYou.0"),
 ]
 
 
@@ -338,6 +364,20 @@ async def test_a_wrong_field_is_named(zoo: Process, method: str, path: str, body
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input"), answer.text
     assert answer.json()["errors"][0]["field"] == field
     assert (await zoo.services.animal_admin.list_history("lion_001", 10, None)).items[0].by == PACKAGE
+
+
+async def test_a_stored_animal_with_a_text_that_is_refused_now_still_talks(opens: Opens) -> None:
+    """It was allowed when it was written. Its next change names the text."""
+    process = await opens()
+    stored = await process.services.animal_admin.get_document("lion_001")
+    older = {**stored.document, "summary": "A lion.\x85{0}"}
+    edit = DocumentEdit("lion_001", "keeper1")
+    change = process.services.animal_admin.make_change(edit, ChangeKind.REPLACE)
+    await process.services.animal_admin.store.put_document(change, stored.version, older)
+
+    assert (await process.keeper.get(LION)).json()["summary"] == older["summary"]
+    refused = await process.change("POST", FACTS, SPEED)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "summary")
 
 
 async def test_the_settings_of_an_animal(zoo: Process) -> None:
@@ -691,7 +731,7 @@ async def test_every_word_of_an_animal_is_held_against_the_rules(opens: Opens) -
         "voice.greetings.1",
         "name",
         "summary",
-        "prompt_additions.0",
+        "promptAdditions.0",
     ]
     assert {each.status_code for each in (drafted, named, created, prompted)} == {422}
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from types import TracebackType
 
 import httpx
 import pytest
 
+import openapi_server
 from openapi_server.models.prompt import Prompt
 from openapi_server.protocols import ReplyEnd
 from tests.conftest import OpensClient
@@ -16,6 +21,7 @@ from tests.support.fakes import FakeKnowledge, SingleModelProvider
 
 HELLO = json.dumps({"message": "Hello!", "animalId": "lion_001"}).encode()
 JSON = {"Content-Type": "application/json"}
+PACKAGE = Path(openapi_server.__file__).parent
 
 
 class BrokenZoo(FakeKnowledge):
@@ -162,3 +168,43 @@ async def test_media_ranges_are_read_in_linear_time(client: httpx.AsyncClient, a
 
     assert answer.status_code == status
     assert time.process_time() - began_s < 0.5
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/nothing"), ("GET", "/me"), ("DELETE", "/health"), ("GET", "/convo_turn/turn_0")]
+)
+async def test_refused_requests_leave_nothing_behind(client: httpx.AsyncClient, method: str, path: str) -> None:
+    """An error that is raised again keeps the frames of every request that it has ended."""
+    for _ in range(3):
+        await client.request(method, path)
+    gc.collect()
+    before = count_tracebacks()
+    for _ in range(20):
+        await client.request(method, path)
+    gc.collect()
+
+    assert count_tracebacks() < before + 20
+
+
+def count_tracebacks() -> int:
+    return sum(isinstance(one, TracebackType) for one in gc.get_objects())
+
+
+def test_every_error_is_made_where_it_is_raised() -> None:
+    """No constant, no attribute and no item of a table is raised: it would keep the frames of every request."""
+    kept = [
+        f"{file.relative_to(PACKAGE)}:{node.lineno}"
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Raise) and not is_new(node.exc)
+    ]
+    assert kept == []
+
+
+def is_new(raised: ast.expr | None) -> bool:
+    """A call, a class, or a variable, such as the exception that is being handled."""
+    match raised:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return not name.isupper() and (isinstance(raised, ast.Name) or name[0].isupper())
+        case _:
+            return raised is None or isinstance(raised, ast.Call | ast.Await)

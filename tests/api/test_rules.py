@@ -274,7 +274,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"patterns": ["(a", "b)"]}, "patterns[0]"),
     ({"anywhere": ["e"]}, "anywhere[0]"),
     ({"keywords": ["e"]}, "keywords[0]"),
-    ({"keywords": ["\u200b"]}, "keywords[0]"),
+    ({"keywords": ["\u200b"]}, "keywords.0"),
     ({"keywords": ["a" * 201]}, "keywords[0]"),
     ({"keywords": [f"word {number}" for number in range(51)]}, "keywords"),
     ({"keywords": []}, "patterns"),
@@ -290,6 +290,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"words": {"preschool": "No, {name}."}}, "words.preschool"),
     ({"words": {"preschool": "No, {animal.name}."}}, "words.preschool"),
     ({"words": {"preschool": "No, {animal"}}, "words.preschool"),
+    ({"words": {"preschool": "No, %(animal)s."}}, "words.preschool"),
+    ({"words": {"preschool": "No, <%= animal %>."}}, "words.preschool"),
+    *(
+        ({"words": {"preschool": f"No{sign}."}}, "words.preschool")
+        for sign in "\x85\u2028\u202e\ufffe\ufdd0\U000e0001\u200b"
+    ),
+    *(({"keywords": ["party", f"par{sign}ty"]}, "keywords.1") for sign in "\x85\u2029\u2066\uffff\u200d"),
+    ({"then": "guidance", "guidance": "Be\u202a kind."}, "guidance"),
+    ({"then": "guidance", "guidance": "Be kind, {0}."}, "guidance"),
     ({"words": {"preschool": "x" * 601}}, "words"),
     ({"fromAge": "adult", "toAge": "middle"}, "fromAge"),
     ({"fromAge": "toddler"}, "fromAge"),

@@ -171,3 +171,34 @@ def test_a_folder_that_cannot_be_written_is_said() -> None:
     assert zoochat("export", "taken").exit_code == 2
     refused = zoochat("export", "taken/out")
     assert (refused.exit_code, "cannot be written" in refused.output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "complaint"),
+    [
+        ("facts.0.say", "I dig, shit!", "facts.0.say: breaks the rule 'profanity-in-replies': no animal may say it"),
+        ("summary", "Call 0151 23456789.", "summary: breaks the rule 'personal-data': no animal may say it"),
+        ("voice.jokes", ["Ha!", "Kill yourself."], "voice.jokes.1: breaks the rule 'encourages-harm'"),
+        ("facts.0.say", "I dig\u202e!", "fact top_speed: say: must not hold characters that nobody sees, holds U+202E"),
+        ("facts.0.little", "I dig, {animal}!", "fact top_speed: little: nothing is filled in here: must not hold {"),
+        ("voice.greetings", ["Hello {0}!"], "voice.greetings[0]: the only placeholder is {name}: must not hold {"),
+        ("name", "Man\u200bny", "name: must not hold characters that nobody sees, holds U+200B ZERO WIDTH SPACE"),
+    ],
+)
+@pytest.mark.parametrize("command", ["lint", "import"])
+def test_what_no_animal_may_say_is_in_no_file(
+    tmp_path: Path, command: str, path: str, text: object, complaint: str
+) -> None:
+    """Checking a file and importing it find the same."""
+    refused = zoochat(command, str(write_animal(tmp_path, change_member(path, text))))
+
+    assert refused.exit_code == 1
+    assert complaint in refused.output
+    assert "mole_001" not in (load() if Path("zoo.sqlite3").exists() else {})
+
+
+def test_lint_takes_names_and_scripts_as_they_are(tmp_path: Path) -> None:
+    """Placeholders for the visitor's name, Persian, emoji."""
+    document = change_member("voice.greetings", ["Hello{name}!", "می\u200cبینم 👩\u200d🔬"])
+
+    assert zoochat("lint", str(write_animal(tmp_path, document))).output == "1 animals, no errors\n"
