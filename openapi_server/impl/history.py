@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,9 @@ from starlette.types import ASGIApp
 
 from openapi_server.first_names import has_insulting_word
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.http.authorization import Access, find_token_session, get_authorized_session
+from openapi_server.http.authorization import Access, find_token_session
 from openapi_server.http.identity import choose_session_id, find_owner
+from openapi_server.http.named_sessions import find_convo_session
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.impl.turn_requests import delete_session
 from openapi_server.models.errors import InvalidInput
@@ -36,18 +38,20 @@ MAX_INLINE_SUMMARY = 4_000
 async def get_convo_history(
     context: RequestContext, session_id: str | None = None, limit: int = 50, cursor: str | None = None
 ) -> ASGIApp:
-    session = await get_authorized_session(context, _require_session_id(context, session_id), Access.READ)
+    session_id = _require_session_id(context, session_id)
+    session = await find_convo_session(context, session_id, Access.READ)
+    shown = replace(session, session_id=session_id)
     if context.choose_media_type("application/json", "text/event-stream") == "text/event-stream":
         streamer = SSEStreamer()
         turns = _iterate_turns(context.services.store, session.session_id)
-        return streamer.create_sse_response(streamer.stream_conversation_history(session, turns))
+        return streamer.create_sse_response(streamer.stream_conversation_history(shown, turns))
     page = await context.services.store.list_turns(session.session_id, limit, cursor)
-    return JSONResponse(encode_history(session, page))
+    return JSONResponse(encode_history(shown, page))
 
 
 @async_handler
 async def delete_convo_history(context: RequestContext, session_id: str | None = None) -> ASGIApp:
-    session = await get_authorized_session(context, _require_session_id(context, session_id), Access.CHANGE)
+    session = await find_convo_session(context, _require_session_id(context, session_id), Access.CHANGE)
     await delete_session(context, session.session_id)
     return Response(status_code=204)
 
@@ -60,24 +64,24 @@ async def list_sessions(context: RequestContext, limit: int = 50, cursor: str | 
         page = Page((session,) if session else ())
     else:
         page = await context.services.store.list_sessions(owner, limit, cursor)
-    sessions = [await _describe_session(context, session) for session in page.items]
+    # The caller's own, under the names that they know them by.
+    sessions = [await _describe_session(context, session, session.name) for session in page.items]
     return JSONResponse({"sessions": sessions, "nextCursor": page.next_cursor})
 
 
 @async_handler
 async def get_session(context: RequestContext, session_id: str) -> ASGIApp:
-    return JSONResponse(
-        await _describe_session(context, await get_authorized_session(context, session_id, Access.READ))
-    )
+    session = await find_convo_session(context, session_id, Access.READ)
+    return JSONResponse(await _describe_session(context, session, session_id))
 
 
 @async_handler
 async def summarize_convo(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    session = await get_authorized_session(context, body["sessionId"], Access.READ)
+    session = await find_convo_session(context, body["sessionId"], Access.READ)
     summary = await _summarize_session(context, session, body.get("maxLength", DEFAULT_SUMMARY_LENGTH))
     return JSONResponse(
         {
-            "sessionId": session.session_id,
+            "sessionId": body["sessionId"],
             "summary": summary.text,
             "topics": list(summary.topics),
             "messageCount": summary.message_count,
@@ -92,10 +96,12 @@ def _require_session_id(context: RequestContext, query: str | None) -> str:
     return session_id
 
 
-async def _describe_session(context: RequestContext, session: SessionRecord) -> dict[str, object]:
+async def _describe_session(context: RequestContext, session: SessionRecord, shown_id: str | None) -> dict[str, object]:
+    """The session; `shown_id` is what the caller calls it, None where that is its own id."""
     animal = context.services.knowledge.get_animal(session.animal_id)
     summary = await _summarize_session(context, session, LISTED_SUMMARY_LENGTH)
-    return encode_session(session, animal.name if animal else session.animal_id, summary)
+    shown = replace(session, session_id=shown_id or session.session_id)
+    return encode_session(shown, animal.name if animal else session.animal_id, summary)
 
 
 async def _summarize_session(context: RequestContext, session: SessionRecord, max_length: int) -> Summary:
