@@ -26,7 +26,7 @@ from openapi_server.http.security_headers import SecurityHeadersMiddleware
 from openapi_server.http.services import Services
 from openapi_server.http.telemetry import TelemetryMiddleware
 from openapi_server.http.validation import VALIDATOR_MAP, StrictURIParser
-from openapi_server.spec import load_spec
+from openapi_server.spec import load_complete_spec, load_strict_spec
 
 FIRST = MiddlewarePosition.BEFORE_EXCEPTION
 
@@ -70,7 +70,8 @@ def create_app(services: Services) -> FlaskApp:
     app.add_middleware(AuthenticationMiddleware, MiddlewarePosition.BEFORE_VALIDATION)
     # Here Connexion's validation, with `VALIDATOR_MAP`.
     app.add_middleware(AsyncHandlerMiddleware, MiddlewarePosition.BEFORE_CONTEXT, services=services)
-    app.add_api(deepcopy(load_spec()), validate_responses=settings.validate_responses)
+    spec = deepcopy(load_strict_spec() if settings.validate_responses else load_complete_spec())
+    app.add_api(spec, validate_responses=settings.validate_responses)
     add_error_handlers(app)
     # Connexion has no option for a2wsgi's number of threads (10). One more than the concurrency limit, for the
     # requests that it does not hold for.

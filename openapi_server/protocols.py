@@ -18,7 +18,7 @@ from openapi_server.models.idempotency import StoredAnswer
 from openapi_server.models.page import Page
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
 from openapi_server.models.prompt import Exchange, Prompt
-from openapi_server.models.session import SessionClaim, SessionRecord
+from openapi_server.models.session import ALL_SESSIONS, SessionClaim, SessionFilter, SessionRecord
 from openapi_server.models.turn import (
     AgeGroup,
     FinishReason,
@@ -79,6 +79,14 @@ class WholeReply:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """The provider is at work, but there is no text yet: its model thinks, or its server says that it has not ended."""
+
+
+KEEP_ALIVE = KeepAlive()
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderState:
     """What the last turn met that called the model. `failure`: why it got no reply, for whoever runs the server.
 
@@ -109,8 +117,8 @@ class Provider(Protocol):
     def get_state(self) -> ProviderState:
         """What the last turns met. Nothing is called."""
 
-    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
-        """Non-empty pieces of text, then exactly one `ReplyEnd`.
+    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | KeepAlive | ReplyEnd, None]:
+        """Non-empty pieces of text, then exactly one `ReplyEnd`; a `KeepAlive` whenever it works without any text.
 
         A provider that knows its whole reply beforehand yields it first as a `WholeReply`. Closing the generator
         cancels the request behind it. Raises `ProviderFailed`, and no errors of the provider's library.
@@ -228,8 +236,13 @@ class Store(Protocol):
     ) -> Sequence[SessionRecord]:
         """The sessions with one of the ids, and those of the owner with that name, latest message first."""
 
-    async def list_sessions(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
-        """The owner's sessions, latest message first."""
+    async def list_sessions(
+        self, owner: str, limit: int, cursor: str | None = None, only: SessionFilter = ALL_SESSIONS
+    ) -> Page[SessionRecord]:
+        """The owner's sessions that the filter lets through, latest message first."""
+
+    async def count_messages(self, session_ids: Sequence[str]) -> Mapping[str, int]:
+        """How many messages each of the sessions has: its opening, the visitor's messages and the replies."""
 
     async def begin_turn(
         self,

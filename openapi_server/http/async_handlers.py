@@ -32,7 +32,7 @@ from openapi_server.http.services import Services
 from openapi_server.http.validation import Unvalidated, require_validated
 from openapi_server.models.errors import ChatError, InvalidInput, NotAcceptable
 from openapi_server.models.user import AuthenticatedUser
-from openapi_server.spec import load_spec
+from openapi_server.spec import load_complete_spec
 
 P = ParamSpec("P")
 DEFERRED_EXTENSION = "zoochat.deferred_handler"
@@ -223,7 +223,7 @@ def _list_media_types(operation_id: str) -> tuple[str, ...]:
     """The media types of the operation's successful answers in the spec."""
     found = [
         media_type
-        for path in load_spec()["paths"].values()
+        for path in load_complete_spec()["paths"].values()
         for operation in path.values()
         if f"{operation['x-openapi-router-controller']}.{operation['operationId']}" == operation_id
         for status, response in operation["responses"].items()

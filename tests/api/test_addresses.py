@@ -256,6 +256,14 @@ async def test_every_query_parameter_of_the_spec_is_known(zoo: Zoo) -> None:
             assert b"is not known here" not in answer.body, (method, template, parameter)
 
 
+async def test_whatever_an_event_source_can_read_is_resumed_by_the_query_too() -> None:
+    """A browser's cannot set headers, and polyfills may not; only they send a `GET`."""
+    for template, item in load_spec()["paths"].items():
+        headers = [parameter.get("$ref", "") for parameter in item.get("get", {}).get("parameters", ())]
+        if "#/components/parameters/LastEventId" in headers:
+            assert {"lastEventId", "last_event_id"} <= set(iterate_query_parameters("GET", template)), template
+
+
 def iterate_query_parameters(method: str, template: str) -> Iterator[str]:
     spec = load_spec()
     for parameter in spec["paths"][template][method.lower()].get("parameters", ()):

@@ -116,10 +116,15 @@ async def test_an_accounts_name_is_the_same_session_on_every_device(open_zoo: Op
     await ask(await log_in_client(zoo, "user1"))
 
     await ask(await log_in_client(zoo, "user1"), "And now?")
-    parent = await (await log_in_client(zoo, "parent1")).get("/convo_history", params={"sessionId": OWN})
+    parent = await log_in_client(zoo, "parent1")
+    by_name = await parent.get("/convo_history", params={"sessionId": OWN})
+    (listed,) = (await parent.get("/conversations/sessions", params={"userId": "user1"})).json()["sessions"]
+    by_id = await parent.get("/convo_history", params={"sessionId": listed["sessionId"]})
 
     assert [len(prompt.history) for prompt in provider.prompts] == [0, 1]
-    assert parent.status_code == 404
+    assert by_name.status_code == 404
+    assert listed["sessionId"] != OWN
+    assert (by_id.status_code, by_id.json()["totalTurns"]) == (200, 2)
 
 
 @each_binding

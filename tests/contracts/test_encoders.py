@@ -29,7 +29,7 @@ from openapi_server.devtools.check.stream_rules import (
 )
 from openapi_server.models.turn import Stage
 from openapi_server.models.turn_events import Chunk, Completed, Entry, TurnEvent
-from openapi_server.spec import load_spec
+from openapi_server.spec import load_strict_spec
 from openapi_server.wire.contracts import CONTRACTS
 from openapi_server.wire.sse import Contract
 from tests.support.examples import EVENTS, TURN_ID, number_events
@@ -49,7 +49,7 @@ modestly = settings(max_examples=30, deadline=None)
 @cache
 def rules_of(contract: Contract) -> StreamRules:
     operation = CONTRACTS[contract]
-    return StreamRules.from_spec(load_spec(), operation.path, operation.method)
+    return StreamRules.from_spec(load_strict_spec(), operation.path, operation.method)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import httpx
 
 from openapi_server.devtools.check.stream_rules import StreamRules
 from openapi_server.models.turn import AgeGroup
-from openapi_server.spec import load_spec
+from openapi_server.spec import load_complete_spec
 from tests.faults.figures import Figure, expect_none
 from tests.faults.unsafe_models import QUESTION, run_server_with
 from tests.moderation.test_children_in_need import NEED
@@ -57,7 +57,7 @@ class ApiReply:
 
     @property
     def text(self) -> str:
-        return StreamRules.from_spec(load_spec(), self.api.path).join_text(list(self.events))
+        return StreamRules.from_spec(load_complete_spec(), self.api.path).join_text(list(self.events))
 
 
 @dataclass(frozen=True, slots=True)

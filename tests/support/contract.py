@@ -10,7 +10,7 @@ from openapi_schema_validator import OAS30ReadValidator, oas30_format_checker
 
 from openapi_server.devtools.check import stream_rules
 from openapi_server.devtools.check.stream_rules import SseEvent, StreamRules, check_bytes, check_ids
-from openapi_server.spec import load_spec
+from openapi_server.spec import load_strict_spec
 
 __all__ = ["CHECKED", "SseEvent", "assert_conforms", "check_order", "check_stream", "parse_events"]
 
@@ -61,15 +61,21 @@ def check_order(names: Sequence[str], path: str = "/convo_turn_stream", *, is_wh
 
 @cache
 def _rules(path: str, method: str) -> StreamRules:
-    return StreamRules.from_spec(load_spec(), path, method)
+    """The rules of the operation, held strictly: an event has the members that the spec has, and no others."""
+    return StreamRules.from_spec(load_strict_spec(), path, method)
 
 
 def assert_conforms(value: object, name: str) -> None:
-    """The value matches `#/components/schemas/<name>`, also where it never went over HTTP."""
+    """The value matches the component, also where it never went over HTTP. It has no members that the spec has not.
+
+    `name`: that of a schema, or that of a frame (`ConvoFrame`), which is an event with its id and name.
+    """
     _make_validator(name).validate(value)
 
 
 @cache
 def _make_validator(name: str) -> OAS30ReadValidator:
-    schema = {"allOf": [{"$ref": f"#/components/schemas/{name}"}], "components": load_spec()["components"]}
+    kind = "x-frames" if name.endswith("Frame") else "x-strict"
+    components = load_strict_spec()["components"]
+    schema = {"allOf": [{"$ref": f"#/components/{kind}/{name}"}], "components": components}
     return OAS30ReadValidator(schema, format_checker=oas30_format_checker)

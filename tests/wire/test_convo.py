@@ -128,14 +128,14 @@ def test_the_table_above_leaves_no_type_out() -> None:
 
 @given(event=middles | endings)
 def test_whatever_a_turn_tells_conforms_to_the_schema(event: TurnEvent) -> None:
-    """`components.schemas.ConvoEvent` describes every event, and exactly one of its kinds does."""
-    assert_conforms(encode_item(event), "ConvoEvent")
+    """`components.x-frames.ConvoFrame` describes every event, and exactly one of its kinds does."""
+    assert_conforms(encode_item(event), "ConvoFrame")
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_the_examples_conform_to_the_schema(event: TurnEvent) -> None:
     """The first event and both endings too."""
-    assert_conforms(encode_item(event), "ConvoEvent")
+    assert_conforms(encode_item(event), "ConvoFrame")
 
 
 @given(event=middles | endings)
@@ -177,7 +177,7 @@ def test_a_heartbeat_says_where_the_turn_is_and_has_no_id(stage: Stage | None, e
     text = CONVO.heartbeat(stage, elapsed_ms)
 
     assert text == f"event: heartbeat\ndata: {data}\n\n"
-    assert_conforms({"event": "heartbeat", "data": json.loads(data)}, "ConvoEvent")
+    assert_conforms({"event": "heartbeat", "data": json.loads(data)}, "ConvoFrame")
 
 
 @pytest.mark.parametrize("stage", [None, *Stage])
@@ -198,7 +198,7 @@ def test_every_way_to_finish_has_its_word(reason: FinishReason) -> None:
     """The schema lists every finish reason."""
     item = encode_item(replace(COMPLETED, finish_reason=reason))
 
-    assert_conforms(item, "CompleteEvent")
+    assert_conforms(item, "CompleteFrame")
     assert isinstance(item["data"], dict)
     assert item["data"]["finishReason"] == reason.value
 
@@ -212,7 +212,7 @@ def test_an_error_event_carries_the_problem_and_whether_to_try_again(error: Chat
     """The same object as an error before the first byte, and `retryable` beside it."""
     item = encode_item(Failed(error.problem))
 
-    assert_conforms(item, "ErrorEvent")
+    assert_conforms(item, "ErrorFrame")
     assert isinstance(item["data"], dict)
     told = item["data"]["error"]
     assert (told["code"], told["status"], told["retryable"]) == (error.code, error.status, error.retryable)
