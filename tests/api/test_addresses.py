@@ -40,8 +40,10 @@ IDS = {
     "turnId": "turn_" + "0" * 32,
     "jobId": "job_" + "0" * 32,
     "sessionId": "sess_" + "0" * 32,
+    "userId": "nobody",
     "animalId": "dodo_001",
     "ruleName": "no-such-rule",
+    "code": "turn_running",
 }
 # A `HEAD` would ask the animal.
 ASKED_BY_GET = {"/convo_turn_stream"}
