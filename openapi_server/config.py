@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
+from socket import inet_aton
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -30,10 +31,13 @@ SETTINGS_PATH = Path(".env.local")
 LOCAL_ORIGINS = tuple(f"http://localhost:{port}" for port in (3000, 3001, 5173, 8000, 8080))
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
-_LOCAL_ORIGIN = re.compile(
-    r"https?://(?:(?:[\w.-]+\.)?localhost\.?|127\.[0-9.]+|0\.0\.0\.0|\[(?:::1?|::ffff:127[^\]]*)\])(?::|$)",
-    re.IGNORECASE,
-)
+# Names of this machine, by themselves or at the end of others, and public names that lead to it.
+_LOCAL_NAMES = (
+    "localhost", "localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback", "local", "internal",
+    "home.arpa", "localtest.me", "lvh.me", "vcap.me", "lacolhost.com", "nip.io", "sslip.io", "xip.io",
+    "traefik.me", "host.docker.internal",
+)  # fmt: skip
+_EMBEDDING_NETWORKS = (IPv6Network("::/96"), IPv6Network("64:ff9b::/96"))
 _URL = r"^https?://[^\s/@?#]+(/[^\s?#]*)?$"
 _KEY = r"^[!-~]*$"
 # What values of a pattern are, for the sentence "must be ...".
@@ -363,10 +367,10 @@ class Settings(BaseSettings):
         for origin in origins if isinstance(origins, list) else []:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin such as https://zoo.example; * is never allowed")
-            if is_production and _LOCAL_ORIGIN.match(origin):
+            if is_production and _is_private_host(urlsplit(origin).hostname or ""):
                 raise ValueError(
-                    f"{origin!r} must not be allowed in production: any program on a visitor's machine could send "
-                    "requests with the visitor's cookie"
+                    f"{origin!r} must not be allowed in production: it is another machine for every visitor, and "
+                    "whoever has that address could send requests with the visitor's cookie"
                 )
         return origins
 
@@ -406,6 +410,32 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{value!r} is neither a number of proxies nor a list of networks such as 10.0.0.0/8, 2001:db8::/32"
             ) from None
+
+
+def _is_private_host(host: str) -> bool:
+    """Whether it is this machine or one of a private network, in any spelling that browsers read.
+
+    >>> [_is_private_host(host) for host in ("0x7f.1", "foo.localhost.", "::ffff:10.0.0.1", "zoo.example", "8.8.8.8")]
+    [True, True, True, False, False]
+    """
+    name = host.lower().strip(".")
+    if any(name == local or name.endswith(f".{local}") for local in _LOCAL_NAMES):
+        return True
+    try:
+        # It reads what browsers read: fewer than four parts, octal and hexadecimal digits.
+        address = ip_address(inet_aton(name)) if ":" not in name else ip_address(name)
+    except (OSError, ValueError):
+        return False
+    if isinstance(address, IPv6Address):
+        embedded = address.ipv4_mapped or address.sixtofour or _find_embedded(address)
+        address = embedded or address
+    return not address.is_global
+
+
+def _find_embedded(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address in an IPv4-compatible address (::/96), or in one that NAT64 translates (RFC 6052)."""
+    is_embedding = any(address in network for network in _EMBEDDING_NETWORKS)
+    return IPv4Address(int(address) & 0xFFFFFFFF) if is_embedding else None
 
 
 def load_settings(**overrides: object) -> Settings:

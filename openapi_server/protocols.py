@@ -18,7 +18,7 @@ from openapi_server.models.idempotency import StoredAnswer
 from openapi_server.models.page import Page
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
 from openapi_server.models.prompt import Exchange, Prompt
-from openapi_server.models.session import SessionClaim, SessionRecord
+from openapi_server.models.session import ALL_SESSIONS, SessionClaim, SessionFilter, SessionRecord
 from openapi_server.models.turn import (
     AgeGroup,
     FinishReason,
@@ -228,8 +228,13 @@ class Store(Protocol):
     ) -> Sequence[SessionRecord]:
         """The sessions with one of the ids, and those of the owner with that name, latest message first."""
 
-    async def list_sessions(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
-        """The owner's sessions, latest message first."""
+    async def list_sessions(
+        self, owner: str, limit: int, cursor: str | None = None, only: SessionFilter = ALL_SESSIONS
+    ) -> Page[SessionRecord]:
+        """The owner's sessions that the filter lets through, latest message first."""
+
+    async def count_messages(self, session_ids: Sequence[str]) -> Mapping[str, int]:
+        """How many messages each of the sessions has: its opening, the visitor's messages and the replies."""
 
     async def begin_turn(
         self,

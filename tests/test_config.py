@@ -284,6 +284,9 @@ def test_production_has_a_secret_of_its_own_and_no_demo_accounts(monkeypatch: py
         ("CORS_ORIGINS", "http://[::1]"),
         ("CORS_ORIGINS", "http://app.LOCALHOST:3000"),
         ("CORS_ORIGINS", ",".join(LOCAL_ORIGINS)),
+        ("SIGNING_KEY", "d41d8cd98f00b204e9800998ecf8427e"),
+        ("SIGNING_KEY", "3.14159265358979323846264338327950288"),
+        ("SIGNING_KEY", "a-string-secret-at-least-256-bits-long"),
     ],
 )
 def test_production_refuses_what_everybody_knows(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -296,6 +299,45 @@ def test_production_refuses_what_everybody_knows(monkeypatch: pytest.MonkeyPatch
         load_settings()
     assert DEVELOPMENT_KEY not in str(refusal.value)
     assert "xxxx" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost", "localhost.", "LOCALHOST", "foo.localhost", "localhost.localdomain", "localhost6", "ip6-loopback",
+        "2130706433", "0x7f.1", "0x7f000001", "127.1", "127.0.1", "0177.0.0.1", "017700000001", "127.255.255.254",
+        "0.0.0.0", "0", "127.0.0.1.",  # noqa: S104
+        "10.1.2.3", "10.1", "192.168.0.1", "0xc0a80001", "172.16.5.4", "169.254.169.254",
+        "100.64.0.1", "[::1]", "[::]", "[0:0:0:0:0:0:0:1]", "[::ffff:7f00:1]", "[::7f00:1]", "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]", "[::ffff:127.0.0.1]", "[fe80::1]", "[fc00::1]", "[fd12:3456::1]", "zoo.local",
+        "zoo.internal", "zoo.home.arpa", "127.0.0.1.nip.io", "app.localtest.me", "lvh.me", "host.docker.internal",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["http://{}", "https://{}:8443"])
+def test_production_allows_no_origin_of_this_machine_or_a_private_network(
+    monkeypatch: pytest.MonkeyPatch, form: str, host: str
+) -> None:
+    """However it is spelt; development allows those that are origins."""
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("SIGNING_KEY", OWN_KEY)
+    monkeypatch.setenv("CORS_ORIGINS", f"https://zoo.example,{form.format(host)}")
+
+    with pytest.raises(ConfigError, match=r"^CORS_ORIGINS: 'https?://.* (must not be allowed|is not an origin)"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["zoo.example", "localhost.zoo.example", "local.zoo.example", "mylocalhost.example", "10.zoo.example", "8.8.8.8",
+     "127.zoo.example", "internal.example", "nip.io.zoo.example", "[2606:4700::1111]", "xn--lwe-tna.example"],
+)  # fmt: skip
+def test_production_allows_origins_that_look_like_private_ones(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """They are public."""
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("SIGNING_KEY", OWN_KEY)
+    monkeypatch.setenv("CORS_ORIGINS", f"https://{host}")
+
+    assert load_settings().cors_origins == (f"https://{host}",)
 
 
 def test_production_says_how_to_make_a_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def test_an_operation_says_what_it_does_and_who_may_use_it(method: str, path: st
 
 def test_a_login_is_optional_for_the_whole_document() -> None:
     """Generators that look at operations alone take an alternative to a login there for a login that is needed."""
-    assert load_spec()["security"] == [{}, {"bearerAuth": []}]
+    assert load_spec()["security"] == [{"bearerAuth": []}, {}]
 
 
 def test_ids_of_operations_are_unique() -> None:
@@ -146,7 +146,7 @@ def test_every_object_and_enum_has_a_name() -> None:
     unnamed = [
         place
         for place, schema in found
-XX
+        if ("enum" in schema and "headers" not in place.split("/"))
         or "properties" in schema
         or any(len(schema.get(keyword, ())) > 1 for keyword in ("oneOf", "anyOf", "allOf"))
     ]

@@ -135,8 +135,14 @@ def client(
     type=click.FloatRange(min=0),
     help="Time between two steps in seconds.",
 )
-def mock(port: int, host: str, delay: float) -> None:
+@click.option(
+    "--minimal",
+    "is_minimal",
+    is_flag=True,
+    help="Do only what the platform's quick start asks: no event ids, no resuming, no problem objects.",
+)
+def mock(port: int, host: str, delay: float, is_minimal: bool) -> None:
     """Run a mock chatbot with scripted answers, without a model or a database."""
     from openapi_server.devtools.mock.app import serve_mock
 
-    serve_mock(host, port, delay)
+    serve_mock(host, port, delay, is_minimal=is_minimal)

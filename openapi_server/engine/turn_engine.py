@@ -215,8 +215,8 @@ class TurnEngine:
         trace = self._instruments.tracer.trace_turn(started, contract)
         return TurnWriter(started, self._log, self._clock, metrics, trace)
 
-    async def open_reader(self, turn_id: str, after: int = 0) -> TurnReader:
-        """A reader of the entries behind number `after`.
+    async def open_reader(self, turn_id: str, after: int = 0, *, is_observer: bool = False) -> TurnReader:
+        """A reader of the entries behind number `after`. An observer does not keep the turn running, nor is counted.
 
         Raises `TurnNotFound`, `LogGone` when the log has expired, `TurnElsewhere` when the turn runs in another
         process, and `InvalidInput` when there is no entry `after` yet.
@@ -228,11 +228,13 @@ class TurnEngine:
         if after > len(entries):
             message = "names an event that has not happened"
             raise InvalidInput(f"Last-Event-ID {message}.", errors=(FieldError("Last-Event-ID", message),))
-        self._reader_count += 1
         running = self._running.get(turn_id)
+        is_queued = running is not None and running.is_queued
+        if is_observer:
+            return TurnReader(turn_id, entries[:after], tail, self._clock, is_queued=is_queued)
+        self._reader_count += 1
         if running is not None:
             running.add_reader()
-        is_queued = running is not None and running.is_queued
         return TurnReader(turn_id, entries[:after], tail, self._clock, self._on_reader_closed, is_queued=is_queued)
 
     async def get_turn(self, turn_id: str) -> TurnRecord:

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from openapi_server.http.async_handlers import RequestContext
+from openapi_server.http.audit import record_audit
 from openapi_server.http.identity import list_owners, read_session_token
+from openapi_server.models.audit import AuditAction, shorten_owner
 from openapi_server.models.errors import SessionNotFound, TurnNotFound, UserNotFound
+from openapi_server.models.ids import shorten_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import TurnRecord
 from openapi_server.models.user import USER_PREFIX, AuthenticatedUser, Role
@@ -92,6 +95,19 @@ def may_access(
     return context.user is not None and context.user.may_act_as(least)
 
 
+def _needs_role(context: RequestContext, proof: Proof, session_id: str, owner: str | None) -> bool:
+    """Whether the caller, who may read the session, reads another's: as a parent, zookeeper or administrator."""
+    user = context.user
+    if user is None or owner in proof.owners or session_id == proof.token_session_id:
+        return False
+    return (owner or "").startswith(USER_PREFIX) or user.may_act_as(Role.ZOOKEEPER)
+
+
+def _name_owner(session_id: str, owner: str | None) -> str:
+    """Whose session it is, as the audit trail names it."""
+    return shorten_owner(owner) if owner else shorten_id(session_id)
+
+
 def authorize_account(context: RequestContext, username: str) -> str:
     """The username, if the caller may change that account's data; else `UserNotFound`."""
     if not is_allowed(context.user, USER_PREFIX + username, Access.CHANGE):
@@ -102,12 +118,45 @@ def authorize_account(context: RequestContext, username: str) -> str:
 async def get_authorized_session(
     context: RequestContext, session_id: str, access: Access, detail: str | None = None
 ) -> SessionRecord:
-    """The session, if it exists and the caller may; else `SessionNotFound` with the detail."""
+    """The session, if it exists and the caller may; else `SessionNotFound` with the detail.
+
+    That somebody reads another's session is recorded in the audit trail.
+    """
     proof = Proof.read(context)
     session = await context.services.store.get_session(session_id)
     if session is None or not may_access(context, proof, session_id, session.owner, access):
         raise SessionNotFound(detail)
+    if access is Access.READ and _needs_role(context, proof, session_id, session.owner):
+        await record_audit(context, AuditAction.SESSION_READ, _name_owner(session_id, session.owner))
     return session
+
+
+async def get_observed_session(context: RequestContext, session_id: str) -> SessionRecord:
+    """The session, if it exists and the caller is a zookeeper or an administrator; else `SessionNotFound`."""
+    session = await context.services.store.get_session(session_id)
+    if session is None or not require_user(context).may_act_as(Role.ZOOKEEPER):
+        raise SessionNotFound
+    return session
+
+
+async def record_observation(context: RequestContext, session: SessionRecord) -> None:
+    """Record in the audit trail who looks at whose running turn."""
+    await record_audit(context, AuditAction.SESSION_OBSERVED, _name_owner(session.session_id, session.owner))
+
+
+async def authorize_listing(context: RequestContext, username: str) -> str:
+    """The owner of the user's sessions, if there is such a user and the caller may read them; else `UserNotFound`.
+
+    That somebody lists another's sessions is recorded in the audit trail.
+    """
+    owner = USER_PREFIX + username
+    if not is_allowed(context.user, owner, Access.READ):
+        raise UserNotFound
+    if context.user is not None and context.user.username != username:
+        if not await context.services.accounts.has_user(username):
+            raise UserNotFound
+        await record_audit(context, AuditAction.SESSIONS_LISTED, username)
+    return owner
 
 
 async def get_authorized_turn(
@@ -125,6 +174,8 @@ async def get_authorized_turn(
     session_id, owner, is_bound = ownership.session_id, ownership.owner, ownership.is_bound
     if session_id != named_session_id and not may_access(context, proof, session_id, owner, access, is_bound=is_bound):
         raise TurnNotFound
+    if access is Access.READ and session_id != named_session_id and _needs_role(context, proof, session_id, owner):
+        await record_audit(context, AuditAction.SESSION_READ, _name_owner(session_id, owner))
     return await context.services.engine.get_turn(turn_id)
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
+from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_lifecycle import make_charge
 from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
 from openapi_server.first_names import has_insulting_word
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.http.authorization import Access, get_authorized_session
+from openapi_server.http.authorization import (
+    Access,
+    get_authorized_session,
+    get_observed_session,
+    record_observation,
+)
 from openapi_server.http.idempotency import idempotent
 from openapi_server.http.identity import identify_caller
 from openapi_server.impl.turn_requests import (
@@ -24,20 +31,36 @@ from openapi_server.impl.turn_requests import (
     mask_text,
     start_turn,
 )
-from openapi_server.impl.turn_responses import is_in_session, resume_stream, start_stream
+from openapi_server.impl.turn_responses import (
+    is_in_session,
+    make_stream_response,
+    make_turn_response,
+    resume_stream,
+    start_stream,
+)
 from openapi_server.models.animal import Animal
 from openapi_server.models.control_characters import remove_control_characters
-from openapi_server.models.errors import FieldError, InvalidInput, SessionStreaming, StreamMismatch, TurnRunning
+from openapi_server.models.errors import (
+    FieldError,
+    InvalidInput,
+    SessionStreaming,
+    StreamMismatch,
+    TurnNotFound,
+    TurnRunning,
+)
 from openapi_server.models.ids import make_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.wire.sessions import (
     SESSIONS,
+    encode_answer,
     encode_confirmation,
     encode_created_session,
+    encode_messages,
     encode_model,
     encode_session,
     encode_session_details,
 )
+from openapi_server.wire.sse import parse_event_id
 
 TITLE_LENGTH = 60
 
@@ -84,7 +107,8 @@ def _choose_title(title: str, opening: str, animal: Animal) -> str:
 @async_handler
 async def list_chat_sessions(context: RequestContext, limit: int = 50, cursor: str | None = None) -> ASGIApp:
     page = await context.services.store.list_sessions(identify_caller(context).owner, limit, cursor)
-    sessions = [encode_session(session) for session in page.items]
+    counts = await context.services.store.count_messages([session.session_id for session in page.items])
+    sessions = [encode_session(session, counts[session.session_id]) for session in page.items]
     return JSONResponse({"sessions": sessions, "nextCursor": page.next_cursor})
 
 
@@ -94,7 +118,8 @@ async def get_chat_session(
 ) -> ASGIApp:
     session = await get_authorized_session(context, session_id, Access.READ)
     page = await context.services.store.list_turns(session.session_id, limit, cursor)
-    return JSONResponse(encode_session_details(session, page, is_first=cursor is None))
+    counts = await context.services.store.count_messages([session_id])
+    return JSONResponse(encode_session_details(session, page, counts[session_id], is_first=cursor is None))
 
 
 @async_handler
@@ -113,16 +138,39 @@ async def stream_chat_session(context: RequestContext, session_id: str, body: di
         return await resume_stream(
             context, SESSIONS, last_event_id, body["message"], partial(is_in_session, session_id)
         )
-    keys = make_idempotency_keys(context, {**body, "sessionId": session_id}, identify_caller(context))
-    request = await _make_turn_request(context, session, body)
-    try:
-        accepted = await start_turn(context, request, keys)
-    except TurnRunning as busy:
-        if body.get("onBusy") is not None:
-            raise
-        message = "The session already streams: confirm the running stream, or wait for its end."
-        raise SessionStreaming(message, turn_id=busy.turn_id, details=(("message", message),)) from None
-    return await start_stream(context, SESSIONS, accepted)
+    return await start_stream(context, SESSIONS, await _start_turn(context, session, body))
+
+
+@async_handler
+async def send_chat_message(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
+    session = await get_authorized_session(context, session_id, Access.CHANGE)
+    _require_known_model(context, body)
+    accepted = await _start_turn(context, session, body, is_delivered_whole=True)
+    return make_turn_response(context, accepted, encode_answer)
+
+
+@async_handler
+async def list_chat_messages(
+    context: RequestContext, session_id: str, limit: int = 50, cursor: str | None = None
+) -> ASGIApp:
+    session = await get_authorized_session(context, session_id, Access.READ)
+    page = await context.services.store.list_turns(session.session_id, limit, cursor)
+    return JSONResponse(encode_messages(session, page, is_first=cursor is None))
+
+
+@async_handler
+async def observe_chat_session(context: RequestContext, session_id: str) -> ASGIApp:
+    session = await get_observed_session(context, session_id)
+    turns = await context.services.store.list_latest_turns(
+        session.session_id, context.services.settings.queue_depth + 1
+    )
+    running = next((turn for turn in turns if turn.outcome is None), None)
+    if running is None:
+        raise TurnNotFound("No turn runs in this session now. Look again when its visitor has sent a message.")
+    await record_observation(context, session)
+    after = parse_event_id(context.headers.get("last-event-id", ""), running.turn_id)
+    reader = await context.services.engine.open_reader(running.turn_id, after or 0, is_observer=True)
+    return make_stream_response(context, SESSIONS, reader)
 
 
 @async_handler
@@ -146,6 +194,20 @@ async def _find_stream(context: RequestContext, session_id: str, given: str) -> 
     open_ids = [turn.turn_id for turn in latest if turn.outcome is None or turn is latest[-1]]
     equal = [turn_id for turn_id in open_ids if hmac.compare_digest(turn_id.encode(), given.encode())]
     return equal[0] if equal else None
+
+
+async def _start_turn(
+    context: RequestContext, session: SessionRecord, body: dict[str, Any], *, is_delivered_whole: bool = False
+) -> AcceptedTurn:
+    keys = make_idempotency_keys(context, {**body, "sessionId": session.session_id}, identify_caller(context))
+    request = replace(await _make_turn_request(context, session, body), is_delivered_whole=is_delivered_whole)
+    try:
+        return await start_turn(context, request, keys)
+    except TurnRunning as busy:
+        if body.get("onBusy") is not None:
+            raise
+        message = "The session already streams: confirm the running stream, or wait for its end."
+        raise SessionStreaming(message, turn_id=busy.turn_id, details=(("message", message),)) from None
 
 
 async def _make_turn_request(context: RequestContext, session: SessionRecord, body: dict[str, Any]) -> TurnRequest:

@@ -130,11 +130,14 @@ class SSEStreamer:
     async def stream_conversation_history(
         self, session: SessionRecord, turns: AsyncIterable[TurnRecord]
     ) -> AsyncGenerator[str, None]:
-        """A stored session: `session`, `history` for each turn, and `history_complete`."""
+        """A stored session: `session`, `history` for its initial message and for each turn, and `history_complete`."""
         stored = [turn async for turn in turns]
-        count = sum(history.count_messages(turn) for turn in stored)
+        opening = [history.encode_opening_frame(session).text] if session.opening else []
+        count = len(opening) + sum(history.count_messages(turn) for turn in stored)
         yield encode_retry() + history.encode_session_frame(session, count).text
-        for index, turn in enumerate(stored):
+        for text in opening:
+            yield text
+        for index, turn in enumerate(stored, len(opening)):
             yield history.encode_turn_frame(index, turn).text
         yield history.encode_complete_frame(count).text
 

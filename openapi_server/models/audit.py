@@ -23,6 +23,9 @@ class AuditAction(StrEnum):
     PASSWORD_RESET = "password_reset"  # noqa: S105  # an action, not a secret
     CREDITS_GRANTED = "credits_granted"
     SESSION_DELETED = "session_deleted"
+    SESSIONS_LISTED = "sessions_listed"
+    SESSION_READ = "session_read"
+    SESSION_OBSERVED = "session_observed"
     EXPORTED = "exported"
     ERASED = "erased"
     ANIMAL_CHANGED = "animal_changed"

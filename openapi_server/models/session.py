@@ -41,6 +41,28 @@ class SessionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """Which sessions are listed: with this animal now, and with the last message at `since` or later, before `until`.
+
+    None: with any.
+    """
+
+    animal_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def fits(self, session: SessionRecord) -> bool:
+        return (
+            self.animal_id in (None, session.animal_id)
+            and (self.since is None or self.since <= session.last_message_at)
+            and (self.until is None or session.last_message_at < self.until)
+        )
+
+
+ALL_SESSIONS = SessionFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class SessionClaim:
     """Who continues a session by the client's own name for it. `is_proved`: with a cookie, login or token beside it.
 

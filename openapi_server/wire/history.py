@@ -13,6 +13,18 @@ from openapi_server.wire.sse import Frame
 from openapi_server.wire.timestamps import format_timestamp
 
 
+def encode_opening_frame(session: SessionRecord) -> Frame:
+    """The session's initial message, which belongs to no turn."""
+    body = {
+        "index": 0,
+        "turnId": None,
+        "userMessage": session.opening,
+        "assistantReply": None,
+        "timestamp": format_timestamp(session.created_at),
+    }
+    return Frame(body, event="history")
+
+
 def encode_session_frame(session: SessionRecord, message_count: int) -> Frame:
     return Frame({"sessionId": session.session_id, "messageCount": message_count}, event="session")
 
@@ -32,15 +44,26 @@ def encode_complete_frame(message_count: int) -> Frame:
     return Frame({"totalMessages": message_count}, event="history_complete")
 
 
-def encode_history(session: SessionRecord, page: Page[TurnRecord]) -> dict[str, object]:
+def encode_history(session: SessionRecord, page: Page[TurnRecord], *, is_first: bool = True) -> dict[str, object]:
     """A page of the session's messages, oldest first."""
     encoded: dict[str, object] = {
         "sessionId": session.session_id,
         "animalId": session.animal_id,
         "totalTurns": session.turn_count,
-        "turns": [message for turn in page.items for message in _encode_messages(turn)],
+        "turns": encode_messages(session, page, is_first=is_first),
     }
     return encoded | ({"nextCursor": page.next_cursor} if page.next_cursor else {})
+
+
+def encode_messages(session: SessionRecord, page: Page[TurnRecord], *, is_first: bool) -> list[dict[str, object]]:
+    """The messages of a page of turns. The first page begins with the session's initial message."""
+    opening = [_encode_opening(session)] if session.opening and is_first else []
+    return opening + [message for turn in page.items for message in _encode_messages(turn)]
+
+
+def _encode_opening(session: SessionRecord) -> dict[str, object]:
+    at, metadata = format_timestamp(session.created_at), {"animalId": session.animal_id}
+    return {"role": "user", "content": session.opening, "timestamp": at, "metadata": metadata}
 
 
 def count_messages(turn: TurnRecord) -> int:
@@ -61,8 +84,8 @@ def _encode_messages(turn: TurnRecord) -> Iterator[dict[str, object]]:
         yield {"role": "assistant", "content": outcome.reply, "timestamp": format_timestamp(outcome.ended_at), **shared}
 
 
-def encode_session(session: SessionRecord, animal_name: str, summary: Summary) -> dict[str, object]:
-    """A session in the list of the caller's sessions."""
+def encode_session(session: SessionRecord, animal_name: str, summary: Summary, message_count: int) -> dict[str, object]:
+    """A session in a list of sessions."""
     duration = session.last_message_at - session.created_at
     return {
         "sessionId": session.session_id,
@@ -70,7 +93,7 @@ def encode_session(session: SessionRecord, animal_name: str, summary: Summary) -
         "animalName": animal_name,
         "startTime": format_timestamp(session.created_at),
         "lastMessageTime": format_timestamp(session.last_message_at),
-        "messageCount": summary.message_count,
+        "messageCount": message_count,
         "durationSeconds": max(0, round(duration.total_seconds())),
         "summary": summary.text,
     }

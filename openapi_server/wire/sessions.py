@@ -80,20 +80,39 @@ def encode_created_session(session: SessionRecord) -> dict[str, object]:
     }
 
 
-def encode_session(session: SessionRecord) -> dict[str, object]:
+def encode_session(session: SessionRecord, message_count: int) -> dict[str, object]:
     """A session in the list of the caller's sessions."""
     return encode_created_session(session) | {
         "updatedAt": format_timestamp(session.last_message_at),
         "animalId": session.animal_id,
-        "messageCount": session.turn_count + (1 if session.opening else 0),
+        "messageCount": message_count,
     }
 
 
-def encode_session_details(session: SessionRecord, page: Page[TurnRecord], *, is_first: bool) -> dict[str, object]:
+def encode_session_details(
+    session: SessionRecord, page: Page[TurnRecord], message_count: int, *, is_first: bool
+) -> dict[str, object]:
     """A session with a page of its messages. The first page begins with the session's initial message."""
+    listed = encode_messages(session, page, is_first=is_first)
+    return encode_session(session, message_count) | {"messages": listed["messages"], "nextCursor": page.next_cursor}
+
+
+def encode_messages(session: SessionRecord, page: Page[TurnRecord], *, is_first: bool) -> dict[str, object]:
+    """A page of a session's messages. The first page begins with the session's initial message."""
     opening = [_encode_message("user", session.opening, session.created_at)] if session.opening and is_first else []
     messages = opening + [message for turn in page.items for message in _encode_messages(turn)]
-    return encode_session(session) | {"messages": messages, "nextCursor": page.next_cursor}
+    return {"sessionId": session.session_id, "messages": messages, "nextCursor": page.next_cursor}
+
+
+def encode_answer(turn: TurnRecord) -> dict[str, object]:
+    """A turn that has ended with a reply: what `done` says of it."""
+    outcome = turn.outcome
+    return {
+        "message": (outcome.reply if outcome else None) or "",
+        "tokensUsed": _count_tokens(outcome) if outcome else 0,
+        "streamingSessionId": turn.turn_id,
+        "sessionId": turn.session_id,
+    }
 
 
 def encode_confirmation(turn: TurnRecord) -> dict[str, object]:

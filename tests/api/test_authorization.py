@@ -117,6 +117,8 @@ BY_ID = [
     Route(f"DELETE {SESSION}", "change", needs_login=True),
     Route(f"POST {SESSION}/stream", "change", body={"message": "Hello!"}, needs_login=True),
     Route(f"POST {SESSION}/stream", "change", body={"message": "Hello!"}, headers=RESUMED, needs_login=True),
+    Route(f"POST {SESSION}/messages", "change", body={"message": "Hello!"}, needs_login=True),
+    Route(f"GET {SESSION}/messages", "read", needs_login=True),
     Route(f"POST {SESSION}/update-stream", "change", body=CONFIRMATION, needs_login=True),
 ]
 OF_USERS = [
@@ -368,6 +370,20 @@ async def test_a_name_that_the_client_chose_is_no_id(callers: Callers, endpoint:
 
 
 LISTS = {"GET /conversations/sessions", "GET /jobs"}
+OBSERVE = Route(f"GET {SESSION}/observe", "observe", needs_login=True)
+
+
+async def test_sessions_are_observed_by_zookeepers_and_administrators(callers: Callers) -> None:
+    """By nobody else, not even by whose session it is; they are told when no turn runs."""
+    for owner, endpoint in THINGS_BY_BINDING[get_binding(callers)]:
+        thing = await callers.create_turn(owner, endpoint)
+        for name in CALLERS.keys() - {"elsewhere"}:
+            answer = await send_request(callers, name, OBSERVE, thing)
+            if name in ("keeper", "admin"):
+                assert (answer.status_code, answer.json()["code"]) == (404, "turn_not_found"), (owner, name)
+            else:
+                assert answer.status_code == get_refusal_status(name, OBSERVE), (owner, name)
+                assert summarize_answer(answer, thing) == await summarize_missing(callers, name, OBSERVE), (owner, name)
 
 
 @pytest.mark.parametrize("path", ["/conversations/sessions", "/chat/sessions", "/jobs"])
@@ -423,7 +439,7 @@ FIELDS = {"sessionId", "session_id", "streamingSessionId", "userId"}
 
 async def test_no_route_was_forgotten() -> None:
     """Every operation that takes an id, a name or a point to resume from stands in the table."""
-    told = {route.operation for route in (*BY_ID, *OF_USERS, *BY_NAME)} | LISTS
+    told = {route.operation for route in (*BY_ID, *OF_USERS, *BY_NAME, OBSERVE)} | LISTS
     taking = {
         f"{method.upper()} {path}"
         for path, operations in load_spec()["paths"].items()

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import Usage
 from openapi_server.protocols import ReplyEnd, WholeReply
@@ -131,6 +132,7 @@ async def test_models_are_listed_for_everybody(client: httpx.AsyncClient) -> Non
     [
         ({}, "Talk with Leo"),
         ({"title": "My lion"}, "My lion"),
+        ({"titel": "My lion", "source": "web"}, "Talk with Leo"),
         ({"initialMessage": "  I love cats. " + "x" * 100}, ("I love cats. " + "x" * 100)[:60]),
         ({"title": "My lion", "initialMessage": "I love cats."}, "My lion"),
         ({"animalId": "tiger_001", "modelId": "fake-1"}, "Talk with Bulan"),
@@ -157,7 +159,6 @@ async def test_a_session_is_begun_with_a_title(open_zoo: OpensZoo, body: dict[st
         ({"initialMessage": "x" * 4001}, "initialMessage"),
         ({"modelId": "gpt-9"}, "modelId"),
         ({"animalId": "Lion"}, "animalId"),
-        ({"titel": "My lion"}, "titel"),
     ],
 )
 async def test_a_session_of_the_wrong_form_is_400(open_zoo: OpensZoo, body: dict[str, str], field: str) -> None:
@@ -199,7 +200,7 @@ async def test_a_session_tells_all_its_messages(open_zoo: OpensZoo) -> None:
 
     told = (await client.get(f"/chat/sessions/{session_id}")).json()
 
-    assert told["messageCount"] == 2
+    assert told["messageCount"] == 3
     assert [(said["role"], said["content"], said.get("streamingSessionId")) for said in told["messages"]] == [
         ("user", "I love cats.", None),
         ("user", HELLO["message"], get_turn_id(stream)),
@@ -557,3 +558,214 @@ async def test_the_id_is_kept_before_the_first_byte(open_zoo: OpensZoo) -> None:
 
     assert confirmed.status_code == 200
     assert get_turn_id(await stream) == get_last_event(await stream).data["streamingSessionId"]
+
+
+# -- Messages without a stream
+
+
+async def test_a_message_gets_the_same_turn_as_json(open_zoo: OpensZoo) -> None:
+    """What `done` would have said, and the same charge; the session has it like any other turn."""
+    zoo = await open_zoo(Says("Roar! ", "I am Leo.", reply_end=ReplyEnd(usage=Usage(7, 4))))
+    client = await log_in_client(zoo, "user1", MANY_CREDITS)
+    session_id = await create_session(client, initialMessage="I love cats.")
+
+    answer = await client.post(f"/chat/sessions/{session_id}/messages", json=HELLO)
+    told = (await client.get(f"/chat/sessions/{session_id}/messages")).json()
+
+    turn_id = answer.json()["streamingSessionId"]
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"message": "Roar! I am Leo.", "tokensUsed": 4, "streamingSessionId": turn_id, "sessionId": session_id},
+    )
+    assert await get_credits(client) == MANY_CREDITS - 4
+    assert (told["sessionId"], told["nextCursor"]) == (session_id, None)
+    assert [(said["role"], said["content"], said.get("streamingSessionId")) for said in told["messages"]] == [
+        ("user", "I love cats.", None),
+        ("user", HELLO["message"], turn_id),
+        ("assistant", "Roar! I am Leo.", turn_id),
+    ]
+    assert told["messages"] == (await client.get(f"/chat/sessions/{session_id}")).json()["messages"]
+    assert (await client.get(f"/convo_turn/{turn_id}")).json()["reply"] == "Roar! I am Leo."
+
+
+async def test_a_message_is_confirmed_like_a_stream(open_zoo: OpensZoo) -> None:
+    """With the id of its turn, and no other."""
+    chat = await open_endpoint(await open_zoo(), SESSIONS)
+    answer = (await chat.client.post(chat.path.replace("/stream", "/messages"), json=HELLO)).json()
+
+    assert (await confirm_stream(chat, answer["streamingSessionId"])).json()["tokensUsed"] == answer["tokensUsed"]
+    assert (await confirm_stream(chat, "turn_0")).status_code == 400
+
+
+async def test_messages_are_listed_in_pages(open_zoo: OpensZoo) -> None:
+    """Each once, in their order."""
+    client = await log_in_client(await open_zoo(Says("Roar!")), "user1", MANY_CREDITS)
+    path = f"/chat/sessions/{await create_session(client, initialMessage='I love cats.')}/messages"
+    for number in range(5):
+        assert (await client.post(path, json={"message": f"question {number}"})).status_code == 200
+
+    asked, cursor = [], None
+    while True:
+        page = (await client.get(path, params={"limit": 2} | ({"cursor": cursor} if cursor else {}))).json()
+        asked += [said["content"] for said in page["messages"] if said["role"] == "user"]
+        cursor = page["nextCursor"]
+        if cursor is None:
+            break
+
+    assert asked == ["I love cats.", *(f"question {number}" for number in range(5))]
+
+
+async def test_a_message_is_refused_as_a_stream_is(open_zoo: OpensZoo) -> None:
+    """400 while the session streams, and for an unknown form; 402 without credits; a failed turn is a problem."""
+    provider = Waits()
+    zoo = await open_zoo(provider)
+    chat, stream = await start_waiting_stream(zoo, provider)
+    path = chat.path.replace("/stream", "/messages")
+
+    busy = await chat.client.post(path, json=HELLO)
+    wrong = await chat.client.post(path, json={"message": ""})
+    await confirm_stream(chat, await start_stream(chat))
+    await stream
+    poor = await log_in_client(zoo, "parent1")
+    unpaid = await poor.post(f"/chat/sessions/{await create_session(poor)}/messages", json=HELLO)
+
+    assert (busy.status_code, busy.json()["code"]) == (400, "session_streaming")
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (400, "message")
+    assert (unpaid.status_code, unpaid.json()["code"]) == (402, "insufficient_credits")
+
+
+async def test_a_message_that_fails_costs_nothing(open_zoo: OpensZoo) -> None:
+    """The answer is the problem of the turn."""
+    chat = await open_endpoint(await open_zoo(Fails(ProviderFailed(), "Well, ")), SESSIONS)
+
+    answer = await chat.client.post(chat.path.replace("/stream", "/messages"), json=HELLO)
+
+    assert (answer.status_code, answer.json()["code"]) == (502, "provider_failed")
+    assert await get_credits(chat.client) == MANY_CREDITS
+
+
+async def test_a_repeated_message_is_answered_and_charged_once(open_zoo: OpensZoo) -> None:
+    """With its `Idempotency-Key`, also when they come at the same time."""
+    chat = await open_endpoint(await open_zoo(Says(reply_end=ReplyEnd(usage=Usage(7, 4)))), SESSIONS)
+    path, key = chat.path.replace("/stream", "/messages"), {"Idempotency-Key": "key-1"}
+
+    answers = await asyncio.gather(*(chat.client.post(path, json=HELLO, headers=key) for _ in range(5)))
+    other = await chat.client.post(path, json={"message": "And now?"}, headers=key)
+
+    assert {answer.text for answer in answers} == {answers[0].text}
+    assert answers[0].status_code == 200
+    assert (other.status_code, other.json()["code"]) == (422, "key_reused")
+    assert await get_credits(chat.client) == MANY_CREDITS - 4
+
+
+# -- Observing
+
+
+async def observe(zoo: RunningApp, username: str, path: str, **headers: str) -> httpx.Response:
+    observer = await log_in_client(zoo, username)
+    return await observer.get(path.replace("/stream", "/observe"), headers=headers)
+
+
+async def list_looks(zoo: RunningApp) -> list[tuple[str, str | None, str | None]]:
+    """Who looked at whose sessions, and how."""
+    entries = (await zoo.services.audit.list_entries(100)).items[::-1]
+    return [
+        (entry.action.value, entry.actor.name, entry.target)
+        for entry in entries
+        if entry.action.value.startswith("sess")
+    ]
+
+
+async def wait_for_looks(zoo: RunningApp, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(await list_looks(zoo)) < count:  # noqa: ASYNC110  # the audit trail has no event for us
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("username", ["keeper1", "admin"])
+async def test_a_zookeeper_sees_a_running_turn_live(open_zoo: OpensZoo, username: str) -> None:
+    """From its first event, the same bytes as its reader; and the audit trail says who looked at whose session."""
+    provider = Waits()
+    zoo = await open_zoo(provider)
+    chat, stream = await start_waiting_stream(zoo, provider)
+    observation = asyncio.create_task(observe(zoo, username, chat.path))
+    await wait_for_looks(zoo, 1)
+    provider.go.set()
+
+    seen, streamed = await observation, await stream
+
+    assert seen.status_code == 200
+    assert seen.content == streamed.content
+    assert get_turn_id(seen) == get_turn_id(streamed)
+    assert await list_looks(zoo) == [("session_observed", username, "user1")]
+
+
+@pytest.mark.parametrize("username", ["user1", "parent1"])
+async def test_nobody_else_observes(open_zoo: OpensZoo, username: str) -> None:
+    """Not the owner, nor the parent: as if there were no such session. They see nothing of it, and none is noted."""
+    provider = Waits()
+    zoo = await open_zoo(provider)
+    chat, stream = await start_waiting_stream(zoo, provider)
+
+    refused = await observe(zoo, username, chat.path)
+    missing = await observe(zoo, username, f"/chat/sessions/sess_{'0' * 32}/stream")
+    anonymous = await (await zoo.new_client()).get(chat.path.replace("/stream", "/observe"))
+    provider.go.set()
+    await stream
+
+    assert (refused.status_code, refused.json()["code"]) == (404, "session_not_found")
+    assert refused.json() == missing.json()
+    assert anonymous.status_code == 401
+    assert await list_looks(zoo) == []
+
+
+async def test_there_is_nothing_to_observe_while_no_turn_runs(open_zoo: OpensZoo) -> None:
+    """404, as for a session that is not there, but a zookeeper is told which of both."""
+    zoo = await open_zoo()
+    chat = await open_endpoint(zoo, SESSIONS)
+    await chat.post_message()
+
+    idle = await observe(zoo, "keeper1", chat.path)
+    missing = await observe(zoo, "keeper1", f"/chat/sessions/sess_{'0' * 32}/stream")
+
+    assert (idle.status_code, idle.json()["code"]) == (404, "turn_not_found")
+    assert (missing.status_code, missing.json()["code"]) == (404, "session_not_found")
+
+
+async def test_an_observer_does_not_keep_a_turn_running(open_zoo: OpensZoo) -> None:
+    """When its reader leaves, it ends as if nobody watched; and the observer sees its end."""
+    provider = Waits()
+    zoo = await open_zoo(provider, ORPHAN_GRACE=0)
+    chat, stream = await start_waiting_stream(zoo, provider)
+    observation = asyncio.create_task(observe(zoo, "keeper1", chat.path))
+    await wait_for_looks(zoo, 1)
+    async with asyncio.timeout(10):
+        assert zoo.services.engine.reader_count == 1
+        turn_id = await start_stream(chat)
+        with await zoo.services.engine.open_reader(turn_id, is_observer=True):
+            pass
+        assert not provider.was_closed, "an observer that leaves ends nothing"
+        stream.cancel()
+        seen = await observation
+
+    assert get_last_event(seen).event == "done"
+    assert provider.was_closed
+
+
+async def test_an_observer_resumes_where_the_connection_was_lost(open_zoo: OpensZoo) -> None:
+    """With the id of the last event; an id of another turn begins at the first."""
+    provider = Waits()
+    zoo = await open_zoo(provider)
+    chat, stream = await start_waiting_stream(zoo, provider)
+    turn_id = await start_stream(chat)
+    observations = [
+        asyncio.create_task(observe(zoo, "keeper1", chat.path, **{"Last-Event-ID": last}))
+        for last in (f"{turn_id}-3", f"turn_{'0' * 32}-3")
+    ]
+    await wait_for_looks(zoo, 2)
+    provider.go.set()
+    resumed, whole = [await observation for observation in observations]
+
+    assert whole.content == (await stream).content
+    assert whole.content.endswith(resumed.content.removeprefix(b"retry: 2000\n"))
+    assert len(resumed.content) <= len(whole.content)

@@ -23,7 +23,7 @@ from openapi_server.models.errors import (
     TurnRunning,
 )
 from openapi_server.models.page import Page
-from openapi_server.models.session import DeviceUser, SessionClaim, SessionRecord
+from openapi_server.models.session import DeviceUser, SessionClaim, SessionFilter, SessionRecord
 from openapi_server.models.turn import (
     AgeGroup,
     FinishReason,
@@ -205,6 +205,52 @@ async def test_pages_of_sessions_have_no_gap_and_no_repeat(store: Store, limit: 
     assert sorted(session.session_id for session in found) == [f"sess_{name}" for name in "abcdefg"]
     times = [session.last_message_at for session in found]
     assert times == sorted(times, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        (SessionFilter(), "abcd"),
+        (SessionFilter(animal_id="lion_001"), "abd"),
+        (SessionFilter(animal_id="mole_001"), "c"),
+        (SessionFilter(animal_id="%"), ""),
+        (SessionFilter(since=minutes(1)), "bcd"),
+        (SessionFilter(until=minutes(1)), "a"),
+        (SessionFilter(since=minutes(1), until=minutes(3)), "bc"),
+        (SessionFilter("mole_001", minutes(2), minutes(2)), ""),
+    ],
+    ids=str,
+)
+async def test_sessions_are_listed_by_animal_and_time(store: Store, only: SessionFilter, expected: str) -> None:
+    """By the time of their last message; the beginning counts, the end does not; in pages as without a filter."""
+    for minute, name in enumerate("abcd"):
+        session = make_session(f"sess_{name}", owner=MIA, at=minutes(minute))
+        await store.create_session(replace(session, animal_id="mole_001") if name == "c" else session)
+        await store.create_session(make_session(f"other_{name}", owner=BEN, at=minutes(minute)))
+
+    found = await list_all_pages(lambda cursor: store.list_sessions(MIA, 1, cursor, only), 1)
+    assert [session.session_id for session in found] == [f"sess_{name}" for name in reversed(expected)]
+    assert all(only.fits(session) for session in found)
+
+
+async def test_messages_are_counted_on_both_sides(store: Store) -> None:
+    """The opening, what the visitor said, and the replies that there are; nothing of sessions that are not there."""
+    await store.create_session(replace(make_session("sess_opened"), opening="I like cats."))
+    turns = {
+        "answered": make_outcome(),
+        "failed": make_failure(),
+        "cut": make_failure(partial_reply="Ro"),
+        "runs": None,
+    }
+    for name, outcome in turns.items():
+        await store.begin_turn(make_turn(f"turn_{name}", "sess_opened"))
+        if outcome:
+            await store.settle_turn(f"turn_{name}", outcome)
+    await store.create_session(make_session("sess_empty"))
+
+    counts = await store.count_messages(["sess_opened", "sess_empty", "sess_missing"])
+
+    assert counts == {"sess_opened": 7, "sess_empty": 0, "sess_missing": 0}
 
 
 # Turns

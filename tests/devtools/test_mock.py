@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -225,3 +226,25 @@ def test_a_plain_terminal_gets_plain_characters(tmp_path: Path) -> None:
     assert f"={'MOCK CHATBOT SERVER':^78}=" in mock.banner
     assert "INFO - Created new session: " in mock.log
     assert r"Query: L\xf6we" in mock.log
+
+
+def test_a_minimal_one_does_what_the_quick_start_asks(tmp_path: Path) -> None:
+    """`zoochat check` finds all that is required there, and nothing that this server adds; the client works."""
+    mock = MockProcess(tmp_path, "--minimal")
+    try:
+        answer = post_query(mock, headers={"Origin": "http://localhost:3000", "Idempotency-Key": "k"})
+        again = post_query(mock, headers={"Last-Event-ID": "turn_a-1"})
+        unknown = httpx.get(f"{mock.url}/jobs/job_unknown")
+        checked = run_zoochat("check", mock.url, "--contract", "platform", "--heartbeat", "5", "--json")
+        asked = run_zoochat("client", "--url", f"{mock.url}/api/v1/stream?mode=job", "--query", "Hello", "--expect-job")
+    finally:
+        assert mock.stop() == 0
+
+    assert not any(line.startswith(("id:", "retry:")) for line in answer.text.split("\n"))
+    assert "access-control-allow-origin" not in answer.headers
+    assert again.text.startswith("event: progress\n")
+    assert (unknown.status_code, unknown.json()) == (404, {"error": "Job not found"})
+    report = json.loads(checked.stdout)
+    assert (checked.returncode, report["required"]["fail"], report["required"]["skip"]) == (0, 0, 0)
+    assert report["extra"]["fail"] > 5
+    assert asked.returncode == 0, asked.stderr

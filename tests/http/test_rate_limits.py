@@ -24,6 +24,7 @@ STARTS_TURNS = {
     ("post", "/convo_turn"),
     ("post", "/api/v1/stream"),
     ("post", "/chat/sessions/{sessionId}/stream"),
+    ("post", "/chat/sessions/{sessionId}/messages"),
     ("post", "/chat"),
     ("post", "/chat/"),
     ("post", "/chat/stream"),

@@ -1,7 +1,8 @@
-"""Summaries: sentences that were really said, in the order in which they were said."""
+"""Summaries: what was asked, and the sentences that answered, in the order in which they were said."""
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
@@ -9,88 +10,151 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.models.summary import NOTHING_SAID, summarize
-from openapi_server.models.turn import TurnRecord
+from openapi_server.models.summary import NOTHING_SAID, NOTHING_TO_TELL, summarize
+from openapi_server.models.turn import Moderation, Source, TurnRecord
 from tests.support.examples import NOTEBOOK, WEB, make_failure, make_outcome, make_turn, texts
 
-SPEED = "Lions sprint across open grassland at eighty kilometres an hour."
-SLEEP = "Most lions sleep through the whole warm afternoon."
-PRIDE = "Several lions together make a family called a pride."
+SPEED = Source("lion_001/speed", "speed", "dataset", "Speed of lions")
+SLEEP = Source("lion_001/sleep", "sleep", "dataset", "Sleep of lions")
+FACTS = {
+    "lion_001/speed": "A lion reaches about 75 kilometres an hour in a sprint. I sprint at 75 kilometres an hour!",
+    "lion_001/sleep": "Lions sleep and rest for 16 to 20 hours a day. I sleep for 20 hours a day.",
+}
+FAST = "When I sprint I reach 75 kilometres an hour!"
+SLEEPY = "I sleep for 20 hours a day."
 
 
-def make_turns(*replies: str) -> list[TurnRecord]:
-    return [make_turn(f"turn_{n}", outcome=make_outcome(reply)) for n, reply in enumerate(replies)]
+def say(message: str, reply: str | None = None, *sources: Source) -> TurnRecord:
+    return make_turn(message=message, outcome=make_outcome(reply, sources=sources))
 
 
-# Words of four letters and more carry the weight, so most sentences have some.
-sentences = st.lists(
-    st.sampled_from(["lions", "sleep", "grass", "river", "I", "am", "3.5"]), min_size=1, max_size=9
-).map(lambda words: " ".join(words) + ".")
-talks = st.lists(st.lists(sentences, max_size=4).map(" ".join) | texts, max_size=5).map(
-    lambda replies: make_turns(*replies)
+asked = st.sampled_from(["How fast are you?", "what do you eat", "Hello!", "Löwe?", "I like cats.", "?", "a"])
+replies = st.lists(st.sampled_from([FAST, SLEEPY, "Yaaawn!", "Shall I tell you more?"]), max_size=4).map(" ".join)
+talks = st.lists(
+    st.builds(say, asked | texts, replies | texts | st.none(), st.sampled_from([SPEED, SLEEP, NOTEBOOK])), max_size=6
 )
 
 
 @given(turns=talks, max_length=st.integers(40, 400))
 def test_a_summary_is_never_longer_than_asked_for(turns: list[TurnRecord], max_length: int) -> None:
     """The caller has so much room, and no more."""
-    assert 0 < len(summarize(turns, max_length).text) <= max_length
+    assert 0 < len(summarize(turns, max_length, FACTS).text) <= max_length
 
 
-@given(
-    turns=st.lists(st.lists(sentences, min_size=1, max_size=4), min_size=1, max_size=4), max_length=st.integers(40, 400)
-)
-def test_a_summary_quotes_whole_sentences_in_their_order(turns: list[list[str]], max_length: int) -> None:
-    """Nothing is made up, cut in the middle or put in another order; each sentence is told once."""
-    said = list(dict.fromkeys(sentence for reply in turns for sentence in reply))
-    text = summarize(make_turns(*(" ".join(reply) for reply in turns)), max_length).text
-    if text.startswith("The visitor said"):
-        return
+@given(turns=st.lists(st.builds(say, asked, replies), min_size=1, max_size=6))
+def test_a_summary_makes_nothing_up(turns: list[TurnRecord]) -> None:
+    """Each question is a visitor's message, each answer a sentence of the reply to it, in their order."""
+    text = summarize(turns, 4000, FACTS).text
+    pairs = re.findall(r"Asked: (.*?)(?: Answered: (.*?))?(?= Asked: |$)", text)
+    places = [[turn.message for turn in turns].index(question) for question, _ in pairs]
 
-    quoted = [sentence + "." for sentence in text.removesuffix(".").split(". ")]
-    assert [sentence for sentence in said if sentence in quoted] == quoted
+    assert places == sorted(set(places)) or any(answer for _, answer in pairs)
+    for question, answer in pairs:
+        assert any(turn.message == question and turn.outcome and answer in (turn.outcome.reply or "") for turn in turns)
 
 
-def test_the_most_significant_sentence_is_taken_when_there_is_room_for_one() -> None:
-    """A word weighs as much as the replies use it."""
-    turns = make_turns(f"{PRIDE} Something about butterflies drifting outside.", f"{SLEEP} {SPEED}")
+def test_questions_and_answers_are_told_and_the_animals_filler_is_not() -> None:
+    """No greeting, no offer, no thanks: after small talk that was all there was."""
+    turns = [
+        say("Hello!", "Yaaawn! Oh, hello! I was only resting my eyes."),
+        say("How fast are you?", f"I am glad you asked! {FAST} Shall I tell you about my mane?", SPEED),
+        say("And how much do you sleep?", f"A royal question, that one! {SLEEPY} You could ask about my pride.", SLEEP),
+        say("Thank you", "It was my royal pleasure!"),
+    ]
 
-    assert summarize(turns, len(SLEEP) + 1).text == SLEEP
+    assert summarize(turns, 500, FACTS).text == (
+        f"Asked: How fast are you? Answered: {FAST} Asked: And how much do you sleep? Answered: {SLEEPY}"
+    )
 
 
-def test_sentences_keep_the_order_in_which_they_were_said() -> None:
-    """Significance selects; the order is that of the replies."""
-    assert summarize(make_turns(SPEED, SLEEP, PRIDE), 500).text == f"{SPEED} {SLEEP} {PRIDE}"
+def test_small_talk_is_told_by_what_was_asked_in_it() -> None:
+    """A question without a fact has the first thing that the animal states, if it states anything."""
+    turns = [
+        say("Hello!", "Yaaawn! Oh, hello! I was only resting my eyes."),
+        say("How are you?", "Ha! A little sleepy, but a lion always is. How kind of you to ask!"),
+        say("Is it cold?", "Brrr! Shall I tell you about my mane?"),
+    ]
+
+    assert summarize(turns, 500).text == (
+        "Asked: How are you? Answered: A little sleepy, but a lion always is. Asked: Is it cold?"
+    )
+
+
+@pytest.mark.parametrize("message", ["what do you eat", "你吃什么？", "ماذا تأكل؟", "Tell me of your mane", "Τι τρως;"])
+def test_a_question_is_one_in_any_writing(message: str) -> None:
+    """With a mark of any script, or with a word that asks."""
+    assert summarize([say(message, "I eat nothing but meat.")], 500).text == (
+        f"Asked: {message} Answered: I eat nothing but meat."
+    )
+
+
+def test_where_nothing_was_asked_it_is_what_the_visitor_said() -> None:
+    """Each thing once; and never what the animal said around it."""
+    turns = [say("Hello!", "Oh, hello! I was only resting my eyes."), say("hm ok", "Thank you!"), say("Hello!", "Hi!")]
+
+    assert summarize(turns, 500).text == "The visitor said: Hello! hm ok"
+    assert summarize(turns, 22).text == "The visitor said: Hel…"
+
+
+def test_what_was_answered_with_facts_comes_first_where_there_is_little_room() -> None:
+    """The rest is told by its question alone, if that still fits; the order is that of the conversation."""
+    turns = [say("How are you?", "I am a little sleepy."), say("How fast are you?", f"Oh! {FAST}", SPEED)]
+    fast = f"Asked: How fast are you? Answered: {FAST}"
+
+    assert summarize(turns, len(fast), FACTS).text == fast
+    assert summarize(turns, len(fast) + 20, FACTS).text == f"Asked: How are you? {fast}"
+    assert summarize(turns, 40, FACTS).text == "Asked: How fast are you?"
+
+
+def test_a_question_that_was_asked_twice_is_told_once() -> None:
+    """With the answer that it got in the end."""
+    turns = [say("How fast are you?"), say("how fast are you?", FAST, SPEED), say("How fast are you?", SLEEPY, SLEEP)]
+
+    assert summarize(turns, 500, FACTS).text == f"Asked: how fast are you? Answered: {FAST}"
 
 
 @pytest.mark.parametrize(
-    "reply",
+    "answer",
     [
         "My purple tongue reaches about 0.5 metres beyond those lips.",
         "Keepers weighed around 190.25 kilograms last Tuesday!",
-        "Have you read wikipedia.org about lions before coming?",
-        "Lions roar loudly... really terribly loudly indeed!!!",
+        "Lions roar loudly… really terribly loudly indeed!!!",
+        "lions drink every morning",
     ],
 )
-def test_a_point_inside_a_number_or_a_name_ends_no_sentence(reply: str) -> None:
-    """Half a number is a wrong fact."""
-    text = summarize(make_turns(reply), 500).text
-
-    assert text == reply
-    assert reply in summarize(make_turns(f"{SLEEP} {reply}"), 500).text
+def test_an_answer_is_a_whole_sentence(answer: str) -> None:
+    """Half a number is a wrong fact. Lines end sentences, too."""
+    assert summarize([say("And?", f"Hm.\n{answer}\nOh.")], 500).text == f"Asked: And? Answered: {answer}"
 
 
-def test_a_sentence_that_was_said_twice_is_told_once() -> None:
-    """Animals repeat themselves; a summary does not."""
-    assert summarize(make_turns(SPEED, SPEED), 500).text == SPEED
+def test_what_may_not_be_quoted_is_left_out() -> None:
+    """An insult that somebody gave as a name, for example; and turns that moderation has flagged."""
+    flagged = replace(make_outcome("Please talk to a grown-up."), moderation=Moderation(True, ("distress",)))
+    turns = [
+        say("What is a bad word?", "It is nothing nice."),
+        make_turn(message="Should I hurt?", outcome=flagged),
+        say("How fast are you?", FAST, SPEED),
+    ]
+
+    told = summarize(turns, 500, FACTS, lambda message: "bad" not in message).text
+    nothing = summarize(turns[:2], 500, FACTS, lambda message: "bad" not in message).text
+
+    assert told == f"Asked: How fast are you? Answered: {FAST}"
+    assert nothing == NOTHING_TO_TELL
 
 
-def test_lines_end_sentences_too() -> None:
-    """A list without full stops is still a list of separate things."""
-    assert summarize(make_turns("lions sleep under acacias\nlions drink every morning"), 40).text in (
-        "lions sleep under acacias",
-        "lions drink every morning",
+def test_line_ends_and_blanks_of_a_message_are_one_blank() -> None:
+    """A summary is one line."""
+    assert (
+        summarize([say("  How \n\n fast?\x07 ", FAST, SPEED)], 500, FACTS).text == f"Asked: How fast? Answered: {FAST}"
     )
+
+
+def test_long_texts_are_cut_and_say_so() -> None:
+    """With an ellipsis; the rest still fits."""
+    text = summarize([say("Why " + "so " * 100 + "?", "Lions " + "sleep " * 100 + "."), say("And?", FAST)], 500).text
+
+    assert re.fullmatch(rf"Asked: Why (so )+s?o?… Answered: Lions (sleep )+\w*… Asked: And\? Answered: {FAST}", text)
 
 
 def test_topics_are_those_told_most_first() -> None:
@@ -105,33 +169,9 @@ def test_topics_are_those_told_most_first() -> None:
     assert summarize(turns, 100).topics == ("body", "speed")
 
 
-@pytest.mark.parametrize(
-    ("turns", "count"),
-    [
-        ([], 0),
-        ([make_turn()], 1),
-        ([make_turn(outcome=make_failure())], 1),
-        ([make_turn(outcome=make_failure(partial_reply="Ro"))], 2),
-        ([make_turn(outcome=make_outcome()), make_turn()], 3),
-    ],
-    ids=["nobody spoke", "no answer yet", "failed at once", "failed in the middle", "answered, then asked again"],
-)
-def test_messages_of_visitor_and_animal_are_counted(turns: list[TurnRecord], count: int) -> None:
-    """Two a turn; one where the animal has not said anything."""
-    assert summarize(turns, 100).message_count == count
-
-
 def test_without_any_turn_it_says_so() -> None:
     """An empty summary would look like a mistake."""
     assert summarize([], 100).text == NOTHING_SAID
-
-
-def test_where_no_sentence_fits_the_visitors_first_message_is_quoted() -> None:
-    """Cut to fit, with an ellipsis that says that it was cut."""
-    turns = [replace(make_turn(message="  Why do lions sleep so much?  "), outcome=make_outcome("Roar!"))]
-
-    assert summarize(turns, 100).text == "The visitor said: Why do lions sleep so much?"
-    assert summarize(turns, 40).text == "The visitor said: Why do lions sleep so…"
 
 
 def test_a_long_reply_of_points_takes_no_time() -> None:
@@ -139,5 +179,5 @@ def test_a_long_reply_of_points_takes_no_time() -> None:
     reply = "!" * 200_000 + "x" + " ?" * 50_000
 
     started_s = time.process_time()
-    assert len(summarize(make_turns(reply), 100).text) <= 100
+    assert len(summarize([say("And?", reply)], 100).text) <= 100
     assert time.process_time() - started_s < 2

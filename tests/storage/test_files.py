@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from openapi_server.storage.sqlite.connections import explain_failure
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.support.examples import SESSION_ID, make_session
 from tests.support.fakes import FakeClock
+
+WAIT_S = 30
 
 
 @pytest.fixture
@@ -229,3 +233,97 @@ async def test_a_read_only_disk_is_told_in_a_sentence(small_disk: Path) -> None:
     sentence = explain_failure(small_disk / "zoo.sqlite3", refusal.value.__cause__)
     assert "this user may not write to" in sentence
     assert str(small_disk) in sentence
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_socket(path: Path) -> None:
+    with closing(socket.socket(socket.AF_UNIX)) as made:
+        made.bind(str(path))
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def link_to_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def link_to_pipe(path: Path) -> None:
+    os.mkfifo(path.with_name("pipe"))
+    path.symlink_to("pipe")
+
+
+SPECIAL = [make_pipe, make_socket, make_folder, link_to_device, link_to_pipe]
+
+
+def remove_special(path: Path) -> None:
+    if path.is_dir():
+        path.rmdir()
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("make_special", SPECIAL)
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+async def test_what_is_no_file_in_the_place_of_one_is_refused_until_it_is_gone(
+    store: SqliteStore, path: Path, suffix: str, make_special: Callable[[Path], None]
+) -> None:
+    """A read from a pipe would never return. Nothing is lost, and the server goes on without a restart."""
+    await store.create_session(make_session())
+    place = path.with_name(f"{path.name}{suffix}")
+    kept = path.with_name(f"{place.name}.kept")
+    move(place, kept)
+    make_special(place)
+
+    with capture_logs() as lines:
+        async with asyncio.timeout(WAIT_S):
+            for _ in range(2):
+                with pytest.raises(StoreUnavailable):
+                    await store.get_session(SESSION_ID)
+                with pytest.raises(StoreUnavailable):
+                    await store.create_session(make_session("sess_other"))
+                with pytest.raises(StoreUnavailable):
+                    await store.ping()
+    assert list_events(lines) == ["store_file_replaced"]
+    assert str(place) in str(lines[0]["remedy"])
+
+    remove_special(place)
+    move(kept, place)
+    async with asyncio.timeout(WAIT_S):
+        assert await store.get_session(SESSION_ID) is not None
+        await store.create_session(make_session("sess_other"))
+        assert await read_from_file(path, "sess_other")
+
+
+@pytest.mark.parametrize("make_special", SPECIAL)
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+async def test_no_store_is_opened_over_what_is_no_file(
+    path: Path, suffix: str, make_special: Callable[[Path], None]
+) -> None:
+    """The sentence names it. Once it is gone, the store opens."""
+    place = path.with_name(f"{path.name}{suffix}")
+    make_special(place)
+
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(StoreUnavailable) as refused:
+            await SqliteStore.open(path, FakeClock())
+    sentence = explain_failure(path, refused.value.__cause__)
+    assert str(place) in sentence
+    assert "not a file" in sentence
+    remove_special(place)
+    await (await SqliteStore.open(path, FakeClock())).close()
+
+
+async def test_a_deleted_shared_memory_is_made_anew(store: SqliteStore, path: Path) -> None:
+    """Two processes with two of them would damage the database."""
+    await store.create_session(make_session())
+    delete(path.with_name(f"{path.name}-shm"))
+
+    assert await store.get_session(SESSION_ID) is not None
+    await store.create_session(make_session("sess_other"))
+    assert await read_from_file(path, SESSION_ID)
+    assert await read_from_file(path, "sess_other")

@@ -235,9 +235,9 @@ def run_zoochat(
 class MockProcess:
     """`zoochat mock` on a port that the system chose; `url` is where it listens."""
 
-    def __init__(self, folder: Path, delay_s: float = 0.02, **variables: str) -> None:
+    def __init__(self, folder: Path, *options: str, delay_s: float = 0.02, **variables: str) -> None:
         self._log_path = folder / "mock.log"
-        arguments = ("mock", "--port", "0", "--delay", str(delay_s))
+        arguments = ("mock", "--port", "0", "--delay", str(delay_s), *options)
         self._process = start_process(
             "openapi_server", *arguments, folder=folder, log_path=self._log_path, variables=variables
         )

@@ -17,6 +17,7 @@ from openapi_server.wire.history import (
     count_messages,
     encode_complete_frame,
     encode_history,
+    encode_opening_frame,
     encode_session,
     encode_session_frame,
     encode_turn_frame,
@@ -149,6 +150,25 @@ def test_a_cursor_is_shown_only_where_there_is_more(next_cursor: str | None) -> 
     assert shown["totalTurns"] == 51
 
 
+def test_the_initial_message_comes_first_and_belongs_to_no_turn() -> None:
+    """On the first page, and as the first event of the stream."""
+    session = replace(make_session(), opening="I like cats.", turn_count=1)
+    first = encode_history(session, Page((make_turn(),)))
+    frame = encode_opening_frame(session)
+
+    assert_conforms(json.loads(encode_json(first)), "ConvoHistory")
+    assert_is_history_event(frame)
+    turns = first["turns"]
+    assert isinstance(turns, list)
+    opening = {"role": "user", "content": "I like cats.", "timestamp": AT, "metadata": {"animalId": "lion_001"}}
+    assert turns[0] == opening
+    assert encode_history(session, Page((make_turn(),)), is_first=False)["turns"] == turns[1:]
+    assert frame.text == (
+        'event: history\ndata: {"index":0,"turnId":null,"userMessage":"I like cats.","assistantReply":null,'
+        f'"timestamp":"{AT}"}}\n\n'
+    )
+
+
 def test_an_empty_session_has_no_messages() -> None:
     """It was begun, and nothing was said."""
     assert encode_history(make_session(), Page(()))["turns"] == []
@@ -158,7 +178,7 @@ def test_an_empty_session_has_no_messages() -> None:
 def test_a_session_tells_how_long_it_lasted(seconds: float, shown: int) -> None:
     """Never below zero, also where the clock went back."""
     session = replace(make_session(), last_message_at=NOON + timedelta(seconds=seconds))
-    told = encode_session(session, "Leo", Summary("They talked about speed.", ("speed",), 4))
+    told = encode_session(session, "Leo", Summary("They talked about speed.", ("speed",)), 4)
 
     assert_conforms(json.loads(encode_json(told)), "Session")
     assert told["durationSeconds"] == shown

@@ -94,7 +94,7 @@ class ConvoProbes(StreamProbes):
         """Every event has the fields `event`, `id` and `data`, and a blank line after it."""
         recording = await self.get_recording()
         require(recording.body.endswith((b"\n\n", b"\r\n\r\n")), "no blank line after the last event")
-        bare = [event.event for event in recording.logged_events if event.id is None or event.event == "message"]
+        bare = [event.event for event in recording.logged_events if event.id is None or b"event:" not in event.raw]
         require(not bare, f"events without an id or a name: {bare[:3]}")
         return f"{len(recording.logged_events)} events with event, id and data"
 

@@ -171,8 +171,8 @@ class PlatformProbes(StreamProbes):
         """A failed job says why, and its progress is that of the step it failed in: never 100 %."""
         client, path = self.server.new_client(), f"{self.operation}/error?mode=job"
         answer = await self.send(RequestSpec(path, {"query": QUESTION}), client)
-        if answer.status_code in (400, 404):
-            raise Skipped(NO_SIMULATION.format(path))
+        if "json" not in answer.headers.get("content-type", "") or "polling_url" not in answer.json():
+            raise Skipped(f"this server simulates no failed job: POST {path}: {answer.status_code}")
         jobs = await self.poll(answer.json()["polling_url"], lambda state: state["status"] not in STATES[:2], client)
         last = jobs[-1]
         require(last["status"] == "failed", f"the simulated failure is {last['status']}, not failed")

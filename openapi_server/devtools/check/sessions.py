@@ -140,7 +140,9 @@ class SessionProbes(StreamProbes):
 
     async def check_right_id(self) -> str:
         """An update with the id of the stream is accepted, within the script's attempts."""
-        recording, request = await self.get_recording(), await self.get_request()
+        # In a session of its own: other checks stream in that of the recording, too.
+        request = await self.make_request("Hello!")
+        recording = await self.new_recorder().record(self.server.new_client(), request)
         for attempt in range(1, SOURCE_ATTEMPTS + 1):
             answer = await self.send(_make_confirmation(request, recording.turn_id))
             if answer.status_code == 200:

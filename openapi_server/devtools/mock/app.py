@@ -8,9 +8,10 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import click
@@ -57,14 +58,15 @@ PREFLIGHT_HEADERS = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
     "Access-Control-Allow-Headers": "Accept, Content-Type, Idempotency-Key, Last-Event-ID",
 }
+MakeErrorResponse = Callable[[Request, Exception], Response]
 BANNER_WIDTH = 78
 SHUTDOWN_GRACE_S = 1
 
 log = logging.getLogger(__name__)
 
 
-def serve_mock(host: str, port: int, delay_s: float) -> None:
-    """Serve until Ctrl-C or SIGTERM; both end the process with exit code 0."""
+def serve_mock(host: str, port: int, delay_s: float, *, is_minimal: bool = False) -> None:
+    """Serve until Ctrl-C or SIGTERM; both end the process with exit code 0. `is_minimal`: see `create_mock_app`."""
     replace_unencodable(sys.stdout, sys.stderr)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s - %(message)s", stream=sys.stderr)
     for name in ("uvicorn", "asyncio"):
@@ -74,7 +76,7 @@ def serve_mock(host: str, port: int, delay_s: float) -> None:
         signal.signal(number, lambda number, frame: sys.exit(0))
     turns = MockTurns(delay_s)
     config = uvicorn.Config(
-        create_mock_app(turns),
+        create_mock_app(turns, is_minimal=is_minimal),
         host=host,
         port=port,
         lifespan="off",
@@ -86,10 +88,15 @@ def serve_mock(host: str, port: int, delay_s: float) -> None:
     MockServer(config, turns).run()
 
 
-def create_mock_app(turns: MockTurns) -> Starlette:
-    """The ASGI application over the given turns."""
+def create_mock_app(turns: MockTurns, *, is_minimal: bool = False) -> Starlette:
+    """The ASGI application over the given turns.
+
+    With `is_minimal` it does what the platform's quick start asks, and no more: no event ids and no `retry`, headers
+    for resuming and repeating are ignored, an error is `{"error": "..."}`, and there are no CORS headers.
+    """
     _load_validator()  # takes a moment, for which the first request would wait
-    handlers = _MockHandlers(turns)
+    handlers = _MockHandlers(turns, is_minimal=is_minimal)
+    make_error_response = _make_plain_error_response if is_minimal else _make_problem_response
     return Starlette(
         routes=[
             *(Route(path, handlers.start_turn, methods=["POST"]) for path in SCRIPTS),
@@ -99,11 +106,11 @@ def create_mock_app(turns: MockTurns) -> Starlette:
             Route("/health", handlers.get_health),
         ],
         exception_handlers={
-            ChatError: _make_problem_response,
-            HTTPException: _handle_http_exception,
-            Exception: _handle_unexpected_error,
+            ChatError: make_error_response,
+            HTTPException: partial(_handle_http_exception, make_error_response),
+            Exception: partial(_handle_unexpected_error, make_error_response),
         },
-        middleware=[Middleware(MockCors)],
+        middleware=[] if is_minimal else [Middleware(MockCors)],
     )
 
 
@@ -130,8 +137,9 @@ class MockServer(uvicorn.Server):
 class _MockHandlers:
     """One method for each operation."""
 
-    def __init__(self, turns: MockTurns) -> None:
+    def __init__(self, turns: MockTurns, *, is_minimal: bool) -> None:
         self._turns = turns
+        self._is_minimal = is_minimal
         self._visitors = VisitorCookies()
 
     async def start_turn(self, request: Request) -> Response:
@@ -140,9 +148,9 @@ class _MockHandlers:
         _log_request(body["query"], body.get("conversation_history", []))
         visitor = self._visitors.identify(request)
         log.info("%s session: %s", "✅ Created new" if visitor.is_new else "🔑 Reused", visitor.cookie)
-        key = request.headers.get("idempotency-key")
+        headers = Headers() if self._is_minimal else request.headers
+        key, last_event_id = headers.get("idempotency-key"), headers.get("last-event-id")
         turn_request = MockRequest(visitor.cookie, body["query"], SCRIPTS[request.url.path], key)
-        last_event_id = request.headers.get("last-event-id")
         if last_event_id:
             return await self._resume(last_event_id, turn_request)
         return await self._start(turn_request, visitor, mode=mode)
@@ -187,13 +195,16 @@ class _MockHandlers:
         return StreamingResponse(self._encode_stream(tail), headers=all_headers)
 
     async def _encode_stream(self, tail: MemoryTail) -> AsyncGenerator[str, None]:
-        lead = encode_retry()
+        lead = "" if self._is_minimal else encode_retry()
         async for entries in self._turns.read_batches(tail):
-            text = "".join(frame.text for entry in entries for frame in _encode_entry(entry))
+            text = "".join(self._encode_frame(frame) for entry in entries for frame in _encode_entry(entry))
             # An empty batch means silence, which needs a heartbeat; entries without frames need nothing.
             if text or not entries:
                 yield lead + (text or _encode_heartbeat())
                 lead = ""
+
+    def _encode_frame(self, frame: Frame) -> str:
+        return replace(frame, id=None).text if self._is_minimal else frame.text
 
 
 class MockVisitor(NamedTuple):
@@ -310,14 +321,21 @@ def _make_problem_response(request: Request, error: Exception) -> Response:
     return JSONResponse(encode_problem(known.problem), known.status, known.headers, PROBLEM_JSON)
 
 
-def _handle_http_exception(request: Request, error: Exception) -> Response:
+def _make_plain_error_response(request: Request, error: Exception) -> Response:
+    """What the quick start knows of an error: a sentence."""
+    known = error if isinstance(error, ChatError) else ChatError()
+    log.info("❌ %d %s", known.status, known.detail)
+    return JSONResponse({"error": known.detail}, known.status)
+
+
+def _handle_http_exception(make_response: MakeErrorResponse, request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    return _make_problem_response(request, {404: NotFound(), 405: MethodNotAllowed()}.get(status, ChatError()))
+    return make_response(request, {404: NotFound(), 405: MethodNotAllowed()}.get(status, ChatError()))
 
 
-def _handle_unexpected_error(request: Request, error: Exception) -> Response:
+def _handle_unexpected_error(make_response: MakeErrorResponse, request: Request, error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
-    return _make_problem_response(request, ChatError())
+    return make_response(request, ChatError())
 
 
 def _log_request(query: str, history: list[object]) -> None:

@@ -9,6 +9,7 @@ every use compares the files at the path with those that are open:
     at the path                          what happens
     the files that are open              they are used
     no database                          `StoreUnavailable`, until it is back or the server is started anew
+    a pipe, socket, device or folder     `StoreUnavailable`, until it is gone: a read from a pipe would never return
     the database, another log or none    the connections are opened anew; SQLite copies the log into the database first
     another database                     the connections are opened anew, if this server's tables are in it
 """
@@ -18,13 +19,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import structlog
 
@@ -46,14 +48,30 @@ class FileId(NamedTuple):
 
 
 class Files(NamedTuple):
-    """The database's files; None for one that is not there. SQLite makes the log with the first transaction."""
+    """The database's files; None for one that is not there. SQLite makes the other two with the first transaction."""
 
     database: FileId | None
     log: FileId | None
+    shared_memory: FileId | None
 
     @classmethod
-    def look_up(cls, path: Path, log_path: Path) -> Files:
-        return cls(_identify(path), _identify(log_path))
+    def look_up(cls, paths: Paths) -> Files:
+        """Raises `sqlite3.OperationalError` when something else than a file is at one of the paths."""
+        return cls(_identify(paths.database), _identify(paths.log), _identify(paths.shared_memory))
+
+
+class Paths(NamedTuple):
+    """Of the database, its write-ahead log, and the index of the log in shared memory."""
+
+    database: Path
+    log: Path
+    shared_memory: Path
+
+    @classmethod
+    def find(cls, path: Path) -> Paths:
+        """The other two stand beside the file itself, not beside a link to it."""
+        resolved = path.resolve()
+        return cls(path, resolved.with_name(f"{resolved.name}-wal"), resolved.with_name(f"{resolved.name}-shm"))
 
 
 class Connections:
@@ -65,7 +83,7 @@ class Connections:
 
     def __init__(self, path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
         self._path = path
-        self._log_path = _find_log_path(path)
+        self._paths = Paths.find(path)
         self._prepare = prepare
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-write")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
@@ -76,7 +94,7 @@ class Connections:
         self._idle = threading.Condition()
         self._users = 0
         self._generation = 0
-        self._files = Files(None, None)
+        self._files = Files(None, None, None)
         self._is_missing = False
 
     @property
@@ -179,35 +197,44 @@ class Connections:
         """The first use: nothing is open yet, so there is nothing to compare."""
         connection = open_database(self._path, may_create=True)
         self._keep_connection(connection)
-        self._log_path = _find_log_path(self._path)
+        self._paths = Paths.find(self._path)
         prepared = prepare(connection)
-        self._files = Files.look_up(self._path, self._log_path)
+        self._files = Files.look_up(self._paths)
         return prepared
 
     def _check_files(self) -> None:
         """Open the connections anew if other files are at the path. Raises `StoreUnavailable` if none is."""
-        found = Files.look_up(self._path, self._log_path)
+        try:
+            found = Files.look_up(self._paths)
+        except sqlite3.OperationalError as error:
+            self._refuse("store_file_replaced", f"remove it, and put the file back ({error})")
         if found.database is None:
-            if not self._is_missing:
-                remedy = "put the file back, or start the server anew to begin with an empty store"
-                log.error("store_file_missing", path=str(self._path), remedy=remedy)
-            self._is_missing = True
-            raise StoreUnavailable(retry_after_s=RETRY_AFTER_S)
+            self._refuse(
+                "store_file_missing", "put the file back, or start the server anew to begin with an empty store"
+            )
         if self._are_other(found):
             self._reopen()
         elif self._is_missing:
             log.warning("store_file_back", path=str(self._path))
         self._is_missing = False
 
+    def _refuse(self, event: str, remedy: str) -> NoReturn:
+        """Raise `StoreUnavailable`, and log why unless that was done."""
+        if not self._is_missing:
+            log.error(event, path=str(self._path), remedy=remedy)
+        self._is_missing = True
+        raise StoreUnavailable(retry_after_s=RETRY_AFTER_S)
+
     def _are_other(self, found: Files) -> bool:
         is_other_log = self._files.log is not None and found.log != self._files.log
-        return found.database != self._files.database or is_other_log
+        is_other_memory = self._files.shared_memory is not None and found.shared_memory != self._files.shared_memory
+        return found.database != self._files.database or is_other_log or is_other_memory
 
     def _reopen(self) -> None:
         """Called with the lock held. Raises `StoreUnavailable` while the other file cannot be used."""
         if not self._idle.wait_for(lambda: not self._users, timeout=BUSY_TIMEOUT_S):
             raise StoreUnavailable(retry_after_s=RETRY_AFTER_S)
-        found = Files.look_up(self._path, self._log_path)
+        found = Files.look_up(self._paths)
         if not self._are_other(found):
             # Another thread has done it meanwhile.
             return
@@ -216,7 +243,7 @@ class Connections:
             # The log at the path belongs to the file that was there before. SQLite would play it into the new one.
             with suppress(sqlite3.Error):
                 self._opened[0].execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            if found.log == self._files.log and _get_size(self._log_path):
+            if found.log == self._files.log and _get_size(self._paths.log):
                 raise sqlite3.OperationalError("another process still uses the file that was replaced")
             # The old connections stay: it may come back.
             _require_our_tables(self._path)
@@ -225,8 +252,8 @@ class Connections:
         connection = open_database(self._path)
         try:
             self._prepare(connection)
-            self._log_path = _find_log_path(self._path)
-            self._files = Files.look_up(self._path, self._log_path)
+            self._paths = Paths.find(self._path)
+            self._files = Files.look_up(self._paths)
         finally:
             self._opened.append(connection)
         remedy = "start the server anew to load the animals and rules of that file" if is_other else None
@@ -235,7 +262,8 @@ class Connections:
     def _note_log(self) -> None:
         """SQLite made its log with the transaction that has just ended."""
         if self._files.log is None:
-            self._files = self._files._replace(log=_identify(self._log_path))
+            log_id, shared_memory_id = _identify(self._paths.log), _identify(self._paths.shared_memory)
+            self._files = self._files._replace(log=log_id, shared_memory=shared_memory_id)
 
     def _close_connections(self) -> None:
         for connection in self._opened:
@@ -249,6 +277,7 @@ def open_database(path: Path, *, may_create: bool = False) -> sqlite3.Connection
     `synchronous=NORMAL`: in WAL mode a killed process loses nothing, a power cut may lose the last moments.
     `secure_delete`: deleted rows are overwritten, but for a few copies that `retention.vacuum` removes.
     """
+    _require_plain_files(path)
     location = f"{path.absolute().as_uri()}?mode={'rwc' if may_create else 'rw'}"
     connection = sqlite3.connect(
         location, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
@@ -319,24 +348,34 @@ def _explain_path(path: Path) -> str:
 
 def _require_our_tables(path: Path) -> None:
     """Look into a file without a change to it. Raises `sqlite3.Error` unless this server has made it."""
+    _require_plain_files(path)
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)) as db:
         (migrations,) = db.execute("PRAGMA user_version").fetchone()
     if not migrations:
         raise sqlite3.DatabaseError("the file that is there now has none of this server's tables")
 
 
-def _find_log_path(path: Path) -> Path:
-    """The write-ahead log stands beside the file itself, not beside a link to it."""
+def _require_plain_files(path: Path) -> None:
+    """Raise `sqlite3.OperationalError` when something else than a file is where SQLite reads or writes."""
     resolved = path.resolve()
-    return resolved.with_name(f"{resolved.name}-wal")
+    Files.look_up(Paths.find(path))
+    _identify(resolved.with_name(f"{resolved.name}-journal"))
 
 
 def _identify(path: Path) -> FileId | None:
+    """None when nothing is there. Raises `sqlite3.OperationalError` for a pipe, a socket, a device or a folder."""
     try:
         found = os.stat(path)  # noqa: PTH116  # called before each use: a third of the time of `Path.stat`
     except OSError:
         return None
+    if not stat.S_ISREG(found.st_mode):
+        raise sqlite3.OperationalError(f"{path} is {_name_kind(found.st_mode)}, not a file")
     return FileId(found.st_dev, found.st_ino)
+
+
+def _name_kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def _get_size(path: Path) -> int:

@@ -6,7 +6,7 @@ Every method uses one connection for a short time; every write is one transactio
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import structlog
 from openapi_server.models.credits import Charge
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.page import Page, decode_cursor, make_page
-from openapi_server.models.session import SessionClaim, SessionRecord
+from openapi_server.models.session import ALL_SESSIONS, SessionClaim, SessionFilter, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnOwnership, TurnRecord
 from openapi_server.protocols import Clock
 from openapi_server.storage.sqlite.connections import Connections
@@ -39,6 +39,7 @@ from openapi_server.storage.sqlite.rows import (
 )
 from openapi_server.storage.sqlite.turns import (
     begin_turn,
+    count_visible_messages,
     delete_session,
     has_turn,
     select_session,
@@ -49,6 +50,14 @@ from openapi_server.storage.sqlite.turns import (
 
 # About what a turn writes.
 PROBE_BYTES = 32_768
+
+SELECT_OWN_SESSIONS = """
+    SELECT * FROM sessions
+    WHERE owner = :owner AND expires_at > :now AND last_message_at > :since
+        AND (last_message_at, session_id) < (:before, :session_id)
+        AND last_message_at >= :first AND last_message_at < :end AND animal_id = coalesce(:animal_id, animal_id)
+    ORDER BY last_message_at DESC, session_id DESC LIMIT :limit
+"""
 
 log = structlog.get_logger(__name__)
 
@@ -117,24 +126,37 @@ class SqliteStore:
 
         return await self._connections.read(select)
 
-    async def list_sessions(self, owner: str, limit: int, cursor: str | None = None) -> Page[SessionRecord]:
+    async def list_sessions(
+        self, owner: str, limit: int, cursor: str | None = None, only: SessionFilter = ALL_SESSIONS
+    ) -> Page[SessionRecord]:
         before = decode_cursor(cursor, str, str) if cursor else ["~", ""]
         window = self._window
+        named = {
+            **window.parameters,
+            "owner": owner,
+            "before": before[0],
+            "session_id": before[1],
+            "animal_id": only.animal_id,
+            "first": encode_time(only.since) if only.since else "",
+            "end": encode_time(only.until) if only.until else "~",
+            "limit": limit + 1,
+        }
 
         def select(db: sqlite3.Connection) -> Page[SessionRecord]:
-            rows = db.execute(
-                """
-                SELECT * FROM sessions
-                WHERE owner = ? AND expires_at > ? AND last_message_at > ? AND (last_message_at, session_id) < (?, ?)
-                ORDER BY last_message_at DESC, session_id DESC LIMIT ?
-                """,
-                (owner, window.now, window.since, *before, limit + 1),
-            ).fetchall()
+            rows = db.execute(SELECT_OWN_SESSIONS, named).fetchall()
             return make_page(
                 rows, limit, lambda row: decode_session(row, window.since), "last_message_at", "session_id"
             )
 
         return await self._connections.read(select)
+
+    async def count_messages(self, session_ids: Sequence[str]) -> Mapping[str, int]:
+        window = self._window
+
+        def count(db: sqlite3.Connection) -> dict[str, int]:
+            return {session_id: count_visible_messages(db, session_id, window) for session_id in session_ids}
+
+        return await self._connections.read(count)
 
     async def begin_turn(
         self,

@@ -107,6 +107,19 @@ def select_session(db: sqlite3.Connection, session_id: str, window: RetentionWin
     return decode_session(row, window.since) if row else None
 
 
+def count_visible_messages(db: sqlite3.Connection, session_id: str, window: RetentionWindow) -> int:
+    """The opening and the messages of the session that a reader may see."""
+    session = select_session(db, session_id, window)
+    if session is None:
+        return 0
+    query = """
+        SELECT count(*) FROM turns JOIN messages USING (turn_id)
+        WHERE session_id = :session_id AND turns.created_at > :since
+    """
+    (count,) = db.execute(query, {**window.parameters, "session_id": session_id}).fetchone()
+    return int(count) + (session.opening is not None)
+
+
 def set_session_ttl(
     db: sqlite3.Connection, session_id: str, ttl_s: int, window: RetentionWindow
 ) -> SessionRecord | None:
