@@ -1,4 +1,4 @@
-"""The API description, `openapi.yaml`, as data: as it is written, and as the server itself needs it."""
+"""The API description, `openapi.yaml`, as data: as it is written, as the server needs it, and in OpenAPI 3.2."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from openapi_server.yaml_files import load_packaged_yaml
 PACKAGE = Path(__file__).parent
 OTHER_RESPONSES, FRAMES = "x-other-responses", "x-frames"
 # What a schema is where null is allowed beside a reference, for validators of OpenAPI 3.0.
+_NULL_TYPE = {"type": "null"}
 _ONLY_NULL = {"type": "string", "nullable": True, "enum": [None]}
 
 
@@ -102,3 +103,62 @@ def _make_strict(part: dict[str, Any]) -> dict[str, Any]:
         rest = {name: value for name, value in part.items() if name not in ("nullable", "allOf")}
         return {**rest, "anyOf": [*part["allOf"], _ONLY_NULL]}
     return part
+
+
+@cache
+def load_spec_3_2() -> dict[str, Any]:
+    """The complete document in OpenAPI 3.2. Callers must not change it.
+
+    That version has words for what stands in extensions in the file, such as `itemSchema` for the events of a stream,
+    and its schemas are those of JSON Schema 2020-12, where null is a type.
+    """
+    spec = load_complete_spec()
+    components = {name: value for name, value in spec["components"].items() if name != FRAMES}
+    frames = {name: transform_objects(frame, _convert_frame) for name, frame in spec["components"][FRAMES].items()}
+    components["schemas"] = {**components["schemas"], **frames}
+    converted: dict[str, Any] = transform_objects(
+        {**spec, "openapi": "3.2.0", "components": components}, _convert_to_3_2
+    )
+    return converted
+
+
+def _convert_frame(part: dict[str, Any]) -> dict[str, Any]:
+    """A frame as OpenAPI 3.2 describes a server-sent event: its data is a text, which holds JSON.
+
+    Readers add `retry`, and the last id to events without one: so the frame is open.
+    """
+    members = part.get("properties")
+    if not isinstance(members, dict) or "event" not in members:
+        return part
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": members["data"]}
+    frame = {name: value for name, value in part.items() if name != "additionalProperties"}
+    return {**frame, "properties": {**members, "data": data}}
+
+
+def _convert_to_3_2(part: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(part.get("$ref"), str):
+        return {**part, "$ref": part["$ref"].replace(f"#/components/{FRAMES}/", "#/components/schemas/")}
+    if "x-itemSchema" in part:
+        return _convert_stream(part)
+    if part.get("nullable") is True:
+        return _convert_nullable(part)
+    return part
+
+
+def _convert_stream(media: dict[str, Any]) -> dict[str, Any]:
+    """A media type object: in OpenAPI 3.2 its `schema` would be that of the list of all events."""
+    dropped = ("schema", "example", "x-itemSchema", "x-example-stream")
+    converted = {name: value for name, value in media.items() if name not in dropped}
+    converted["itemSchema"] = media["x-itemSchema"]
+    if "x-example-stream" in media:
+        converted["examples"] = {"stream": {"serializedValue": media["x-example-stream"]}}
+    return converted
+
+
+def _convert_nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    rest = {name: value for name, value in schema.items() if name != "nullable"}
+    if "type" in rest:
+        rest["type"] = [rest["type"], "null"]
+        return rest | ({"enum": [*rest["enum"], None]} if "enum" in rest else {})
+    alternatives = rest.pop("allOf")
+    return {**rest, "anyOf": [*alternatives, _NULL_TYPE]}

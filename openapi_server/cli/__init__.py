@@ -19,6 +19,7 @@ from openapi_server.cli.doctor import doctor
 from openapi_server.cli.personal_data import privacy
 from openapi_server.cli.rules import rules
 from openapi_server.cli.sessions import sessions
+from openapi_server.cli.spec import spec
 from openapi_server.config import ConfigError, explain_config_error
 from openapi_server.models.errors import StoreUnavailable
 
@@ -77,3 +78,4 @@ main.add_command(animals)
 main.add_command(rules)
 main.add_command(privacy)
 main.add_command(audit)
+main.add_command(spec)

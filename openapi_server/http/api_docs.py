@@ -1,6 +1,7 @@
 """The API description at `/openapi.json` and `/openapi.yaml`, and Swagger UI at `/ui/`, as bytes that are made once.
 
 The description is the file as it is written, with its `$ref`s; only `servers` says where a proxy serves the server.
+`/openapi-3.2.json` is the same in OpenAPI 3.2, for tools that know its `itemSchema`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import functools
 import gzip
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from connexion.options import SwaggerUIConfig
 from starlette.datastructures import Headers
@@ -21,7 +23,7 @@ from werkzeug.http import parse_accept_header
 
 from openapi_server import web
 from openapi_server.http.proxies import get_root_path
-from openapi_server.spec import get_spec_path, load_spec
+from openapi_server.spec import get_spec_path, load_spec, load_spec_3_2
 
 _SERVERS = "servers:\n  - url: /\n"
 # Swagger UI loads its icons from `data:` URLs.
@@ -80,9 +82,26 @@ def load_yaml_document(root_path: str) -> Document:
 @functools.lru_cache(maxsize=16)
 def load_json_document(root_path: str) -> Document:
     """The same document as JSON."""
-    located = {**load_spec(), "servers": [{"url": root_path or "/"}]}
+    return _make_json_document(load_spec(), root_path)
+
+
+@functools.lru_cache(maxsize=16)
+def load_json_document_3_2(root_path: str) -> Document:
+    """The same document in OpenAPI 3.2, as JSON."""
+    return _make_json_document(load_spec_3_2(), root_path)
+
+
+def _make_json_document(spec: Mapping[str, Any], root_path: str) -> Document:
+    located = {**spec, "servers": [{"url": root_path or "/"}]}
     body = json.dumps(located, ensure_ascii=False, separators=(",", ":"))
     return make_document(body.encode(), "application/json")
+
+
+_DESCRIPTIONS: dict[str, Callable[[str], Document]] = {
+    "/openapi.json": load_json_document,
+    "/openapi-3.2.json": load_json_document_3_2,
+    "/openapi.yaml": load_yaml_document,
+}
 
 
 @functools.cache
@@ -93,7 +112,7 @@ def _load_asset(path: str) -> Document:
 
 def list_documents(*, has_ui: bool) -> tuple[str, ...]:
     """The paths that this module serves. `has_ui`: Swagger UI, too."""
-    return ("/openapi.json", "/openapi.yaml", *(_ASSETS if has_ui else ()))
+    return (*_DESCRIPTIONS, *(_ASSETS if has_ui else ()))
 
 
 class ApiDocsMiddleware:
@@ -103,8 +122,8 @@ class ApiDocsMiddleware:
         self._app = app
         self._paths = frozenset(list_documents(has_ui=has_ui))
         # The first reader should not have to wait for them, nor anybody else for that reader.
-        load_yaml_document("")
-        load_json_document("")
+        for load in _DESCRIPTIONS.values():
+            load("")
         for path in _ASSETS:
             _load_asset(path)
 
@@ -118,7 +137,7 @@ class ApiDocsMiddleware:
 def _find_loader(path: str) -> Callable[[str], Document] | None:
     if path in _ASSETS:
         return lambda root_path: _load_asset(path)
-    return {"/openapi.json": load_json_document, "/openapi.yaml": load_yaml_document}.get(path)
+    return _DESCRIPTIONS.get(path)
 
 
 def _make_response(document: Document, request: Headers) -> Response:

@@ -13,10 +13,10 @@ from openapi_spec_validator import validate
 from openapi_server.http.api_docs import ApiDocsMiddleware, list_documents, make_document
 from openapi_server.http.conditional_requests import ConditionalGetMiddleware
 from openapi_server.http.proxies import TrustedProxiesMiddleware
-from openapi_server.spec import get_spec_path, load_spec
+from openapi_server.spec import get_spec_path, load_spec, load_spec_3_2
 from tests.support.asgi import Answer, Echoes, Request, ask
 
-PATHS = ["/openapi.yaml", "/openapi.json"]
+PATHS = ["/openapi.yaml", "/openapi.json", "/openapi-3.2.json"]
 
 
 async def get(path: str, root_path: str = "", method: str = "GET", **headers: str) -> Answer:
@@ -49,13 +49,25 @@ async def test_the_json_document_has_the_same_content() -> None:
     validate(json.loads(answer.body))
 
 
+async def test_the_document_is_also_there_in_openapi_3_2() -> None:
+    """With the same operations, and valid."""
+    answer = await get("/openapi-3.2.json")
+
+    served = json.loads(answer.body)
+    assert answer["content-type"] == "application/json"
+    assert served == load_spec_3_2()
+    assert served["openapi"] == "3.2.0"
+    validate(served)
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_behind_a_proxy_servers_says_where(path: str) -> None:
     """Everything else stays."""
     served = parse(path, (await get(path, "/zoo")).body)
 
     assert served["servers"] == [{"url": "/zoo"}]
-    assert {**served, "servers": None} == {**load_spec(), "servers": None}
+    written = load_spec_3_2() if "3.2" in path else load_spec()
+    assert {**served, "servers": None} == {**written, "servers": None}
 
 
 @pytest.mark.parametrize("path", list_documents(has_ui=True))
