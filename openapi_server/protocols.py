@@ -79,6 +79,14 @@ class WholeReply:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """The provider is at work, but there is no text yet: its model thinks, or its server says that it has not ended."""
+
+
+KEEP_ALIVE = KeepAlive()
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderState:
     """What the last turn met that called the model. `failure`: why it got no reply, for whoever runs the server.
 
@@ -109,8 +117,8 @@ class Provider(Protocol):
     def get_state(self) -> ProviderState:
         """What the last turns met. Nothing is called."""
 
-    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
-        """Non-empty pieces of text, then exactly one `ReplyEnd`.
+    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | KeepAlive | ReplyEnd, None]:
+        """Non-empty pieces of text, then exactly one `ReplyEnd`; a `KeepAlive` whenever it works without any text.
 
         A provider that knows its whole reply beforehand yields it first as a `WholeReply`. Closing the generator
         cancels the request behind it. Raises `ProviderFailed`, and no errors of the provider's library.

@@ -41,6 +41,8 @@ WINDOW_S = 60
 NEW_CALLERS, WHOLE_ADDRESS = "-new", "-address"
 # Who was not seen for longest counts as new again. So many take 15 MB.
 MAX_KNOWN_CALLERS = 100_000
+# Requests with an `Idempotency-Key` or a `Last-Event-ID`, as a multiple of the turns: their bodies are read first.
+REPEATS_FOR_EACH_TURN = 5
 # How soon a caller with too many open streams may try again, in seconds: nobody knows when one of them ends.
 STREAM_RETRY_S = 5
 SESSION_COOKIE, DEVICE_COOKIE, LOGIN_DEVICE_COOKIE = "session_id", "device_id", "login_device"
@@ -56,6 +58,8 @@ class Kind(StrEnum):
     STREAMS = "streams"
     LOGINS = "logins"
     READS = "reads"
+    # No value of `x-rate-limit`: requests for a turn that may be repeats of an earlier one.
+    REPEATS = "repeats"
     NONE = "none"
 
 
@@ -112,6 +116,7 @@ class RateLimits:
         per_minute = {
             Kind.TURNS: settings.turn_limit,
             Kind.READS: settings.read_limit,
+            Kind.REPEATS: settings.turn_limit * REPEATS_FOR_EACH_TURN,
             Kind.LOGINS: settings.rate_limit_logins,
         }
         self._items = {
@@ -119,7 +124,7 @@ class RateLimits:
         }
         self._address_items = {
             kind: RateLimitItemPerMinute(per_minute[kind] * factor, namespace=kind)
-            for kind in (Kind.TURNS, Kind.READS)
+            for kind in (Kind.TURNS, Kind.READS, Kind.REPEATS)
             if per_minute[kind]
         }
         self._stream_limit = settings.stream_limit
@@ -135,10 +140,10 @@ class RateLimits:
         return self._open_count
 
     def applies_to(self, kind: Kind) -> bool:
-        """Whether a request of this kind is limited at all."""
-        if kind in (Kind.TURNS, Kind.STREAMS):
-            return bool(self._stream_limit or self._items.keys() & {Kind.TURNS, Kind.READS})
-        return kind in self._items
+        """Whether callers are told apart for requests of this kind. Without limits they still wait in turn."""
+        if kind is Kind.STREAMS:
+            return bool(self._stream_limit or Kind.READS in self._items)
+        return kind is Kind.TURNS or kind in self._items
 
     async def admit(self, kind: Kind, caller: Caller, *, may_be_repeat: bool) -> Admission:
         """Count a request. Raises `RateLimited`, and then counts nothing. Close the admission with the answer.
@@ -153,6 +158,8 @@ class RateLimits:
             if kind is Kind.TURNS and not may_be_repeat:
                 await admission.count_turn()
             else:
+                if kind is Kind.TURNS:
+                    admission.states += await self.count(Kind.REPEATS, caller)
                 admission.states += await self.count(Kind.LOGINS if kind is Kind.LOGINS else Kind.READS, caller)
         except BaseException:
             admission.close()
@@ -167,7 +174,7 @@ class RateLimits:
         # A login proves nothing about its caller until it has succeeded.
         key = (caller.login_key or caller.address_key) if kind is Kind.LOGINS else caller.key
         names, windows = [kind.value], [(item, ("caller", key))]
-        if caller.is_new and kind is Kind.TURNS:
+        if caller.is_new and kind in (Kind.TURNS, Kind.REPEATS):
             names.append(f"{kind.value}{NEW_CALLERS}")
             windows.append((item, ("caller", caller.address_key)))
         if address_item is not None and not caller.is_user:

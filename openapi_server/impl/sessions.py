@@ -42,7 +42,6 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.models.errors import (
     FieldError,
-    InvalidInput,
     SessionStreaming,
     StreamMismatch,
     TurnNotFound,
@@ -75,7 +74,6 @@ async def list_models(context: RequestContext) -> ASGIApp:
 @async_handler
 @idempotent(subject="sessionId")
 async def create_chat_session(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    _require_known_model(context, body)
     animal = await get_active_animal(context, body.get("animalId", context.services.settings.default_animal))
     opening = await mask_text(context, body["initialMessage"]) if "initialMessage" in body else None
     title = await mask_text(context, body.get("title", ""))
@@ -132,7 +130,6 @@ async def delete_chat_session(context: RequestContext, session_id: str) -> ASGIA
 @async_handler
 async def stream_chat_session(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
     session = await get_authorized_session(context, session_id, Access.CHANGE)
-    _require_known_model(context, body)
     last_event_id = context.headers.get("last-event-id")
     if last_event_id:
         return await resume_stream(
@@ -144,7 +141,6 @@ async def stream_chat_session(context: RequestContext, session_id: str, body: di
 @async_handler
 async def send_chat_message(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
     session = await get_authorized_session(context, session_id, Access.CHANGE)
-    _require_known_model(context, body)
     accepted = await _start_turn(context, session, body, is_delivered_whole=True)
     return make_turn_response(context, accepted, encode_answer)
 
@@ -222,11 +218,3 @@ async def _make_turn_request(context: RequestContext, session: SessionRecord, bo
         on_busy=choose_on_busy(body, OnBusy.REJECT),
         charge=make_charge(user.username, services.provider, animal, services.settings.token_price) if user else None,
     )
-
-
-def _require_known_model(context: RequestContext, body: dict[str, Any]) -> None:
-    """Raise `InvalidInput` when the body names a model that is not available."""
-    known = [model.model_id for model in context.services.provider.list_models()]
-    if body.get("modelId", known[0]) not in known:
-        message = "must be the id of an available model: GET /models lists them"
-        raise InvalidInput.for_field("modelId", message)

@@ -10,10 +10,10 @@ from contextlib import aclosing
 from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
 from openapi_server.moderation.output_buffer import Blocked, OutputBuffer, Released
-from openapi_server.protocols import ReplyEnd, WholeReply
+from openapi_server.protocols import KeepAlive, ReplyEnd, WholeReply
 from openapi_server.worker_threads import run_by_size
 
-ModelOutput = AsyncGenerator[str | WholeReply | ReplyEnd, None]
+ModelOutput = AsyncGenerator[str | WholeReply | KeepAlive | ReplyEnd, None]
 SendText = Callable[[str], Awaitable[None]]
 # The check of as much text takes a few milliseconds.
 _MAX_PART_CHARS = 500
@@ -92,6 +92,9 @@ class _CheckedStream:
                         raise
                     return blocked
                 self._last_piece_ms = _get_time_ms()
+                if isinstance(piece, KeepAlive):
+                    await self._let_others_run()
+                    continue
                 blocked = await self._feed_in_parts(piece)
                 if blocked is not None:
                     return blocked

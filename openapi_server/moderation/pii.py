@@ -93,6 +93,9 @@ class _Match:
 
 _Spans = Iterator[tuple[int, int]]
 
+# As much of the text before a number is read to see what the number is of.
+_MAX_NUMBERED_CHARS = 40
+
 
 def mask_text(text: str, kinds: Collection[PiiKind] = tuple(PiiKind), others: Sequence[MaskPattern] = ()) -> MaskedText:
     """Replace every piece of personal data by its placeholder; all other characters stay as they are.
@@ -136,14 +139,20 @@ def find_phone_numbers(text: str) -> _Spans:
         if not _EXPRESSIONS["date"].fullmatch(found[0]) and not _has_few_digits(found[0]):
             yield found.span()
     for found in _EXPRESSIONS["long_number"].finditer(text):
-        if not _EXPRESSIONS["typed_digits"].search(found[0]):
+        before = text[max(0, found.start() - _MAX_NUMBERED_CHARS) : found.start()]
+        is_numbered = _EXPRESSIONS["numbered_thing"].search(before)
+        if not is_numbered and not _EXPRESSIONS["typed_digits"].search(found[0]):
             yield found.span()
 
 
 def find_card_numbers(text: str) -> _Spans:
-    """Payment-card numbers: 13 to 19 digits with a valid check digit."""
+    """Payment-card numbers: 13 to 19 digits with a valid check digit, which begin as those of a bank do.
+
+    Times in milliseconds, and dates with a time, have as many digits, and each tenth of them a valid check digit.
+    """
     for found in _EXPRESSIONS["card_number"].finditer(text):
-        if _has_valid_check_digit("".join(filter(str.isdecimal, found[0]))):
+        digits = "".join(filter(str.isdecimal, found[0]))
+        if _EXPRESSIONS["issuer"].match(digits) and _has_valid_check_digit(digits):
             yield found.span()
 
 

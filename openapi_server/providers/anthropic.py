@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
 
-from anthropic import AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient, Timeout
-from anthropic.types import MessageParam, RawMessageStreamEvent
-from anthropic.types import Usage as AnthropicUsage
+from anthropic import AsyncAnthropic, AsyncAPIResponse, DefaultAsyncHttpxClient, Timeout
+from anthropic.types import MessageParam
 
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import ReplyEnd
+from openapi_server.protocols import KEEP_ALIVE, KeepAlive, ReplyEnd
+from openapi_server.providers.event_stream import ServerSentEvent, parse_object, read_events
 from openapi_server.providers.failures import make_error, make_error_from
 from openapi_server.providers.options import (
     READ_TIMEOUT_S,
@@ -20,7 +23,8 @@ from openapi_server.providers.options import (
     parse_text,
     parse_token_count,
 )
-from openapi_server.providers.prompt import ChatMessage, ChatRole, make_messages, render_system_prompt
+from openapi_server.providers.prompt import STOP_SEQUENCES, ChatMessage, ChatRole, make_messages, render_system_prompt
+from openapi_server.providers.refused_parameters import RefusedParameters
 from openapi_server.providers.response_limits import limit_response
 
 _FINISH_REASONS = {
@@ -43,50 +47,77 @@ class AnthropicProvider(ConfiguredProvider):
             timeout=Timeout(READ_TIMEOUT_S, connect=connect_timeout_s),
             http_client=DefaultAsyncHttpxClient(event_hooks={"response": [limit_response]}),
         )
+        self._refused = RefusedParameters("anthropic")
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         options = self._options.for_animal(prompt.animal)
-        finish_reason, has_ended, prompt_tokens, reply_tokens = None, False, 0, 0
+        reply = _Reply()
         try:
-            async with await self._create_stream(
-                options, render_system_prompt(prompt), make_messages(prompt)
-            ) as stream:
-                async for event in stream:
-                    match event.type:
-                        case "message_start":
-                            prompt_tokens = _count_prompt_tokens(event.message.usage)
-                        case "content_block_delta" if event.delta.type == "text_delta":
-                            if text := parse_text(event.delta.text):
-                                yield text
-                        case "message_delta":
-                            finish_reason = (
-                                parse_finish_reason(event.delta.stop_reason, _FINISH_REASONS) or finish_reason
-                            )
-                            reply_tokens = parse_token_count(event.usage.output_tokens)
-                        case "message_stop":
-                            has_ended = True
+            async with self._refused.open_response(
+                options.model, partial(self._make_request, options, prompt)
+            ) as response:
+                async for event in read_events(response.iter_bytes()):
+                    yield event if isinstance(event, KeepAlive) else reply.read(event) or KEEP_ALIVE
         except Exception as error:
             # Servers can make the library raise almost anything; the caller gets one kind of error.
             raise make_error_from("anthropic", error) from None
-        if finish_reason is None or not has_ended:
+        if reply.finish_reason is None and not (reply.is_done and reply.has_text):
             raise make_error("anthropic", "no end mark")
-        yield ReplyEnd(finish_reason, Usage(prompt_tokens, reply_tokens), model=options.model)
+        usage = Usage(reply.prompt_tokens, reply.reply_tokens)
+        yield ReplyEnd(reply.finish_reason or FinishReason.STOP, usage, model=options.model)
 
-    async def _create_stream(
-        self, options: ModelOptions, system: str, history: Sequence[ChatMessage]
-    ) -> AsyncStream[RawMessageStreamEvent]:
-        return await self._client.messages.create(
+    def _make_request(
+        self, options: ModelOptions, prompt: Prompt, refused: frozenset[str]
+    ) -> tuple[Collection[str], AbstractAsyncContextManager[AsyncAPIResponse[Any]]]:
+        # The library has no `temperature` any more: newer models refuse it, older ones still accept it.
+        parameters = {"temperature": options.temperature, "stop_sequences": list(STOP_SEQUENCES)}
+        sent = {name: value for name, value in parameters.items() if value is not None and name not in refused}
+        request = self._client.messages.with_streaming_response.create(
             model=options.model,
-            system=system,
-            messages=[_make_message(message) for message in history],
+            system=render_system_prompt(prompt),
+            messages=[_make_message(message) for message in make_messages(prompt)],
             max_tokens=options.max_tokens,
             stream=True,
-            # The library has no parameter for it any more: newer models refuse it, older ones still accept it.
-            extra_body=None if options.temperature is None else {"temperature": options.temperature},
+            extra_body=sent,
         )
+        return sent, request
+
+
+class _Reply:
+    """What the events of one reply say. Those that are unknown are skipped: the API may add some at any time."""
+
+    def __init__(self) -> None:
+        self.finish_reason: FinishReason | None = None
+        self.prompt_tokens = 0
+        self.reply_tokens = 0
+        self.has_text = False
+        self.is_done = False
+
+    def read(self, event: ServerSentEvent) -> str:
+        """The text of an event, "" for none. Raises ValueError or TypeError."""
+        content = parse_object(event.data)
+        match content:
+            case {"type": "error"}:
+                raise ValueError("error event")
+            case {"type": "message_start", "message": {"usage": dict(counts)}}:
+                self.prompt_tokens = _count_prompt_tokens(counts)
+            case {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}:
+                self.has_text = self.has_text or bool(text)
+                return parse_text(text)
+            case {"type": "message_delta", "delta": dict(delta)}:
+                reason = parse_finish_reason(delta.get("stop_reason"), _FINISH_REASONS)
+                self.finish_reason = reason or self.finish_reason
+                self._read_reply_tokens(content.get("usage"))
+            case {"type": "message_stop"}:
+                self.is_done = True
+        return ""
+
+    def _read_reply_tokens(self, counts: object) -> None:
+        if isinstance(counts, dict):
+            self.reply_tokens = parse_token_count(counts.get("output_tokens"))
 
 
 def _make_message(message: ChatMessage) -> MessageParam:
@@ -95,7 +126,7 @@ def _make_message(message: ChatMessage) -> MessageParam:
     return {"role": "user", "content": message.text}
 
 
-def _count_prompt_tokens(usage: AnthropicUsage) -> int:
+def _count_prompt_tokens(counts: dict[str, object]) -> int:
     """All prompt tokens: also those read from, or written to, the server's prompt cache."""
-    cached = parse_token_count(usage.cache_creation_input_tokens) + parse_token_count(usage.cache_read_input_tokens)
-    return parse_token_count(usage.input_tokens) + cached
+    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    return sum(parse_token_count(counts.get(name)) for name in names)

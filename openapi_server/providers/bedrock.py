@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, EventStreamError
 
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import ReplyEnd
+from openapi_server.protocols import KEEP_ALIVE, KeepAlive, ReplyEnd
 from openapi_server.providers.failures import ProviderError, make_error
 from openapi_server.providers.options import (
     ConfiguredProvider,
@@ -21,7 +21,8 @@ from openapi_server.providers.options import (
     parse_text,
     parse_token_count,
 )
-from openapi_server.providers.prompt import make_messages, render_system_prompt
+from openapi_server.providers.prompt import STOP_SEQUENCES, ChatMessage, make_messages, render_system_prompt
+from openapi_server.providers.refused_parameters import RefusedParameters, find_refused
 from openapi_server.providers.thread_stream import ThreadStream
 
 # Each running turn has a connection; connections beyond this number are not kept for reuse.
@@ -56,25 +57,30 @@ class BedrockProvider(ConfiguredProvider):
             max_pool_connections=MAX_CONNECTIONS,
         )
         self._client: Any = boto3.client("bedrock-runtime", region_name=region, endpoint_url=endpoint, config=config)
+        self._refused = RefusedParameters("bedrock")
 
     async def close(self) -> None:
         self._client.close()
 
-    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         options = self._options.for_animal(prompt.animal)
         stream = ThreadStream(partial(self._open_stream, options, prompt))
-        finish_reason, usage = None, Usage()
+        finish_reason, usage, has_text = None, Usage(), False
         try:
             async for event in stream:
                 match event:
                     case {"contentBlockDelta": block}:
                         # A block that botocore could not parse has no delta: the KeyError ends the reply.
-                        if text := parse_text(block["delta"].get("text")):
-                            yield text
-                    case {"messageStop": {"stopReason": reason}}:
-                        finish_reason = parse_finish_reason(reason, _FINISH_REASONS)
+                        text = parse_text(block["delta"].get("text"))
+                        has_text = has_text or bool(text)
+                        yield text or KEEP_ALIVE
+                    case {"messageStop": dict(stop)}:
+                        finish_reason = parse_finish_reason(stop.get("stopReason"), _FINISH_REASONS)
+                        finish_reason = finish_reason or (FinishReason.STOP if has_text else None)
                     case {"metadata": {"usage": {"inputTokens": prompt_tokens, "outputTokens": reply_tokens}}}:
                         usage = Usage(parse_token_count(prompt_tokens), parse_token_count(reply_tokens))
+                    case _:
+                        yield KEEP_ALIVE
         except Exception as error:
             # Servers can make the library raise almost anything; the caller gets one kind of error.
             raise _make_error(error) from None
@@ -85,19 +91,40 @@ class BedrockProvider(ConfiguredProvider):
         yield ReplyEnd(finish_reason, usage, model=options.model)
 
     def _open_stream(self, options: ModelOptions, prompt: Prompt) -> Any:
-        """The stream of events. Blocks until the response starts."""
-        inference_config: dict[str, object] = {"maxTokens": options.max_tokens}
-        if options.temperature is not None:
-            inference_config["temperature"] = options.temperature
-        answer = self._client.converse_stream(
-            modelId=options.model,
-            system=[{"text": render_system_prompt(prompt)}],
-            messages=[
-                {"role": message.role.value, "content": [{"text": message.text}]} for message in make_messages(prompt)
-            ],
-            inferenceConfig=inference_config,
-        )
+        """The stream of events, to a request without the parameters that the model refuses. Blocks until it starts."""
+        system, history = render_system_prompt(prompt), make_messages(prompt)
+        refused = self._refused.get(options.model)
+        while True:
+            parameters = _make_parameters(options, system, history, refused)
+            try:
+                answer = self._client.converse_stream(modelId=options.model, **parameters)
+                break
+            except ClientError as error:
+                sent = {"system", *parameters["inferenceConfig"]} - refused
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                found = find_refused(sent, status, error.response.get("Error", {}).get("Message"))
+                if not found:
+                    raise
+                refused |= found
+        self._refused.remember(options.model, refused)
         return answer["stream"]
+
+
+def _make_parameters(
+    options: ModelOptions, system: str, history: Sequence[ChatMessage], refused: frozenset[str]
+) -> dict[str, Any]:
+    inference = {
+        "maxTokens": options.max_tokens,
+        "temperature": options.temperature,
+        "stopSequences": list(STOP_SEQUENCES),
+    }
+    sent = {name: value for name, value in inference.items() if value is not None and name not in refused}
+    messages = [{"role": message.role.value, "content": [{"text": message.text}]} for message in history]
+    if "system" not in refused:
+        return {"system": [{"text": system}], "messages": messages, "inferenceConfig": sent}
+    # A model without system prompts reads it at the beginning of the first user message.
+    messages[0] = {"role": "user", "content": [{"text": f"{system}\n\n{history[0].text}"}]}
+    return {"messages": messages, "inferenceConfig": sent}
 
 
 def _make_error(error: Exception) -> ProviderError:

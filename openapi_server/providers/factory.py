@@ -14,6 +14,8 @@ from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.providers.options import ModelOptions
 from openapi_server.providers.retry_and_fallback import FallbackProvider, ModelProvider, RetryPolicy
 
+# How much of a turn's time a model may think: the rest is for the fallback.
+_FIRST_TEXT_SHARE = 0.9
 _PROXY_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 _PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
 
@@ -39,7 +41,8 @@ async def open_provider(settings: Settings, clock: Clock, metrics: Metrics | Non
     breaker = CircuitBreaker(
         "model", clock.monotonic, failure_threshold=settings.breaker_failures, pause_s=settings.breaker_pause_s
     )
-    retry_policy = RetryPolicy(settings.first_token_timeout_s, settings.provider_retries)
+    max_first_text_s = settings.turn_deadline_s * _FIRST_TEXT_SHARE
+    retry_policy = RetryPolicy(settings.first_token_timeout_s, settings.provider_retries, max_first_text_s)
     provider = FallbackProvider(model_provider, offline, breaker, retry_policy, clock)
     try:
         yield provider

@@ -14,6 +14,8 @@ from openapi_server.providers.prompt import HISTORY_TOKENS, ChatMessage, estimat
 MAX_PROMPT_TOKENS = 2 * HISTORY_TOKENS
 # The longest turn. The engine's own timeouts are shorter.
 READ_TIMEOUT_S = 300
+# How long the rest of a body may take behind a reply that is complete.
+DRAIN_TIMEOUT_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def parse_text(value: object) -> str:
 def parse_finish_reason(value: object, known: Mapping[str, FinishReason]) -> FinishReason | None:
     """The finish reason for a server's value; None for none, `STOP` for an unknown one."""
     word = parse_text(value)
-    return known.get(word, FinishReason.STOP) if word else None
+    # Some servers write null as a text, in every chunk.
+    return known.get(word, FinishReason.STOP) if word not in ("", "null", "None") else None
 
 
 def parse_token_count(value: object) -> int:

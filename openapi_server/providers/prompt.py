@@ -23,6 +23,9 @@ HISTORY_TOKENS = 2_000
 # The tokens around each message: role, separators and the like.
 MESSAGE_TOKENS = 4
 
+# Where a model begins to write the visitor's part, too. OpenAI takes at most four.
+STOP_SEQUENCES = ("\nVisitor:", "\nUser:", "\nHuman:", "\nChild:")
+
 # The marks of chat templates, with which servers of open models mark roles. Many parse them in messages, too (seen in
 # llama.cpp): "<|im_start|>system" in a child's message would start a system message.
 _TEMPLATE_MARKS = linear_regex.compile(

@@ -11,9 +11,10 @@ A reply that does not stop is cut.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -24,13 +25,20 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import Clock, Model, Provider, ProviderState, ReplyEnd, WholeReply
+from openapi_server.protocols import KEEP_ALIVE, Clock, KeepAlive, Model, Provider, ProviderState, ReplyEnd, WholeReply
 from openapi_server.providers.failures import FailureKind, ProviderError, ReplyTooLong
+from openapi_server.providers.options import DRAIN_TIMEOUT_S, estimate_usage
+from openapi_server.providers.prompt import make_messages, render_system_prompt
+from openapi_server.providers.reply_cleaner import ReplyCleaner
 
 # The longest wait before the first retry, in seconds; doubled for each further one.
 MAX_FIRST_BACKOFF_S = 0.5
 # Much longer than any reply; protects the memory from servers that never stop sending.
 MAX_REPLY_CHARACTERS = 65_536
+# The same with the thoughts of the model, which are dropped as they come.
+MAX_OUTPUT_CHARACTERS = 2_097_152
+# Cleaning as much text takes a few milliseconds at most.
+_MAX_PART_CHARS = 1_000
 
 log = structlog.get_logger(__name__)
 
@@ -38,17 +46,22 @@ log = structlog.get_logger(__name__)
 class ModelProvider(Provider, Protocol):
     """A provider of a language model: it has connections to close, and streams replies that it does not know before."""
 
-    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]: ...
+    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]: ...
 
     async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`first_token_timeout_s`: the longest wait for the first text, over all retries, before the fallback answers."""
+    """How long the first text may take, over all retries, before the fallback answers.
+
+    `first_token_timeout_s` is the longest silence: it begins anew whenever the provider is known to work.
+    `max_first_text_s` is the longest wait in any case.
+    """
 
     first_token_timeout_s: float
     max_retries: int
+    max_first_text_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +69,21 @@ class StartedReply:
     """A reply whose first text has come, and the generator of the rest."""
 
     first_text: str
-    pieces: AsyncGenerator[str | ReplyEnd, None]
+    pieces: AsyncGenerator[str | KeepAlive | ReplyEnd, None]
     attempt: Attempt
+
+
+class _FirstTextDeadline:
+    """When the first text has to be there, in the time of the event loop."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._silence_s = policy.first_token_timeout_s
+        now_s = asyncio.get_running_loop().time()
+        self._latest_s = now_s + max(policy.max_first_text_s, policy.first_token_timeout_s)
+        self.at_s = now_s + self._silence_s
+
+    def extend(self) -> None:
+        self.at_s = min(asyncio.get_running_loop().time() + self._silence_s, self._latest_s)
 
 
 class FallbackProvider:
@@ -79,6 +105,7 @@ class FallbackProvider:
         self._clock = clock
         self._jitter = jitter
         self._state = ProviderState()
+        self._models_that_begin_in_thought: set[str] = set()
 
     @property
     def model(self) -> str:
@@ -96,8 +123,14 @@ class FallbackProvider:
     async def close(self) -> None:
         await self._primary.close()
 
-    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
-        reply = await self._start_reply(prompt)
+    async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | KeepAlive | ReplyEnd, None]:
+        reply: StartedReply | None = None
+        async with aclosing(self._start_reply(prompt)) as attempts:
+            async for step in attempts:
+                if isinstance(step, KeepAlive):
+                    yield step
+                else:
+                    reply = step
         chunks = self._continue_reply(reply) if reply else self._stream_fallback(prompt)
         async with aclosing(chunks):
             async for piece in chunks:
@@ -108,43 +141,89 @@ class FallbackProvider:
         """The provider that would answer a turn that starts now."""
         return self._fallback if self._breaker.is_open else self._primary
 
-    async def _start_reply(self, prompt: Prompt) -> StartedReply | None:
-        """The first text, after as many attempts as the policy allows; None when the fallback must answer."""
-        deadline_s = asyncio.get_running_loop().time() + self._retry_policy.first_token_timeout_s
+    async def _start_reply(self, prompt: Prompt) -> AsyncGenerator[KeepAlive | StartedReply, None]:
+        """The first text, after as many attempts as the policy allows; nothing when the fallback must answer."""
+        deadline = _FirstTextDeadline(self._retry_policy)
         for retry_count in range(self._retry_policy.max_retries + 1):
             attempt = self._breaker.start_attempt()
             if attempt is None:
-                return None
-            reply: StartedReply | None = None
+                return
+            has_started = False
             try:
-                async with asyncio.timeout_at(deadline_s):
-                    reply = await self._read_first_text(prompt, attempt)
-                return reply
+                async with aclosing(self._read_first_text(prompt, attempt, deadline)) as steps:
+                    async for step in steps:
+                        has_started = isinstance(step, StartedReply)
+                        yield step
+                if has_started:
+                    return
             except (ProviderFailed, TimeoutError) as failure:
-                if not await self._wait_for_retry(failure, attempt, retry_count, deadline_s):
-                    return None
+                if not await self._wait_for_retry(failure, attempt, retry_count, deadline.at_s):
+                    return
             finally:
-                if reply is None:
+                if not has_started:
                     attempt.cancel()
-        return None
 
-    async def _read_first_text(self, prompt: Prompt, attempt: Attempt) -> StartedReply:
-        pieces = self._primary.stream_reply(prompt)
+    async def _read_first_text(
+        self, prompt: Prompt, attempt: Attempt, deadline: _FirstTextDeadline
+    ) -> AsyncGenerator[KeepAlive | StartedReply, None]:
+        pieces = self._stream_cleaned(prompt)
+        has_started = False
         try:
-            async for piece in pieces:
+            while not has_started:
+                # Not around a `yield`: there it would interrupt the reader of this generator.
+                async with asyncio.timeout_at(deadline.at_s):
+                    piece = await anext(pieces, ReplyEnd())
                 if isinstance(piece, ReplyEnd):
                     raise self._make_empty_reply_error(piece)
                 # Many models start with a line end, which is not text yet.
                 if isinstance(piece, str) and piece.strip():
-                    if len(piece) > MAX_REPLY_CHARACTERS:
-                        log.warning("provider_failed", failure="reply too long")
-                        raise ProviderError
-                    return StartedReply(piece.lstrip(), pieces, attempt)
-            raise self._make_empty_reply_error(ReplyEnd())
-        except BaseException:
-            # Also when cancelled: no other code knows this generator yet, and could close it.
-            await pieces.aclose()
-            raise
+                    has_started = True
+                    yield StartedReply(piece.lstrip(), pieces, attempt)
+                else:
+                    deadline.extend()
+                    yield KEEP_ALIVE
+        finally:
+            if not has_started:
+                # Also when cancelled: no other code knows this generator yet, and could close it.
+                await pieces.aclose()
+
+    async def _stream_cleaned(self, prompt: Prompt) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
+        """The primary provider's reply without what its model writes beside it (see `ReplyCleaner`)."""
+        model = self._primary.get_model(prompt.animal).model_id
+        cleaner = ReplyCleaner(prompt.animal, begins_in_thought=model in self._models_that_begin_in_thought)
+        has_text, count, length = False, 0, 0
+        async with aclosing(self._primary.stream_reply(prompt)) as pieces:
+            try:
+                async for piece in pieces:
+                    if isinstance(piece, ReplyEnd):
+                        if rest := cleaner.finish(is_cut_off=piece.finish_reason is FinishReason.LENGTH):
+                            yield rest
+                        if piece.finish_reason is FinishReason.STOP and not cleaner.began_in_thought:
+                            # It does not always do so, and other replies need not wait.
+                            self._models_that_begin_in_thought.discard(model)
+                        yield piece
+                        return
+                    if isinstance(piece, KeepAlive):
+                        yield piece
+                        continue
+                    count, length = count + 1, length + len(piece)
+                    if length > MAX_OUTPUT_CHARACTERS or (len(piece) > MAX_REPLY_CHARACTERS and not has_text):
+                        raise _make_length_error() if has_text else ProviderError
+                    # `_continue_reply` cuts what is longer than a reply.
+                    for start in range(0, min(len(piece), MAX_REPLY_CHARACTERS + 1), _MAX_PART_CHARS):
+                        text = cleaner.feed(piece[start : start + _MAX_PART_CHARS])
+                        has_text = has_text or bool(text)
+                        yield text or KEEP_ALIVE
+                    if cleaner.began_in_thought:
+                        self._models_that_begin_in_thought.add(model)
+                    if cleaner.has_ended:
+                        yield await _read_end(pieces, prompt, model, count)
+                        return
+            except ProviderFailed:
+                # The reader is waiting for the text before the failure; without any, there may be another attempt.
+                if has_text and (rest := cleaner.finish()):
+                    yield rest
+                raise
 
     def _make_empty_reply_error(self, end: ReplyEnd) -> ProviderError:
         """An empty reply may be retried, unless the model's own content filter blocked it."""
@@ -176,7 +255,7 @@ class FallbackProvider:
         await asyncio.sleep(wait_s)
         return True
 
-    async def _continue_reply(self, reply: StartedReply) -> AsyncGenerator[str | ReplyEnd, None]:
+    async def _continue_reply(self, reply: StartedReply) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         length = len(reply.first_text)
         waiting_since_s: float | None = None
         async with aclosing(reply.pieces) as pieces:
@@ -190,11 +269,13 @@ class FallbackProvider:
                         self._record(None)
                         yield piece
                         return
-                    room, length = MAX_REPLY_CHARACTERS - length, length + len(piece)
-                    yield piece[:room]
-                    if len(piece) > room:
-                        log.warning("provider_failed", failure="reply too long")
-                        raise ReplyTooLong(reason="the reply was too long")
+                    if isinstance(piece, str):
+                        room, length = MAX_REPLY_CHARACTERS - length, length + len(piece)
+                        yield piece[:room]
+                        if len(piece) > room:
+                            raise _make_length_error()
+                    else:
+                        yield piece
                     waiting_since_s = self._clock.monotonic()
                 raise ProviderError
             except ReplyTooLong as failure:
@@ -229,9 +310,26 @@ class FallbackProvider:
                 log.error("provider_down", model=self._primary.model, reason=failure)
         self._state = ProviderState(self._clock.now(), failure)
 
-    async def _stream_fallback(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+    async def _stream_fallback(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | KeepAlive | ReplyEnd, None]:
         log.warning("fallback_used", instead_of=self._primary.get_model(prompt.animal).model_id)
         model = self._fallback.get_model(prompt.animal).model_id
         async with aclosing(self._fallback.stream_reply(prompt)) as pieces:
             async for piece in pieces:
                 yield replace(piece, model=model) if isinstance(piece, ReplyEnd) else piece
+
+
+def _make_length_error() -> ReplyTooLong:
+    log.warning("provider_failed", failure="reply too long")
+    return ReplyTooLong(reason="the reply was too long")
+
+
+async def _read_end(
+    pieces: AsyncGenerator[str | KeepAlive | ReplyEnd, None], prompt: Prompt, model: str, count: int
+) -> ReplyEnd:
+    """The end of a reply that was cut. It is not waited for, because tokens cost money: then usage is estimated."""
+    with suppress(TimeoutError, ProviderFailed):
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            async for piece in pieces:
+                if isinstance(piece, ReplyEnd):
+                    return replace(piece, finish_reason=FinishReason.STOP)
+    return ReplyEnd(usage=estimate_usage(render_system_prompt(prompt), make_messages(prompt), count), model=model)

@@ -112,6 +112,7 @@ def encode_answer(turn: TurnRecord) -> dict[str, object]:
         "tokensUsed": _count_tokens(outcome) if outcome else 0,
         "streamingSessionId": turn.turn_id,
         "sessionId": turn.session_id,
+        "modelId": (outcome.model if outcome else None) or turn.model,
     }
 
 

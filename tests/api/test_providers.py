@@ -117,12 +117,18 @@ async def test_models_offer_the_longest_answer(open_zoo: OpensZoo) -> None:
     assert (model["id"], model["maxTokens"]) == ("model-1", 77)
 
 
-@pytest.mark.parametrize(("animal_id", "longest"), [("lion_001", 33), ("tiger_001", 77)])
-async def test_a_turn_reserves_its_maximum_cost(open_zoo: OpensZoo, animal_id: str, longest: int) -> None:
-    """The animal's longest reply and the longest prompt; in the end the account pays for what was used."""
+@pytest.mark.parametrize(
+    ("animal_id", "prompt_price", "reserved", "paid"),
+    [("lion_001", 0, 33, 1), ("tiger_001", 0, 77, 1), ("lion_001", 2, 33 + 2 * MAX_PROMPT_TOKENS, 15)],
+)
+async def test_a_turn_reserves_its_maximum_cost(
+    open_zoo: OpensZoo, animal_id: str, prompt_price: int, reserved: int, paid: int
+) -> None:
+    """The animal's longest reply, and the longest prompt where prompts have a price; in the end it is what was used."""
     upstream = OneWordModel()
     upstream.go.clear()
-    app = await open_zoo(make_fallback_provider(upstream), knowledge=CHOSEN_MODEL_ZOO, default_animal=animal_id)
+    provider, prices = make_fallback_provider(upstream), {"credits_per_prompt_token": prompt_price}
+    app = await open_zoo(provider, knowledge=CHOSEN_MODEL_ZOO, default_animal=animal_id, **prices)
     chat = await open_endpoint(app, SESSIONS)
 
     stream = asyncio.create_task(chat.post_message())
@@ -131,8 +137,8 @@ async def test_a_turn_reserves_its_maximum_cost(open_zoo: OpensZoo, animal_id: s
     upstream.go.set()
     await stream
 
-    assert held == longest + MAX_PROMPT_TOKENS
-    assert await get_credits(chat.client) == MANY_CREDITS - 8
+    assert held == reserved
+    assert await get_credits(chat.client) == MANY_CREDITS - paid
 
 
 async def test_sessions_are_answered_while_the_breaker_is_open(open_zoo: OpensZoo) -> None:

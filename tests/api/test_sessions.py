@@ -12,6 +12,7 @@ import pytest
 from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import Usage
+from openapi_server.moderation import pii
 from openapi_server.protocols import ReplyEnd, WholeReply
 from openapi_server.providers.offline.provider import OfflineProvider
 from tests.api.chat_endpoints import (
@@ -26,7 +27,7 @@ from tests.api.chat_endpoints import (
 )
 from tests.api.test_chat_endpoints import UNKNOWN
 from tests.conftest import OpensZoo, RunningApp
-from tests.support.fakes import Blocks, Fails, FakeClock, Says, SingleModelProvider, Waits
+from tests.support.fakes import AllowsAll, Blocks, Fails, FakeClock, Says, SingleModelProvider, Waits
 
 HELLO = {"message": "How fast can you run?"}
 
@@ -43,6 +44,13 @@ class Streams(SingleModelProvider):
         for piece in self.pieces:
             yield piece
         yield ReplyEnd(usage=Usage(50, 60))
+
+
+class Masks(AllowsAll):
+    """Allows everything, and masks personal data as the server does."""
+
+    def mask_pii(self, text: str) -> str:
+        return pii.mask_text(text).text
 
 
 class CountsPrompt(Says):
@@ -136,6 +144,7 @@ async def test_models_are_listed_for_everybody(client: httpx.AsyncClient) -> Non
         ({"initialMessage": "  I love cats. " + "x" * 100}, ("I love cats. " + "x" * 100)[:60]),
         ({"title": "My lion", "initialMessage": "I love cats."}, "My lion"),
         ({"animalId": "tiger_001", "modelId": "fake-1"}, "Talk with Bulan"),
+        ({"modelId": "amazon.titan-text-express-v1:0"}, "Talk with Leo"),
     ],
 )
 async def test_a_session_is_begun_with_a_title(open_zoo: OpensZoo, body: dict[str, str], title: str) -> None:
@@ -157,7 +166,8 @@ async def test_a_session_is_begun_with_a_title(open_zoo: OpensZoo, body: dict[st
         ({"title": "x" * 201}, "title"),
         ({"initialMessage": " "}, "initialMessage"),
         ({"initialMessage": "x" * 4001}, "initialMessage"),
-        ({"modelId": "gpt-9"}, "modelId"),
+        ({"modelId": 9}, "modelId"),
+        ({"modelId": "x" * 129}, "modelId"),
         ({"animalId": "Lion"}, "animalId"),
     ],
 )
@@ -296,7 +306,6 @@ async def test_a_stream_that_fails_says_so_in_three_ways(open_zoo: OpensZoo) -> 
         ({"message": "\n"}, "message"),
         ({"message": "x" * 4001}, "message"),
         ({"message": None}, "message"),
-        ({**HELLO, "modelId": "gpt-9"}, "modelId"),
         ({**HELLO, "modelId": 9}, "modelId"),
     ],
 )
@@ -575,7 +584,13 @@ async def test_a_message_gets_the_same_turn_as_json(open_zoo: OpensZoo) -> None:
     turn_id = answer.json()["streamingSessionId"]
     assert (answer.status_code, answer.json()) == (
         200,
-        {"message": "Roar! I am Leo.", "tokensUsed": 4, "streamingSessionId": turn_id, "sessionId": session_id},
+        {
+            "message": "Roar! I am Leo.",
+            "tokensUsed": 4,
+            "streamingSessionId": turn_id,
+            "sessionId": session_id,
+            "modelId": "fake-1",
+        },
     )
     assert await get_credits(client) == MANY_CREDITS - 4
     assert (told["sessionId"], told["nextCursor"]) == (session_id, None)
@@ -586,6 +601,21 @@ async def test_a_message_gets_the_same_turn_as_json(open_zoo: OpensZoo) -> None:
     ]
     assert told["messages"] == (await client.get(f"/chat/sessions/{session_id}")).json()["messages"]
     assert (await client.get(f"/convo_turn/{turn_id}")).json()["reply"] == "Roar! I am Leo."
+
+
+@pytest.mark.parametrize("model_id", ["fake-1", "anthropic.claude-3-sonnet-20240229-v1:0", "gpt-9", "", None])
+async def test_a_model_that_is_not_on_offer_is_answered_by_the_one_that_is(
+    open_zoo: OpensZoo, model_id: str | None
+) -> None:
+    """Clients of other servers name the models of those; the answer says which model it was."""
+    chat = await open_endpoint(await open_zoo(), SESSIONS)
+    body = {**HELLO, "modelId": model_id}
+
+    streamed = await chat.client.post(chat.path, json=body)
+    answer = await chat.client.post(chat.path.replace("/stream", "/messages"), json=body)
+
+    assert (streamed.status_code, get_last_event(streamed).event) == (200, "done")
+    assert (answer.status_code, answer.json()["modelId"]) == (200, "fake-1")
 
 
 async def test_a_message_is_confirmed_like_a_stream(open_zoo: OpensZoo) -> None:
@@ -769,3 +799,26 @@ async def test_an_observer_resumes_where_the_connection_was_lost(open_zoo: Opens
     assert whole.content == (await stream).content
     assert whole.content.endswith(resumed.content.removeprefix(b"retry: 2000\n"))
     assert len(resumed.content) <= len(whole.content)
+
+
+@pytest.mark.parametrize(
+    ("title", "kept"),
+    [
+        ("Test Chat Session 1795925857", "Test Chat Session 1795925857"),
+        ("Test Chat Session 2026-11-29 16:53:53", "Test Chat Session 2026-11-29 16:53:53"),
+        ("Session 1795925857123", "Session 1795925857123"),
+        ("Order 8095925857", "Order 8095925857"),
+        ("Lions 2: 20261129165354", "Lions 2: 20261129165354"),
+        ("Call +49 171 2345678", "Call [phone number]"),
+        ("Session with 07911 123456", "Session with [phone number]"),
+        ("4111 1111 1111 1111", "[card number]"),
+    ],
+)
+async def test_a_title_keeps_its_numbers(open_zoo: OpensZoo, title: str, kept: str) -> None:
+    """Those that are no telephone's and no card's."""
+    client = await log_in_client(await open_zoo(moderator=Masks()), "user1")
+
+    created = (await client.post("/chat/sessions", json={"title": title})).json()
+
+    assert created["title"] == kept
+    assert (await client.get(f"/chat/sessions/{created['sessionId']}")).json()["title"] == kept

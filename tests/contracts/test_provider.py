@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from traceback import format_exception
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 import structlog
@@ -20,7 +22,7 @@ from openapi_server.models.animal import ModelSettings
 from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import Provider, ReplyEnd, WholeReply
+from openapi_server.protocols import KEEP_ALIVE, KeepAlive, Provider, ReplyEnd, WholeReply
 from openapi_server.providers.failures import ReplyTooLong
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.providers.options import ModelOptions
@@ -39,7 +41,7 @@ from tests.support.provider_cases import (
     make_prompt,
     open_provider,
 )
-from tests.support.scripted_model import PIECES, FaultPoint, ModelAnswer, ModelFault
+from tests.support.scripted_model import PIECES, FaultPoint, ModelAnswer, ModelFault, ModelRequest, ScriptedModel
 
 OpensProvider = Callable[[], AbstractAsyncContextManager[Provider]]
 
@@ -83,9 +85,16 @@ def kind(request: pytest.FixtureRequest) -> ProviderCase:
 
 
 async def collect_reply(provider: Provider, prompt: Prompt | None = None) -> list[str | ReplyEnd]:
-    """All pieces, without `WholeReply`, which is for the moderation only."""
+    """The text and the end, without `WholeReply`, which is for the moderation only, and `KeepAlive`."""
     pieces = [piece async for piece in provider.stream_reply(prompt or make_prompt())]
-    return [piece for piece in pieces if not isinstance(piece, WholeReply)]
+    return [piece for piece in pieces if isinstance(piece, str | ReplyEnd)]
+
+
+async def read_first_text(speech: AsyncGenerator[str | WholeReply | KeepAlive | ReplyEnd, None]) -> str:
+    async for piece in speech:
+        if isinstance(piece, str):
+            return piece
+    raise AssertionError("it ended without a word")
 
 
 def join_text(pieces: Sequence[str | ReplyEnd]) -> str:
@@ -115,8 +124,8 @@ async def collect_until_failure(provider: Provider) -> tuple[str, ProviderFailed
     heard = ""
     try:
         async for piece in provider.stream_reply(make_prompt()):
-            assert isinstance(piece, str), "it did not fail"
-            heard += piece
+            assert not isinstance(piece, ReplyEnd), "it did not fail"
+            heard += piece if isinstance(piece, str) else ""
     except ProviderFailed as failure:
         return heard, failure
     raise AssertionError("it did not fail")
@@ -160,7 +169,7 @@ async def test_it_answers_several_turns_at_once(provider: Provider) -> None:
 async def test_a_reader_may_stop_at_any_time(provider: Provider) -> None:
     """After the first piece, and before it."""
     speech = provider.stream_reply(make_prompt())
-    await anext(speech)
+    await read_first_text(speech)
     await speech.aclose()
     await provider.stream_reply(make_prompt()).aclose()
 
@@ -183,7 +192,7 @@ async def test_pieces_arrive_when_they_were_sent(kind: ProviderCase) -> None:
     """Not at the end: the first piece arrives while the server has not sent the second."""
     async with open_provider(kind, ModelAnswer(fault=ModelFault.HANG, at=FaultPoint.MIDDLE)) as (provider, _):
         speech = provider.stream_reply(make_prompt())
-        assert await anext(speech) == PIECES[0]
+        assert await read_first_text(speech) == PIECES[0]
         await speech.aclose()
 
 
@@ -209,6 +218,144 @@ async def test_an_empty_reply_is_not_a_failure_here(kind: ProviderCase) -> None:
         (last,) = await collect_reply(provider)
 
     assert isinstance(last, ReplyEnd)
+
+
+async def test_a_server_that_works_without_text_is_not_silent(kind: ProviderCase) -> None:
+    """Thoughts, pings, comments and frames without a delta: each is a `KeepAlive`, before the text and within it."""
+    signs = kind.dialect.encode_signs_of_life()
+    for sign in signs:
+        async with open_provider(kind, ModelAnswer(pieces=[sign, "Roar! ", sign, "I am"])) as (provider, _):
+            pieces = [piece async for piece in provider.stream_reply(make_prompt())]
+
+        texts = [piece for piece in pieces if isinstance(piece, str)]
+        assert texts == ["Roar! ", "I am"]
+        before, within = pieces[: pieces.index("Roar! ")], pieces[pieces.index("Roar! ") : pieces.index("I am")]
+        assert KEEP_ALIVE in before
+        assert KEEP_ALIVE in within
+        assert isinstance(pieces[-1], ReplyEnd)
+
+
+async def test_half_a_character_in_a_piece_is_passed_on(kind: ProviderCase) -> None:
+    """`ReplyCleaner` joins it with the next one."""
+    async with open_provider(kind, ModelAnswer(pieces=["Roar \ud83e", "\udd81!"])) as (provider, _):
+        assert join_text(await collect_reply(provider)).encode("utf-16", "surrogatepass").decode("utf-16") == "Roar 🦁!"
+
+
+async def test_an_end_without_a_reason_ends_a_reply(kind: ProviderCase) -> None:
+    """But not an empty one: its server has failed."""
+    end = kind.dialect.encode_bare_end()
+    bare = ModelAnswer(fault=ModelFault.NO_END, at=FaultPoint.LAST)
+    async with open_provider(kind, replace(bare, pieces=[*PIECES, end]), replace(bare, pieces=[end])) as (provider, _):
+        pieces = await collect_reply(provider)
+        with pytest.raises(ProviderFailed):
+            await collect_reply(provider)
+
+    assert join_text(pieces) == "".join(PIECES)
+    assert get_reply_end(pieces).finish_reason is FinishReason.STOP
+
+
+REFUSALS = {
+    "openai": {
+        "stream_options": "Unrecognized request argument supplied: stream_options",
+        "max_tokens": "Unsupported parameter: 'max_tokens' is not supported with this model. "
+        "Use 'max_completion_tokens' instead.",
+        "temperature": "'temperature' does not support 0.25 with this model. Only the default (1) value is supported.",
+        "stop": "Unsupported parameter: 'stop' is not supported with this model.",
+        "system": "System role not supported",
+    },
+    "anthropic": {
+        "temperature": "`temperature` is deprecated for this model.",
+        "stop_sequences": "stop_sequences: Extra inputs are not permitted",
+    },
+    "bedrock": {
+        "temperature": "The model doesn't support the temperature field. Remove temperature and try again.",
+        "stopSequences": "This model doesn't support the stopSequences field.",
+        "system": "This model doesn't support system prompts.",
+    },
+}
+
+
+class RefusesParameters(ScriptedModel):
+    """Answers 400 to a request with one of the parameters, and names the first one."""
+
+    refusals: Mapping[str, str] = MappingProxyType({})
+
+    def choose_answer(self, asked: ModelRequest) -> ModelAnswer:
+        sent = list_parameters(asked.body)
+        refused = next((name for name in self.refusals if name in sent), None)
+        if refused is None:
+            return ModelAnswer()
+        return ModelAnswer(fault=ModelFault.STATUS, status=400, message=self.refusals[refused])
+
+
+def list_parameters(body: Mapping[str, Any]) -> set[str]:
+    roles = {message["role"] for message in body["messages"]}
+    return {*body, *body.get("inferenceConfig", {}), *roles}
+
+
+@pytest.mark.parametrize("count", [1, 2, 5], ids=["one", "two", "all"])
+async def test_a_refused_parameter_is_left_out_and_remembered(kind: ProviderCase, count: int) -> None:
+    """The visitor gets the model's reply, and the next turn is asked once. The log names the parameters once."""
+    refusals = REFUSALS[next(name for name, case in PROVIDER_CASES.items() if case is kind)]
+    for start in range(0, len(refusals), count):
+        refused = dict(list(refusals.items())[start : start + count])
+        upstream = RefusesParameters(kind.dialect)
+        upstream.refusals = refused
+        async with asyncio.timeout(TIMEOUT_S), upstream:
+            provider = kind.make(upstream.url, SPEECH)
+            with structlog.testing.capture_logs() as lines:
+                replies = [join_text(await collect_reply(provider)) for _ in range(2)]
+            await provider.close()
+
+        assert replies == ["".join(PIECES)] * 2
+        assert len(upstream.requests) == len(refused) + 2
+        assert not set(refused) & list_parameters(upstream.requests[-1].body)
+        assert [line["event"] for line in lines] == ["provider_parameters_refused"]
+        assert lines[0]["parameters"] == sorted(refused)
+        # Nothing that was not refused is left out, and the prompt is still there.
+        assert set(refusals) - set(refused) <= list_parameters(upstream.requests[-1].body)
+        assert "Speak as Leo" in str(upstream.requests[-1].body)
+
+
+async def test_the_limit_of_tokens_is_sent_by_its_other_name() -> None:
+    """Newer models of OpenAI want it, and a reply without a limit may cost anything."""
+    kind = PROVIDER_CASES["openai"]
+    upstream = RefusesParameters(kind.dialect)
+    upstream.refusals = {"max_tokens": REFUSALS["openai"]["max_tokens"]}
+    async with asyncio.timeout(TIMEOUT_S), upstream:
+        provider = kind.make(upstream.url, SPEECH)
+        await collect_reply(provider)
+        await provider.close()
+
+    assert upstream.requests[-1].body["max_completion_tokens"] == SPEECH.max_tokens
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        PRIVATE_ERROR,
+        "Please stop asking.",
+        "This model's maximum context length is 4096 tokens. Reduce max_tokens or the messages.",
+    ],
+)
+async def test_other_refusals_are_not_asked_again(kind: ProviderCase, message: str) -> None:
+    """A refused prompt, or one that is too long, says nothing about the parameters."""
+    async with open_provider(kind, ModelAnswer(fault=ModelFault.STATUS, status=400, message=message)) as (provider, up):
+        with pytest.raises(ProviderFailed):
+            await collect_reply(provider)
+
+    assert len(up.requests) == 1
+
+
+async def test_the_request_has_stop_sequences(kind: ProviderCase) -> None:
+    """Where the visitor would speak next, the model stops by itself."""
+    async with open_provider(kind) as (provider, upstream):
+        await collect_reply(provider)
+        (asked,) = upstream.requests
+
+    sent = asked.body.get("stop") or asked.body.get("stop_sequences") or asked.body["inferenceConfig"]["stopSequences"]
+    assert "\nVisitor:" in sent
+    assert len(sent) <= 4
 
 
 async def test_the_request_has_the_prompt_and_the_options(kind: ProviderCase) -> None:
@@ -281,7 +428,7 @@ async def test_a_server_that_is_ahead_sees_it_too(kind: ProviderCase) -> None:
     many = ModelAnswer(pieces=["Roar! "] * 500, fault=ModelFault.HANG, at=FaultPoint.LAST)
     async with open_provider(kind, many) as (provider, upstream):
         speech = provider.stream_reply(make_prompt())
-        await anext(speech)
+        await read_first_text(speech)
         await upstream.is_hanging.wait()
         await speech.aclose()
         async with asyncio.timeout(READ_TIMEOUT_S / 2):
@@ -314,7 +461,7 @@ async def test_no_thread_is_left_behind() -> None:
         with pytest.raises(ProviderFailed):
             await collect_reply(provider)
         speech = provider.stream_reply(make_prompt())
-        await anext(speech)
+        await read_first_text(speech)
         await speech.aclose()
         await wait_until(lambda: not any(thread.name == "provider-stream" for thread in threading.enumerate()))
 

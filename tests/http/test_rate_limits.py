@@ -23,6 +23,7 @@ STARTS_TURNS = {
     ("post", "/convo_turn_stream"),
     ("post", "/convo_turn"),
     ("post", "/api/v1/stream"),
+    ("post", "/api/v1/stream/error"),
     ("post", "/chat/sessions/{sessionId}/stream"),
     ("post", "/chat/sessions/{sessionId}/messages"),
     ("post", "/chat"),
@@ -284,7 +285,7 @@ async def test_a_possible_repeat_counts_as_a_turn_only_when_it_starts_one() -> N
     with time_machine.travel(1_000_000_020, tick=False):
         limits = make_limits(turns=1, reads=100)
         caller = identify(limits)
-        for _ in range(5):
+        for _ in range(3):
             await admit(limits, caller, repeat=True)
         admission = await admit(limits, caller, repeat=True)
         await admission.count_turn()
@@ -314,9 +315,9 @@ async def test_headers_tell_every_limit_that_applies() -> None:
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_without_limits_nothing_applies(kind: Kind) -> None:
-    """The defaults of development, but for logins."""
-    assert make_limits().applies_to(kind) == (kind is Kind.LOGINS)
-    assert not make_limits(logins=0).applies_to(kind)
+    """The defaults of development, but for logins. For turns callers are told apart, for they wait in turn."""
+    assert make_limits().applies_to(kind) == (kind in (Kind.LOGINS, Kind.TURNS))
+    assert make_limits(logins=0).applies_to(kind) == (kind is Kind.TURNS)
 
 
 async def test_logins_count_by_address_whatever_the_request_claims_to_be() -> None:
@@ -326,3 +327,23 @@ async def test_logins_count_by_address_whatever_the_request_claims_to_be() -> No
         callers = [identify(limits, x_device_id=f"kiosk-{number}") for number in range(4)]
         callers.append(identify(limits, authorization="Bearer good-token"))
         assert [await count_admitted(limits, caller, Kind.LOGINS, 3) for caller in callers] == [3, 1, 0, 0, 0]
+
+
+async def test_requests_that_may_be_repeats_have_a_bound() -> None:
+    """Their bodies are read before it is known whether they start a turn: five for each turn, by caller and address."""
+    with time_machine.travel(1_000_000_020, tick=False):
+        limits = make_limits(turns=2, streams=0)
+        known = identify(limits, cookie=f"session_id={'k' * 22}")
+        await limits.admit(Kind.TURNS, known, may_be_repeat=False)
+        known = identify(limits, cookie=f"session_id={'k' * 22}")
+        for _ in range(10):
+            (await limits.admit(Kind.TURNS, known, may_be_repeat=True)).close()
+        with pytest.raises(RateLimited, match="10 repeats a minute"):
+            await limits.admit(Kind.TURNS, known, may_be_repeat=True)
+
+        for number in range(10):
+            new = identify(limits, x_device_id=f"kiosk-{number}")
+            (await limits.admit(Kind.TURNS, new, may_be_repeat=True)).close()
+        with pytest.raises(RateLimited, match="New callers of this address"):
+            await limits.admit(Kind.TURNS, identify(limits, x_device_id="kiosk-x"), may_be_repeat=True)
+        (await limits.admit(Kind.STREAMS, known, may_be_repeat=False)).close()

@@ -78,8 +78,9 @@ async def test_a_visitor_is_answered_without_it(start_server: StartsServer, answ
 
 async def test_a_reply_that_breaks_off_is_told_as_a_problem(start_server: StartsServer) -> None:
     """Exactly one terminal event, without the server's own texts."""
+    broken = ModelAnswer(("Zebras gallop! ", *REPLY), fault=ModelFault.ERROR, at=FaultPoint.MIDDLE)
     async with (
-        ScriptedModel(OpenAIDialect(), [ModelAnswer(REPLY, fault=ModelFault.ERROR, at=FaultPoint.MIDDLE)]) as upstream,
+        ScriptedModel(OpenAIDialect(), [broken]) as upstream,
         run_server_with(upstream, start_server) as (server, client),
     ):
         answer = await client.post("/convo_turn_stream", json={"message": QUESTION, "animalId": "lion_001"})

@@ -82,6 +82,11 @@ PERSONAL_TEXTS = [
     ("4111 1111 1111 1111", "[card number]"),
     ("my roblox name is LionKid77", "my roblox name is [account name]"),
     ("look at https://example.org/mia?x=1", "look at [link]"),
+    ("Test Chat Session 1795925857, call 07911 123456", "Test Chat Session 1795925857, call [phone number]"),
+    ("Test session 212-555-1234", "Test session [phone number]"),
+    ("my number is 1795925857", "my number is [phone number]"),
+    ("ask for 12125551234", "ask for [phone number]"),
+    ("Session 2223003122003222", "Session [card number]"),
     (
         "Hi! My name is John Doe, I go to Lincoln Elementary School, mail j.doe@x.org, phone 555-123-4567.",
         "Hi! My name is John [surname], I go to [school], mail [e-mail address], phone [phone number].",
@@ -114,6 +119,14 @@ def test_many_formats_are_covered(report: Report) -> None:
 
 
 HARMLESS_TEXTS = [
+    "Test Chat Session 1795925857",
+    "Session 20261129165354",
+    "Chat 1795925857123 and 1795925857121 and 1795925857120",
+    "Session 2795925857 of 3",
+    "Order no. 8095925857, booking: 4915125857",
+    "Test #8095925857",
+    "Test Chat Session 2026-11-29 16:53:53",
+    "1795925857",
     "Can you run 75 kilometres per hour?",
     "Were there lions 10,000,000 years ago?",
     "My birthday is on 12.05.2017, when is yours?",

@@ -1,4 +1,4 @@
-"""Twenty servers with one defect each, and the check that must find it."""
+"""Servers with one defect each, and the check that must find it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from tests.mutants.mutations import (
     AnswerMutation,
     Edit,
     HeaderMutation,
+    ListEverything,
     MoveJobBack,
     Mutation,
     RefuseSecondStop,
+    RequestMutation,
+    ShowObservedToEverybody,
     StreamMutation,
+    add_ids,
+    add_retry,
     change_content_type,
+    complete_failed_jobs,
     drop_heartbeats,
     drop_third_chunk,
+    drop_total_credits,
     ignore_disconnects,
     keep_open,
     leak_expected_id,
@@ -53,6 +60,8 @@ def mutate_every_piece(edit: Edit) -> Mutation:
 NO_COOKIE = HeaderMutation(answer=lambda name, value: None if name.lower() == b"set-cookie" else value)
 PLAIN_TEXT = HeaderMutation(answer=change_content_type)
 IGNORE_LAST_EVENT_ID = HeaderMutation(without=b"last-event-id", path="/convo_turn/")
+ALL_SESSIONS = ListEverything("/chat/sessions", "/chat/sessions", "sessions", "sessionId")
+ALL_JOBS = ListEverything("/jobs", "/api/v1/stream", "jobs", "job_id")
 IGNORE_IDEMPOTENCY_KEY = HeaderMutation(without=b"idempotency-key")
 
 MUTANTS = [
@@ -76,4 +85,19 @@ MUTANTS = [
     Mutant("CRLF line ends", "devices", "bytes", mutate_every_piece(use_crlf)),
     Mutant("two ends", "devices", "end", mutate_every_piece(repeat_end)),
     Mutant("idempotency keys ignored", "devices", "idempotency", IGNORE_IDEMPOTENCY_KEY),
+    Mutant("ids in a bare stream", "tokens", "data blocks", mutate_every_piece(add_ids)),
+    Mutant("a retry line in a bare stream", "tokens", "data blocks", StreamMutation(add_retry)),
+    Mutant("a second message refused", "tokens", "second message", RequestMutation(("/chat",), onBusy="reject")),
+    Mutant("a first reply cut off", "tokens", "second message", RequestMutation(("/chat",), onBusy="interrupt")),
+    Mutant(
+        "a second message of a device refused",
+        "devices",
+        "second message",
+        RequestMutation(("/chat/", "/chat/stream"), onBusy="reject"),
+    ),
+    Mutant("sessions of others listed", "sessions", "own sessions", AnswerMutation(ALL_SESSIONS)),
+    Mutant("jobs of others listed", "platform", "job list", AnswerMutation(ALL_JOBS)),
+    Mutant("a balance without its total", "sessions", "balance", AnswerMutation(drop_total_credits)),
+    Mutant("a turn observed by anybody", "sessions", "observe", ShowObservedToEverybody),
+    Mutant("a failed job at 100 percent", "platform", "failed job", AnswerMutation(complete_failed_jobs)),
 ]

@@ -180,6 +180,79 @@ def show_jobs_to_everybody(app: ASGIApp) -> ASGIApp:
     return mutated
 
 
+class RequestMutation:
+    """Adds members to the JSON body of every request to a path, where they are missing."""
+
+    def __init__(self, paths: tuple[str, ...], **members: object) -> None:
+        self._paths = paths
+        self._members = members
+
+    def __call__(self, app: ASGIApp) -> ASGIApp:
+        async def mutated(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] not in self._paths or scope["method"] != "POST":
+                await app(scope, receive, send)
+                return
+            message = await receive()
+            body = self._edit(message.get("body", b""))
+            length = str(len(body)).encode()
+            headers = [(name, length if name == b"content-length" else value) for name, value in scope["headers"]]
+            edited = iter([{**message, "body": body}])
+
+            async def receive_edited() -> Message:
+                return next(edited, None) or await receive()
+
+            await app({**scope, "headers": headers}, receive_edited, send)
+
+        return mutated
+
+    def _edit(self, body: bytes) -> bytes:
+        try:
+            return json.dumps({**self._members, **json.loads(body)}).encode()
+        except (ValueError, TypeError):
+            return body
+
+
+class ListEverything:
+    """A list has whatever was ever created, whoever asks. `member`: the list's; `id_member`: that of an item's id."""
+
+    def __init__(self, path: str, created_by: str, member: str, id_member: str) -> None:
+        self._path = path
+        self._created_by = created_by
+        self._member = member
+        self._id_member = id_member
+        self._items: dict[str, Any] = {}
+
+    def __call__(self, scope: Scope, status: int, body: bytes) -> Answer | None:
+        if scope["path"] == self._created_by and scope["method"] == "POST" and status in (200, 201):
+            created = json.loads(body)
+            self._items.setdefault(created[self._id_member], created)
+        if scope["path"] != self._path or scope["method"] != "GET" or status != 200:
+            return None
+        listed = json.loads(body)
+        others = [item for item in self._items.values() if item not in listed[self._member]]
+        return make_json_answer(200, {**listed, self._member: listed[self._member] + others})
+
+
+class ShowObservedToEverybody:
+    """Lets whoever is logged in observe: the request is sent on with the administrator's token."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._token = b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_remembered(message: Message) -> None:
+            body = message.get("body", b"")
+            if scope["path"] == "/auth/login" and b'"administrator"' in body:
+                self._token = b"Bearer " + json.loads(body)["accessToken"].encode()
+            await send(message)
+
+        if scope["path"].endswith("/observe") and b"authorization" in dict(scope["headers"]):
+            others = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
+            scope = {**scope, "headers": [*others, (b"authorization", self._token)]}
+        await self._app(scope, receive, send_remembered)
+
+
 def leak_expected_id(app: ASGIApp) -> ASGIApp:
     """The refusal of a wrong streaming session id contains the right one."""
     last_streams: dict[str, str] = {}
@@ -217,6 +290,17 @@ def swap_first_events(piece: bytes) -> bytes:
     frames = split_frames(first + rest)
     is_opening = len(frames) > 1 and b"event: metadata" in frames[0]
     return head + b"".join([frames[1], frames[0], *frames[2:]]) if is_opening else piece
+
+
+def add_ids(piece: bytes) -> bytes:
+    """Adds an id to every event that has none."""
+    return piece if b"id: " in piece else piece.replace(b"data: ", b"id: turn_a-1\ndata: ")
+
+
+def add_retry(scope: Scope) -> Edit:
+    """Begins every stream with the reconnection time."""
+    leads = iter([b"retry: 2000\n"])
+    return lambda piece: (b"" if piece.startswith(b"retry") else next(leads, b"")) + piece
 
 
 def repeat_id(piece: bytes) -> bytes:
@@ -283,6 +367,20 @@ class MoveJobBack:
         self._polls[scope["path"]] += 1
         status_shown = {1: "running", 2: "pending"}.get(self._polls[scope["path"]])
         return make_json_answer(200, json.loads(body) | {"status": status_shown}) if status_shown else None
+
+
+def complete_failed_jobs(scope: Scope, status: int, body: bytes) -> Answer | None:
+    """A failed job is at 100 %."""
+    job = json.loads(body) if scope["path"].startswith("/jobs/") and status == 200 else {}
+    if job.get("status") != "failed":
+        return None
+    return make_json_answer(200, job | {"latest_progress": {"step": "failed", "message": "Failed", "progress": 100}})
+
+
+def drop_total_credits(scope: Scope, status: int, body: bytes) -> Answer | None:
+    if not scope["path"].endswith("/credits/balance") or status != 200:
+        return None
+    return make_json_answer(200, {name: value for name, value in json.loads(body).items() if name != "totalCredits"})
 
 
 def replace_errors_by_pages(scope: Scope, status: int, body: bytes) -> Answer | None:

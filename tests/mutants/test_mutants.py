@@ -1,4 +1,4 @@
-"""Mutation tests of `zoochat check`: it finds no fault in the real server, and each defect in twenty broken ones."""
+"""Mutation tests of `zoochat check`: it finds no fault in the real server, and each defect in each broken one."""
 
 from __future__ import annotations
 

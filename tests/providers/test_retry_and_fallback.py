@@ -17,7 +17,7 @@ from openapi_server.circuit_breaker import CircuitBreaker
 from openapi_server.models.errors import ProviderFailed
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import ProviderState, ReplyEnd
+from openapi_server.protocols import KEEP_ALIVE, KeepAlive, ProviderState, ReplyEnd
 from openapi_server.providers.failures import FailureKind, ProviderError, ReplyTooLong, make_error
 from openapi_server.providers.retry_and_fallback import MAX_REPLY_CHARACTERS, FallbackProvider, RetryPolicy
 from tests.support.fakes import FakeClock, Says, SingleModelProvider
@@ -57,18 +57,18 @@ class ScriptedModelProvider(SingleModelProvider):
 
     model = "scripted-1"
 
-    def __init__(self, *scripts: Sequence[str | ReplyEnd | Exception]) -> None:
+    def __init__(self, *scripts: Sequence[str | KeepAlive | ReplyEnd | Exception]) -> None:
         self.scripts = scripts
         self.asked = 0
         self.closed = 0
         # Kept, so that only the caller closes them.
-        self.speeches: list[AsyncGenerator[str | ReplyEnd, None]] = []
+        self.speeches: list[AsyncGenerator[str | KeepAlive | ReplyEnd, None]] = []
 
-    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | ReplyEnd, None]:
+    def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         self.speeches.append(self._follow())
         return self.speeches[-1]
 
-    async def _follow(self) -> AsyncGenerator[str | ReplyEnd, None]:
+    async def _follow(self) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         script = self.scripts[min(self.asked, len(self.scripts) - 1)]
         self.asked += 1
         try:
@@ -86,10 +86,19 @@ class ScriptedModelProvider(SingleModelProvider):
 class SilentModelProvider(ScriptedModelProvider):
     """Plays its script, and then hangs."""
 
-    async def _follow(self) -> AsyncGenerator[str | ReplyEnd, None]:
+    async def _follow(self) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         async for piece in super()._follow():
             yield piece
         await asyncio.Event().wait()
+
+
+class ThinkingModelProvider(ScriptedModelProvider):
+    """Pauses before each step of its script, for less than the first text may take."""
+
+    async def _follow(self) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
+        async for piece in super()._follow():
+            await asyncio.sleep(FIRST_TOKEN_S / 4)
+            yield piece
 
 
 def make_provider(
@@ -99,10 +108,11 @@ def make_provider(
     failures: int = 100,
     first_token_s: float = FIRST_TOKEN_S,
     retries: int = RETRIES,
+    max_first_text_s: float = TIMEOUT_S,
 ) -> FallbackProvider:
     clock = clock or FakeClock()
     breaker = CircuitBreaker("model", clock.monotonic, failure_threshold=failures, pause_s=30)
-    patience = RetryPolicy(first_token_s, retries)
+    patience = RetryPolicy(first_token_s, retries, max_first_text_s)
     return FallbackProvider(upstream, NeverFails(FALLBACK_REPLY), breaker, patience, clock, jitter=lambda: 0.0)
 
 
@@ -283,33 +293,46 @@ async def test_retries_can_be_none() -> None:
 
 async def test_nothing_is_retried_after_the_first_text() -> None:
     """The visitor has read it, so a second start would make no sense."""
-    upstream = ScriptedModelProvider(["Ro", ProviderError()], ["Roar", ReplyEnd()])
+    upstream = ScriptedModelProvider(["Roar! I", ProviderError()], ["Roar", ReplyEnd()])
 
     text, ending = await collect_reply(make_provider(upstream))
-    assert text == "Ro"
+    assert text == "Roar! I"
     assert isinstance(ending, ProviderFailed)
     assert (upstream.asked, upstream.closed) == (1, 1)
 
 
+async def test_what_has_not_left_yet_may_be_said_again() -> None:
+    """The beginning of a reply waits until it is clear that it is one."""
+    upstream = ScriptedModelProvider(["The visitor", ProviderError()], ["Roar", ReplyEnd()])
+
+    assert (await collect_reply(make_provider(upstream)))[0] == "Roar"
+    assert (upstream.asked, upstream.closed) == (2, 2)
+
+
 async def test_a_reply_without_an_end_is_a_failure() -> None:
     """It may be incomplete."""
-    text, ending = await collect_reply(make_provider(ScriptedModelProvider(["Roar"])))
+    text, ending = await collect_reply(make_provider(ScriptedModelProvider(["Roar! I"])))
 
-    assert text == "Roar"
+    assert text == "Roar! I"
     assert isinstance(ending, ProviderFailed)
 
 
 @pytest.mark.parametrize(
     "pieces",
-    [["Roar "] * MAX_REPLY_CHARACTERS, ["Roar", "x" * 10_000_000], ["Roar", ReplyTooLong()]],
-    ids=["many", "a long one", "refused by the provider"],
+    [
+        ["Roar! "] * MAX_REPLY_CHARACTERS,
+        ["Roar! I", "x" * 10_000_000],
+        ["Roar! I", ReplyTooLong()],
+        ["Roar! I", "<think>", *["x" * 60_000] * 40],
+    ],
+    ids=["many", "a long one", "refused by the provider", "endless thoughts"],
 )
 async def test_a_reply_that_never_ends_is_cut(pieces: list[str | ReplyEnd | Exception]) -> None:
     """It cannot fill the memory, and what came before is a reply. The breaker counts a failure."""
     provider = make_provider(ScriptedModelProvider([*pieces, ReplyEnd()]), failures=1)
     text, ending = await collect_reply(provider)
 
-    assert text.startswith("Roar")
+    assert text.startswith("Roar! ")
     assert len(text) <= MAX_REPLY_CHARACTERS
     assert isinstance(ending, ReplyEnd)
     assert ending.finish_reason is FinishReason.LENGTH
@@ -403,7 +426,14 @@ async def test_a_provider_that_keeps_failing_is_not_called() -> None:
 
 @pytest.mark.parametrize(
     "script",
-    [[ProviderError()], [ProviderError(FailureKind.PERMANENT)], ["Ro", ProviderError()], ["Roar"], [ReplyEnd()], []],
+    [
+        [ProviderError()],
+        [ProviderError(FailureKind.PERMANENT)],
+        ["Roar! I", ProviderError()],
+        ["Roar"],
+        [ReplyEnd()],
+        [],
+    ],
     ids=["before", "for good", "in the middle", "without end", "empty", "nothing"],
 )
 async def test_every_failure_of_the_provider_counts(script: list[str | ReplyEnd | Exception]) -> None:
@@ -440,7 +470,7 @@ async def test_silence_before_the_first_text_counts() -> None:
 async def test_a_long_silence_inside_a_reply_counts(silent_s: float, is_failure: bool) -> None:
     """The engine cancels such a turn; a visitor who leaves earlier is no sign of a silence."""
     clock = FakeClock()
-    upstream = SilentModelProvider(["Roar"])
+    upstream = SilentModelProvider(["Roar! I"])
     provider = make_provider(upstream, clock=clock, failures=1)
     speech = provider.stream_reply(make_prompt())
     await anext(speech)
@@ -458,17 +488,19 @@ async def test_a_visitor_who_leaves_while_half_open_lets_the_next_try() -> None:
     """Otherwise the breaker would stay open for ever."""
     clock = FakeClock()
     provider = make_provider(
-        ScriptedModelProvider([ProviderError(FailureKind.PERMANENT)], ["Ro", "ar", ReplyEnd()]), clock=clock, failures=1
+        ScriptedModelProvider([ProviderError(FailureKind.PERMANENT)], ["Roar! I", " am", ReplyEnd()]),
+        clock=clock,
+        failures=1,
     )
     await collect_reply(provider)
     clock.advance(30)
     speech = provider.stream_reply(make_prompt())
-    assert await anext(speech) == "Ro"
+    assert await anext(speech) == "Roar! I"
     assert provider.model == NeverFails.model
     await speech.aclose()
 
     assert provider.model == "scripted-1"
-    assert (await collect_reply(provider))[0] == "Roar"
+    assert (await collect_reply(provider))[0] == "Roar! I am"
 
 
 async def test_a_refused_prompt_while_half_open_lets_the_next_try() -> None:
@@ -542,3 +574,85 @@ async def test_a_refused_prompt_says_nothing_about_the_provider() -> None:
     await collect_reply(provider)
 
     assert provider.get_state() == ProviderState()
+
+
+THINKING: dict[str, list[str | KeepAlive]] = {
+    "signs of life": [KEEP_ALIVE] * 8,
+    "thoughts in the text": ["<think>", *["hm. "] * 8, "</think>"],
+    "thoughts that wait": ["The visitor asks. ", *["hm. "] * 8, "</think>"],
+    "half a sentence": ["Lions ", *["sleep "] * 8],
+}
+
+
+@pytest.mark.parametrize("script", THINKING.values(), ids=list(THINKING))
+async def test_a_model_that_is_known_to_work_is_not_silent(script: list[str | KeepAlive]) -> None:
+    """It may take longer than the timeout for the first text, which is one for silence."""
+    upstream = ThinkingModelProvider([*script, "I am Leo.", ReplyEnd(model="scripted-1")])
+    text, ending = await collect_reply(make_provider(upstream))
+
+    assert text.endswith("I am Leo.")
+    assert not is_from_fallback(ending)
+    assert upstream.asked == 1
+
+
+async def test_thinking_has_an_end() -> None:
+    """The fallback answers in the time that the turn has left."""
+    upstream = ThinkingModelProvider([KEEP_ALIVE] * 100)
+    text, ending = await collect_reply(make_provider(upstream, max_first_text_s=FIRST_TOKEN_S * 2))
+
+    assert (text, is_from_fallback(ending), upstream.asked) == (FALLBACK_REPLY, True, 1)
+
+
+async def test_signs_of_life_are_passed_on() -> None:
+    """The engine, too, ends a turn after a silence."""
+    upstream = ScriptedModelProvider([KEEP_ALIVE, "<think>plan</think>", "Roar! I", KEEP_ALIVE, " am Leo.", ReplyEnd()])
+    pieces = [piece async for piece in make_provider(upstream).stream_reply(make_prompt())]
+
+    assert pieces == [KEEP_ALIVE, KEEP_ALIVE, "Roar! I", KEEP_ALIVE, " am Leo.", ReplyEnd()]
+
+
+async def test_a_reply_that_is_cut_ends_the_request() -> None:
+    """What the model goes on to write as another speaker costs money. The usage is estimated."""
+    upstream = ScriptedModelProvider(["Leo: I am Leo.", "\nVisitor: ", *["How old? "] * 10_000])
+    text, ending = await collect_reply(make_provider(upstream))
+
+    assert text == "I am Leo."
+    assert isinstance(ending, ReplyEnd)
+    assert (ending.finish_reason, ending.model) == (FinishReason.STOP, "scripted-1")
+    assert ending.usage.prompt_tokens > 0
+    assert ending.usage.completion_tokens == 2
+    assert upstream.closed == 1
+
+
+async def test_a_reply_that_is_cut_at_its_end_has_the_real_usage() -> None:
+    spoken = ReplyEnd(FinishReason.STOP, Usage(7, 8), model="scripted-1")
+    upstream = ScriptedModelProvider(["I am Leo.</s>", spoken])
+
+    assert await collect_reply(make_provider(upstream)) == ("I am Leo.", spoken)
+
+
+@pytest.mark.parametrize("thought", ["<think>I am Leo.", "Visitor: Who are you?", '{"mood": "happy"}'])
+async def test_a_reply_of_which_nothing_is_left_is_retried(thought: str) -> None:
+    """As an empty one."""
+    upstream = ScriptedModelProvider([thought, ReplyEnd()], ["Roar", ReplyEnd()])
+
+    assert (await collect_reply(make_provider(upstream)))[0] == "Roar"
+
+
+async def test_a_model_that_begins_in_thought_is_remembered_until_it_does_not() -> None:
+    """Its later thoughts are not said even where they read like a reply."""
+    thought = "I am a lion! You are a child! "
+    upstream = ScriptedModelProvider(
+        ["The visitor asks.</think>Roar", ReplyEnd()],
+        [thought, "</think>Roar", ReplyEnd()],
+        [thought, ReplyEnd()],
+        ["Roar! I", ReplyEnd()],
+    )
+    provider = make_provider(upstream)
+    said = [(await collect_reply(provider))[0] for _ in range(3)]
+    speech = provider.stream_reply(make_prompt())
+    first = await anext(speech)
+    await speech.aclose()
+
+    assert said == ["Roar", "Roar", thought]
+    assert first == "Roar! I"

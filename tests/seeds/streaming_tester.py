@@ -1,6 +1,7 @@
 """The script `test_streaming_session_id.py`, as its document describes it: the class and its methods, step by step.
 
-Three addresses, one for each of the services that the document knows; here one server answers at all of them.
+Three addresses, one for each of the services that the document knows; here one server answers at all of them. Beside it
+its sisters, which do the rest of what the three services are for: messages, credits, and supervision.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class StreamingTester:
 
     def check_services_health(self) -> None:
         services = self._services
-        for url in (services.auth_url, services.accounting_url, services.chat_url):
+        # The sisters ask two of the services without the `/api` that is in their addresses, and one with it.
+        plain = [url.removesuffix("/api") for url in (services.auth_url, services.accounting_url)]
+        for url in (services.auth_url, services.accounting_url, services.chat_url, *plain):
             assert self._session.get(f"{url}/health", timeout=TIMEOUT_S).status_code == 200
         self.log.success("all services are healthy")
 
@@ -89,8 +92,10 @@ class StreamingTester:
         return dict(answer.json())
 
     def create_chat_session(self) -> None:
-        answer = self._post("/chat/sessions", {"title": "Streaming test", "initialMessage": "Hello!"})
+        title = f"Test Chat Session {int(time.time())}"
+        answer = self._post("/chat/sessions", {"title": title, "initialMessage": "Hello!"})
         assert answer.status_code == 201, answer.text
+        assert answer.json()["title"] == title
         self.session_id = answer.json()["sessionId"]
 
     def get_available_models(self) -> list[dict[str, Any]]:
@@ -119,6 +124,45 @@ class StreamingTester:
         streamed = self._stream("Tell me about your pride.", model_id, leave_after=5)
         return self._update(streamed, f"turn_{secrets.token_hex(16)}")
 
+    def send_message(self, message: str, model_id: str) -> dict[str, Any]:
+        """The messages script: a message without a stream."""
+        answer = self._post(f"/chat/sessions/{self.session_id}/messages", {"message": message, "modelId": model_id})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def get_messages(self) -> list[dict[str, Any]]:
+        return list(self._get_json(self._services.chat_url, f"/chat/sessions/{self.session_id}/messages")["messages"])
+
+    def get_balance(self) -> int:
+        """The credits script."""
+        return int(self._get_json(self._services.accounting_url, "/credits/balance")["totalCredits"])
+
+    def check_credits(self, credits: int) -> bool:
+        url = f"{self._services.accounting_url}/credits/check"
+        answer = self._session.post(url, json={"credits": credits}, headers=self.headers, timeout=TIMEOUT_S)
+        assert answer.status_code == 200, answer.text
+        return bool(answer.json()["sufficient"])
+
+    def get_usage(self) -> dict[str, Any]:
+        return self._get_json(self._services.accounting_url, "/usage/stats")
+
+    def observe(self, username: str, password: str, events: int) -> tuple[list[str], str]:
+        """The supervisor script: the user's stream is read by one, and watched by another who has another login.
+
+        The first `data:` lines that the supervisor sees, and the streaming id of both.
+        """
+        supervisor = {"Authorization": f"Bearer {self._login(username, password)}"}
+        url = f"{self._services.chat_url}/chat/sessions/{self.session_id}"
+        body, is_stream = {"message": "Tell me about your pride."}, {**self.headers, "Accept": "text/event-stream"}
+        with (
+            self._session.post(f"{url}/stream", json=body, headers=is_stream, stream=True, timeout=TIMEOUT_S) as own,
+            requests.get(f"{url}/observe", headers=supervisor, stream=True, timeout=TIMEOUT_S) as seen,
+        ):
+            assert (own.status_code, seen.status_code) == (200, 200)
+            assert streaming_id_of(own.headers) == streaming_id_of(seen.headers)
+            lines = (line for line in seen.iter_lines(decode_unicode=True) if line.startswith("data:"))
+            return [next(lines) for _ in range(events)], streaming_id_of(seen.headers)
+
     def delete_chat_session(self) -> dict[str, Any]:
         url = f"{self._services.chat_url}/chat/sessions/{self.session_id}"
         answer = self._session.delete(url, headers=self.headers, timeout=TIMEOUT_S)
@@ -130,6 +174,11 @@ class StreamingTester:
         answer = self._session.post(url, json={"username": username, "password": password}, timeout=TIMEOUT_S)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["accessToken"])
+
+    def _get_json(self, base_url: str, path: str) -> dict[str, Any]:
+        answer = self._session.get(f"{base_url}{path}", headers=self.headers, timeout=TIMEOUT_S)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
 
     def _post(self, path: str, body: dict[str, Any]) -> requests.Response:
         return self._session.post(

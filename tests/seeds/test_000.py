@@ -85,6 +85,18 @@ def find_json(out: str, heading: str) -> list[dict[str, object]]:
     return [decoder.raw_decode(part.lstrip())[0] for part in out.split(f"[{heading}]\n")[1:]]
 
 
+def test_step_1_the_mock_server(chatbot: Chatbot) -> None:
+    """Its banner, and the defaults of what the document edits in the file: port, address and delay."""
+    options = run_zoochat("mock", "--help", variables={"COLUMNS": "200"}).stdout
+
+    if isinstance(chatbot.process, MockProcess):
+        assert "MOCK CHATBOT SERVER" in chatbot.process.banner
+        assert f"Server running at: {chatbot.url}" in chatbot.process.banner
+    for option, default in (("--port", "5000"), ("--host", "127.0.0.1"), ("--delay", "1.5")):
+        (line,) = [line for line in options.splitlines() if line.strip().startswith(option)]
+        assert f"[default: {default}" in line
+
+
 def test_step_2_the_stream(chatbot: Chatbot) -> None:
     """The headings, progress from 10 to 100, the final response, exit code 0."""
     ended = chatbot.ask("/api/v1/stream", "What are the key financial metrics for company XYZ?")
@@ -237,6 +249,45 @@ def test_the_list_of_jobs_and_a_poll_without_the_cookie(chatbot: Chatbot) -> Non
     without = httpx.get(chatbot.url + job["polling_url"])
     assert without.status_code == 404
     assert without.json()["detail"].startswith("Job not found")
+
+
+def test_the_log_of_the_server(chatbot: Chatbot) -> None:
+    """The lines that the document looks for are the mock server's; the real one logs neither questions nor cookies."""
+    with httpx.Client(timeout=20) as visitor:
+        visitor.post(f"{chatbot.url}/api/v1/stream", json={"query": "A question for the log"}).raise_for_status()
+        cookie = visitor.cookies["session_id"]
+
+    shown = [
+        "Received request - Query: A question for the log",
+        f"Created new session: {cookie}",
+        "Using SSE streaming mode",
+        "SSE -> progress: ",
+        "SSE -> result: ",
+    ]
+    is_mock = isinstance(chatbot.process, MockProcess)
+    assert [line in chatbot.process.log for line in shown] == [is_mock] * len(shown)
+    assert (cookie in chatbot.process.log) is is_mock
+
+
+def test_the_checklist_as_a_command(chatbot: Chatbot) -> None:
+    """Each item of the validation checklist is a check, and all of them pass."""
+    ended = run_zoochat("check", chatbot.url, "--contract", "platform", "--heartbeat", "5", "--json")
+
+    report = json.loads(ended.stdout)
+    required = {row["check"]: row["result"] for row in report["findings"] if row["section"] == "required"}
+    assert ended.returncode == 0, report
+    items = [
+        "event stream",
+        "cookie",
+        "progress",
+        "response",
+        "silence allowed",
+        "closing",
+        "job",
+        "job cookie",
+        "failures",
+    ]
+    assert {name: required[name] for name in items} == dict.fromkeys(items, "pass")
 
 
 def test_the_checklist_of_the_headers(chatbot: Chatbot) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import requests
@@ -12,7 +13,7 @@ import sseclient
 from openapi_server.impl.streaming_response import SSEStreamer
 from tests.seeds.commands import run_block
 from tests.support.contract import check_stream
-from tests.support.processes import ServerProcess
+from tests.support.processes import ServerProcess, run_zoochat
 
 HELLO = {"message": "Hello!", "animalId": "lion_001", "stream": True}
 
@@ -23,6 +24,16 @@ curl -N -H "Accept: text/event-stream" \\
   -H "Content-Type: application/json" \\
   -d '{"message": "Hello!", "animalId": "lion_001", "stream": true}'
 """
+
+
+def test_the_prerequisites(tmp_path: Path) -> None:
+    """Port 8080 without a setting, and another one from `.env.local`."""
+    without = run_zoochat("doctor", folder=tmp_path).stdout
+    (tmp_path / ".env.local").write_text("PORT=18080\n")
+    with_file = run_zoochat("doctor", folder=tmp_path).stdout
+
+    assert "PORT: 8080 of " in without
+    assert "PORT: 18080 of " in with_file
 
 
 def test_the_curl_command(server: ServerProcess) -> None:

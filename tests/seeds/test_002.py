@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import httpx
@@ -14,10 +15,13 @@ from tests.support.contract import check_stream
 from tests.support.processes import ServerProcess
 
 
-@pytest.fixture(params=[2, 0], ids=["with the wait", "without"])
+@pytest.fixture(params=[(2, ""), (0, ""), (0, "/api")], ids=["with the wait", "without", "without, under /api"])
 def tester(server: ServerProcess, request: pytest.FixtureRequest) -> Iterator[StreamingTester]:
-    """The script, logged in, with credits and a session; with its wait of two seconds, and without."""
-    script = StreamingTester(Services(server.url, server.url, server.url), wait_s=request.param)
+    """The script, logged in, with credits and a session; with its wait of two seconds, and without; and where its
+    services have their paths, under `/api`, with nothing but the hosts changed."""
+    wait_s, prefix = request.param
+    url = f"{server.url}{prefix}"
+    script = StreamingTester(Services(url, url, url), wait_s=wait_s)
     script.check_services_health()
     script.authenticate("user1", "user1-demo")
     script.authenticate_admin("admin", "admin-demo")
@@ -42,7 +46,7 @@ def test_the_whole_script(tester: StreamingTester) -> None:
     assert [level for level, _ in tester.log.lines] == ["success", "success"]
 
 
-@pytest.mark.parametrize("tester", [0], indirect=True)
+@pytest.mark.parametrize("tester", [(0, "")], indirect=True)
 def test_the_right_id_counts_from_the_first_byte_on(tester: StreamingTester, server: ServerProcess) -> None:
     """The race of the document: confirmed right after the header, while the stream still runs."""
     url = f"{server.url}/chat/sessions/{tester.session_id}"
@@ -57,7 +61,7 @@ def test_the_right_id_counts_from_the_first_byte_on(tester: StreamingTester, ser
     assert check_stream("/chat/sessions/{sessionId}/stream", again.content)[-1].event == "done"
 
 
-@pytest.mark.parametrize("tester", [0], indirect=True)
+@pytest.mark.parametrize("tester", [(0, "")], indirect=True)
 def test_a_wrong_id_hurts_nobody(tester: StreamingTester) -> None:
     """After the refusal the right id is still good: the stream that the session made last."""
     refusal = tester.test_stream_with_incorrect_session_id("offline-keeper-1")
@@ -74,3 +78,47 @@ def test_a_wrong_id_hurts_nobody(tester: StreamingTester) -> None:
 def test_the_header_is_found_however_it_is_written(name: str) -> None:
     """Both ways of the script to look it up."""
     assert streaming_id_of(CaseInsensitiveDict({name: "turn_1"})) == "turn_1"
+
+
+# -- The script's sisters, with the paths that their services have
+
+UNDER_API = pytest.mark.parametrize("tester", [(0, ""), (0, "/api")], indirect=True, ids=["plain", "under /api"])
+
+
+@UNDER_API
+def test_messages_without_a_stream(tester: StreamingTester) -> None:
+    """The messages script, which names the model of its own server: 200, and the session has the whole talk."""
+    answer = tester.send_message("Tell me about your pride.", "anthropic.claude-3-sonnet-20240229-v1:0")
+    messages = tester.get_messages()
+
+    assert answer["sessionId"] == tester.session_id
+    assert [(said["role"], said["content"]) for said in messages] == [
+        ("user", "Hello!"),
+        ("user", "Tell me about your pride."),
+        ("assistant", answer["message"]),
+    ]
+
+
+@UNDER_API
+def test_the_credits_are_checked_and_charged(tester: StreamingTester) -> None:
+    """The credits script: the balance is no 0, the check agrees with it, and the usage with what is missing later."""
+    before, used = tester.get_balance(), tester.get_usage()["total"]
+
+    assert before >= 5000
+    assert tester.check_credits(before)
+    assert not tester.check_credits(before + 1)
+    answer = tester.send_message("How long do you sleep?", "offline-keeper-1")
+
+    assert before - tester.get_balance() == answer["tokensUsed"] > 0
+    total = tester.get_usage()["total"]
+    assert (total["turns"], total["tokens"]) == (used["turns"] + 1, used["tokens"] + answer["tokensUsed"])
+
+
+@UNDER_API
+def test_a_supervisor_observes(tester: StreamingTester) -> None:
+    """The supervisor script: three events of a stream that runs; a supervisor here is a zookeeper."""
+    lines, streaming_id = tester.observe("keeper1", "keeper1-demo", 3)
+
+    assert all(json.loads(line.removeprefix("data:"))["text"] for line in lines)
+    assert streaming_id.startswith("turn_")
+    assert tester.delete_chat_session()["sessionId"] == tester.session_id

@@ -12,14 +12,16 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 from httpx import AsyncClient
+from httpx_sse import aconnect_sse
 
 from openapi_server import __version__
 from tests.seeds.commands import run_block
-from tests.support.contract import check_stream
+from tests.support.contract import check_stream, parse_events
 from tests.support.node import run_script
 from tests.support.processes import ServerProcess
 from tests.support.timing import is_within, wait_until
@@ -55,6 +57,7 @@ def test_the_health_command(server: ServerProcess) -> None:
     """`status` and `version` as the guide shows them, and more beside."""
     health = json.loads(run_block(server, HEALTH))
 
+    assert httpx.get(f"{server.url}/ready").status_code == 200
     assert health.items() >= {"status": "healthy", "version": __version__}.items()
 
 
@@ -102,6 +105,28 @@ async def test_streaming(server: ServerProcess) -> None:
         f"\n📊 Stage: {stage} - {status}" for stage in ("retrieval", "reranking") for status in ("started", "complete")
     ]
     assert printed[-1] == "\n\n✅ Stream completed"
+
+
+async def test_streaming_with_httpx_sse(server: ServerProcess) -> None:
+    """The optional package of the guide reads the same stream: every event is an unnamed one."""
+    async with (
+        AsyncClient(base_url=server.url, timeout=30) as client,
+        aconnect_sse(client, "POST", "/chat", json=QUESTION) as source,
+    ):
+        events = [event async for event in source.aiter_sse()]
+
+    assert {event.event for event in events} == {"message"}
+    assert json.loads(events[-1].data)["type"] == "done"
+    assert "".join(json.loads(event.data)["content"] for event in events if '"type":"token"' in event.data)
+
+
+def test_the_lion_does_not_talk_about_medicines(server: ServerProcess) -> None:
+    """The guide's question is for another assistant."""
+    answer = httpx.post(f"{server.url}/chat", json={**QUESTION, "streaming": False}, timeout=30).json()
+
+    said = answer["response"].lower()
+    assert any(word in said for word in ("keeper", "grown-up", "doctor"))
+    assert not any(word in said for word in ("nausea", "akathisia", "dose", "drowsiness"))
 
 
 async def test_token_streaming(server: ServerProcess) -> None:
@@ -251,14 +276,60 @@ async def test_the_next_message_may_come_at_once(server: ServerProcess) -> None:
 
 
 def test_the_log_filtered_for_streams(server: ServerProcess) -> None:
-    """`grep "Stream"` shows the streams that were stopped."""
-    before = count_stopped(server)
+    """`grep "Stream"` shows the streams that were read to their end, and those that were stopped."""
+    before, completed = count_stopped(server), server.log.count("Stream completed")
+    httpx.post(f"{server.url}/chat", json={"message": "Hello!", "session_id": "log-reader"}, timeout=30)
+    wait_until(lambda: server.log.count("Stream completed") > completed, within_s=2)
     with httpx.stream("POST", f"{server.url}/chat", json={"message": "Hello!", "session_id": "log-reader"}) as answer:
         assert next(answer.iter_lines()).startswith("data: ")
     wait_until(lambda: count_stopped(server) > before, within_s=2)
 
     found = subprocess.run(["grep", "Stream", server.log_path], capture_output=True, text=True, check=True)
+    assert 'event="Stream completed" turn=turn_' in found.stdout
     assert 'event="Stream cancelled by client" turn=turn_' in found.stdout
+
+
+def test_the_log_names_each_stage(server: ServerProcess) -> None:
+    """What the guide looks for as `chat_model` is the stage `generation`."""
+    httpx.post(f"{server.url}/chat", json={"message": "Hello!", "session_id": "stage-reader"}, timeout=30)
+
+    found = subprocess.run(["grep", "generation", server.log_path], capture_output=True, text=True, check=True)
+    assert "event=stage_complete" in found.stdout
+    assert "stage=generation" in found.stdout
+
+
+def test_debug_logging_is_a_line_in_the_settings_file(tmp_path: Path) -> None:
+    """`LOG_LEVEL=DEBUG` in `.env.local`: the log also has the lines for debugging."""
+    (tmp_path / ".env.local").write_text("LOG_LEVEL=DEBUG\n")
+    server = ServerProcess(tmp_path)
+    try:
+        httpx.post(f"{server.url}/chat", json={"message": "Hello!", "session_id": "debugger"}, timeout=30)
+        wait_until(lambda: "level=debug" in server.log, within_s=5)
+    finally:
+        assert server.stop() == 0
+
+
+def test_a_stream_that_goes_on_without_its_reader_is_resumed(tmp_path: Path) -> None:
+    """Scenario 3: the network goes away in the middle, and the same post gets exactly the rest."""
+    body = {"message": "Tell me all about your pride.", "session_id": str(uuid4()), "onDisconnect": "continue"}
+    server = ServerProcess(tmp_path, OFFLINE_WORDS_PER_S=30)
+    try:
+        with httpx.Client(base_url=server.url, timeout=30) as client:
+            with client.stream("POST", "/chat", json=body) as answer:
+                turn_id, seen = answer.headers["x-streaming-session-id"], b""
+                for piece in answer.iter_raw():
+                    seen += piece
+                    if seen.count(b'"type":"token"') >= 3:
+                        break
+            read = parse_events(seen)
+            rest = client.post("/chat", json=body, headers={"Last-Event-ID": str(read[-1].id)})
+            turn = client.get(f"/convo_turn/{turn_id}").json()
+    finally:
+        assert server.stop() == 0
+
+    said = [event.data["content"] for event in [*read, *parse_events(rest.content)] if event.data["type"] == "token"]
+    assert rest.headers["x-streaming-session-id"] == turn_id
+    assert "".join(said) == turn["reply"]
 
 
 async def stream_message(client: AsyncClient, session_id: str, message: str) -> bool:

@@ -10,6 +10,7 @@ import os
 import sqlite3
 from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ import pytest
 
 from tests.support.contract import check_stream
 from tests.support.processes import ServerProcess, run_zoochat
+from tests.support.timing import wait_until
 
 NAME = "Leo"  # of the animal that answers where no other was asked for
 
@@ -181,6 +183,26 @@ def test_a_lifetime_of_its_own(server: ServerProcess) -> None:
         assert changed.status_code == 200
         assert client.get(f"{server.url}/chat/session").json()["session_ttl"] == 3600
     assert httpx.get(f"{server.url}/chat/session", headers=device).status_code == 404, "the name alone is no key"
+
+
+def test_the_log_has_requests_and_no_messages(server: ServerProcess) -> None:
+    """Whoever looks for "Chat message" finds the request's operation and status instead of what was said."""
+    ask(server, "log-reader", "My secret word is marmalade.")
+    wait_until(lambda: "operation=send_device_message status=200" in server.log, within_s=5)
+
+    assert "event=turn_ended" in server.log
+    assert "marmalade" not in server.log
+
+
+def test_debug_true_is_named(tmp_path: Path) -> None:
+    """The guide's variable is none of this server's: in `.env.local` it stops the start."""
+    (tmp_path / ".env.local").write_text("DEBUG=true\n")
+
+    ended = run_zoochat("serve", folder=tmp_path, variables={"PORT": "0", "SEMANTIC": "off"})
+
+    assert ended.returncode == 2
+    assert "DEBUG" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_the_cleanup(server: ServerProcess) -> None:

@@ -40,6 +40,16 @@ def test_the_contents_are_the_sections() -> None:
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=map(get_title, SECTIONS))
+def test_every_row_has_a_test_or_the_reason_why_none_can_run_it(section: str) -> None:
+    """`not run: ...` names the reason; an empty cell would be a claim that nobody has tried."""
+    rows = re.findall(r"^\|.*\|([^|]*)\|$", section, re.MULTILINE)[2:]
+
+    assert rows
+    bad = [cell for cell in rows if not re.fullmatch(r" `test_\w+`(, `test_\w+`)* | not run: [a-z].+ ", cell)]
+    assert bad == []
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=map(get_title, SECTIONS))
 def test_what_a_row_names_is_a_test(section: str) -> None:
     """In one of the files that the section names."""
     defined = {

@@ -7,7 +7,6 @@ be made anew for each test, in `_reset`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ from connexion import FlaskApp
 
 from openapi_server.app import create_app
 from openapi_server.config import Settings
-from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
+from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware, FairSlots
 from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.http.services import Services
 
@@ -79,8 +78,8 @@ class SharedApp:
     def _reset(self) -> None:
         for middleware in self.app.middleware.middleware_stack:
             if isinstance(middleware, ConcurrencyLimitMiddleware):
-                # It belongs to the event loop that it first had to wait in, and each test has its own.
-                middleware._semaphore = asyncio.Semaphore(self._services.current.settings.flask_threads)
+                # Requests of a test that was cut short may still hold slots.
+                middleware._slots = FairSlots(self._services.current.settings.flask_threads)
                 middleware._waiting = self._services.current.waiting_requests
             elif isinstance(middleware, TrustedProxiesMiddleware):
                 middleware._has_warned = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from openapi_server.models.turn import FinishReason, Usage
@@ -27,6 +27,12 @@ class Dialect(Protocol):
 
     def encode_end(self, finish: object, usage: Usage | None) -> bytes:
         """A `finish` of a wrong type is written unchanged, too."""
+
+    def encode_signs_of_life(self) -> Sequence[bytes]:
+        """What a server sends while it works and has no text: thoughts, pings, comments, frames of later versions."""
+
+    def encode_bare_end(self) -> bytes:
+        """The end of a reply without its reason."""
 
     def encode_bad_json(self) -> bytes:
         """A frame with invalid JSON."""
@@ -57,6 +63,27 @@ class OpenAIDialect:
             counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
             counted = self._chunk(choices=[], usage={**counts, "total_tokens": usage.total})
         return self._choice({}, _finish(self._finishes, finish)) + counted + b"data: [DONE]\n\n"
+
+    def encode_signs_of_life(self) -> Sequence[bytes]:
+        return (
+            b": OPENROUTER PROCESSING\n\n",
+            b":\n\n",
+            b"event: ping\ndata: {}\n\n",
+            b"data:\n\n",
+            self._choice({"reasoning_content": "I plan."}),
+            self._choice({"content": None, "reasoning": "I plan."}),
+            self._choice({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "I plan."}]}]}),
+            self._choice({"role": "assistant", "content": ""}),
+            # The verdict of a filter: no choice, no delta, a delta of nothing.
+            self._chunk(choices=[], prompt_filter_results=[]),
+            self._chunk(choices=[{"index": 0, "content_filter_results": {}, "finish_reason": None}]),
+            self._chunk(choices=[{"index": 0, "delta": None}]),
+            self._chunk(choices=None),
+            _sse({}),
+        )
+
+    def encode_bare_end(self) -> bytes:
+        return b"data: [DONE]\n\n"
 
     def encode_bad_json(self) -> bytes:
         return b'data: {"choices": [{\n\n'
@@ -106,6 +133,21 @@ class AnthropicDialect:
             + self._event("message_stop")
         )
 
+    def encode_signs_of_life(self) -> Sequence[bytes]:
+        thought = {"type": "thinking_delta", "thinking": "I plan."}
+        return (
+            b": working\n\n",
+            self._event("ping"),
+            self._event("content_block_start", index=0, content_block={"type": "thinking", "thinking": ""}),
+            self._event("content_block_delta", index=0, delta=thought),
+            self._event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": "x"}),
+            self._event("content_block_delta", index=0),
+            self._event("of_a_later_version", anything=1),
+        )
+
+    def encode_bare_end(self) -> bytes:
+        return self._event("message_delta", delta={"stop_reason": None}) + self._event("message_stop")
+
     def encode_bad_json(self) -> bytes:
         return b'event: content_block_delta\ndata: {"type": "content_block\n\n'
 
@@ -142,6 +184,20 @@ class BedrockDialect:
             )
         stopped = self._event("messageStop", {"stopReason": _finish(self._finishes, finish)})
         return self._event("contentBlockStop", {"contentBlockIndex": 0}) + stopped + counted
+
+    def encode_signs_of_life(self) -> Sequence[bytes]:
+        thought = {"reasoningContent": {"text": "I plan."}}
+        return (
+            self._event("contentBlockDelta", {"contentBlockIndex": 0, "delta": thought}),
+            self._event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": ""}}),
+            self._event(
+                "contentBlockStart", {"contentBlockIndex": 0, "start": {"toolUse": {"toolUseId": "1", "name": "x"}}}
+            ),
+            self._event("metadata", {"metrics": {"latencyMs": 1}}),
+        )
+
+    def encode_bare_end(self) -> bytes:
+        return self._event("messageStop", {})
 
     def encode_bad_json(self) -> bytes:
         return self._message({":message-type": "event", ":event-type": "contentBlockDelta"}, b'{"delta": {')

@@ -48,9 +48,9 @@ class FaultPoint(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """One reply and its failure, if any. `status` and `retry_after` belong to `ModelFault.STATUS`.
+    """One reply and its failure, if any. `status`, `retry_after` and `message` belong to `ModelFault.STATUS`.
 
-    `pause_s`: between two pieces.
+    `pause_s`: between two pieces. A piece of bytes is sent as it is.
 
     A `finish` that is no `FinishReason` is written as what it is.
     """
@@ -62,6 +62,7 @@ class ModelAnswer:
     at: FaultPoint = FaultPoint.CONNECT
     status: int = 200
     retry_after: str | None = None
+    message: str = PRIVATE_ERROR
     pause_s: float = 0.0
 
     def fails_at(self, at: FaultPoint) -> bool:
@@ -159,7 +160,7 @@ class AnswerWriter:
                     await self._inject_fault(FaultPoint.MIDDLE)
                 if answer.pause_s and number:
                     await asyncio.sleep(answer.pause_s)
-                await self._send_chunk(dialect.encode_piece(text))
+                await self._send_chunk(text if isinstance(text, bytes) else dialect.encode_piece(text))
             await self._inject_fault(FaultPoint.LAST)
             await self._send_chunk(dialect.encode_end(answer.finish, answer.usage))
             await self._send_end()
@@ -213,7 +214,8 @@ class AnswerWriter:
                 await self._send_chunk(dialect.encode_piece("x" * LONG_BYTES))
 
     async def _send_page(self, status: str, content_type: str, *headers: str) -> None:
-        page = json.dumps({"error": {"message": PRIVATE_ERROR}, "message": PRIVATE_ERROR}).encode()
+        message = self.answer.message
+        page = json.dumps({"error": {"message": message}, "message": message}).encode()
         self._write_head(status, f"Content-Type: {content_type}", f"Content-Length: {len(page)}", *headers)
         self.writer.write(page)
         await self.writer.drain()

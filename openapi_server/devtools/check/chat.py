@@ -40,6 +40,7 @@ class ChatProbes(StreamProbes):
     def list_extra_checks(self) -> dict[str, CheckFunction]:
         return super().list_extra_checks() | {
             "one turn at a time": self.check_one_turn_at_a_time,
+            "second message": self.check_second_message,
             "abort": self.check_abort,
             "whole answer": self.check_json_response,
         }
@@ -64,9 +65,6 @@ class ChatProbes(StreamProbes):
         return [
             InvalidRequest("blank message", request.with_members(message=" "), (400,), field="message"),
             InvalidRequest("5,001 characters", request.with_members(message="a" * 5001), (400,), field="message"),
-            InvalidRequest(
-                "no session", RequestSpec(self.operation, {"message": "Hello!"}), (400,), field="session_id"
-            ),
             InvalidRequest("a bad session", request.with_members(session_id="../x"), (400,), field="session_id"),
             InvalidRequest("no JSON", RequestSpec(self.operation, "{"), (400,), field="body"),
             InvalidRequest("unknown animal", request.with_members(animal_id=UNKNOWN_ANIMAL), (404,)),
@@ -136,13 +134,25 @@ class ChatProbes(StreamProbes):
         recorder = self.new_recorder(lambda events: self.rules.join_text(events) != "")
         aborted = await recorder.record(client, request)
         require(aborted.status == 200, f"POST {request.path}: {aborted.status} {aborted.body[:80]!r}")
-        took_s = await self._wait_until_accepted(self.change_message(request), client)
         if self.server.has_operation("/convo_turn/{turnId}", "get"):
-            status = (await self.get_turn(aborted.turn_id))["status"]
+            status = await self._wait_for_end(aborted.turn_id)
             if status == "succeeded":
                 raise Skipped("the turn was over before it could be aborted")
-            require(status == "stopped", f"the aborted turn is {status}, not stopped")
+            require(status == "stopped", f"{STOP_TIMEOUT_S} s after the abort the turn is {status}, not stopped")
+        took_s = await self._wait_until_accepted(self.change_message(request), client)
         return f"stopped; the next message was accepted {took_s:.2f} s later"
+
+    async def _wait_for_end(self, turn_id: str) -> str:
+        """The turn's status once it is no longer running, or after `STOP_TIMEOUT_S`."""
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                while True:
+                    status = str((await self.get_turn(turn_id))["status"])
+                    if status != "running":
+                        return status
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            return "running"
 
     async def _wait_until_accepted(self, request: RequestSpec, client: httpx.AsyncClient) -> float:
         """Seconds until the session accepted the next message."""

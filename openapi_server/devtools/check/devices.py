@@ -37,6 +37,7 @@ class DeviceProbes(StreamProbes):
         return super().list_extra_checks() | {
             "cookie": self.check_cookie,
             "one turn at a time": self.check_one_turn_at_a_time,
+            "second message": self.check_second_message,
             "two addresses": self.check_two_paths,
         }
 

@@ -261,6 +261,31 @@ class StreamProbes(ContractClient):
         require(named == recording.turn_id, f"the refusal names the turn {named}, not the running one")
         return f"a second one: {problem}, turnId {recording.turn_id[:12]}..."
 
+    async def check_second_message(self) -> str:
+        """A message that comes while another reply is read is answered, and that reply is read to its end.
+
+        Both replies are whole: clients of these contracts do not ask again.
+        """
+        request = await self.make_session_request()
+        second = self.change_message(request)
+        later, first, _ = await self.act_while_running(
+            request, lambda turn_id: self.new_recorder().record(self.other_client, second)
+        )
+        for name, recording in (("first", first), ("second", later)):
+            where = f"the {name} of two messages"
+            require(recording.status == 200, f"{where}: {recording.status} {recording.body[:80]!r}")
+            self.rules.check_order(recording.events)
+            require(self.rules.join_text(recording.events), f"{where} has no text")
+        require(later.turn_id != first.turn_id, "both messages have the same reply")
+        ends = [self.rules.get_name(recording.events[-1]) for recording in (first, later)]
+        require(ends[0] == ends[1], f"the first reply ends with {ends[0]}, the second with {ends[1]}")
+        if self.server.has_operation("/convo_turn/{turnId}", "get"):
+            status = (await self.get_turn(first.turn_id))["status"]
+            require(status == "succeeded", f"the first turn is {status}: it was not spoken to its end")
+        if later.started_s >= first.ended_s:
+            raise Skipped("the first turn was over before the second message came")
+        return f"two replies of {len(first.events)} and {len(later.events)} events"
+
     async def get_turn(self, turn_id: str) -> dict[str, Any]:
         """The stored turn, from the zoo's own contract. Raises `Skipped` when that does not show this turn."""
         request = await self.get_request()

@@ -65,13 +65,14 @@ class StreamEnd(StrEnum):
 
 @dataclass(frozen=True)
 class Recording:
-    """A recorded answer. `gap_s`: its longest silence in seconds; `ended_s`: its end on the monotonic clock."""
+    """A recorded answer. `gap_s`: its longest silence in seconds; `started_s`, `ended_s`: on the monotonic clock."""
 
     status: int
     headers: httpx.Headers
     body: bytes
     end: StreamEnd
     gap_s: float
+    started_s: float
     ended_s: float
 
     @property
@@ -140,7 +141,15 @@ class StreamRecorder:
                 end = await self._read_chunk(chunks)
         finally:
             await response.aclose()
-        return Recording(response.status_code, response.headers, bytes(self._body), end, self._gap_s, time.monotonic())
+        return Recording(
+            response.status_code,
+            response.headers,
+            bytes(self._body),
+            end,
+            self._gap_s,
+            self._started_s,
+            time.monotonic(),
+        )
 
     async def _read_chunk(self, chunks: AsyncIterator[bytes]) -> StreamEnd | None:
         try:

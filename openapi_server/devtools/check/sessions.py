@@ -66,6 +66,7 @@ class SessionProbes(StreamProbes):
             "no credits": self.check_no_credits,
             "balance": self.check_balance,
             "own sessions": self.check_own_sessions,
+            "observe": self.check_observe,
             "one turn at a time": self.check_one_turn_at_a_time,
             "confirm": self.check_confirm,
             "confirm early": self.check_early_confirm,
@@ -212,6 +213,27 @@ class SessionProbes(StreamProbes):
         require(session_id in own, "GET /chat/sessions does not list the caller's new session")
         require(session_id not in foreign, "GET /chat/sessions lists the session of another user")
         return f"{len(own)} of one's own, {len(foreign)} of the stranger's, none in common"
+
+    async def check_observe(self) -> str:
+        """A running turn is shown to the administrator, and neither to its own user nor to somebody without a login."""
+        if not self.server.has_operation("/chat/sessions/{sessionId}/observe", "get"):
+            raise Skipped("this server has no GET /chat/sessions/{sessionId}/observe")
+        request = await self.make_request(QUESTION)
+        look = RequestSpec(request.path.removesuffix("/stream") + "/observe", method="GET")
+        admin = {"Authorization": f"Bearer {(await self.get_admin_tokens())['accessToken']}"}
+        recorder = self.new_recorder(lambda events: self.rules.join_text(events) != "")
+
+        async def look_in(turn_id: str) -> tuple[Recording, list[int]]:
+            seen = await recorder.record(self.server.new_client(), look.with_headers(**admin))
+            refused = [await self.send_for_head(look.with_headers(**headers)) for headers in (request.headers, {})]
+            return seen, [answer.status_code for answer in refused]
+
+        (seen, refused), recording, _ = await self.act_while_running(request, look_in)
+        require(refused == [404, 401], f"its own user gets {refused[0]}, not 404; nobody {refused[1]}, not 401")
+        require(seen.status == 200, f"the administrator gets {seen.status}, not 200: {seen.body[:80]!r}")
+        is_same = seen.turn_id == recording.turn_id and recording.events[: len(seen.events)] == seen.events
+        require(is_same, "the administrator sees another stream than the turn's reader")
+        return f"the administrator sees {len(seen.events)} events of it; its user 404, nobody 401"
 
     async def _list_sessions(self, headers: Mapping[str, str]) -> set[str]:
         answer = await self.send(RequestSpec("/chat/sessions", headers=headers, method="GET"))
