@@ -16,7 +16,7 @@ from tests.generators.generation import HERE, run_tool
 from tests.support.processes import ServerProcess
 from tests.tools import make_node_command, need_tools
 
-SERVED = ("openapi.json",)
+SERVED = ("openapi.json", "openapi-3.2.json")
 
 
 @pytest.fixture(scope="module", params=("file", *SERVED))
