@@ -106,6 +106,8 @@ def report() -> Report:
     return LINES.append
 
 
+RESUME_PARAMETERS = ("lastEventId", "last_event_id", "after")
+
 # Puts something between the server and its store.
 WrapsStore = Callable[[Store], Store]
 
@@ -272,7 +274,8 @@ class CheckingTransport(httpx.AsyncBaseTransport):
         response = await self._inner.handle_async_request(request)
         body = await response.aread()
         if response.headers.get("content-type", "").startswith("text/event-stream"):
-            is_resumed = "last-event-id" in request.headers or "after" in request.url.params
+            points = [request.headers.get("last-event-id"), *map(request.url.params.get, RESUME_PARAMETERS)]
+            is_resumed = any(point and point.strip() for point in points)
             is_resumable = b'"onDisconnect":"continue"' in request.content.replace(b" ", b"")
             path = find_template(request.url.path)
             check_stream(path, body, method=request.method.lower(), is_resumed=is_resumed, is_resumable=is_resumable)

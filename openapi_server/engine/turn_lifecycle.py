@@ -172,6 +172,7 @@ class TurnStarter:
             model=self._provider.get_model(animal).model_id,
             age_group=request.age_group,
             disclosure=animal.disclosure,
+            session_name=request.session.name,
         )
 
     async def _write_to_store(self, begin: Callable[[], Awaitable[str]]) -> str:
@@ -195,6 +196,7 @@ class TurnStarter:
             handle=ref.handle,
             locked_at=now if ref.handle else None,
             name_key=ref.name_key,
+            name=ref.name,
             is_claimed=ref.is_proved,
         )
 

@@ -34,8 +34,9 @@ class SessionRef:
     """The session that a turn belongs to, and its owner. `session_id` None starts a new session.
 
     `is_client_chosen`: the client makes up its session ids, so an unknown id starts a session instead of being an
-    error; `name_key` stands for the client's name. `is_proved` is False when only that name was shown, and no cookie,
-    login or token. `handle` is `chat_<device>` for a device, whose session may switch to another animal.
+    error; `name_key` stands for the client's name, and `name` is that name itself where answers use it. `is_proved` is
+    False when only that name was shown, and no cookie, login or token. `handle` is `chat_<device>` for a device, whose
+    session may switch to another animal.
     """
 
     session_id: str | None = None
@@ -43,6 +44,7 @@ class SessionRef:
     is_client_chosen: bool = False
     handle: str | None = None
     name_key: str | None = None
+    name: str | None = None
     is_proved: bool = True
 
     @property

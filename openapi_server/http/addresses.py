@@ -12,7 +12,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -28,6 +28,8 @@ OPERATION_EXTENSION = "zoochat.operation"
 
 # A slash or backslash that is part of a name would be a separator for whoever decodes the path first.
 _ENCODED_SEPARATORS = ("%2f", "%5c", "\\")
+# A client that reconnects adds one of the first two to an address that may have the third from the beginning.
+_RESUME_PARAMETERS = ("lastEventId", "last_event_id", "after")
 _SINGLE_HEADERS = ("Idempotency-Key", "Last-Event-ID", "X-Device-ID", "X-Session-Token")
 # The members of a header's list: commas inside quoted strings do not separate.
 _LIST_MEMBER = linear_regex.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
@@ -38,12 +40,14 @@ _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 @dataclass(frozen=True, slots=True)
 class SpecOperation:
     """An operation: its handler's full name, the media types of its body (none: it takes none), the value of
-    `Cache-Control` of its answers, and the name of its rate limit."""
+    `Cache-Control` of its answers, the name of its rate limit, and the query parameters that it takes in place of the
+    header `Last-Event-ID`, the first of which counts."""
 
     operation_id: str
     media_types: tuple[str, ...] = ()
     cache_control: str = NO_STORE
     rate_limit: str = "reads"
+    resume_parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,9 @@ class AddressMiddleware:
             await make_error_response(error)(scope, receive, send)
             return
         scope.setdefault("extensions", {})[OPERATION_EXTENSION] = operation
-        inner = {**scope, "headers": headers, "method": "GET" if method == "HEAD" else method}
+        query, headers = _take_resume_position(scope, headers, operation)
+        method_inside = "GET" if method == "HEAD" else method
+        inner = {**scope, "headers": headers, "method": method_inside, "query_string": query}
         if address.prefix:
             path = scope["path"].removeprefix(address.prefix)
             inner |= {"path": path, "raw_path": quote(path).encode()}
@@ -218,15 +224,21 @@ def _find_prefix(path: str, operation: Mapping[str, Any]) -> str:
 
 
 def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> SpecOperation:
-    body: Mapping[str, Any] = operation.get("requestBody", {})
-    while "$ref" in body:
-        body = functools.reduce(lambda part, name: part[name], body["$ref"].removeprefix("#/").split("/"), spec)
+    body = _resolve(spec, operation.get("requestBody", {}))
+    parameters = {_resolve(spec, parameter)["name"] for parameter in operation.get("parameters", ())}
     return SpecOperation(
         f"{operation['x-openapi-router-controller']}.{operation['operationId']}",
         tuple(body.get("content", {})),
         operation.get("x-cache-control", NO_STORE),
         operation.get("x-rate-limit", "reads"),
+        tuple(name for name in _RESUME_PARAMETERS if name in parameters),
     )
+
+
+def _resolve(spec: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
+    while "$ref" in part:
+        part = functools.reduce(lambda found, name: found[name], part["$ref"].removeprefix("#/").split("/"), spec)
+    return part
 
 
 def _make_headers(scope: Scope, operation: SpecOperation) -> list[tuple[bytes, bytes]]:
@@ -247,6 +259,25 @@ def _make_headers(scope: Scope, operation: SpecOperation) -> list[tuple[bytes, b
         media_type = choose_media_type(headers.getlist("content-type"), operation.media_types)
         kept.append((b"content-type", media_type.encode()))
     return kept
+
+
+def _take_resume_position(
+    scope: Scope, headers: list[tuple[bytes, bytes]], operation: SpecOperation
+) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """The query without empty resume parameters, and the headers with the one that counts as `Last-Event-ID`.
+
+    A browser's EventSource cannot set headers, and some that imitate it do not. A header that was sent comes first.
+    """
+    query: bytes = scope["query_string"]
+    if not operation.resume_parameters or not query:
+        return query, headers
+    pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True)
+    kept = [(name, value) for name, value in pairs if value or name not in operation.resume_parameters]
+    given = dict(kept)
+    position = next((given[name] for name in operation.resume_parameters if name in given), None)
+    if position is not None and all(name != b"last-event-id" for name, _ in headers):
+        headers = [*headers, (b"last-event-id", position.encode())]
+    return urlencode(kept).encode(), headers
 
 
 def _drop_body(receive: Receive) -> Receive:

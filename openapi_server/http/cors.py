@@ -19,11 +19,11 @@ EXPOSED_HEADERS = (
 )
 ALLOWED_HEADERS = (
     "Accept, Authorization, Cache-Control, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, "
-    "Prefer, X-Device-ID, X-Request-Id, X-Requested-With, X-Session-Id, X-Session-Token, X-User-Id, baggage, "
-    "traceparent, tracestate"
+    "Pragma, Prefer, X-Correlation-Id, X-Device-ID, X-Request-Id, X-Requested-With, X-Session-Id, X-Session-Token, "
+    "X-User-Id, b3, baggage, sentry-trace, traceparent, tracestate"
 )
-# What generated clients tell about themselves, in headers of many names.
-_CLIENT_HEADER = linear_regex.compile(r"x-stainless-[a-z0-9-]{1,40}")
+# What generated clients tell about themselves, and tracing libraries about a request, in headers of many names.
+_CLIENT_HEADER = linear_regex.compile(r"x-(stainless|b3|datadog)-[a-z0-9-]{1,40}")
 PREFLIGHT_MAX_AGE_S = 600
 
 

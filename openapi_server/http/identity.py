@@ -87,7 +87,7 @@ def get_anonymous_scope(context: RequestContext, name: str) -> str:
 def derive_session_id(context: RequestContext, kind: str, scope: str, name: str) -> str:
     """The id of the session that a client's own name stands for: an HMAC, so that nobody can compute it from the name.
 
-    Stored sessions depend on each `kind`: "platform", "tokens" (of `/chat`) and "device".
+    Stored sessions depend on each `kind`: "convo", "platform", "tokens" (of `/chat`) and "device".
     """
     return f"sess_{_sign(context, 'session', kind, scope, name).hex()[:32]}"
 

@@ -1,11 +1,13 @@
-"""Sessions that a client names itself: the `session_id` of `/chat` and the devices of `/chat/` and `/chat/stream`.
+"""Sessions that a client names itself: its own `sessionId` of the zoo's contract, the `session_id` of `/chat`, and the
+devices of `/chat/` and `/chat/stream`.
 
 A name counts within the caller's account or session cookie. A caller without either is given a cookie and a session
 token with the first answer, and until one of them is used, the name alone continues the conversation: a UUID from
 anywhere, any other name from the same address, and that only with `SESSION_BINDING=id`. The first cookie, login or
 token that comes with the name claims the session; from then on it is needed.
 
-Reading or changing a session takes more than a name that others can guess: see `NamedSession.readable_id`.
+Reading or changing the session of a device, and exporting or erasing any, takes more than a name that others can guess:
+see `NamedSession.readable_id`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 
 from openapi_server.engine.turn_request import SessionRef
 from openapi_server.http.async_handlers import RequestContext
+from openapi_server.http.authorization import Access, get_authorized_session
 from openapi_server.http.identity import (
     DEVICE_COOKIE,
     Identity,
@@ -32,11 +35,12 @@ from openapi_server.http.identity import (
     make_new_cookie_identity,
     read_session_token,
 )
-from openapi_server.models.errors import StoreUnavailable
+from openapi_server.models.errors import SessionNotFound, StoreUnavailable
+from openapi_server.models.ids import is_made_id
 from openapi_server.models.session import SessionClaim, SessionRecord
 from openapi_server.models.user import USER_PREFIX, derive_device_owner
 
-CHAT, DEVICE = "tokens", "device"
+CHAT, CONVO, DEVICE = "tokens", "convo", "device"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class NamedSession:
     is_unguessable: bool
     record: SessionRecord | None = None
     handle: str | None = None
+    name: str | None = None
 
     @property
     def ref(self) -> SessionRef:
@@ -64,6 +69,7 @@ class NamedSession:
             is_client_chosen=True,
             handle=self.handle,
             name_key=self.name_key,
+            name=self.name,
             is_proved=self.is_proved,
         )
 
@@ -95,6 +101,7 @@ async def find_named_session(
 
     With `is_storage_optional`, a store that cannot be read counts as one without sessions.
     """
+    shown_name = name if kind == CONVO else None
     name_key = derive_name_key(context, kind, name)
     owner, token_id = find_owner(context), read_session_token(context)
     open_id = derive_session_id(context, kind, get_anonymous_scope(context, name), name)
@@ -105,7 +112,7 @@ async def find_named_session(
 
     def make(session_id: str, owner: str | None, *, is_proved: bool, record: SessionRecord | None) -> NamedSession:
         identity = make_new_cookie_identity(context) if owner is None else Identity(owner)
-        return NamedSession(session_id, name_key, identity, is_proved, is_uuid, record, handle)
+        return NamedSession(session_id, name_key, identity, is_proved, is_uuid, record, handle, shown_name)
 
     proved = _choose_proved(found, own_id, owner, token_id, name_key)
     if proved is not None:
@@ -121,7 +128,22 @@ async def find_named_session(
         return make(open_id, None, is_proved=False, record=open_record)
     stranger = make_new_cookie_identity(context)
     own_id = derive_session_id(context, kind, stranger.owner, name)
-    return NamedSession(own_id, name_key, stranger, True, is_uuid, handle=handle)
+    return NamedSession(own_id, name_key, stranger, True, is_uuid, handle=handle, name=shown_name)
+
+
+async def find_convo_session(
+    context: RequestContext, session_id: str, access: Access, detail: str | None = None
+) -> SessionRecord:
+    """The stored session that a client of the zoo's contract means: by the server's id, or by its own name for it.
+
+    A name reaches the session that it begins or continues, and no other. Raises `SessionNotFound` with the detail.
+    """
+    if is_made_id("sess", session_id):
+        return await get_authorized_session(context, session_id, access, detail)
+    session = (await find_named_session(context, CONVO, session_id)).record
+    if session is None:
+        raise SessionNotFound(detail)
+    return session
 
 
 async def find_device_session(context: RequestContext, *, is_storage_optional: bool = False) -> NamedSession:

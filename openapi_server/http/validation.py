@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
 from typing import Any
+from urllib.parse import parse_qsl
 
 from connexion.json_schema import Draft4RequestValidator
 from connexion.uri_parsing import OpenAPIURIParser
@@ -175,8 +176,18 @@ class StrictParameterValidator(ParameterValidator):  # type: ignore[misc]  # Con
     """Path, query, header and cookie parameters."""
 
     def validate(self, scope: Scope) -> None:
+        self._require_known_query(scope["query_string"].decode("ascii"))
         super().validate(scope)
         _get_validated(scope).parameters_of = _get_routed_operation_id(scope)
+
+    def _require_known_query(self, query: str) -> None:
+        """Connexion would ignore the others: whoever asks for `page=2` would read the first page for ever."""
+        known = {parameter["name"] for parameter in self.parameters["query"]}
+        given = dict.fromkeys(name for name, _ in parse_qsl(query, keep_blank_values=True))
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            errors = (FieldError(_escape_name(name) or "query", "is not known here") for name in unknown[:_MAX_ERRORS])
+            raise InvalidInput.for_fields(*errors)
 
     @staticmethod
     def validate_parameter(

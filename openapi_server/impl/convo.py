@@ -14,6 +14,8 @@ from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session, get_authorized_turn
 from openapi_server.http.identity import Identity, identify_caller
+from openapi_server.http.named_sessions import CONVO as CONVO_NAMES
+from openapi_server.http.named_sessions import NamedSession, find_named_session
 from openapi_server.impl.turn_requests import (
     choose_on_busy,
     get_active_animal,
@@ -22,6 +24,8 @@ from openapi_server.impl.turn_requests import (
     start_turn,
 )
 from openapi_server.impl.turn_responses import continue_stream, make_turn_response, resume_stream, start_stream
+from openapi_server.models.errors import SessionClaimed
+from openapi_server.models.ids import is_made_id
 from openapi_server.models.turn import AgeGroup, TurnRecord
 from openapi_server.wire.convo import CONVO, encode_answer, encode_state, encode_stop
 
@@ -44,10 +48,10 @@ async def get_convo_turn(context: RequestContext, turn_id: str) -> ASGIApp:
 
 
 @async_handler
-async def stream_convo_turn(context: RequestContext, turn_id: str, after: str | None = None) -> ASGIApp:
+async def stream_convo_turn(context: RequestContext, turn_id: str) -> ASGIApp:
     # The log may outlive its session, so the store decides whether the turn exists.
     turn = await get_authorized_turn(context, turn_id, Access.READ)
-    return await continue_stream(context, CONVO, turn.turn_id, context.headers.get("last-event-id") or after)
+    return await continue_stream(context, CONVO, turn.turn_id, context.headers.get("last-event-id"))
 
 
 @async_handler
@@ -62,34 +66,71 @@ async def stop_convo_turn(context: RequestContext, turn_id: str) -> ASGIApp:
 async def _handle_turn(context: RequestContext, body: dict[str, Any], *, is_stream: bool) -> ASGIApp:
     last_event_id = context.headers.get("last-event-id")
     if is_stream and last_event_id:
-        return await resume_stream(context, CONVO, last_event_id, body["message"], partial(_is_same_request, body))
-    identity = identify_caller(context)
+        return await _resume_stream(context, body, last_event_id)
     is_async = "respond-async" in context.preferences
-    request = await _make_turn_request(context, body, identity, is_delivered_whole=not is_stream and not is_async)
-    # Who may continue a session may also repeat a request in it, with or without a cookie.
-    scopes = () if request.session.session_id is None else (request.session.session_id,)
-    keys = make_idempotency_keys(context, body, identity, scopes)
-    accepted = await start_turn(context, request, keys)
-    headers = make_session_headers(context, accepted, identity)
+    start = partial(_start_turn, context, body, is_delivered_whole=not is_stream and not is_async)
+    try:
+        accepted, headers = await start()
+    except SessionClaimed:
+        # The session was claimed after it was found: now the name means another one.
+        accepted, headers = await start()
     if is_async:
         return await _make_accepted_response(context, accepted, headers)
     if is_stream:
         return await start_stream(context, CONVO, accepted, headers)
-    return make_turn_response(context, accepted, encode_answer, headers)
+    encode = partial(encode_answer, session_id=body.get("sessionId", accepted.session_id))
+    return make_turn_response(context, accepted, encode, headers)
+
+
+async def _resume_stream(context: RequestContext, body: dict[str, Any], last_event_id: str) -> ASGIApp:
+    named = await _find_named_session(context, body)
+    session_id = named.session_id if named else body.get("sessionId")
+    reached_id = named.record.session_id if named and named.record else None
+    is_same = partial(_is_same_request, body["animalId"], session_id)
+    return await resume_stream(context, CONVO, last_event_id, body["message"], is_same, reached_id)
+
+
+async def _start_turn(
+    context: RequestContext, body: dict[str, Any], *, is_delivered_whole: bool
+) -> tuple[AcceptedTurn, dict[str, str]]:
+    """The turn, and the headers of its answer."""
+    named = await _find_named_session(context, body)
+    if named is not None:
+        identity, session, scopes = named.identity, named.ref, named.key_scopes
+    else:
+        identity = identify_caller(context)
+        session = await _find_session(context, body.get("sessionId"), identity)
+        # Who may continue a session may also repeat a request in it, with or without a cookie.
+        scopes = () if session.session_id is None else (session.session_id,)
+    request = await _make_turn_request(context, body, session, is_delivered_whole=is_delivered_whole)
+    accepted = await start_turn(context, request, make_idempotency_keys(context, body, identity, scopes))
+    return accepted, make_session_headers(context, accepted, identity)
+
+
+async def _find_named_session(context: RequestContext, body: dict[str, Any]) -> NamedSession | None:
+    """The session that the client's own name stands for; None when it names none, or the server's id of one."""
+    session_id = body.get("sessionId")
+    if session_id is None or is_made_id("sess", session_id):
+        return None
+    return await find_named_session(context, CONVO_NAMES, session_id)
+
+
+async def _find_session(context: RequestContext, session_id: str | None, identity: Identity) -> SessionRef:
+    """The session with the server's id; a new one without an id."""
+    if session_id is not None:
+        await get_authorized_session(context, session_id, Access.CHANGE, NO_SESSION_DETAIL)
+    return SessionRef(session_id, identity.owner)
 
 
 async def _make_turn_request(
-    context: RequestContext, body: dict[str, Any], identity: Identity, *, is_delivered_whole: bool
+    context: RequestContext, body: dict[str, Any], session: SessionRef, *, is_delivered_whole: bool
 ) -> TurnRequest:
-    session_id = body.get("sessionId")
-    if session_id is not None:
-        await get_authorized_session(context, session_id, Access.CHANGE, NO_SESSION_DETAIL)
     return TurnRequest(
         animal=await get_active_animal(context, body["animalId"]),
         message=body["message"],
         contract=CONVO.name,
         age_group=AgeGroup(body.get("ageGroup", AgeGroup.ELEMENTARY)),
-        session=SessionRef(session_id, identity.owner),
+        session=session,
         context_summary=body.get("contextSummary"),
         metadata=_encode_metadata(body.get("metadata")),
         is_cancelled_on_disconnect=body.get("onDisconnect") == "cancel",
@@ -98,8 +139,8 @@ async def _make_turn_request(
     )
 
 
-def _is_same_request(body: dict[str, Any], turn: TurnRecord) -> bool:
-    return (body["animalId"], body.get("sessionId", turn.session_id)) == (turn.animal_id, turn.session_id)
+def _is_same_request(animal_id: str, session_id: str | None, turn: TurnRecord) -> bool:
+    return turn.animal_id == animal_id and session_id in (None, turn.session_id)
 
 
 async def _make_accepted_response(context: RequestContext, accepted: AcceptedTurn, headers: dict[str, str]) -> ASGIApp:

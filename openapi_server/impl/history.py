@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -12,13 +13,9 @@ from starlette.types import ASGIApp
 
 from openapi_server.first_names import has_insulting_word
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.http.authorization import (
-    Access,
-    authorize_listing,
-    find_token_session,
-    get_authorized_session,
-)
+from openapi_server.http.authorization import Access, authorize_listing, find_token_session
 from openapi_server.http.identity import choose_session_id, find_owner
+from openapi_server.http.named_sessions import find_convo_session
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.impl.turn_requests import delete_session
 from openapi_server.models.errors import InvalidInput
@@ -43,18 +40,20 @@ MAX_INLINE_SUMMARY = 4_000
 async def get_convo_history(
     context: RequestContext, session_id: str | None = None, limit: int = 50, cursor: str | None = None
 ) -> ASGIApp:
-    session = await get_authorized_session(context, _require_session_id(context, session_id), Access.READ)
+    session_id = _require_session_id(context, session_id)
+    session = await find_convo_session(context, session_id, Access.READ)
+    shown = replace(session, session_id=session_id)
     if context.choose_media_type("application/json", "text/event-stream") == "text/event-stream":
         streamer = SSEStreamer()
         turns = _iterate_turns(context.services.store, session.session_id)
-        return streamer.create_sse_response(streamer.stream_conversation_history(session, turns))
+        return streamer.create_sse_response(streamer.stream_conversation_history(shown, turns))
     page = await context.services.store.list_turns(session.session_id, limit, cursor)
-    return JSONResponse(encode_history(session, page, is_first=cursor is None))
+    return JSONResponse(encode_history(shown, page, is_first=cursor is None))
 
 
 @async_handler
 async def delete_convo_history(context: RequestContext, session_id: str | None = None) -> ASGIApp:
-    session = await get_authorized_session(context, _require_session_id(context, session_id), Access.CHANGE)
+    session = await find_convo_session(context, _require_session_id(context, session_id), Access.CHANGE)
     await delete_session(context, session.session_id)
     return Response(status_code=204)
 
@@ -77,7 +76,12 @@ async def list_sessions(
     else:
         page = await context.services.store.list_sessions(owner, limit, cursor, only)
     counts = await context.services.store.count_messages([session.session_id for session in page.items])
-    sessions = [await _describe_session(context, session, counts[session.session_id]) for session in page.items]
+    # The caller's own, under the names that they know them by.
+    is_own = owner == find_owner(context)
+    sessions = [
+        await _describe_session(context, session, counts[session.session_id], session.name if is_own else None)
+        for session in page.items
+    ]
     return JSONResponse({"sessions": sessions, "nextCursor": page.next_cursor})
 
 
@@ -89,12 +93,12 @@ async def get_session(
     limit: int = 50,
     cursor: str | None = None,
 ) -> ASGIApp:
-    session = await get_authorized_session(context, session_id, Access.READ)
+    session = await find_convo_session(context, session_id, Access.READ)
     store = context.services.store
-    counts = await store.count_messages([session_id])
-    body = await _describe_session(context, session, counts[session_id])
+    counts = await store.count_messages([session.session_id])
+    body = await _describe_session(context, session, counts[session.session_id], session_id)
     if include == "turns":
-        page = await store.list_turns(session_id, limit, cursor)
+        page = await store.list_turns(session.session_id, limit, cursor)
         body |= {
             "turns": encode_messages(session, page, is_first=cursor is None),
             "nextCursor": page.next_cursor,
@@ -104,12 +108,12 @@ async def get_session(
 
 @async_handler
 async def summarize_convo(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    session = await get_authorized_session(context, body["sessionId"], Access.READ)
+    session = await find_convo_session(context, body["sessionId"], Access.READ)
     summary = await _summarize_session(context, session, body.get("maxLength", DEFAULT_SUMMARY_LENGTH))
     counts = await context.services.store.count_messages([session.session_id])
     return JSONResponse(
         {
-            "sessionId": session.session_id,
+            "sessionId": body["sessionId"],
             "summary": summary.text,
             "topics": list(summary.topics),
             "messageCount": counts[session.session_id],
@@ -136,10 +140,14 @@ def _parse_time(field: str, text: str | None, *, is_end: bool = False) -> dateti
         raise InvalidInput.for_field(field, "is no time of the calendar") from None
 
 
-async def _describe_session(context: RequestContext, session: SessionRecord, message_count: int) -> dict[str, object]:
+async def _describe_session(
+    context: RequestContext, session: SessionRecord, message_count: int, shown_id: str | None
+) -> dict[str, object]:
+    """The session; `shown_id` is what the caller calls it, None where that is its own id."""
     animal = context.services.knowledge.get_animal(session.animal_id)
     summary = await _summarize_session(context, session, LISTED_SUMMARY_LENGTH)
-    return encode_session(session, animal.name if animal else session.animal_id, summary, message_count)
+    shown = replace(session, session_id=shown_id or session.session_id)
+    return encode_session(shown, animal.name if animal else session.animal_id, summary, message_count)
 
 
 async def _summarize_session(context: RequestContext, session: SessionRecord, max_length: int) -> Summary:

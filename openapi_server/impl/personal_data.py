@@ -13,7 +13,7 @@ from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import authorize_account, find_token_session
 from openapi_server.http.identity import choose_session_id, find_owner, get_device_cookie
-from openapi_server.http.named_sessions import CHAT, find_device_session, find_named_session
+from openapi_server.http.named_sessions import CHAT, CONVO, find_device_session, find_named_session
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
 from openapi_server.models.user import USER_PREFIX
@@ -50,7 +50,7 @@ def _encode_document(data: PersonalData, at: datetime) -> str:
 
 async def _find_subject(context: RequestContext, user_id: str | None, session_name: str | None) -> DataSubject:
     """The account that is named; else the caller, identified by account or cookie, by the session token, by the device
-    that the request comes from, and by the name that a client of the `chat` contract gave its session.
+    that the request comes from, and by the name that a client gave its session.
 
     Where a device or a name is not enough to read a session, it names nothing.
     """
@@ -62,6 +62,6 @@ async def _find_subject(context: RequestContext, user_id: str | None, session_na
         sessions.append((await find_device_session(context)).readable_id)
     name = choose_session_id(context, session_name, "session_id")
     if name is not None:
-        sessions.append((await find_named_session(context, CHAT, name)).readable_id)
+        sessions += [(await find_named_session(context, kind, name)).readable_id for kind in (CHAT, CONVO)]
     session_ids = dict.fromkeys(session_id for session_id in sessions if session_id is not None)
     return DataSubject(owner=find_owner(context), session_ids=tuple(session_ids))

@@ -92,7 +92,7 @@ class TurnEventBuilder:
         typing_stopped = list(self._stop_typing(elapsed_ms))
         completed = Completed(
             turn_id=self.started.turn_id,
-            session_id=self.started.session_id,
+            session_id=self.started.session_name or self.started.session_id,
             reply=self.reply,
             chunk_count=len(self._texts),
             finish_reason=result.finish_reason,

@@ -25,7 +25,10 @@ class TurnEvent:
 
 @dataclass(frozen=True, slots=True)
 class Started(TurnEvent):
-    """The first event: the turn was accepted. `disclosure` tells the visitor that a computer program replies."""
+    """The first event: the turn was accepted. `disclosure` tells the visitor that a computer program replies.
+
+    `session_name`: the client's own name for the session, where it has one and answers use it.
+    """
 
     turn_id: str
     session_id: str
@@ -34,6 +37,7 @@ class Started(TurnEvent):
     model: str
     age_group: AgeGroup
     disclosure: str
+    session_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

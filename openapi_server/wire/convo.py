@@ -59,7 +59,7 @@ def _encode_timestamp(entry: Entry) -> dict[str, object]:
 def _encode_started(started: Started) -> dict[str, object]:
     return {
         "turnId": started.turn_id,
-        "sessionId": started.session_id,
+        "sessionId": started.session_name or started.session_id,
         "animalId": started.animal_id,
         "animalName": started.animal_name,
         "model": started.model,
@@ -118,13 +118,16 @@ def encode_heartbeat(stage: Stage | None, elapsed_ms: int) -> str:
     return Frame(body, event="heartbeat").text
 
 
-def encode_answer(turn: TurnRecord) -> dict[str, object]:
-    """The JSON answer of `POST /convo_turn`, for a turn that has ended without an error."""
+def encode_answer(turn: TurnRecord, session_id: str) -> dict[str, object]:
+    """The JSON answer of `POST /convo_turn`, for a turn that has ended without an error.
+
+    `session_id` is the session's id, or the name that the client gave it.
+    """
     outcome = _require_outcome(turn)
     timestamp = format_timestamp(outcome.ended_at)
     return {
         "reply": outcome.reply or "",
-        "sessionId": turn.session_id,
+        "sessionId": session_id,
         "turnId": turn.turn_id,
         "timestamp": timestamp,
         "turn": {

@@ -91,6 +91,7 @@ def _encode_session(data: SessionData) -> dict[str, object]:
         "animalId": session.animal_id,
         "owner": session.owner,
         "device": session.handle,
+        "name": session.name,
         "title": session.title,
         "opening": session.opening,
         "createdAt": format_timestamp(session.created_at),

@@ -132,8 +132,10 @@ class Callers:
         """A new turn in a new session of the owner's; with a key, perhaps one that is there already."""
         self._made += 1
         self._clock.advance(0.001)
-        endpoint, name = CHAT_ENDPOINTS[endpoint_name], name or f"talk-{key or self._made}"
+        endpoint, given_name, name = CHAT_ENDPOINTS[endpoint_name], name, name or f"talk-{key or self._made}"
         own_path, own_body, headers = await self._make_own_parts(owner, endpoint_name, name)
+        if endpoint_name == "convo" and given_name:
+            own_body["sessionId"] = given_name
         body = {**endpoint.body, endpoint.message_field: "Hello!", **own_body}
         if key:
             headers["Idempotency-Key"] = key

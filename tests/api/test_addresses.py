@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,13 +162,19 @@ class Zoo:
         self.token = (await self.services.accounts.login("admin", "admin-demo")).access_token
 
     async def ask(
-        self, method: str, path: str, content_types: Sequence[str] = (), body: bytes = b"", accept: str = "*/*"
+        self,
+        method: str,
+        path: str,
+        content_types: Sequence[str] = (),
+        body: bytes = b"",
+        accept: str = "*/*",
+        query: bytes = b"",
     ) -> Answer:
         headers = [("Authorization", f"Bearer {self.token}"), ("Accept", accept), ("If-Match", "*")]
         headers += [("Content-Type", value) for value in content_types]
         if body:
             headers.append(("Content-Length", str(len(body))))
-        answer = await ask(self.app, RawRequest(method, path, headers=tuple(headers)), Arrives(body))
+        answer = await ask(self.app, RawRequest(method, path, query, tuple(headers)), Arrives(body))
         if "logout" in unquote(path).lower():
             await self.log_in()
         return answer
@@ -222,6 +228,49 @@ async def test_a_body_that_is_not_valid_reaches_no_handler_of_any_operation(
             assert not zoo.spy.calls, (method, template, content_types)
             statuses[answer.status] += 1
     report(f"bodies {body!r} x media types x operations: {sum(statuses.values())} requests, {dict(statuses)}")
+
+
+QUERIES = ["page=2", "page=", "page", "Limit=5", "limit%20=5", "_=1764400000", "sessionid=x", "%C3%A4=1", "limit[]=5"]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+async def test_a_query_parameter_that_is_not_known_is_named_by_every_operation(zoo: Zoo, query: str) -> None:
+    """400, and no handler runs: a pager whose `page=2` is ignored reads the first page for ever."""
+    name = unquote(query.partition("=")[0])
+    for method, template in OPERATIONS:
+        zoo.spy.calls.clear()
+        answer = await zoo.ask(method, make_path(template), [JSON], b"{}", query=query.encode())
+
+        assert answer.status == 400, (method, template)
+        named = [error["field"] for error in answer.problem["errors"]]
+        assert named == [name.encode("unicode_escape").decode()], (method, template)
+        assert not zoo.spy.calls
+
+
+async def test_every_query_parameter_of_the_spec_is_known(zoo: Zoo) -> None:
+    """Whatever else is wrong with the request, it is not that."""
+    for method, template in OPERATIONS:
+        for parameter in iterate_query_parameters(method, template):
+            answer = await zoo.ask(method, make_path(template), [JSON], b"{}", query=f"{parameter}=x".encode())
+
+            assert b"is not known here" not in answer.body, (method, template, parameter)
+
+
+async def test_whatever_an_event_source_can_read_is_resumed_by_the_query_too() -> None:
+    """A browser's cannot set headers, and polyfills may not; only they send a `GET`."""
+    for template, item in load_spec()["paths"].items():
+        headers = [parameter.get("$ref", "") for parameter in item.get("get", {}).get("parameters", ())]
+        if "#/components/parameters/LastEventId" in headers:
+            assert {"lastEventId", "last_event_id"} <= set(iterate_query_parameters("GET", template)), template
+
+
+def iterate_query_parameters(method: str, template: str) -> Iterator[str]:
+    spec = load_spec()
+    for parameter in spec["paths"][template][method.lower()].get("parameters", ()):
+        if "$ref" in parameter:
+            parameter = spec["components"]["parameters"][parameter["$ref"].rpartition("/")[2]]
+        if parameter["in"] == "query":
+            yield parameter["name"]
 
 
 async def test_an_operation_without_a_body_never_sees_one(zoo: Zoo, report: Report) -> None:

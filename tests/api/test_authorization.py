@@ -70,7 +70,8 @@ claimed: cookie token
 BY_ADDRESS = """
 nobody: nobody neighbour device other_device token other_token
 """
-# Reading, changing, exporting and erasing by name takes more than a name, whatever the binding; unless it is a UUID.
+# A device's session is read and changed, and everything exported and erased, by more than a name, whatever the binding;
+# unless it is a UUID. A session of the zoo's own contract is seen and deleted by whoever may continue it.
 REACHES = {"id": BY_PROOF + BY_ADDRESS, "caller": BY_PROOF}
 
 
@@ -91,6 +92,7 @@ class Route:
 
 IN_SESSION = {"sessionId": "{session_id}"}
 IN_CONVO = {"message": "Hello!", "animalId": "lion_001"}
+NAMED_CONVO = {**IN_CONVO, "sessionId": "{name}"}
 CONFIRMATION = {"completeResponse": "Roar!", "streamingSessionId": "{turn_id}", "tokensUsed": 1}
 RESUMED = {"Last-Event-ID": "{turn_id}-1"}
 SESSION = "/chat/sessions/{sessionId}"
@@ -128,10 +130,20 @@ OF_USERS = [
     Route("GET /privacy/export", "account", query={"userId": "{username}"}),
     Route("DELETE /privacy", "account", query={"userId": "{username}"}),
 ]
-# By the client's own name: the token stream's `session_id`, the device's `X-Device-ID`.
+# By the client's own name: the token stream's `session_id`, the zoo's own `sessionId`, the device's `X-Device-ID`.
 BY_NAME = [
     Route("POST /chat", "ask", body={"message": "Hello!", "session_id": "{name}"}),
     Route("POST /chat", "resume", body={"message": "Hello!", "session_id": "{name}"}, headers=RESUMED),
+    Route("POST /convo_turn", "ask", body=NAMED_CONVO),
+    Route("POST /convo_turn_stream", "ask", body=NAMED_CONVO),
+    Route("POST /convo_turn_stream", "resume", body=NAMED_CONVO, headers=RESUMED),
+    Route("POST /convo_turn", "resume", body={**NAMED_CONVO, "stream": True}, headers=RESUMED),
+    Route("GET /convo_history", "see", query={"sessionId": "{name}"}),
+    Route("GET /convo_history", "see", headers={"X-Session-Id": "{name}"}),
+    Route("GET /conversations/sessions/{name}", "see"),
+    Route("POST /summarize_convo", "see", body={"sessionId": "{name}"}),
+    Route("DELETE /convo_history", "delete", query={"sessionId": "{name}"}),
+    Route("DELETE /convo_history", "delete", headers={"X-Session-Id": "{name}"}),
     Route("POST /chat/", "ask", body={"content": "Hello!"}, headers={"X-Device-ID": "{name}"}),
     Route("POST /chat/stream", "ask", body={"content": "Hello!"}, headers={"X-Device-ID": "{name}"}),
     Route("POST /chat/stream", "resume", body={"content": "Hello!"}, headers={"X-Device-ID": "{name}", **RESUMED}),
@@ -199,7 +211,7 @@ def get_binding(callers: Callers) -> str:
 async def send_request(callers: Callers, name: str, route: Route, thing: OwnedTurn) -> httpx.Response:
     """Send the route's request for this turn, as this caller."""
     method, _, path = route.operation.partition(" ")
-    path = path.format(turnId=thing.turn_id, sessionId=thing.session_id, jobId=thing.job_id)
+    path = path.format(turnId=thing.turn_id, sessionId=thing.session_id, jobId=thing.job_id, name=thing.name)
     return await callers.request(
         name,
         method,
@@ -307,12 +319,12 @@ async def test_somebody_elses_name_for_a_session_begins_one_of_ones_own(
 
 
 @pytest.mark.parametrize("whose", MAY_BY_NAME)
-@pytest.mark.parametrize("route", [route for route in BY_NAME if route.doing in ("look", "resume")], ids=str)
+@pytest.mark.parametrize("route", [route for route in BY_NAME if route.doing in ("look", "resume", "see")], ids=str)
 async def test_somebody_elses_name_for_a_session_shows_nothing(callers: Callers, whose: str, route: Route) -> None:
     """Nor does it resume, not even for whoever holds the id of a visitor's turn: it is another request."""
     thing = await create_named_turn(callers, whose, route)
     binding = get_binding(callers)
-    table = REACH[binding] if route.doing == "resume" else MAY_BY_NAME
+    table = MAY_BY_NAME if route.doing == "look" else REACH[binding]
     for name in list_callers():
         is_yes = table[whose][name]
         is_held = MAY[binding][f"{get_owner(whose)} read"]["nobody" if name == "elsewhere" else name]
@@ -347,8 +359,8 @@ async def test_somebody_elses_name_neither_exports_nor_erases(callers: Callers, 
 
 async def create_named_turn(callers: Callers, whose: str, route: Route) -> OwnedTurn:
     """A session under a name that its owner chose, as a rule a plain one. The claimed one was begun by nobody."""
-    endpoint = "devices" if "X-Device-ID" in route.headers else "chat"
-    name = str(uuid.uuid4()) if whose in ("uuid", "claimed") else None
+    endpoint = "devices" if "X-Device-ID" in route.headers else "convo" if "conv" in route.operation else "chat"
+    name = str(uuid.uuid4()) if whose in ("uuid", "claimed") else f"named-{uuid.uuid4().hex}"
     if whose == "claimed":
         await callers.create_turn("nobody", endpoint, name)
     return await callers.create_turn(get_owner(whose), endpoint, name)
@@ -358,17 +370,41 @@ def get_owner(whose: str) -> str:
     return {"uuid": "nobody", "claimed": "cookie"}.get(whose, whose)
 
 
+@pytest.mark.parametrize("whose", MAY_BY_NAME)
+@pytest.mark.parametrize("route", [route for route in BY_NAME if route.doing == "delete"], ids=str)
+async def test_somebody_elses_name_deletes_nothing(callers: Callers, whose: str, route: Route) -> None:
+    """It is what a name is that nobody has used."""
+    for name in list_callers():
+        is_yes = REACH[get_binding(callers)][whose][name]
+        thing = await create_named_turn(callers, whose, route)
+
+        answer = await send_request(callers, name, route, thing)
+
+        assert answer.status_code == (204 if is_yes else 404), (name, answer.text)
+        assert (await callers.services.store.get_session(thing.session_id) is None) is is_yes, name
+        if not is_yes:
+            assert summarize_answer(answer, thing) == await summarize_missing(callers, name, route), name
+
+
 @pytest.mark.parametrize("endpoint", ["chat", "devices"])
 @pytest.mark.parametrize("name", CALLERS)
 async def test_a_name_that_the_client_chose_is_no_id(callers: Callers, endpoint: str, name: str) -> None:
-    """Where the server's ids are asked for, a client's own name opens nothing, not even to the client itself."""
+    """Where the server's ids are asked for, a client's own name opens nothing, not even to the client itself.
+
+    Nor does it reach a session of another contract: there the name begins a session.
+    """
     thing = await callers.create_turn("cookie", endpoint)
     chosen = OwnedTurn(session_id=thing.name, turn_id=thing.name, job_id=thing.name, name=thing.name)
     for route in BY_ID:
-        if not route.headers:
+        if not route.headers and route.operation not in ASKING:
             assert (await send_request(callers, name, route, chosen)).status_code in (400, 401, 404), route
+    for route in BY_ID:
+        if not route.headers and route.doing == "change" and route.operation in ASKING:
+            assert (await send_request(callers, name, route, chosen)).status_code in (200, 401), route
+    assert await callers.services.store.get_session(thing.session_id) == thing.session
 
 
+ASKING = {"POST /convo_turn", "POST /convo_turn_stream"}
 LISTS = {"GET /conversations/sessions", "GET /jobs"}
 OBSERVE = Route(f"GET {SESSION}/observe", "observe", needs_login=True)
 
@@ -439,7 +475,8 @@ FIELDS = {"sessionId", "session_id", "streamingSessionId", "userId"}
 
 async def test_no_route_was_forgotten() -> None:
     """Every operation that takes an id, a name or a point to resume from stands in the table."""
-    told = {route.operation for route in (*BY_ID, *OF_USERS, *BY_NAME, OBSERVE)} | LISTS
+    routes = (*BY_ID, *OF_USERS, *BY_NAME, OBSERVE)
+    told = {route.operation.replace("{name}", "{sessionId}") for route in routes} | LISTS
     taking = {
         f"{method.upper()} {path}"
         for path, operations in load_spec()["paths"].items()

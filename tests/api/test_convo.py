@@ -286,14 +286,6 @@ async def test_an_animal_that_does_not_live_here_is_404(client: httpx.AsyncClien
     assert (answer.status_code, answer.json()["code"]) == (404, "animal_not_found")
 
 
-async def test_an_unknown_session_is_404_and_says_how_to_begin(client: httpx.AsyncClient) -> None:
-    """Clients cannot choose session ids in this contract."""
-    answer = await client.post("/convo_turn", json={**HELLO, "sessionId": "session123"})
-
-    assert (answer.status_code, answer.json()["code"]) == (404, "session_not_found")
-    assert "Leave sessionId out" in answer.json()["detail"]
-
-
 async def test_a_session_stays_with_its_animal(client: httpx.AsyncClient) -> None:
     """A message to another animal in the session is 422."""
     answer = await post_turn(client)

@@ -8,6 +8,7 @@ import uuid
 import httpx
 import pytest
 
+from tests.api.chat_endpoints import list_event_ids
 from tests.conftest import OpensClient
 from tests.support.contract import check_stream
 from tests.support.fakes import Fails, FakeClock, Says, Waits
@@ -84,6 +85,62 @@ async def test_an_unknown_point_is_named_not_guessed(client: httpx.AsyncClient, 
     )
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "Last-Event-ID")
+
+
+RESUME_PARAMETERS = ["lastEventId", "last_event_id", "after"]
+
+
+@pytest.mark.parametrize("name", RESUME_PARAMETERS)
+async def test_a_query_parameter_resumes_like_the_header(client: httpx.AsyncClient, name: str) -> None:
+    """For an EventSource that cannot set headers, or is a polyfill that does not; after the last event it is 204."""
+    ids = await run_turn(client)
+    path = f"/convo_turn/{get_turn_id(ids[0])}/stream"
+
+    by_header = await client.get(path, headers={"Last-Event-ID": ids[3]})
+    by_query = await client.get(path, params={name: ids[3]})
+    at_the_end = await client.get(path, params={name: ids[-1]})
+
+    assert by_query.text == by_header.text
+    assert at_the_end.status_code == 204
+
+
+async def test_the_header_counts_before_every_query_parameter(client: httpx.AsyncClient) -> None:
+    """Whoever reconnects adds a later point to an address that may have an earlier one."""
+    ids = await run_turn(client)
+    path = f"/convo_turn/{get_turn_id(ids[0])}/stream"
+    points = dict(zip(RESUME_PARAMETERS, ids, strict=False))
+
+    answers = [await client.get(path, params=points, headers={"Last-Event-ID": ids[3]})]
+    while points:
+        answers.append(await client.get(path, params=points))
+        points.pop(next(iter(points)))
+
+    assert [list_event_ids(answer)[0] for answer in answers] == [ids[4], ids[1], ids[2], ids[3]]
+
+
+@pytest.mark.parametrize("name", RESUME_PARAMETERS)
+async def test_an_empty_point_is_the_beginning(client: httpx.AsyncClient, name: str) -> None:
+    """Some readers send it before their first event; beside it another one counts."""
+    ids = await run_turn(client)
+    path = f"/convo_turn/{get_turn_id(ids[0])}/stream"
+    whole = await client.get(path)
+
+    assert (await client.get(f"{path}?{name}=")).text == whole.text
+    assert (await client.get(path, headers={"Last-Event-ID": ""})).text == whole.text
+    assert (await client.get(path, headers={"Last-Event-ID": " "})).text == whole.text
+    rest = await client.get(f"{path}?{name}=", headers={"Last-Event-ID": ids[3]})
+    assert rest.text == (await client.get(path, params={name: ids[3]}, headers={"Last-Event-ID": ""})).text
+    assert rest.text != whole.text
+
+
+@pytest.mark.parametrize("name", RESUME_PARAMETERS)
+async def test_a_point_of_the_wrong_form_is_named(client: httpx.AsyncClient, name: str) -> None:
+    """By the parameter that it came in."""
+    ids = await run_turn(client)
+
+    answer = await client.get(f"/convo_turn/{get_turn_id(ids[0])}/stream", params={name: "a b"})
+
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, name)
 
 
 async def test_there_is_nothing_to_read_of_an_unknown_turn(client: httpx.AsyncClient) -> None:

@@ -120,6 +120,7 @@ async def test_a_preflight_lists_the_methods_of_the_address_and_the_headers() ->
     assert {
         *("content-type", "authorization", "idempotency-key", "last-event-id", "prefer", "x-device-id"),
         *("traceparent", "tracestate", "baggage", "x-requested-with", "cache-control", "x-user-id"),
+        *("pragma", "sentry-trace", "b3", "x-correlation-id", "x-request-id"),
     } <= get_allowed_headers(answer)
 
 
@@ -130,6 +131,12 @@ async def test_generated_clients_may_tell_about_themselves() -> None:
 
     assert {"x-stainless-os", "x-stainless-runtime-version"} <= allowed
     assert [name for name in allowed if name.startswith("x-evil") or len(name) > 50] == []
+
+
+@pytest.mark.parametrize("name", ["x-b3-traceid", "X-B3-Sampled", "x-datadog-trace-id", "x-datadog-parent-id"])
+async def test_tracing_libraries_may_name_the_request(name: str) -> None:
+    """They add their headers to every request of a page, which would otherwise be refused."""
+    assert name.lower() in get_allowed_headers(await preflight(name))
 
 
 async def test_an_operator_may_allow_more_headers() -> None:

@@ -121,7 +121,8 @@ def test_what_the_contract_has_no_word_for_is_silence(event: TurnEvent) -> None:
 
 def test_the_heartbeat_is_a_comment() -> None:
     """Its clients parse every `data: ` line."""
-    assert CHAT.heartbeat(None, 15_000) == ": heartbeat\n\n"
+    assert CHAT.heartbeat(Stage.GENERATION, 15_000) == ": heartbeat\n\n"
+    assert CHAT.heartbeat(None, 15_000) == ": queued\n\n"
 
 
 def test_a_whole_answer_is_one_object() -> None:

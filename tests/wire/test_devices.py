@@ -49,7 +49,8 @@ def test_what_the_contract_has_no_word_for_is_silence(event: TurnEvent) -> None:
 
 def test_the_heartbeat_is_a_comment() -> None:
     """Its clients show the content of every event."""
-    assert DEVICES.heartbeat(None, 15_000) == ": heartbeat\n\n"
+    assert DEVICES.heartbeat(Stage.GENERATION, 15_000) == ": heartbeat\n\n"
+    assert DEVICES.heartbeat(None, 15_000) == ": queued\n\n"
 
 
 @pytest.mark.parametrize(

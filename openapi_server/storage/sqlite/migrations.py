@@ -341,6 +341,11 @@ def queued_turns(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX unended_turns_by_session ON turns (session_id, position) WHERE ended_at IS NULL")
 
 
+def client_chosen_names(connection: sqlite3.Connection) -> None:
+    """The names that clients of the zoo's own contract gave their sessions, which answers repeat."""
+    connection.execute("ALTER TABLE sessions ADD COLUMN name TEXT")
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
     leases_expiry_and_idempotency_keys,
@@ -354,6 +359,7 @@ MIGRATIONS: list[Migration] = [
     idempotent_answers,
     usage_in_the_ledger,
     queued_turns,
+    client_chosen_names,
 ]
 
 

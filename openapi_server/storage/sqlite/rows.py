@@ -73,6 +73,7 @@ def encode_session(session: SessionRecord) -> Row:
         "handle": session.handle,
         "locked_at": encode_time(session.locked_at) if session.locked_at else None,
         "name_key": session.name_key,
+        "name": session.name,
         "is_claimed": int(session.is_claimed),
         "is_charged": int(session.is_charged),
     }
@@ -94,6 +95,7 @@ def decode_session(row: sqlite3.Row, since: str = "") -> SessionRecord:
         handle=row["handle"],
         locked_at=decode_time(row["locked_at"]),
         name_key=row["name_key"],
+        name=row["name"],
         is_claimed=bool(row["is_claimed"]),
         is_charged=bool(row["is_charged"]),
     )
