@@ -44,6 +44,9 @@ _KEY = r"^[!-~]*$"
 _URL_FORM = "a URL such as https://host.example/path, without a user name, a query or a fragment"
 _KEY_FORM = "written in printable ASCII characters without spaces"
 OPENAI_URL = "https://api.openai.com/v1"
+# Azure's own addresses. The API's version stands in the query, as Azure shows the address.
+_AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+_API_VERSION = re.compile(r"api-version=([A-Za-z0-9.-]{1,40})")
 # The settings that a provider requires, with the provider's name.
 _REQUIRED_BY_PROVIDER = {
     "openai_api_key": "openai",
@@ -97,7 +100,7 @@ class Settings(BaseSettings):
     moderation_api_key: str = Field("", pattern=_KEY, description=_KEY_FORM, repr=False)
     moderation_model: str = "omni-moderation-latest"
     moderation_timeout_s: float = Field(2, gt=0, le=30, validation_alias="MODERATION_TIMEOUT")
-    openai_base_url: str = Field(OPENAI_URL, pattern=_URL, description=_URL_FORM)
+    openai_base_url: str = OPENAI_URL
     openai_api_key: str = Field("", pattern=_KEY, description=_KEY_FORM, repr=False, validate_default=True)
     openai_model: str = Field("", pattern=_KEY, description=_KEY_FORM, validate_default=True)
     anthropic_base_url: str = Field("https://api.anthropic.com", pattern=_URL, description=_URL_FORM)
@@ -316,6 +319,28 @@ class Settings(BaseSettings):
             raise ValueError("must be off in production: the passwords of the demo accounts are public")
         return value
 
+    @property
+    def openai_endpoint(self) -> tuple[str, str | None]:
+        """`OPENAI_BASE_URL` without its query, and the `api-version` there, which only Azure has."""
+        url, _, query = self.openai_base_url.partition("?")
+        found = _API_VERSION.fullmatch(query)
+        return url, found[1] if found else None
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _check_openai_base_url(cls, value: str) -> str:
+        """As the library needs it: the address of a call, which people copy, is shortened to its base."""
+        url, has_query, query = value.strip().partition("?")
+        url = url.rstrip("/").removesuffix("/chat/completions").rstrip("/")
+        if not re.fullmatch(_URL, url):
+            raise ValueError(f"must be {_URL_FORM}; only Azure's ?api-version=... may stand at its end")
+        if has_query and not _API_VERSION.fullmatch(query):
+            raise ValueError("may only have api-version in its query, such as ?api-version=2024-10-21")
+        host, path = (urlsplit(url).hostname or "").lower(), urlsplit(url).path
+        if host.endswith(_AZURE_HOSTS):
+            _check_azure_path(f"https://{host}", path, has_version=bool(query))
+        return f"{url}?{query}" if query else url
+
     @field_validator("moderation_url", "openai_base_url", "anthropic_base_url", "bedrock_endpoint")
     @classmethod
     def _check_url(cls, value: str) -> str:
@@ -436,6 +461,16 @@ def _find_embedded(address: IPv6Address) -> IPv4Address | None:
     """The IPv4 address in an IPv4-compatible address (::/96), or in one that NAT64 translates (RFC 6052)."""
     is_embedding = any(address in network for network in _EMBEDDING_NETWORKS)
     return IPv4Address(int(address) & 0xFFFFFFFF) if is_embedding else None
+
+
+def _check_azure_path(base: str, path: str, *, has_version: bool) -> None:
+    """Raises ValueError with what to write. `/openai/v1` has no version; a deployment's address has one."""
+    examples = f"{base}/openai/v1, or {base}/openai/deployments/NAME?api-version=2024-10-21"
+    if path.startswith("/openai/deployments/") or path == "/models":
+        if not has_version:
+            raise ValueError(f"is of Azure and needs its API version: write {base}{path}?api-version=2024-10-21")
+    elif path != "/openai/v1":
+        raise ValueError(f"is of Azure and needs a path: write {examples}")
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -261,14 +261,15 @@ def check_provider(settings: Settings, *, call_model: bool) -> Iterator[Diagnosi
             host = settings.bedrock_endpoint or f"https://bedrock-runtime.{settings.aws_region}.amazonaws.com"
             yield _check_connection("provider", host, settings.connect_timeout_s, "BEDROCK_ENDPOINT or AWS_REGION")
         case "openai":
-            base, headers = settings.openai_base_url, {"Authorization": f"Bearer {settings.openai_api_key}"}
-            headers = headers if settings.openai_api_key else {}
+            (base, version), key = settings.openai_endpoint, settings.openai_api_key
+            headers = {"Authorization": f"Bearer {key}"} if version is None else {"api-key": key}
+            headers = headers if key else {}
             body: dict[str, object] = {
                 "model": settings.openai_model,
                 "messages": [{"role": "user", "content": "Hello"}],
             }
             call = ("chat/completions", body) if call_model else None
-            yield from _ask_models(base, headers, settings.openai_model, "OPENAI", call)
+            yield from _ask_models(base, headers, settings.openai_model, "OPENAI", call, version)
         case "anthropic":
             base = f"{settings.anthropic_base_url.rstrip('/')}/v1"
             headers = {"x-api-key": settings.anthropic_api_key, "anthropic-version": "2023-06-01"}
@@ -278,21 +279,29 @@ def check_provider(settings: Settings, *, call_model: bool) -> Iterator[Diagnosi
     if settings.moderation_url:
         yield _check_connection("moderation", settings.moderation_url, settings.moderation_timeout_s, "MODERATION_URL")
     if settings.rate_limit_storage.startswith("redis"):
-        yield _check_connection("rate limits", settings.rate_limit_storage, CALL_TIMEOUT_S, "RATE_LIMIT_STORAGE")
+        yield _check_redis(settings.rate_limit_storage)
 
 
 def _ask_models(
-    base: str, headers: dict[str, str], model: str, prefix: str, call: tuple[str, dict[str, object]] | None
+    base: str,
+    headers: dict[str, str],
+    model: str,
+    prefix: str,
+    call: tuple[str, dict[str, object]] | None,
+    api_version: str | None = None,
 ) -> Iterator[Diagnosis]:
     import httpx
 
     url = base.rstrip("/")
     try:
-        with httpx.Client(headers=headers, timeout=CALL_TIMEOUT_S) as client:
-            answer = client.get(f"{url}/models")
+        params = {"api-version": api_version} if api_version else {}
+        with httpx.Client(headers=headers, params=params, timeout=CALL_TIMEOUT_S) as client:
+            # A deployment of Azure has no list; that of its resource names models, not deployments.
+            deployed_at = url.find("/deployments/")
+            answer = client.get(f"{url if deployed_at < 0 else url[:deployed_at]}/models")
             yield _judge_answer(answer.status_code, "the list of models", url, model, prefix)
             yield from _compare_clocks(answer.headers.get("date"))
-            if answer.status_code == 200 and model not in _list_model_ids(answer):
+            if answer.status_code == 200 and deployed_at < 0 and model not in _list_model_ids(answer):
                 remedy = f"check {prefix}_MODEL"
                 yield Diagnosis("provider", Level.WARNING, f"the list of models does not name {model}", remedy)
             if call is not None:
@@ -356,6 +365,29 @@ def _check_connection(check: str, url: str, timeout_s: float, variable: str) -> 
         detail = f"{parts.hostname}:{port} not reachable ({error.strerror or type(error).__name__})"
         return Diagnosis(check, Level.PROBLEM, detail, f"check {variable}, the network, and the proxy settings")
     return Diagnosis(check, Level.OK, f"{parts.hostname}:{port} is reachable")
+
+
+def _check_redis(url: str) -> Diagnosis:
+    """Whether the Redis that counts requests answers a PING, with the URL's password, which is not shown."""
+    reachable = _check_connection("rate limits", url, CALL_TIMEOUT_S, "RATE_LIMIT_STORAGE")
+    if reachable.status is not Level.OK or find_spec("redis") is None:
+        return reachable
+    import redis
+
+    parts = urlsplit(url)
+    where, remedy = f"{parts.hostname}:{parts.port}", "check RATE_LIMIT_STORAGE; until then requests are not limited"
+    try:
+        with redis.Redis.from_url(
+            url, socket_timeout=CALL_TIMEOUT_S, socket_connect_timeout=CALL_TIMEOUT_S
+        ) as connection:
+            connection.ping()
+    except redis.AuthenticationError:
+        detail = f"Redis at {where} refuses the user name or the password"
+        return Diagnosis("rate limits", Level.PROBLEM, detail, f"{remedy} (redis://:PASSWORD@host:6379/0)")
+    except (redis.RedisError, OSError, ValueError) as error:
+        detail = f"{where} does not answer as a Redis that can be used ({type(error).__name__})"
+        return Diagnosis("rate limits", Level.PROBLEM, detail, remedy)
+    return Diagnosis("rate limits", Level.OK, f"Redis at {where} answers")
 
 
 def check_port(host: str, port: int, variable: str) -> Iterator[Diagnosis]:

@@ -15,7 +15,7 @@ from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import require_user
 from openapi_server.http.conditional_requests import encode_etag, parse_if_match, respond_with_version
 from openapi_server.http.idempotency import idempotent
-from openapi_server.knowledge.admin import validate_document
+from openapi_server.knowledge.admin import parse_stored_document, validate_document
 from openapi_server.knowledge.draft_comparison import (
     SampleAnswer,
     SampleQuestion,
@@ -220,24 +220,31 @@ def _read_document(animal_id: str, body: dict[str, Any]) -> Document:
 async def _compare(
     context: RequestContext, live: VersionedDocument, draft: Draft, asked: Sequence[SampleQuestion], age_group: AgeGroup
 ) -> dict[str, object]:
-    both = [validate_document(document, live.document_id) for document in (live.document, draft.document)]
+    """In threads, but for the answers: with a thousand facts each step takes a tenth of a second."""
+    now_animal, then_animal = both = await asyncio.to_thread(
+        lambda: (parse_stored_document(live), validate_document(draft.document, live.document_id))
+    )
     _require_facts(asked, {get_fact_name(fact) for animal in both for fact in animal.facts})
-    questions = asked or list_questions(*both)
+    questions = asked or await asyncio.to_thread(list_questions, *both)
     provider = context.services.offline_provider
     now, then = await asyncio.gather(*(answer_questions(animal, questions, age_group, provider) for animal in both))
-    pairs = [_encode_pair(*each) for each in zip(questions, now, then, strict=True)]
-    recalls = {"live": _encode_recall(questions, now), "draft": _encode_recall(questions, then)}
-    return {
-        "animalId": live.document_id,
-        "basedOn": draft.based_on,
-        "liveVersion": live.version,
-        "changedFields": [encode_field_name(field) for field in find_changed_fields(live.document, draft.document)],
-        "changedFacts": list_changed_facts(*both),
-        "asked": len(questions),
-        "differing": sum(not pair["isSame"] for pair in pairs),
-        "recall": {"expected": sum(each.fact_name is not None for each in questions), **recalls},
-        "answers": pairs if asked else [pair for pair in pairs if not pair["isSame"]][:MAX_ANSWERS],
-    }
+
+    def encode() -> dict[str, object]:
+        pairs = [_encode_pair(*each) for each in zip(questions, now, then, strict=True)]
+        recalls = {"live": _encode_recall(questions, now), "draft": _encode_recall(questions, then)}
+        return {
+            "animalId": live.document_id,
+            "basedOn": draft.based_on,
+            "liveVersion": live.version,
+            "changedFields": [encode_field_name(field) for field in find_changed_fields(live.document, draft.document)],
+            "changedFacts": list_changed_facts(now_animal, then_animal),
+            "asked": len(questions),
+            "differing": sum(not pair["isSame"] for pair in pairs),
+            "recall": {"expected": sum(each.fact_name is not None for each in questions), **recalls},
+            "answers": pairs if asked else [pair for pair in pairs if not pair["isSame"]][:MAX_ANSWERS],
+        }
+
+    return await asyncio.to_thread(encode)
 
 
 def _require_facts(asked: Sequence[SampleQuestion], known: Set[str]) -> None:

@@ -18,6 +18,7 @@ from openapi_server.engine.pipeline import MAX_HISTORY_TURNS
 from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
+from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import Access, find_token_session, get_authorized_turn, is_administrator
 from openapi_server.http.identity import Identity, derive_name_key, derive_session_id, find_owner, identify_caller
 from openapi_server.impl.streaming_response import SSEStreamer
@@ -30,6 +31,7 @@ from openapi_server.impl.turn_requests import (
 )
 from openapi_server.impl.turn_responses import resume_stream, start_stream
 from openapi_server.models.animal import Animal
+from openapi_server.models.audit import EVERYBODY, AuditAction
 from openapi_server.models.errors import (
     ChatError,
     JobNotFound,
@@ -92,6 +94,8 @@ async def list_jobs(context: RequestContext, limit: int = 50, cursor: str | None
         page = await context.services.store.list_owner_turns(owner, limit, cursor)
     else:
         page = await _list_token_turns(context, limit)
+    if sees_all:
+        await record_audit(context, AuditAction.SESSIONS_LISTED, EVERYBODY)
     jobs = [await _describe_job(context, turn) for turn in page.items]
     return JSONResponse({"jobs": jobs, "next_cursor": page.next_cursor})
 

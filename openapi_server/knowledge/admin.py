@@ -237,6 +237,11 @@ async def seed_animals(store: DocumentStore, clock: Clock) -> bool:
     return await store.seed(documents, PACKAGE, clock.now())
 
 
+def parse_stored_document(stored: VersionedDocument) -> Animal:
+    """The animal of a stored document, also of one that would be refused if it were written now."""
+    return parse_animal(stored.document, Path(stored.document_id), stored.version)
+
+
 def validate_document(document: Document, animal_id: str, within: str = "") -> Animal:
     """The animal that the document describes; `InvalidInput` says which field of it is wrong."""
     try:

@@ -6,6 +6,7 @@ mean. The models say what `AnimalDocument` in `openapi.yaml` says; a test compar
 
 from __future__ import annotations
 
+import json
 from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import date
@@ -45,6 +46,8 @@ from openapi_server.yaml_files import UnreadableFileError, load_yaml
 MAX_TEXT_CHARS, MAX_LINES, MAX_FACTS, MAX_TOKENS, MAX_TEMPERATURE = 2_000, 100, 1_000, 100_000, 2
 # Favourites and sources.
 MAX_NAMED = 100
+# As JSON. The packaged animals have 30 kB; a document is validated, stored and compared as a whole.
+MAX_DOCUMENT_BYTES = 1_048_576
 _WHOLE_FILE, _VISITOR_NAME = "(the whole file)", "{name}"
 # New stores are seeded with these.
 PACKAGED_ANIMALS = Path(__file__).with_name("animals")
@@ -370,6 +373,13 @@ def lint_file(file: Path) -> list[LintIssue]:
 
 
 def _validate(document: object, file: Path, *, is_stored: bool = False) -> AnimalDocument:
+    if not is_stored:
+        # Days are texts in JSON; what else is no JSON is refused by its type.
+        size = len(
+            json.dumps(document, ensure_ascii=False, default=str, skipkeys=True).encode("utf-8", "surrogatepass")
+        )
+        if size > MAX_DOCUMENT_BYTES:
+            raise AnimalFileError(file, _WHOLE_FILE, f"must have at most {MAX_DOCUMENT_BYTES} bytes, has {size}")
     return AnimalDocument.model_validate(document, context=_Context(file.stem, is_stored))
 
 

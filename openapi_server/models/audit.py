@@ -9,6 +9,8 @@ from enum import StrEnum
 
 # The length of shortened hashes: enough to tell two apart, too little to use one.
 SHORT_HASH_LENGTH = 16
+# The target of a look at all that there is; no username is like this.
+EVERYBODY = "*"
 # Replaces the name of an erased account.
 ERASED_NAME = "(erased)"
 
@@ -49,7 +51,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One action. `target`: a username, a hash or a shortened id; `request_id`: the one in the log."""
+    """One action. `target`: a username, a hash, a shortened id or `EVERYBODY`; `request_id`: the one in the log."""
 
     at: datetime
     action: AuditAction

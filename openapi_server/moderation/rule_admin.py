@@ -31,12 +31,16 @@ from openapi_server.moderation.rule_set import (
     RuleSet,
     is_binding,
     is_enabled,
+    measure_pattern,
     parse_keepers_rule,
 )
+from openapi_server.moderation.rules import Rule
 from openapi_server.protocols import Clock, DocumentStore
 from openapi_server.yaml_files import find_item_lines
 
 _WHOLE_FILE = "(the whole file)"
+# Instructions of RE2: so many are compiled in a second. 200 rules with 50 keywords each have 540,000.
+MAX_PATTERNS_SIZE = 800_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,11 @@ class RuleAdmin:
         return ListedRule(name, packaged, is_packaged=True)
 
     async def put_rule(self, edit: RuleEdit, document: Document) -> tuple[ListedRule, bool]:
-        """Create or replace the rule; True: it was created."""
-        await asyncio.to_thread(self.validate_document, document)
+        """Create or replace the rule; True: it was created. It is compiled here, so that no turn has to wait for it."""
+        rule = await asyncio.to_thread(self.validate_document, document)
         self._require_may_change(edit, document)
+        await self.rules.refresh()
+        self._require_small([rule])
         before = await self._get_expected(edit)
         if before is not None and before.document == document:
             return before, False
@@ -90,6 +96,7 @@ class RuleAdmin:
         written = await self.store.put_document(change, stored.version if stored else None, document)
         if written is None:
             raise VersionMismatch
+        await self.rules.refresh()
         is_packaged = edit.document_id in self.rules.packaged.documents
         return ListedRule(edit.document_id, document, is_packaged, written), before is None
 
@@ -120,7 +127,7 @@ class RuleAdmin:
         await self.rules.refresh()
         names = {stored.document_id for stored in await self._list_stored()}
         _require_room(len(names | {str(document.get("name")) for document in documents}))
-        await asyncio.to_thread(self._validate_documents, documents)
+        self._require_small(await asyncio.to_thread(self._validate_documents, documents))
         return [(document["name"], await self._import_rule(document, by)) for document in documents]
 
     async def _import_rule(self, document: Document, by: str) -> ChangeKind | None:
@@ -132,10 +139,10 @@ class RuleAdmin:
             if await self.store.put_document(change, before.version if before else None, document) is not None:
                 return ChangeKind.REPLACE if before else ChangeKind.CREATE
 
-    def validate_document(self, document: Document) -> None:
-        """`InvalidInput` says which field of it is wrong."""
+    def validate_document(self, document: Document) -> Rule:
+        """The rule that the document describes. `InvalidInput` says which field of it is wrong."""
         try:
-            parse_keepers_rule(document, self.rules.packaged)
+            rule = parse_keepers_rule(document, self.rules.packaged)
         except RuleFileError as error:
             message = f"{error.field}: {error.message}"
             raise InvalidInput(message, errors=(FieldError(error.field, error.message),)) from None
@@ -143,13 +150,26 @@ class RuleAdmin:
             broken = self.rules.current.output_rules.find_broken_rule(text, may_name_contacts=True)
             if broken is not None:
                 raise RuleBroken.for_field(field, f"breaks the rule {broken!r}: no animal may say it")
+        return rule
 
-    def _validate_documents(self, documents: Sequence[Document]) -> None:
+    def _validate_documents(self, documents: Sequence[Document]) -> list[Rule]:
+        rules, room = [], MAX_PATTERNS_SIZE
         for document in documents:
             try:
-                self.validate_document(document)
+                rules.append(self.validate_document(document))
             except InvalidInput as error:
                 raise type(error)(f"rule {document.get('name')!r}: {error.detail}", errors=error.errors) from None
+            room -= measure_pattern(rules[-1])
+            if room < 0:
+                # The rest would take as long again, only to be refused.
+                raise _make_size_error(rules[-1])
+        return rules
+
+    def _require_small(self, rules: Sequence[Rule]) -> None:
+        """Refuse rules that make the patterns of all keepers' rules together too large."""
+        size = self.rules.measure_patterns(without={rule.name for rule in rules}) + sum(map(measure_pattern, rules))
+        if size > MAX_PATTERNS_SIZE:
+            raise _make_size_error(max(rules, key=measure_pattern))
 
     async def _get_expected(self, edit: RuleEdit) -> ListedRule | None:
         """The current rule, at a version that the keeper has read; None where there is none, nor has to be."""
@@ -172,6 +192,17 @@ class RuleAdmin:
 
     async def _list_stored(self) -> tuple[VersionedDocument, ...]:
         return (await self.store.list_changes(0)).existing
+
+
+def _make_size_error(rule: Rule) -> InvalidInput:
+    return InvalidInput.for_field("patterns", _explain_size(rule))
+
+
+def _explain_size(rule: Rule) -> str:
+    return (
+        f"makes the patterns of all rules together too large (those of {rule.name!r} have {measure_pattern(rule)} of "
+        f"{MAX_PATTERNS_SIZE} parts): every message is held against all of them. Use fewer or shorter repetitions"
+    )
 
 
 def _list_said(document: Document) -> Iterator[tuple[str, str]]:
@@ -210,16 +241,22 @@ def read_rule_list(file: Path, packaged: PackagedRules) -> list[Document]:
     if len(documents) > MAX_RULES:
         raise RuleFileError(file, _WHOLE_FILE, "rules", f"must hold at most {MAX_RULES} rules, holds {len(documents)}")
     names: set[str] = set()
+    size = 0
     for document, line in zip(documents, find_item_lines(file, "rules"), strict=True):
-        names.add(_check_listed(document, Path(f"{file.name}:{line}"), packaged, names))
+        place = Path(f"{file.name}:{line}")
+        rule = _check_listed(document, place, packaged, names)
+        names.add(rule.name)
+        size += measure_pattern(rule)
+        if size > MAX_PATTERNS_SIZE:
+            raise RuleFileError(place, f"rule {rule.name!r}", "patterns", _explain_size(rule))
     return documents
 
 
-def _check_listed(document: object, place: Path, packaged: PackagedRules, names: Set[str]) -> str:
-    """The rule's name, which no rule before it may have."""
+def _check_listed(document: object, place: Path, packaged: PackagedRules, names: Set[str]) -> Rule:
+    """The rule. No rule before it may have its name."""
     if not isinstance(document, dict):
         raise RuleFileError(place, "rule", "(all of it)", "must be a mapping")
     rule = parse_keepers_rule(document, packaged, place)
     if rule.name in names:
         raise RuleFileError(place, f"rule {rule.name!r}", "name", "is there twice")
-    return rule.name
+    return rule

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,7 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import ListedRule
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import GUIDANCE_FILE, INPUT_RULES_FILE, InputRules
-from openapi_server.moderation.linear_patterns import KeepersPatternParser
+from openapi_server.moderation.linear_patterns import AnyPattern, KeepersPatternParser
 from openapi_server.moderation.output_buffer import BufferLimits, TextCheck
 from openapi_server.moderation.output_rules import OUTPUT_RULES_FILE, OutputRules
 from openapi_server.moderation.rule_files import (
@@ -96,6 +96,11 @@ def parse_keepers_rule(
     rule = make_rule(source, Grammar(packaged.messages.terms, packaged.messages.wordings, parse_pattern))
     is_additional = before is None or _get_purpose(before) != _get_purpose(rule)
     return replace(rule, is_from_keepers=True, is_additional=is_additional)
+
+
+def measure_pattern(rule: Rule) -> int:
+    """The size of a rule's patterns; 0 for a packaged rule."""
+    return rule.pattern.size if isinstance(rule.pattern, AnyPattern) else 0
 
 
 ParsedRules = Mapping[str, tuple[Document, Rule | None]]
@@ -193,6 +198,10 @@ class LiveRuleSet:
     def merge(self, rules: Sequence[VersionedDocument]) -> RuleSet:
         """The packaged rules with these of keepers. It takes too long for the event loop."""
         return merge_rules(self.packaged, rules, self._parsed)
+
+    def measure_patterns(self, without: Set[str]) -> int:
+        """The size of the patterns of all keepers' rules but those with these names."""
+        return sum(measure_pattern(rule) for name, (_, rule) in self._parsed.items() if rule and name not in without)
 
     async def refresh(self) -> None:
         """Load what keepers have changed, in whichever process. Never fails: without the store, the rules stay."""

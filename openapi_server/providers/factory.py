@@ -57,8 +57,9 @@ def _create_model_provider(settings: Settings) -> ModelProvider:
             from openapi_server.providers.openai import OpenAIProvider
 
             speech = _make_options(settings.openai_model, settings)
-            url, key = settings.openai_base_url, settings.openai_api_key
-            return OpenAIProvider(url, key, speech, connect_timeout_s=connect_timeout_s)
+            url, api_version = settings.openai_endpoint
+            key = settings.openai_api_key
+            return OpenAIProvider(url, key, speech, connect_timeout_s=connect_timeout_s, api_version=api_version)
         case "anthropic":
             from openapi_server.providers.anthropic import AnthropicProvider
 

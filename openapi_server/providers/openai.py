@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Any
 
-from openai import AsyncAPIResponse, AsyncOpenAI, DefaultAsyncHttpxClient, Omit, Timeout
+from httpx2 import Request
+from openai import AsyncAPIResponse, AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 from openai.types.chat import ChatCompletionMessageParam
 
 from openapi_server.models.prompt import Prompt
@@ -50,17 +51,18 @@ class OpenAIProvider(ConfiguredProvider):
         api_version: str | None = None,
     ) -> None:
         super().__init__(options)
+        hooks: dict[str, list[Any]] = {"response": [limit_response]}
         azure: dict[str, Any] = {}
         if api_version is not None:
-            headers = {"api-key": api_key, "Authorization": Omit()}
-            azure = {"default_query": {"api-version": api_version}, "default_headers": headers}
+            azure = {"default_query": {"api-version": api_version}, "default_headers": {"api-key": api_key}}
+            hooks["request"] = [_remove_bearer]
         # Local servers need no key, but the library does. `FallbackProvider` retries.
         self._client = AsyncOpenAI(
             base_url=base_url,
             api_key=api_key or "none",
             max_retries=0,
             timeout=Timeout(READ_TIMEOUT_S, connect=connect_timeout_s),
-            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [limit_response]}),
+            http_client=DefaultAsyncHttpxClient(event_hooks=hooks),
             **azure,
         )
         # The first access imports 50 ms of modules: better at the start than in the first turn.
@@ -120,6 +122,11 @@ class OpenAIProvider(ConfiguredProvider):
             limit or "": options.max_tokens,
         }
         return {name: value for name, value in parameters.items() if name and value is not None and name not in refused}
+
+
+async def _remove_bearer(request: Request) -> None:
+    """A hook for requests. The library always sends the key as a bearer token, which Azure takes for one of its own."""
+    del request.headers["Authorization"]
 
 
 class _Reply:

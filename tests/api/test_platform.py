@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from openapi_server.impl import platform
+from openapi_server.models.audit import EVERYBODY
 from openapi_server.protocols import Provider
 from tests.api.chat_endpoints import (
     PLATFORM,
@@ -373,7 +374,7 @@ async def test_a_key_makes_a_job_safe_to_repeat(open_client: OpensClient) -> Non
 
 
 async def test_jobs_are_listed_for_whom_they_belong_to(open_zoo: OpensZoo) -> None:
-    """A cookie's own, latest first and in pages; nobody's for nobody; all of them for an administrator."""
+    """A cookie's own, latest first and in pages; nobody's for nobody; all for an administrator, which is recorded."""
     zoo = await open_zoo()
     mia, tom, nobody, admin = (
         await zoo.new_client(),
@@ -394,6 +395,10 @@ async def test_jobs_are_listed_for_whom_they_belong_to(open_zoo: OpensZoo) -> No
     assert [job["job_id"] for job in (await tom.get("/jobs")).json()["jobs"]] == [toms["job_id"]]
     assert (await nobody.get("/jobs")).json() == {"jobs": [], "next_cursor": None}
     assert len((await admin.get("/jobs")).json()["jobs"]) == 4
+    (entry,) = [
+        entry for entry in (await zoo.services.audit.list_entries(10)).items if entry.action == "sessions_listed"
+    ]
+    assert (entry.actor.name, entry.target) == ("admin", EVERYBODY)
 
 
 async def test_a_stream_that_was_left_is_a_job_that_can_be_polled(open_client: OpensClient) -> None:

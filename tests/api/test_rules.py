@@ -21,6 +21,7 @@ from openapi_server.models.document import Change, ChangeKind
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.rule import MAX_RULES
 from openapi_server.moderation.input_rules import InputRules
+from openapi_server.moderation.rule_set import load_packaged_rules, measure_pattern, parse_keepers_rule
 from openapi_server.protocols import Provider
 from openapi_server.storage.sqlite.documents import SqliteRuleDocuments
 from tests.api.test_accounts import bearer, log_in
@@ -535,3 +536,25 @@ async def test_the_packaged_rules_keep_the_rules_for_replies(opens: Opens) -> No
     for name, document in process.services.rule_admin.rules.packaged.documents.items():
         if document["then"] != "mask":
             process.services.rule_admin.validate_document({**dict(document), "name": name})
+
+
+async def test_all_rules_together_have_a_bound(zoo: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one is refused with its field; without another one there is room for it."""
+    rules = [{**PARTY, "name": f"wide-{number}", "patterns": [rf"party {number} \w{{1,60}}"]} for number in range(3)]
+    size = measure_pattern(parse_keepers_rule(rules[0], load_packaged_rules()))
+    monkeypatch.setattr("openapi_server.moderation.rule_admin.MAX_PATTERNS_SIZE", 2 * size + size // 2)
+    answers = [await zoo.put(rule) for rule in rules]
+
+    assert [answer.status_code for answer in answers] == [201, 201, 400]
+    assert answers[2].json()["errors"][0]["field"] == "patterns"
+    assert (
+        await zoo.keeper.delete(f"{RULES}/wide-0", headers={"If-Match": answers[0].headers["etag"]})
+    ).status_code == 204
+    assert (await zoo.put(rules[2])).status_code == 201
+
+
+async def test_a_rule_is_compiled_before_it_is_answered(zoo: Process) -> None:
+    """No turn waits for it."""
+    await zoo.put(PARTY)
+
+    assert PARTY["name"] in [rule.document_id for rule in zoo.services.rule_admin.rules.keepers_rules]

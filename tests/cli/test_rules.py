@@ -152,3 +152,18 @@ def test_lint_finds_nothing_in_what_is_shipped() -> None:
     """Without a path it looks at the server's own files."""
     assert zoochat("lint").output == f"{len(load_packaged_rules().rules)} rules, no errors\n"
     assert zoochat("export").output == "rules: []\n"
+
+
+@pytest.mark.parametrize("command", ["lint", "import"])
+def test_rules_that_cost_too_much_together_are_refused(command: str) -> None:
+    """200 rules with 20 wide patterns each took 6.5 s of the first turn. The sentence names the rule."""
+    costly = [
+        {**PARTY, "name": f"costly-{number}", "patterns": [rf"party {number} {at} \w{{1,60}}" for at in range(20)]}
+        for number in range(MAX_RULES)
+    ]
+    refused = zoochat(command, written(*costly))
+
+    assert refused.exit_code == 1
+    assert "patterns: makes the patterns of all rules together too large" in refused.output
+    assert refused.output.count("\n") == 1
+    assert not Path("zoo.sqlite3").exists() or not load().existing

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 import structlog
 from limits import RateLimitItem, RateLimitItemPerMinute
+from redis.asyncio import Redis as Client
 
-from openapi_server.config import ConfigError
+from openapi_server.cli.doctor import Level, check_provider
+from openapi_server.config import ConfigError, load_settings
 from openapi_server.http import rate_limit_storage
 from openapi_server.http.rate_limit_storage import MAX_KEYS, BoundedMemoryStorage, WindowCounters, open_counters
 from tests.support.fakes import FakeClock
@@ -175,3 +177,46 @@ async def test_redis_needs_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="RATE_LIMIT_STORAGE"):
         async with open_counters("redis://127.0.0.1:9/0", FakeClock().monotonic):
             pass
+
+
+def diagnose(url: str) -> tuple[Level, str]:
+    """What `zoochat doctor` says of it."""
+    found = check_provider(load_settings(rate_limit_storage=url), call_model=False)
+    (finding,) = [one for one in found if one.check == "rate limits"]
+    assert finding.status is Level.OK or "RATE_LIMIT_STORAGE" in finding.remedy
+    return finding.status, finding.detail
+
+
+async def test_the_doctor_asks_redis(redis: Redis) -> None:
+    """Whether it answers, and with its password, which is not shown."""
+    assert await asyncio.to_thread(diagnose, redis.url) == (Level.OK, f"Redis at 127.0.0.1:{redis.port} answers")
+
+    async with Client.from_url(redis.url) as client:
+        await client.config_set("requirepass", "quagga")
+    status, detail = await asyncio.to_thread(diagnose, redis.url)
+    assert (status, "refuses" in detail) == (Level.PROBLEM, True)
+    wrong = redis.url.replace("127", ":zebra@127")
+    status, detail = await asyncio.to_thread(diagnose, wrong)
+    assert (status, "refuses" in detail, "zebra" in detail) == (Level.PROBLEM, True, False)
+    right = redis.url.replace("127", ":quagga@127")
+    assert (await asyncio.to_thread(diagnose, right))[0] is Level.OK
+
+    redis.stop()
+    status, detail = await asyncio.to_thread(diagnose, right)
+    assert (status, "not reachable" in detail) == (Level.PROBLEM, True)
+
+
+async def test_the_doctor_knows_what_is_no_redis() -> None:
+    """Something else listens there."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        status, detail = await asyncio.to_thread(diagnose, f"redis://127.0.0.1:{port}/0")
+
+    assert status is Level.PROBLEM
+    assert "does not answer as a Redis" in detail

@@ -109,8 +109,17 @@ def test_every_successful_answer_of_a_limited_operation_documents_its_headers(
 def test_head_and_options_count_as_what_answers_them() -> None:
     """Monitoring may ask with HEAD; a preflight request costs next to nothing."""
     assert find_kind("HEAD", "/health") is Kind.NONE
+    assert find_kind("GET", "/api/health") is Kind.NONE
     assert find_kind("HEAD", "/convo_turn/turn_1/stream") is Kind.STREAMS
     assert find_kind("OPTIONS", "/convo_turn") is Kind.NONE
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=NAMES)
+def test_an_alias_has_the_limit_of_its_path(method: str, path: str, operation: dict[str, Any]) -> None:
+    """Passwords are not guessed faster under `/api`."""
+    alias = operation.get("x-alias", path).replace("{", "").replace("}", "")
+
+    assert find_kind(method.upper(), alias) == operation.get("x-rate-limit", "reads")
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "//convo_turn", "/chat/stream/", "/" * 2000, "", "/chat/sessions//x/y"])

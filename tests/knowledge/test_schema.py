@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from openapi_server.knowledge.schema import (
+    MAX_DOCUMENT_BYTES,
     PACKAGED_ANIMALS,
     AnimalDocument,
     AnimalFileError,
@@ -17,6 +18,7 @@ from openapi_server.knowledge.schema import (
     lint_file,
     list_animal_files,
     load_document,
+    parse_animal,
     read_animal,
     read_document,
     read_folder,
@@ -251,3 +253,16 @@ def test_a_file_that_cannot_be_read_is_an_issue(tmp_path: Path) -> None:
     assert isinstance(issue, LintIssue)
     assert "cannot be read" in issue.message
     assert load_document(write_animal(tmp_path, MOLE)) == MOLE
+
+
+def test_a_document_has_a_bound_as_a_whole(tmp_path: Path) -> None:
+    """A thousand facts with long texts would be 200 MB. What is stored already is read."""
+    facts = [{**FACT, "id": f"fact_{number}", "why": "w" * 1_900} for number in range(600)]
+    document = {**MOLE, "facts": facts}
+    [issue] = lint_file(write_animal(tmp_path, document))
+
+    assert issue.message.startswith(f"must have at most {MAX_DOCUMENT_BYTES} bytes, has ")
+    with pytest.raises(AnimalFileError, match="must have at most"):
+        parse_animal(document, Path("mole_001"))
+    assert len(parse_animal(document, Path("mole_001"), version=3).facts) == 600
+    assert parse_animal({**MOLE, "facts": facts[:400]}, Path("mole_001")).facts

@@ -13,7 +13,9 @@ from openapi_server.config import ConfigError, load_settings
 from openapi_server.providers.factory import open_provider
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.providers.retry_and_fallback import FallbackProvider
-from tests.support.provider_cases import isolate_environment
+from tests.support.model_dialects import OpenAIDialect
+from tests.support.provider_cases import isolate_environment, make_prompt
+from tests.support.scripted_model import ScriptedModel
 
 PROVIDER_SETTINGS: dict[str, dict[str, object]] = {
     "openai": {"openai_api_key": "sk-test", "openai_model": "model-1"},
@@ -62,3 +64,78 @@ def test_no_model_library_is_imported_without_its_provider() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=60)
     assert ended.stdout == "[]\n", ended.stderr
+
+
+AZURE = "https://x.openai.azure.com"
+
+
+@pytest.mark.parametrize(
+    ("written", "url", "version"),
+    [
+        (f"{AZURE}/openai/deployments/d?api-version=2024-06-01", f"{AZURE}/openai/deployments/d", "2024-06-01"),
+        (
+            f"{AZURE}/openai/deployments/d/?api-version=2025-01-01-preview",
+            f"{AZURE}/openai/deployments/d",
+            "2025-01-01-preview",
+        ),
+        (
+            f"{AZURE}/openai/deployments/d/chat/completions?api-version=2024-06-01",
+            f"{AZURE}/openai/deployments/d",
+            "2024-06-01",
+        ),
+        (f"{AZURE}/openai/v1/", f"{AZURE}/openai/v1", None),
+        (f"{AZURE}/openai/v1?api-version=preview", f"{AZURE}/openai/v1", "preview"),
+        (
+            "https://x.services.ai.azure.com/models?api-version=2024-05-01-preview",
+            "https://x.services.ai.azure.com/models",
+            "2024-05-01-preview",
+        ),
+        (
+            "http://gateway.example/openai/deployments/d?api-version=2024-06-01",
+            "http://gateway.example/openai/deployments/d",
+            "2024-06-01",
+        ),
+        ("http://127.0.0.1:8000/v1/chat/completions", "http://127.0.0.1:8000/v1", None),
+        ("https://api.openai.com/v1", "https://api.openai.com/v1", None),
+    ],
+)
+def test_the_address_may_be_written_as_the_service_shows_it(written: str, url: str, version: str | None) -> None:
+    """With Azure's version, with a slash at the end, or as the address of a call."""
+    assert load_settings(openai_base_url=written).openai_endpoint == (url, version)
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        (AZURE, f"needs a path: write {AZURE}/openai/v1"),
+        (f"{AZURE}/", f"write {AZURE}/openai/v1, or {AZURE}/openai/deployments/NAME"),
+        (f"{AZURE}/openai", "needs a path"),
+        (f"{AZURE}/openai/deployments/d", f"write {AZURE}/openai/deployments/d\\?api-version=2024-10-21"),
+        (f"{AZURE}/openai/deployments/d?version=1", "may only have api-version in its query"),
+        ("https://llm.example/v1?key=secret", "may only have api-version in its query"),
+        ("https://llm.example/v1#x", "must be a URL"),
+        ("llm.example/v1", "must be a URL"),
+        ("https://user:word@llm.example/v1", "without a user name"),
+    ],
+)
+def test_an_address_that_cannot_work_is_answered_with_what_to_write(written: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=f"OPENAI_BASE_URL: .*{sentence}") as told:
+        load_settings(openai_base_url=written)
+
+    assert "secret" not in str(told.value)
+
+
+async def test_azure_gets_its_version_and_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is in `api-key`, and no `Authorization` beside it."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with ScriptedModel(OpenAIDialect()) as upstream:
+        url = f"{upstream.url}/openai/deployments/d?api-version=2024-06-01"
+        settings = load_settings(provider="openai", openai_base_url=url, openai_api_key="sk-test", openai_model="d")
+        async with open_provider(settings, SystemClock()) as provider:
+            pieces = [piece async for piece in provider.stream_reply(make_prompt())]
+        (asked,) = upstream.requests
+
+    assert "".join(piece for piece in pieces if isinstance(piece, str)) == "Roar! I am a lion."
+    assert asked.path == "/openai/deployments/d/chat/completions?api-version=2024-06-01"
+    assert asked.headers["api-key"] == "sk-test"
+    assert "authorization" not in asked.headers

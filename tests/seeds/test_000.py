@@ -143,6 +143,7 @@ JOB_URLS = [
     "/api/v1/stream?mode=job/stream",
     "/api/v1/stream?mode=job%2Fstream",
     "/api/v1/stream?mode=job//",
+    "/api/v1/stream/?mode=job",
 ]
 STREAM_URLS = [
     "/api/v1",
@@ -187,6 +188,20 @@ def test_the_error(chatbot: Chatbot) -> None:
     assert find_json(ended.stdout, "PROGRESS")
     (error,) = find_json(ended.stdout, "ERROR")
     assert str(error["error"]) in ended.stderr
+
+
+def test_a_job_that_fails(chatbot: Chatbot) -> None:
+    """It says why, exit code 1, and the last progress is that of the step it failed in."""
+    ended = chatbot.ask("/api/v1/stream/error?mode=job", "Test", "--expect-job", "--poll-interval", "0.05")
+
+    assert ended.returncode == 1
+    assert "❌ Job finished with status: failed" in ended.stdout
+    states = [json.loads(line.partition(": ")[2]) for line in ended.stdout.splitlines() if "Job status: " in line]
+    progress = [state["latest_progress"]["progress"] for state in states]
+    assert progress == sorted(progress)
+    assert states[-1]["latest_progress"]["step"] == "loading_documents"
+    assert progress[-1] == 25
+    assert "simulat" in ended.stderr
 
 
 def test_the_timeout(chatbot: Chatbot) -> None:

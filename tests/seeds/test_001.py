@@ -13,8 +13,10 @@ import sseclient
 from openapi_server.impl.streaming_response import SSEStreamer
 from tests.seeds.commands import run_block
 from tests.support.contract import check_stream
+from tests.support.node import run_script
 from tests.support.processes import ServerProcess, run_zoochat
 
+FRONT_END = Path(__file__).with_name("zoo_front_end.mjs")
 HELLO = {"message": "Hello!", "animalId": "lion_001", "stream": True}
 
 CURL = """
@@ -131,3 +133,21 @@ def test_a_reader_that_was_cut_off_gets_exactly_the_rest(server: ServerProcess) 
         rest = client.post(url, json=HELLO, headers={"Last-Event-ID": whole[3].id or ""}).content
 
     assert check_stream("/convo_turn_stream", rest, is_resumed=True) == whole[4:]
+
+
+def test_the_front_end_with_a_session_id_of_its_own(server: ServerProcess) -> None:
+    """In Node, logged out and without cookies: its turns are one conversation, under the id that it made."""
+    seen = run_script(FRONT_END, server.url)
+
+    statuses = {name: answer["status"] for name, answer in seen.items() if name != "sessionId"}
+    assert statuses == {
+        **dict.fromkeys(statuses, 200),
+        "deleted": 204,
+        "afterwards": 404,
+    }
+    for name in ("first", "second", "history", "session", "summary"):
+        assert seen[name]["body"]["sessionId"] == seen["sessionId"], name
+    events = check_stream("/convo_turn_stream", seen["stream"]["body"].encode())
+    assert events[0].data["sessionId"] == events[-1].data["sessionId"] == seen["sessionId"]
+    assert "Mia" in seen["second"]["body"]["reply"]
+    assert seen["history"]["body"]["totalTurns"] == 3

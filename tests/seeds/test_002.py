@@ -65,7 +65,10 @@ def test_the_right_id_counts_from_the_first_byte_on(tester: StreamingTester, ser
 def test_a_wrong_id_hurts_nobody(tester: StreamingTester) -> None:
     """After the refusal the right id is still good: the stream that the session made last."""
     refusal = tester.test_stream_with_incorrect_session_id("offline-keeper-1")
+    problem = refusal.json()
     assert refusal.status_code == 400
+    assert all("mismatch" in str(problem[name]) for name in ("title", "detail", "errors", "message"))
+    assert "error" not in problem
 
     confirmation = {"completeResponse": "", "streamingSessionId": tester.streaming_session_id, "tokensUsed": 5}
     url = refusal.url

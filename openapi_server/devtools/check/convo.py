@@ -9,6 +9,7 @@ import httpx
 from openapi_server.devtools.check.contract_client import QUESTION, AsyncCached, TargetServer
 from openapi_server.devtools.check.probes import (
     UNKNOWN_ANIMAL,
+    UNKNOWN_SESSION,
     UNKNOWN_TURN,
     CheckFunction,
     InvalidRequest,
@@ -85,7 +86,7 @@ class ConvoProbes(StreamProbes):
             InvalidRequest("no message", no_message, (400,), field="message"),
             InvalidRequest("no JSON", RequestSpec(self.operation, "{"), (400,), field="body"),
             InvalidRequest("unknown animal", request.with_members(animalId=UNKNOWN_ANIMAL), (404,)),
-            InvalidRequest("unknown session", request.with_members(sessionId="sess_unknown"), (404,)),
+            InvalidRequest("unknown session", request.with_members(sessionId=UNKNOWN_SESSION), (404,)),
             InvalidRequest("unknown turn", unknown_turn, (404,)),
             InvalidRequest("unknown path", RequestSpec("/no/such/path", method="GET"), (404,)),
         ]

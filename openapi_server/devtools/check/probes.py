@@ -36,6 +36,7 @@ from openapi_server.devtools.check.stream_rules import (
 
 CheckFunction = Callable[[], Awaitable[str]]
 UNKNOWN_TURN = "turn_00000000000000000000000000000000"
+UNKNOWN_SESSION = "sess_00000000000000000000000000000000"
 UNKNOWN_ANIMAL = "unicorn_001"
 
 
