@@ -25,7 +25,7 @@ from openapi_server.http.services import Services
 from openapi_server.http.uvicorn_protocol import make_protocol_class
 from openapi_server.logging_setup import BackgroundWriter, choose_log_format, flush_log, open_log
 from openapi_server.protocols import Provider
-from openapi_server.web.welcome import make_curl_command
+from openapi_server.web.pages import make_curl_command
 
 # How long other answers may take to finish when all turns have ended, in seconds.
 SHUTDOWN_GRACE_S = 1

@@ -232,6 +232,8 @@ def test_an_answer_has_one_media_type(method: str, path: str, operation: dict[st
             assert (path, status, media_types[0]) in {
                 ("/", "200", "text/html"),
                 ("/convo_history", "200", "application/json"),
+                ("/problems", "200", "application/json"),
+                ("/problems/{code}", "200", "application/json"),
                 ("/system_health", "200", "application/json"),
                 ("/metrics", "200", "text/plain"),
             }

@@ -153,6 +153,11 @@ class AccountService:
     async def has_user(self, username: str) -> bool:
         return await self._store.get_user(username) is not None
 
+    async def search_users(self, text: str, limit: int) -> list[User]:
+        """The first accounts, by name, whose name has the text in it; `*`: all of them."""
+        wanted = "" if text == "*" else text.casefold()
+        return [user for user in await self._store.list_users() if wanted in user.username][:limit]
+
     @property
     def _login_expires_at(self) -> datetime:
         return self._clock.now() + timedelta(seconds=self._refresh_ttl_s)

@@ -144,6 +144,16 @@ async def record_observation(context: RequestContext, session: SessionRecord) ->
     await record_audit(context, AuditAction.SESSION_OBSERVED, _name_owner(session.session_id, session.owner))
 
 
+async def get_session_of_user(context: RequestContext, username: str, session_id: str) -> SessionRecord:
+    """The session, if it is that user's and the caller may read it; else `SessionNotFound`. The look is recorded."""
+    session = await context.services.store.get_session(session_id)
+    owner = USER_PREFIX + username
+    if session is None or session.owner != owner or not is_allowed(context.user, owner, Access.READ):
+        raise SessionNotFound
+    await record_audit(context, AuditAction.SESSION_READ, username)
+    return session
+
+
 async def authorize_listing(context: RequestContext, username: str) -> str:
     """The owner of the user's sessions, if there is such a user and the caller may read them; else `UserNotFound`.
 

@@ -17,8 +17,10 @@ from openapi_server.first_names import has_insulting_word
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import (
     Access,
+    authorize_listing,
     get_authorized_session,
     get_observed_session,
+    get_session_of_user,
     record_observation,
 )
 from openapi_server.http.idempotency import idempotent
@@ -104,10 +106,29 @@ def _choose_title(title: str, opening: str, animal: Animal) -> str:
 
 @async_handler
 async def list_chat_sessions(context: RequestContext, limit: int = 50, cursor: str | None = None) -> ASGIApp:
-    page = await context.services.store.list_sessions(identify_caller(context).owner, limit, cursor)
-    counts = await context.services.store.count_messages([session.session_id for session in page.items])
-    sessions = [encode_session(session, counts[session.session_id]) for session in page.items]
-    return JSONResponse({"sessions": sessions, "nextCursor": page.next_cursor})
+    return JSONResponse(await _list_sessions(context, identify_caller(context).owner, limit, cursor))
+
+
+@async_handler
+async def search_chat_users(context: RequestContext, query: str, limit: int = 50) -> ASGIApp:
+    users = await context.services.accounts.search_users(query, limit)
+    return JSONResponse({"users": [{"userId": user.username, "role": user.role} for user in users]})
+
+
+@async_handler
+async def list_chat_user_sessions(
+    context: RequestContext, user_id: str, limit: int = 50, cursor: str | None = None
+) -> ASGIApp:
+    owner = await authorize_listing(context, user_id)
+    return JSONResponse({"userId": user_id} | await _list_sessions(context, owner, limit, cursor))
+
+
+@async_handler
+async def get_chat_user_session(
+    context: RequestContext, user_id: str, session_id: str, limit: int = 50, cursor: str | None = None
+) -> ASGIApp:
+    session = await get_session_of_user(context, user_id, session_id)
+    return JSONResponse(await _describe_session(context, session, limit, cursor))
 
 
 @async_handler
@@ -115,9 +136,7 @@ async def get_chat_session(
     context: RequestContext, session_id: str, limit: int = 50, cursor: str | None = None
 ) -> ASGIApp:
     session = await get_authorized_session(context, session_id, Access.READ)
-    page = await context.services.store.list_turns(session.session_id, limit, cursor)
-    counts = await context.services.store.count_messages([session_id])
-    return JSONResponse(encode_session_details(session, page, counts[session_id], is_first=cursor is None))
+    return JSONResponse(await _describe_session(context, session, limit, cursor))
 
 
 @async_handler
@@ -181,6 +200,21 @@ async def confirm_chat_stream(context: RequestContext, session_id: str, body: di
     # A client that confirms has finished reading, even if the turn still runs.
     turn = await context.services.engine.stop_turn(turn_id)
     return JSONResponse(encode_confirmation(turn))
+
+
+async def _list_sessions(context: RequestContext, owner: str, limit: int, cursor: str | None) -> dict[str, object]:
+    page = await context.services.store.list_sessions(owner, limit, cursor)
+    counts = await context.services.store.count_messages([session.session_id for session in page.items])
+    sessions = [encode_session(session, counts[session.session_id]) for session in page.items]
+    return {"sessions": sessions, "nextCursor": page.next_cursor}
+
+
+async def _describe_session(
+    context: RequestContext, session: SessionRecord, limit: int, cursor: str | None
+) -> dict[str, object]:
+    page = await context.services.store.list_turns(session.session_id, limit, cursor)
+    counts = await context.services.store.count_messages([session.session_id])
+    return encode_session_details(session, page, counts[session.session_id], is_first=cursor is None)
 
 
 async def _find_stream(context: RequestContext, session_id: str, given: str) -> str | None:

@@ -8,15 +8,22 @@ from starlette.types import ASGIApp
 
 from openapi_server import __version__
 from openapi_server.http.async_handlers import RequestContext, async_handler
-from openapi_server.models.errors import Draining, NotFound, StoreUnavailable
-from openapi_server.web.welcome import make_content_security_policy, make_curl_command, render_welcome_page
+from openapi_server.models.errors import ChatError, Draining, NotFound, StoreUnavailable, list_error_types
+from openapi_server.web.pages import (
+    make_content_security_policy,
+    make_curl_command,
+    render_problems_page,
+    render_welcome_page,
+)
 from openapi_server.wire.animals import encode_summary
 from openapi_server.wire.health import HEALTH_JSON, ServerHealth, encode_health, encode_health_json
+from openapi_server.wire.problem import encode_problem_type
 from openapi_server.wire.timestamps import format_timestamp
 
 # Where the API is described: with Swagger UI, and without.
 DOCS_PATHS = {True: "/ui/", False: "/openapi.yaml"}
-WELCOME_POLICY = make_content_security_policy()
+WELCOME_POLICY = make_content_security_policy("welcome.html")
+PROBLEMS_POLICY = make_content_security_policy("problems.html")
 
 
 @async_handler
@@ -37,6 +44,33 @@ async def get_welcome(context: RequestContext) -> ASGIApp:
             "animals": [encode_summary(animal) for animal in animals],
         }
     )
+
+
+@async_handler
+async def list_problem_types(context: RequestContext) -> ASGIApp:
+    error_types = list_error_types()
+    if _prefers_html(context):
+        return _make_problems_page(context, error_types)
+    return JSONResponse({"problems": [encode_problem_type(each) for each in error_types]})
+
+
+@async_handler
+async def get_problem_type(context: RequestContext, code: str) -> ASGIApp:
+    found = next((each for each in list_error_types() if each.code == code), None)
+    if found is None:
+        raise NotFound("There is no problem with this code. GET /problems lists them.")
+    if _prefers_html(context):
+        return _make_problems_page(context, [found])
+    return JSONResponse(encode_problem_type(found))
+
+
+def _prefers_html(context: RequestContext) -> bool:
+    return context.choose_media_type("application/json", "text/html") == "text/html"
+
+
+def _make_problems_page(context: RequestContext, error_types: list[type[ChatError]]) -> ASGIApp:
+    page = render_problems_page(context.root_path, error_types)
+    return HTMLResponse(page, headers={"Content-Security-Policy": PROBLEMS_POLICY})
 
 
 @async_handler

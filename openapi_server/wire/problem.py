@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openapi_server.models.errors import Problem
+from openapi_server.models.errors import ChatError, Problem
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -11,10 +11,10 @@ def encode_problem(problem: Problem) -> dict[str, object]:
     """The problem object: members of the RFC, `code`, and, where they apply, `errors`, `turnId` and further details.
 
     >>> encode_problem(Problem("turn_not_found", 404, "No such turn", "No such turn."))["type"]
-    'urn:problem:zoochat:turn_not_found'
+    '/problems/turn_not_found'
     """
     body: dict[str, object] = {
-        "type": f"urn:problem:zoochat:{problem.code}",
+        "type": make_type(problem.code),
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
@@ -25,3 +25,24 @@ def encode_problem(problem: Problem) -> dict[str, object]:
     if problem.turn_id:
         body["turnId"] = problem.turn_id
     return body | dict(problem.details)
+
+
+def make_type(code: str) -> str:
+    """The `type` of a problem: where its kind is explained, as a reference with a full path (RFC 9457, section 3.1.1).
+
+    It names no host, so that it is the same through every proxy, and in events that are stored.
+    """
+    return f"/problems/{code}"
+
+
+def encode_problem_type(error_type: type[ChatError]) -> dict[str, object]:
+    """What a kind of problem means, and what to do about it."""
+    return {
+        "type": make_type(error_type.code),
+        "code": error_type.code,
+        "title": error_type.title,
+        "status": error_type.status,
+        "retryable": error_type.retryable,
+        "meaning": error_type.meaning,
+        "remedy": error_type.remedy,
+    }

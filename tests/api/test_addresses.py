@@ -40,8 +40,10 @@ IDS = {
     "turnId": "turn_" + "0" * 32,
     "jobId": "job_" + "0" * 32,
     "sessionId": "sess_" + "0" * 32,
+    "userId": "nobody",
     "animalId": "dodo_001",
     "ruleName": "no-such-rule",
+    "code": "turn_running",
 }
 OPERATIONS = [(method.upper(), template) for template, item in load_spec()["paths"].items() for method in item]
 

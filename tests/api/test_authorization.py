@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -27,14 +27,17 @@ anna read: anna keeper admin
 anna change: anna admin
 anna account: anna admin
 anna allocate: admin
+anna list: keeper admin
 child read: child parent keeper admin
 child change: child parent admin
 child account: child parent admin
 child allocate: admin
+child list: keeper admin
 parent read: parent keeper admin
 parent change: parent admin
 parent account: parent admin
 parent allocate: admin
+parent list: keeper admin
 """
 # With `SESSION_BINDING=id` the id that the server issued to a visitor is the right itself.
 OF_VISITORS = {
@@ -127,6 +130,7 @@ OF_USERS = [
     Route("GET /credits/balance", "account", query={"userId": "{username}"}, needs_login=True),
     Route("POST /credits/allocate", "allocate", body={"userId": "{username}", "credits": 1}, needs_login=True),
     Route("GET /usage/stats", "account", query={"userId": "{username}"}, needs_login=True),
+    Route("GET /chat/users/{userId}/sessions", "list", needs_login=True),
     Route("GET /privacy/export", "account", query={"userId": "{username}"}),
     Route("DELETE /privacy", "account", query={"userId": "{username}"}),
 ]
@@ -211,7 +215,8 @@ def get_binding(callers: Callers) -> str:
 async def send_request(callers: Callers, name: str, route: Route, thing: OwnedTurn) -> httpx.Response:
     """Send the route's request for this turn, as this caller."""
     method, _, path = route.operation.partition(" ")
-    path = path.format(turnId=thing.turn_id, sessionId=thing.session_id, jobId=thing.job_id, name=thing.name)
+    ids = {"turnId": thing.turn_id, "sessionId": thing.session_id, "jobId": thing.job_id, "userId": thing.username}
+    path = path.format(**ids, name=thing.name)
     return await callers.request(
         name,
         method,
@@ -256,7 +261,7 @@ def get_refusal_status(name: str, route: Route) -> int:
     """The status with which the caller is refused."""
     if name in ("expired", "logged_out") or lacks_login(name, route):
         return 401
-    return 403 if route.doing == "allocate" else 404
+    return 403 if route.doing in ("allocate", "list") else 404
 
 
 @pytest.mark.parametrize("route", BY_ID, ids=str)
@@ -326,6 +331,9 @@ async def test_somebody_elses_name_for_a_session_shows_nothing(callers: Callers,
     binding = get_binding(callers)
     table = MAY_BY_NAME if route.doing == "look" else REACH[binding]
     for name in list_callers():
+        if route.doing == "see":
+            # Whoever has seen the last one by a proof has claimed it.
+            thing = await create_named_turn(callers, whose, route)
         is_yes = table[whose][name]
         is_held = MAY[binding][f"{get_owner(whose)} read"]["nobody" if name == "elsewhere" else name]
 
@@ -406,6 +414,31 @@ async def test_a_name_that_the_client_chose_is_no_id(callers: Callers, endpoint:
 
 ASKING = {"POST /convo_turn", "POST /convo_turn_stream"}
 LISTS = {"GET /conversations/sessions", "GET /jobs"}
+OF_USERS_SESSION = Route("GET /chat/users/{userId}/sessions/{sessionId}", "list", needs_login=True)
+
+
+async def test_a_users_session_is_shown_to_zookeepers_and_administrators(callers: Callers) -> None:
+    """Under its own user's name only; others are refused before anything is looked at."""
+    thing = await callers.create_turn("anna", "sessions")
+    visitors = await callers.create_turn("cookie", "convo")
+    for name in CALLERS.keys() - {"elsewhere"}:
+        own, childs = replace(thing, username="anna"), replace(thing, username="child")
+        answers = [
+            await send_request(callers, name, OF_USERS_SESSION, asked)
+            for asked in (
+                own,
+                childs,
+                replace(visitors, username="anna"),
+                replace(callers.make_missing(), username="anna"),
+            )
+        ]
+        if name in ("keeper", "admin"):
+            assert [answer.status_code for answer in answers] == [200, 404, 404, 404], name
+        else:
+            status = get_refusal_status(name, OF_USERS_SESSION)
+            assert [answer.status_code for answer in answers] == [status] * 4, name
+
+
 OBSERVE = Route(f"GET {SESSION}/observe", "observe", needs_login=True)
 
 
@@ -475,7 +508,7 @@ FIELDS = {"sessionId", "session_id", "streamingSessionId", "userId"}
 
 async def test_no_route_was_forgotten() -> None:
     """Every operation that takes an id, a name or a point to resume from stands in the table."""
-    routes = (*BY_ID, *OF_USERS, *BY_NAME, OBSERVE)
+    routes = (*BY_ID, *OF_USERS, *BY_NAME, OBSERVE, OF_USERS_SESSION)
     told = {route.operation.replace("{name}", "{sessionId}") for route in routes} | LISTS
     taking = {
         f"{method.upper()} {path}"

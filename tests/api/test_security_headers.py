@@ -26,6 +26,8 @@ PUBLIC = {
     "get_readiness": "no-store",
     "get_system_health": "no-store",
     "get_metrics": "no-store",
+    "list_problem_types": "no-cache",
+    "get_problem_type": "no-cache",
 }
 OPERATIONS: list[tuple[str, str, dict[str, Any]]] = [
     (method.upper(), path, operation)

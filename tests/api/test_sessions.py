@@ -822,3 +822,45 @@ async def test_a_title_keeps_its_numbers(open_zoo: OpensZoo, title: str, kept: s
 
     assert created["title"] == kept
     assert (await client.get(f"/chat/sessions/{created['sessionId']}")).json()["title"] == kept
+
+
+# -- Users and their sessions, for zookeepers
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("user1", ["user1"]),
+        ("USE", ["user1"]),
+        ("1", ["keeper1", "parent1", "user1"]),
+        ("*", ["admin", "keeper1", "parent1", "user1"]),
+        ("%", []),
+        ("user1@example.com", []),
+    ],
+)
+async def test_users_are_found_by_a_part_of_their_name(open_zoo: OpensZoo, query: str, names: list[str]) -> None:
+    """By name; nothing of them is told but their role."""
+    keeper = await log_in_client(await open_zoo(), "keeper1")
+
+    found = (await keeper.get("/chat/users/search", params={"query": query})).json()["users"]
+    first = (await keeper.get("/chat/users/search", params={"query": query, "limit": "1"})).json()["users"]
+
+    assert [user["userId"] for user in found] == names
+    assert first == found[:1]
+    assert all(user.keys() == {"userId", "role"} for user in found)
+
+
+async def test_a_zookeepers_reading_of_users_sessions_is_recorded(open_zoo: OpensZoo) -> None:
+    """Once for the list and once for a session; it is the list and the session that the user sees."""
+    zoo = await open_zoo()
+    chat = await open_endpoint(zoo, SESSIONS)
+    await chat.post_message()
+    keeper = await log_in_client(zoo, "keeper1")
+    session_id = chat.path.split("/")[3]
+
+    listed = (await keeper.get("/chat/users/user1/sessions")).json()
+    read = (await keeper.get(f"/chat/users/user1/sessions/{session_id}")).json()
+
+    assert await list_looks(zoo) == [("sessions_listed", "keeper1", "user1"), ("session_read", "keeper1", "user1")]
+    assert listed == {"userId": "user1"} | (await chat.client.get("/chat/sessions")).json()
+    assert read == (await chat.client.get(f"/chat/sessions/{session_id}")).json()

@@ -8,7 +8,7 @@ import time
 import httpx
 import httpx_sse
 
-from openapi_server.web.welcome import make_curl_command
+from openapi_server.web.pages import make_curl_command
 from tests.conftest import StartsServer
 from tests.support.contract import check_stream
 from tests.support.processes import ServerProcess

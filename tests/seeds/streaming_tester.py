@@ -152,6 +152,12 @@ class StreamingTester:
         The first `data:` lines that the supervisor sees, and the streaming id of both.
         """
         supervisor = {"Authorization": f"Bearer {self._login(username, password)}"}
+        users = self._get_json(self._services.chat_url, "/chat/users/search?query=use", supervisor)["users"]
+        assert "user1" in [user["userId"] for user in users]
+        sessions = self._get_json(self._services.chat_url, "/chat/users/user1/sessions", supervisor)
+        assert (sessions["userId"], sessions["sessions"][0]["sessionId"]) == ("user1", self.session_id)
+        path = f"/chat/users/user1/sessions/{self.session_id}"
+        assert self._get_json(self._services.chat_url, path, supervisor)["messages"][0]["content"] == "Hello!"
         url = f"{self._services.chat_url}/chat/sessions/{self.session_id}"
         body, is_stream = {"message": "Tell me about your pride."}, {**self.headers, "Accept": "text/event-stream"}
         with (
@@ -175,8 +181,8 @@ class StreamingTester:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["accessToken"])
 
-    def _get_json(self, base_url: str, path: str) -> dict[str, Any]:
-        answer = self._session.get(f"{base_url}{path}", headers=self.headers, timeout=TIMEOUT_S)
+    def _get_json(self, base_url: str, path: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
+        answer = self._session.get(f"{base_url}{path}", headers=headers or self.headers, timeout=TIMEOUT_S)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 

@@ -119,7 +119,10 @@ def test_the_credits_are_checked_and_charged(tester: StreamingTester) -> None:
 
 @UNDER_API
 def test_a_supervisor_observes(tester: StreamingTester) -> None:
-    """The supervisor script: three events of a stream that runs; a supervisor here is a zookeeper."""
+    """The supervisor script: a user is found, the sessions are read, and three events of a running stream are seen.
+
+    A supervisor here is a zookeeper.
+    """
     lines, streaming_id = tester.observe("keeper1", "keeper1-demo", 3)
 
     assert all(json.loads(line.removeprefix("data:"))["text"] for line in lines)

@@ -10,8 +10,8 @@ from html import escape
 HOUR_S = 3600.0
 # The largest value of the second half, as a share of that of the first.
 GROWTH = 1.25
-# From how many judged seconds on a slope is judged; and what a shorter run may grow by besides.
-SHORTEST_SLOPE_S, SHORT_GROWTH = HOUR_S, 0.0
+# From how many judged seconds on a slope is judged; and how much a shorter run may grow, as a share: caches fill.
+SHORTEST_SLOPE_S, SHORT_GROWTH = HOUR_S, 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +107,24 @@ class Series:
     def _judge_slope(self, points: Sequence[tuple[float, float]], most: float) -> Verdict:
         """Missed when the slope is above the limit beyond doubt, by two errors.
 
-        Caches and the allocator's reserves fill in the first hour. So a shorter run is judged by its growth.
+        Caches and the allocator's reserves fill in the first hour. So a shorter run is judged by its growth, and tells
+        the slope of its second half, which has to become flat in a longer one.
         """
         minima = take_minima(points)
         slope = fit_slope(minima)
         if points[-1][0] - points[0][0] < SHORTEST_SLOPE_S:
-            growth = self._judge_growth(minima, SHORT_GROWTH)
-            measured = f"{growth.measured} ({slope.text} {self.unit}/h)"
+            growth = self._judge_growth(minima, 0.0, SHORT_GROWTH)
+            late = fit_slope(minima[len(minima) // 2 :])
+            measured = f"{growth.measured} ({slope.text} {self.unit}/h, second half {late.text})"
             return Verdict(self.name, measured, f"{growth.limit}; too short for the slope", growth.passed)
         is_above = slope.per_hour - 2 * slope.error > most
         return Verdict(self.name, f"{slope.text} {self.unit}/h", f"below {most:g} {self.unit}/h", not is_above)
 
-    def _judge_growth(self, points: Sequence[tuple[float, float]], slack: float) -> Verdict:
+    def _judge_growth(self, points: Sequence[tuple[float, float]], slack: float, growth: float = GROWTH) -> Verdict:
         middle = (points[0][0] + points[-1][0]) / 2
         before = max((value for t, value in points if t <= middle), default=0.0)
         after = max((value for t, value in points if t > middle), default=0.0)
-        most = before * GROWTH + slack
+        most = before * growth + slack
         return Verdict(self.name, f"{before:g}, then {after:g} {self.unit}", f"then at most {most:g}", after <= most)
 
 

@@ -39,11 +39,12 @@ def make_memory(per_hour: float, length_s: int, noise: float = 0.5) -> Series:
         (1.3, 7200, False),
         (5.0, 7200, False),
         (30.0, 600, True),
+        (180.0, 600, False),
         (600.0, 600, False),
     ],
 )
 def test_memory_is_judged_by_its_slope(per_hour: float, length_s: int, passed: bool) -> None:
-    """Two hours tell 0.8 MB an hour from 1.3; ten minutes only whether it grows by a quarter, and say so."""
+    """Two hours tell 0.8 MB an hour from 1.3; ten minutes only whether it grows by a tenth, and say so."""
     verdict = make_memory(per_hour, length_s).judge(warm_up_s=0)
     assert verdict.passed is passed
     assert ("too short" in verdict.limit) is (length_s < HOUR_S)

@@ -10,7 +10,7 @@ AT = "2026-11-21T12:00:00.123Z"
 AT_NAIVE = "2026-11-21T12:00:00.123456"
 ID = f"id: {TURN_ID}-7\n"
 PROBLEM_BYTES = (
-    '{"type":"urn:problem:zoochat:provider_failed","title":"The animal lost its voice","status":502,'
+    '{"type":"/problems/provider_failed","title":"The animal lost its voice","status":502,'
     '"detail":"The animal lost its voice.","code":"provider_failed",'
     f'"errors":[{{"field":"metadata.size","message":"must be a number"}}],"turnId":"{TURN_ID}"}}'
 )

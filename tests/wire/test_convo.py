@@ -101,7 +101,7 @@ BYTES: list[tuple[TurnEvent, str, str]] = [
     (
         FAILED,
         "error",
-        '{"type":"error","error":{"type":"urn:problem:zoochat:provider_failed","title":"The animal lost its voice",'
+        '{"type":"error","error":{"type":"/problems/provider_failed","title":"The animal lost its voice",'
         '"status":502,"detail":"The animal lost its voice.","code":"provider_failed",'
         '"errors":[{"field":"metadata.size","message":"must be a number"}],'
         f'"turnId":"{TURN_ID}","retryable":true}},"timestamp":"{AT}"}}',

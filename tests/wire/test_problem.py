@@ -43,7 +43,7 @@ def test_every_error_says_what_it_is(error: type[ChatError]) -> None:
     """A code for programs, a title that is the same each time, a sentence for people, a status that means it."""
     told = encode_problem(error().problem)
 
-    assert told["type"] == f"urn:problem:zoochat:{error.code}"
+    assert told["type"] == f"/problems/{error.code}"
     assert told["code"] == error.code
     assert told["status"] == error.status
     assert 400 <= error.status <= 599
@@ -60,7 +60,7 @@ def test_no_two_errors_share_a_code() -> None:
 def test_nothing_optional_is_shown_empty() -> None:
     """`errors` and `turnId` are there when they help, and absent otherwise."""
     assert encode_problem(Problem("turn_not_found", 404, "No such turn", "No such turn.")) == {
-        "type": "urn:problem:zoochat:turn_not_found",
+        "type": "/problems/turn_not_found",
         "title": "No such turn",
         "status": 404,
         "detail": "No such turn.",

@@ -30,7 +30,7 @@ STREAM = CORS | {
     "x-streaming-session-id": "turn_a",
 }
 PROBLEM: dict[str, Any] = {
-    "type": "urn:problem:zoochat:invalid_input",
+    "type": "/problems/invalid_input",
     "title": "The request is not valid",
     "status": 400,
     "detail": "message: is required",

@@ -1,4 +1,4 @@
-"""The welcome page: the animals, a command to try, and links."""
+"""Pages for people: the welcome page, with the animals and a command to try, and what problems mean."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 
 from openapi_server.models.animal import Animal
+from openapi_server.models.errors import ChatError
 
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
@@ -24,9 +25,9 @@ def make_curl_command(base_url: str, animal_id: str) -> str:
     return f"curl -N {base_url}/convo_turn_stream -H 'Content-Type: application/json' -d '{body}'"
 
 
-def make_content_security_policy() -> str:
-    """The policy of the welcome page (CSP level 3): nothing loads but its own style, which is named by its hash."""
-    (style,) = _STYLE.findall((Path(__file__).parent / "welcome.html").read_text(encoding="utf-8"))
+def make_content_security_policy(template: str) -> str:
+    """The policy of a page (CSP level 3): nothing loads but its own style, which is named by its hash."""
+    (style,) = _STYLE.findall((Path(__file__).parent / template).read_text(encoding="utf-8"))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
@@ -38,3 +39,9 @@ def render_welcome_page(
     page = PAGES.get_template("welcome.html")
     command = make_curl_command(base_url, default_animal)
     return page.render(animals=animals, root_path=root_path, docs_path=docs_path, command=command)
+
+
+def render_problems_page(root_path: str, error_types: Sequence[type[ChatError]]) -> str:
+    """The kinds of problems as HTML: what each means, and what to do about it. `root_path` as for the welcome page."""
+    page = PAGES.get_template("problems.html")
+    return page.render(error_types=error_types, root_path=root_path)

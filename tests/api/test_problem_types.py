@@ -1,0 +1,84 @@
+"""The `type` of each problem opens: it says to people and to programs what has happened, and what to do."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from openapi_server.models.errors import ChatError, list_error_types
+from openapi_server.spec import load_spec
+from openapi_server.wire.problem import encode_problem
+
+ERRORS = list_error_types()
+each_error = pytest.mark.parametrize("error", ERRORS, ids=[error.code for error in ERRORS])
+
+
+def test_the_document_lists_every_code() -> None:
+    """And no other, by name."""
+    assert load_spec()["components"]["schemas"]["ProblemCode"]["enum"] == [error.code for error in ERRORS]
+    assert len(ERRORS) > 45
+
+
+@each_error
+async def test_the_type_of_a_problem_opens(client: httpx.AsyncClient, error: type[ChatError]) -> None:
+    """It is that of the problem, with the same title and status."""
+    problem = encode_problem(error().problem)
+
+    answer = await client.get(str(problem["type"]))
+
+    assert answer.status_code == 200
+    told = answer.json()
+    assert {name: told[name] for name in ("type", "code", "title", "status")} == {
+        name: problem[name] for name in ("type", "code", "title", "status")
+    }
+    assert told["retryable"] is error.retryable
+
+
+@each_error
+def test_each_error_has_its_own_explanation(error: type[ChatError]) -> None:
+    """In sentences, and not that of the error it is made from."""
+    for name in ("meaning", "remedy"):
+        assert name in vars(error)
+        assert re.fullmatch(r"[A-Z`].*\.", getattr(error, name))
+
+
+async def test_a_browser_gets_a_page(client: httpx.AsyncClient) -> None:
+    """Which loads nothing from elsewhere, and no script."""
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    answer = await client.get("/problems/turn_running", headers=browser)
+    every = await client.get("/problems", headers=browser)
+
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<h1>This session already has a turn running</h1>" in answer.text
+    assert "onBusy" in answer.text
+    assert all(f'id="{error.code}"' in every.text for error in ERRORS)
+    assert "<script" not in every.text
+    assert every.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+
+
+async def test_the_list_has_every_kind(client: httpx.AsyncClient) -> None:
+    """By its code."""
+    answer = await client.get("/problems")
+
+    assert [each["code"] for each in answer.json()["problems"]] == [error.code for error in ERRORS]
+
+
+async def test_an_answer_leads_to_its_explanation(client: httpx.AsyncClient) -> None:
+    """From the address that was asked, as a client resolves a reference."""
+    refused = await client.get("/animal/unicorn_001")
+
+    answer = await client.get(refused.url.join(refused.json()["type"]))
+    assert answer.json()["code"] == "animal_not_found"
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("no_such_code", 404), ("TURN_RUNNING", 404), ("1", 400), ("a" * 65, 400)]
+)
+async def test_an_unknown_code_has_no_page(client: httpx.AsyncClient, code: str, status: int) -> None:
+    """And its refusal is a problem as any other."""
+    answer = await client.get(f"/problems/{code}")
+
+    assert answer.status_code == status
+    assert (await client.get(answer.json()["type"])).status_code == 200
