@@ -69,6 +69,11 @@ class RequestContext:
         return cookie_parser(self.headers.get("cookie", ""))
 
     @property
+    def origin(self) -> str:
+        """The origin of this server's own pages (RFC 6454)."""
+        return self.base_url.removesuffix(self.root_path)
+
+    @property
     def preferences(self) -> frozenset[str]:
         """The names in the `Prefer` header (RFC 7240), in lower case."""
         given = self.headers.get("prefer", "").split(",")
@@ -77,6 +82,11 @@ class RequestContext:
     def choose_media_type(self, *media_types: str) -> str:
         """The media type that the `Accept` header prefers; the first one when it accepts several equally."""
         return _parse_accept(_get_accept(self.headers)).best_match(media_types, default=media_types[0])
+
+    def is_asked_for(self, media_type: str) -> bool:
+        """Whether the `Accept` header has the media type itself, not only a wildcard that includes it."""
+        accepted = _parse_accept(_get_accept(self.headers))
+        return any(value.lower() == media_type and quality > 0 for value, quality in accepted)
 
 
 AsyncHandler = Callable[Concatenate[RequestContext, P], Awaitable[ASGIApp]]
