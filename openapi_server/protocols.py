@@ -296,6 +296,9 @@ class Store(Protocol):
     async def list_owner_turns(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
         """The turns of all sessions of the owner, latest first; of all owners when `owner` is None."""
 
+    async def claim_session(self, session_id: str, owner: str) -> None:
+        """Make the owner the only one who may use the session, unless somebody has claimed it already."""
+
     async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
         """Let the session expire `ttl_s` seconds after its last message; None when there is no such session."""
 

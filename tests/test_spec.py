@@ -21,7 +21,7 @@ each_operation = pytest.mark.parametrize(("method", "path", "operation"), OPERAT
 # The verbs with which the ids of operations begin; those of the first contract are their paths.
 VERBS = (
     "allocate ask attach check compare confirm create delete erase export get list login logout make observe open "
-    "promote put refresh replace send set simulate stop stream summarize validate"
+    "promote put refresh replace search send set simulate stop stream summarize validate"
 ).split()
 PATH_IDS = {"animal_details", "animal_list", "convo_turn", "convo_turn_stream"}
 

@@ -65,12 +65,13 @@ class Address:
         >>> Address("/jobs", {"GET": SpecOperation("list_jobs")}).allow
         'GET, HEAD, OPTIONS'
         """
-        methods = {*self.operations, "OPTIONS", *(["HEAD"] if "GET" in self.operations else [])}
+        methods = {*self.operations, "OPTIONS", *(["HEAD"] if self.find_operation("HEAD") else [])}
         return ", ".join(sorted(methods))
 
     def find_operation(self, method: str) -> SpecOperation | None:
-        """The operation for the method; `HEAD` is served by that of `GET`."""
-        return self.operations.get("GET" if method == "HEAD" else method)
+        """The operation for the method; `HEAD` is served by that of `GET`, unless that starts a turn."""
+        operation = self.operations.get("GET" if method == "HEAD" else method)
+        return None if method == "HEAD" and operation and operation.rate_limit == "turns" else operation
 
 
 class AddressTable:

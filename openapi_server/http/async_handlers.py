@@ -33,6 +33,7 @@ from openapi_server.http.validation import Unvalidated, require_validated
 from openapi_server.models.errors import ChatError, InvalidInput, NotAcceptable
 from openapi_server.models.user import AuthenticatedUser
 from openapi_server.spec import load_complete_spec
+from openapi_server.wire.problem import PROBLEM_JSON
 
 P = ParamSpec("P")
 DEFERRED_EXTENSION = "zoochat.deferred_handler"
@@ -68,6 +69,11 @@ class RequestContext:
         return cookie_parser(self.headers.get("cookie", ""))
 
     @property
+    def origin(self) -> str:
+        """The origin of this server's own pages (RFC 6454)."""
+        return self.base_url.removesuffix(self.root_path)
+
+    @property
     def preferences(self) -> frozenset[str]:
         """The names in the `Prefer` header (RFC 7240), in lower case."""
         given = self.headers.get("prefer", "").split(",")
@@ -76,6 +82,11 @@ class RequestContext:
     def choose_media_type(self, *media_types: str) -> str:
         """The media type that the `Accept` header prefers; the first one when it accepts several equally."""
         return _parse_accept(_get_accept(self.headers)).best_match(media_types, default=media_types[0])
+
+    def is_asked_for(self, media_type: str) -> bool:
+        """Whether the `Accept` header has the media type itself, not only a wildcard that includes it."""
+        accepted = _parse_accept(_get_accept(self.headers))
+        return any(value.lower() == media_type and quality > 0 for value, quality in accepted)
 
 
 AsyncHandler = Callable[Concatenate[RequestContext, P], Awaitable[ASGIApp]]
@@ -200,11 +211,15 @@ def _get_accept(headers: Headers) -> str:
 
 
 def _require_acceptable(accept: str, scope: Scope) -> None:
-    """Raise `NotAcceptable` when the spec gives the operation no media type that the `Accept` header allows."""
+    """Raise `NotAcceptable` when the spec gives the operation no media type that the `Accept` header allows.
+
+    Whoever takes a problem gets the answer, too: some generated clients (openapi-generator for Python) name one media
+    type of the operation's, JSON where there is any, and beside an event stream only the problem is JSON.
+    """
     if accept in ("", "*/*"):
         return
     media_types = _list_media_types(scope["extensions"]["connexion_routing"]["operation_id"])
-    if media_types and _parse_accept(accept).best_match(media_types) is None:
+    if media_types and _parse_accept(accept).best_match([*media_types, PROBLEM_JSON]) is None:
         raise NotAcceptable(f"This address answers with {' or '.join(media_types)}.")
 
 

@@ -136,14 +136,17 @@ async def find_convo_session(
 ) -> SessionRecord:
     """The stored session that a client of the zoo's contract means: by the server's id, or by its own name for it.
 
-    A name reaches the session that it begins or continues, and no other. Raises `SessionNotFound` with the detail.
+    A name reaches the session that it begins or continues, and no other; a cookie, login or token that comes with it
+    claims the session. Raises `SessionNotFound` with the detail.
     """
     if is_made_id("sess", session_id):
         return await get_authorized_session(context, session_id, access, detail)
-    session = (await find_named_session(context, CONVO, session_id)).record
-    if session is None:
+    named = await find_named_session(context, CONVO, session_id)
+    if named.record is None:
         raise SessionNotFound(detail)
-    return session
+    if named.is_proved and not named.record.is_claimed:
+        await context.services.store.claim_session(named.session_id, named.identity.owner)
+    return named.record
 
 
 async def find_device_session(context: RequestContext, *, is_storage_optional: bool = False) -> NamedSession:

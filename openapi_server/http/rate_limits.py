@@ -48,6 +48,7 @@ STREAM_RETRY_S = 5
 SESSION_COOKIE, DEVICE_COOKIE, LOGIN_DEVICE_COOKIE = "session_id", "device_id", "login_device"
 # Values of the server's own cookies and tokens are at least so long.
 MIN_SECRET_LENGTH = 22
+_REPEAT_PARAMETERS = frozenset({b"idempotencyKey", b"lastEventId", b"last_event_id"})
 _CALLER_HEADERS = frozenset({b"authorization", b"cookie", b"x-device-id", b"x-session-token"})
 
 
@@ -394,7 +395,9 @@ def _name_caller(headers: Mapping[bytes, str]) -> tuple[str, str] | None:
 
 
 def _may_be_repeat(scope: Scope) -> bool:
-    return any(name in (b"idempotency-key", b"last-event-id") and value for name, value in scope["headers"])
+    """Whether the request says which one it repeats, in a header, or in the query where there are no headers to set."""
+    in_query = any(part.partition(b"=")[0] in _REPEAT_PARAMETERS for part in scope["query_string"].split(b"&"))
+    return in_query or any(name in (b"idempotency-key", b"last-event-id") and value for name, value in scope["headers"])
 
 
 def _make_error(state: LimitState) -> RateLimited:

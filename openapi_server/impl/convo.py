@@ -13,7 +13,7 @@ from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, get_authorized_session, get_authorized_turn
-from openapi_server.http.identity import Identity, identify_caller
+from openapi_server.http.identity import Identity, choose_session_id, identify_caller
 from openapi_server.http.named_sessions import CONVO as CONVO_NAMES
 from openapi_server.http.named_sessions import NamedSession, find_named_session
 from openapi_server.impl.turn_requests import (
@@ -24,7 +24,7 @@ from openapi_server.impl.turn_requests import (
     start_turn,
 )
 from openapi_server.impl.turn_responses import continue_stream, make_turn_response, resume_stream, start_stream
-from openapi_server.models.errors import SessionClaimed
+from openapi_server.models.errors import Forbidden, NotAcceptable, SessionClaimed
 from openapi_server.models.ids import is_made_id
 from openapi_server.models.turn import AgeGroup, TurnRecord
 from openapi_server.wire.convo import CONVO, encode_answer, encode_state, encode_stop
@@ -34,12 +34,28 @@ NO_SESSION_DETAIL = "There is no such session. Leave sessionId out to begin a ne
 
 @async_handler
 async def convo_turn_stream(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    return await _handle_turn(context, body, is_stream=body.get("stream", True))
+    return await _handle_turn(context, body, is_stream=body.get("stream", True), is_async=_is_async(context))
+
+
+@async_handler
+async def ask_with_event_source(
+    context: RequestContext,
+    message: str,
+    animal_id: str,
+    session_id: str | None = None,
+    age_group: str | None = None,
+    on_busy: str | None = None,
+    idempotency_key: str | None = None,
+) -> ASGIApp:
+    _require_event_source(context)
+    given = {"sessionId": choose_session_id(context, session_id), "ageGroup": age_group, "onBusy": on_busy}
+    body = {"message": message, "animalId": animal_id} | {name: value for name, value in given.items() if value}
+    return await _handle_turn(context, body, is_stream=True, query_key=idempotency_key)
 
 
 @async_handler
 async def convo_turn(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    return await _handle_turn(context, body, is_stream=body.get("stream", False))
+    return await _handle_turn(context, body, is_stream=body.get("stream", False), is_async=_is_async(context))
 
 
 @async_handler
@@ -63,12 +79,38 @@ async def stop_convo_turn(context: RequestContext, turn_id: str) -> ASGIApp:
     return JSONResponse(encode_stop(turn, took_ms))
 
 
-async def _handle_turn(context: RequestContext, body: dict[str, Any], *, is_stream: bool) -> ASGIApp:
+def _require_event_source(context: RequestContext) -> None:
+    """Raise an error for a `GET` that means no question: of a crawler, a prefetch, or the page of a stranger.
+
+    A page of another origin may send a `GET` with the visitor's cookies, without asking before (CORS has no preflight
+    for it); a browser names that page in `Origin`.
+    """
+    if not context.is_asked_for("text/event-stream"):
+        raise NotAcceptable("Send `Accept: text/event-stream`, as a browser's EventSource does.")
+    if any("prefetch" in context.headers.get(name, "").lower() for name in ("sec-purpose", "purpose", "x-moz")):
+        raise NotAcceptable("A question is not asked in advance.")
+    origin = context.headers.get("origin")
+    if origin is not None and origin not in (*context.services.settings.cors_origins, context.origin):
+        raise Forbidden("Pages of this origin may not ask here. CORS_ORIGINS lists those that may.")
+
+
+def _is_async(context: RequestContext) -> bool:
+    return "respond-async" in context.preferences
+
+
+async def _handle_turn(
+    context: RequestContext,
+    body: dict[str, Any],
+    *,
+    is_stream: bool,
+    is_async: bool = False,
+    query_key: str | None = None,
+) -> ASGIApp:
     last_event_id = context.headers.get("last-event-id")
     if is_stream and last_event_id:
         return await _resume_stream(context, body, last_event_id)
-    is_async = "respond-async" in context.preferences
-    start = partial(_start_turn, context, body, is_delivered_whole=not is_stream and not is_async)
+    is_delivered_whole = not is_stream and not is_async
+    start = partial(_start_turn, context, body, is_delivered_whole=is_delivered_whole, query_key=query_key)
     try:
         accepted, headers = await start()
     except SessionClaimed:
@@ -91,7 +133,7 @@ async def _resume_stream(context: RequestContext, body: dict[str, Any], last_eve
 
 
 async def _start_turn(
-    context: RequestContext, body: dict[str, Any], *, is_delivered_whole: bool
+    context: RequestContext, body: dict[str, Any], *, is_delivered_whole: bool, query_key: str | None
 ) -> tuple[AcceptedTurn, dict[str, str]]:
     """The turn, and the headers of its answer."""
     named = await _find_named_session(context, body)
@@ -103,7 +145,8 @@ async def _start_turn(
         # Who may continue a session may also repeat a request in it, with or without a cookie.
         scopes = () if session.session_id is None else (session.session_id,)
     request = await _make_turn_request(context, body, session, is_delivered_whole=is_delivered_whole)
-    accepted = await start_turn(context, request, make_idempotency_keys(context, body, identity, scopes))
+    keys = make_idempotency_keys(context, body, identity, scopes, query_key=query_key)
+    accepted = await start_turn(context, request, keys)
     return accepted, make_session_headers(context, accepted, identity)
 
 

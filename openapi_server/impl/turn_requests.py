@@ -45,9 +45,14 @@ def choose_on_busy(body: dict[str, Any], default: OnBusy) -> OnBusy:
 
 
 def make_idempotency_keys(
-    context: RequestContext, body: dict[str, Any], identity: Identity, scopes: Sequence[str] = (), within: str = ""
+    context: RequestContext,
+    body: dict[str, Any],
+    identity: Identity,
+    scopes: Sequence[str] = (),
+    within: str = "",
+    query_key: str | None = None,
 ) -> tuple[IdempotencyKey, ...]:
-    """The request's `Idempotency-Key`, once for each scope in which its repetition may arrive.
+    """The request's `Idempotency-Key`, else `query_key`, once for each scope in which its repetition may arrive.
 
     A key is chosen by the client, so it is valid within its owner only: the account, or the cookie. The first request
     of a visitor has no cookie yet, and its repetition may come with the cookie that was set or without it. So that key
@@ -55,7 +60,7 @@ def make_idempotency_keys(
     caller without a cookie is not: two visitors behind one address must not get each other's answers. `within` is part
     of what the key stands for, such as the device.
     """
-    value = context.headers.get("idempotency-key")
+    value = context.headers.get("idempotency-key", query_key)
     if value is None:
         return ()
     all_scopes = [identity.owner, *scopes]

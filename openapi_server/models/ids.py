@@ -19,7 +19,7 @@ def is_made_id(prefix: str, text: str) -> bool:
     >>> is_made_id("sess", "sess_9c8b7a6d5e4f3021a1b2c3d4e5f60718"), is_made_id("sess", "sess_1700000000_mia")
     (True, False)
     """
-    return re.fullmatch(f"{prefix}_[0-9a-f]{{32}}", text) is not None
+    return text.startswith(f"{prefix}_") and re.fullmatch("[0-9a-f]{32}", text[len(prefix) + 1 :]) is not None
 
 
 def shorten_id(whole_id: str) -> str:

@@ -98,6 +98,7 @@ IN_CONVO = {"message": "Hello!", "animalId": "lion_001"}
 NAMED_CONVO = {**IN_CONVO, "sessionId": "{name}"}
 CONFIRMATION = {"completeResponse": "Roar!", "streamingSessionId": "{turn_id}", "tokensUsed": 1}
 RESUMED = {"Last-Event-ID": "{turn_id}-1"}
+AS_EVENT_SOURCE = {"Accept": "text/event-stream"}
 SESSION = "/chat/sessions/{sessionId}"
 
 BY_ID = [
@@ -109,6 +110,8 @@ BY_ID = [
     Route("POST /convo_turn", "read", body={**IN_CONVO, "stream": True}, headers=RESUMED),
     Route("POST /convo_turn_stream", "change", body={**IN_CONVO, **IN_SESSION}),
     Route("POST /convo_turn_stream", "read", body=IN_CONVO, headers=RESUMED),
+    Route("GET /convo_turn_stream", "change", query={**IN_CONVO, **IN_SESSION}, headers=AS_EVENT_SOURCE),
+    Route("GET /convo_turn_stream", "read", query=IN_CONVO, headers={**AS_EVENT_SOURCE, **RESUMED}),
     Route("POST /api/v1/stream", "read", body={"query": "Hello!"}, headers=RESUMED),
     Route("GET /convo_history", "read", query=IN_SESSION),
     Route("DELETE /convo_history", "change", query=IN_SESSION),
@@ -141,6 +144,8 @@ BY_NAME = [
     Route("POST /convo_turn", "ask", body=NAMED_CONVO),
     Route("POST /convo_turn_stream", "ask", body=NAMED_CONVO),
     Route("POST /convo_turn_stream", "resume", body=NAMED_CONVO, headers=RESUMED),
+    Route("GET /convo_turn_stream", "ask", query=NAMED_CONVO, headers=AS_EVENT_SOURCE),
+    Route("GET /convo_turn_stream", "resume", query=NAMED_CONVO, headers={**AS_EVENT_SOURCE, **RESUMED}),
     Route("POST /convo_turn", "resume", body={**NAMED_CONVO, "stream": True}, headers=RESUMED),
     Route("GET /convo_history", "see", query={"sessionId": "{name}"}),
     Route("GET /convo_history", "see", headers={"X-Session-Id": "{name}"}),
@@ -331,6 +336,9 @@ async def test_somebody_elses_name_for_a_session_shows_nothing(callers: Callers,
     binding = get_binding(callers)
     table = MAY_BY_NAME if route.doing == "look" else REACH[binding]
     for name in list_callers():
+        if route.doing == "see":
+            # Whoever has seen the last one by a proof has claimed it.
+            thing = await create_named_turn(callers, whose, route)
         is_yes = table[whose][name]
         is_held = MAY[binding][f"{get_owner(whose)} read"]["nobody" if name == "elsewhere" else name]
 

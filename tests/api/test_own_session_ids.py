@@ -74,6 +74,22 @@ async def test_a_client_without_cookies_goes_on_from_its_address(open_zoo: Opens
     assert (await (await new_client()).delete("/convo_history", params={"sessionId": OWN})).status_code == 204
 
 
+async def test_whoever_has_used_the_cookie_is_the_only_one_who_is_known_by_the_name(open_zoo: OpensZoo) -> None:
+    """In development, too: from then on the same address is not enough, neither to read nor to go on."""
+    provider = Says()
+    zoo = await open_zoo(provider, session_binding="id")
+    visitor, stranger = await zoo.new_client(), await zoo.new_client()
+    await ask(visitor)
+    assert (await visitor.get("/convo_history", params={"sessionId": OWN})).status_code == 200
+
+    foreign = await stranger.get("/convo_history", params={"sessionId": OWN})
+    await ask(stranger, "Who are you?")
+
+    assert foreign.status_code == 404
+    assert [prompt.history for prompt in provider.prompts] == [(), ()]
+    assert (await visitor.get("/convo_history", params={"sessionId": OWN})).json()["totalTurns"] == 1
+
+
 async def test_in_production_a_client_without_cookies_needs_its_token(open_zoo: OpensZoo) -> None:
     """The token of the first answer is as good as the cookie; the name alone begins another session."""
     provider = Says()

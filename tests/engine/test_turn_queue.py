@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
+from unittest import mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from openapi_server.engine import turn_engine, turn_queue
 from openapi_server.engine.turn_engine import AcceptedTurn
@@ -450,3 +455,64 @@ async def test_a_turn_of_another_process_is_waited_for(on_busy: OnBusy, monkeypa
 
     await bench.leases.settle_orphan(there.turn_id)
     assert await asyncio.wait_for(bench.get_reply(second), 5) == "To two"
+
+
+# The events, in any order. A number selects a message that was accepted.
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.sampled_from(OnBusy)),
+        st.tuples(st.sampled_from(["finish", "stop", "leave", "lease lost"]), st.integers(0, 20)),
+    ),
+    max_size=24,
+)
+
+
+async def run_events(bench: QueueBench, events: list[tuple[str, Any]]) -> list[AcceptedTurn]:
+    """Run the session through the events, to its end. Returns the turns in the order in which they were accepted."""
+    turns = [await bench.begin("0")]
+    for name, value in events:
+        turn = turns[value % len(turns)] if isinstance(value, int) else turns[0]
+        match name:
+            case "send":
+                with suppress(TurnRunning):
+                    turns.append(await bench.send(str(len(turns)), value))
+            case "finish":
+                bench.answers.finish(str(turns.index(turn)))
+            case "stop":
+                await asyncio.wait_for(bench.engine.stop_turn(turn.turn_id), 5)
+            case "leave":
+                (await bench.engine.open_reader(turn.turn_id)).close()
+            case "lease lost":
+                bench.engine._on_lease_lost(turn.turn_id)
+        await settle_loop()
+        assert bench.engine.running_count <= 1
+        assert sum(turn.status is TurnStatus.RUNNING for turn in await list_turns(bench)) <= 1
+    bench.answers.finish(*(str(n) for n in range(len(turns))))
+    for turn in turns:
+        await asyncio.wait_for(bench.get_end(turn), 5)
+    return turns
+
+
+async def list_turns(bench: QueueBench) -> list[TurnRecord]:
+    return await bench.store.list_latest_turns(SESSION_ID, 100)
+
+
+@settings(max_examples=100, deadline=None)
+@given(events=EVENTS)
+def test_whatever_happens_each_message_ends_once_and_in_its_place(events: list[tuple[str, Any]]) -> None:
+    """One turn runs at a time, in the order of arrival, with what came before as its context; none is left over."""
+
+    async def scenario() -> tuple[QueueBench, list[AcceptedTurn]]:
+        bench = QueueBench(grace_s=60)
+        async with asyncio.timeout(20):
+            turns = await run_events(bench, events)
+        return bench, turns
+
+    with mock.patch.object(turn_engine, "ENDING_TURN_WAIT_S", 0.0):
+        bench, turns = asyncio.run(scenario())
+    assert bench.engine.running_count == bench.engine.queued_count == 0
+    assert [turn.turn_id for turn in turns] == list(bench.store.turns)
+    assert all(len(bench.store.outcomes[turn.turn_id]) == 1 for turn in turns)
+    assert [int(name) for name in bench.answers.begun] == sorted(int(name) for name in bench.answers.begun)
+    for name, history in bench.answers.histories.items():
+        assert [message for message, _ in history] == [str(n) for n in range(int(name))]

@@ -21,6 +21,7 @@ from tests.support.fakes import FakeClock
 COOKIE = "c" * 22
 STARTS_TURNS = {
     ("post", "/convo_turn_stream"),
+    ("get", "/convo_turn_stream"),
     ("post", "/convo_turn"),
     ("post", "/api/v1/stream"),
     ("post", "/api/v1/stream/error"),

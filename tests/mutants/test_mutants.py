@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from openapi_server.devtools.check.checker import PROBES, CheckOptions, run_checks
-from openapi_server.devtools.check.contract_client import CheckAccounts, Credentials
+from openapi_server.devtools.check.checker import PROBES, CheckOptions, get_result, run_checks
+from openapi_server.devtools.check.contract_client import CheckAccounts, Credentials, TargetServer
 from openapi_server.devtools.check.report import CheckResult, Finding
+from openapi_server.spec import load_spec
 from tests.mutants.catalogue import MUTANTS, Mutant
 from tests.support.processes import ServerProcess
 from tests.support.report import MUTANTS_CAUGHT
@@ -31,16 +32,15 @@ def mutants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
     process.stop()
 
 
-async def run_all_checks(url: str, *contracts: str, username: str = "user1") -> list[Finding]:
-    accounts = CheckAccounts(*(Credentials(name, f"{name}-demo") for name in (username, "admin", "keeper1")))
-    return await run_checks(
-        CheckOptions(url, contracts, HEARTBEAT_S, accounts), lambda count: None, lambda finding: None
-    )
+def make_accounts(username: str) -> CheckAccounts:
+    return CheckAccounts(*(Credentials(name, f"{name}-demo") for name in (username, "admin", "keeper1")))
 
 
 async def test_the_server_keeps_all_five_contracts(mutants: ServerProcess) -> None:
     """No check fails or is skipped; the account has no credits at the start."""
-    findings = await run_all_checks(f"{mutants.url}/healthy", username="parent1")
+    findings: list[Finding] = []
+    options = CheckOptions(f"{mutants.url}/healthy", (), HEARTBEAT_S, make_accounts("parent1"))
+    await run_checks(options, lambda count: None, findings.append)
 
     assert [finding for finding in findings if finding.result is not CheckResult.PASS] == []
     assert {finding.contract for finding in findings} == set(PROBES)
@@ -49,8 +49,13 @@ async def test_the_server_keeps_all_five_contracts(mutants: ServerProcess) -> No
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 async def test_a_broken_server_is_caught(mutant: Mutant, mutants: ServerProcess) -> None:
     """By the check for this defect."""
-    findings = await run_all_checks(mutants.url + mutant.path, mutant.contract)
+    server = TargetServer(mutants.url + mutant.path, load_spec(), HEARTBEAT_S, make_accounts("user1"))
+    probes = PROBES[mutant.contract](server)
+    checks = {**probes.list_source_checks(), **probes.list_extra_checks()}
+    try:
+        result, evidence = await get_result(checks[mutant.check])
+    finally:
+        await server.close()
 
-    failed = [finding.check for finding in findings if finding.result is CheckResult.FAIL]
-    MUTANTS_CAUGHT[mutant.name] = mutant.check in failed
-    assert mutant.check in failed
+    MUTANTS_CAUGHT[mutant.name] = result is CheckResult.FAIL
+    assert result is CheckResult.FAIL, evidence

@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,8 @@ import pytest
 from openapi_server.models.errors import StoreUnavailable, TurnRunning
 from openapi_server.models.turn import AgeGroup, IdempotencyKey, Moderation
 from openapi_server.storage.sqlite import connections, migrations
-from openapi_server.storage.sqlite.migrations import MIGRATIONS
+from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.migrations import MIGRATIONS, usage_in_the_ledger
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.support.examples import (
     NOON,
@@ -245,6 +246,31 @@ async def test_nothing_of_an_older_session_stays_when_it_is_deleted(migrated: Sq
         left = [db.execute(query).fetchone()[0] for query in COUNTS]
     assert left == [0, 0]
     assert b"Still there?" not in read_bytes(path)
+
+
+async def test_what_earlier_turns_have_cost_is_known_after_the_migration(path: Path) -> None:
+    """What was reserved and not given back. How many tokens that was is not known."""
+    steps = MIGRATIONS.index(usage_in_the_ledger)
+    with closing(sqlite3.connect(path)) as db:
+        for migration in MIGRATIONS[:steps]:
+            migration(db)
+        db.execute(f"PRAGMA user_version = {steps}")
+        db.execute("INSERT INTO users (username, role, password_hash, created_at) VALUES ('ben', 'user', '', '')")
+        changes = [("allocate", 500, None), ("reserve", -100, "turn_1"), ("settle", 60, "turn_1")]
+        changes += [("reserve", -100, "turn_2"), ("refund", 100, "turn_2"), ("settle", 5, None)]
+        query = "INSERT INTO credit_ledger (at, username, kind, credits, turn_id) VALUES (?, 'ben', ?, ?, ?)"
+        db.executemany(query, [(make_time(0).isoformat(timespec="microseconds"), *change) for change in changes])
+        db.commit()
+    store = await reopen(path)
+    try:
+        credits = SqliteCredits(store.connections, FakeClock())
+        entries = (await credits.list_entries("ben", 10)).items[::-1]
+        usage = await credits.list_daily_usage("ben", date.min, date.max)
+    finally:
+        await store.close()
+
+    assert [entry.spent for entry in entries] == [None, None, 40, None, None, None]
+    assert [(day.turns, day.tokens, day.credits) for day in usage] == [(2, 0, 40)]
 
 
 # A file that is no good

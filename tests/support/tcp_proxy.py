@@ -12,10 +12,14 @@ BUFFER_BYTES = 4096
 
 
 class TcpProxy:
-    """Forwards to `port`. What it does to the answers, it does to those of all its connections."""
+    """Forwards to `port`. What it does to the answers, it does to those of all its connections.
 
-    def __init__(self, port: int) -> None:
+    The first answer that has the text `cut_behind` is cut there, once.
+    """
+
+    def __init__(self, port: int, cut_behind: bytes | None = None) -> None:
         self.bytes_per_s: float | None = None
+        self.cut_behind = cut_behind
         self._to = port
         self._flows = asyncio.Event()
         self._flows.set()
@@ -71,6 +75,7 @@ class TcpProxy:
             upstream.write(piece)
 
     async def _answer(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen = b""
         while True:
             await self._flows.wait()
             rate = self.bytes_per_s
@@ -79,6 +84,13 @@ class TcpProxy:
             if not piece:
                 writer.write_eof()
                 return
+            seen = seen + piece if self.cut_behind else b""
+            if self.cut_behind and self.cut_behind in seen:
+                rest = seen.partition(self.cut_behind)[2]
+                writer.write(piece.removesuffix(rest))
+                await writer.drain()
+                self.cut_behind = None
+                raise ConnectionResetError
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(len(piece) / rate if rate else 0)

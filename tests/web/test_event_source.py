@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
 
 from tests.conftest import StartsServer
 from tests.support.browser import Browser, Page
+from tests.support.tcp_proxy import TcpProxy
 
 # Listens to everything, reports the ids at the end, and whether the browser came back when the stream had ended.
 SCRIPT = """
@@ -63,3 +66,38 @@ def test_an_event_source_hears_a_turn_once_and_does_not_come_back(
     assert heard[-1]["name"] == "complete"
     chunks = "".join(event["data"]["content"] for event in heard if event["name"] == "chunk")
     assert chunks == heard[-1]["data"]["fullResponse"]
+
+
+# Where the connection is cut, and what the page adds to its address. Before its first event has arrived whole, a
+# browser has no id to send.
+KEY = {"idempotencyKey": "0b6f9c1e-58a3-4d0e-9b6e-3a1c2d4e5f60"}
+CUTS = {
+    "in the middle": (b'"chunkId":6,', {}),
+    "behind the first event": (b"event: typing", {}),
+    "in the first event": (b'"disclosure":', KEY),
+    "before the first event": (b"\r\n\r\n", KEY),
+}
+
+
+@pytest.mark.parametrize(("cut_behind", "more"), CUTS.values(), ids=CUTS)
+async def test_an_event_source_asks_once_over_a_connection_that_breaks_off(
+    start_server: StartsServer, page: Page, tmp_path: Path, cut_behind: bytes, more: dict[str, str]
+) -> None:
+    """`new EventSource("/convo_turn_stream?message=...")`: it reconnects by itself and gets exactly the rest."""
+    server = start_server(OFFLINE_WORDS_PER_S=30, CORS_ORIGINS=page.origin)
+    port = int(server.url.rpartition(":")[2])
+    question = urlencode({"message": "How fast can you run, Löwe?", "animalId": "lion_001", **more})
+
+    async with TcpProxy(port, cut_behind) as proxy:
+        stream = f"http://127.0.0.1:{proxy.port}/convo_turn_stream?{question}"
+        with Browser(f"{page.origin}/?stream={quote(stream)}", tmp_path / "profile"):
+            report = await asyncio.to_thread(page.report)
+        assert proxy.cut_behind is None
+
+    heard = report["heard"]
+    turn_id = heard[0]["data"]["turnId"]
+    assert [event["id"] for event in heard] == [f"{turn_id}-{seq}" for seq in range(1, len(heard) + 1)]
+    assert heard[-1]["name"] == "complete"
+    chunks = "".join(event["data"]["content"] for event in heard if event["name"] == "chunk")
+    assert chunks == heard[-1]["data"]["fullResponse"]
+    assert server.log.count("turn_ended") == 1

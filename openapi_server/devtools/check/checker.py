@@ -101,14 +101,15 @@ def _list_checks(probes: StreamProbes) -> list[_Check]:
 
 async def _run_check(check: _Check, on_finding: OnFinding) -> Finding:
     started_s = time.monotonic()
-    result, evidence = await _get_result(check.run)
+    result, evidence = await get_result(check.run)
     took_s = time.monotonic() - started_s
     finding = Finding(check.contract, check.title, result, " ".join(evidence.split()), took_s, check.section)
     on_finding(finding)
     return finding
 
 
-async def _get_result(run: CheckFunction) -> tuple[CheckResult, str]:
+async def get_result(run: CheckFunction) -> tuple[CheckResult, str]:
+    """How a check ends, and its evidence. Whatever it raises, there is a result."""
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             return CheckResult.PASS, await run()

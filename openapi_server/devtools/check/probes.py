@@ -36,6 +36,7 @@ from openapi_server.devtools.check.stream_rules import (
 
 CheckFunction = Callable[[], Awaitable[str]]
 UNKNOWN_TURN = "turn_00000000000000000000000000000000"
+# Of the server's own form: any other name may be one that a client gives to a new session.
 UNKNOWN_SESSION = "sess_00000000000000000000000000000000"
 UNKNOWN_ANIMAL = "unicorn_001"
 

@@ -322,9 +322,22 @@ def idempotent_answers(connection: sqlite3.Connection) -> None:
 
 
 def usage_in_the_ledger(connection: sqlite3.Connection) -> None:
-    """What a turn has cost in the end, and for how many tokens: in its last entry, which outlives the turn."""
+    """What a turn has cost in the end, and for how many tokens: in its last entry, which outlives the turn.
+
+    Of earlier turns the tokens are not known; what they have cost is what was reserved and not given back.
+    """
     connection.execute("ALTER TABLE credit_ledger ADD COLUMN tokens INTEGER")
     connection.execute("ALTER TABLE credit_ledger ADD COLUMN spent INTEGER")
+    connection.execute("CREATE INDEX credit_ledger_by_turn ON credit_ledger (turn_id, kind)")
+    connection.execute(
+        """
+        UPDATE credit_ledger SET spent = -credits - (
+            SELECT sum(credits) FROM credit_ledger AS held
+            WHERE held.turn_id = credit_ledger.turn_id AND held.kind = 'reserve'
+        ) WHERE kind = 'settle' AND turn_id IS NOT NULL
+        """
+    )
+    connection.execute("DROP INDEX credit_ledger_by_turn")
 
 
 def queued_turns(connection: sqlite3.Connection) -> None:

@@ -13,9 +13,10 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from openapi_server.devtools.check.checker import PROBES, CheckOptions, run_checks
-from openapi_server.devtools.check.contract_client import CheckAccounts, Credentials
+from openapi_server.devtools.check.checker import PROBES, CheckOptions, get_result, run_checks
+from openapi_server.devtools.check.contract_client import CheckAccounts, Credentials, TargetServer
 from openapi_server.devtools.check.report import CheckResult, Finding, Section
+from openapi_server.spec import load_spec
 from tests.support.origins import (
     ORIGINS,
     ConvoOrigin,
@@ -217,6 +218,11 @@ async def test_a_server_without_what_its_document_asks_is_caught(
     contract: str, broken: type[Origin], check: str
 ) -> None:
     """By the required check for it, so that the exit code is 1."""
-    failed = await find_failed(contract, broken())
+    with serve_origin(broken()) as url:
+        server = TargetServer(url, load_spec(), 1.0, ACCOUNTS)
+        try:
+            result, evidence = await get_result(PROBES[contract](server).list_source_checks()[check])
+        finally:
+            await server.close()
 
-    assert check in failed[Section.REQUIRED]
+    assert result is CheckResult.FAIL, evidence
