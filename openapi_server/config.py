@@ -372,7 +372,11 @@ class Settings(BaseSettings):
         path = Path(os.path.expanduser(value))  # noqa: PTH111  # `Path.expanduser` raises for an unknown user
         if path.parts and path.parts[0].startswith("~"):
             raise ValueError(f"{path.parts[0]} is not the home folder of any user of this machine")
-        if value.endswith(("/", "/.", "/..")) or path.is_dir():
+        try:
+            is_folder = path.is_dir()
+        except OSError as error:
+            raise ValueError(f"cannot be opened: {error.strerror}") from None
+        if value.endswith(("/", "/.", "/..")) or is_folder:
             raise ValueError(f"is a folder; name a file in it, such as {path / 'zoochat.sqlite3'}")
         return path
 

@@ -609,6 +609,8 @@ def test_a_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch, name: str, va
         ("~nobody-of-that-name/x.db", "~nobody-of-that-name is not the home folder .*"),
         ("data/", "is a folder; name a file in it, such as data/zoochat.sqlite3"),
         (".", r"is a folder; name a file in it, such as zoochat\.sqlite3"),
+        ("/root/x" * 600, "cannot be opened: File name too long"),
+        ("x" * 300, "cannot be opened: File name too long"),
     ],
 )
 def test_what_only_other_programs_take_for_a_path_is_refused(

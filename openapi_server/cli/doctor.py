@@ -424,7 +424,7 @@ def _ask_running_server(host: str, port: int) -> Diagnosis | None:
         parts = ", ".join(f"{name} {part['status']} ({part['detail']})" for name, part in health["parts"].items())
         detail = f"version {health['version']} runs at {url} and is {health['status']}: {parts}"
         is_well = health["status"] == "healthy"
-    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError):
         return None
     remedy = "" if is_well else "see the parts that are down, and the server's log"
     return Diagnosis("server", Level.OK if is_well else Level.PROBLEM, detail, remedy)

@@ -245,7 +245,7 @@ def _resolve(spec: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, A
 def _make_headers(scope: Scope, operation: SpecOperation) -> list[tuple[bytes, bytes]]:
     """The request's headers, with one `Content-Type` or none, and without an empty `Last-Event-ID`.
 
-    Raises `InvalidInput` for two of a header that names one thing.
+    Raises `InvalidInput` for two of a header that names one thing, and `UnsupportedMediaType`.
     """
     headers = Headers(scope=scope)
     for name in _SINGLE_HEADERS:
@@ -257,6 +257,9 @@ def _make_headers(scope: Scope, operation: SpecOperation) -> list[tuple[bytes, b
         dropped.add(b"last-event-id")
     kept = [(name, value) for name, value in scope["headers"] if name not in dropped]
     if operation.media_types and "content-length" in headers:
+        if "origin" in headers and not any(value.strip() for value in headers.getlist("content-type")):
+            # Browsers send a body without a type to other sites unasked, with the visitor's cookies (Fetch standard).
+            raise UnsupportedMediaType("A page in a browser has to send Content-Type: application/json.")
         media_type = choose_media_type(headers.getlist("content-type"), operation.media_types)
         kept.append((b"content-type", media_type.encode()))
     return kept

@@ -33,6 +33,7 @@ from openapi_server.http.validation import Unvalidated, require_validated
 from openapi_server.models.errors import ChatError, InvalidInput, NotAcceptable
 from openapi_server.models.user import AuthenticatedUser
 from openapi_server.spec import load_complete_spec
+from openapi_server.wire.problem import PROBLEM_JSON
 
 P = ParamSpec("P")
 DEFERRED_EXTENSION = "zoochat.deferred_handler"
@@ -210,11 +211,15 @@ def _get_accept(headers: Headers) -> str:
 
 
 def _require_acceptable(accept: str, scope: Scope) -> None:
-    """Raise `NotAcceptable` when the spec gives the operation no media type that the `Accept` header allows."""
+    """Raise `NotAcceptable` when the spec gives the operation no media type that the `Accept` header allows.
+
+    Whoever takes a problem gets the answer, too: some generated clients (openapi-generator for Python) name one media
+    type of the operation's, JSON where there is any, and beside an event stream only the problem is JSON.
+    """
     if accept in ("", "*/*"):
         return
     media_types = _list_media_types(scope["extensions"]["connexion_routing"]["operation_id"])
-    if media_types and _parse_accept(accept).best_match(media_types) is None:
+    if media_types and _parse_accept(accept).best_match([*media_types, PROBLEM_JSON]) is None:
         raise NotAcceptable(f"This address answers with {' or '.join(media_types)}.")
 
 

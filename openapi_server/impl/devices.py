@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_request import OnBusy, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
+from openapi_server.http.identity import is_unguessable
 from openapi_server.http.named_sessions import NamedSession, find_device_session
 from openapi_server.impl.turn_requests import choose_on_busy, make_idempotency_keys, make_session_headers, start_turn
 from openapi_server.impl.turn_responses import (
@@ -23,6 +24,7 @@ from openapi_server.impl.turn_responses import (
 )
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import FieldError, InvalidInput, SessionClaimed, SessionNotFound
+from openapi_server.models.ids import shorten_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.wire.devices import DEVICES, encode_reply, encode_session
 from openapi_server.worker_threads import run_by_size
@@ -119,7 +121,9 @@ async def _choose_animal(context: RequestContext, content: str, device: NamedSes
     if animal is None:
         raise SessionNotFound("No animal can be talked with now.")
     if session is None or animal.animal_id != session.animal_id:
-        log.info(f"Session lock for {(device.handle or '').removeprefix('chat_')}: {animal.animal_id}")
+        name = (device.handle or "").removeprefix("chat_")
+        # A UUID is a key by itself.
+        log.info(f"Session lock for {shorten_id(name) if is_unguessable(name) else name}: {animal.animal_id}")
     return animal
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import httpx
 import pytest
 import pytest_asyncio
 from connexion import FlaskApp
@@ -299,6 +300,18 @@ async def test_media_types_are_read_as_rfc_9110_says(zoo: Zoo, content_types: tu
     answer = await zoo.ask("POST", "/convo_turn", content_types, HELLO)
 
     assert answer.status == 200 if is_taken else answer.status in (400, 415)
+
+
+@pytest.mark.parametrize("content_type", ["", " ", None])
+@pytest.mark.parametrize("path", ["/convo_turn", "/chat", "/chat/", "/api/v1/stream", "/auth/login"])
+async def test_a_page_in_a_browser_has_to_name_the_media_type(
+    client: httpx.AsyncClient, path: str, content_type: str | None
+) -> None:
+    """A body without a type needs no preflight: the page of another site could speak with a visitor's cookies."""
+    headers = {"Origin": "https://evil.example"} | ({} if content_type is None else {"Content-Type": content_type})
+    answer = await client.post(path, content=HELLO, headers=headers)
+
+    assert answer.status_code == 415
 
 
 @pytest.mark.parametrize("name", SPELLINGS)

@@ -216,6 +216,20 @@ async def test_an_animal_that_may_not_be_asked_any_more_is_not_kept(open_zoo: Op
     assert second.prompts[0].animal.animal_id == "lion_001"
 
 
+@pytest.mark.parametrize("spelling", ["{0}", "{{{0}}}", "urn:uuid:{0}"])
+async def test_a_uuid_is_not_logged_whole(
+    open_client: OpensClient, capsys: pytest.CaptureFixture[str], spelling: str
+) -> None:
+    """It is a key to what was said there, and whoever reads the log must not have it."""
+    client = await open_client(clock=FakeClock())
+    name = spelling.format("550e8400-e29b-41d4-a716-446655440000")
+    await post_content(client, "Hello!", X_Device_ID=name)
+
+    output = capsys.readouterr().out
+    assert f"Session lock for {name[:13]}: lion_001" in output
+    assert "446655440000" not in output
+
+
 async def test_a_lock_is_logged_and_dated_when_it_changes(
     open_client: OpensClient, capsys: pytest.CaptureFixture[str]
 ) -> None:

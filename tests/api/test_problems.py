@@ -171,6 +171,17 @@ async def test_media_ranges_are_read_in_linear_time(client: httpx.AsyncClient, a
 
 
 @pytest.mark.parametrize(
+    "accept", ["application/problem+json", "Application/Problem+JSON; charset=utf-8", "application/*"]
+)
+async def test_a_client_that_takes_only_problems_gets_the_stream(client: httpx.AsyncClient, accept: str) -> None:
+    """openapi-generator's clients for Python name one media type, JSON if they can: beside a stream the error's."""
+    answer = await client.post("/convo_turn_stream", content=HELLO, headers={**JSON, "Accept": accept})
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+@pytest.mark.parametrize(
     ("method", "path"), [("GET", "/nothing"), ("GET", "/me"), ("DELETE", "/health"), ("GET", "/convo_turn/turn_0")]
 )
 async def test_refused_requests_leave_nothing_behind(client: httpx.AsyncClient, method: str, path: str) -> None:

@@ -151,6 +151,17 @@ def test_a_folder_that_cannot_be_made_is_a_problem(tmp_path: Path) -> None:
     assert "is no folder" in found.detail
 
 
+@pytest.mark.parametrize("host", ["999.1.1.1", "host name", "a" * 300, "[::1"])
+def test_a_host_that_is_none_is_a_sentence(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Whatever the library that asks a running server makes of it."""
+    monkeypatch.setenv("HOST", host)
+    result = run_doctor()
+
+    assert result.exit_code == 1
+    assert "HOST" in result.output
+    assert not result.exception or isinstance(result.exception, SystemExit)
+
+
 def test_a_port_of_another_program_is_a_problem() -> None:
     """Whoever it is does not speak as this server."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:

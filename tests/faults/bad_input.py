@@ -179,7 +179,7 @@ async def _send_bad_bodies(client: httpx.AsyncClient, doors: Sequence[Door]) -> 
         "a list": (b"[]", JSON),
         "a text": (b'"hello"', JSON),
         "form data": (b"message=hello", {"Content-Type": "application/x-www-form-urlencoded"}),
-        "no type": (b'{"message": "hello"}', {}),
+        "plain text": (b'{"message": "hello"}', {"Content-Type": "text/plain"}),
         "compressed": (gzip.compress(b'{"message": "hello"}'), {**JSON, "Content-Encoding": "gzip"}),
     }
     for door in doors:

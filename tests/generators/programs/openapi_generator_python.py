@@ -3,8 +3,8 @@
 import json
 import sys
 
-from zoo_client import AnimalsApi, ApiClient, ChunkData, CompleteData, Configuration, ConvoTurnRequest, TalkApi
-from zoo_client.models.convo_event_data import ConvoEventData
+from zoo_client import AnimalsApi, ApiClient, ChunkEvent, CompleteEvent, Configuration, ConvoTurnRequest, TalkApi
+from zoo_client.models.convo_event import ConvoEvent
 
 QUESTION = ConvoTurnRequest(message="How fast can you run?", animalId="lion_001")
 
@@ -20,12 +20,12 @@ def main(url: str) -> None:
         for line in talk.convo_turn_stream_without_preload_content(QUESTION):
             if not line.startswith(b"data: "):
                 continue
-            event = ConvoEventData.from_json(line.removeprefix(b"data: ").decode()).actual_instance
+            event = ConvoEvent.from_json(line.removeprefix(b"data: ").decode()).actual_instance
             assert event is not None
             events.append(event.type)
-            if isinstance(event, ChunkData):
+            if isinstance(event, ChunkEvent):
                 text += event.content
-            if isinstance(event, CompleteData):
+            if isinstance(event, CompleteEvent):
                 full_response = event.full_response
 
     told = {

@@ -6,7 +6,7 @@ import sys
 from zoo_client import Client
 from zoo_client.api.animals import animal_list
 from zoo_client.api.talk import convo_turn
-from zoo_client.models import AnimalList, ChunkData, CompleteData, ConvoTurnAnswer, ConvoTurnRequest
+from zoo_client.models import AnimalList, ChunkEvent, CompleteEvent, ConvoTurnAnswer, ConvoTurnRequest
 
 QUESTION = ConvoTurnRequest(message="How fast can you run?", animal_id="lion_001")
 
@@ -28,9 +28,9 @@ def main(url: str) -> None:
             data = json.loads(line.removeprefix("data: "))
             events.append(data["type"])
             if data["type"] == "chunk":
-                text += ChunkData.from_dict(data).content
+                text += ChunkEvent.from_dict(data).content
             if data["type"] == "complete":
-                full_response = CompleteData.from_dict(data).full_response
+                full_response = CompleteEvent.from_dict(data).full_response
 
     told = {
         "animals": [animal.animal_id for animal in animals.animals],

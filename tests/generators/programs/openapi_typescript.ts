@@ -12,7 +12,7 @@ run(async (url) => {
   let text = "";
   let fullResponse = "";
   const { data: body } = await client.POST("/convo_turn_stream", { body: question, parseAs: "stream" });
-  for await (const event of readEvents<components["schemas"]["ConvoEventData"]>(body!)) {
+  for await (const event of readEvents<components["schemas"]["ConvoEvent"]>(body!)) {
     events.push(event.type);
     if (event.type === "chunk") text += event.content;
     if (event.type === "complete") fullResponse = event.fullResponse;

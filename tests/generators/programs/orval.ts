@@ -1,4 +1,4 @@
-import { animalList, convoTurn, getConvoTurnStreamUrl, type ConvoEventData } from "./client";
+import { animalList, convoTurn, getConvoTurnStreamUrl, type ConvoEvent } from "./client";
 import { question, readEvents, run } from "../../../read_events";
 
 run(async () => {
@@ -16,7 +16,7 @@ run(async () => {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(question),
   });
-  for await (const event of readEvents<ConvoEventData>(response.body!)) {
+  for await (const event of readEvents<ConvoEvent>(response.body!)) {
     events.push(event.type);
     if (event.type === "chunk") text += event.content;
     if (event.type === "complete") fullResponse = event.fullResponse;

@@ -1,4 +1,4 @@
-import { AnimalsApi, Configuration, ConvoEventDataFromJSON, TalkApi } from "./client";
+import { AnimalsApi, Configuration, ConvoEventFromJSON, TalkApi } from "./client";
 import { question, readEvents, run } from "../../../read_events";
 
 run(async (url) => {
@@ -12,7 +12,7 @@ run(async (url) => {
   let fullResponse = "";
   const { raw } = await talk.convoTurnStreamRaw({ convoTurnRequest: question });
   for await (const data of readEvents(raw.body!)) {
-    const event = ConvoEventDataFromJSON(data);
+    const event = ConvoEventFromJSON(data);
     events.push(event.type);
     if (event.type === "chunk") text += event.content;
     if (event.type === "complete") fullResponse = event.fullResponse;
