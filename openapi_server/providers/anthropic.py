@@ -11,7 +11,7 @@ from anthropic import AsyncAnthropic, AsyncAPIResponse, DefaultAsyncHttpxClient,
 from anthropic.types import MessageParam
 
 from openapi_server.models.prompt import Prompt
-from openapi_server.models.turn import FinishReason, Usage
+from openapi_server.models.turn import FinishReason
 from openapi_server.protocols import KEEP_ALIVE, KeepAlive, ReplyEnd
 from openapi_server.providers.event_stream import ServerSentEvent, parse_object, read_events
 from openapi_server.providers.failures import make_error, make_error_from
@@ -19,9 +19,11 @@ from openapi_server.providers.options import (
     READ_TIMEOUT_S,
     ConfiguredProvider,
     ModelOptions,
+    complete_usage,
     parse_finish_reason,
     parse_text,
     parse_token_count,
+    read_until_end,
 )
 from openapi_server.providers.prompt import STOP_SEQUENCES, ChatMessage, ChatRole, make_messages, render_system_prompt
 from openapi_server.providers.refused_parameters import RefusedParameters
@@ -59,14 +61,14 @@ class AnthropicProvider(ConfiguredProvider):
             async with self._refused.open_response(
                 options.model, partial(self._make_request, options, prompt)
             ) as response:
-                async for event in read_events(response.iter_bytes()):
+                async for event in read_until_end(read_events(response.iter_bytes()), reply.count_at_end):
                     yield event if isinstance(event, KeepAlive) else reply.read(event) or KEEP_ALIVE
         except Exception as error:
             # Servers can make the library raise almost anything; the caller gets one kind of error.
             raise make_error_from("anthropic", error) from None
-        if reply.finish_reason is None and not (reply.is_done and reply.has_text):
+        if reply.finish_reason is None and not (reply.is_done and reply.pieces):
             raise make_error("anthropic", "no end mark")
-        usage = Usage(reply.prompt_tokens, reply.reply_tokens)
+        usage = complete_usage(reply.prompt_tokens, reply.reply_tokens, prompt, reply.pieces)
         yield ReplyEnd(reply.finish_reason or FinishReason.STOP, usage, model=options.model)
 
     def _make_request(
@@ -91,10 +93,14 @@ class _Reply:
 
     def __init__(self) -> None:
         self.finish_reason: FinishReason | None = None
-        self.prompt_tokens = 0
-        self.reply_tokens = 0
-        self.has_text = False
+        self.prompt_tokens: int | None = None
+        self.reply_tokens: int | None = None
+        self.pieces = 0
         self.is_done = False
+
+    def count_at_end(self) -> int | None:
+        """The number of pieces, once the reply has a finish reason or its end mark."""
+        return self.pieces if self.is_done or self.finish_reason else None
 
     def read(self, event: ServerSentEvent) -> str:
         """The text of an event, "" for none. Raises ValueError or TypeError."""
@@ -105,7 +111,7 @@ class _Reply:
             case {"type": "message_start", "message": {"usage": dict(counts)}}:
                 self.prompt_tokens = _count_prompt_tokens(counts)
             case {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}:
-                self.has_text = self.has_text or bool(text)
+                self.pieces += bool(text)
                 return parse_text(text)
             case {"type": "message_delta", "delta": dict(delta)}:
                 reason = parse_finish_reason(delta.get("stop_reason"), _FINISH_REASONS)
@@ -126,7 +132,9 @@ def _make_message(message: ChatMessage) -> MessageParam:
     return {"role": "user", "content": message.text}
 
 
-def _count_prompt_tokens(counts: dict[str, object]) -> int:
-    """All prompt tokens: also those read from, or written to, the server's prompt cache."""
-    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    return sum(parse_token_count(counts.get(name)) for name in names)
+def _count_prompt_tokens(counts: dict[str, object]) -> int | None:
+    """All prompt tokens: also those read from, or written to, the server's prompt cache. None where one is no count."""
+    cached = ("cache_creation_input_tokens", "cache_read_input_tokens")
+    values = (counts.get("input_tokens"), *(counts[name] for name in cached if counts.get(name) is not None))
+    parsed = [count for count in map(parse_token_count, values) if count is not None]
+    return parse_token_count(sum(parsed)) if len(parsed) == len(values) else None

@@ -11,15 +11,17 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 
 from openapi_server.models.prompt import Prompt
-from openapi_server.models.turn import FinishReason, Usage
+from openapi_server.models.turn import FinishReason
 from openapi_server.protocols import KEEP_ALIVE, KeepAlive, ReplyEnd
 from openapi_server.providers.failures import ProviderError, make_error
 from openapi_server.providers.options import (
     ConfiguredProvider,
     ModelOptions,
+    complete_usage,
     parse_finish_reason,
     parse_text,
     parse_token_count,
+    read_until_end,
 )
 from openapi_server.providers.prompt import STOP_SEQUENCES, ChatMessage, make_messages, render_system_prompt
 from openapi_server.providers.refused_parameters import RefusedParameters, find_refused
@@ -65,30 +67,20 @@ class BedrockProvider(ConfiguredProvider):
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         options = self._options.for_animal(prompt.animal)
         stream = ThreadStream(partial(self._open_stream, options, prompt))
-        finish_reason, usage, has_text = None, Usage(), False
+        reply = _Reply()
         try:
-            async for event in stream:
-                match event:
-                    case {"contentBlockDelta": block}:
-                        # A block that botocore could not parse has no delta: the KeyError ends the reply.
-                        text = parse_text(block["delta"].get("text"))
-                        has_text = has_text or bool(text)
-                        yield text or KEEP_ALIVE
-                    case {"messageStop": dict(stop)}:
-                        finish_reason = parse_finish_reason(stop.get("stopReason"), _FINISH_REASONS)
-                        finish_reason = finish_reason or (FinishReason.STOP if has_text else None)
-                    case {"metadata": {"usage": {"inputTokens": prompt_tokens, "outputTokens": reply_tokens}}}:
-                        usage = Usage(parse_token_count(prompt_tokens), parse_token_count(reply_tokens))
-                    case _:
-                        yield KEEP_ALIVE
+            async for event in read_until_end(stream, reply.count_at_end):
+                if (text := reply.read(event)) is not None:
+                    yield text or KEEP_ALIVE
         except Exception as error:
             # Servers can make the library raise almost anything; the caller gets one kind of error.
             raise _make_error(error) from None
         finally:
             stream.close()
-        if finish_reason is None:
+        if reply.finish_reason is None:
             raise make_error("bedrock", "no end mark")
-        yield ReplyEnd(finish_reason, usage, model=options.model)
+        usage = complete_usage(reply.prompt_tokens, reply.reply_tokens, prompt, reply.pieces)
+        yield ReplyEnd(reply.finish_reason, usage, model=options.model)
 
     def _open_stream(self, options: ModelOptions, prompt: Prompt) -> Any:
         """The stream of events, to a request without the parameters that the model refuses. Blocks until it starts."""
@@ -108,6 +100,38 @@ class BedrockProvider(ConfiguredProvider):
                 refused |= found
         self._refused.remember(options.model, refused)
         return answer["stream"]
+
+
+class _Reply:
+    """What the events of one reply say. Those that are unknown are skipped."""
+
+    def __init__(self) -> None:
+        self.finish_reason: FinishReason | None = None
+        self.prompt_tokens: int | None = None
+        self.reply_tokens: int | None = None
+        self.pieces = 0
+
+    def count_at_end(self) -> int | None:
+        """The number of pieces, once the reply has a finish reason."""
+        return None if self.finish_reason is None else self.pieces
+
+    def read(self, event: object) -> str | None:
+        """The text of an event, "" for one that only says that the model is at work, None for one of the end."""
+        match event:
+            case {"contentBlockDelta": block}:
+                # A block that botocore could not parse has no delta: the KeyError ends the reply.
+                text = parse_text(block["delta"].get("text"))
+                self.pieces += bool(text)
+                return text
+            case {"messageStop": dict(stop)}:
+                reason = parse_finish_reason(stop.get("stopReason"), _FINISH_REASONS)
+                self.finish_reason = reason or (FinishReason.STOP if self.pieces else None)
+            case {"metadata": {"usage": dict(counts)}}:
+                self.prompt_tokens = parse_token_count(counts.get("inputTokens"))
+                self.reply_tokens = parse_token_count(counts.get("outputTokens"))
+            case _:
+                return ""
+        return None
 
 
 def _make_parameters(

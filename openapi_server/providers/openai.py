@@ -13,7 +13,7 @@ from openai import AsyncAPIResponse, AsyncOpenAI, DefaultAsyncHttpxClient, Timeo
 from openai.types.chat import ChatCompletionMessageParam
 
 from openapi_server.models.prompt import Prompt
-from openapi_server.models.turn import FinishReason, Usage
+from openapi_server.models.turn import FinishReason
 from openapi_server.protocols import KEEP_ALIVE, KeepAlive, ReplyEnd
 from openapi_server.providers.event_stream import ServerSentEvent, parse_object, read_events
 from openapi_server.providers.failures import make_error, make_error_from
@@ -22,10 +22,11 @@ from openapi_server.providers.options import (
     READ_TIMEOUT_S,
     ConfiguredProvider,
     ModelOptions,
-    estimate_usage,
+    complete_usage,
     parse_finish_reason,
     parse_text,
     parse_token_count,
+    read_until_end,
 )
 from openapi_server.providers.prompt import STOP_SEQUENCES, ChatMessage, ChatRole, make_messages, render_system_prompt
 from openapi_server.providers.refused_parameters import RefusedParameters
@@ -87,7 +88,7 @@ class OpenAIProvider(ConfiguredProvider):
                 options.model, partial(self._make_request, options, system, history)
             ) as response:
                 events = read_events(response.iter_bytes())
-                async for event in events:
+                async for event in read_until_end(events, reply.count_at_end):
                     if isinstance(event, KeepAlive):
                         yield event
                         continue
@@ -101,7 +102,7 @@ class OpenAIProvider(ConfiguredProvider):
             raise make_error_from("openai", error) from None
         if reply.finish_reason is None and not (reply.is_done and reply.pieces):
             raise make_error("openai", "no end mark")
-        usage = reply.usage or estimate_usage(system, history, reply.pieces)
+        usage = complete_usage(*reply.usage, prompt, reply.pieces)
         yield ReplyEnd(reply.finish_reason or FinishReason.STOP, usage, model=options.model)
 
     def _make_request(
@@ -134,9 +135,14 @@ class _Reply:
 
     def __init__(self) -> None:
         self.finish_reason: FinishReason | None = None
-        self.usage: Usage | None = None
+        # Those of the prompt and of the reply.
+        self.usage: tuple[int | None, int | None] = (None, None)
         self.pieces = 0
         self.is_done = False
+
+    def count_at_end(self) -> int | None:
+        """The number of pieces, once the reply has a finish reason."""
+        return None if self.finish_reason is None else self.pieces
 
     def read(self, event: ServerSentEvent) -> list[str | KeepAlive]:
         """The text of a chunk; a `KeepAlive` for one without text. Raises ValueError or TypeError."""
@@ -148,7 +154,11 @@ class _Reply:
         chunk = parse_object(event.data)
         if event.name == "error" or chunk.get("error") or chunk.get("object") == "error":
             raise ValueError("error event")
-        self.usage = _parse_usage(chunk.get("usage")) or self.usage
+        if isinstance(counts := chunk.get("usage"), dict):
+            self.usage = (
+                parse_token_count(counts.get("prompt_tokens")),
+                parse_token_count(counts.get("completion_tokens")),
+            )
         choices = chunk.get("choices")
         text = self._read_choice(choices[0]) if isinstance(choices, list) and choices else ""
         self.pieces += bool(text)
@@ -200,9 +210,3 @@ def _make_message(message: ChatMessage) -> ChatCompletionMessageParam:
     if message.role is ChatRole.ASSISTANT:
         return {"role": "assistant", "content": message.text}
     return {"role": "user", "content": message.text}
-
-
-def _parse_usage(counts: object) -> Usage | None:
-    if not isinstance(counts, dict):
-        return None
-    return Usage(parse_token_count(counts.get("prompt_tokens")), parse_token_count(counts.get("completion_tokens")))

@@ -1,21 +1,36 @@
-"""Model options beside the prompt, and parsers for what servers send: text, finish reason and token counts."""
+"""Model options beside the prompt, and what the providers share: parsers of text, finish reason and token counts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from openapi_server.models.animal import Animal
+from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import Model, ProviderState
-from openapi_server.providers.prompt import HISTORY_TOKENS, ChatMessage, estimate_tokens
+from openapi_server.providers.prompt import (
+    HISTORY_TOKENS,
+    ChatMessage,
+    estimate_tokens,
+    make_messages,
+    render_system_prompt,
+)
 
 # The most that a turn costs for reading: the history, and about as much for the system prompt and the message.
 MAX_PROMPT_TOKENS = 2 * HISTORY_TOKENS
 # The longest turn. The engine's own timeouts are shorter.
 READ_TIMEOUT_S = 300
+# How long a server's usage may take behind the finish reason: the reply is complete.
+USAGE_TIMEOUT_S = 1.0
+# More than any model reads or writes in a turn.
+MAX_TOKEN_COUNT = 10_000_000
 # How long the rest of a body may take behind a reply that is complete.
 DRAIN_TIMEOUT_S = 0.2
+
+Event = TypeVar("Event")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +93,51 @@ def parse_finish_reason(value: object, known: Mapping[str, FinishReason]) -> Fin
     return known.get(word, FinishReason.STOP) if word not in ("", "null", "None") else None
 
 
-def parse_token_count(value: object) -> int:
-    """A token count as a server sent it; 0 for anything that is not a count."""
-    return max(0, value) if isinstance(value, int) else 0
+def parse_token_count(value: object) -> int | None:
+    """A token count as a server sent it; None for anything that is no integer from 0 to `MAX_TOKEN_COUNT`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= MAX_TOKEN_COUNT else None
 
 
 def estimate_usage(system: str, history: Sequence[ChatMessage], pieces: int) -> Usage:
     """For servers that send no counts: prompt tokens by the length of the texts, and one token for each reply piece."""
     return Usage(estimate_tokens(system) + sum(estimate_tokens(message.text) for message in history), pieces)
+
+
+def complete_usage(prompt_tokens: int | None, reply_tokens: int | None, prompt: Prompt, pieces: int) -> Usage:
+    """The counts of a server; those that are None are estimated (see `estimate_usage`)."""
+    if prompt_tokens is not None and reply_tokens is not None:
+        return Usage(prompt_tokens, reply_tokens)
+    estimate = estimate_usage(render_system_prompt(prompt), make_messages(prompt), pieces)
+    return Usage(
+        estimate.prompt_tokens if prompt_tokens is None else prompt_tokens,
+        estimate.completion_tokens if reply_tokens is None else reply_tokens,
+    )
+
+
+async def read_until_end(
+    events: AsyncIterator[Event], count_at_end: Callable[[], int | None]
+) -> AsyncGenerator[Event, None]:
+    """The events of a reply. Behind its finish reason no more is waited for than `USAGE_TIMEOUT_S`.
+
+    There only the usage is missing, and some servers leave the connection open. `count_at_end`: None before the
+    finish reason, then how many pieces of text there were: more text begins the time anew, because some servers name
+    a finish reason in every event. A connection that breaks there has lost nothing.
+    """
+    loop = asyncio.get_running_loop()
+    count: int | None = None
+    deadline_s: float | None = None
+    while True:
+        if count_at_end() != count:
+            count, deadline_s = count_at_end(), loop.time() + USAGE_TIMEOUT_S
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                event = await anext(events)
+        except StopAsyncIteration:
+            return
+        except Exception:
+            if count is None:
+                raise
+            return
+        yield event

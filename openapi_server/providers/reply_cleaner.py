@@ -8,7 +8,7 @@ held back until it is clear; other text passes at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
@@ -18,6 +18,9 @@ from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.providers.reply_wrappers import ReplyUnwrapper
 from openapi_server.providers.speaker_labels import LabelRemover
 
+# Cleaning as much text takes a few milliseconds at most.
+_MAX_PART_CHARS = 1_000
+
 
 class Stage(Protocol):
     """One step. `has_ended`: the reply is complete, whatever the model still writes."""
@@ -26,12 +29,16 @@ class Stage(Protocol):
 
     def feed(self, text: str) -> str: ...
 
-    def finish(self) -> str: ...
+    def finish(self) -> Iterator[str]:
+        """The rest, in parts that take a few milliseconds each; some are empty."""
+        ...
 
 
 class ReplyCleaner:
     """Cleans one reply of the animal: `feed` it every piece, then `finish` it.
 
+    A piece may be long, and so may be what has waited: with `feed_in_parts` and `finish_in_parts` no step takes more
+    than a few milliseconds, so that the event loop can do other work between two parts.
     `begins_in_thought`: the model is known to begin with a thought, whose opening mark is in its template.
     """
 
@@ -40,40 +47,83 @@ class ReplyCleaner:
         unwrapper = ReplyUnwrapper(clean_marks)
         self._stages: tuple[Stage, ...] = (CharacterJoiner(), self._marks, unwrapper, LabelRemover(animal))
         self.has_ended = False
+        self._is_cut = False
 
     @property
     def began_in_thought(self) -> bool:
         """Whether a thought ended that had no opening mark."""
         return self._marks.began_in_thought
 
+    @property
+    def holds_sentence(self) -> bool:
+        """Whether a whole sentence waits that reads like a reply as much as like a thought."""
+        return not self.has_ended and self._marks.holds_sentence
+
     def feed(self, text: str) -> str:
         """The text that may go on now."""
-        return "" if self.has_ended else self._pass(text, is_last=False)
+        return "".join(self.feed_in_parts(text))
 
     def finish(self, *, is_cut_off: bool = False) -> str:
         """The rest, when the model has ended. `is_cut_off`: at its token limit, maybe before its thought was over."""
+        return "".join(self.finish_in_parts(is_cut_off=is_cut_off))
+
+    def feed_in_parts(self, text: str) -> Iterator[str]:
+        """As `feed`, in parts, of which some are empty."""
+        if not self.has_ended:
+            yield from self._pass(self._stages, text)
+
+    def finish_in_parts(self, *, is_cut_off: bool = False) -> Iterator[str]:
+        """As `finish`, in parts, of which some are empty."""
         if self.has_ended:
-            return ""
+            return
         if is_cut_off:
             self._marks.drop_thought()
-        return self._pass("", is_last=True)
+        yield from self._pass(self._stages, "", is_last=True)
+        self.has_ended = True
 
-    def _pass(self, text: str, *, is_last: bool) -> str:
-        is_cut = False
-        for stage in self._stages:
-            text = stage.feed(text)
-            is_cut = is_cut or stage.has_ended
-            if is_last or is_cut:
-                text += stage.finish()
-        self.has_ended = is_last or is_cut
-        # The blanks at the end of the text have waited until now.
-        return text.rstrip() if is_cut else text
+    def release_sentence(self) -> str:
+        """The text with a whole sentence that waits for what follows it, for a model that writes slowly."""
+        return "".join(self._pass(self._stages[2:], self._marks.release_sentence()))
+
+    def _pass(self, stages: Sequence[Stage], text: str, *, is_last: bool = False) -> Iterator[str]:
+        """What the stages make of the text. `is_last`: nothing follows it."""
+        if not stages:
+            yield text
+            return
+        stage, *others = stages
+        for start in range(0, len(text), _MAX_PART_CHARS):
+            yield from self._pass_on(others, stage.feed(text[start : start + _MAX_PART_CHARS]))
+            if self.has_ended:
+                return
+            if stage.has_ended:
+                break
+        if is_last or stage.has_ended:
+            self._is_cut = self._is_cut or stage.has_ended
+            for rest in stage.finish():
+                # The blanks at the end of the text have waited until now.
+                yield from self._pass_on(others, rest if others or not self._is_cut else rest.rstrip())
+            yield from self._pass(others, "", is_last=True) if others else ()
+            self.has_ended = True
+
+    def _pass_on(self, stages: Sequence[Stage], text: str) -> Iterator[str]:
+        """The same, with at least one part: a step that gives no text takes its time, too."""
+        if text:
+            yield from self._pass(stages, text)
+        else:
+            yield ""
 
 
-def clean_marks(text: str) -> str:
-    """The text of a whole reply without thoughts and template marks, as in the value of a JSON object."""
+def clean_marks(text: str) -> Generator[str, None, str]:
+    """The text of a whole reply without thoughts and template marks, as in the value of a JSON object.
+
+    It is the value of the generator, which yields "" now and then, so that its caller can do other work.
+    """
     for stage in (CharacterJoiner(), MarkRemover()):
-        text = stage.feed(text) + stage.finish()
+        cleaned: list[str] = []
+        for start in range(0, len(text), _MAX_PART_CHARS):
+            cleaned.append(stage.feed(text[start : start + _MAX_PART_CHARS]))
+            yield ""
+        text = "".join((*cleaned, *stage.finish()))
     return text
 
 
@@ -83,7 +133,7 @@ class CharacterJoiner:
     A half that stays alone becomes U+FFFD.
 
     >>> joiner = CharacterJoiner()
-    >>> joiner.feed("\\ud83e"), joiner.feed("\\udd81!"), joiner.finish()
+    >>> joiner.feed("\\ud83e"), joiner.feed("\\udd81!"), *joiner.finish()
     ('', '🦁!', '')
     """
 
@@ -99,9 +149,9 @@ class CharacterJoiner:
             self._half, text = text[-1], text[:-1]
         return _join_halves(text)
 
-    def finish(self) -> str:
+    def finish(self) -> Iterator[str]:
         half, self._half = self._half, ""
-        return _join_halves(half)
+        yield _join_halves(half)
 
 
 def _join_halves(text: str) -> str:
@@ -181,6 +231,7 @@ class MarkRemover:
         self._waiting: list[str] | None = []
         self._waits_for_thought = begins_in_thought
         self._unjudged = ""
+        self._is_unjudged = False
         self._begins_in_thought = begins_in_thought
 
     def feed(self, text: str) -> str:
@@ -210,12 +261,25 @@ class MarkRemover:
         self._input = self._input[at:]
         return "".join(output)
 
-    def finish(self) -> str:
+    def finish(self) -> Iterator[str]:
         rest, self._input = self._input, ""
         # Nobody writes the beginning of a template's mark: it was cut off.
         is_cut = rest[:2] in ("<|", "<｜", "</") or self.has_ended
         output = "" if is_cut else self._take_text(rest)
-        return output + self._release()
+        yield output + self._release()
+
+    @property
+    def holds_sentence(self) -> bool:
+        """Whether text with a whole sentence waits to be judged by what follows it."""
+        waits = self._waiting is not None and not self._waits_for_thought and self._mode is _Mode.TEXT
+        return waits and _SENTENCE_END.search(self._unjudged) is not None
+
+    def release_sentence(self) -> str:
+        """The text that waits to be judged. The end of a thought behind it is remembered (`began_in_thought`)."""
+        if not self.holds_sentence:
+            return ""
+        self._is_unjudged = True
+        return self._release()
 
     def drop_thought(self) -> None:
         """Forget what has waited for the end of a thought that the model is known to begin with."""
@@ -280,6 +344,7 @@ class MarkRemover:
     def _end_thought(self) -> None:
         is_open, self._mode = self._mode is not _Mode.TEXT, _Mode.TEXT
         if self._waiting is None or (is_open and self._has_text):
+            self.began_in_thought = self.began_in_thought or (self._is_unjudged and not is_open)
             return
         # What has waited was the thought; what follows is judged afresh, because thoughts can be nested.
         self.began_in_thought = self.began_in_thought or not is_open

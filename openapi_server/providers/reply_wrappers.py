@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 # Where the reply is in an object, the likeliest first.
 _REPLY_KEYS = tuple(
@@ -21,6 +21,10 @@ _MAX_BLANKS = 64
 _MISSING_ENDS = ('"}', "}", '"}}', "}}", '"]', "]", '"}]', "}]")
 
 
+Work = Generator[str, None, str]
+"""Work whose result is the value of the generator. It yields "" now and then, so that its caller can do other work."""
+
+
 class ReplyUnwrapper:
     """Holds back a reply that begins with a fence or as JSON, and one that begins with a quotation until it goes on.
 
@@ -29,7 +33,7 @@ class ReplyUnwrapper:
 
     has_ended = False
 
-    def __init__(self, clean: Callable[[str], str]) -> None:
+    def __init__(self, clean: Callable[[str], Work]) -> None:
         self._clean = clean
         self._beginning = ""
         self._held: list[str] = []
@@ -39,10 +43,10 @@ class ReplyUnwrapper:
     def feed(self, text: str) -> str:
         return self._take(text)
 
-    def finish(self) -> str:
+    def finish(self) -> Iterator[str]:
         text, self._held = "".join((self._beginning, *self._held)), []
         self._beginning = ""
-        return unwrap(text, self._clean)
+        yield (yield from unwrap(text, self._clean))
 
     def _take_beginning(self, text: str) -> str:
         self._beginning = (self._beginning + text).lstrip()
@@ -104,19 +108,20 @@ def _begins_wrapped(text: str) -> bool | None:
     return inside[0] == '"' or (text[0] == "[" and inside[0] == "{")
 
 
-def unwrap(text: str, clean: Callable[[str], str], depth: int = 0) -> str:
-    """What is inside; the text itself when nothing encloses the whole of it.
-
-    >>> unwrap('```json\\n{"reply": "I am Leo."}\\n```', str), unwrap('{"a": 1} is JSON', str)
-    ('I am Leo.', '{"a": 1} is JSON')
-    """
-    stripped = text.strip()
-    if not stripped or depth == _MAX_DEPTH:
-        return text
-    inside = _open_fence(stripped) if stripped.startswith(_FENCES) else _open_json(stripped, clean)
-    if inside is None:
-        inside = _open_quotation(stripped)
-    return text if inside is None else unwrap(inside.strip(), clean, depth + 1)
+def unwrap(text: str, clean: Callable[[str], Work]) -> Work:
+    """What is inside; the text itself when nothing encloses the whole of it."""
+    for _ in range(_MAX_DEPTH):
+        stripped = text.strip()
+        if not stripped:
+            break
+        inside = _open_fence(stripped) if stripped.startswith(_FENCES) else (yield from _open_json(stripped, clean))
+        if inside is None:
+            inside = _open_quotation(stripped)
+        if inside is None:
+            break
+        text = inside.strip()
+        yield ""
+    return text
 
 
 def _open_fence(text: str) -> str | None:
@@ -139,16 +144,17 @@ def _open_quotation(text: str) -> str | None:
     return inside if is_whole and not text.startswith(_FENCES) else None
 
 
-def _open_json(text: str, clean: Callable[[str], str]) -> str | None:
+def _open_json(text: str, clean: Callable[[str], Work]) -> Generator[str, None, str | None]:
     """The reply in a JSON value, "" where there is none; None when it is no JSON, or more than that."""
     if text[0] not in '{["':
         return None
     for candidate in _list_completions(text):
+        yield ""
         try:
-            value = json.loads(candidate, strict=False)
-            return clean(_find_reply(value))
+            reply = _find_reply(json.loads(candidate, strict=False))
         except (ValueError, RecursionError):
             continue
+        return (yield from clean(reply))
     return None
 
 
@@ -182,6 +188,8 @@ def _find_in_list(values: Sequence[object]) -> str:
 def _find_sentence(members: Mapping[str, object]) -> str:
     """The longest text of more than one word, where no name says which member is the reply."""
     texts = [text for name, text in members.items() if isinstance(text, str) and name not in _THOUGHT_KEYS]
-    objects = [member for name, member in members.items() if isinstance(member, dict) and name not in _THOUGHT_KEYS]
+    # Those of the reply's names were searched before; again at each depth, the time would be exponential.
+    searched = _THOUGHT_KEYS.union(_REPLY_KEYS)
+    objects = [member for name, member in members.items() if isinstance(member, dict) and name not in searched]
     longest = max((text for text in texts if " " in text.strip()), key=len, default="")
     return longest or next(filter(None, map(_find_reply, objects)), "")

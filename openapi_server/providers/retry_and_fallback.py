@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -37,8 +37,10 @@ MAX_FIRST_BACKOFF_S = 0.5
 MAX_REPLY_CHARACTERS = 65_536
 # The same with the thoughts of the model, which are dropped as they come.
 MAX_OUTPUT_CHARACTERS = 2_097_152
-# Cleaning as much text takes a few milliseconds at most.
-_MAX_PART_CHARS = 1_000
+# How long a whole sentence waits for the next one where it may be a thought: models think fast, or not at all.
+SENTENCE_WAIT_S = 0.25
+# How many pieces are read ahead.
+_MAX_QUEUED = 16
 
 log = structlog.get_logger(__name__)
 
@@ -191,39 +193,35 @@ class FallbackProvider:
         """The primary provider's reply without what its model writes beside it (see `ReplyCleaner`)."""
         model = self._primary.get_model(prompt.animal).model_id
         cleaner = ReplyCleaner(prompt.animal, begins_in_thought=model in self._models_that_begin_in_thought)
-        has_text, count, length = False, 0, 0
-        async with aclosing(self._primary.stream_reply(prompt)) as pieces:
+        output = _CleanedOutput(cleaner)
+        async with aclosing(_read_with_pauses(self._primary.stream_reply(prompt), cleaner)) as steps:
             try:
-                async for piece in pieces:
-                    if isinstance(piece, ReplyEnd):
-                        if rest := cleaner.finish(is_cut_off=piece.finish_reason is FinishReason.LENGTH):
-                            yield rest
-                        if piece.finish_reason is FinishReason.STOP and not cleaner.began_in_thought:
-                            # It does not always do so, and other replies need not wait.
-                            self._models_that_begin_in_thought.discard(model)
-                        yield piece
-                        return
-                    if isinstance(piece, KeepAlive):
-                        yield piece
+                async for step in steps:
+                    if isinstance(step, KeepAlive):
+                        yield step
                         continue
-                    count, length = count + 1, length + len(piece)
-                    if length > MAX_OUTPUT_CHARACTERS or (len(piece) > MAX_REPLY_CHARACTERS and not has_text):
-                        raise _make_length_error() if has_text else ProviderError
-                    # `_continue_reply` cuts what is longer than a reply.
-                    for start in range(0, min(len(piece), MAX_REPLY_CHARACTERS + 1), _MAX_PART_CHARS):
-                        text = cleaner.feed(piece[start : start + _MAX_PART_CHARS])
-                        has_text = has_text or bool(text)
-                        yield text or KEEP_ALIVE
-                    if cleaner.began_in_thought:
-                        self._models_that_begin_in_thought.add(model)
+                    async for part in output.take(step):
+                        yield part
+                    self._learn(model, cleaner, step)
+                    if isinstance(step, ReplyEnd):
+                        yield step
+                        return
                     if cleaner.has_ended:
-                        yield await _read_end(pieces, prompt, model, count)
+                        yield await _read_end(steps, prompt, model, output.count)
                         return
             except ProviderFailed:
                 # The reader is waiting for the text before the failure; without any, there may be another attempt.
-                if has_text and (rest := cleaner.finish()):
-                    yield rest
+                if output.has_text:
+                    async for part in _share_loop(cleaner.finish_in_parts()):
+                        yield part
                 raise
+
+    def _learn(self, model: str, cleaner: ReplyCleaner, step: str | ReplyEnd | None) -> None:
+        """Remember whether the model begins with a thought: not all replies do, and the others need not wait."""
+        if cleaner.began_in_thought:
+            self._models_that_begin_in_thought.add(model)
+        elif isinstance(step, ReplyEnd) and step.finish_reason is FinishReason.STOP:
+            self._models_that_begin_in_thought.discard(model)
 
     def _make_empty_reply_error(self, end: ReplyEnd) -> ProviderError:
         """An empty reply may be retried, unless the model's own content filter blocked it."""
@@ -318,13 +316,100 @@ class FallbackProvider:
                 yield replace(piece, model=model) if isinstance(piece, ReplyEnd) else piece
 
 
+class _CleanedOutput:
+    """What a cleaner makes of the output of a model, in parts between which the event loop does other work."""
+
+    def __init__(self, cleaner: ReplyCleaner) -> None:
+        self._cleaner = cleaner
+        self._length = 0
+        self.count = 0
+        self.has_text = False
+
+    async def take(self, step: str | ReplyEnd | None) -> AsyncGenerator[str | KeepAlive, None]:
+        """The parts of a piece, of the rest behind the last one, or, for None, of a sentence that has waited."""
+        is_silent = not isinstance(step, ReplyEnd)
+        async for part in _share_loop(self._clean(step)):
+            self.has_text, is_silent = True, False
+            yield part
+        if is_silent:
+            yield KEEP_ALIVE
+
+    def _clean(self, step: str | ReplyEnd | None) -> Iterable[str]:
+        if step is None:
+            return (self._cleaner.release_sentence(),)
+        if isinstance(step, ReplyEnd):
+            return self._cleaner.finish_in_parts(is_cut_off=step.finish_reason is FinishReason.LENGTH)
+        self.count, self._length = self.count + 1, self._length + len(step)
+        if self._length > MAX_OUTPUT_CHARACTERS or (len(step) > MAX_REPLY_CHARACTERS and not self.has_text):
+            raise _make_length_error() if self.has_text else ProviderError
+        # `_continue_reply` cuts what is longer than a reply.
+        return self._cleaner.feed_in_parts(step[: MAX_REPLY_CHARACTERS + 1])
+
+
+async def _share_loop(parts: Iterable[str]) -> AsyncGenerator[str, None]:
+    """The parts with text. Each part is a few milliseconds of work: between them, others have their turn."""
+    is_first = True
+    for part in parts:
+        if not is_first:
+            await asyncio.sleep(0)
+        is_first = False
+        if part:
+            yield part
+
+
+async def _read_with_pauses(
+    pieces: AsyncGenerator[str | KeepAlive | ReplyEnd, None], cleaner: ReplyCleaner
+) -> AsyncGenerator[str | KeepAlive | ReplyEnd | None, None]:
+    """The pieces, and None where a whole sentence has waited in the cleaner for `SENTENCE_WAIT_S`.
+
+    The pieces are read in one task of their own, because a time limit around their generator would end it, and
+    libraries that keep cancel scopes open over a `yield` cannot be resumed from another task.
+    """
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[str | KeepAlive | ReplyEnd | Exception | None] = asyncio.Queue(_MAX_QUEUED)
+    task = asyncio.create_task(_put_pieces(pieces, queue))
+    release_at_s = math.inf
+    try:
+        while True:
+            release_at_s = min(release_at_s, loop.time() + SENTENCE_WAIT_S) if cleaner.holds_sentence else math.inf
+            try:
+                async with asyncio.timeout_at(None if release_at_s == math.inf else release_at_s):
+                    piece = await queue.get()
+            except TimeoutError:
+                yield None
+                continue
+            if piece is None:
+                return
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def _put_pieces(
+    pieces: AsyncGenerator[str | KeepAlive | ReplyEnd, None],
+    queue: asyncio.Queue[str | KeepAlive | ReplyEnd | Exception | None],
+) -> None:
+    """Put the pieces into the queue; at their end the failure, or None."""
+    failure: Exception | None = None
+    async with aclosing(pieces):
+        try:
+            async for piece in pieces:
+                await queue.put(piece)
+        except Exception as error:  # the reader of the queue is waiting, and gets it
+            failure = error
+        await queue.put(failure)
+
+
 def _make_length_error() -> ReplyTooLong:
     log.warning("provider_failed", failure="reply too long")
     return ReplyTooLong(reason="the reply was too long")
 
 
 async def _read_end(
-    pieces: AsyncGenerator[str | KeepAlive | ReplyEnd, None], prompt: Prompt, model: str, count: int
+    pieces: AsyncGenerator[str | KeepAlive | ReplyEnd | None, None], prompt: Prompt, model: str, count: int
 ) -> ReplyEnd:
     """The end of a reply that was cut. It is not waited for, because tokens cost money: then usage is estimated."""
     with suppress(TimeoutError, ProviderFailed):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -99,10 +99,9 @@ class LabelRemover:
                 at += length
         return "".join(output)
 
-    def finish(self) -> str:
-        if self.has_ended or self._is_skipping:
-            return ""
-        return "".join((*self._blanks, self._rest))
+    def finish(self) -> Iterator[str]:
+        is_over = self.has_ended or self._is_skipping
+        yield "" if is_over else "".join((*self._blanks, self._rest))
 
     def _copy_word(self, text: str, at: int, output: list[str]) -> int:
         found = _BLANK.search(text, at)

@@ -25,7 +25,7 @@ from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import KEEP_ALIVE, KeepAlive, Provider, ReplyEnd, WholeReply
 from openapi_server.providers.failures import ReplyTooLong
 from openapi_server.providers.offline.provider import OfflineProvider
-from openapi_server.providers.options import ModelOptions
+from openapi_server.providers.options import USAGE_TIMEOUT_S, ModelOptions
 from openapi_server.providers.prompt import render_system_prompt
 from tests.support.examples import DELICATE_TEXTS
 from tests.support.fakes import make_lion
@@ -210,6 +210,41 @@ async def test_a_server_without_usage_counts_is_not_a_failure(kind: ProviderCase
 
     assert join_text(pieces) == "Roar! I am a lion."
     assert get_reply_end(pieces).usage.total >= 0
+
+
+@pytest.mark.parametrize("count", [True, -5, 1.5, 10**30, 2**60, 10_000_001])
+async def test_counts_that_cannot_be_are_estimated(kind: ProviderCase, count: Any) -> None:
+    """No database could store some of them, and nobody should pay for the others."""
+    async with open_provider(kind, ModelAnswer(usage=Usage(count, count))) as (provider, _):
+        usage = get_reply_end(await collect_reply(provider)).usage
+
+    assert 20 < usage.prompt_tokens < 10_000
+    assert usage.completion_tokens == len(PIECES)
+
+
+@pytest.mark.parametrize("fault", [ModelFault.HANG, ModelFault.RESET])
+@pytest.mark.parametrize("usage", [Usage(12, 3), None])
+async def test_behind_its_end_a_reply_waits_only_briefly(
+    kind: ProviderCase, fault: ModelFault, usage: Usage | None
+) -> None:
+    """A server leaves the connection open behind the finish reason, or breaks it: the reply is complete."""
+    end = kind.dialect.encode_end(FinishReason.STOP, usage).replace(b"data: [DONE]\n\n", b"")
+    answer = ModelAnswer(pieces=[*PIECES, end], fault=fault, at=FaultPoint.LAST)
+    async with asyncio.timeout(5 * USAGE_TIMEOUT_S), open_provider(kind, answer) as (provider, _):
+        pieces = await collect_reply(provider)
+
+    assert join_text(pieces) == "".join(PIECES)
+    assert get_reply_end(pieces).finish_reason is FinishReason.STOP
+    assert usage is None or get_reply_end(pieces).usage == usage
+
+
+async def test_text_behind_a_finish_reason_belongs_to_the_reply() -> None:
+    """Some servers name a finish reason in every event, and write for longer than they may be silent."""
+    kind = PROVIDER_CASES["openai"]
+    chunk = b'data: {"choices": [{"delta": {"content": "a "}, "finish_reason": "stop"}]}\n\n'
+    answer = ModelAnswer(pieces=[chunk] * 4, pause_s=0.4 * USAGE_TIMEOUT_S)
+    async with open_provider(kind, answer) as (provider, _):
+        assert join_text(await collect_reply(provider)) == "a a a a "
 
 
 async def test_an_empty_reply_is_not_a_failure_here(kind: ProviderCase) -> None:

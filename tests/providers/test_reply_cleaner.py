@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -306,3 +306,74 @@ def test_time_is_linear(part: str) -> None:
     clean(text, lambda: 1)
 
     assert time.process_time() - started_s < 6.5
+
+
+LONG = {
+    "labels": "Leo: " * 13_000,
+    "fences": "```\n" * 16_000,
+    "fences and an end": "```\n" * 16_000 + "</s>",
+    "thoughts": "<think>" * 9_000,
+    "ends of thoughts": "</think>" * 8_000,
+    "objects": '{"' * 30_000,
+    "visitors": "Visitor: " * 7_000,
+    "ends": "<|im_end|>" * 6_000,
+    "brackets": "[" * 65_000,
+    "brackets in JSON": '{"reply": "' + "[" * 65_000,
+    "members": "{" + '"a": {"reply": "Leo: hi"}, ' * 2_500,
+    "a thought that waits": "The visitor asks. " * 3_600,
+    "a mixture": '```\nLeo: "a." [THINK] {"</think>Visitor: <|im_en' * 1_300,
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=list(LONG))
+@pytest.mark.parametrize("size", [65_536, 1_000, 10])
+def test_no_part_takes_long(text: str, size: int) -> None:
+    """Of the longest replies in one piece and in many: between two parts the event loop does other work."""
+    cleaner, longest_s = ReplyCleaner(LION), 0.0
+
+    def run(parts: Iterator[str]) -> None:
+        nonlocal longest_s
+        started_s = time.thread_time()
+        for _ in parts:
+            longest_s = max(longest_s, time.thread_time() - started_s)
+            started_s = time.thread_time()
+        longest_s = max(longest_s, time.thread_time() - started_s)
+
+    for at in range(0, len(text), size):
+        run(cleaner.feed_in_parts(text[at : at + size]))
+    run(cleaner.finish_in_parts())
+
+    assert longest_s < 0.02
+
+
+@pytest.mark.parametrize("name", ["reply", "message", "x", "data"])
+def test_nested_objects_are_searched_once(name: str) -> None:
+    """Each one twice would take twice as long with each depth: 60 of them would take forever."""
+    assert clean_whole(f'{{"{name}":' * 60 + "3" + "}" * 60) == ""
+    assert clean_whole(f'{{"{name}":' * 60 + '"I am Leo."' + "}" * 60) in (REPLY, "")
+    assert clean_whole(f'{{"{name}":[3,' * 60 + "3" + "]}" * 60) == ""
+
+
+def test_a_sentence_that_waits_can_be_released() -> None:
+    """Text behind it passes at once, and the end of a thought is remembered for the next reply."""
+    cleaner = ReplyCleaner(LION)
+    assert cleaner.feed("Lions sleep") == ""
+    assert not cleaner.holds_sentence
+    assert cleaner.feed(". ") == ""
+    assert cleaner.holds_sentence
+    assert cleaner.release_sentence() == "Lions sleep."
+    assert not cleaner.holds_sentence
+    assert cleaner.feed("The child asks") == " The child asks"
+
+    cleaner.feed("</think>")
+    assert cleaner.began_in_thought
+
+
+@pytest.mark.parametrize("text", ["", "Lions sleep", "The child asks. ", "<think>Lions sleep. ", "Roar! I am Leo. "])
+def test_nothing_else_is_released(text: str) -> None:
+    """No half sentence, and nothing that reads like a thought."""
+    cleaner = ReplyCleaner(LION)
+    cleaner.feed(text)
+
+    assert not cleaner.holds_sentence
+    assert cleaner.release_sentence() == ""

@@ -101,6 +101,15 @@ class ThinkingModelProvider(ScriptedModelProvider):
             yield piece
 
 
+class SlowModelProvider(ScriptedModelProvider):
+    """Pauses before each step of its script."""
+
+    async def _follow(self) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
+        async for piece in super()._follow():
+            await asyncio.sleep(0.2)
+            yield piece
+
+
 def make_provider(
     upstream: ScriptedModelProvider,
     *,
@@ -475,6 +484,8 @@ async def test_a_long_silence_inside_a_reply_counts(silent_s: float, is_failure:
     speech = provider.stream_reply(make_prompt())
     await anext(speech)
     waiting = asyncio.ensure_future(anext(speech))
+    # It waits from its first step on.
+    await asyncio.sleep(0)
     while not upstream.closed:  # noqa: ASYNC110  # it has said all
         await asyncio.sleep(0)
     clock.advance(silent_s)
@@ -656,3 +667,51 @@ async def test_a_model_that_begins_in_thought_is_remembered_until_it_does_not() 
 
     assert said == ["Roar", "Roar", thought]
     assert first == "Roar! I"
+
+
+async def test_a_whole_sentence_leaves_while_the_model_is_slow() -> None:
+    """It need not be known whether it is a thought; what comes behind it leaves at once."""
+    upstream = SilentModelProvider(["Lions ", "sleep. ", KEEP_ALIVE])
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        aclosing(make_provider(upstream, first_token_s=TIMEOUT_S).stream_reply(make_prompt())) as pieces,
+    ):
+        first = await anext(piece async for piece in pieces if isinstance(piece, str))
+
+    assert first == "Lions sleep."
+
+
+async def test_short_sentences_are_no_silence() -> None:
+    """Together they take longer than the first text may."""
+    sentences = [f"W{number}. " for number in range(1, 13)]
+    upstream = SlowModelProvider([*sentences, ReplyEnd()])
+    text, end = await collect_reply(make_provider(upstream, first_token_s=2, max_first_text_s=0))
+
+    assert text == "".join(sentences)
+    assert not is_from_fallback(end)
+
+
+async def test_a_fast_thought_without_its_mark_is_not_shown() -> None:
+    """Its sentences wait for the next ones."""
+    script: list[str | ReplyEnd] = ["Lions ", "sleep. ", "That is ", "all. ", "</think>", "I am Leo.", ReplyEnd()]
+
+    assert (await collect_reply(make_provider(ScriptedModelProvider(script))))[0] == "I am Leo."
+
+
+@pytest.mark.parametrize("part", ["Leo: ", "```\n", "<think>", '{"a":"', "a. "])
+async def test_others_have_their_turn_while_a_long_piece_is_cleaned(part: str) -> None:
+    """The longest reply in one piece is cleaned in parts."""
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    text = part * (MAX_REPLY_CHARACTERS // len(part))
+    counting = asyncio.create_task(count_turns())
+    await collect_reply(make_provider(ScriptedModelProvider([text, ReplyEnd()]), retries=0, first_token_s=TIMEOUT_S))
+    counting.cancel()
+
+    assert turns > len(text) / 1_000
