@@ -49,7 +49,7 @@ CASES = [
     ("NUL", "POST", "/convo_turn", b'{"message": "a\\u0000b", "animalId": "lion_001"}', JSON, 400),
     ("nowhere", "GET", "/nowhere", b"", {}, 404),
     ("climbing", "GET", "/animal/..%2f..%2fetc", b"", {}, 404),
-    ("wrong method", "GET", "/convo_turn_stream", b"", {}, 405),
+    ("wrong method", "PUT", "/convo_turn_stream", b"", {}, 405),
     ("wrong method", "DELETE", "/health", b"", {}, 405),
     ("unacceptable", "POST", "/convo_turn_stream", HELLO, {**JSON, "Accept": "image/png"}, 406),
     ("unacceptable", "GET", "/health", b"", {"Accept": "text/html"}, 406),

@@ -172,7 +172,8 @@ async def test_every_failure_releases_its_stream(open_zoo: OpensZoo) -> None:
     zoo = await open_zoo(Waits(), rate_limit_streams=1)
     client = await zoo.new_client()
     client.cookies.set("session_id", "c" * 22)
-    for body in (b"{", b"[]", b'{"message": "Hi"}', b'{"message":"Hi","animalId":"lion_001","sessionId":"sess_0"}'):
+    foreign = b'{"message":"Hi","animalId":"lion_001","sessionId":"sess_%s"}' % (b"0" * 32)
+    for body in (b"{", b"[]", b'{"message": "Hi"}', foreign):
         answer = await client.post("/convo_turn", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code in (400, 404)
     reading = asyncio.create_task(client.post("/convo_turn", json=HELLO))

@@ -54,7 +54,8 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
 def test_the_format_is_the_one_of_the_contract() -> None:
     """Files and requests have the same members, required or not, with the same limits and choices.
 
-    Requests are stricter in three places, where a name that cannot exist does no harm in a file.
+    Requests are stricter in four places: a name that cannot exist does no harm in a file, and a blank
+    replacement is refused there by the rule's action.
     """
     spec = load_spec()
     contract = normalize_schema(spec["components"]["schemas"]["GuardrailRule"], spec)
@@ -63,6 +64,7 @@ def test_the_format_is_the_one_of_the_contract() -> None:
     assert contract["properties"]["words"]["oneOf"][0].pop("pattern")
     assert contract["properties"]["words"]["oneOf"][0].pop("maxLength")
     assert contract["properties"]["replacement"].pop("maxLength")
+    assert contract["properties"]["replacement"].pop("pattern")
     contract["properties"]["animals"]["items"] = texts["items"]
 
     assert normalize_model(KeepersRule) == contract
