@@ -19,7 +19,7 @@ from tests.support.report import Report
 PATIENCE_S = 120
 STREAM = "/convo_turn_stream"
 # A small model does not come to the end of that; what it may say would take it ten seconds.
-ENDLESS = {"message": "Count from one to a thousand, please!"}
+ENDLESS = {"message": "Hello Leo! Please sing the longest song that you know!"}
 SPEED = {"message": "How fast can you run?"}
 LION = {"animalId": "lion_001"}
 MANY_TOKENS = 600
@@ -187,7 +187,6 @@ async def test_a_stop_ends_the_generation(
     last = events[-1]
     assert (last.event, last.data["finishReason"]) == ("complete", "stopped")
     assert last.data["fullResponse"] == text_of(events) == stopped.json()["reply"]
-    assert last.data["heldBackMs"] > 0
     await until(lambda: model_server.cancelled > cancelled and len(model_server.finished) > finished)
     assert model_server.finished[-1] < PROMPT_TOKENS + MANY_TOKENS
     report(f"stop: {stopped.json()['stoppedInMs']} ms, and llama.cpp has cancelled its task")
