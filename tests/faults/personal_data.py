@@ -116,7 +116,11 @@ _MASK = re.compile(r"\[[a-z -]+\]")
 # Times, and ids of random hexadecimal digits. Among those of one run, a given number of five digits such as a postcode
 # is found by chance in one run out of five.
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+\d\d:\d\d)?")
-_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=[a-z]_)[0-9a-f]{8,}|[0-9a-f]{16,}")
+# Sixteen digits without a letter may be a payment card.
+_ID = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=[a-z]_)[0-9a-f]{8,}|(?<=cookie:)[0-9a-f]{16,}"
+    r"|(?=\d*[a-f])[0-9a-f]{16,}"
+)
 
 
 @dataclass(frozen=True, slots=True)
