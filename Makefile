@@ -14,7 +14,7 @@ help:  ## Print this help
 run: $(VENV)/ready  ## Start the server on port 8080 with the embedded defaults
 	@exec $(BIN)/python -m openapi_server
 
-test: $(VENV)/ready  ## Run the whole test suite: about five minutes on two cores
+test: $(VENV)/ready  ## Run the whole test suite: about twelve minutes on two cores, fifteen with the tools of `make tools`
 	@$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
 
 # Tests that start processes, a browser or a model, or that make thousands of requests.

@@ -129,8 +129,9 @@ def text_of(events: list[SseEvent]) -> str:
 
 async def until(claim: Callable[[], bool]) -> None:
     """The model server says so only in its log."""
-    while not claim():  # noqa: ASYNC110  # the caller's timeout bounds it
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE_S):
+        while not claim():  # noqa: ASYNC110  # a log has no event to wait for
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.usefixtures("_brief")
