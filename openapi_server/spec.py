@@ -11,9 +11,9 @@ from openapi_server.yaml_files import load_packaged_yaml
 
 PACKAGE = Path(__file__).parent
 OTHER_RESPONSES, FRAMES = "x-other-responses", "x-frames"
-# What a schema is where null is allowed beside a reference, for validators of OpenAPI 3.0.
+# A schema that allows null alone: in JSON Schema 2020-12, and in OpenAPI 3.0, which has no such type.
 _NULL_TYPE = {"type": "null"}
-_ONLY_NULL = {"type": "string", "nullable": True, "enum": [None]}
+_NULL_TYPE_3_0 = {"type": "string", "nullable": True, "enum": [None]}
 
 
 def get_spec_path() -> Path:
@@ -101,7 +101,7 @@ def _make_strict(part: dict[str, Any]) -> dict[str, Any]:
     if part.get("nullable") is True and isinstance(part.get("allOf"), list):
         # OpenAPI 3.0.3 knows null beside a `type` only, but generators of clients know it beside `allOf`, too.
         rest = {name: value for name, value in part.items() if name not in ("nullable", "allOf")}
-        return {**rest, "anyOf": [*part["allOf"], _ONLY_NULL]}
+        return {**rest, "anyOf": [*part["allOf"], _NULL_TYPE_3_0]}
     return part
 
 

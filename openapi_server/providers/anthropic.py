@@ -14,12 +14,12 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason
 from openapi_server.protocols import KEEP_ALIVE, KeepAlive, ReplyEnd
 from openapi_server.providers.event_stream import ServerSentEvent, parse_object, read_events
-from openapi_server.providers.failures import make_error, make_error_from
+from openapi_server.providers.failures import make_error_from
 from openapi_server.providers.options import (
     READ_TIMEOUT_S,
     ConfiguredProvider,
     ModelOptions,
-    complete_usage,
+    ReplyProgress,
     parse_finish_reason,
     parse_text,
     parse_token_count,
@@ -66,10 +66,7 @@ class AnthropicProvider(ConfiguredProvider):
         except Exception as error:
             # Servers can make the library raise almost anything; the caller gets one kind of error.
             raise make_error_from("anthropic", error) from None
-        if reply.finish_reason is None and not (reply.is_done and reply.pieces):
-            raise make_error("anthropic", "no end mark")
-        usage = complete_usage(reply.prompt_tokens, reply.reply_tokens, prompt, reply.pieces)
-        yield ReplyEnd(reply.finish_reason or FinishReason.STOP, usage, model=options.model)
+        yield reply.make_end("anthropic", prompt, options.model)
 
     def _make_request(
         self, options: ModelOptions, prompt: Prompt, refused: frozenset[str]
@@ -88,19 +85,8 @@ class AnthropicProvider(ConfiguredProvider):
         return sent, request
 
 
-class _Reply:
+class _Reply(ReplyProgress):
     """What the events of one reply say. Those that are unknown are skipped: the API may add some at any time."""
-
-    def __init__(self) -> None:
-        self.finish_reason: FinishReason | None = None
-        self.prompt_tokens: int | None = None
-        self.reply_tokens: int | None = None
-        self.pieces = 0
-        self.is_done = False
-
-    def count_at_end(self) -> int | None:
-        """The number of pieces, once the reply has a finish reason or its end mark."""
-        return self.pieces if self.is_done or self.finish_reason else None
 
     def read(self, event: ServerSentEvent) -> str:
         """The text of an event, "" for none. Raises ValueError or TypeError."""

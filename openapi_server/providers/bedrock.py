@@ -17,7 +17,7 @@ from openapi_server.providers.failures import ProviderError, make_error
 from openapi_server.providers.options import (
     ConfiguredProvider,
     ModelOptions,
-    complete_usage,
+    ReplyProgress,
     parse_finish_reason,
     parse_text,
     parse_token_count,
@@ -77,10 +77,7 @@ class BedrockProvider(ConfiguredProvider):
             raise _make_error(error) from None
         finally:
             stream.close()
-        if reply.finish_reason is None:
-            raise make_error("bedrock", "no end mark")
-        usage = complete_usage(reply.prompt_tokens, reply.reply_tokens, prompt, reply.pieces)
-        yield ReplyEnd(reply.finish_reason, usage, model=options.model)
+        yield reply.make_end("bedrock", prompt, options.model)
 
     def _open_stream(self, options: ModelOptions, prompt: Prompt) -> Any:
         """The stream of events, to a request without the parameters that the model refuses. Blocks until it starts."""
@@ -102,18 +99,8 @@ class BedrockProvider(ConfiguredProvider):
         return answer["stream"]
 
 
-class _Reply:
+class _Reply(ReplyProgress):
     """What the events of one reply say. Those that are unknown are skipped."""
-
-    def __init__(self) -> None:
-        self.finish_reason: FinishReason | None = None
-        self.prompt_tokens: int | None = None
-        self.reply_tokens: int | None = None
-        self.pieces = 0
-
-    def count_at_end(self) -> int | None:
-        """The number of pieces, once the reply has a finish reason."""
-        return None if self.finish_reason is None else self.pieces
 
     def read(self, event: object) -> str | None:
         """The text of an event, "" for one that only says that the model is at work, None for one of the end."""

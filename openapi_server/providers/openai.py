@@ -16,13 +16,13 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason
 from openapi_server.protocols import KEEP_ALIVE, KeepAlive, ReplyEnd
 from openapi_server.providers.event_stream import ServerSentEvent, parse_object, read_events
-from openapi_server.providers.failures import make_error, make_error_from
+from openapi_server.providers.failures import make_error_from
 from openapi_server.providers.options import (
     DRAIN_TIMEOUT_S,
     READ_TIMEOUT_S,
     ConfiguredProvider,
     ModelOptions,
-    complete_usage,
+    ReplyProgress,
     parse_finish_reason,
     parse_text,
     parse_token_count,
@@ -100,10 +100,7 @@ class OpenAIProvider(ConfiguredProvider):
         except Exception as error:
             # Servers can make the library raise almost anything; the caller gets one kind of error.
             raise make_error_from("openai", error) from None
-        if reply.finish_reason is None and not (reply.is_done and reply.pieces):
-            raise make_error("openai", "no end mark")
-        usage = complete_usage(*reply.usage, prompt, reply.pieces)
-        yield ReplyEnd(reply.finish_reason or FinishReason.STOP, usage, model=options.model)
+        yield reply.make_end("openai", prompt, options.model)
 
     def _make_request(
         self, options: ModelOptions, system: str, history: Sequence[ChatMessage], refused: frozenset[str]
@@ -130,19 +127,8 @@ async def _remove_bearer(request: Request) -> None:
     del request.headers["Authorization"]
 
 
-class _Reply:
+class _Reply(ReplyProgress):
     """What the chunks of one reply say. Members that are missing, null or unknown are skipped."""
-
-    def __init__(self) -> None:
-        self.finish_reason: FinishReason | None = None
-        # Those of the prompt and of the reply.
-        self.usage: tuple[int | None, int | None] = (None, None)
-        self.pieces = 0
-        self.is_done = False
-
-    def count_at_end(self) -> int | None:
-        """The number of pieces, once the reply has a finish reason."""
-        return None if self.finish_reason is None else self.pieces
 
     def read(self, event: ServerSentEvent) -> list[str | KeepAlive]:
         """The text of a chunk; a `KeepAlive` for one without text. Raises ValueError or TypeError."""
@@ -155,10 +141,8 @@ class _Reply:
         if event.name == "error" or chunk.get("error") or chunk.get("object") == "error":
             raise ValueError("error event")
         if isinstance(counts := chunk.get("usage"), dict):
-            self.usage = (
-                parse_token_count(counts.get("prompt_tokens")),
-                parse_token_count(counts.get("completion_tokens")),
-            )
+            self.prompt_tokens = parse_token_count(counts.get("prompt_tokens"))
+            self.reply_tokens = parse_token_count(counts.get("completion_tokens"))
         choices = chunk.get("choices")
         text = self._read_choice(choices[0]) if isinstance(choices, list) and choices else ""
         self.pieces += bool(text)

@@ -10,7 +10,8 @@ from typing import TypeVar
 from openapi_server.models.animal import Animal
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
-from openapi_server.protocols import Model, ProviderState
+from openapi_server.protocols import Model, ProviderState, ReplyEnd
+from openapi_server.providers.failures import make_error
 from openapi_server.providers.prompt import (
     HISTORY_TOKENS,
     ChatMessage,
@@ -116,6 +117,28 @@ def complete_usage(prompt_tokens: int | None, reply_tokens: int | None, prompt: 
     )
 
 
+class ReplyProgress:
+    """What a server has said of one reply so far. `pieces`: of text. `is_done`: it has sent its end mark."""
+
+    def __init__(self) -> None:
+        self.finish_reason: FinishReason | None = None
+        self.prompt_tokens: int | None = None
+        self.reply_tokens: int | None = None
+        self.pieces = 0
+        self.is_done = False
+
+    def count_at_end(self) -> int | None:
+        """The number of pieces, once the reply has a finish reason or its end mark."""
+        return self.pieces if self.is_done or self.finish_reason else None
+
+    def make_end(self, provider: str, prompt: Prompt, model: str) -> ReplyEnd:
+        """The end of a reply that is complete. Raises `ProviderError` for one that was cut off."""
+        if self.finish_reason is None and not (self.is_done and self.pieces):
+            raise make_error(provider, "no end mark")
+        usage = complete_usage(self.prompt_tokens, self.reply_tokens, prompt, self.pieces)
+        return ReplyEnd(self.finish_reason or FinishReason.STOP, usage, model=model)
+
+
 async def read_until_end(
     events: AsyncIterator[Event], count_at_end: Callable[[], int | None]
 ) -> AsyncGenerator[Event, None]:
@@ -137,6 +160,7 @@ async def read_until_end(
         except StopAsyncIteration:
             return
         except Exception:
+            # The libraries raise almost anything. Behind its finish reason a reply is whole and can be read.
             if count is None:
                 raise
             return
