@@ -401,8 +401,9 @@ async def test_a_message_that_waits_can_be_polled_and_stopped(open_zoo: OpensZoo
         path = accepted.headers["location"]
         polled = (await talk.chat.client.get(path)).json()
         stream = asyncio.create_task(talk.chat.client.get(f"{path}/stream"))
-        while talk.zoo.services.engine.reader_count < 2:  # noqa: ASYNC110  # nothing tells
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(WAIT_S):
+            while talk.zoo.services.engine.reader_count < 2:  # noqa: ASYNC110  # nothing tells
+                await asyncio.sleep(0.005)
         stopped = await talk.chat.client.post(f"{path}/stop")
 
         assert accepted.status_code == 202
