@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,16 +117,20 @@ def _run(
 def _wait_for_answer(
     port: int, path: str, began_s: float, process: subprocess.Popen[str] | None = None, log: Path | None = None
 ) -> None:
-    while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_S)
-        with suppress(OSError, http.client.HTTPException):
-            connection.request("GET", path)
-            if connection.getresponse().status == 200:
-                return
-        connection.close()
+    while not _is_answered(port, path):
         if time.perf_counter() > began_s + START_S or (process and process.poll() is not None):
             raise RuntimeError(f"no answer to {path} on port {port}:\n{log.read_text() if log else ''}")
         time.sleep(READY_INTERVAL_S)
+
+
+def _is_answered(port: int, path: str) -> bool:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=START_S)) as connection:
+        try:
+            connection.request("GET", path)
+            with connection.getresponse() as response:
+                return response.status == 200
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 def _list_processes(pid: int) -> list[int]:
