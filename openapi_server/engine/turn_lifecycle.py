@@ -52,9 +52,9 @@ In the store, which decides between processes:
     delete_session           -                  absent                 absent             absent
 
     Credits are reserved when a turn runs, so a queued turn holds none. Those of a turn that is deleted while it runs
-    stay reserved, with its lease, until its process has charged what was said. A turn is orphaned when its lease has expired,
-    when its process is known to be dead, or when its process could not store the outcome. Whoever settles a turn first
-    decides how it ended; a process that comes second reports that.
+    stay reserved, with its lease, until its process has charged what was said. A turn is orphaned when its lease has
+    expired, when its process is known to be dead, or when its process could not store the outcome. Whoever settles a
+    turn first decides how it ended; a process that comes second reports that.
 """
 
 from __future__ import annotations
