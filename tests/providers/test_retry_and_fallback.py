@@ -724,7 +724,7 @@ async def test_a_model_that_is_said_to_think_and_does_not_waits_once(model: str)
     upstream = ScriptedModelProvider(["I am Leo! ", "Roar! ", ReplyEnd()])
     upstream.model = model
     provider = make_provider(upstream)
-    firsts: list[str | KeepAlive] = []
+    firsts: list[object] = []
     for _ in range(2):
         async with aclosing(provider.stream_reply(make_prompt())) as pieces:
             said = [piece async for piece in pieces if not isinstance(piece, ReplyEnd)]
