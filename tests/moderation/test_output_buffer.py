@@ -23,6 +23,7 @@ UNSAFE = [
     "KILL YOURSELF",
     "k i l l yourself",
     "k\u200bi\u200bl\u200bl your\u200bself",
+    "ki\ufe0fll your\u034fself",
     "kіll yоursеlf",
     "k1ll y0urs3lf",
     "you should die",

@@ -138,10 +138,11 @@ async def test_a_long_reply_that_is_known_in_advance_does_not_hold_the_event_loo
 
 
 CONTROLS = "".join(map(chr, [*range(9), *range(11, 32), *range(127, 160)]))
+HIDDEN = "".join(map(chr, [0xAD, 0x200B, *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0xE0001, 0xE0061]))
 
 
-async def test_control_characters_are_not_sent() -> None:
-    """In pieces, alone in a piece, and in a reply that is known in advance; tab and line feed stay."""
+async def test_characters_that_nobody_sees_are_not_sent() -> None:
+    """In pieces, alone in a piece, and in a reply that is known in advance; what scripts and emoji need stays."""
 
     async def knows(*pieces: str) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         yield WholeReply("".join(pieces))
@@ -149,15 +150,15 @@ async def test_control_characters_are_not_sent() -> None:
             yield piece
         yield ReplyEnd()
 
-    pieces = ("Ro\x1b", "[31", "mar!\r\n", CONTROLS, "\tI \u200ekeep\u200d \u202ethis\u2028. ")
+    pieces = ("Ro\x1b", "[31", "mar!\r\n", CONTROLS, "\tI \u200ekeep\u200d \u202ethis\u2028. 👩\u200d", "🔬 🏴", HIDDEN)
     for output in (knows(*pieces), unannounced(knows(*pieces))):
         sent = "".join(piece for piece in await collect(output) if isinstance(piece, str))
-        assert sent == "Ro[31mar!\n\tI \u200ekeep\u200d \u202ethis\u2028. "
+        assert sent == "Ro[31mar!\n\tI \u200ekeep this\n. 👩\u200d🔬 🏴"
 
 
-async def test_rules_see_the_text_without_control_characters() -> None:
+async def test_rules_see_the_text_without_hidden_characters() -> None:
     """They would else part the words of a rule."""
-    for control in "\0\x1b\x7f\x9b":
+    for control in f"\0\x1b\x7f\x9b\u200c\u200d\ufe0f{HIDDEN}":
         model = Says(f"Roar! You should ki{control}ll your", f"{control}self. ", "Bye. ")
         assert (await collect(unannounced(model.stream_reply(PROMPT))))[-1] == Blocked("distress")
 
