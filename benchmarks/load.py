@@ -1,4 +1,7 @@
-"""A load generator and a watch on `/health`, over plain sockets, so that it costs less than the server it measures."""
+"""The load generator: many streams or requests at once over plain sockets, so that it costs less than what it measures.
+
+It counts frames by their bytes and parses nothing else. `make bench-peers` also measures the generator itself.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,42 @@ import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import TracebackType
+from typing import Any
 
-REQUEST = (
-    "POST /convo_turn_stream HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-    "Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-)
-BODY = json.dumps({"message": "Tell me everything!", "animalId": "lion_001"})
+import uvloop
+
+FIRST_MARK, CHUNK_MARK, COMPLETE_MARK = b"event: ", b"event: chunk", b"event: complete"
+TURN_PATH = "/convo_turn_stream"
+# More connections are opened only when some of these stand: the kernel drops what a full backlog cannot take.
+OPENING_AT_ONCE = 1000
+
+
+def make_request(path: str, body: object = None, *, is_last: bool = False) -> bytes:
+    """One HTTP request: a POST of the JSON, or a GET without one. `is_last`: the server closes the connection then.
+
+    >>> make_request("/health")
+    b'GET /health HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n\\r\\n'
+    """
+    sent = b"" if body is None else json.dumps(body).encode()
+    lines = [f"{'GET' if body is None else 'POST'} {path} HTTP/1.1", "Host: 127.0.0.1"]
+    if body is not None:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(sent)}"]
+    if is_last:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "", ""]).encode() + sent
+
+
+QUESTION = {"message": "Tell me everything!", "animalId": "lion_001"}
+ONE_STREAM = make_request(TURN_PATH, QUESTION, is_last=True)
 
 
 @dataclass(slots=True)
 class StreamTimes:
-    """One stream: seconds from the request to the first event, and between chunks."""
+    """One stream: seconds from its start to the first event, and between the arrivals of chunks."""
 
     first_event_s: float = 0.0
     gaps_s: list[float] = field(default_factory=list)
@@ -31,15 +56,23 @@ class StreamTimes:
 
 @dataclass(slots=True)
 class LoadResult:
-    """One run. `took_s`: seconds from the first request to the end of the last stream."""
+    """One run of streams. `took_s`: seconds from the first request to the end of the last stream.
+
+    `cpu_share`: how busy the load generator was with it, as a share of one processor.
+    """
 
     streams: list[StreamTimes]
     health_s: list[float]
     took_s: float
+    cpu_share: float = 0.0
 
     @property
     def completed(self) -> int:
         return sum(stream.is_complete for stream in self.streams)
+
+    @property
+    def chunks(self) -> int:
+        return sum(stream.chunks for stream in self.streams)
 
     @property
     def first_events_s(self) -> list[float]:
@@ -50,45 +83,237 @@ class LoadResult:
         return [gap for stream in self.streams for gap in stream.gaps_s]
 
 
+@dataclass(slots=True)
+class RequestsResult:
+    """One run of requests, one after another on each connection: the seconds of each good one, and how many failed."""
+
+    times_s: list[float]
+    failed: int
+    took_s: float
+    cpu_share: float
+
+    @property
+    def per_s(self) -> float:
+        return len(self.times_s) / self.took_s
+
+
 async def run_load(
-    port: int, count: int, timeout_s: float = 120, show_progress: Callable[[LoadResult], None] | None = None
+    port: int,
+    count: int,
+    timeout_s: float = 120,
+    show_progress: Callable[[LoadResult], None] | None = None,
+    *,
+    request: bytes = ONE_STREAM,
+    is_health_watched: bool = True,
 ) -> LoadResult:
     """Start `count` streams at once, while another process asks for `/health` ten times a second.
 
     `show_progress` is called twice a second with what was measured so far.
     """
     streams = [StreamTimes() for _ in range(count)]
-    began_s = time.perf_counter()
-    with HealthWatch(port) as watch:
+    opening = asyncio.Semaphore(OPENING_AT_ONCE)
+    watch = HealthWatch(port) if is_health_watched else None
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
+    try:
         async with asyncio.timeout(timeout_s):
-            reading = asyncio.gather(*(_read(port, stream) for stream in streams))
+            reading = asyncio.gather(*(_read_stream(port, request, stream, opening) for stream in streams))
             while show_progress and not reading.done():
                 show_progress(LoadResult(streams, [], time.perf_counter() - began_s))
                 await asyncio.wait([reading], timeout=0.5)
             await reading
-        took_s = time.perf_counter() - began_s
-        health_s = watch.stop()
-    return LoadResult(streams, health_s, took_s)
+        took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+        return LoadResult(streams, watch.stop() if watch else [], took_s, cpu_s / took_s)
+    finally:
+        if watch:
+            watch.close()
 
 
-async def _read(port: int, stream: StreamTimes) -> None:
-    began_s = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(REQUEST.format(length=len(BODY), body=BODY).encode())
-    last_s = 0.0
-    seen = b""
-    while piece := await reader.read(65_536):
+async def run_requests(
+    port: int,
+    requests: Sequence[bytes],
+    connections: int,
+    *,
+    count: int,
+    seconds: float = 120,
+    expected: bytes = b" 200 ",
+) -> RequestsResult:
+    """`count` requests, one after another on each of the connections, taking turns through `requests`.
+
+    After `seconds` no further one is started. An answer is good that has the bytes `expected`.
+    """
+    loop = asyncio.get_running_loop()
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
+    plan = _Plan(requests, count, began_s + seconds, expected)
+    callers = []
+    for _ in range(min(connections, count)):
+        _, caller = await loop.create_connection(lambda: _Caller(plan), "127.0.0.1", port)
+        callers.append(caller)
+    async with asyncio.timeout(seconds + 60):
+        await asyncio.gather(*(caller.done for caller in callers))
+    took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+    return RequestsResult(plan.times_s, plan.failed, took_s, cpu_s / took_s)
+
+
+class LoadProcess:
+    """The load generator in a process of its own, on uvloop; a context manager. A run at a time."""
+
+    def __enter__(self) -> LoadProcess:
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def run_streams(self, port: int, count: int, timeout_s: float = 120, **options: Any) -> LoadResult:
+        """As `run_load`, with its `options`."""
+        return self.start_streams(port, count, timeout_s, **options).result()
+
+    def start_streams(self, port: int, count: int, timeout_s: float = 120, **options: Any) -> Future[LoadResult]:
+        return self._pool.submit(_run_streams, port, count, timeout_s, options)
+
+    def run_requests(
+        self, port: int, requests: Sequence[bytes], connections: int, *, count: int, **options: Any
+    ) -> RequestsResult:
+        """As `run_requests`, with its `options`."""
+        return self._pool.submit(_run_requests, port, requests, connections, count, options).result()
+
+
+def _run_streams(port: int, count: int, timeout_s: float, options: dict[str, Any]) -> LoadResult:
+    return uvloop.run(run_load(port, count, timeout_s, **options))
+
+
+def _run_requests(
+    port: int, requests: Sequence[bytes], connections: int, count: int, options: dict[str, Any]
+) -> RequestsResult:
+    return uvloop.run(run_requests(port, requests, connections, count=count, **options))
+
+
+async def _read_stream(port: int, request: bytes, times: StreamTimes, opening: asyncio.Semaphore) -> None:
+    loop = asyncio.get_running_loop()
+    async with opening:
+        began_s = time.perf_counter()
+        _, reader = await loop.create_connection(lambda: _StreamReader(request, times, began_s), "127.0.0.1", port)
+    await reader.done
+
+
+class _StreamReader(asyncio.Protocol):
+    """Sends one request and notes when what arrives, until the server closes the connection."""
+
+    def __init__(self, request: bytes, times: StreamTimes, began_s: float) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._request = request
+        self._times = times
+        self._began_s = began_s
+        self._last_s = 0.0
+        # The end of the bytes before: a mark may arrive in two pieces.
+        self._tail = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
         now_s = time.perf_counter()
-        stream.chunks += piece.count(b"event: chunk\n")
-        if b"event: metadata\n" in piece:
-            stream.first_event_s = now_s - began_s
-        if b"event: chunk\n" in piece:
-            if last_s:
-                stream.gaps_s.append(now_s - last_s)
-            last_s = now_s
-        seen = (seen + piece)[-8192:]
-    stream.is_complete = b"event: complete\n" in seen
-    writer.close()
+        times = self._times
+        seen = self._tail + data
+        if not times.first_event_s and FIRST_MARK in seen:
+            times.first_event_s = now_s - self._began_s
+        chunks = seen.count(CHUNK_MARK, max(0, len(self._tail) - len(CHUNK_MARK) + 1))
+        if chunks:
+            times.chunks += chunks
+            if self._last_s:
+                times.gaps_s.append(now_s - self._last_s)
+            self._last_s = now_s
+        if COMPLETE_MARK in seen:
+            times.is_complete = True
+        self._tail = seen[1 - len(COMPLETE_MARK) :]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class _Plan:
+    """What the callers of one run have left to ask, and what they have measured."""
+
+    def __init__(self, requests: Sequence[bytes], count: int, end_s: float, expected: bytes) -> None:
+        self.times_s: list[float] = []
+        self.failed = 0
+        self.expected = expected
+        self._requests = requests
+        self._count = count
+        self._end_s = end_s
+        self._started = 0
+
+    def take(self) -> bytes | None:
+        """The next request; None when there is none."""
+        if self._started >= self._count or time.perf_counter() >= self._end_s:
+            return None
+        self._started += 1
+        return self._requests[self._started % len(self._requests)]
+
+
+class _Caller(asyncio.Protocol):
+    """Sends one request after another over one connection; the next one when the answer to the last has ended."""
+
+    def __init__(self, plan: _Plan) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._plan = plan
+        self._transport: asyncio.Transport | None = None
+        self._seen = b""
+        self._sent_s = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self._send_next()
+
+    def _send_next(self) -> None:
+        assert self._transport is not None
+        request = self._plan.take()
+        if request is None:
+            self._transport.close()
+            self._end()
+            return
+        self._seen = b""
+        self._sent_s = time.perf_counter()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._seen += data
+        if not _is_whole_answer(self._seen):
+            return
+        if self._plan.expected in self._seen:
+            self._plan.times_s.append(time.perf_counter() - self._sent_s)
+        else:
+            self._plan.failed += 1
+        self._send_next()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self._plan.failed += 1
+            self._end()
+
+    def _end(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+def _is_whole_answer(seen: bytes) -> bool:
+    """Whether the bytes are an answer to its end, by its length or by its last chunk.
+
+    >>> _is_whole_answer(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+    True
+    >>> _is_whole_answer(b"HTTP/1.1 200 OK\\r\\ntransfer-encoding: chunked\\r\\n\\r\\n2\\r\\nok\\r\\n")
+    False
+    """
+    head, found, body = seen.partition(b"\r\n\r\n")
+    if not found:
+        return False
+    _, has_length, rest = head.lower().partition(b"\r\ncontent-length:")
+    if has_length:
+        return len(body) >= int(rest.split(b"\r\n", 1)[0])
+    return body.endswith(b"\r\n0\r\n\r\n") or body == b"0\r\n\r\n"
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -110,14 +335,9 @@ class HealthWatch:
         context = multiprocessing.get_context("spawn")
         self._here, there = context.Pipe()
         self._process = context.Process(target=_watch, args=(port, there), daemon=True)
-
-    def __enter__(self) -> HealthWatch:
         self._process.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._process.kill()
         self._process.join()
         self._here.close()

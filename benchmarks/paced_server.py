@@ -1,6 +1,6 @@
 """A server whose provider streams at a fixed pace, so that the server is measured and not a model.
 
-`python -m benchmarks.paced_server PIECES PER_SECOND` starts it; all but the provider is real.
+`python -m benchmarks.paced_server PIECES PER_SECOND` starts it; all but the provider is real. 0 a second: no pauses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from openapi_server.server import run
 
 
 class PacedProvider:
-    """Streams `pieces` short texts, `per_s` a second."""
+    """Streams `pieces` short texts, `per_s` a second; with 0 all at once."""
 
     model = "paced"
 
@@ -40,7 +40,8 @@ class PacedProvider:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         for number in range(1, self._pieces + 1):
-            await asyncio.sleep(max(0.0, began_s + number / self._per_s - loop.time()))
+            if self._per_s:
+                await asyncio.sleep(max(0.0, began_s + number / self._per_s - loop.time()))
             yield f"tick {number} "
         yield ReplyEnd()
 

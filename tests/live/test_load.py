@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from benchmarks.load import percentile, run_load
-from benchmarks.streams import run_paced_server
+from benchmarks.servers import run_paced_server
 from tests.support.timing import is_within
 
 STREAMS = 1000
@@ -15,8 +15,8 @@ PER_S = 10
 
 def test_a_thousand_streams_at_once_all_complete_and_health_is_not_starved() -> None:
     """Ten chunks a second each, on one process: every chunk of every stream arrives. `make bench` runs longer."""
-    with run_paced_server(PIECES, PER_S) as port:
-        load = asyncio.run(run_load(port, STREAMS, timeout_s=180))
+    with run_paced_server(PIECES, PER_S) as server:
+        load = asyncio.run(run_load(server.port, STREAMS, timeout_s=180))
 
     assert load.completed == STREAMS
     assert {stream.chunks for stream in load.streams} == {PIECES}

@@ -179,10 +179,10 @@ async def test_a_library_in_python_over_a_connection_that_breaks_off(
 
 
 async def test_libraries_in_node_over_connections_that_break_off(server: ServerProcess, login: dict[str, str]) -> None:
-    """`eventsource` comes back by itself, after the time that the stream names."""
+    """`eventsource` and `fetch-event-source` come back by themselves, after the time that the stream names."""
     cases = [
         (name, where, make_question(server, login, contract))
-        for name in ("eventsource",)
+        for name in ("eventsource", "fetch-event-source")
         for where in ("in the first event", "in the middle")
         for contract in RESUMABLE
     ]

@@ -113,13 +113,14 @@ def test_a_stream_that_ends_early_shows_nothing_wrong(reader: Reader, recording:
 
 
 def without_rest(reader: Reader, shown: list[Parsed], expected: Sequence[Parsed]) -> list[Parsed]:
-    """The events without what a broken stream left of the last one, which is no JSON."""
+    """The events without what a broken stream left of the last one: its data is no JSON, or its id is not whole."""
     if not reader.shows_rests or shown == expected[: len(shown)]:
         return shown
     rest, whole = shown[-1].data, expected[len(shown) - 1].data
     assert whole.startswith(rest)
-    with pytest.raises(ValueError):  # noqa: PT011  # the whole of JSON's errors
-        json.loads(rest)
+    if rest != whole:
+        with pytest.raises(ValueError):  # noqa: PT011  # the whole of JSON's errors
+            json.loads(rest)
     return shown[:-1]
 
 

@@ -1,0 +1,1 @@
+"""The benchmarks' own parts: what they measure with, and what they make of it."""
