@@ -276,10 +276,11 @@ class Store(Protocol):
     async def has_turn(self, keys: Sequence[IdempotencyKey]) -> bool:
         """Whether `begin_turn` would find an earlier turn by one of the keys, or refuse the keys."""
 
-    async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
+    async def settle_turn(self, turn_id: str, outcome: Outcome) -> Outcome | None:
         """Store the outcome, charge for the credits used and release the rest of the reservation.
 
-        False, and nothing changed, when the turn has an outcome already or was deleted.
+        Returns the outcome as it is stored: it costs no more than was reserved. None, and nothing changed, when the
+        turn has an outcome already. None also when it was deleted; if it ran then, the credits are charged.
         """
 
     async def get_turn(self, turn_id: str) -> TurnRecord | None: ...
@@ -303,10 +304,13 @@ class Store(Protocol):
         """Let the session expire `ttl_s` seconds after its last message; None when there is no such session."""
 
     async def delete_session(self, session_id: str) -> Sequence[str] | None:
-        """Delete the session, its turns and its device user. The ids of the turns; None when there was no session."""
+        """Delete the session, its turns and its device user. The ids of the turns; None when there was no session.
+
+        What a running turn with a valid lease has reserved stays until `settle_turn`.
+        """
 
     async def list_running_turns(self) -> Sequence[Lease]:
-        """The leases of all turns without an outcome."""
+        """The leases of all turns without an outcome, and of those that were deleted and have yet to be charged."""
 
     async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> Sequence[str]:
         """Renew the leases of those that have no outcome yet, and return their ids."""

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
@@ -21,6 +21,7 @@ import uvicorn
 from openapi_server.app import create_app
 from openapi_server.composition import Overrides, open_services, run_background_jobs
 from openapi_server.config import ConfigError, Settings
+from openapi_server.http.listener import Listener
 from openapi_server.http.services import Services
 from openapi_server.http.uvicorn_protocol import make_protocol_class
 from openapi_server.logging_setup import BackgroundWriter, choose_log_format, flush_log, open_log
@@ -56,9 +57,10 @@ class ZooServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
             for each in sockets or []:
-                # uvloop does not tell when a socket cannot listen.
                 each.listen(BACKLOG)
-            await super().startup(sockets)
+            # Without sockets: uvicorn would leave the accepting to the event loop.
+            await super().startup([])
+            self.servers = [Listener(each, self._make_protocol) for each in sockets or []]  # type: ignore[misc]
         except OSError as error:
             # Another program has begun to listen since our sockets were bound.
             raise ConfigError(_explain_bind_failure(error, self._settings.host, self._settings.port)) from None
@@ -68,6 +70,10 @@ class ZooServer(uvicorn.Server):
             for warning in self._settings.warnings:
                 log.warning("unsafe_settings", detail=warning)
                 self._print(f"  WARNING  {warning}\n")
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def _print(self, text: str) -> None:
         self._console.write(f"{text}\n".encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace"))

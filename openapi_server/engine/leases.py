@@ -67,15 +67,18 @@ class Leases:
                 on_lost(turn_id)
 
     async def settle_orphans(self) -> int:
-        """Settle all orphaned turns as interrupted; how many this process settled."""
+        """Settle all orphaned turns as interrupted, and release what deleted ones have reserved.
+
+        Returns how many turns this process settled.
+        """
         orphans = [lease for lease in await self._store.list_running_turns() if self._is_orphan(lease)]
         return sum([await self.settle_orphan(lease.turn_id) for lease in orphans])
 
     async def settle_orphan(self, turn_id: str) -> bool:
-        """Settle the turn as interrupted; False when another process was first."""
+        """Settle the turn as interrupted; False when another process was first, or the turn was deleted."""
         problem = Interrupted().problem
         outcome = Outcome(status=TurnStatus.FAILED, ended_at=self._clock.now(), problem=problem)
-        is_first = await self._store.settle_turn(turn_id, outcome)
+        is_first = await self._store.settle_turn(turn_id, outcome) is not None
         self._abandoned.discard(turn_id)
         if is_first:
             self._metrics.count_recovered_lease()

@@ -372,8 +372,9 @@ class TurnEngine:
         running.stop()
 
     def _on_lease_lost(self, turn_id: str) -> None:
+        # Deleted, or settled by another process: then the finisher finds out, and nothing more is charged.
         if turn_id in self._running:
-            self._running[turn_id].cancel(Interrupted())
+            self._running[turn_id].cancel(SessionDeleted())
 
 
 def _is_interrupted(running: RunningTurn, on_busy: OnBusy) -> bool:

@@ -42,14 +42,19 @@ In the store, which decides between processes:
     start_queued_turn        TurnNotFound       running, if all that   running, if all    TurnNotFound
                                                 came before are        before are
                                                 settled                settled
-    settle_turn              False              settled                settled            False
+    settle_turn              None, but charged  settled                settled            None
+                             if deleted while
+                             it ran
     renew_leases             not returned       lease extended         lease extended     not returned
-    settle_orphans           -                  -                      settled (failed)   -
+    settle_orphans           - (what it has     -                      settled (failed)   -
+                             reserved is
+                             released)
     delete_session           -                  absent                 absent             absent
 
-    Credits are reserved when a turn runs, so a queued turn holds none. A turn is orphaned when its lease has expired,
-    when its process is known to be dead, or when its process could not store the outcome. Whoever settles a turn first
-    decides how it ended; a process that comes second reports that.
+    Credits are reserved when a turn runs, so a queued turn holds none. Those of a turn that is deleted while it runs
+    stay reserved, with its lease, until its process has charged what was said. A turn is orphaned when its lease has
+    expired, when its process is known to be dead, or when its process could not store the outcome. Whoever settles a
+    turn first decides how it ended; a process that comes second reports that.
 """
 
 from __future__ import annotations
@@ -66,7 +71,7 @@ from openapi_server.engine.leases import Leases
 from openapi_server.engine.turn_request import TurnRequest
 from openapi_server.engine.turn_writer import TurnWriter
 from openapi_server.models.animal import Animal
-from openapi_server.models.credits import Charge, TokenPrice
+from openapi_server.models.credits import NO_COST, Charge, TokenPrice
 from openapi_server.models.errors import (
     AnimalMismatch,
     ChatError,
@@ -342,11 +347,12 @@ class TurnFinisher:
         """
         is_settled = True
         outcome = self._make_outcome(writer, result, request.charge)
-        if isinstance(result, TurnResult):
-            result = replace(result, tokens_charged=outcome.tokens_charged)
         try:
-            if not await self._settle_with_retries(writer.turn_id, outcome):
+            settled = await self._settle_with_retries(writer.turn_id, outcome)
+            if settled is None:
                 result = await self._find_earlier_end(writer.turn_id)
+            elif isinstance(result, TurnResult):
+                result = replace(result, tokens_charged=settled.tokens_charged)
         except StoreUnavailable as error:
             is_settled = False
             log.warning("The store is unavailable: the reply is not stored", turn=shorten_id(writer.turn_id))
@@ -377,7 +383,7 @@ class TurnFinisher:
             latency_ms=latency_ms,
         )
 
-    async def _settle_with_retries(self, turn_id: str, outcome: Outcome) -> bool:
+    async def _settle_with_retries(self, turn_id: str, outcome: Outcome) -> Outcome | None:
         for delay_s in SETTLE_RETRY_DELAYS_S:
             try:
                 return await self._store.settle_turn(turn_id, outcome)
@@ -392,6 +398,10 @@ class TurnFinisher:
 
     def _make_outcome(self, writer: TurnWriter, result: TurnResult | ChatError, charge: Charge | None) -> Outcome:
         if isinstance(result, ChatError):
+            # What was said before somebody deleted the session is not free. Of a turn that failed it is.
+            cost = (
+                charge.compute_cost(writer.usage_so_far) if charge and isinstance(result, SessionDeleted) else NO_COST
+            )
             return Outcome(
                 status=TurnStatus.FAILED,
                 ended_at=self._clock.now(),
@@ -400,7 +410,10 @@ class TurnFinisher:
                 latency_ms=writer.elapsed_ms,
                 problem=result.problem,
                 progress=writer.builder.progress,
+                credits_used=cost.credits,
+                tokens_charged=cost.tokens,
             )
+        cost = charge.compute_cost(result.usage) if charge else NO_COST
         return Outcome(
             status=result.finish_reason.turn_status,
             ended_at=self._clock.now(),
@@ -411,7 +424,7 @@ class TurnFinisher:
             moderation=result.moderation,
             latency_ms=writer.elapsed_ms,
             first_token_ms=writer.builder.first_token_ms,
-            credits_used=charge.price.compute_credits(result.usage) if charge else 0,
+            credits_used=cost.credits,
             model=result.model or writer.builder.started.model,
-            tokens_charged=charge.price.count_tokens(result.usage) if charge else None,
+            tokens_charged=cost.tokens,
         )

@@ -44,6 +44,28 @@ class TokenPrice:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What a turn costs, and for how many tokens; `tokens` is None where nobody pays."""
+
+    credits: int = 0
+    tokens: int | None = None
+
+    def limit(self, credits: int) -> Cost:
+        """The part of it that so many credits pay for. The last of its tokens may be paid in part.
+
+        >>> Cost(50, 10).limit(60), Cost(50, 10).limit(12)
+        (Cost(credits=50, tokens=10), Cost(credits=12, tokens=3))
+        """
+        if self.credits <= credits:
+            return self
+        tokens = None if self.tokens is None else -(-self.tokens * credits // self.credits)
+        return Cost(credits, tokens)
+
+
+NO_COST = Cost()
+
+
+@dataclass(frozen=True, slots=True)
 class Charge:
     """Who pays for a turn, the most that it may cost (at least 1 credit), and the price."""
 
@@ -54,6 +76,9 @@ class Charge:
     def __post_init__(self) -> None:
         if self.max_credits < 1:
             raise ValueError("a charge is at least one credit")
+
+    def compute_cost(self, usage: Usage) -> Cost:
+        return Cost(self.price.compute_credits(usage), self.price.count_tokens(usage))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from openapi_server.models.keepers_text import find_hidden_character, find_placeholder
+from openapi_server.models.hidden_characters import find_hidden_character
+from openapi_server.models.keepers_text import find_placeholder
 
 _EXPLAINED = "explained"
 _MESSAGES = {

@@ -2,7 +2,7 @@
 
 Rules are matched against every variant (`list_variants`). A variant undoes one or more disguises:
 
-- case, width, quotes and invisible characters (`normalize_text`: Unicode NFKC, case folding, format characters removed)
+- case, width, quotes and invisible characters (`normalize_text`: Unicode NFKC, case folding, what nobody sees removed)
 - accents and look-alike letters (`fold_lookalikes`: Unicode NFKD, and the data of Unicode Technical Standard #39)
 - digits that stand for letters (`replace_digits`) and stretched words (`shorten_runs`)
 - words with blanks inside ("i g n o r e", "ig nore"), or without blanks between them ("IgnoreAll"): `WordSegmenter`
@@ -24,6 +24,7 @@ from string import ascii_letters
 
 from openapi_server import linear_regex
 from openapi_server.linear_regex import PreparedText
+from openapi_server.models.hidden_characters import is_invisible
 from openapi_server.yaml_files import load_yaml
 
 LOOKALIKES_FILE = Path(__file__).with_name("lookalikes.yaml")
@@ -88,8 +89,15 @@ def _iterate_sentence_variants(sentence: str, segmenter: WordSegmenter) -> Itera
 
 # Phones write curly quotes.
 _STRAIGHT_QUOTES = str.maketrans(dict.fromkeys("’‘´`", "'"))
-# Blank on every screen, but letters or symbols by category: Hangul fillers, and Braille without a dot.
-_BLANK_LETTERS = str.maketrans({"\u115f": "", "\u1160": "", "\u3164": "", "\uffa0": "", "\u2800": " "})
+# Unicode tag characters: no screen shows them, every model reads them.
+_FIRST_TAG, _LAST_TAG = "\U000e0020", "\U000e007e"
+# Not letters for a reader: Braille without a dot is blank, and what tags say is read apart (`decode_hidden_texts`).
+_BLANK_LETTERS = str.maketrans({"\u2800": " ", **dict.fromkeys(map(chr, range(0xE0020, 0xE007F)), "")})
+# The only characters whose NFKC form has more than four: whole words of Japanese and Arabic, and units. One of them is
+# eighteen, and a message of nothing else took twenty times as long as any other.
+_LONG_FORMS = str.maketrans(dict.fromkeys("㌇㌕㌖㌗㌙㌚㌠㌫㌮㌲㌴㌶㍇㍊㍖㎮㎯ﷺﷻ", " "))
+_MAX_MARKS = 4
+"""Combining marks that are read on one letter. Putting them into the order of NFKC takes quadratic time."""
 
 
 def _load_lookalikes() -> dict[int, str]:
@@ -117,11 +125,34 @@ def normalize_text(message: str) -> str:
     >>> normalize_text("I’m \\u200blost,  ＬＥＯ")
     "i'm lost, leo"
     """
-    plain = unicodedata.normalize("NFKC", message.translate(_STRAIGHT_QUOTES)).translate(_BLANK_LETTERS)
+    plain = message.translate(_STRAIGHT_QUOTES)
     if not plain.isascii():
-        # Cf: zero-width characters, soft hyphens, direction marks. Children hide words between them.
-        plain = "".join(letter for letter in plain if unicodedata.category(letter) != "Cf")
+        # Children hide words between zero-width characters, soft hyphens, marks of direction, and selectors.
+        visible = _limit_marks(_remove_invisible(plain), _MAX_MARKS).translate(_LONG_FORMS)
+        plain = unicodedata.normalize("NFKC", visible).translate(_BLANK_LETTERS)
     return " ".join(plain.casefold().split())
+
+
+def _remove_invisible(text: str) -> str:
+    """Without characters that nobody sees. Tag characters stay: they carry text."""
+    unseen = [ord(letter) for letter in set(text) if is_invisible(letter) and not _FIRST_TAG <= letter <= _LAST_TAG]
+    return text.translate(dict.fromkeys(unseen)) if unseen else text
+
+
+def _limit_marks(text: str, most: int) -> str:
+    """With so many combining marks on one letter at most."""
+    combining = {
+        letter for letter in set(text) if unicodedata.combining(letter) or unicodedata.category(letter) == "Mn"
+    }
+    if not combining:
+        return text
+    kept: list[str] = []
+    marks = 0
+    for letter in text:
+        marks = marks + 1 if letter in combining else 0
+        if marks <= most:
+            kept.append(letter)
+    return "".join(kept)
 
 
 def fold_lookalikes(text: str) -> str:
@@ -184,8 +215,6 @@ _HEX = linear_regex.compile(r"(?<!\w)(?:[0-9a-fA-F]{2}[ :]?){8,}(?!\w)")
 _BINARY = linear_regex.compile(r"(?<!\w)(?:[01]{8} ?){4,}(?!\w)")
 _ESCAPES = linear_regex.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
 _PERCENT = linear_regex.compile_detector((), ["(?:%[0-9a-fA-F]{2}){3}"])
-# Unicode tag characters: no screen shows them, every model reads them.
-_FIRST_TAG, _LAST_TAG = "\U000e0020", "\U000e007e"
 _TAGS = linear_regex.compile(f"[{_FIRST_TAG}-{_LAST_TAG}]+")
 _TWO_LETTERS = linear_regex.compile_detector((), [r"[^\W\d_]{2}"])
 
@@ -256,8 +285,8 @@ _BLANKS = linear_regex.compile(r"\s{2,}|[^\S \n]")
 _ENCODED_SIGN = linear_regex.compile(r"%[0-9a-fA-F]{2}|&#?\w{1,8};|\\u[0-9a-fA-F]{4}")
 _SIGNS = linear_regex.compile(r"[\W_]{9,}")
 _MAX_REPEATED_CHARS, _MAX_REPETITIONS = 8, 3
-_MAX_MARKS = 2
-"""Combining marks that are kept on one letter."""
+_MAX_PADDING_MARKS = 2
+"""Combining marks on one letter that are no padding."""
 
 
 def remove_padding(text: str) -> str:
@@ -268,7 +297,7 @@ def remove_padding(text: str) -> str:
     >>> remove_padding("kill" + 500 * " " + "your\\u200bself"), remove_padding("z . . . . . . . . . q")
     ('kill yourself', 'z . . . q')
     """
-    visible = text if text.isascii() else _remove_invisible(text)
+    visible = text if text.isascii() else _limit_marks(_remove_invisible(text), _MAX_PADDING_MARKS)
     single = _BLANKS.sub(lambda blanks: "\n" if "\n" in blanks[0] else " ", visible)
     unrepeated = _shorten_repeated_signs(_shorten_repetitions(single))
     return _SIGNS.sub(lambda signs: signs[0][:4] + signs[0][-4:], unrepeated)
@@ -331,18 +360,6 @@ def _shorten_repeated_signs(text: str) -> str:
             kept.append(found[0])
         before, at = found[0], found.end()
     return "".join([*kept, text[at:]])
-
-
-def _remove_invisible(text: str) -> str:
-    """Without format characters (tag characters stay, they carry text), and with few combining marks on a letter."""
-    kept: list[str] = []
-    marks = 0
-    for letter in text:
-        category = unicodedata.category(letter)
-        marks = marks + 1 if category == "Mn" else 0
-        if marks <= _MAX_MARKS and (category != "Cf" or _FIRST_TAG <= letter <= _LAST_TAG):
-            kept.append(letter)
-    return "".join(kept)
 
 
 # --- Word boundaries: segmentation by a small list of words. It corrects no spelling.

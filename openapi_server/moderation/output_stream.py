@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 
-from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
+from openapi_server.models.hidden_characters import HiddenCharacterRemover, remove_hidden_characters
 from openapi_server.moderation.output_buffer import Blocked, OutputBuffer, Released
 from openapi_server.protocols import KeepAlive, ReplyEnd, WholeReply
 from openapi_server.worker_threads import run_by_size
@@ -18,6 +18,9 @@ SendText = Callable[[str], Awaitable[None]]
 # The check of as much text takes a few milliseconds.
 _MAX_PART_CHARS = 500
 _MAX_WITHOUT_PAUSE_MS = 5
+# A piece takes a hundred bytes of the log beside its text. Of a reply of 470 characters, none waits for another.
+_MIN_JOINED_CHARS = 16
+_MAX_SMALL_PIECES, _MIN_LATER_CHARS = 1_000, 64
 
 
 async def stream_checked(
@@ -25,7 +28,8 @@ async def stream_checked(
 ) -> ReplyEnd | Blocked:
     """Send every piece of the output once the buffer has released it. Returns the output's end, or why it was blocked.
 
-    Control characters (`remove_control_characters`) are removed first, so that rules see what visitors see.
+    Characters that nobody sees are removed first, so that rules see what visitors see. Small pieces that leave together
+    are joined (`PieceJoiner`).
 
     Raises `IdleTimeout` when the model is silent for `idle_timeout_s`, and whatever the output raises, after the text
     before it was checked and sent. However this ends, the output is closed. It runs in one task of its own from
@@ -38,6 +42,43 @@ async def stream_checked(
         await stream.close()
 
 
+class PieceJoiner:
+    """Joins small pieces of a reply, so that one that comes character by character does not fill the log.
+
+    Pieces of one release leave together anyway. Behind `_MAX_SMALL_PIECES` pieces, small ones also wait for the next
+    release: so many come only from a model that writes fast, or never stops.
+
+    >>> joiner = PieceJoiner()
+    >>> [*joiner.join(["R", "o", "a", "r"])], [*joiner.join(["!"])], joiner.finish()
+    (['Roar'], ['!'], '')
+    """
+
+    def __init__(self) -> None:
+        self._waiting = ""
+        self._count = 0
+
+    def join(self, pieces: Iterable[str]) -> Iterator[str]:
+        """The pieces of one release, as they are to be sent."""
+        for piece in pieces:
+            self._waiting += piece
+            if len(self._waiting) >= self._min_chars:
+                yield self._take()
+        if self._waiting and self._count < _MAX_SMALL_PIECES:
+            yield self._take()
+
+    def finish(self) -> str:
+        text, self._waiting = self._waiting, ""
+        return text
+
+    @property
+    def _min_chars(self) -> int:
+        return _MIN_JOINED_CHARS if self._count < _MAX_SMALL_PIECES else _MIN_LATER_CHARS
+
+    def _take(self) -> str:
+        self._count += 1
+        return self.finish()
+
+
 class _CheckedStream:
     """Two tasks: the reader feeds the buffer and sends what that releases at once; `run` watches the times.
 
@@ -48,6 +89,8 @@ class _CheckedStream:
     def __init__(self, output: ModelOutput, buffer: OutputBuffer, send_text: SendText) -> None:
         self._buffer = buffer
         self._send_text = send_text
+        self._remover = HiddenCharacterRemover()
+        self._joiner = PieceJoiner()
         self._loop = asyncio.get_running_loop()
         self._wakeup = asyncio.Event()
         self._due_ms: float | None = None
@@ -87,7 +130,7 @@ class _CheckedStream:
                     raise ProviderFailed from None
                 except Exception:
                     # The reader is waiting for the text before the error.
-                    blocked = await self._send_released(self._buffer.finish(_get_time_ms()))
+                    blocked = await self._send_rest()
                     if blocked is None:
                         raise
                     return blocked
@@ -95,28 +138,38 @@ class _CheckedStream:
                 if isinstance(piece, KeepAlive):
                     await self._let_others_run()
                     continue
-                blocked = await self._feed_in_parts(piece)
+                blocked = await self._take(piece)
                 if blocked is not None:
                     return blocked
                 if isinstance(piece, ReplyEnd):
                     return piece
                 await self._let_others_run()
 
-    async def _feed_in_parts(self, piece: str | WholeReply | ReplyEnd) -> Blocked | None:
+    async def _take(self, piece: str | WholeReply | ReplyEnd) -> Blocked | None:
         """Feed a long piece in parts, between which the event loop does other work."""
+        if isinstance(piece, ReplyEnd):
+            return await self._send_rest()
         if isinstance(piece, WholeReply):
-            text = remove_control_characters(piece.text)
+            text = remove_hidden_characters(piece.text)
             # In one go, so that not even its harmless beginning leaves when the rest does not pass.
             category = await run_by_size(len(text), lambda: self._buffer.find_category(text), _MAX_PART_CHARS)
             return await self._send_released(self._buffer.accept_whole_reply(text, category))
-        if not isinstance(piece, str) or len(piece) <= _MAX_PART_CHARS:
-            return await self._send_released(self._feed(piece))
         for start in range(0, len(piece), _MAX_PART_CHARS):
-            blocked = await self._send_released(self._feed(piece[start : start + _MAX_PART_CHARS]))
+            if start:
+                await self._let_others_run()
+            blocked = await self._feed(self._remover.feed(piece[start : start + _MAX_PART_CHARS]))
             if blocked is not None:
                 return blocked
-            await self._let_others_run()
         return None
+
+    async def _send_rest(self) -> Blocked | None:
+        """The output has ended: send what has waited for more."""
+        blocked = await self._feed(self._remover.finish())
+        blocked = blocked or await self._send_released(self._buffer.finish(_get_time_ms()))
+        if blocked is None and (text := self._joiner.finish()):
+            async with self._send_lock:
+                await self._send_text(text)
+        return blocked
 
     async def _let_others_run(self) -> None:
         """Hundreds of pieces may be there at once: then nothing else has waited since the last one."""
@@ -125,10 +178,8 @@ class _CheckedStream:
             await asyncio.sleep(0)
             self._last_pause_ms = _get_time_ms()
 
-    def _feed(self, piece: str | ReplyEnd) -> Released | Blocked:
-        if isinstance(piece, str):
-            return self._buffer.feed(remove_control_characters(piece), self._last_piece_ms)
-        return self._buffer.finish(self._last_piece_ms)
+    async def _feed(self, text: str) -> Blocked | None:
+        return await self._send_released(self._buffer.feed(text, self._last_piece_ms)) if text else None
 
     async def _send_released(self, result: Released | Blocked) -> Blocked | None:
         """Send what was released. `Blocked` is returned, and ends the stream."""
@@ -136,7 +187,7 @@ class _CheckedStream:
             return result
         if result.pieces:
             async with self._send_lock:
-                for text in result.pieces:
+                for text in self._joiner.join(result.pieces):
                     await self._send_text(text)
         if self._buffer.due_ms != self._due_ms:
             self._due_ms = self._buffer.due_ms

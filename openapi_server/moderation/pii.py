@@ -20,6 +20,7 @@ from typing import Any
 
 from openapi_server import linear_regex
 from openapi_server.linear_regex import Pattern, PreparedText
+from openapi_server.models.hidden_characters import is_invisible
 from openapi_server.yaml_files import load_patterns
 
 # --- The patterns of pii.yaml
@@ -299,7 +300,7 @@ def _normalize_with_offsets(text: str) -> tuple[PreparedText, Sequence[int]]:
 
 
 def _normalize_character(character: str) -> str:
-    if not character.isascii() and unicodedata.category(character) == "Cf":
+    if not character.isascii() and is_invisible(character):
         return ""
     normalized = unicodedata.normalize("NFKC", character)
     return (normalized if len(normalized) == 1 else character).replace("\u2019", "'")

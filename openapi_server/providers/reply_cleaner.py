@@ -14,7 +14,7 @@ from typing import Protocol
 
 from openapi_server import linear_regex
 from openapi_server.models.animal import Animal
-from openapi_server.models.control_characters import remove_control_characters
+from openapi_server.models.hidden_characters import HiddenCharacterRemover
 from openapi_server.providers.reply_wrappers import ReplyUnwrapper
 from openapi_server.providers.speaker_labels import LabelRemover
 
@@ -128,7 +128,7 @@ def clean_marks(text: str) -> Generator[str, None, str]:
 
 
 class CharacterJoiner:
-    """Joins the halves of a character that came in two pieces, and removes control characters.
+    """Joins the halves of a character that came in two pieces, and removes characters that nobody sees.
 
     A half that stays alone becomes U+FFFD.
 
@@ -141,17 +141,17 @@ class CharacterJoiner:
 
     def __init__(self) -> None:
         self._half = ""
+        self._remover = HiddenCharacterRemover()
 
     def feed(self, text: str) -> str:
-        text = remove_control_characters(self._half + text)
-        self._half = ""
+        text, self._half = self._half + text, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             self._half, text = text[-1], text[:-1]
-        return _join_halves(text)
+        return self._remover.feed(_join_halves(text))
 
     def finish(self) -> Iterator[str]:
         half, self._half = self._half, ""
-        yield _join_halves(half)
+        yield self._remover.feed(_join_halves(half)) + self._remover.finish()
 
 
 def _join_halves(text: str) -> str:

@@ -23,6 +23,7 @@ import structlog
 from openapi_server.circuit_breaker import Attempt, CircuitBreaker
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.hidden_characters import is_blank
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import KEEP_ALIVE, Clock, KeepAlive, Model, Provider, ProviderState, ReplyEnd, WholeReply
@@ -57,8 +58,8 @@ class ModelProvider(Provider, Protocol):
 class RetryPolicy:
     """How long the first text may take, over all retries, before the fallback answers.
 
-    `first_token_timeout_s` is the longest silence: it begins anew whenever the provider is known to work.
-    `max_first_text_s` is the longest wait in any case.
+    `first_token_timeout_s` is the longest silence: it begins anew whenever the provider is known to work. Blanks are
+    silence. `max_first_text_s` is the longest wait in any case.
     """
 
     first_token_timeout_s: float
@@ -127,12 +128,16 @@ class FallbackProvider:
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | KeepAlive | ReplyEnd, None]:
         reply: StartedReply | None = None
+        started_s = asyncio.get_running_loop().time()
         async with aclosing(self._start_reply(prompt)) as attempts:
             async for step in attempts:
                 if isinstance(step, KeepAlive):
                     yield step
                 else:
                     reply = step
+        if reply is None and asyncio.get_running_loop().time() > started_s + self._retry_policy.max_first_text_s / 2:
+            # Paced for reading, the fallback's reply could take longer than the turn still has.
+            prompt = replace(prompt, is_delivered_whole=True)
         chunks = self._continue_reply(reply) if reply else self._stream_fallback(prompt)
         async with aclosing(chunks):
             async for piece in chunks:
@@ -181,9 +186,9 @@ class FallbackProvider:
                 if isinstance(piece, str) and piece.strip():
                     has_started = True
                     yield StartedReply(piece.lstrip(), pieces, attempt)
-                else:
+                elif isinstance(piece, KeepAlive):
                     deadline.extend()
-                    yield KEEP_ALIVE
+                    yield piece
         finally:
             if not has_started:
                 # Also when cancelled: no other code knows this generator yet, and could close it.
@@ -326,8 +331,12 @@ class _CleanedOutput:
         self.has_text = False
 
     async def take(self, step: str | ReplyEnd | None) -> AsyncGenerator[str | KeepAlive, None]:
-        """The parts of a piece, of the rest behind the last one, or, for None, of a sentence that has waited."""
-        is_silent = not isinstance(step, ReplyEnd)
+        """The parts of a piece, of the rest behind the last one, or, for None, of a sentence that has waited.
+
+        A sign of life for a piece of which nothing may be said yet, unless it is blank: a model can write blanks
+        forever.
+        """
+        is_silent = step is None or (isinstance(step, str) and not is_blank(step))
         async for part in _share_loop(self._clean(step)):
             self.has_text, is_silent = True, False
             yield part

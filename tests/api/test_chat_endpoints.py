@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from openapi_server.config import LOCAL_ORIGINS
-from openapi_server.models.control_characters import remove_control_characters
+from openapi_server.models.hidden_characters import remove_hidden_characters
 from openapi_server.models.turn import FinishReason
 from tests.api.chat_endpoints import CHAT_ENDPOINTS, ChatEndpoint, get_turn_id, list_event_ids, open_endpoint
 from tests.conftest import OpensZoo
@@ -22,11 +22,12 @@ pytestmark = pytest.mark.parametrize("endpoint", CHAT_ENDPOINTS.values(), ids=CH
 async def test_a_stream_tells_the_reply_that_is_kept(open_zoo: OpensZoo, endpoint: ChatEndpoint) -> None:
     """To the character, text that careless layers lose included; what was told complete is stored.
 
-    All but the control characters that a model sends: a terminal or a log might act on them.
+    All but the characters that nobody sees: a terminal or a log might act on them, and they hide words.
     """
     sent = "".join(DELICATE_TEXTS.values())
-    said = remove_control_characters(sent)
-    assert len(sent) - len(said) == len("\x85\r\r\x01\x1b\x7f\x0b\x0c\x1c")
+    said = remove_hidden_characters(sent)
+    hidden = "\x85\r\r\x01\x1b\x7f\x0b\x0c\x1c\u202e\u202c\u2066\u2069\u200b\u200c\u200d\ufeff\ufffe\uffff\U0010ffff"
+    assert len(sent) - len(said) == len(hidden)
     zoo = await open_zoo(Says(sent[:50], sent[50:]))
     chat = await open_endpoint(zoo, endpoint)
 
@@ -63,9 +64,9 @@ async def test_the_same_post_resumes_after_every_event(open_zoo: OpensZoo, endpo
     text, ids = whole.text.removeprefix("retry: 2000\n"), list_event_ids(whole)
 
     for event_id in ids[:-1]:
-        before, _, rest = text.partition(f"id: {event_id}\n")
+        before, _, rest = text.partition(f"id: {event_id}\n\n")
         resumed = await chat.post_message(Last_Event_ID=event_id)
-        assert resumed.text == "retry: 2000\n" + rest.partition("\n\n")[2], before
+        assert resumed.text == "retry: 2000\n" + rest, before
         assert get_turn_id(resumed) == get_turn_id(whole)
     nothing = await chat.post_message(Last_Event_ID=ids[-1])
 

@@ -6,7 +6,7 @@ Nothing here knows of tables, keys or files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,8 +18,9 @@ import pytest
 
 from openapi_server.models.credits import Allocation, Charge, CreditEntry
 from openapi_server.models.errors import ChatError, InsufficientCredits, KeyReused, SessionNotFound, TurnRunning
+from openapi_server.models.personal_data import DataSubject
 from openapi_server.models.session import SessionRecord
-from openapi_server.models.turn import IdempotencyKey, Outcome
+from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecord
 from openapi_server.models.user import Role, User
 from openapi_server.protocols import AccountStore, Clock, CreditStore, Store
 from openapi_server.storage.factory import Stores
@@ -150,11 +151,11 @@ async def test_a_turn_is_settled_and_paid_once(bank: Bank) -> None:
     await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
     settled = await asyncio.gather(*(bank.store.settle_turn(TURN_ID, make_paid_outcome(n)) for n in range(RACERS)))
 
-    assert sorted(settled) == [False] * (RACERS - 1) + [True]
-    assert await bank.get_balance() == 100 - settled.index(True)
+    (paid,) = [outcome for outcome in settled if outcome is not None]
+    assert await bank.get_balance() == 100 - paid.credits_used
     kept = await bank.store.get_turn(TURN_ID)
     assert kept is not None
-    assert kept.outcome == make_paid_outcome(settled.index(True))
+    assert kept.outcome == paid
 
 
 async def test_a_turn_may_begin_with_what_is_left(bank: Bank) -> None:
@@ -171,20 +172,99 @@ async def test_a_turn_may_begin_with_what_is_left(bank: Bank) -> None:
 async def test_a_turn_without_a_charge_costs_nothing(bank: Bank) -> None:
     """Whatever it says that it used."""
     await bank.store.begin_turn(make_turn(), make_session())
-    await bank.store.settle_turn(TURN_ID, make_paid_outcome(25))
+    settled = await bank.store.settle_turn(TURN_ID, make_paid_outcome(25))
 
+    assert settled is not None
+    assert settled.credits_used == 0
     assert await bank.list_changes() == [("allocate", 100)]
+
+
+@pytest.mark.parametrize(
+    ("credits", "tokens", "charged"),
+    [(60, 60, 60), (61, 61, 60), (10**9, 10**9, 60), (75, 15, 12), (77, 11, 9), (3600, 1, 1)],
+    ids=["all of it", "one more", "far more", "five credits a token", "a part of a token", "one dear token"],
+)
+async def test_the_tokens_of_a_turn_are_those_that_were_paid(
+    bank: Bank, credits: int, tokens: int, charged: int
+) -> None:
+    """Whoever used more than was reserved is told what was charged: by the turn, the store and the ledger alike."""
+    await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
+    outcome = replace(make_paid_outcome(credits), tokens_charged=tokens)
+    settled = await bank.store.settle_turn(TURN_ID, outcome)
+
+    assert settled == replace(outcome, credits_used=60, tokens_charged=charged)
+    assert await bank.store.get_turn(TURN_ID) == make_turn(outcome=settled)
+    entry = (await bank.list_entries())[-1]
+    assert (entry.tokens, entry.spent) == (charged, 60)
+
+
+# A turn whose session is deleted while it runs
+
+
+def make_leased_turn(worker: str = "here/1/aaaa", until: datetime = NOON + timedelta(seconds=30)) -> TurnRecord:
+    return replace(make_turn(), worker=worker, lease_until=until)
+
+
+DELETIONS: dict[str, Callable[[Bank], Awaitable[object]]] = {
+    "the session": lambda bank: bank.store.delete_session(SESSION_ID),
+    "all personal data": lambda bank: bank.stores.personal_data.erase(DataSubject(session_ids=(SESSION_ID,))),
+}
+
+
+@pytest.fixture(params=list(DELETIONS.values()), ids=list(DELETIONS))
+def delete(request: pytest.FixtureRequest) -> Callable[[Bank], Awaitable[object]]:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("used", "entry"), [(25, ("settle", 35)), (0, ("refund", 60)), (90, ("settle", 0))])
+async def test_words_that_were_said_before_the_deletion_are_paid(
+    bank: Bank, clock: FakeClock, delete: Callable[[Bank], Awaitable[object]], used: int, entry: tuple[str, int]
+) -> None:
+    """The process that runs the turn says how many, and once. Nothing of the session comes back."""
+    turn = make_leased_turn(until=clock.now() + timedelta(seconds=30))
+    await bank.store.begin_turn(turn, make_session(owner="user:ben", at=clock.now()), charge=CHARGE)
+    await delete(bank)
+    assert await bank.list_changes() == RESERVED
+    assert await bank.store.list_running_turns() == [Lease(TURN_ID, "here/1/aaaa", turn.lease_until)]  # type: ignore[arg-type]
+
+    assert await bank.store.settle_turn(TURN_ID, make_paid_outcome(used)) is None
+    assert await bank.store.settle_turn(TURN_ID, make_paid_outcome(used)) is None
+    assert await bank.list_changes() == [*RESERVED, entry]
+    assert await bank.store.list_running_turns() == []
+    assert await bank.store.get_turn(TURN_ID) is None
+    assert await bank.store.get_session(SESSION_ID) is None
+
+
+async def test_after_an_erasure_the_ledger_does_not_name_the_turn(bank: Bank, clock: FakeClock) -> None:
+    """Neither its reservation nor what is settled later; after the deletion of a session it names it in both."""
+    for delete, name in zip(DELETIONS.values(), (TURN_ID, None), strict=True):
+        turn = make_leased_turn(until=clock.now() + timedelta(seconds=30))
+        await bank.store.begin_turn(turn, make_session(owner="user:ben", at=clock.now()), charge=CHARGE)
+        await delete(bank)
+        await bank.store.settle_turn(TURN_ID, make_paid_outcome(1))
+        assert [entry.turn_id for entry in (await bank.list_entries())[-2:]] == [name, name]
+
+
+async def test_an_account_that_is_deleted_while_its_turn_runs_leaves_no_reservation(
+    bank: Bank, clock: FakeClock
+) -> None:
+    turn = make_leased_turn(until=clock.now() + timedelta(seconds=30))
+    await bank.store.begin_turn(turn, make_session(owner="user:ben", at=clock.now()), charge=CHARGE)
+    await bank.stores.personal_data.erase(DataSubject(owner="user:ben"), with_account=True)
+
+    assert await bank.store.list_running_turns() == []
+    assert await bank.store.settle_turn(TURN_ID, make_paid_outcome(25)) is None
 
 
 # A turn that never ends
 
 
-async def test_a_deleted_session_gives_back_what_its_running_turn_held(bank: Bank) -> None:
-    """All of it, and once: the turn that goes on without a session is paid by nobody."""
+async def test_a_deleted_session_gives_back_what_an_orphaned_turn_held(bank: Bank) -> None:
+    """All of it, and once: no process is left that knows what was said."""
     await bank.store.begin_turn(make_turn(), make_session(), charge=CHARGE)
     await bank.store.delete_session(SESSION_ID)
 
-    assert await bank.store.settle_turn(TURN_ID, make_paid_outcome(25)) is False
+    assert await bank.store.settle_turn(TURN_ID, make_paid_outcome(25)) is None
     assert await bank.store.delete_session(SESSION_ID) is None
     assert await bank.list_changes() == REFUNDED
 
@@ -333,6 +413,6 @@ async def test_a_session_that_is_deleted_while_its_turn_is_settled_gives_back_on
         is_settled, _ = await asyncio.gather(
             bank.store.settle_turn(f"turn_{n}", make_paid_outcome(1)), bank.store.delete_session(SESSION_ID)
         )
-        assert await bank.get_balance() == before + 60 - is_settled
+        assert await bank.get_balance() == before + 60 - (is_settled is not None)
 
     assert sum(credits for _, credits in await bank.list_changes()) == await bank.get_balance()

@@ -99,7 +99,7 @@ async def spend(stores: Stores, clock: Clock, turn_id: str, used: int, tokens: i
 
 
 async def test_usage_is_told_by_the_day_on_which_a_turn_ended(stores: Stores, clock: FakeClock) -> None:
-    """In UTC, to the last microsecond; what cost nothing is not counted, nor what still runs."""
+    """In UTC, to the last microsecond; what cost nothing is not counted, nor what still runs, nor what was not paid."""
     await allocate(stores, clock, 500)
     await spend(stores, clock, "turn_1", 30, 10)
     await spend(stores, clock, "turn_2", 6, 2)
@@ -112,7 +112,7 @@ async def test_usage_is_told_by_the_day_on_which_a_turn_ended(stores: Stores, cl
     clock.advance(0.000_001)
     await finish(stores, clock, "turn_4", 80, 80)
 
-    first, second = DailyUsage(today, 3, 19, 43), DailyUsage(today + timedelta(days=1), 1, 80, 50)
+    first, second = DailyUsage(today, 3, 19, 43), DailyUsage(today + timedelta(days=1), 1, 50, 50)
     assert await stores.credits.list_daily_usage("ben", today, today) == [first]
     assert await stores.credits.list_daily_usage("ben", second.day, second.day) == [second]
     assert await stores.credits.list_daily_usage("ben", today, second.day) == [first, second]
@@ -128,7 +128,7 @@ async def test_what_was_used_is_what_the_balance_lacks(stores: Stores, clock: Fa
     await spend(stores, clock, "turn_2", 40, 20)
 
     (day,) = await stores.credits.list_daily_usage("ben", date.min, date.max)
-    assert (day.turns, day.tokens, day.credits) == (2, 40, 60)
+    assert (day.turns, day.tokens, day.credits) == (2, 30, 60)
     assert await get_spendable(stores) == 0
     assert sum(entry.credits for entry in await list_entries(stores)) == 0
     assert [entry.spent for entry in await list_entries(stores) if entry.kind is CreditEntryKind.SETTLE] == [40, 20]

@@ -334,7 +334,7 @@ async def test_a_device_is_erased_with_its_user_and_a_turn_that_runs(stores: Sto
 
     assert erased == Erasure(sessions=1, messages=1, devices=1, turn_ids=("turn_kiosk",))
     assert await list_device_users(stores, "chat_kiosk-7", "sess_kiosk") == ()
-    assert await stores.sessions.settle_turn("turn_kiosk", make_outcome()) is False
+    assert await stores.sessions.settle_turn("turn_kiosk", make_outcome()) is None
 
 
 async def test_a_running_turn_that_is_erased_gives_back_what_it_held(stores: Stores, clock: FakeClock) -> None:

@@ -74,12 +74,12 @@ class DictStore:
         turn = self.turns.get(turn_id)
         return replace(turn, outcome=self.outcomes.get(turn_id, [None])[0]) if turn else None
 
-    async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
+    async def settle_turn(self, turn_id: str, outcome: Outcome) -> Outcome | None:
         self._require_reachable("settle_turn")
         if self.fails_to_settle:
             raise StoreUnavailable
         self.outcomes.setdefault(turn_id, []).append(outcome)
-        return len(self.outcomes[turn_id]) == 1
+        return outcome if len(self.outcomes[turn_id]) == 1 else None
 
     async def get_session(self, session_id: str) -> SessionRecord | None:
         self._require_reachable("get_session")

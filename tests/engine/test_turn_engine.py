@@ -140,7 +140,7 @@ async def test_storing_the_outcome_is_retried(monkeypatch: pytest.MonkeyPatch) -
     attempts = 0
     settle = bench.store.settle_turn
 
-    async def flaky(turn_id: str, outcome: Outcome) -> bool:
+    async def flaky(turn_id: str, outcome: Outcome) -> Outcome | None:
         nonlocal attempts
         attempts += 1
         bench.store.fails_to_settle = attempts < 3

@@ -31,7 +31,7 @@ class SlowStore(DictStore):
         self.may_settle = asyncio.Event()
         self.is_settling = asyncio.Event()
 
-    async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
+    async def settle_turn(self, turn_id: str, outcome: Outcome) -> Outcome | None:
         self.is_settling.set()
         await self.may_settle.wait()
         return await super().settle_turn(turn_id, outcome)

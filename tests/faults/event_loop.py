@@ -61,6 +61,8 @@ TEXTS: Mapping[str, Callable[[int], str]] = {
     "media ranges": lambda length: repeat("a/b;q=0.1, */*, ", length),
     "separators": lambda length: repeat(',;= \t"\\*', length),
     "beyond ASCII": lambda length: make_random_text("äßЖ你👍\u200b\u0301ａ０٣", length),
+    "letters that stand for many": lambda length: repeat("\ufdfa\u3316\ufb03\U0001f110", length),
+    "accents on one letter": lambda length: "a" + repeat("\u0301\u0323", length - 1),
     "mixed": lambda length: make_random_text("ab01 .,-'Ä\n你?\u200b", length),
     "letters": lambda length: make_random_text("abcdefghijklmnopqrstuvwxyz ", length),
 }

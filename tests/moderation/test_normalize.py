@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import codecs
 import json
+import sys
 import time
 import unicodedata
 from importlib.resources import files
@@ -149,3 +150,34 @@ def test_the_look_alike_letters_are_those_of_tr39_and_a_few_more() -> None:
     assert tables["tr39"] == _generate_tr39_table()
     assert len(set(letters)) == len(letters) > 300
     assert fold_lookalikes("ꓲᏀꓠꓳᖇᎬ") == "lgnore"
+
+
+SIGNS = (
+    "\u200b\u200c\u200d\u200e\u202e\u2060\u034f\u115f\u180b\u17b4\u3164\ufe00\ufe0f\ufeff\xad\ufffe\U000e0061\U000e0100"
+)
+
+
+@pytest.mark.parametrize("sign", SIGNS, ids=ascii)
+def test_a_single_invisible_character_hides_no_word(sign: str) -> None:
+    """Not only one between any two letters, which look like words with blanks inside."""
+    assert normalize_text(f"ig{sign}nore") == "ignore"
+
+
+def test_no_character_becomes_a_long_text() -> None:
+    """U+FDFA is eighteen letters in NFKC: 4,000 of them would be read as 72,000."""
+    longest = max(len(normalize_text(chr(code))) for code in range(sys.maxunicode + 1))
+
+    assert longest <= 4
+    assert len(normalize_text("\ufdfa" * 4_000)) == 0
+
+
+@pytest.mark.parametrize("marks", ["\u0301\u0323", "\u0301" * 8_000 + "\u0323" * 8_000, "\u302e\U0001d165", "\u0344"])
+def test_few_marks_are_read_on_one_letter(marks: str) -> None:
+    """Their order is sorted in quadratic time: 64,000 took seconds."""
+    text = "a" + marks * (64_000 // len(marks))
+    started_s = time.thread_time()
+    plain = normalize_text(text)
+
+    assert len(plain) <= 9
+    assert time.thread_time() - started_s < 0.5
+    assert normalize_text("ệ ש့ּׁ") == unicodedata.normalize("NFKC", "ệ ש့ּׁ")

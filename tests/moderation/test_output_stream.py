@@ -8,13 +8,15 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.output_buffer import Blocked, BufferLimits, OutputBuffer
 from openapi_server.moderation.output_rules import OutputRules
-from openapi_server.moderation.output_stream import stream_checked
+from openapi_server.moderation.output_stream import PieceJoiner, stream_checked
 from openapi_server.protocols import ReplyEnd, WholeReply
 from tests.support.fakes import Fails, Says, Waits, make_lion
 
@@ -57,11 +59,53 @@ async def test_harmless_output_is_sent_in_its_pieces() -> None:
 
     assert await collect(unannounced(model.stream_reply(PROMPT))) == [
         "Roar!",
-        " ",
-        "I am ",
-        "a lion.",
+        " I am a lion.",
         model.reply_end,
     ]
+
+
+@given(releases=st.lists(st.lists(st.text(min_size=1, max_size=40), max_size=6), max_size=20))
+def test_joined_pieces_are_the_same_text(releases: list[list[str]]) -> None:
+    """All that one release lets go leaves at once, and only its last piece may be small."""
+    joiner = PieceJoiner()
+    for pieces in releases:
+        joined = list(joiner.join(pieces))
+        assert "".join(joined) == "".join(pieces)
+        assert all(len(piece) >= 16 for piece in joined[:-1])
+    assert joiner.finish() == ""
+
+
+@pytest.mark.parametrize("letters", ["。", "I am a lion. "])
+async def test_a_reply_that_comes_letter_by_letter_has_few_pieces(letters: str) -> None:
+    """65,536 of them took ten megabytes of the log. Not one is lost."""
+    text = letters * (65_536 // len(letters))
+
+    async def writes() -> AsyncGenerator[str | ReplyEnd, None]:
+        for letter in text:
+            yield letter
+        yield ReplyEnd()
+
+    sent: list[str] = []
+
+    async def send(piece: str) -> None:
+        sent.append(piece)
+
+    await stream_checked(writes(), OutputBuffer(lambda _: None), 5, send)
+
+    assert "".join(sent) == text
+    assert len(sent) <= 2_100
+
+
+async def test_pieces_of_a_paced_reply_stay_as_they_are() -> None:
+    """Words of a few letters leave one by one, also when hundreds have left."""
+
+    async def speaks() -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        yield WholeReply("a " * 500)
+        for _ in range(500):
+            yield "a "
+        yield ReplyEnd()
+
+    assert await collect(speaks()) == [*["a "] * 500, ReplyEnd()]
 
 
 async def test_unsafe_output_is_blocked() -> None:
@@ -138,10 +182,11 @@ async def test_a_long_reply_that_is_known_in_advance_does_not_hold_the_event_loo
 
 
 CONTROLS = "".join(map(chr, [*range(9), *range(11, 32), *range(127, 160)]))
+HIDDEN = "".join(map(chr, [0xAD, 0x200B, *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0xE0001, 0xE0061]))
 
 
-async def test_control_characters_are_not_sent() -> None:
-    """In pieces, alone in a piece, and in a reply that is known in advance; tab and line feed stay."""
+async def test_characters_that_nobody_sees_are_not_sent() -> None:
+    """In pieces, alone in a piece, and in a reply that is known in advance; what scripts and emoji need stays."""
 
     async def knows(*pieces: str) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         yield WholeReply("".join(pieces))
@@ -149,15 +194,15 @@ async def test_control_characters_are_not_sent() -> None:
             yield piece
         yield ReplyEnd()
 
-    pieces = ("Ro\x1b", "[31", "mar!\r\n", CONTROLS, "\tI \u200ekeep\u200d \u202ethis\u2028. ")
+    pieces = ("Ro\x1b", "[31", "mar!\r\n", CONTROLS, "\tI \u200ekeep\u200d \u202ethis\u2028. 👩\u200d", "🔬 🏴", HIDDEN)
     for output in (knows(*pieces), unannounced(knows(*pieces))):
         sent = "".join(piece for piece in await collect(output) if isinstance(piece, str))
-        assert sent == "Ro[31mar!\n\tI \u200ekeep\u200d \u202ethis\u2028. "
+        assert sent == "Ro[31mar!\n\tI \u200ekeep this\n. 👩\u200d🔬 🏴"
 
 
-async def test_rules_see_the_text_without_control_characters() -> None:
+async def test_rules_see_the_text_without_hidden_characters() -> None:
     """They would else part the words of a rule."""
-    for control in "\0\x1b\x7f\x9b":
+    for control in f"\0\x1b\x7f\x9b\u200c\u200d\ufe0f{HIDDEN}":
         model = Says(f"Roar! You should ki{control}ll your", f"{control}self. ", "Bye. ")
         assert (await collect(unannounced(model.stream_reply(PROMPT))))[-1] == Blocked("distress")
 

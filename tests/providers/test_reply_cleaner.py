@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openapi_server.models.hidden_characters import find_hidden_character
 from openapi_server.providers.reply_cleaner import ReplyCleaner, judge_beginning
 from tests.support.fakes import make_lion
 
@@ -109,7 +110,10 @@ DIALOGUES = [
     "Visitor: Who are you?\nLeo: I am Leo.",
     "Leo: I am Leo.\nMia: How old are you?\nLeo: I am six.",
 ]
-CHARACTERS = ["I am\0 Leo.", "I\x1b am Leo.", "I am\x07 Leo\x85."]
+CHARACTERS = [
+    *("I am\0 Leo.", "I\x1b am Leo.", "I am\x07 Leo\x85.", "\ufeffI am \u202eLeo."),
+    *("I a\u200bm L\u2060eo\u00ad.", "<th\u200bink>plan</\u2060think>I am Leo.", '{"reply": "I\\u202e am Leo."}'),
+]
 HONEST = [
     REPLY,
     "Roar! I <3 you, and 2 < 3, and a<b>c</b>.",
@@ -133,7 +137,7 @@ HONEST = [
     "Visitor",
     "2 < think",
     "AT&T & co, &lt;b&gt;",
-    "🦁 e\u0301 \u200d \u2028 \u05d0",
+    "🦁 e\u0301 👩\u200d🔬 ❤\ufe0f می\u200cخ \u05d0",
     "I have\ttabs \n and lines\n\n\n x",
     "Lions sleep. " * 40,
     "x" * 3_000,
@@ -239,10 +243,10 @@ def test_the_result_does_not_depend_on_the_cuts(parts: list[str], seed: int, beg
 
 
 @given(text=st.text(max_size=200))
-def test_no_control_characters_and_no_halves_are_left(text: str) -> None:
+def test_no_hidden_characters_and_no_halves_are_left(text: str) -> None:
     cleaned = clean(text, lambda: 1)
 
-    assert "\0" not in cleaned
+    assert find_hidden_character(cleaned) is None
     cleaned.encode()
 
 

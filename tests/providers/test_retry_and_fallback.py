@@ -614,6 +614,39 @@ async def test_thinking_has_an_end() -> None:
     assert (text, is_from_fallback(ending), upstream.asked) == (FALLBACK_REPLY, True, 1)
 
 
+BLANK = [" ", "\n", "\t", "\r\n", "\u200b", "\u3164", "\ufeff\n", "\u2028", "\x1b"]
+
+
+@pytest.mark.parametrize("blank", BLANK, ids=ascii)
+async def test_blanks_are_silence(blank: str) -> None:
+    """A model that sends them forever is given up as soon as one that sends nothing."""
+    upstream = ThinkingModelProvider([blank] * 100)
+    text, ending = await collect_reply(make_provider(upstream))
+
+    assert (text, is_from_fallback(ending), upstream.asked) == (FALLBACK_REPLY, True, 1)
+    assert upstream.closed == 1
+
+
+async def test_blanks_behind_text_are_silence() -> None:
+    """The engine ends the turn as one whose model has stopped."""
+    upstream = ScriptedModelProvider(["Roar! I", " ", "\n", "\u200b", KEEP_ALIVE, "am Leo.", ReplyEnd()])
+    pieces = [piece async for piece in make_provider(upstream).stream_reply(make_prompt())]
+
+    assert pieces == ["Roar! I", KEEP_ALIVE, " \nam Leo.", ReplyEnd()]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_fallback_that_comes_late_is_not_paced(waits: bool) -> None:
+    """The turn may end before its last word."""
+    upstream = ThinkingModelProvider([KEEP_ALIVE] * 100) if waits else ScriptedModelProvider([ProviderError()])
+    fallback = NeverFails(FALLBACK_REPLY)
+    breaker = CircuitBreaker("model", FakeClock().monotonic, failure_threshold=100, pause_s=30)
+    patience = RetryPolicy(FIRST_TOKEN_S, 0, FIRST_TOKEN_S if waits else TIMEOUT_S)
+    await collect_reply(FallbackProvider(upstream, fallback, breaker, patience, FakeClock()))
+
+    assert [prompt.is_delivered_whole for prompt in fallback.prompts] == [waits]
+
+
 async def test_signs_of_life_are_passed_on() -> None:
     """The engine, too, ends a turn after a silence."""
     upstream = ScriptedModelProvider([KEEP_ALIVE, "<think>plan</think>", "Roar! I", KEEP_ALIVE, " am Leo.", ReplyEnd()])

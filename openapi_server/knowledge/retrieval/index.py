@@ -76,7 +76,7 @@ class FactIndex:
         self._lexicon = lexicon
         self._own_words = frozenset(_list_own_words(animal))
         self._asks = [{" ".join(tokenize(ask)) for ask in fact.asks} for fact in animal.facts]
-        self._speller = Speller(lexicon.vocabulary | set(_list_fact_words(animal)))
+        self._speller = Speller(set(_list_fact_words(animal)) - lexicon.vocabulary, lexicon.speller)
         # Built on one thread and used by the worker thread of `KnowledgeService`, never by two at a time.
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
         self._db.execute(_TABLE)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
 from openapi_server import linear_regex
+from openapi_server.knowledge.retrieval.spelling import Speller
 from openapi_server.yaml_files import load_yaml
 
 LIGHT_WEIGHT = 0.35
@@ -126,11 +128,16 @@ class Lexicon:
         """Read a file, by default the packaged `synonyms.yaml`."""
         return cls(load_yaml(file or Path(__file__).with_name("synonyms.yaml")))
 
-    @property
+    @cached_property
     def vocabulary(self) -> frozenset[str]:
         """Every word that can be looked up: the candidates for a misspelt one."""
         in_phrases = {word for phrase in self._topics for word in phrase}
         return frozenset((in_phrases | self._synonyms.keys() | self._animals) - self._stop_words)
+
+    @cached_property
+    def speller(self) -> Speller:
+        """Of the vocabulary; the index of each animal adds the words of its facts."""
+        return Speller(self.vocabulary)
 
     def parse_query(self, text: str, own_words: frozenset[str] = frozenset()) -> Query:
         """Parse a message. `own_words` name the animal that is asked, so they do not say what is asked."""

@@ -5,8 +5,7 @@ Not `rapidfuzz` or `symspellpy`: they do not find a letter that was moved ("allr
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 _MIN_LENGTH = 4
 _MIN_SUBSTITUTION_LENGTH = 5
@@ -14,25 +13,31 @@ _MIN_SUBSTITUTION_LENGTH = 5
 
 
 class Speller:
-    """Suggests words of a vocabulary.
+    """Suggests words of a vocabulary, and of a second speller's where one is given: many share a large vocabulary.
 
     A word matches when deleting at most one letter from each of the two makes them equal, so a look-up takes as many
     dictionary reads as the word has letters (the symmetric delete algorithm of SymSpell).
     """
 
-    def __init__(self, vocabulary: Iterable[str]) -> None:
-        self._words_by_deletion: defaultdict[str, set[str]] = defaultdict(set)
-        for word in vocabulary:
+    def __init__(self, vocabulary: Iterable[str], shared: Speller | None = None) -> None:
+        self._shared = shared
+        # Tuples: nearly all have one word, and a set of one takes four times the memory.
+        self._words_by_deletion: dict[str, tuple[str, ...]] = {}
+        for word in frozenset(vocabulary):
             if len(word) >= _MIN_LENGTH:
                 for deletion in _list_deletions(word):
-                    self._words_by_deletion[deletion].add(word)
+                    self._words_by_deletion[deletion] = (*self._words_by_deletion.get(deletion, ()), word)
 
     def suggest(self, word: str) -> tuple[str, ...]:
         """The matching words of the vocabulary, in alphabetical order. The first letter has to be right."""
         if len(word) < _MIN_LENGTH:
             return ()
-        matching = {known for deletion in _list_deletions(word) for known in self._words_by_deletion.get(deletion, ())}
-        return tuple(sorted(known for known in matching if _is_plausible(word, known)))
+        found = self._find(_list_deletions(word))
+        return tuple(sorted(known for known in found if _is_plausible(word, known)))
+
+    def _find(self, deletions: Set[str]) -> set[str]:
+        shared = self._shared._find(deletions) if self._shared is not None else set()
+        return shared.union(*(self._words_by_deletion.get(deletion, ()) for deletion in deletions))
 
 
 def _list_deletions(word: str) -> set[str]:

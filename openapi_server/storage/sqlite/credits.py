@@ -1,8 +1,8 @@
 """Credits in SQLite: lots that expire, entries that add up to them, and what running turns have reserved.
 
-`reserve_credits` and `settle_reservation` are functions on a connection, in the transaction of the caller, so that a
-turn and its reservation start and end in one step. At every COMMIT the entries of a user add up to what is left in the
-user's lots; nothing ever falls below zero.
+`reserve_credits`, `settle_reservation` and `detach_reservation` are functions on a connection, in the transaction of
+the caller, so that a turn and its reservation start and end in one step. At every COMMIT the entries of a user add up
+to what is left in the user's lots; nothing ever falls below zero.
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import date, datetime
 
-from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, CreditEntryKind, DailyUsage
+from openapi_server.models.credits import (
+    NO_COST,
+    Allocation,
+    Balance,
+    Charge,
+    Cost,
+    CreditEntry,
+    CreditEntryKind,
+    DailyUsage,
+)
 from openapi_server.models.errors import InsufficientCredits, UserNotFound
 from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.models.turn import IdempotencyKey
@@ -25,13 +34,20 @@ MAX_ENTRY_ID = 2**63 - 1
 
 # The lots that expire first are spent first; those that never expire come last.
 SELECT_RESERVATIONS = """
-    SELECT username, lot_id, held.credits FROM credit_reservations AS held JOIN credit_lots USING (lot_id)
+    SELECT username, lot_id, held.credits, lease_until FROM credit_reservations AS held JOIN credit_lots USING (lot_id)
     WHERE turn_id = ? ORDER BY expires_at, lot_id
 """
 SELECT_SPENDABLE_LOTS = """
     SELECT lot_id, remaining FROM credit_lots
     WHERE username = ? AND expires_at > ? AND remaining > 0 ORDER BY expires_at, lot_id
 """
+
+# Of a turn that runs, while its process is believed to be alive.
+DETACH_RESERVATION = """
+    UPDATE credit_reservations SET worker = turns.worker, lease_until = turns.lease_until FROM turns
+    WHERE turns.turn_id = ? AND credit_reservations.turn_id = turns.turn_id AND turns.lease_until > ?
+"""
+SELECT_RESERVE_ENTRY = "SELECT 1 FROM credit_ledger WHERE username = ? AND turn_id = ? AND kind = 'reserve'"
 
 SUM_EXPIRED = "SELECT sum(remaining) FROM credit_lots WHERE username = ? AND expires_at <= ? AND remaining > 0"
 
@@ -121,30 +137,47 @@ def reserve_credits(db: sqlite3.Connection, charge: Charge, turn_id: str, now: s
     insert_entry(db, charge.username, CreditEntryKind.RESERVE, missing - charge.max_credits, now, turn_id=turn_id)
 
 
-def settle_reservation(db: sqlite3.Connection, turn_id: str, used: int, now: str, tokens: int | None = None) -> None:
-    """Refund what the turn has reserved and not used (`used` in credits, for so many tokens). Does nothing without a
-    reservation.
+def settle_reservation(db: sqlite3.Connection, turn_id: str, used: Cost, now: str) -> Cost:
+    """Charge what the turn has used, and refund what else it has reserved. Returns what was charged: never more than
+    was reserved, and nothing without a reservation.
 
     What is refunded to a lot that has expired meanwhile expires at once, with an entry of its own.
     """
     parts = db.execute(SELECT_RESERVATIONS, (turn_id,)).fetchall()
+    reserved = sum(part["credits"] for part in parts)
+    charged = used.limit(reserved)
     if not parts:
-        return
-    username, due, refund = parts[0]["username"], max(used, 0), 0
-    spent_in_all = 0
+        return charged
+    username, due = parts[0]["username"], charged.credits
     for part in parts:
         spent = min(due, part["credits"])
         due -= spent
-        spent_in_all += spent
-        refund += part["credits"] - spent
         _refund_part(db, part["lot_id"], part["credits"] - spent)
+    # The credit history of an erased session names no turn any more.
+    is_named = parts[0]["lease_until"] is None or _has_reserve_entry(db, username, turn_id)
     db.execute("DELETE FROM credit_reservations WHERE turn_id = ?", (turn_id,))
-    kind = CreditEntryKind.SETTLE if used > 0 else CreditEntryKind.REFUND
-    entry_id = insert_entry(db, username, kind, refund, now, turn_id=turn_id)
+    kind = CreditEntryKind.SETTLE if charged.credits else CreditEntryKind.REFUND
+    refund = reserved - charged.credits
+    entry_id = insert_entry(db, username, kind, refund, now, turn_id=turn_id if is_named else None)
     if kind is CreditEntryKind.SETTLE:
         query = "UPDATE credit_ledger SET tokens = ?, spent = ? WHERE entry_id = ?"
-        db.execute(query, (tokens, spent_in_all, entry_id))
+        db.execute(query, (charged.tokens, charged.credits, entry_id))
     expire_credits(db, username, now)
+    return charged
+
+
+def detach_reservation(db: sqlite3.Connection, turn_id: str, now: str) -> None:
+    """The turn is about to be deleted, and with it its lease.
+
+    While it runs, what it has reserved is kept with a copy of the lease: its process knows how much was said, and
+    settles it. What no process will settle is refunded.
+    """
+    if not db.execute(DETACH_RESERVATION, (turn_id, now)).rowcount:
+        settle_reservation(db, turn_id, NO_COST, now)
+
+
+def _has_reserve_entry(db: sqlite3.Connection, username: str, turn_id: str) -> bool:
+    return db.execute(SELECT_RESERVE_ENTRY, (username, turn_id)).fetchone() is not None
 
 
 def expire_credits(db: sqlite3.Connection, username: str, now: str) -> None:

@@ -359,6 +359,12 @@ def client_chosen_names(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE sessions ADD COLUMN name TEXT")
 
 
+def reservations_of_deleted_turns(connection: sqlite3.Connection) -> None:
+    """The lease of a turn that was deleted while it ran, beside the credits that its process has yet to settle."""
+    connection.execute("ALTER TABLE credit_reservations ADD COLUMN worker TEXT")
+    connection.execute("ALTER TABLE credit_reservations ADD COLUMN lease_until TEXT")
+
+
 MIGRATIONS: list[Migration] = [
     sessions_turns_and_messages,
     leases_expiry_and_idempotency_keys,
@@ -373,6 +379,7 @@ MIGRATIONS: list[Migration] = [
     usage_in_the_ledger,
     queued_turns,
     client_chosen_names,
+    reservations_of_deleted_turns,
 ]
 
 

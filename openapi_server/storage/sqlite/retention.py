@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 
-from openapi_server.storage.sqlite.credits import settle_reservation
+from openapi_server.storage.sqlite.credits import detach_reservation
 from openapi_server.storage.sqlite.requests import delete_expired_answers
 from openapi_server.storage.sqlite.rows import RetentionWindow
 from openapi_server.storage.sqlite.turns import delete_session, select_session
@@ -69,8 +69,8 @@ def delete_expired_content(db: sqlite3.Connection, session_ids: Collection[str],
 
 
 def _delete_turn(db: sqlite3.Connection, turn_id: str, session_id: str, window: RetentionWindow) -> None:
-    """Delete the turn, refund the credits that it holds, and let its session no longer count it."""
-    settle_reservation(db, turn_id, 0, window.now)
+    """Delete the turn, let go of the credits that it holds, and let its session no longer count it."""
+    detach_reservation(db, turn_id, window.now)
     db.execute("DELETE FROM turns WHERE turn_id = ?", (turn_id,))
     db.execute("UPDATE sessions SET turn_count = turn_count - 1 WHERE session_id = ?", (session_id,))
 

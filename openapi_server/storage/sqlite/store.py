@@ -180,7 +180,7 @@ class SqliteStore:
         window = self._window
         return await self._connections.read(lambda db: has_turn(db, keys, window))
 
-    async def settle_turn(self, turn_id: str, outcome: Outcome) -> bool:
+    async def settle_turn(self, turn_id: str, outcome: Outcome) -> Outcome | None:
         return await self._connections.write(lambda db: settle_turn(db, turn_id, outcome))
 
     async def get_turn(self, turn_id: str) -> TurnRecord | None:
@@ -253,7 +253,10 @@ class SqliteStore:
         return await self._connections.write(delete)
 
     async def list_running_turns(self) -> Sequence[Lease]:
-        query = "SELECT turn_id, worker, lease_until FROM turns WHERE ended_at IS NULL"
+        query = """
+            SELECT turn_id, worker, lease_until FROM turns WHERE ended_at IS NULL
+            UNION SELECT turn_id, worker, lease_until FROM credit_reservations WHERE lease_until IS NOT NULL
+        """
         return await self._connections.read(lambda db: [decode_lease(row) for row in db.execute(query)])
 
     async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> Sequence[str]:

@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 
-from openapi_server.models.credits import Charge
+from openapi_server.models.credits import Charge, Cost
 from openapi_server.models.errors import KeyReused, SessionClaimed, SessionNotFound, TurnNotFound, TurnRunning
 from openapi_server.models.session import SessionClaim, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Outcome, TurnRecord
-from openapi_server.storage.sqlite.credits import reserve_credits, settle_reservation
+from openapi_server.storage.sqlite.credits import detach_reservation, reserve_credits, settle_reservation
 from openapi_server.storage.sqlite.rows import (
     RetentionWindow,
     decode_session,
@@ -78,23 +78,25 @@ def start_queued_turn(db: sqlite3.Connection, turn_id: str, charge: Charge | Non
     return None
 
 
-def settle_turn(db: sqlite3.Connection, turn_id: str, outcome: Outcome) -> bool:
+def settle_turn(db: sqlite3.Connection, turn_id: str, outcome: Outcome) -> Outcome | None:
     """`Store.settle_turn`."""
     now = encode_time(outcome.ended_at)
+    # A turn that has ended has no reservation any more, and one that was deleted while it ran still has its own.
+    charged = settle_reservation(db, turn_id, Cost(max(outcome.credits_used, 0), outcome.tokens_charged), now)
+    settled = replace(outcome, credits_used=charged.credits, tokens_charged=charged.tokens)
     query = "UPDATE turns SET ended_at = ?, outcome = ? WHERE turn_id = ? AND ended_at IS NULL"
-    if not db.execute(query, (now, encode_outcome(outcome), turn_id)).rowcount:
-        return False
-    if outcome.reply is not None:
-        insert_row(db, "messages", encode_message(turn_id, "outgoing", outcome.reply, outcome.ended_at))
-    settle_reservation(db, turn_id, outcome.credits_used, now, outcome.tokens_charged)
-    return True
+    if not db.execute(query, (now, encode_outcome(settled), turn_id)).rowcount:
+        return None
+    if settled.reply is not None:
+        insert_row(db, "messages", encode_message(turn_id, "outgoing", settled.reply, settled.ended_at))
+    return settled
 
 
 def delete_session(db: sqlite3.Connection, session_id: str, now: str) -> Sequence[str]:
-    """Delete the session with its turns, and refund what running turns have reserved. Returns the ids of the turns."""
+    """Delete the session with its turns, and let go of what they have reserved. Returns the ids of the turns."""
     turn_ids = [row[0] for row in db.execute("SELECT turn_id FROM turns WHERE session_id = ?", (session_id,))]
     for turn_id in turn_ids:
-        settle_reservation(db, turn_id, 0, now)
+        detach_reservation(db, turn_id, now)
     db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
     db.execute("DELETE FROM answers WHERE subject = ?", (session_id,))
     return turn_ids

@@ -20,3 +20,10 @@ def test_one_mistake_is_corrected(typed: str, meant: str) -> None:
 def test_other_words_are_not_corrected(typed: str) -> None:
     """Short words, and words with another first letter, are left alone."""
     assert Speller(["game", "bat", "trance", "teeth"]).suggest(typed) == ()
+
+
+@pytest.mark.parametrize("typed", ["slep", "enimy", "tigre", "teeeth", "gate", "france"])
+def test_a_shared_vocabulary_counts_like_the_own(typed: str) -> None:
+    """Two spellers suggest together what one over both vocabularies does."""
+    shared, own = ["sleep", "enemy", "game"], ["tiger", "teeth", "trance", "sheep"]
+    assert Speller(own, Speller(shared)).suggest(typed) == Speller([*own, *shared]).suggest(typed)
