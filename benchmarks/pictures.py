@@ -1,13 +1,10 @@
-"""The pictures of the results, drawn with Matplotlib (the extra `bench`)."""
+"""The pictures of the results, drawn with Matplotlib, which only the extra `bench` has: so it is imported here late."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import matplotlib as mpl
-from matplotlib.figure import Figure as Canvas
 
 from benchmarks.figures import OURS, Figure, format_value, list_columns
 
@@ -29,6 +26,9 @@ STYLE: Any = {
 
 def draw_comparison(figures: Sequence[Figure], title: str, path: Path) -> None:
     """A panel of bars for each figure, with the line that ours is held against."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure as Canvas
+
     drawn = [figure for figure in figures if figure.spec.is_drawn]
     columns = list_columns(figures)
     rows = -(-len(drawn) // COLUMNS)

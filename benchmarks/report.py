@@ -22,6 +22,7 @@ from benchmarks.figures import (
     make_figures,
     make_markdown,
 )
+from benchmarks.pictures import draw_comparison
 from benchmarks.servers import ROOT
 
 RESULTS = Path(__file__).parent / "results"
@@ -93,8 +94,6 @@ def list_sentences(samples: Samples, figures: Sequence[Figure]) -> list[str]:
 
 def write_comparison(samples: Samples, run: Mapping[str, object], folder: Path) -> list[Path]:
     """The table, the JSON and the picture of a comparison; the paths that were written."""
-    from benchmarks.pictures import draw_comparison
-
     figures = make_figures(samples)
     folder.mkdir(parents=True, exist_ok=True)
     prepared = {key: columns[PREPARED] for key, columns in samples.by_key.items() if PREPARED in columns}
