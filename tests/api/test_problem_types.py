@@ -55,7 +55,9 @@ async def test_a_browser_gets_a_page(client: httpx.AsyncClient) -> None:
 
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "<h1>This session already has a turn running</h1>" in answer.text
-    assert "onBusy" in answer.text
+    assert "<strong>" not in answer.text
+    assert "or send <code>onBusy</code> with the message." in answer.text
+    assert "`" not in every.text
     assert all(f'id="{error.code}"' in every.text for error in ERRORS)
     assert "<script" not in every.text
     assert every.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
