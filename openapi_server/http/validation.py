@@ -178,12 +178,17 @@ class StrictParameterValidator(ParameterValidator):  # type: ignore[misc]  # Con
     """Path, query, header and cookie parameters."""
 
     def validate(self, scope: Scope) -> None:
-        self._require_known_query(scope["query_string"].decode("ascii"))
+        operation = get_operation(scope)
+        if operation is None or not operation.ignores_unknown_query:
+            self._require_known_query(scope["query_string"].decode("ascii"))
         super().validate(scope)
         _get_validated(scope).parameters_of = _get_routed_operation_id(scope)
 
     def _require_known_query(self, query: str) -> None:
-        """Connexion would ignore the others: whoever asks for `page=2` would read the first page for ever."""
+        """Connexion would ignore the others: whoever asks for `page=2` would read the first page for ever.
+
+        Addresses of pages for people are passed on with parameters of others, such as `utm_source`.
+        """
         known = {parameter["name"] for parameter in self.parameters["query"]}
         given = dict.fromkeys(name for name, _ in parse_qsl(query, keep_blank_values=True))
         unknown = [name for name in given if name not in known]

@@ -72,11 +72,14 @@ def is_in_session(session_id: str, turn: TurnRecord) -> bool:
 
 
 async def continue_stream(context: RequestContext, contract: Contract, turn_id: str, last_seen: str | None) -> ASGIApp:
-    """The stream of the events after the last one that the client has seen; 204 when no event will follow."""
+    """The stream of the events after the last one that the client has seen; 204 when no event will follow.
+
+    It names the media type, too: `fetch-event-source` looks at nothing else, and would otherwise ask again for ever.
+    """
     reader = await _open_reader_after(context, contract, turn_id, last_seen)
     if reader.is_over:
         with reader:
-            return Response(status_code=204)
+            return Response(status_code=204, media_type="text/event-stream")
     return make_stream_response(context, contract, reader)
 
 
