@@ -156,6 +156,8 @@ class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Co
 
     async def _parse(self, stream: Any, scope: Scope) -> object:
         raw = b"".join([part async for part in stream])
+        if not raw and not self._required:
+            return None
         body, is_changed = await run_by_size(len(raw), partial(self._read, raw), MAX_INLINE_BYTES)
         # Then Connexion gives the handler this body in place of the one that was sent.
         self.MUTABLE_VALIDATION = is_changed

@@ -33,7 +33,7 @@ BARE = replace(CHAT, name="bare chat", body={"session_id": "my-talk"})
 RESUMABLE = list(CHAT_ENDPOINTS)
 ENDPOINTS = {**CHAT_ENDPOINTS, BARE.name: BARE}
 CONTRACTS_BY_NAME = {("bare " if contract.is_bare else "") + contract.name: contract for contract in CONTRACTS}
-HEARTBEAT_S, SILENCE_S = 0.02, 0.07
+HEARTBEAT_S, SILENCE_S = 0.06, 0.2
 WAIT_S = 10
 RANDOM_FEEDS, MAX_CUTS = 20, 40
 
