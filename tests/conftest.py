@@ -273,7 +273,8 @@ class CheckingTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
         body = await response.aread()
-        if response.headers.get("content-type", "").startswith("text/event-stream"):
+        is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+        if is_stream and response.status_code == 200:
             points = [request.headers.get("last-event-id"), *map(request.url.params.get, RESUME_PARAMETERS)]
             is_resumed = any(point and point.strip() for point in points)
             is_resumable = b'"onDisconnect":"continue"' in request.content.replace(b" ", b"")

@@ -40,14 +40,15 @@ _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 @dataclass(frozen=True, slots=True)
 class SpecOperation:
     """An operation: its handler's full name, the media types of its body (none: it takes none), the value of
-    `Cache-Control` of its answers, the name of its rate limit, and the query parameters that it takes in place of the
-    header `Last-Event-ID`, the first of which counts."""
+    `Cache-Control` of its answers, the name of its rate limit, the query parameters that it takes in place of the
+    header `Last-Event-ID`, the first of which counts, and whether it ignores those that it does not know."""
 
     operation_id: str
     media_types: tuple[str, ...] = ()
     cache_control: str = NO_STORE
     rate_limit: str = "reads"
     resume_parameters: tuple[str, ...] = ()
+    ignores_unknown_query: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +238,7 @@ def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> Sp
         operation.get("x-cache-control", NO_STORE),
         operation.get("x-rate-limit", "reads"),
         tuple(name for name in _RESUME_PARAMETERS if name in parameters),
+        operation.get("x-unknown-query") == "ignored",
     )
 
 

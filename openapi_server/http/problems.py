@@ -112,7 +112,7 @@ def _handle_chat_error(request: ConnexionRequest, error: Exception) -> Connexion
 def _handle_framework_error(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
     status: int = error.status_code if isinstance(error, HTTPException) else getattr(error, "status", 500)
     if status not in _MAKERS_BY_STATUS:
-        log.error("framework_error", status=status, error=repr(error))
+        log.error("framework_error", status=status, exc_info=error)
     response = _make_connexion_response(make_error(status))
     allow = (getattr(error, "headers", None) or {}).get("Allow")
     if allow:

@@ -38,7 +38,7 @@ class SSEStreamer:
     """Makes streams of one contract, by default the zoo's own. Silences longer than `heartbeat_s` get a heartbeat.
 
     >>> SSEStreamer().format_sse({"content": "Hello"}, event="message", id="123")
-    'id: 123\\nevent: message\\ndata: {"content":"Hello"}\\n\\n'
+    'event: message\\ndata: {"content":"Hello"}\\nid: 123\\n\\n'
     """
 
     def __init__(self, contract: Contract = CONVO, *, heartbeat_s: float = 15, clock: Clock | None = None) -> None:
@@ -77,8 +77,13 @@ class SSEStreamer:
             log.info("Stream completed", turn=shorten_id(reader.turn_id), contract=self._contract.name)
 
     def _make_restart_notice(self) -> str:
-        """A comment, and that clients may reconnect after a second."""
-        return RESTART_NOTICE + ("" if self._contract.is_bare else encode_retry(RECONNECT_MS))
+        """A comment, and that clients may reconnect after a second, in the block of the event that follows.
+
+        A block of comments alone is an empty message to some readers. Those of bare streams pass over it.
+        """
+        if self._contract.is_bare:
+            return RESTART_NOTICE
+        return RESTART_NOTICE.removesuffix("\n") + encode_retry(RECONNECT_MS)
 
     def _encode_heartbeat(self, reader: TurnReader) -> bytes:
         return self._contract.heartbeat(reader.stage, reader.elapsed_ms).encode()

@@ -26,6 +26,7 @@ from openapi_server.models.errors import (
     Problem,
     ResumeMismatch,
     SessionDeleted,
+    TurnElsewhere,
 )
 from openapi_server.models.turn import TurnRecord, TurnStatus
 from openapi_server.models.turn_events import Completed, Failed
@@ -71,11 +72,14 @@ def is_in_session(session_id: str, turn: TurnRecord) -> bool:
 
 
 async def continue_stream(context: RequestContext, contract: Contract, turn_id: str, last_seen: str | None) -> ASGIApp:
-    """The stream of the events after the last one that the client has seen; 204 when no event will follow."""
+    """The stream of the events after the last one that the client has seen; 204 when no event will follow.
+
+    It names the media type, too: `fetch-event-source` looks at nothing else, and would otherwise ask again for ever.
+    """
     reader = await _open_reader_after(context, contract, turn_id, last_seen)
     if reader.is_over:
         with reader:
-            return Response(status_code=204)
+            return Response(status_code=204, media_type="text/event-stream")
     return make_stream_response(context, contract, reader)
 
 
@@ -129,16 +133,22 @@ def make_turn_response(
     encode: Callable[[TurnRecord], dict[str, object]],
     headers: Mapping[str, str] = NO_HEADERS,
 ) -> ASGIApp:
-    """The turn as JSON when it has ended, made from the stored turn."""
+    """The turn as JSON when it has ended, made from the stored turn. A failure is told as its readers were told."""
 
     async def respond() -> ASGIApp:
+        event: Completed | Failed | None = None
         # The log is gone when an old idempotency key stands for the turn. The stored turn is enough.
         with suppress(LogGone), await context.services.engine.open_reader(accepted.turn_id) as reader:
-            await reader.read_to_end()
+            event = await reader.read_to_end()
+        if isinstance(event, Failed):
+            # The stored turn need not say so: it may not have been possible to store its end.
+            return _make_failed_response(event.problem, headers)
         turn = await context.services.store.get_turn(accepted.turn_id)
         if turn is None:
             return make_problem_response(SessionDeleted().problem)
-        problem = turn.outcome.problem if turn.outcome else None
+        if turn.outcome is None:
+            raise TurnElsewhere(turn_id=turn.turn_id, retry_after_s=2)
+        problem = turn.outcome.problem
         return _make_failed_response(problem, headers) if problem else JSONResponse(encode(turn), headers=headers)
 
     return AwaitedResponse(respond)

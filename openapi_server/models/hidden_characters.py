@@ -72,6 +72,15 @@ def is_invisible(sign: str) -> bool:
     return is_ignored and not sign.isspace()
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of the text can be seen.
+
+    >>> is_blank(" \u200b\\n"), is_blank("\u200b.")
+    (True, False)
+    """
+    return all(sign.isspace() or is_invisible(sign) for sign in text)
+
+
 def remove_hidden_characters(text: str) -> str:
     """The text without the characters that nobody sees. Line separators become line feeds."""
     remover = HiddenCharacterRemover()

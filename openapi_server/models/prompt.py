@@ -24,7 +24,8 @@ class Prompt:
     `history` is oldest first; `facts` are best first and may be empty. `media_urls` are passed to models that accept
     images or sound; the server never fetches them. `rules` are instructions for this animal and this age group, in
     addition to the general ones. `canary` is a word in the instructions that must never appear in a reply (it shows
-    that the instructions leak). `is_delivered_whole`: the reply is not streamed, so it need not be paced for reading.
+    that the instructions leak). `is_delivered_whole`: the reply need not be paced for reading, because it is
+    not streamed, or comes late.
     """
 
     animal: Animal

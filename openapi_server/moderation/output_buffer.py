@@ -26,6 +26,10 @@ TextCheck = Callable[[str], str | None]
 # it that has already arrived. Behind a digit it ends none ("555. 12" may be one number). Chinese and Japanese full
 # stops need no blank.
 _SENTENCE_END = linear_regex.compile(r"[^\W\d_]{2}[.!?…]+[\"'”’»)\]*_]*(?=\s)|[。！？]")
+# Behind a digit or a single letter, a sentence ends where a word of two letters and another one follow: then it is no
+# part of a number or of a word in single letters.
+_SHORT_SENTENCE_END = linear_regex.compile(r"\w[.!?…]+[\"'”’»)\]*_]*(?=\s)")
+_TWO_WORDS = linear_regex.compile(r"\s+[^\W\d_]\w\S*\s+\S+\s")
 _BLANK = linear_regex.compile(r"\s")
 _MAX_CONTEXT_CHARS = 2_000
 _MAX_EXACT_ROUNDS = 8
@@ -127,6 +131,9 @@ class OutputBuffer:
         end = self._find_last_sentence_end()
         if len(self._held) - end > self._limits.max_chars:
             return self._release_all_but_margin(now_ms)
+        short_end = max(_iterate_short_sentence_ends(self._held), default=0)
+        if short_end > end:
+            return self._release(short_end, _find_last_blank(self._held, len(self._held)), now_ms)
         return self._release(end, end, now_ms)
 
     def flush_due(self, now_ms: float) -> Released | Blocked:
@@ -145,8 +152,7 @@ class OutputBuffer:
         return self._blocked or self._release(len(self._held), len(self._held), now_ms)
 
     def _find_last_sentence_end(self) -> int:
-        ends = [found.end() for found in _SENTENCE_END.finditer(self._held)]
-        return ends[-1] if ends else 0
+        return max((found.end() for found in _SENTENCE_END.finditer(self._held)), default=0)
 
     def _release_all_but_margin(self, now_ms: float) -> Released | Blocked:
         """Check up to the last whole word, and release up to a blank that is a margin before it."""
@@ -217,11 +223,18 @@ def split_sentences(text: str) -> Iterator[str]:
     >>> list(split_sentences("I run. You? Well"))
     ['I run.', ' You?', ' Well']
     """
+    ends = {found.end() for found in _SENTENCE_END.finditer(text)} | {*_iterate_short_sentence_ends(text)}
     start = 0
-    for found in _SENTENCE_END.finditer(text):
-        yield text[start : found.end()]
-        start = found.end()
+    for end in sorted(ends):
+        yield text[start:end]
+        start = end
     yield text[start:]
+
+
+def _iterate_short_sentence_ends(text: str) -> Iterator[int]:
+    for found in _SHORT_SENTENCE_END.finditer(text):
+        if _TWO_WORDS.match(text, found.end()):
+            yield found.end()
 
 
 def _find_last_blank(text: str, before: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
@@ -18,6 +18,9 @@ SendText = Callable[[str], Awaitable[None]]
 # The check of as much text takes a few milliseconds.
 _MAX_PART_CHARS = 500
 _MAX_WITHOUT_PAUSE_MS = 5
+# A piece takes a hundred bytes of the log beside its text. Of a reply of 470 characters, none waits for another.
+_MIN_JOINED_CHARS = 16
+_MAX_SMALL_PIECES, _MIN_LATER_CHARS = 1_000, 64
 
 
 async def stream_checked(
@@ -25,7 +28,8 @@ async def stream_checked(
 ) -> ReplyEnd | Blocked:
     """Send every piece of the output once the buffer has released it. Returns the output's end, or why it was blocked.
 
-    Characters that nobody sees are removed first, so that rules see what visitors see.
+    Characters that nobody sees are removed first, so that rules see what visitors see. Small pieces that leave together
+    are joined (`PieceJoiner`).
 
     Raises `IdleTimeout` when the model is silent for `idle_timeout_s`, and whatever the output raises, after the text
     before it was checked and sent. However this ends, the output is closed. It runs in one task of its own from
@@ -36,6 +40,43 @@ async def stream_checked(
         return await stream.run(idle_timeout_s)
     finally:
         await stream.close()
+
+
+class PieceJoiner:
+    """Joins small pieces of a reply, so that one that comes character by character does not fill the log.
+
+    Pieces of one release leave together anyway. Behind `_MAX_SMALL_PIECES` pieces, small ones also wait for the next
+    release: so many come only from a model that writes fast, or never stops.
+
+    >>> joiner = PieceJoiner()
+    >>> [*joiner.join(["R", "o", "a", "r"])], [*joiner.join(["!"])], joiner.finish()
+    (['Roar'], ['!'], '')
+    """
+
+    def __init__(self) -> None:
+        self._waiting = ""
+        self._count = 0
+
+    def join(self, pieces: Iterable[str]) -> Iterator[str]:
+        """The pieces of one release, as they are to be sent."""
+        for piece in pieces:
+            self._waiting += piece
+            if len(self._waiting) >= self._min_chars:
+                yield self._take()
+        if self._waiting and self._count < _MAX_SMALL_PIECES:
+            yield self._take()
+
+    def finish(self) -> str:
+        text, self._waiting = self._waiting, ""
+        return text
+
+    @property
+    def _min_chars(self) -> int:
+        return _MIN_JOINED_CHARS if self._count < _MAX_SMALL_PIECES else _MIN_LATER_CHARS
+
+    def _take(self) -> str:
+        self._count += 1
+        return self.finish()
 
 
 class _CheckedStream:
@@ -49,6 +90,7 @@ class _CheckedStream:
         self._buffer = buffer
         self._send_text = send_text
         self._remover = HiddenCharacterRemover()
+        self._joiner = PieceJoiner()
         self._loop = asyncio.get_running_loop()
         self._wakeup = asyncio.Event()
         self._due_ms: float | None = None
@@ -123,7 +165,11 @@ class _CheckedStream:
     async def _send_rest(self) -> Blocked | None:
         """The output has ended: send what has waited for more."""
         blocked = await self._feed(self._remover.finish())
-        return blocked or await self._send_released(self._buffer.finish(_get_time_ms()))
+        blocked = blocked or await self._send_released(self._buffer.finish(_get_time_ms()))
+        if blocked is None and (text := self._joiner.finish()):
+            async with self._send_lock:
+                await self._send_text(text)
+        return blocked
 
     async def _let_others_run(self) -> None:
         """Hundreds of pieces may be there at once: then nothing else has waited since the last one."""
@@ -141,7 +187,7 @@ class _CheckedStream:
             return result
         if result.pieces:
             async with self._send_lock:
-                for text in result.pieces:
+                for text in self._joiner.join(result.pieces):
                     await self._send_text(text)
         if self._buffer.due_ms != self._due_ms:
             self._due_ms = self._buffer.due_ms

@@ -20,9 +20,11 @@ from typing import Protocol
 
 import structlog
 
+from openapi_server import linear_regex
 from openapi_server.circuit_breaker import Attempt, CircuitBreaker
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.hidden_characters import is_blank
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import KEEP_ALIVE, Clock, KeepAlive, Model, Provider, ProviderState, ReplyEnd, WholeReply
@@ -39,6 +41,10 @@ MAX_REPLY_CHARACTERS = 65_536
 MAX_OUTPUT_CHARACTERS = 2_097_152
 # How long a whole sentence waits for the next one where it may be a thought: models think fast, or not at all.
 SENTENCE_WAIT_S = 0.25
+# Models whose chat template writes the opening mark of their thoughts, so that their replies begin inside one.
+_NAMED_THINKERS = linear_regex.compile_detector(
+    (), ["deepseek[-_. ]?r1", "r1[-_]distill", "qwq", "qwen3[a-z0-9._-]{0,40}thinking", "exaone[-_]deep", "glm[-_]z1"]
+)
 # How many pieces are read ahead.
 _MAX_QUEUED = 16
 
@@ -57,8 +63,8 @@ class ModelProvider(Provider, Protocol):
 class RetryPolicy:
     """How long the first text may take, over all retries, before the fallback answers.
 
-    `first_token_timeout_s` is the longest silence: it begins anew whenever the provider is known to work.
-    `max_first_text_s` is the longest wait in any case.
+    `first_token_timeout_s` is the longest silence: it begins anew whenever the provider is known to work. Blanks are
+    silence. `max_first_text_s` is the longest wait in any case.
     """
 
     first_token_timeout_s: float
@@ -107,7 +113,8 @@ class FallbackProvider:
         self._clock = clock
         self._jitter = jitter
         self._state = ProviderState()
-        self._models_that_begin_in_thought: set[str] = set()
+        # What the last replies of a model have shown.
+        self._begins_in_thought: dict[str, bool] = {}
 
     @property
     def model(self) -> str:
@@ -127,12 +134,16 @@ class FallbackProvider:
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | KeepAlive | ReplyEnd, None]:
         reply: StartedReply | None = None
+        started_s = asyncio.get_running_loop().time()
         async with aclosing(self._start_reply(prompt)) as attempts:
             async for step in attempts:
                 if isinstance(step, KeepAlive):
                     yield step
                 else:
                     reply = step
+        if reply is None and asyncio.get_running_loop().time() > started_s + self._retry_policy.max_first_text_s / 2:
+            # Paced for reading, the fallback's reply could take longer than the turn still has.
+            prompt = replace(prompt, is_delivered_whole=True)
         chunks = self._continue_reply(reply) if reply else self._stream_fallback(prompt)
         async with aclosing(chunks):
             async for piece in chunks:
@@ -181,9 +192,9 @@ class FallbackProvider:
                 if isinstance(piece, str) and piece.strip():
                     has_started = True
                     yield StartedReply(piece.lstrip(), pieces, attempt)
-                else:
+                elif isinstance(piece, KeepAlive):
                     deadline.extend()
-                    yield KEEP_ALIVE
+                    yield piece
         finally:
             if not has_started:
                 # Also when cancelled: no other code knows this generator yet, and could close it.
@@ -192,7 +203,10 @@ class FallbackProvider:
     async def _stream_cleaned(self, prompt: Prompt) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         """The primary provider's reply without what its model writes beside it (see `ReplyCleaner`)."""
         model = self._primary.get_model(prompt.animal).model_id
-        cleaner = ReplyCleaner(prompt.animal, begins_in_thought=model in self._models_that_begin_in_thought)
+        begins_in_thought = self._begins_in_thought.get(model)
+        if begins_in_thought is None:
+            begins_in_thought = _NAMED_THINKERS.search(model.lower())
+        cleaner = ReplyCleaner(prompt.animal, begins_in_thought=begins_in_thought)
         output = _CleanedOutput(cleaner)
         async with aclosing(_read_with_pauses(self._primary.stream_reply(prompt), cleaner)) as steps:
             try:
@@ -219,9 +233,9 @@ class FallbackProvider:
     def _learn(self, model: str, cleaner: ReplyCleaner, step: str | ReplyEnd | None) -> None:
         """Remember whether the model begins with a thought: not all replies do, and the others need not wait."""
         if cleaner.began_in_thought:
-            self._models_that_begin_in_thought.add(model)
+            self._begins_in_thought[model] = True
         elif isinstance(step, ReplyEnd) and step.finish_reason is FinishReason.STOP:
-            self._models_that_begin_in_thought.discard(model)
+            self._begins_in_thought[model] = False
 
     def _make_empty_reply_error(self, end: ReplyEnd) -> ProviderError:
         """An empty reply may be retried, unless the model's own content filter blocked it."""
@@ -326,8 +340,12 @@ class _CleanedOutput:
         self.has_text = False
 
     async def take(self, step: str | ReplyEnd | None) -> AsyncGenerator[str | KeepAlive, None]:
-        """The parts of a piece, of the rest behind the last one, or, for None, of a sentence that has waited."""
-        is_silent = not isinstance(step, ReplyEnd)
+        """The parts of a piece, of the rest behind the last one, or, for None, of a sentence that has waited.
+
+        A sign of life for a piece of which nothing may be said yet, unless it is blank: a model can write blanks
+        forever.
+        """
+        is_silent = step is None or (isinstance(step, str) and not is_blank(step))
         async for part in _share_loop(self._clean(step)):
             self.has_text, is_silent = True, False
             yield part

@@ -1,7 +1,9 @@
 """Server-Sent Events (WHATWG HTML, section 9.2) as text, in the subset that all clients read alike.
 
-The fields come in the order `id`, `event`, `data`, and lines end in `\\n`. JSON is compact and ASCII-escaped, because
-some clients search the raw lines. An `id` always comes with `data`. CR, LF or NUL in `id` or `event` raises.
+The fields come in the order `event`, `data`, `id`, and lines end in `\\n`. Some clients take an id as soon as they have
+its line: with the id in front, an event that a broken connection cuts would count as received. JSON is compact and
+ASCII-escaped, because some clients search the raw lines. An `id` always comes with `data`. CR, LF or NUL in `id` or
+`event` raises.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from openapi_server.models.turn import Stage
-from openapi_server.models.turn_events import Entry
+from openapi_server.models.turn_events import Entry, Failed
 
 RETRY_MS = 2000
 MAX_ID_BYTES = 128
@@ -36,7 +38,7 @@ class Frame:
     """One event of a stream. `data` is a JSON object, or text that is sent as it is.
 
     >>> Frame({"type": "chunk", "chunkId": 1, "content": "Roar"}, event="chunk", id="turn_a-3").text
-    'id: turn_a-3\\nevent: chunk\\ndata: {"type":"chunk","chunkId":1,"content":"Roar"}\\n\\n'
+    'event: chunk\\ndata: {"type":"chunk","chunkId":1,"content":"Roar"}\\nid: turn_a-3\\n\\n'
     """
 
     data: JsonObject | str
@@ -57,9 +59,9 @@ class Frame:
     def text(self) -> str:
         """The frame with the blank line that ends it."""
         retry = f"retry: {self.retry_ms}\n" if self.retry_ms is not None else ""
-        id_ = f"id: {self.id}\n" if self.id is not None else ""
         event = f"event: {self.event}\n" if self.event is not None else ""
-        return f"{retry}{id_}{event}data: {self._data_lines}\n\n"
+        id_ = f"id: {self.id}\n" if self.id is not None else ""
+        return f"{retry}{event}data: {self._data_lines}\n{id_}\n"
 
     @property
     def _data_lines(self) -> str:
@@ -126,12 +128,20 @@ class Contract:
         return "" if self.is_bare else encode_retry()
 
     def encode_entry(self, entry: Entry) -> bytes:
-        """The entry's bytes. They are made once and kept with the entry, for all readers."""
+        """The entry's bytes. They are made once and kept with the entry, for all readers.
+
+        But for a failure: its problem names a path that depends on the reader's proxies.
+        """
+        if isinstance(entry.event, Failed):
+            return self._make_bytes(entry)
         key = f"{self.name} bare" if self.is_bare else self.name
         encoded = entry.encoded.get(key)
         if encoded is None:
-            encoded = entry.encoded[key] = "".join([frame.text for frame in self.encode(entry)]).encode()
+            encoded = entry.encoded[key] = self._make_bytes(entry)
         return encoded
+
+    def _make_bytes(self, entry: Entry) -> bytes:
+        return "".join([frame.text for frame in self.encode(entry)]).encode()
 
     def encode_entries(self, entries: Iterable[Entry]) -> bytes:
         """The bytes of several entries, to be sent in one write."""

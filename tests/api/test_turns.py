@@ -102,6 +102,8 @@ async def test_a_query_parameter_resumes_like_the_header(client: httpx.AsyncClie
 
     assert by_query.text == by_header.text
     assert at_the_end.status_code == 204
+    # What `@microsoft/fetch-event-source` looks at in place of the status.
+    assert at_the_end.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
 async def test_the_header_counts_before_every_query_parameter(client: httpx.AsyncClient) -> None:

@@ -20,7 +20,7 @@ BURST = 300
 
 
 def test_a_thousand_streams_at_once_all_complete_and_health_is_not_starved() -> None:
-    """Ten chunks a second each, on one process: every chunk of every stream arrives. `make bench` runs longer."""
+    """Ten chunks a second each, on one process: every chunk of every stream arrives. `make bench` measures more."""
     with run_paced_server(PIECES, PER_S) as server:
         load = asyncio.run(run_load(server.port, STREAMS, timeout_s=180))
 

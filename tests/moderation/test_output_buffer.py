@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -37,7 +38,7 @@ UNSAFE = [
     "to build a bomb",
     "my system prompt",
 ]
-BEFORE = ["", "I am Leo. ", "Well, you know that I am a lion and ", "Roar!\n\n"]
+BEFORE = ["", "I am Leo. ", "W1. W2. So am I. ", "Well, you know that I am a lion and ", "Roar!\n\n"]
 AFTER = ["", ".", " today. And I sleep.", ", said the lion to all the other lions of the pride, and slept."]
 
 
@@ -143,7 +144,7 @@ def test_unsafe_text_is_stopped_where_a_sentence_does_not_end(unsafe: str, step_
 
 
 @given(
-    parts=st.lists(st.sampled_from([LONG, "I sleep. ", "Roar! ", "So?\n"]), max_size=4),
+    parts=st.lists(st.sampled_from([LONG, "I sleep. ", "Roar! ", "So?\n", "W1. ", "I am 7. So am I. "]), max_size=4),
     unsafe=st.sampled_from(UNSAFE),
     places=splits,
     step_ms=st.sampled_from([0, 30, 200]),
@@ -195,6 +196,31 @@ def test_a_sentence_leaves_when_it_ends() -> None:
     assert buffer.feed("5 kg. Y", 40) == Released(("I weigh 190.", "5 kg."), 40)
     assert buffer.feed('ou? "Roar!" ', 50) == Released((" Y", 'ou? "Roar!"'), 10)
     assert buffer.finish(90) == Released((" ",), 40)
+
+
+def test_short_sentences_leave_when_two_words_follow() -> None:
+    """A slow model may take seconds for each. A number, or a word in single letters, is no sentence."""
+    buffer = OutputBuffer(RULES.find_violation)
+    said = [buffer.feed(f"W{number}. ", number * 1000) for number in range(1, 6)]
+    assert [released.text for released in said if isinstance(released, Released)] == ["", "", "W1.", " W2.", " W3."]
+
+    for text in ("555. 12 34 56 ", "K. i. l. l. i. n. g. ", "So am I. You ", "1. 2. 3. 4. "):
+        assert OutputBuffer(FindsNothing()).feed(text, 0) == Released()
+    assert OutputBuffer(FindsNothing()).feed("So am I. You too 12", 0) == Released(("So am I.",), 0)
+
+
+@pytest.mark.parametrize("unsafe", UNSAFE)
+def test_a_short_sentence_lets_no_unsafe_character_leave(unsafe: str) -> None:
+    """Where a rule sees through a full stop inside a phrase, no part of it is a sentence."""
+    for at in range(1, len(unsafe)):
+        for stop in (". ", "! ", "1. ", ".\n", "?  "):
+            phrase = unsafe[:at] + stop + unsafe[at:]
+            is_long = re.search(r"[^\W\d_]{2}[.!?]", phrase)
+            text = f"I run. {phrase} now and then"
+            if RULES.find_violation(text) is not None and not is_long:
+                out, category = sent(OutputBuffer(RULES.find_violation), text)
+                assert category is not None
+                assert "I run. ".startswith(out), text
 
 
 @pytest.mark.parametrize("text", ["我是狮子。", "ライオンです！", "I am a lion! ", "Yes… ", 'He said "Roar." '])

@@ -8,13 +8,15 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.output_buffer import Blocked, BufferLimits, OutputBuffer
 from openapi_server.moderation.output_rules import OutputRules
-from openapi_server.moderation.output_stream import stream_checked
+from openapi_server.moderation.output_stream import PieceJoiner, stream_checked
 from openapi_server.protocols import ReplyEnd, WholeReply
 from tests.support.fakes import Fails, Says, Waits, make_lion
 
@@ -57,11 +59,53 @@ async def test_harmless_output_is_sent_in_its_pieces() -> None:
 
     assert await collect(unannounced(model.stream_reply(PROMPT))) == [
         "Roar!",
-        " ",
-        "I am ",
-        "a lion.",
+        " I am a lion.",
         model.reply_end,
     ]
+
+
+@given(releases=st.lists(st.lists(st.text(min_size=1, max_size=40), max_size=6), max_size=20))
+def test_joined_pieces_are_the_same_text(releases: list[list[str]]) -> None:
+    """All that one release lets go leaves at once, and only its last piece may be small."""
+    joiner = PieceJoiner()
+    for pieces in releases:
+        joined = list(joiner.join(pieces))
+        assert "".join(joined) == "".join(pieces)
+        assert all(len(piece) >= 16 for piece in joined[:-1])
+    assert joiner.finish() == ""
+
+
+@pytest.mark.parametrize("letters", ["。", "I am a lion. "])
+async def test_a_reply_that_comes_letter_by_letter_has_few_pieces(letters: str) -> None:
+    """65,536 of them took ten megabytes of the log. Not one is lost."""
+    text = letters * (65_536 // len(letters))
+
+    async def writes() -> AsyncGenerator[str | ReplyEnd, None]:
+        for letter in text:
+            yield letter
+        yield ReplyEnd()
+
+    sent: list[str] = []
+
+    async def send(piece: str) -> None:
+        sent.append(piece)
+
+    await stream_checked(writes(), OutputBuffer(lambda _: None), 5, send)
+
+    assert "".join(sent) == text
+    assert len(sent) <= 2_100
+
+
+async def test_pieces_of_a_paced_reply_stay_as_they_are() -> None:
+    """Words of a few letters leave one by one, also when hundreds have left."""
+
+    async def speaks() -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        yield WholeReply("a " * 500)
+        for _ in range(500):
+            yield "a "
+        yield ReplyEnd()
+
+    assert await collect(speaks()) == [*["a "] * 500, ReplyEnd()]
 
 
 async def test_unsafe_output_is_blocked() -> None:

@@ -614,6 +614,39 @@ async def test_thinking_has_an_end() -> None:
     assert (text, is_from_fallback(ending), upstream.asked) == (FALLBACK_REPLY, True, 1)
 
 
+BLANK = [" ", "\n", "\t", "\r\n", "\u200b", "\u3164", "\ufeff\n", "\u2028", "\x1b"]
+
+
+@pytest.mark.parametrize("blank", BLANK, ids=ascii)
+async def test_blanks_are_silence(blank: str) -> None:
+    """A model that sends them forever is given up as soon as one that sends nothing."""
+    upstream = ThinkingModelProvider([blank] * 100)
+    text, ending = await collect_reply(make_provider(upstream))
+
+    assert (text, is_from_fallback(ending), upstream.asked) == (FALLBACK_REPLY, True, 1)
+    assert upstream.closed == 1
+
+
+async def test_blanks_behind_text_are_silence() -> None:
+    """The engine ends the turn as one whose model has stopped."""
+    upstream = ScriptedModelProvider(["Roar! I", " ", "\n", "\u200b", KEEP_ALIVE, "am Leo.", ReplyEnd()])
+    pieces = [piece async for piece in make_provider(upstream).stream_reply(make_prompt())]
+
+    assert pieces == ["Roar! I", KEEP_ALIVE, " \nam Leo.", ReplyEnd()]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_fallback_that_comes_late_is_not_paced(waits: bool) -> None:
+    """The turn may end before its last word."""
+    upstream = ThinkingModelProvider([KEEP_ALIVE] * 100) if waits else ScriptedModelProvider([ProviderError()])
+    fallback = NeverFails(FALLBACK_REPLY)
+    breaker = CircuitBreaker("model", FakeClock().monotonic, failure_threshold=100, pause_s=30)
+    patience = RetryPolicy(FIRST_TOKEN_S, 0, FIRST_TOKEN_S if waits else TIMEOUT_S)
+    await collect_reply(FallbackProvider(upstream, fallback, breaker, patience, FakeClock()))
+
+    assert [prompt.is_delivered_whole for prompt in fallback.prompts] == [waits]
+
+
 async def test_signs_of_life_are_passed_on() -> None:
     """The engine, too, ends a turn after a silence."""
     upstream = ScriptedModelProvider([KEEP_ALIVE, "<think>plan</think>", "Roar! I", KEEP_ALIVE, " am Leo.", ReplyEnd()])
@@ -667,6 +700,37 @@ async def test_a_model_that_begins_in_thought_is_remembered_until_it_does_not() 
 
     assert said == ["Roar", "Roar", thought]
     assert first == "Roar! I"
+
+
+THINKERS = [
+    *("deepseek-r1", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "deepseek-r1:8b", "us.deepseek.r1-v1:0", "qwq:32b"),
+    *("Qwen/Qwen3-30B-A3B-Thinking-2507", "EXAONE-Deep-7.8B", "THUDM/GLM-Z1-9B"),
+]
+OTHERS = ["gpt-4o", "qwen3:8b", "llama-3.3-70b", "deepseek-chat", "claude-sonnet-4", "scripted-1", "mistral-7b-r12"]
+
+
+@pytest.mark.parametrize("model", THINKERS)
+async def test_the_first_thought_of_a_model_that_is_known_by_its_name_is_not_said(model: str) -> None:
+    """Its template has the opening mark, and its thought reads like a reply."""
+    upstream = ScriptedModelProvider(["I am a lion! You are a child! ", "</think>", "Roar", ReplyEnd()])
+    upstream.model = model
+
+    assert (await collect_reply(make_provider(upstream)))[0] == "Roar"
+
+
+@pytest.mark.parametrize("model", [*OTHERS, *THINKERS])
+async def test_a_model_that_is_said_to_think_and_does_not_waits_once(model: str) -> None:
+    """Its server may keep the thoughts to itself. Replies of other models never wait."""
+    upstream = ScriptedModelProvider(["I am Leo! ", "Roar! ", ReplyEnd()])
+    upstream.model = model
+    provider = make_provider(upstream)
+    firsts: list[object] = []
+    for _ in range(2):
+        async with aclosing(provider.stream_reply(make_prompt())) as pieces:
+            said = [piece async for piece in pieces if not isinstance(piece, ReplyEnd)]
+        firsts.append(said[0])
+
+    assert firsts == [KEEP_ALIVE if model in THINKERS else "I am Leo!", "I am Leo!"]
 
 
 async def test_a_whole_sentence_leaves_while_the_model_is_slow() -> None:

@@ -49,6 +49,7 @@ class SoakServer:
         }
         self.process: subprocess.Popen[bytes] | None = None
         self._unread: IO[bytes] | None = None
+        self._log_writers: list[subprocess.Popen[bytes]] = []
         self.is_expected_up = False
 
     async def start(self, *, has_unread_log: bool = False) -> None:
@@ -56,10 +57,16 @@ class SoakServer:
         command = [sys.executable, "-m", "openapi_server"]
         environment = make_environment(**self._settings)
         with self._log_path.open("ab") as log:
-            target = subprocess.PIPE if has_unread_log else log
-            self.process = subprocess.Popen(  # noqa: ASYNC220  # takes a few milliseconds
-                command, cwd=self._folder, env=environment, stdout=subprocess.DEVNULL, stderr=target
-            )
+            # By a process of its own, which has the room that the server lacks while its disk is full.
+            writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log)  # noqa: ASYNC220
+        target = subprocess.PIPE if has_unread_log else writer.stdin
+        self.process = subprocess.Popen(  # noqa: ASYNC220  # takes a few milliseconds
+            command, cwd=self._folder, env=environment, stdout=subprocess.DEVNULL, stderr=target
+        )
+        assert writer.stdin is not None
+        # It ends with the server, whose copy of the pipe is the last one.
+        writer.stdin.close()
+        self._log_writers = [*(each for each in self._log_writers if each.poll() is None), writer]
         self._unread = self.process.stderr
         await self._wait_until_ready()
         self.is_expected_up = True
@@ -95,6 +102,8 @@ class SoakServer:
         if self._unread is not None:
             self._unread.close()
             self._unread = None
+        for writer in self._log_writers:
+            writer.wait(STOP_S)
 
     def limit_file_size(self, size: int | None) -> None:
         """Let every write of the process beyond this size fail, as on a full disk; None: no limit."""

@@ -83,6 +83,19 @@ class Ledger:
             self.replies_lost += promise.reply is not None and promise.reply != reply
 
 
+def describe_problem(body: bytes) -> str:
+    """The code and the detail of a problem; nothing where the body is none.
+
+    >>> describe_problem(b'{"code": "internal_error", "detail": "Something broke."}'), describe_problem(b"<html>")
+    ('internal_error (Something broke.)', '')
+    """
+    try:
+        problem = json.loads(body)
+        return f"{problem['code']} ({problem['detail']})"
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 class Unexpected(Exception):
     """An answer that the visitor did not ask for; it is in the ledger."""
 
@@ -305,7 +318,7 @@ class Visitor:
 
     async def _request(self, method: str, path: str, allowed: Collection[int] = (), **parts: Any) -> httpx.Response:
         answer = await self._client.request(method, path, **parts)
-        self._note(method, path, answer, allowed)
+        await self._note(method, path, answer, allowed)
         return answer
 
     @asynccontextmanager
@@ -313,7 +326,7 @@ class Visitor:
         self, method: str, path: str, allowed: Collection[int] = (), **parts: Any
     ) -> AsyncIterator[httpx.Response]:
         async with self._client.stream(method, path, **parts) as answer:
-            self._note(method, path, answer, allowed)
+            await self._note(method, path, answer, allowed)
             yield answer
 
     @asynccontextmanager
@@ -324,14 +337,15 @@ class Visitor:
                 self._ledger.accept(turn_id)
             yield answer
 
-    def _note(self, method: str, path: str, answer: httpx.Response, allowed: Collection[int]) -> None:
+    async def _note(self, method: str, path: str, answer: httpx.Response, allowed: Collection[int]) -> None:
         status = answer.status_code
         self._ledger.answers[status] += 1
         if status == 200 or status in allowed:
             return
         if status not in ALWAYS_ALLOWED:
             place = "/".join("..." if any(sign.isdigit() for sign in part) else part for part in path.split("/"))
-            self._ledger.unexpected[f"{method} {place}: {status}"] += 1
+            problem = describe_problem(await answer.aread())
+            self._ledger.unexpected[f"{method} {place}: {status} {problem}".rstrip()] += 1
         if status not in allowed:
             raise Unexpected
 

@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 import pytest
 
+from tests.tools import NODE_MODULES
+
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
@@ -31,28 +33,40 @@ def chromium() -> str:
     return found
 
 
+LIBRARIES = "/node_modules/"
+
+
 class PageHandler(BaseHTTPRequestHandler):
-    """Answers with the page, and keeps what is posted."""
+    """Answers with the page or with a file of the npm packages, and keeps what is posted."""
 
     html: ClassVar[str]
     reports: ClassVar[queue.Queue[Any]]
 
     def do_GET(self) -> None:
-        self._answer(self.html.encode())
+        if self.path.startswith(LIBRARIES):
+            self._answer(read_library(self.path.removeprefix(LIBRARIES)), "text/javascript")
+        else:
+            self._answer(self.html.encode())
 
     def do_POST(self) -> None:
         self.reports.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self._answer(b"")
 
-    def _answer(self, body: bytes) -> None:
+    def _answer(self, body: bytes, media_type: str = "text/html") -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Type", f"{media_type}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def read_library(path: str) -> bytes:
+    """A script of an npm package. A module imports its neighbours without their ending."""
+    file = NODE_MODULES / path
+    return (file if file.suffix == ".js" else file.with_name(f"{file.name}.js")).read_bytes()
 
 
 class Page:

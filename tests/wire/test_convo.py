@@ -29,6 +29,7 @@ from openapi_server.models.turn_events import (
     TypingStopped,
 )
 from openapi_server.wire.convo import CONVO, encode
+from tests.readers.table import PARSERS, Parser
 from tests.support.contract import assert_conforms, check_order, parse_events
 from tests.support.examples import (
     BLOCKED,
@@ -44,7 +45,6 @@ from tests.support.examples import (
     middles,
     number_events,
 )
-from tests.wire.parsers import PARSERS, Parser
 
 AT = "2026-11-21T12:00:00.123Z"
 
@@ -112,7 +112,7 @@ BYTES: list[tuple[TurnEvent, str, str]] = [
 @pytest.mark.parametrize(("event", "name", "data"), BYTES, ids=[f"{type(row[0]).__name__}-{row[1]}" for row in BYTES])
 def test_each_event_is_these_bytes(event: TurnEvent, name: str, data: str) -> None:
     """Clients grep the raw lines: the order of the keys and the missing blanks are part of the contract."""
-    assert encode_event(event).decode() == f"id: {TURN_ID}-7\nevent: {name}\ndata: {data}\n\n"
+    assert encode_event(event).decode() == f"event: {name}\ndata: {data}\nid: {TURN_ID}-7\n\n"
 
 
 def test_the_table_above_leaves_no_type_out() -> None:
