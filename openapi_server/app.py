@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from functools import partial
 
@@ -13,11 +12,12 @@ from connexion.options import SwaggerUIOptions
 from openapi_server.http.access_log import AccessLogMiddleware
 from openapi_server.http.addresses import AddressMiddleware, load_address_table
 from openapi_server.http.api_docs import ApiDocsMiddleware, list_documents
-from openapi_server.http.async_handlers import AsyncHandlerMiddleware
+from openapi_server.http.async_handlers import AsyncHandlerMiddleware, only_binds
 from openapi_server.http.authentication import AuthenticationMiddleware, BearerTokenHandler
 from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
 from openapi_server.http.conditional_requests import ConditionalGetMiddleware
 from openapi_server.http.cors import CorsMiddleware
+from openapi_server.http.flask_adapter import FlaskAdapter
 from openapi_server.http.problems import UnexpectedErrorMiddleware, add_error_handlers
 from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.http.rate_limits import RateLimitMiddleware
@@ -73,8 +73,7 @@ def create_app(services: Services) -> FlaskApp:
     spec = deepcopy(load_strict_spec() if settings.validate_responses else load_complete_spec())
     app.add_api(spec, validate_responses=settings.validate_responses)
     add_error_handlers(app)
-    # Connexion has no option for a2wsgi's number of threads (10). One more than the concurrency limit, for the
-    # requests that it does not hold for.
-    threads = ThreadPoolExecutor(settings.flask_threads + 1, thread_name_prefix="flask")
-    app._middleware_app.asgi_app.executor = threads
+    # Connexion has no option for another adapter than its own.
+    inner = app._middleware_app
+    inner.asgi_app = FlaskAdapter(inner.asgi_app, inner.asgi_app.app, only_binds=only_binds)
     return app
