@@ -7,7 +7,6 @@ from functools import partial
 
 from connexion import FlaskApp
 from connexion.middleware import MiddlewarePosition
-from connexion.options import SwaggerUIOptions
 
 from openapi_server.http.access_log import AccessLogMiddleware
 from openapi_server.http.addresses import AddressMiddleware, load_address_table
@@ -22,6 +21,7 @@ from openapi_server.http.problems import UnexpectedErrorMiddleware, add_error_ha
 from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.http.rate_limits import RateLimitMiddleware
 from openapi_server.http.request_limits import RequestLimitsMiddleware
+from openapi_server.http.routing import list_connexion_middleware
 from openapi_server.http.security_headers import SecurityHeadersMiddleware
 from openapi_server.http.services import Services
 from openapi_server.http.telemetry import TelemetryMiddleware
@@ -36,11 +36,10 @@ def create_app(services: Services) -> FlaskApp:
     settings = services.settings
     app = FlaskApp(
         "openapi_server",
+        middlewares=list_connexion_middleware(validate_responses=settings.validate_responses),
         pythonic_params=True,
         validator_map=VALIDATOR_MAP,
         uri_parser_class=StrictURIParser,
-        # ApiDocsMiddleware serves both.
-        swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui=False),
         security_map={"bearer": partial(BearerTokenHandler, services.accounts)},
     )
     is_production = settings.environment == "production"
