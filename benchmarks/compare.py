@@ -155,7 +155,7 @@ class Comparison:
             self._expect(each, "frames", load.chunks, sizes.streams * sizes.pieces)
             self.samples.add(FRAMES, each.name, load.chunks / load.took_s)
             self.samples.add("flat_load_cpu", each.name, load.cpu_share)
-            if each.name not in self.samples.by_key.get("flat_memory_mb", {}):
+            if self.samples.get_median("flat_memory_mb", each.name) is None:
                 # Of the first round: ours keeps the turns of each round for replay.
                 self.samples.add("flat_memory_mb", each.name, servers[each.name].peak_mb)
 
@@ -255,7 +255,13 @@ class Comparison:
         self, contestants: Sequence[Contestant], run: Callable[[Contestant], AbstractContextManager[Server]]
     ) -> Iterator[dict[str, Server]]:
         with ExitStack() as running:
-            yield {each.name: running.enter_context(run(each)) for each in contestants}
+            servers: dict[str, Server] = {}
+            for each in contestants:
+                try:
+                    servers[each.name] = running.enter_context(run(each))
+                except Exception as error:
+                    self.samples.failures.append(f"{each.name} does not start: {error!r}")
+            yield servers
 
     def _interleave(
         self,
@@ -267,10 +273,15 @@ class Comparison:
         """A round of each, then the next round: whatever else loads the machine then loads all of them."""
         count = self.sizes.rounds if rounds is None else rounds
         task = self.progress.add_task(title, total=count * len(contestants), now="")
-        for _ in range(count):
+        for number in range(1, count + 1):
+            self.samples.round_number = number
             for each in contestants:
                 self.progress.update(task, now=each.name)
-                measure(each)
+                try:
+                    measure(each)
+                except Exception as error:
+                    # Whatever one server does: the others are measured, and nobody is there to begin anew.
+                    self.samples.failures.append(f"{each.name}: {title}: {error!r}")
                 self.progress.advance(task)
         self.progress.update(task, now="")
 

@@ -338,7 +338,11 @@ def measure_curves(names: Sequence[str], sizes: CurveSizes, console: Console) ->
     with LoadProcess() as load, make_progress(console) as progress:
         curves = Curves(sizes, load, progress)
         for name in names:
-            CURVES[name](curves)
+            try:
+                CURVES[name](curves)
+            except Exception as error:
+                # Nobody is there to begin anew: the others are measured.
+                curves.failures.append(f"{name}: {error!r}")
         return curves
 
 

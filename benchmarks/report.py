@@ -146,7 +146,7 @@ def write_comparison(samples: Samples, run: Mapping[str, object], folder: Path) 
     """The table, the JSON and the picture of a comparison; the paths that were written."""
     figures = make_figures(samples)
     folder.mkdir(parents=True, exist_ok=True)
-    prepared = {key: columns[PREPARED] for key, columns in samples.by_key.items() if PREPARED in columns}
+    prepared = {key: list(columns[PREPARED].values()) for key, columns in samples.by_key.items() if PREPARED in columns}
     content = {
         "run": run,
         "figures": [encode_figure(figure) for figure in figures],
