@@ -118,8 +118,8 @@ def write_curves(measured: Curves, run: Mapping[str, object], folder: Path) -> l
     )
     text = [
         "# This server as things grow",
-        "`make bench-curves` writes this page. A curve bends at the first size at which its figure is twice as bad as "
-        "at the smallest.",
+        "`make bench-curves` writes this page. A curve bends at the first size from which on its figure is twice as "
+        "bad as at the smallest.",
         "![All curves](curves.svg)",
         make_markdown(list_curve_rows(measured.curves)),
         *([f"{imports} (measured by the interpreter, which slows them)."] if measured.imports_ms else []),
