@@ -282,6 +282,24 @@ async def test_a_message_that_has_waited_too_long_gets_the_refusal_as_an_error(
 
 
 @ALL
+async def test_a_message_that_has_waited_too_long_may_be_sent_again(open_zoo: OpensZoo, endpoint: ChatEndpoint) -> None:
+    """With its key: it is a new turn, which its repetition joins."""
+    async with open_talk(open_zoo, endpoint, QUEUE_TIMEOUT=0.05) as talk:
+        key = {"Idempotency-Key": "0b6f9c1e-58a3-4d0e-9b6e-3a1c2d4e5f60"}
+        first = await talk.begin("one")
+        refused = await talk.post("two", headers=key, onBusy="enqueue")
+        talk.answers.finish("one", "two")
+        await first
+        answer, again = [await talk.post("two", headers=key, onBusy="enqueue") for _ in range(2)]
+
+        assert talk.chat.read_problem(refused)["code"] == "turn_running"
+        assert talk.read(answer) == talk.read(again) == "To two"
+        assert get_turn_id(answer) == get_turn_id(again) != get_turn_id(refused)
+        assert talk.answers.begun == ["zero", "one", "two"]
+        assert [told[:2] for told in await talk.list_told()][-2:] == [("two", "failed"), ("two", "succeeded")]
+
+
+@ALL
 async def test_a_ninth_message_that_would_wait_is_refused(open_zoo: OpensZoo, endpoint: ChatEndpoint) -> None:
     """The eight before it are answered, in order."""
     async with open_talk(open_zoo, endpoint) as talk:

@@ -231,6 +231,13 @@ def test_a_job_that_failed_names_the_step_it_failed_in(progress: int | None, ste
     assert job["latest_progress"] == {"step": step.name, "message": step.message, "progress": step.progress}
 
 
+def test_a_job_that_failed_before_it_had_its_turn_is_at_the_first_step() -> None:
+    """Also where a crash ended it, and nothing is known of its progress."""
+    job = json.loads(encode_job_text(replace(make_turn(outcome=make_failure(progress=None)), is_queued=True)))
+
+    assert (job["status"], job["latest_progress"]["step"]) == ("failed", "initializing")
+
+
 def test_a_job_that_was_stopped_succeeded_with_what_was_said() -> None:
     """The contract has no status for stopped; the metadata has the finish reason."""
     outcome = Outcome(TurnStatus.STOPPED, LATER, "Ro", FinishReason.STOPPED)
