@@ -150,7 +150,7 @@ def test_the_servers_own_page_asks(start_server: StartsServer, tmp_path: Path) -
     server = start_server()
 
     class ForwardingHandler(PageHandler):
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802  # the name that the base class calls
             if not self.path.startswith("/convo_turn_stream"):
                 super().do_GET()
                 return
