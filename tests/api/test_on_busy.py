@@ -315,6 +315,33 @@ async def test_a_ninth_message_that_would_wait_is_refused(open_zoo: OpensZoo, en
 
 
 @ALL
+async def test_messages_at_the_same_moment_wait_in_the_order_of_their_arrival(
+    open_zoo: OpensZoo, endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However they overtake each other while they are read: here whoever comes last to the animals passes first."""
+    async with open_talk(open_zoo, endpoint) as talk:
+        names = [str(n) for n in range(8)]
+        first = await talk.begin("one")
+        passing: list[asyncio.Event] = []
+
+        async def refresh() -> None:
+            passing.append(asyncio.Event())
+            mine = passing[-1]
+            if len(passing) == len(names):
+                mine.set()
+            await mine.wait()
+            place = passing.index(mine)
+            asyncio.get_running_loop().call_soon(passing[place - 1].set if place else str)
+
+        monkeypatch.setattr(talk.zoo.services.knowledge, "refresh", refresh)
+        tasks = [asyncio.create_task(talk.post(name, onBusy="enqueue")) for name in names]
+        talk.answers.finish("one", *names)
+
+        assert [talk.read(await task) for task in (first, *tasks)] == [f"To {name}" for name in ("one", *names)]
+        assert [message for message, *_ in await talk.list_told()] == ["one", *names]
+
+
+@ALL
 @pytest.mark.parametrize("on_busy", ["reject", "enqueue", "interrupt"])
 async def test_of_fifty_messages_at_once_each_is_answered_or_refused(
     open_zoo: OpensZoo, endpoint: ChatEndpoint, on_busy: str
