@@ -148,6 +148,8 @@ def format_value(value: float, unit: str) -> str:
             return f"{value:.2f}"
         case "%":
             return f"{value * 100:.0f} %"
+        case _ if value == 0:
+            return f"0 {unit}"
         case "ms" if value < 0.995:
             return f"{value:.2f} ms"
         case "ms" if value < 9.95:

@@ -41,6 +41,8 @@ class Place:
         if self._has_left:
             return
         self._has_left = True
+        # Whoever has left waits for nobody, should the same request begin a second turn.
+        self._is_first.set()
         while self._line and self._line[0]._has_left:
             self._line.popleft()
         if self._line:
