@@ -38,7 +38,7 @@ class SSEStreamer:
     """Makes streams of one contract, by default the zoo's own. Silences longer than `heartbeat_s` get a heartbeat.
 
     >>> SSEStreamer().format_sse({"content": "Hello"}, event="message", id="123")
-    'event: message\\ndata: {"content":"Hello"}\\nid: 123\\n\\n'
+    'id: 123\\nevent: message\\ndata: {"content":"Hello"}\\n\\n'
     """
 
     def __init__(self, contract: Contract = CONVO, *, heartbeat_s: float = 15, clock: Clock | None = None) -> None:
