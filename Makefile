@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast tools generators check format lock lock-tools bench trials soak soak-nightly clean
+.PHONY: help run test test-fast tools generators check format lock lock-tools bench bench-peers bench-curves trials soak soak-nightly clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,11 +19,11 @@ test: $(VENV)/ready  ## Run the whole test suite: about twelve minutes on two co
 
 # Tests that start processes, a browser or a model, or that make thousands of requests.
 SLOW := accounts/test_demo.py api/test_addresses.py api/test_devices.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py \
-	api/test_chat_endpoints.py api/test_rules.py api/test_system.py cli contracts/test_encoders.py \
+	api/test_chat_endpoints.py api/test_rules.py api/test_system.py benchmarks/test_curves.py benchmarks/test_peers.py cli contracts/test_encoders.py \
 	contracts/test_provider.py devtools faults generators knowledge live live_model \
 	moderation/test_adversarial_replies.py moderation/test_detection_rates.py \
 	moderation/test_output_buffer.py moderation/test_rule_set.py mutants \
-	soak telemetry/test_tracing.py providers/test_retry_and_fallback.py seeds storage/test_vacuum.py test_composition.py \
+	readers soak telemetry/test_tracing.py providers/test_retry_and_fallback.py seeds storage/test_vacuum.py test_composition.py \
 	test_yaml_files.py web
 
 test-fast: $(VENV)/ready  ## Run the quick tests, with fewer examples: under a minute, for after each change
@@ -46,8 +46,14 @@ format: $(VENV)/ready  ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/ready  ## Measure 1,000 streams at once against a real server; takes about half a minute
-	@$(BIN)/python -m benchmarks.streams $(ARGS)
+bench: $(VENV)/ready  ## Measure the main figures of this server beside their lines; takes under a minute
+	@$(BIN)/python -m benchmarks short $(ARGS)
+
+bench-peers: $(VENV)/bench  ## Measure it beside FastAPI, sse-starlette, gevent and others, which it installs; takes a quarter of an hour
+	@$(BIN)/python -m benchmarks peers $(ARGS)
+
+bench-curves: $(VENV)/bench  ## Measure it as streams, sessions, animals, histories, readers and turns grow; takes a quarter of an hour
+	@$(BIN)/python -m benchmarks curves $(ARGS)
 
 trials: $(VENV)/ready  ## Inject faults into a real server and measure each against its limit; takes some minutes
 	@$(BIN)/python -m tests.faults $(ARGS)
@@ -61,6 +67,9 @@ soak-nightly: $(VENV)/ready  ## The same for ten minutes, for a nightly CI run
 lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	@$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras --allow-unsafe --no-emit-options \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+	@$(BIN)/pip-compile --quiet --upgrade --extra bench --constraint requirements.lock --generate-hashes --strip-extras \
+		--allow-unsafe --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--output-file benchmarks/requirements.lock pyproject.toml
 
 lock-tools: tools  ## Pin the newest versions that tests/tools/requirements.in and package.json allow
 	@$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-emit-options --no-emit-index-url \
@@ -76,4 +85,9 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --require-hashes --requirement requirements.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/bench: benchmarks/requirements.lock $(VENV)/ready
+	@echo "Installing what the server is measured beside ..."
+	@$(PIP) install --quiet --require-hashes --requirement benchmarks/requirements.lock
 	@touch $@

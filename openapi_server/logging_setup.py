@@ -32,6 +32,8 @@ QUIET_LOGGERS = NOISY_LOGGERS + CONTENT_LOGGERS
 MAX_QUEUED_BYTES = 4 * 1024 * 1024
 # A write of at most so many bytes to a pipe is not mixed with those of other processes (POSIX, PIPE_BUF).
 WRITE_BYTES = 4096
+# How long the thread gathers lines before it writes, in seconds: waking it costs as much as a line.
+GATHER_S = 0.005
 # How long the end of the process waits for a reader of its last lines, in seconds.
 FLUSH_TIMEOUT_S = 1.0
 # Everything that a terminal or a reader of lines may take for a command or for the end of a line.
@@ -58,6 +60,7 @@ class BackgroundWriter:
         self._queued_bytes = 0
         self._told = 0
         self._is_closing = False
+        self._is_idle = False
         self._changed = threading.Condition()
         # A daemon, because a write that is blocked must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -75,7 +78,9 @@ class BackgroundWriter:
                 return
             self._lines.append(line)
             self._queued_bytes += len(line)
-            self._changed.notify()
+            if self._is_idle:
+                self._is_idle = False
+                self._changed.notify()
 
     def close(self, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
         """Write what waits, for at most `timeout_s` seconds. Later lines are dropped."""
@@ -97,7 +102,10 @@ class BackgroundWriter:
         """The next lines, together at most `WRITE_BYTES` unless one is longer; empty at the end."""
         with self._changed:
             while not self._lines and not self._is_closing:
+                self._is_idle = True
                 self._changed.wait()
+                if not self._is_closing:
+                    self._changed.wait(GATHER_S)
             batch: list[bytes] = []
             size = 0
             while self._lines and (not batch or size + len(self._lines[0]) <= WRITE_BYTES):

@@ -319,7 +319,8 @@ class Store(Protocol):
         """How many expired sessions are not deleted yet."""
 
     async def delete_expired_sessions(self, limit: int) -> int:
-        """Delete at most `limit` expired sessions with their turns; how many were deleted.
+        """Delete at most `limit` expired sessions with their turns; how many were deleted. When none is left, the users
+        of devices whose sessions are gone are deleted too.
 
         A session with a running turn whose lease is valid is left for later.
         """
@@ -327,7 +328,7 @@ class Store(Protocol):
     async def delete_old_turns(self, limit: int) -> int:
         """Delete at most `limit` turns that are older than the retention time; how many were deleted.
 
-        When none is left, titles, openings and device users of that age are deleted too. The sessions stay.
+        When none is left, titles and openings of that age are deleted too. The sessions stay.
         """
 
     async def vacuum(self, at_most_bytes: int | None = None) -> bool:
@@ -381,7 +382,11 @@ class AccountStore(Protocol):
         section 4.14.2).
         """
 
-    async def end_login(self, login_id: str) -> None: ...
+    async def end_login(self, login_id: str) -> bool:
+        """False when there is no such login (any more)."""
+
+    async def end_login_of_token(self, token_hash: str) -> bool:
+        """End the login of a refresh token, whether that is used or not. False when there is no such login."""
 
     async def get_authenticated_user(self, username: str, login_id: str) -> AuthenticatedUser | None:
         """The user of an active login, with the role and the children that they have now."""

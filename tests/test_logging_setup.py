@@ -14,6 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openapi_server import logging_setup
 from openapi_server.logging_setup import (
     BackgroundHandler,
     BackgroundWriter,
@@ -70,6 +71,24 @@ def test_lines_are_written_in_order(pipe: Pipe) -> None:
     assert writer.dropped == 0
     # What fits into a pipe without a reader.
     assert os.read(pipe.reader, 65_536).splitlines() == [b"line %d" % number for number in range(2000)]
+
+
+def test_lines_that_come_soon_after_another_leave_in_one_write(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waking the thread for each line costs as much as the line; closing does not wait for further ones."""
+    monkeypatch.setattr(logging_setup, "GATHER_S", 60)
+    writes: list[bytes] = []
+
+    def note_write(_: int, data: bytes) -> int:
+        writes.append(data)
+        return len(data)
+
+    monkeypatch.setattr(os, "write", note_write)
+    writer = BackgroundWriter(pipe.writer)
+    for number in range(50):
+        writer.write(b"line %d\n" % number)
+    writer.close(10)
+
+    assert [data.count(b"\n") for data in writes] == [50]
 
 
 def test_a_pipe_that_nobody_reads_blocks_nobody(pipe: Pipe) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -124,9 +125,20 @@ class AccountService:
         login, number = found
         return self._grant_tokens(login, tokens[number], user)
 
-    async def logout(self, user: AuthenticatedUser) -> None:
-        """End the login that the user came with; its tokens are void from now on."""
-        await self._store.end_login(user.login_id)
+    async def logout(self, access_token: str | None, refresh_token: str | None) -> None:
+        """End the logins of the tokens; all their tokens are void from now on. The access token may have expired.
+
+        Raises `InvalidToken` when neither token is of a login that has not ended.
+        """
+        ended = []
+        if access_token is not None:
+            with suppress(InvalidToken):
+                login_id = self._tokens.verify(access_token, may_be_expired=True).login_id
+                ended.append(await self._store.end_login(login_id))
+        if refresh_token is not None:
+            ended.append(await self._store.end_login_of_token(hash_refresh_token(refresh_token)))
+        if not any(ended):
+            raise InvalidToken
 
     async def authenticate(self, access_token: str) -> AuthenticatedUser:
         """The user of the token. Raises `InvalidToken`, also when the login was ended: a logout works at once."""

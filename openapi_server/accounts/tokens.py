@@ -65,10 +65,11 @@ class AccessTokens:
         digest = hmac.new(self._key, f"refresh token\n{used}".encode(), hashlib.sha256).digest()
         return urlsafe_b64encode(digest).decode().rstrip("=")
 
-    def verify(self, token: str) -> AccessClaims:
+    def verify(self, token: str, *, may_be_expired: bool = False) -> AccessClaims:
         """Raises `InvalidToken` unless this server signed the token and it is valid at this second."""
+        options: Options = {**OPTIONS, "verify_exp": not may_be_expired}
         try:
-            read = jwt.decode_complete(token, self._key, [ALGORITHM], options=OPTIONS, audience=AUDIENCE, issuer=ISSUER)
+            read = jwt.decode_complete(token, self._key, [ALGORITHM], options=options, audience=AUDIENCE, issuer=ISSUER)
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             # The last three are what the JSON parser raises for a malicious header, before the signature is checked.
             raise InvalidToken from None

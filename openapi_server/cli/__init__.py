@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
+from contextlib import suppress
+from typing import Any
 
 import click
 
@@ -23,8 +26,39 @@ from openapi_server.cli.spec import spec
 from openapi_server.config import ConfigError, explain_config_error
 from openapi_server.models.errors import StoreUnavailable
 
+# What writing to a file, a device or a closed descriptor ends with. A reader that has left (EPIPE) needs no sentence.
+_WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE})
 
-@click.group(invoke_without_command=True)
+
+class Commands(click.Group):
+    """The commands. Output that cannot be written ends each of them with one sentence and exit code 1."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            try:
+                return super().main(*args, **extra)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+        except OSError as error:
+            if error.errno not in _WRITE_ERRORS or error.filename is not None:
+                raise
+            _discard_output()
+            if error.errno != errno.EPIPE:
+                with suppress(OSError):
+                    click.echo(f"The output could not be written: {os.strerror(error.errno)}.", err=True)
+            sys.exit(1)
+
+
+def _discard_output() -> None:
+    """What waits to be written goes nowhere: else the interpreter tries again at its end, with a traceback."""
+    if sys.stdout is not None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+@click.group(cls=Commands, invoke_without_command=True)
 @click.version_option(__version__, prog_name="zoochat")
 @click.pass_context
 def main(context: click.Context) -> None:

@@ -7,7 +7,7 @@ turn, and what each event does to it, are in `turn_lifecycle`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -73,13 +73,14 @@ class TurnLimits:
 class AcceptedTurn:
     """The turn that answers a request: a new one, or the earlier one that an idempotency key belongs to.
 
-    `is_first`: the session was begun with it.
+    `is_first`: the session was begun with it. `is_new`: this request has started it.
     """
 
     turn_id: str
     session_id: str
     animal_id: str
     is_first: bool = False
+    is_new: bool = False
 
 
 class TurnEngine:
@@ -208,7 +209,7 @@ class TurnEngine:
         running = RunningTurn(writer, grace_s, self._on_orphaned, is_stored=is_stored, is_queued=started.is_queued)
         self._running[event.turn_id] = running
         running.task = asyncio.create_task(self._run_turn(request, running))
-        return AcceptedTurn(event.turn_id, event.session_id, event.animal_id, started.is_new_session)
+        return AcceptedTurn(event.turn_id, event.session_id, event.animal_id, started.is_new_session, is_new=True)
 
     def _make_writer(self, started: Started, contract: str) -> TurnWriter:
         metrics = self._instruments.metrics.begin_turn(started, contract, self._clock.monotonic())
@@ -265,6 +266,14 @@ class TurnEngine:
             self._running[turn_id].record_poll()
         entries = await self._log.list_entries(turn_id)
         return None if entries is None else fold(entries)
+
+    def call_at_end(self, turn_id: str, callback: Callable[[], None]) -> None:
+        """Call it when the turn has ended in this process; at once when it does not run here."""
+        running = self._running.get(turn_id)
+        if running is None or running.task is None:
+            callback()
+        else:
+            running.task.add_done_callback(lambda task: callback())
 
     async def delete_turns(self, turn_ids: Sequence[str]) -> None:
         """After the deletion of their session: cancel those that run, and delete all logs. Readers are told so."""
@@ -373,8 +382,10 @@ class TurnEngine:
 
     def _on_lease_lost(self, turn_id: str) -> None:
         # Deleted, or settled by another process: then the finisher finds out, and nothing more is charged.
-        if turn_id in self._running:
-            self._running[turn_id].cancel(SessionDeleted())
+        running = self._running.get(turn_id)
+        # A turn that was begun while the store was away never had a lease.
+        if running is not None and running.is_stored:
+            running.cancel(SessionDeleted())
 
 
 def _is_interrupted(running: RunningTurn, on_busy: OnBusy) -> bool:

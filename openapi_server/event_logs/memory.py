@@ -9,43 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import islice
 
 from openapi_server.clock import DeadlineTimer
 from openapi_server.models.turn_events import Entry, TurnEvent
 from openapi_server.protocols import Clock, LogClosed
+from openapi_server.round_queue import RoundQueue
 
+# With a thousand streams, waking all readers at once would occupy the event loop for a tenth of a second. Under
+# overload readers wait longer and then find several entries at once, which leave in one write: chunks get larger, not
+# later.
 WAKES_PER_ROUND = 32
-
-
-class WakeQueue:
-    """Wakes readers in the order of `wake` calls, `WAKES_PER_ROUND` in each iteration of the event loop.
-
-    With a thousand streams, waking all readers at once would occupy the loop for a tenth of a second, and health checks
-    would wait. Under overload, readers wait longer and then find several entries at once, which leave in one write: the
-    chunks get larger, not later.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: dict[asyncio.Event, None] = {}
-        self._is_scheduled = False
-
-    def wake(self, event: asyncio.Event) -> None:
-        """Set the event soon. An event that is queued already keeps its place."""
-        self._waiting[event] = None
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if not self._is_scheduled and self._waiting:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._wake_some)
-
-    def _wake_some(self) -> None:
-        self._is_scheduled = False
-        for event in list(islice(self._waiting, WAKES_PER_ROUND)):
-            del self._waiting[event]
-            event.set()
-        self._schedule()
 
 
 class _TurnLog:
@@ -53,7 +26,7 @@ class _TurnLog:
 
     __slots__ = ("_queue", "closed_at_s", "entries", "is_deleted", "wake_events")
 
-    def __init__(self, queue: WakeQueue) -> None:
+    def __init__(self, queue: RoundQueue) -> None:
         self._queue = queue
         self.entries: list[Entry] = []
         self.wake_events: set[asyncio.Event] = set()
@@ -66,7 +39,7 @@ class _TurnLog:
 
     def wake(self) -> None:
         for event in self.wake_events:
-            self._queue.wake(event)
+            self._queue.add(event.set)
 
 
 class MemoryTail:
@@ -124,7 +97,7 @@ class MemoryEventLog:
         self._clock = clock
         self._replay_window_s = replay_window_s
         self._max_turns = max_turns
-        self._queue = WakeQueue()
+        self._queue = RoundQueue(WAKES_PER_ROUND)
         self._logs: dict[str, _TurnLog] = {}
         self._finished: OrderedDict[str, _TurnLog] = OrderedDict()
 

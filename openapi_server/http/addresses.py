@@ -40,14 +40,15 @@ _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 @dataclass(frozen=True, slots=True)
 class SpecOperation:
     """An operation: its handler's full name, the media types of its body (none: it takes none), the value of
-    `Cache-Control` of its answers, the name of its rate limit, and the query parameters that it takes in place of the
-    header `Last-Event-ID`, the first of which counts."""
+    `Cache-Control` of its answers, the name of its rate limit, the query parameters that it takes in place of the
+    header `Last-Event-ID`, the first of which counts, and whether it ignores those that it does not know."""
 
     operation_id: str
     media_types: tuple[str, ...] = ()
     cache_control: str = NO_STORE
     rate_limit: str = "reads"
     resume_parameters: tuple[str, ...] = ()
+    ignores_unknown_query: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ class AddressTable:
 
     def __init__(self, spec: Mapping[str, Any], documents: Sequence[str] = ()) -> None:
         self._literal: dict[str, Address] = {}
-        self._templates: list[tuple[list[str], Address]] = []
+        # By the number of their parts and the first one: each request is looked up several times.
+        self._templates: dict[tuple[int, str], list[tuple[list[str], Address]]] = {}
         for path in documents:
             self._literal[path] = Address(path, {"GET": SpecOperation(path, cache_control="no-cache")})
         for path, item in spec["paths"].items():
@@ -91,13 +93,17 @@ class AddressTable:
     def _add(self, address: Address) -> None:
         path = address.prefix + address.template
         if "{" in path:
-            self._templates.append((path.split("/"), address))
+            parts = path.split("/")
+            if "{" in parts[1]:
+                raise ValueError(f"openapi.yaml: {path} begins with a parameter")
+            self._templates.setdefault((len(parts), parts[1]), []).append((parts, address))
         else:
             self._literal[path] = address
 
     @property
     def addresses(self) -> list[Address]:
-        return [*self._literal.values(), *(address for _, address in self._templates)]
+        templates = (address for found in self._templates.values() for _, address in found)
+        return [*self._literal.values(), *templates]
 
     def find(self, path: str) -> Address | None:
         """The address of a decoded path, which has to be as the spec writes it, to the last slash."""
@@ -105,7 +111,8 @@ class AddressTable:
         if literal is not None:
             return literal
         parts = path.split("/")
-        return next((address for template, address in self._templates if _matches(template, parts)), None)
+        candidates = self._templates.get((len(parts), parts[1]), ()) if len(parts) > 1 else ()
+        return next((address for template, address in candidates if _matches(template, parts)), None)
 
     def find_with_other_slash(self, path: str) -> str | None:
         """The path with a slash more or less at its end, if only that exists."""
@@ -210,10 +217,8 @@ def choose_media_type(content_types: Sequence[str], accepted: Sequence[str]) -> 
 
 
 def _matches(template: list[str], parts: list[str]) -> bool:
-    """Whether the path has the literal parts of the template, and something where the template has a parameter."""
-    return len(template) == len(parts) and all(
-        bool(part) if name.startswith("{") else part == name for name, part in zip(template, parts, strict=True)
-    )
+    """Whether a path of as many parts has those of the template, and something where the template has a parameter."""
+    return all(bool(part) if name.startswith("{") else part == name for name, part in zip(template, parts, strict=True))
 
 
 def _find_prefix(path: str, operation: Mapping[str, Any]) -> str:
@@ -233,6 +238,7 @@ def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> Sp
         operation.get("x-cache-control", NO_STORE),
         operation.get("x-rate-limit", "reads"),
         tuple(name for name in _RESUME_PARAMETERS if name in parameters),
+        operation.get("x-unknown-query") == "ignored",
     )
 
 

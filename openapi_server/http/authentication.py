@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import structlog
 from connexion.lifecycle import ConnexionRequest
@@ -69,7 +70,8 @@ class BearerTokenHandler(BearerSecurityHandler):  # type: ignore[misc]  # Connex
 class AuthenticationMiddleware:
     """ASGI middleware behind Connexion's security: answers with the error, or provides the user with `get_user`.
 
-    It also checks the operation's `x-minimum-role`.
+    It also checks the operation's `x-minimum-role`. Where the operation has `x-takes-expired-token`, its handler checks
+    the access token itself.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -81,8 +83,10 @@ class AuthenticationMiddleware:
             return
         extensions = scope["extensions"]
         result = extensions.get("connexion_context", {}).get("token_info", {})
-        role = get_minimum_role(extensions["connexion_routing"].get("operation_id"))
-        error = result.get(ERROR_KEY) or _check_role(result.get(USER_KEY), role)
+        operation_id = extensions["connexion_routing"].get("operation_id")
+        error = result.get(ERROR_KEY) or _check_role(result.get(USER_KEY), get_minimum_role(operation_id))
+        if isinstance(error, InvalidToken) and takes_expired_token(operation_id):
+            error = None
         if error is not None:
             await make_error_response(error)(scope, receive, send)
             return
@@ -107,11 +111,22 @@ def get_user(scope: Scope) -> AuthenticatedUser | None:
 @functools.cache
 def get_minimum_role(operation_id: str | None) -> Role | None:
     """The `x-minimum-role` of the operation in the spec."""
+    operation = _find_operation(operation_id)
+    return Role(operation["x-minimum-role"]) if "x-minimum-role" in operation else None
+
+
+@functools.cache
+def takes_expired_token(operation_id: str | None) -> bool:
+    """The `x-takes-expired-token` of the operation in the spec."""
+    return bool(_find_operation(operation_id).get("x-takes-expired-token", False))
+
+
+def _find_operation(operation_id: str | None) -> dict[str, Any]:
     for path in load_spec()["paths"].values():
         for operation in path.values():
             if f"{operation['x-openapi-router-controller']}.{operation['operationId']}" == operation_id:
-                return Role(operation["x-minimum-role"]) if "x-minimum-role" in operation else None
-    return None
+                return dict(operation)
+    return {}
 
 
 def _parse_token(given: Sequence[str]) -> str:

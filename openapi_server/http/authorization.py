@@ -23,17 +23,18 @@ from openapi_server.models.user import USER_PREFIX, AuthenticatedUser, Role
 
 
 class Access(Enum):
-    """What the caller wants to do. `CHANGE` includes sending a message, stopping a turn and deleting."""
+    """What the caller wants to do. `WRITE` is sending a message, and confirming or stopping its reply."""
 
     READ = auto()
-    CHANGE = auto()
+    WRITE = auto()
+    DELETE = auto()
 
 
 def is_allowed(user: AuthenticatedUser | None, owner: str | None, access: Access) -> bool:
-    """The rule: users may do all with their own, parents with their children's, administrators with everybody's;
-    zookeepers may read everybody's.
+    """The rule: users may do all with their own, administrators with everybody's; parents may read and delete their
+    children's, but neither speak for them nor spend their credits; zookeepers may read everybody's.
 
-    >>> is_allowed(None, "cookie:1f", Access.CHANGE), is_allowed(None, "user:mia", Access.READ)
+    >>> is_allowed(None, "cookie:1f", Access.WRITE), is_allowed(None, "user:mia", Access.READ)
     (True, False)
     """
     if owner is None or not owner.startswith(USER_PREFIX):
@@ -41,9 +42,10 @@ def is_allowed(user: AuthenticatedUser | None, owner: str | None, access: Access
     if user is None:
         return False
     username = owner.removeprefix(USER_PREFIX)
-    is_own_child = user.may_act_as(Role.PARENT) and username in user.children
-    if username == user.username or is_own_child or user.role is Role.ADMINISTRATOR:
+    if username == user.username or user.role is Role.ADMINISTRATOR:
         return True
+    if user.may_act_as(Role.PARENT) and username in user.children:
+        return access is not Access.WRITE
     return access is Access.READ and user.may_act_as(Role.ZOOKEEPER)
 
 
@@ -109,8 +111,8 @@ def _name_owner(session_id: str, owner: str | None) -> str:
 
 
 def authorize_account(context: RequestContext, username: str) -> str:
-    """The username, if the caller may change that account's data; else `UserNotFound`."""
-    if not is_allowed(context.user, USER_PREFIX + username, Access.CHANGE):
+    """The username, if all data of that account is the caller's to see and to erase; else `UserNotFound`."""
+    if not is_allowed(context.user, USER_PREFIX + username, Access.DELETE):
         raise UserNotFound
     return username
 

@@ -18,12 +18,23 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openapi_server.http.addresses import load_address_table
 from openapi_server.http.rate_limits import get_admission
 
 SLOT_EXTENSION = "zoochat.concurrency_slot"
 
 # Monitoring must not wait for the other requests.
 UNLIMITED_PATHS = frozenset({"/health", "/ready", "/system_health", "/metrics"})
+
+
+def is_unlimited(path: str) -> bool:
+    """Whether requests for the path, as a client sends it, wait for no others.
+
+    >>> is_unlimited("/health"), is_unlimited("/api/health"), is_unlimited("/convo_turn")
+    (True, True, False)
+    """
+    address = load_address_table().find(path)
+    return address is not None and address.template in UNLIMITED_PATHS
 
 
 @dataclass(slots=True)

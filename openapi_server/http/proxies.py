@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server import linear_regex
 from openapi_server.config import TrustedProxies
+from openapi_server.wire.problem import root_path_of_request
 
 ROOT_PATH_EXTENSION = "zoochat.root_path"
 
@@ -66,7 +67,8 @@ class TrustedProxiesMiddleware:
     """ASGI middleware, the outermost: puts the client's address, the scheme and the host into the scope.
 
     `trusted` is the number of proxies in front, or their networks; empty: none, and their headers are ignored.
-    `root_path` replaces what proxies send as `X-Forwarded-Prefix`. The root path is added to each `Location`.
+    `root_path` replaces what proxies send as `X-Forwarded-Prefix`. The root path is added to each `Location`
+    and to the `type` of each problem.
     """
 
     def __init__(self, app: ASGIApp, *, trusted: TrustedProxies, root_path: str) -> None:
@@ -90,7 +92,11 @@ class TrustedProxiesMiddleware:
                     headers["Location"] = root_path + location
             await send(message)
 
-        await self._app(scope, receive, send_with_root_path if root_path else send)
+        token = root_path_of_request.set(root_path)
+        try:
+            await self._app(scope, receive, send_with_root_path if root_path else send)
+        finally:
+            root_path_of_request.reset(token)
 
     def _read_headers(self, scope: Scope) -> Scope:
         peer = _parse_address((scope.get("client") or ("", 0))[0])

@@ -212,7 +212,7 @@ class RateLimits:
         return keys, states
 
     def close_stream(self, keys: Iterable[str]) -> None:
-        """The answer to a request that counted as an open stream has ended."""
+        """A request that counted as an open stream has been answered, and the turn that it started has ended."""
         self._open_count -= 1
         for key in keys:
             self._open_streams[key] -= 1
@@ -277,6 +277,7 @@ class Admission:
     states: list[LimitState] = field(default_factory=list)
     stream_keys: list[str] = field(default_factory=list)
     is_counted_as_turn: bool = False
+    _holders: int = 1
 
     async def count_turn(self) -> None:
         """Count the request as a turn, unless it is counted already. Raises `RateLimited`."""
@@ -286,8 +287,15 @@ class Admission:
             if not self.caller.is_user:
                 self._limits.remember(self.caller.key)
 
+    def keep_open(self) -> Callable[[], None]:
+        """Let the request count as an open stream beyond its answer; call the result when that is over."""
+        self._holders += 1
+        return self.close
+
     def close(self) -> None:
-        if self.stream_keys:
+        """The answer has ended, or what kept the stream open."""
+        self._holders -= 1
+        if self.stream_keys and not self._holders:
             self._limits.close_stream(self.stream_keys)
             self.stream_keys = []
 

@@ -1,5 +1,5 @@
 """uvicorn's HTTP protocol with what it lacks: timeouts for slow request heads and for peers that vanished, a limit for
-the size of a head, and answers of ours to what is no request."""
+the size of a head, answers of ours to what is no request, and an order in which requests begin."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from openapi_server.http.concurrency_limit import is_unlimited
 from openapi_server.http.disconnect import TRANSPORT_EXTENSION
 from openapi_server.http.request_limits import INVALID_REQUEST_EXTENSION
+from openapi_server.round_queue import RoundQueue
 
 # The kernel's send buffer for one connection. By default it grows to megabytes for a client that does not read.
 SEND_BUFFER_BYTES = 65_536
 # A head that grows beyond it is no longer read. `request_limits` refuses smaller ones with a status of their own.
 MAX_HEAD_BYTES = 131_072
+# How many requests begin in a round of the event loop. One takes up to a millisecond until it waits for something.
+STARTED_PER_ROUND = 8
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -24,13 +28,16 @@ class HttpProtocol(HttpToolsProtocol):
 
     `head_timeout_s`: from the start of the connection, or of a further request on it, to the end of the request's head.
     `peer_timeout_s`: how long sent bytes may stay unacknowledged by the peer's kernel (TCP_USER_TIMEOUT, RFC 5482), as
-    when a phone loses its network.
+    when a phone loses its network. `starts`: where requests of all connections wait for their beginning.
     """
 
-    def __init__(self, *args: Any, head_timeout_s: float, peer_timeout_s: float, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, head_timeout_s: float, peer_timeout_s: float, starts: RoundQueue, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._head_timeout_s = head_timeout_s
         self._peer_timeout_s = peer_timeout_s
+        self._starts = starts
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._is_refused = False
@@ -122,7 +129,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        start = partial(super()._start_asgi_task, cycle, app)
+        if is_unlimited(cycle.scope["path"]):
+            start()
+        else:
+            self._starts.add(start)
 
     def _start_head_timer(self) -> None:
         if self._head_timer is None:
@@ -138,6 +149,11 @@ class HttpProtocol(HttpToolsProtocol):
 def make_protocol_class(*, head_timeout_s: float, peer_timeout_s: float) -> type[asyncio.Protocol]:
     """The value for `uvicorn.Config(http=...)`."""
     # uvicorn only calls it: a partial serves as well as a class.
-    factory: Any = partial(HttpProtocol, head_timeout_s=head_timeout_s, peer_timeout_s=peer_timeout_s)
+    factory: Any = partial(
+        HttpProtocol,
+        head_timeout_s=head_timeout_s,
+        peer_timeout_s=peer_timeout_s,
+        starts=RoundQueue(STARTED_PER_ROUND),
+    )
     protocol: type[asyncio.Protocol] = factory
     return protocol

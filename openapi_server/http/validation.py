@@ -156,6 +156,8 @@ class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Co
 
     async def _parse(self, stream: Any, scope: Scope) -> object:
         raw = b"".join([part async for part in stream])
+        if not raw and not self._required:
+            return None
         body, is_changed = await run_by_size(len(raw), partial(self._read, raw), MAX_INLINE_BYTES)
         # Then Connexion gives the handler this body in place of the one that was sent.
         self.MUTABLE_VALIDATION = is_changed
@@ -176,12 +178,17 @@ class StrictParameterValidator(ParameterValidator):  # type: ignore[misc]  # Con
     """Path, query, header and cookie parameters."""
 
     def validate(self, scope: Scope) -> None:
-        self._require_known_query(scope["query_string"].decode("ascii"))
+        operation = get_operation(scope)
+        if operation is None or not operation.ignores_unknown_query:
+            self._require_known_query(scope["query_string"].decode("ascii"))
         super().validate(scope)
         _get_validated(scope).parameters_of = _get_routed_operation_id(scope)
 
     def _require_known_query(self, query: str) -> None:
-        """Connexion would ignore the others: whoever asks for `page=2` would read the first page for ever."""
+        """Connexion would ignore the others: whoever asks for `page=2` would read the first page for ever.
+
+        Addresses of pages for people are passed on with parameters of others, such as `utm_source`.
+        """
         known = {parameter["name"] for parameter in self.parameters["query"]}
         given = dict.fromkeys(name for name, _ in parse_qsl(query, keep_blank_values=True))
         unknown = [name for name in given if name not in known]

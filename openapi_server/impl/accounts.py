@@ -13,12 +13,13 @@ from openapi_server.accounts.login_protection import LoginClient
 from openapi_server.accounts.service import TokenGrant
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
+from openapi_server.http.authentication import read_bearer_token
 from openapi_server.http.authorization import require_user
 from openapi_server.http.disconnect import AwaitedResponse
 from openapi_server.http.identity import LOGIN_DEVICE_COOKIE, build_cookie
 from openapi_server.http.rate_limits import group_address
 from openapi_server.models.audit import Actor, AuditAction
-from openapi_server.models.errors import BadCredentials
+from openapi_server.models.errors import BadCredentials, LoginRequired
 
 
 @async_handler
@@ -33,8 +34,11 @@ async def refresh_login(context: RequestContext, body: dict[str, Any]) -> ASGIAp
 
 
 @async_handler
-async def logout(context: RequestContext) -> ASGIApp:
-    await context.services.accounts.logout(require_user(context))
+async def logout(context: RequestContext, body: dict[str, Any] | None = None) -> ASGIApp:
+    access_token, refresh_token = read_bearer_token(context.headers), (body or {}).get("refreshToken")
+    if access_token is None and refresh_token is None:
+        raise LoginRequired("Send the access token as Authorization: Bearer, or the refresh token in the body.")
+    await context.services.accounts.logout(access_token, refresh_token)
     return Response(status_code=204)
 
 

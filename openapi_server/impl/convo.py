@@ -73,7 +73,7 @@ async def stream_convo_turn(context: RequestContext, turn_id: str) -> ASGIApp:
 @async_handler
 async def stop_convo_turn(context: RequestContext, turn_id: str) -> ASGIApp:
     began_s = context.services.clock.monotonic()
-    await get_authorized_turn(context, turn_id, Access.CHANGE)
+    await get_authorized_turn(context, turn_id, Access.WRITE)
     turn = await context.services.engine.stop_turn(turn_id)
     took_ms = round((context.services.clock.monotonic() - began_s) * 1000)
     return JSONResponse(encode_stop(turn, took_ms))
@@ -161,7 +161,7 @@ async def _find_named_session(context: RequestContext, body: dict[str, Any]) -> 
 async def _find_session(context: RequestContext, session_id: str | None, identity: Identity) -> SessionRef:
     """The session with the server's id; a new one without an id."""
     if session_id is not None:
-        await get_authorized_session(context, session_id, Access.CHANGE, NO_SESSION_DETAIL)
+        await get_authorized_session(context, session_id, Access.WRITE, NO_SESSION_DETAIL)
     return SessionRef(session_id, identity.owner)
 
 

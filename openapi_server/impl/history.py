@@ -53,7 +53,7 @@ async def get_convo_history(
 
 @async_handler
 async def delete_convo_history(context: RequestContext, session_id: str | None = None) -> ASGIApp:
-    session = await find_convo_session(context, _require_session_id(context, session_id), Access.CHANGE)
+    session = await find_convo_session(context, _require_session_id(context, session_id), Access.DELETE)
     await delete_session(context, session.session_id)
     return Response(status_code=204)
 

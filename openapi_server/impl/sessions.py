@@ -141,14 +141,14 @@ async def get_chat_session(
 
 @async_handler
 async def delete_chat_session(context: RequestContext, session_id: str) -> ASGIApp:
-    session = await get_authorized_session(context, session_id, Access.CHANGE)
+    session = await get_authorized_session(context, session_id, Access.DELETE)
     await delete_session(context, session.session_id)
     return JSONResponse({"message": "The session was deleted.", "sessionId": session.session_id})
 
 
 @async_handler
 async def stream_chat_session(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
-    session = await get_authorized_session(context, session_id, Access.CHANGE)
+    session = await get_authorized_session(context, session_id, Access.WRITE)
     last_event_id = context.headers.get("last-event-id")
     if last_event_id:
         return await resume_stream(
@@ -159,7 +159,7 @@ async def stream_chat_session(context: RequestContext, session_id: str, body: di
 
 @async_handler
 async def send_chat_message(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
-    session = await get_authorized_session(context, session_id, Access.CHANGE)
+    session = await get_authorized_session(context, session_id, Access.WRITE)
     accepted = await _start_turn(context, session, body, is_delivered_whole=True)
     return make_turn_response(context, accepted, encode_answer)
 
@@ -190,7 +190,7 @@ async def observe_chat_session(context: RequestContext, session_id: str) -> ASGI
 
 @async_handler
 async def confirm_chat_stream(context: RequestContext, session_id: str, body: dict[str, Any]) -> ASGIApp:
-    session = await get_authorized_session(context, session_id, Access.CHANGE)
+    session = await get_authorized_session(context, session_id, Access.WRITE)
     turn_id = await _find_stream(context, session.session_id, body["streamingSessionId"])
     if turn_id is None:
         message = "Streaming session ID mismatch: this is not the session's last stream."

@@ -91,11 +91,15 @@ async def start_turn(
     """`TurnEngine.start_turn`, within the caller's rate limit. Raises also `RateLimited`.
 
     A request with an idempotency key counts only when it starts a turn, so that no repetition is refused its reply.
+    The turn counts as an open stream until it has ended, whether anybody waits for it or not.
     """
     admission = context.admission
     if admission is not None and not admission.is_counted_as_turn and not await _is_repeat(context, keys):
         await admission.count_turn()
-    return await context.services.engine.start_turn(request, keys)
+    accepted = await context.services.engine.start_turn(request, keys)
+    if admission is not None and accepted.is_new:
+        context.services.engine.call_at_end(accepted.turn_id, admission.keep_open())
+    return accepted
 
 
 async def _is_repeat(context: RequestContext, keys: Sequence[IdempotencyKey]) -> bool:

@@ -32,6 +32,7 @@ from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import DocumentStore
+from openapi_server.worker_threads import run_inline
 
 T = TypeVar("T")
 
@@ -101,16 +102,15 @@ class KnowledgeService:
         return detect_requested_animal(message, self.list_animals())
 
     async def retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> Sequence[Fact]:
-        found = await self._run_on_worker(
-            lambda: self._find_facts(animal, strip_switch_request(message, animal), history)
-        )
-        return [each.fact for each in found[:MAX_CANDIDATES]]
+        return await self._run_on_worker(lambda: self._retrieve(animal, message, history))
 
     async def rerank(
         self, facts: Sequence[Fact], message: str, history: Sequence[Exchange], age_group: AgeGroup
     ) -> Sequence[Fact]:
         if not facts:
             return []
+        if isinstance(facts, FoundFacts) and facts.answer(message, history):
+            return await run_inline(lambda: select_facts(facts.scored, facts.question, history, age_group))
         return await self._run_on_worker(lambda: self._rerank(facts, message, history, age_group))
 
     async def _load_changes(self, store: DocumentStore) -> None:
@@ -130,10 +130,14 @@ class KnowledgeService:
     async def _run_on_worker(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
+    def _retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> FoundFacts:
+        question = strip_switch_request(message, animal)
+        return FoundFacts(self._find_facts(animal, question, history)[:MAX_CANDIDATES], message, history, question)
+
     def _rerank(
         self, facts: Sequence[Fact], message: str, history: Sequence[Exchange], age_group: AgeGroup
     ) -> list[Fact]:
-        """Searches again: that takes a millisecond, and callers need not pass scores around."""
+        """Facts that were not found by this very search are searched for again."""
         animal = self._index_cache.find_animal_of(facts[0])
         if animal is None:
             return list(facts)  # no version of the animal is left to search: the order is all that is known
@@ -195,6 +199,24 @@ class KnowledgeService:
         return _score_in_order(
             list_untold_facts(animal.facts, history, self._lexicon.related_topics, surprise=surprise)
         )
+
+
+class FoundFacts(list[Fact]):
+    """What a search has found, with the scores and what was asked: ranking it needs no second search.
+
+    `question`: the message without a request for another animal.
+    """
+
+    def __init__(self, scored: Sequence[ScoredFact], message: str, history: Sequence[Exchange], question: str) -> None:
+        super().__init__(each.fact for each in scored)
+        self.scored = scored
+        self.question = question
+        self._message = message
+        self._history = history
+
+    def answer(self, message: str, history: Sequence[Exchange]) -> bool:
+        """Whether they were found for this message."""
+        return self._message == message and self._history == history
 
 
 def _score_in_order(facts: Sequence[Fact]) -> list[ScoredFact]:

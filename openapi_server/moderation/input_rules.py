@@ -16,6 +16,7 @@ from openapi_server.moderation.pii import MaskedText, MaskPattern, mask_text
 from openapi_server.moderation.rule_files import read_rules
 from openapi_server.moderation.rules import Action, Rule, RuleCollection
 from openapi_server.protocols import Verdict
+from openapi_server.worker_threads import run_inline
 
 _T = TypeVar("_T")
 
@@ -84,7 +85,7 @@ class InputRules:
     async def _run(self, message: str, find: Callable[[], _T]) -> _T:
         """The result of `find`, which takes long for a long message and runs in a thread then."""
         is_fast = len(message) <= _MAX_INLINE_CHARS and not self._is_slow
-        return find() if is_fast else await asyncio.to_thread(find)
+        return await (run_inline(find) if is_fast else asyncio.to_thread(find))
 
     def _find_guidance(self, message: str, animal: Animal, age_group: AgeGroup) -> list[Rule]:
         variants = list_variants(message, self._segmenter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,8 @@ from botocore.exceptions import ClientError, EventStreamError
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason
 from openapi_server.protocols import KEEP_ALIVE, KeepAlive, ReplyEnd
-from openapi_server.providers.failures import ProviderError, make_error
+from openapi_server.providers.event_stream import MAX_EVENT_BYTES
+from openapi_server.providers.failures import ProviderError, ResponseTooLarge, make_error, make_error_from
 from openapi_server.providers.options import (
     ConfiguredProvider,
     ModelOptions,
@@ -96,7 +97,45 @@ class BedrockProvider(ConfiguredProvider):
                     raise
                 refused |= found
         self._refused.remember(options.model, refused)
-        return answer["stream"]
+        stream = answer["stream"]
+        # It reads nothing before its first event. botocore has no other place for a limit.
+        stream._raw_stream = LimitedBody(stream._raw_stream)
+        return stream
+
+
+class LimitedBody:
+    """The body of a response in `application/vnd.amazon.eventstream`: `ResponseTooLarge` where a long event begins.
+
+    botocore takes events of up to 24 MB, and copies what has come of one with each further piece.
+    """
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def stream(self) -> Iterator[bytes]:
+        """The pieces of the body. Each event begins with its length, in four bytes."""
+        prefix, left = b"", 0
+        for piece in self._body.stream():
+            at = 0
+            while at < len(piece):
+                if left == 0:
+                    prefix, at = prefix + piece[at : at + 4 - len(prefix)], at + 4 - len(prefix)
+                    if len(prefix) < 4:
+                        break
+                    length, prefix = int.from_bytes(prefix, "big"), b""
+                    if length > MAX_EVENT_BYTES:
+                        raise ResponseTooLarge
+                    # botocore refuses what is too short for an event.
+                    left = max(length - 4, 1)
+                taken = min(left, len(piece) - at)
+                at, left = at + taken, left - taken
+            yield piece
+
+    def shutdown(self) -> None:
+        self._body.shutdown()
+
+    def close(self) -> None:
+        self._body.close()
 
 
 class _Reply(ReplyProgress):
@@ -140,6 +179,8 @@ def _make_parameters(
 
 def _make_error(error: Exception) -> ProviderError:
     """Errors inside a stream always have status 400, so only the status of the response itself is used."""
+    if isinstance(error, ResponseTooLarge):
+        return make_error_from("bedrock", error)
     if not isinstance(error, ClientError) or isinstance(error, EventStreamError):
         return make_error("bedrock", type(error).__name__)
     head = error.response.get("ResponseMetadata", {})

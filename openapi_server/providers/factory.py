@@ -89,6 +89,8 @@ def explain_client_failure(setting: str, error: Exception) -> str:
     Values are not repeated, because the URL of a proxy may contain a password.
     """
     proxies = {name: value for name, value in os.environ.items() if name.upper() in _PROXY_VARIABLES and value}
+    if isinstance(error, ImportError) and "socks" not in str(error).lower():
+        return f"{setting}: a library that it needs cannot be loaded ({error.name or type(error).__name__})"
     if isinstance(error, ImportError):
         name = next((name for name, value in proxies.items() if value.startswith("socks")), "ALL_PROXY")
         return (

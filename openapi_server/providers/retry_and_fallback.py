@@ -20,6 +20,7 @@ from typing import Protocol
 
 import structlog
 
+from openapi_server import linear_regex
 from openapi_server.circuit_breaker import Attempt, CircuitBreaker
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import ProviderFailed
@@ -40,6 +41,10 @@ MAX_REPLY_CHARACTERS = 65_536
 MAX_OUTPUT_CHARACTERS = 2_097_152
 # How long a whole sentence waits for the next one where it may be a thought: models think fast, or not at all.
 SENTENCE_WAIT_S = 0.25
+# Models whose chat template writes the opening mark of their thoughts, so that their replies begin inside one.
+_NAMED_THINKERS = linear_regex.compile_detector(
+    (), ["deepseek[-_. ]?r1", "r1[-_]distill", "qwq", "qwen3[a-z0-9._-]{0,40}thinking", "exaone[-_]deep", "glm[-_]z1"]
+)
 # How many pieces are read ahead.
 _MAX_QUEUED = 16
 
@@ -108,7 +113,8 @@ class FallbackProvider:
         self._clock = clock
         self._jitter = jitter
         self._state = ProviderState()
-        self._models_that_begin_in_thought: set[str] = set()
+        # What the last replies of a model have shown.
+        self._begins_in_thought: dict[str, bool] = {}
 
     @property
     def model(self) -> str:
@@ -197,7 +203,10 @@ class FallbackProvider:
     async def _stream_cleaned(self, prompt: Prompt) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         """The primary provider's reply without what its model writes beside it (see `ReplyCleaner`)."""
         model = self._primary.get_model(prompt.animal).model_id
-        cleaner = ReplyCleaner(prompt.animal, begins_in_thought=model in self._models_that_begin_in_thought)
+        begins_in_thought = self._begins_in_thought.get(model)
+        if begins_in_thought is None:
+            begins_in_thought = _NAMED_THINKERS.search(model.lower())
+        cleaner = ReplyCleaner(prompt.animal, begins_in_thought=begins_in_thought)
         output = _CleanedOutput(cleaner)
         async with aclosing(_read_with_pauses(self._primary.stream_reply(prompt), cleaner)) as steps:
             try:
@@ -224,9 +233,9 @@ class FallbackProvider:
     def _learn(self, model: str, cleaner: ReplyCleaner, step: str | ReplyEnd | None) -> None:
         """Remember whether the model begins with a thought: not all replies do, and the others need not wait."""
         if cleaner.began_in_thought:
-            self._models_that_begin_in_thought.add(model)
+            self._begins_in_thought[model] = True
         elif isinstance(step, ReplyEnd) and step.finish_reason is FinishReason.STOP:
-            self._models_that_begin_in_thought.discard(model)
+            self._begins_in_thought[model] = False
 
     def _make_empty_reply_error(self, end: ReplyEnd) -> ProviderError:
         """An empty reply may be retried, unless the model's own content filter blocked it."""

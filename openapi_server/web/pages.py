@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import ChatError
@@ -17,6 +18,19 @@ from openapi_server.models.errors import ChatError
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+
+
+def mark_code(text: str) -> Markup:
+    """The text as HTML; what stands between backticks is code.
+
+    >>> str(mark_code("Send `onBusy`, <or> wait."))
+    'Send <code>onBusy</code>, &lt;or&gt; wait.'
+    """
+    parts = enumerate(text.split("`"))
+    return Markup().join(Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in parts)
+
+
+PAGES.filters["mark_code"] = mark_code
 
 
 def make_curl_command(base_url: str, animal_id: str) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+
 from openapi_server.models.errors import ChatError, Problem
 
 PROBLEM_JSON = "application/problem+json"
+root_path_of_request: ContextVar[str] = ContextVar("root_path_of_request", default="")
+"""Under which path the request's proxies serve this server, such as `/zoo`. Problems are made in too many places of a
+request to be told it one by one."""
 
 
 def encode_problem(problem: Problem) -> dict[str, object]:
@@ -30,9 +35,9 @@ def encode_problem(problem: Problem) -> dict[str, object]:
 def make_type(code: str) -> str:
     """The `type` of a problem: where its kind is explained, as a reference with a full path (RFC 9457, section 3.1.1).
 
-    It names no host, so that it is the same through every proxy, and in events that are stored.
+    It names no host, and begins with the path under which the request's proxies serve this server.
     """
-    return f"/problems/{code}"
+    return f"{root_path_of_request.get()}/problems/{code}"
 
 
 def encode_problem_type(error_type: type[ChatError]) -> dict[str, object]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from openapi_server.models.turn import Stage
-from openapi_server.models.turn_events import Entry
+from openapi_server.models.turn_events import Entry, Failed
 
 RETRY_MS = 2000
 MAX_ID_BYTES = 128
@@ -126,12 +126,20 @@ class Contract:
         return "" if self.is_bare else encode_retry()
 
     def encode_entry(self, entry: Entry) -> bytes:
-        """The entry's bytes. They are made once and kept with the entry, for all readers."""
+        """The entry's bytes. They are made once and kept with the entry, for all readers.
+
+        But for a failure: its problem names a path that depends on the reader's proxies.
+        """
+        if isinstance(entry.event, Failed):
+            return self._make_bytes(entry)
         key = f"{self.name} bare" if self.is_bare else self.name
         encoded = entry.encoded.get(key)
         if encoded is None:
-            encoded = entry.encoded[key] = "".join([frame.text for frame in self.encode(entry)]).encode()
+            encoded = entry.encoded[key] = self._make_bytes(entry)
         return encoded
+
+    def _make_bytes(self, entry: Entry) -> bytes:
+        return "".join([frame.text for frame in self.encode(entry)]).encode()
 
     def encode_entries(self, entries: Iterable[Entry]) -> bytes:
         """The bytes of several entries, to be sent in one write."""

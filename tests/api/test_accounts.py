@@ -265,6 +265,57 @@ async def test_logging_out_works_at_once_and_for_this_login_only(client: httpx.A
     assert (await client.get("/me", headers=bearer(there))).status_code == 200
 
 
+@pytest.mark.parametrize("proof", ["refresh token", "used refresh token", "expired access token", "all of them"])
+async def test_whoever_has_any_token_of_the_login_can_log_out(open_client: OpensClient, proof: str) -> None:
+    """Also by the second path; other logins stay. The second time there is nothing to end."""
+    clock = FakeClock()
+    client = await open_client(clock=clock)
+    with time_machine.travel(clock.now(), tick=False):
+        first, other = await log_in(client, "user1"), await log_in(client, "user1")
+        here = (await refresh(client, first["refreshToken"])).json()
+    clock.advance(3600)
+    with time_machine.travel(clock.now(), tick=False):
+        there = (await refresh(client, other["refreshToken"])).json()
+        assert (await client.get("/me", headers=bearer(here))).status_code == 401
+        used_last = first if proof == "used refresh token" else here
+        parts: dict[str, Any] = {"json": {"refreshToken": used_last["refreshToken"]}}
+        if proof == "expired access token":
+            parts = {}
+        if proof in ("expired access token", "all of them"):
+            parts["headers"] = bearer(here)
+
+        assert (await client.post("/api/auth/logout", **parts)).status_code == 204
+
+        again = await client.post("/auth/logout", **parts)
+        assert (again.status_code, again.json()["code"]) == (401, "invalid_token")
+        assert (await refresh(client, here["refreshToken"])).status_code == 401
+        assert (await client.get("/me", headers=bearer(there))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 401),
+        (b"{}", 401),
+        (b'{"refreshToken": "nobody"}', 401),
+        (b'{"refreshToken": null}', 401),
+        (b'{"refreshToken": ""}', 400),
+        (b'{"refreshToken": 7}', 400),
+        (b"{", 400),
+        (b"[]", 400),
+        (b"null", 400),
+    ],
+)
+async def test_a_logout_that_names_no_login_ends_none(client: httpx.AsyncClient, body: bytes, status: int) -> None:
+    """Without an access token, or with a forged one."""
+    tokens = await log_in(client, "user1")
+    json_type = {"Content-Type": "application/json"}
+    forged = {"Authorization": f"Bearer {tokens['accessToken'][:-4]}AAAA"}
+    for headers in (json_type, {**json_type, **forged}):
+        assert (await client.post("/auth/logout", content=body, headers=headers)).status_code == status
+    assert (await client.get("/me", headers=bearer(tokens))).status_code == 200
+
+
 async def test_an_access_token_ends_on_time(open_client: OpensClient) -> None:
     """To the second; the refresh token goes on, for thirty days from its last use."""
     clock = FakeClock()

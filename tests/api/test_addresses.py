@@ -243,6 +243,8 @@ async def test_a_query_parameter_that_is_not_known_is_named_by_every_operation(z
     """400, and no handler runs: a pager whose `page=2` is ignored reads the first page for ever."""
     name = unquote(query.partition("=")[0])
     for method, template in OPERATIONS:
+        if template in PAGES:
+            continue
         zoo.spy.calls.clear()
         answer = await zoo.ask(method, make_path(template), [JSON], b"{}", query=query.encode())
 
@@ -250,6 +252,32 @@ async def test_a_query_parameter_that_is_not_known_is_named_by_every_operation(z
         named = [error["field"] for error in answer.problem["errors"]]
         assert named == [name.encode("unicode_escape").decode()], (method, template)
         assert not zoo.spy.calls
+
+
+PAGES = ["/", "/problems", "/problems/{code}"]
+
+
+@pytest.mark.parametrize("query", ["utm_source=x", "fbclid=1&gclid=2", "_=1764400000", "a=1&b", "=", "%C3%A4=1"])
+@pytest.mark.parametrize("path", ["/", "/problems", "/problems/turn_running", "/ui/", "/ui"])
+async def test_pages_for_people_ignore_what_others_add_to_their_address(
+    client: httpx.AsyncClient, path: str, query: str
+) -> None:
+    """Newsletters and social networks do, and a link that answers 400 looks broken."""
+    plain, marked = await client.get(path), await client.get(f"{path}?{query}")
+
+    assert (marked.status_code, marked.text) == (plain.status_code, plain.text)
+    assert marked.status_code in (200, 307, 308)
+
+
+async def test_the_document_names_the_pages_for_people() -> None:
+    """They answer with HTML, and every other operation is strict."""
+    named = [
+        (path, "text/html" in str(operation["responses"]["200"]))
+        for path, item in load_spec()["paths"].items()
+        for operation in item.values()
+        if "x-unknown-query" in operation
+    ]
+    assert named == [(path, True) for path in PAGES]
 
 
 async def test_every_query_parameter_of_the_spec_is_known(zoo: Zoo) -> None:

@@ -24,17 +24,20 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 # that is kept of it, is the user's. The session token of an account's session, which nobody is given, opens nothing.
 OF_ACCOUNTS = """
 anna read: anna keeper admin
-anna change: anna admin
+anna write: anna admin
+anna delete: anna admin
 anna account: anna admin
 anna allocate: admin
 anna list: keeper admin
 child read: child parent keeper admin
-child change: child parent admin
+child write: child admin
+child delete: child parent admin
 child account: child parent admin
 child allocate: admin
 child list: keeper admin
 parent read: parent keeper admin
-parent change: parent admin
+parent write: parent admin
+parent delete: parent admin
 parent account: parent admin
 parent allocate: admin
 parent list: keeper admin
@@ -43,19 +46,25 @@ parent list: keeper admin
 OF_VISITORS = {
     "id": """
 nobody read: everybody
-nobody change: everybody
+nobody write: everybody
+nobody delete: everybody
 cookie read: everybody
-cookie change: everybody
+cookie write: everybody
+cookie delete: everybody
 device read: everybody
-device change: everybody
+device write: everybody
+device delete: everybody
 """,
     "caller": """
 nobody read: token keeper admin
-nobody change: token admin
+nobody write: token admin
+nobody delete: token admin
 cookie read: cookie token keeper admin
-cookie change: cookie token admin
+cookie write: cookie token admin
+cookie delete: cookie token admin
 device read: device token keeper admin
-device change: device token admin
+device write: device token admin
+device delete: device token admin
 """,
 }
 
@@ -105,29 +114,29 @@ BY_ID = [
     Route("GET /convo_turn/{turnId}", "read"),
     Route("GET /convo_turn/{turnId}/stream", "read"),
     Route("GET /convo_turn/{turnId}/stream", "read", headers=RESUMED),
-    Route("POST /convo_turn/{turnId}/stop", "change"),
-    Route("POST /convo_turn", "change", body={**IN_CONVO, **IN_SESSION}),
+    Route("POST /convo_turn/{turnId}/stop", "write"),
+    Route("POST /convo_turn", "write", body={**IN_CONVO, **IN_SESSION}),
     Route("POST /convo_turn", "read", body={**IN_CONVO, "stream": True}, headers=RESUMED),
-    Route("POST /convo_turn_stream", "change", body={**IN_CONVO, **IN_SESSION}),
+    Route("POST /convo_turn_stream", "write", body={**IN_CONVO, **IN_SESSION}),
     Route("POST /convo_turn_stream", "read", body=IN_CONVO, headers=RESUMED),
-    Route("GET /convo_turn_stream", "change", query={**IN_CONVO, **IN_SESSION}, headers=AS_EVENT_SOURCE),
+    Route("GET /convo_turn_stream", "write", query={**IN_CONVO, **IN_SESSION}, headers=AS_EVENT_SOURCE),
     Route("GET /convo_turn_stream", "read", query=IN_CONVO, headers={**AS_EVENT_SOURCE, **RESUMED}),
     Route("POST /api/v1/stream", "read", body={"query": "Hello!"}, headers=RESUMED),
     Route("GET /convo_history", "read", query=IN_SESSION),
-    Route("DELETE /convo_history", "change", query=IN_SESSION),
+    Route("DELETE /convo_history", "delete", query=IN_SESSION),
     Route("GET /convo_history", "read", headers={"X-Session-Id": "{session_id}"}),
-    Route("DELETE /convo_history", "change", headers={"X-Session-Id": "{session_id}"}),
+    Route("DELETE /convo_history", "delete", headers={"X-Session-Id": "{session_id}"}),
     Route("GET /conversations/sessions/{sessionId}", "read"),
     Route("POST /summarize_convo", "read", body=IN_SESSION),
     Route("GET /jobs/{jobId}", "read"),
     Route("GET /api/v1/jobs/{jobId}", "read"),
     Route(f"GET {SESSION}", "read", needs_login=True),
-    Route(f"DELETE {SESSION}", "change", needs_login=True),
-    Route(f"POST {SESSION}/stream", "change", body={"message": "Hello!"}, needs_login=True),
-    Route(f"POST {SESSION}/stream", "change", body={"message": "Hello!"}, headers=RESUMED, needs_login=True),
-    Route(f"POST {SESSION}/messages", "change", body={"message": "Hello!"}, needs_login=True),
+    Route(f"DELETE {SESSION}", "delete", needs_login=True),
+    Route(f"POST {SESSION}/stream", "write", body={"message": "Hello!"}, needs_login=True),
+    Route(f"POST {SESSION}/stream", "write", body={"message": "Hello!"}, headers=RESUMED, needs_login=True),
+    Route(f"POST {SESSION}/messages", "write", body={"message": "Hello!"}, needs_login=True),
     Route(f"GET {SESSION}/messages", "read", needs_login=True),
-    Route(f"POST {SESSION}/update-stream", "change", body=CONFIRMATION, needs_login=True),
+    Route(f"POST {SESSION}/update-stream", "write", body=CONFIRMATION, needs_login=True),
 ]
 OF_USERS = [
     Route("GET /credits/balance", "account", query={"userId": "{username}"}, needs_login=True),
@@ -283,7 +292,7 @@ async def test_an_id_opens_what_it_should_and_to_whom_it_should(callers: Callers
             assert summarize_answer(answer, thing) == await summarize_missing(callers, name, route), (owner, name)
         assert await callers.services.store.get_session(thing.session_id) == thing.session
         for name in CALLERS.keys() - {*refused, "elsewhere"}:
-            changeable = await callers.create_turn(owner, endpoint) if route.doing == "change" else thing
+            changeable = await callers.create_turn(owner, endpoint) if route.doing in ("write", "delete") else thing
             answer = await send_request(callers, name, route, changeable)
             assert answer.status_code in (200, 204), (owner, endpoint, name, answer.text)
 
@@ -412,7 +421,7 @@ async def test_a_name_that_the_client_chose_is_no_id(callers: Callers, endpoint:
         if not route.headers and route.operation not in ASKING:
             assert (await send_request(callers, name, route, chosen)).status_code in (400, 401, 404), route
     for route in BY_ID:
-        if not route.headers and route.doing == "change" and route.operation in ASKING:
+        if not route.headers and route.doing == "write" and route.operation in ASKING:
             assert (await send_request(callers, name, route, chosen)).status_code in (200, 401), route
     assert await callers.services.store.get_session(thing.session_id) == thing.session
 

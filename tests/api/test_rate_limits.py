@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
@@ -149,13 +149,14 @@ async def test_a_stream_is_resumed_beyond_the_limit(open_zoo: OpensZoo) -> None:
 async def test_open_streams_are_limited_until_they_end(open_zoo: OpensZoo) -> None:
     """Also those that wait for a whole reply. A stopped turn makes room for the next."""
     provider = Waits()
-    zoo = await open_zoo(provider, rate_limit_streams=2, rate_limit_address_factor=1)
+    zoo = await open_zoo(provider, rate_limit_streams=3, rate_limit_address_factor=1)
     client = await zoo.new_client()
     client.cookies.set("session_id", "c" * 22)
     accepted = await client.post("/convo_turn", json=HELLO, headers={"Prefer": "respond-async"})
     location = accepted.headers["location"]
     reading = [asyncio.create_task(client.get(f"{location}/stream")) for _ in range(2)]
-    await wait_for_streams(zoo, 2)
+    # The turn, and the two that read it.
+    await wait_for_streams(zoo, 3)
     assert_refused(await client.get(f"{location}/stream"), "streams")
     assert_refused(await client.post("/convo_turn", json=HELLO), "streams")
     # Another address is not concerned.
@@ -167,9 +168,54 @@ async def test_open_streams_are_limited_until_they_end(open_zoo: OpensZoo) -> No
     assert (await client.get(f"{location}/stream")).status_code == 200
 
 
+async def leave_stream(client: httpx.AsyncClient, number: int) -> None:
+    """Start a turn, and leave before it has ended."""
+    reading = asyncio.create_task(client.post("/convo_turn_stream", json=HELLO))
+    await asyncio.wait((reading,), timeout=0.5)
+    reading.cancel()
+    await asyncio.wait((reading,))
+
+
+async def ask_later(client: httpx.AsyncClient, number: int) -> None:
+    assert (await client.post("/convo_turn", json=HELLO, headers={"Prefer": "respond-async"})).status_code == 202
+
+
+async def start_job(client: httpx.AsyncClient, number: int) -> None:
+    body = {"query": "Hello!", "memory_enabled": False}
+    assert (await client.post("/api/v1/stream?mode=job", json=body)).status_code == 200
+
+
+async def repeat_later(client: httpx.AsyncClient, number: int) -> None:
+    """Twice with one key: that is one turn."""
+    headers = {"Prefer": "respond-async", "Idempotency-Key": f"key-{number}"}
+    for _ in range(2):
+        assert (await client.post("/convo_turn", json=HELLO, headers=headers)).status_code == 202
+
+
+@pytest.mark.parametrize("start", [leave_stream, ask_later, start_job, repeat_later])
+async def test_turns_that_nobody_waits_for_are_open_until_they_end(
+    open_zoo: OpensZoo, start: Callable[[httpx.AsyncClient, int], Awaitable[None]]
+) -> None:
+    """Whoever asks and does not wait has no more turns at once than whoever does."""
+    provider = Waits()
+    zoo = await open_zoo(provider, rate_limit_streams=3)
+    client = await zoo.new_client()
+    client.cookies.set("session_id", "c" * 22)
+    for number in range(2):
+        await start(client, number)
+    assert zoo.services.rate_limits.open_stream_count == zoo.services.engine.running_count == 2
+    await ask_later(client, 2)
+    assert_refused(await client.post("/convo_turn", json=HELLO, headers={"Prefer": "respond-async"}), "streams")
+    assert zoo.services.engine.running_count == 3
+    provider.go.set()
+    await wait_for_streams(zoo, 0)
+    assert (await client.post("/convo_turn", json=HELLO)).status_code == 200
+    await wait_for_streams(zoo, 0)
+
+
 async def test_every_failure_releases_its_stream(open_zoo: OpensZoo) -> None:
     """Bad JSON, missing sessions, wrong tokens, and readers that leave."""
-    zoo = await open_zoo(Waits(), rate_limit_streams=1)
+    zoo = await open_zoo(Waits(), rate_limit_streams=1, ORPHAN_GRACE=0)
     client = await zoo.new_client()
     client.cookies.set("session_id", "c" * 22)
     foreign = b'{"message":"Hi","animalId":"lion_001","sessionId":"sess_%s"}' % (b"0" * 32)
@@ -180,7 +226,7 @@ async def test_every_failure_releases_its_stream(open_zoo: OpensZoo) -> None:
     await wait_for_streams(zoo, 1)
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
-    assert zoo.services.rate_limits.open_stream_count == 0
+    await wait_for_streams(zoo, 0)
 
 
 async def test_reads_are_limited_and_monitoring_is_not(open_zoo: OpensZoo) -> None:

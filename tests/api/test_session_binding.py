@@ -227,7 +227,8 @@ async def test_a_foreign_thing_takes_the_same_reads_as_a_missing_one(open_zoo: O
 async def test_a_session_that_costs_credits_costs_them_at_every_door(open_zoo: OpensZoo, *, stream: bool) -> None:
     """Its owner pays, whoever is allowed to speak in it. What is repeated or resumed costs nothing more."""
     zoo = await open_zoo()
-    user, parent = await log_in_client(zoo, "user1", credits_given=10_000), await log_in_client(zoo, "parent1")
+    user, parent, admin = [await log_in_client(zoo, name) for name in ("user1", "parent1", "admin")]
+    assert (await admin.post("/credits/allocate", json={"userId": "user1", "credits": 10_000})).status_code == 201
     session_id = (await user.post("/chat/sessions", json={})).json()["sessionId"]
     said = {**HELLO, "sessionId": session_id, "stream": stream}
 
@@ -235,7 +236,10 @@ async def test_a_session_that_costs_credits_costs_them_at_every_door(open_zoo: O
         return int((await user.get("/credits/balance")).json()["credits"])
 
     balances = [await get_credits()]
-    for client in (user, parent):
+    for path in ("/convo_turn", "/convo_turn_stream"):
+        assert (await parent.post(path, json=said)).status_code == 404
+    assert await get_credits() == balances[0]
+    for client in (user, admin):
         for path in ("/convo_turn", "/convo_turn_stream"):
             assert (await client.post(path, json=said)).status_code == 200
             balances.append(await get_credits())

@@ -912,6 +912,24 @@ async def test_a_devices_user_stays_when_its_sessions_are_over(store: Store, sto
     assert await list_device_users(stores, KIOSK, SESSION_ID) == (DeviceUser(SESSION_ID, KIOSK, first_seen),)
 
 
+async def test_a_devices_user_is_deleted_with_its_expired_session(
+    store: Store, stores: Stores, clock: FakeClock
+) -> None:
+    """Nothing of the device is left then. One whose session goes on stays, and so does one that comes back at once."""
+    for name in ("over", "back", "on"):
+        session = replace(make_kiosk_session(at=clock.now()), session_id=f"sess_{name}", handle=f"chat_{name}")
+        await store.begin_turn(make_turn(f"turn_{name}", f"sess_{name}", at=clock.now()), session)
+    await store.set_session_ttl("sess_on", 10 * TTL_S)
+    clock.advance(TTL_S)
+    again = replace(make_kiosk_session(at=clock.now()), session_id="sess_back", handle="chat_back")
+    await store.begin_turn(make_turn("turn_again", "sess_back", at=clock.now()), again)
+
+    assert await store.delete_expired_sessions(1) == 1
+    assert await store.delete_expired_sessions(1) == 0
+    left = {name: await list_device_users(stores, f"chat_{name}") for name in ("over", "back", "on")}
+    assert {name: len(users) for name, users in left.items()} == {"over": 0, "back": 1, "on": 1}
+
+
 async def test_a_refused_first_message_makes_no_user(store: Store, stores: Stores) -> None:
     """Nothing of a refused turn is kept."""
     await store.begin_turn(make_turn(), make_session(), [make_key()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -35,6 +36,8 @@ class DictStore:
         self.turns: dict[str, TurnRecord] = {}
         self.outcomes: dict[str, list[Outcome]] = {}
         self.fails_to_settle = False
+        self.was_renewed = asyncio.Event()
+        self._has_asked_to_renew = False
         self.failing_methods: frozenset[str] = frozenset()
 
     async def begin_turn(
@@ -98,7 +101,11 @@ class DictStore:
         ]
 
     async def renew_leases(self, turn_ids: Sequence[str], until: datetime) -> list[str]:
-        return [turn_id for turn_id in turn_ids if turn_id not in self.outcomes]
+        if self._has_asked_to_renew:
+            # What the first renewal has led to has happened.
+            self.was_renewed.set()
+        self._has_asked_to_renew = True
+        return [turn_id for turn_id in turn_ids if turn_id in self.turns and turn_id not in self.outcomes]
 
     def _require_reachable(self, method: str) -> None:
         if method in self.failing_methods:
@@ -118,13 +125,14 @@ class EngineBench:
         grace_s: float = 30,
         queue_timeout_s: float = 10,
         queue_depth: int = 8,
+        lease_s: float = 30,
     ) -> None:
         self.provider = provider
         self.store = store or DictStore()
         self.clock = FakeClock()
         self.log = MemoryEventLog(self.clock)
         pipeline = Pipeline(provider, FakeKnowledge(), moderator or AllowsAll(), REPLIES, self.store, 5)  # type: ignore[arg-type]
-        self.leases = Leases(self.store, self.clock, "here/1/aaaa", lease_s=30)  # type: ignore[arg-type]
+        self.leases = Leases(self.store, self.clock, "here/1/aaaa", lease_s)  # type: ignore[arg-type]
         limits = TurnLimits(
             deadline_s,
             grace_s,

@@ -284,6 +284,22 @@ async def test_an_unavailable_store_is_logged_once() -> None:
     assert warnings == [NO_MEMORY_WARNING]
 
 
+async def test_a_turn_without_a_store_goes_on_when_the_store_is_back() -> None:
+    """It never had a lease, so it has lost none."""
+    provider = Waits()
+    bench = EngineBench(provider, lease_s=0.03)
+    await bench.engine.open()
+    bench.store.failing_methods = frozenset({"begin_turn"})
+    started = await bench.engine.start_turn(make_device_request())
+    await provider.has_begun.wait()
+    bench.store.failing_methods = frozenset()
+    await asyncio.wait_for(bench.store.was_renewed.wait(), 5)
+    provider.go.set()
+
+    assert_is_complete(await bench.read_to_end(started.turn_id), "Ready, go.")
+    await bench.engine.close()
+
+
 async def test_without_a_store_the_rules_still_hold() -> None:
     """Moderation needs no store."""
     bench = EngineBench(Says("not this"), moderator=Blocks("Better not."))

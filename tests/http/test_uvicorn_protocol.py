@@ -3,14 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from openapi_server.http.uvicorn_protocol import make_protocol_class
+from openapi_server.http.uvicorn_protocol import STARTED_PER_ROUND, make_protocol_class
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: zoo.example\r\n\r\n"
+
+
+def make_protocols(app: ASGIApp, state: ServerState) -> Iterator[Any]:
+    """The protocols of further and further connections of one server."""
+    config = uvicorn.Config(app, lifespan="off", log_config=None)
+    config.load()
+    make_protocol: Any = make_protocol_class(head_timeout_s=5, peer_timeout_s=5)
+    while True:
+        yield make_protocol(config=config, server_state=state, app_state={})
+
+
+class FakeTransport(asyncio.Transport):
+    """A connection that takes everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def close(self) -> None:
+        self._is_closing = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
 
 
 async def test_a_client_that_leaves_with_more_requests_waiting_is_noticed() -> None:
@@ -33,15 +67,9 @@ async def test_a_client_that_leaves_with_more_requests_waiting_is_noticed() -> N
             errors.append(error)
         has_ended.set()
 
-    config = uvicorn.Config(app, lifespan="off", log_config=None)
-    config.load()
-    make_protocol = make_protocol_class(head_timeout_s=5, peer_timeout_s=5)
     state = ServerState()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: make_protocol(config=config, server_state=state, app_state={}),  # type: ignore[call-arg]
-        "127.0.0.1",
-        0,
-    )
+    protocols = make_protocols(app, state)
+    server = await asyncio.get_running_loop().create_server(lambda: next(protocols), "127.0.0.1", 0)
     async with asyncio.timeout(10), server:
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(3 * REQUEST)
@@ -51,3 +79,36 @@ async def test_a_client_that_leaves_with_more_requests_waiting_is_noticed() -> N
         await asyncio.gather(*state.tasks)
 
     assert (errors, run_count) == ([], 1)
+
+
+async def test_a_few_requests_begin_in_each_round_and_health_checks_at_once() -> None:
+    """Beginning a request takes up to a millisecond: behind hundreds that arrived together others would wait."""
+    count = 3 * STARTED_PER_ROUND
+    begun: list[str] = []
+    may_end = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(scope["path"])
+        await may_end.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body"})
+
+    async def run_rounds(number: int) -> list[str]:
+        for _ in range(number):
+            await asyncio.sleep(0)
+        return begun
+
+    state, transports = ServerState(), [FakeTransport() for _ in range(count + 2)]
+    for number, (protocol, transport) in enumerate(zip(make_protocols(app, state), transports, strict=False)):
+        path = {count: "/health", count + 1: "/api/health"}.get(number, "/convo_turn_stream")
+        protocol.connection_made(transport)
+        protocol.data_received(f"GET {path} HTTP/1.1\r\nHost: zoo.example\r\n\r\n".encode())
+
+    # A request that is due becomes a task, which runs in the round after.
+    assert await run_rounds(1) == ["/health", "/api/health"]
+    for rounds in range(3):
+        await run_rounds(1)
+        assert len(begun) == 2 + (rounds + 1) * STARTED_PER_ROUND
+    may_end.set()
+    await asyncio.gather(*state.tasks)
+    assert all(transport.is_closing() for transport in transports)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -198,3 +199,26 @@ async def test_finding_facts_takes_milliseconds(service: KnowledgeService, lion:
         await find_facts(service, lion, "and how big are your babies when they are born?", [before])
 
     assert (time.process_time() - started) / 50 < 0.020
+
+
+async def test_ranking_what_a_search_found_searches_no_second_time(
+    service: KnowledgeService, lion: Animal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores come with the facts; facts that come without, or for another message, are searched for again."""
+    message = "How fast can you run?"
+    searches: list[tuple[Any, ...]] = []
+    search = KnowledgeService._find_facts
+
+    def note_and_search(self: KnowledgeService, *args: Any) -> Any:
+        searches.append(args)
+        return search(self, *args)
+
+    monkeypatch.setattr(KnowledgeService, "_find_facts", note_and_search)
+    found = await service.retrieve(lion, message, ())
+    ranked = await service.rerank(found, message, (), AgeGroup.ELEMENTARY)
+    assert len(searches) == 1
+
+    assert await service.rerank(list(found), message, (), AgeGroup.ELEMENTARY) == ranked
+    assert len(searches) == 2
+    await service.rerank(found, "Where do you sleep?", (), AgeGroup.ELEMENTARY)
+    assert len(searches) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, load_settings
-from openapi_server.providers.factory import open_provider
+from openapi_server.providers.factory import explain_client_failure, open_provider
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.providers.retry_and_fallback import FallbackProvider
 from tests.support.model_dialects import OpenAIDialect
@@ -54,6 +55,25 @@ async def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, provi
     with pytest.raises(ConfigError, match=f"PROVIDER: {provider} needs the extra `{provider}`"):
         async with open_provider(load_settings(provider=provider, **PROVIDER_SETTINGS[provider]), SystemClock()):
             pass
+
+
+@pytest.mark.parametrize("proxy", [None, "socks5://127.0.0.1:1"])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ImportError("libssl.so.3: cannot open shared object file", name="_ssl"), "PROVIDER: a library .*_ssl"),
+        (ImportError("cannot import name 'x'"), "PROVIDER: a library .*ImportError"),
+        (ModuleNotFoundError("No module named 'h2'", name="h2"), "PROVIDER: a library .*h2"),
+        (ImportError("Using SOCKS proxy, but the 'socksio' package is not installed."), "ALL_PROXY: a SOCKS proxy"),
+    ],
+)
+def test_a_library_that_cannot_be_loaded_is_no_missing_proxy_package(
+    monkeypatch: pytest.MonkeyPatch, error: ImportError, told: str, proxy: str | None
+) -> None:
+    """Whether a proxy is set or not. Only what the HTTP client says of SOCKS is about one."""
+    if proxy is not None:
+        monkeypatch.setenv("ALL_PROXY", proxy)
+    assert re.match(told, explain_client_failure("PROVIDER", error))
 
 
 def test_no_model_library_is_imported_without_its_provider() -> None:

@@ -702,6 +702,37 @@ async def test_a_model_that_begins_in_thought_is_remembered_until_it_does_not() 
     assert first == "Roar! I"
 
 
+THINKERS = [
+    *("deepseek-r1", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "deepseek-r1:8b", "us.deepseek.r1-v1:0", "qwq:32b"),
+    *("Qwen/Qwen3-30B-A3B-Thinking-2507", "EXAONE-Deep-7.8B", "THUDM/GLM-Z1-9B"),
+]
+OTHERS = ["gpt-4o", "qwen3:8b", "llama-3.3-70b", "deepseek-chat", "claude-sonnet-4", "scripted-1", "mistral-7b-r12"]
+
+
+@pytest.mark.parametrize("model", THINKERS)
+async def test_the_first_thought_of_a_model_that_is_known_by_its_name_is_not_said(model: str) -> None:
+    """Its template has the opening mark, and its thought reads like a reply."""
+    upstream = ScriptedModelProvider(["I am a lion! You are a child! ", "</think>", "Roar", ReplyEnd()])
+    upstream.model = model
+
+    assert (await collect_reply(make_provider(upstream)))[0] == "Roar"
+
+
+@pytest.mark.parametrize("model", [*OTHERS, *THINKERS])
+async def test_a_model_that_is_said_to_think_and_does_not_waits_once(model: str) -> None:
+    """Its server may keep the thoughts to itself. Replies of other models never wait."""
+    upstream = ScriptedModelProvider(["I am Leo! ", "Roar! ", ReplyEnd()])
+    upstream.model = model
+    provider = make_provider(upstream)
+    firsts: list[object] = []
+    for _ in range(2):
+        async with aclosing(provider.stream_reply(make_prompt())) as pieces:
+            said = [piece async for piece in pieces if not isinstance(piece, ReplyEnd)]
+        firsts.append(said[0])
+
+    assert firsts == [KEEP_ALIVE if model in THINKERS else "I am Leo!", "I am Leo!"]
+
+
 async def test_a_whole_sentence_leaves_while_the_model_is_slow() -> None:
     """It need not be known whether it is a thought; what comes behind it leaves at once."""
     upstream = SilentModelProvider(["Lions ", "sleep. ", KEEP_ALIVE])

@@ -14,6 +14,8 @@ from urllib.parse import urljoin
 
 import requests
 
+from tests.readers.python_readers import by_split_lines
+
 STREAM = "/stream"
 TIMEOUT_S = 30
 MAX_POLLS = 150
@@ -86,12 +88,5 @@ class PlatformClient:
 
 def read_events(answer: requests.Response) -> Iterator[Told]:
     """Line by line: `event: ` names what the next `data: ` holds, every other line is passed over."""
-    name, rest = "message", ""
-    for piece in answer.iter_content(chunk_size=None):
-        *lines, rest = (rest + piece.decode()).split("\n")
-        for line in lines:
-            if line.startswith("event: "):
-                name = line.removeprefix("event: ").strip()
-            elif line.startswith("data: "):
-                yield name, json.loads(line.removeprefix("data: "))
-                name = "message"
+    for event in by_split_lines(answer.iter_content(chunk_size=None)):
+        yield event.event, json.loads(event.data)

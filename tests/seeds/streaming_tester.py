@@ -14,6 +14,8 @@ from typing import Any
 
 import requests
 
+from tests.readers.python_readers import by_requests_lines
+
 HEADER = "X-Streaming-Session-Id"
 TIMEOUT_S = 30
 MAX_ATTEMPTS = 3
@@ -225,16 +227,12 @@ def streaming_id_of(headers: Any) -> str:
 
 def read_stream(answer: requests.Response, streamed: Streamed, leave_after: int | None) -> None:
     """Line by line, as the script does: `event:`, then `data:`; until `done`, or until enough chunks came."""
-    event = ""
-    for line in answer.iter_lines(decode_unicode=True):
-        if line.startswith("event: "):
-            event = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            data = json.loads(line.removeprefix("data: "))
-            if event == "chunk":
-                streamed.text += data["text"]
-                streamed.chunks += 1
-            elif event == "done":
-                streamed.done = data
-            if streamed.chunks == leave_after:
-                return
+    for event in by_requests_lines(answer):
+        data = json.loads(event.data)
+        if event.event == "chunk":
+            streamed.text += data["text"]
+            streamed.chunks += 1
+        elif event.event == "done":
+            streamed.done = data
+        if streamed.chunks == leave_after:
+            return

@@ -171,30 +171,6 @@ async def test_stage_indicators(server: ServerProcess) -> None:
         assert "retrieval_complete" in stages_seen
 
 
-class TokenHook:
-    """The guide's own hook in Python: splits the stream at blank lines, and takes blocks that begin with `data: `."""
-
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-        self.tokens: list[str] = []
-        self.endings: list[str] = []
-        self._buffer = ""
-
-    def feed(self, text: str) -> None:
-        *blocks, self._buffer = (self._buffer + text).split("\n\n")
-        for block in blocks:
-            if block.startswith("data: "):
-                self._handle_event(json.loads(block.removeprefix("data: ")))
-
-    def _handle_event(self, event: dict[str, Any]) -> None:
-        if event["type"] == "token":
-            self.tokens.append(event["content"])
-        elif event["type"] in ("done", "cancelled", "error"):
-            self.endings.append(event["type"])
-        else:
-            self.stages.append(f"{event['content']['stage']} {event['content']['status']}")
-
-
 HOOK_STAGES = ["retrieval started", "retrieval complete", "reranking started", "reranking complete"]
 
 
@@ -211,21 +187,6 @@ def test_the_hook_sees_every_token_and_every_stage(server: ServerProcess) -> Non
     # The server has made a session, whose name the next message can have.
     seen = run_script(HOOK, f"{server.url}/chat", json.dumps({**body, "session_id": seen["sessionId"]}))
     assert (seen["status"], seen["endings"]) == (200, ["done"])
-
-
-@pytest.mark.parametrize("size", [1, 7, 10**6], ids=["byte by byte", "cut anywhere", "whole"])
-def test_the_hook_in_python_however_the_bytes_come(server: ServerProcess, size: int) -> None:
-    """Every byte is ASCII, so that no cut falls into a character."""
-    raw = httpx.post(f"{server.url}/chat", json={**QUESTION, "session_id": f"cut-{size}"}).text
-    hook = TokenHook()
-
-    for start in range(0, len(raw), size):
-        hook.feed(raw[start : start + size])
-
-    assert (hook.stages, hook.endings) == (HOOK_STAGES, ["done"])
-    told = [event for event in check_stream("/chat", raw.encode()) if event.data["type"] == "token"]
-    assert hook.tokens == [event.data["content"] for event in told]
-    assert hook.tokens
 
 
 def test_error_handling(server: ServerProcess) -> None:

@@ -15,12 +15,21 @@ SLOWEST_FIRST = (
     *(
         "tests/generators/",
         "tests/live_model/",
+        "tests/readers/test_recorded.py",
         "tests/live/test_contracts.py",
         "tests/knowledge/",
         "tests/live/",
         "tests/faults/",
     ),
-    *("tests/mutants/", "tests/web/", "tests/seeds/", "tests/api/", "tests/moderation/", "tests/contracts/"),
+    *(
+        "tests/mutants/",
+        "tests/web/",
+        "tests/seeds/",
+        "tests/readers/",
+        "tests/api/",
+        "tests/moderation/",
+        "tests/contracts/",
+    ),
 )
 ONE_WORKER = ("tests/live_model/", "tests/knowledge/")
 ANY_WORKER = ("tests/live/", "tests/faults/", "tests/mutants/", "tests/web/")

@@ -29,6 +29,7 @@ from openapi_server.models.turn_events import (
     TypingStopped,
 )
 from openapi_server.wire.convo import CONVO, encode
+from tests.readers.table import PARSERS, Parser
 from tests.support.contract import assert_conforms, check_order, parse_events
 from tests.support.examples import (
     BLOCKED,
@@ -44,7 +45,6 @@ from tests.support.examples import (
     middles,
     number_events,
 )
-from tests.wire.parsers import PARSERS, Parser
 
 AT = "2026-11-21T12:00:00.123Z"
 

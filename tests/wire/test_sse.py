@@ -22,8 +22,9 @@ from openapi_server.wire.sse import (
     encode_retry,
     parse_event_id,
 )
+from tests.readers.python_readers import Parsed
+from tests.readers.table import PARSERS, Parser
 from tests.support.examples import DELICATE_TEXTS, NOON, TURN_ID, number_events
-from tests.wire.parsers import PARSERS, Parsed, Parser
 
 each_parser = pytest.mark.parametrize("parse", PARSERS.values(), ids=PARSERS.keys())
 

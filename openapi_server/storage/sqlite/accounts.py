@@ -105,9 +105,18 @@ class SqliteAccounts:
 
         return await self._connections.write(rotate)
 
-    async def end_login(self, login_id: str) -> None:
+    async def end_login(self, login_id: str) -> bool:
         now = self._now
-        await self._connections.write(lambda db: _end_login(db, login_id, now))
+        return await self._connections.write(lambda db: _end_login(db, login_id, now))
+
+    async def end_login_of_token(self, token_hash: str) -> bool:
+        now = self._now
+
+        def end(db: sqlite3.Connection) -> bool:
+            login_id = _find_login(db, token_hash, now)
+            return login_id is not None and _end_login(db, login_id, now)
+
+        return await self._connections.write(end)
 
     async def get_authenticated_user(self, username: str, login_id: str) -> AuthenticatedUser | None:
         now = self._now
@@ -165,8 +174,9 @@ def _insert_token(db: sqlite3.Connection, token_hash: str, login_id: str) -> Non
     db.execute("INSERT INTO refresh_tokens (token_hash, login_id) VALUES (?, ?)", (token_hash, login_id))
 
 
-def _end_login(db: sqlite3.Connection, login_id: str, now: str) -> None:
-    db.execute("UPDATE logins SET ended_at = ? WHERE login_id = ? AND ended_at IS NULL", (now, login_id))
+def _end_login(db: sqlite3.Connection, login_id: str, now: str) -> bool:
+    query = "UPDATE logins SET ended_at = ? WHERE login_id = ? AND ended_at IS NULL AND expires_at > ?"
+    return db.execute(query, (now, login_id, now)).rowcount > 0
 
 
 def decode_user(row: sqlite3.Row) -> User:

@@ -6,6 +6,7 @@ names. The changes of rules have no column for the changed fields.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Mapping
@@ -60,6 +61,9 @@ class SqliteDocuments:
     def __init__(self, connections: Connections, tables: _Tables) -> None:
         self._connections = connections
         self._tables = tables
+        # The reads of `list_changes` that have not begun, by their `since`.
+        self._next_reads: dict[int, asyncio.Task[DocumentChanges]] = {}
+        self._read_lock = asyncio.Lock()
 
     async def seed(self, documents: Mapping[str, Document], by: str, at: datetime) -> bool:
         is_filled = self._tables.fill("SELECT 1 FROM {documents} LIMIT 1")
@@ -74,6 +78,24 @@ class SqliteDocuments:
         return await self._connections.write(insert)
 
     async def list_changes(self, since: int) -> DocumentChanges:
+        """Every turn asks for it. Callers that come while a read runs share the next one, so that each still sees all
+        that was changed before it asked."""
+        read = self._next_reads.get(since)
+        if read is None:
+            read = self._next_reads[since] = asyncio.create_task(self._read_changes_in_turn(since))
+        return await asyncio.shield(read)
+
+    async def _read_changes_in_turn(self, since: int) -> DocumentChanges:
+        try:
+            await self._read_lock.acquire()
+        finally:
+            del self._next_reads[since]
+        try:
+            return await self._read_changes(since)
+        finally:
+            self._read_lock.release()
+
+    async def _read_changes(self, since: int) -> DocumentChanges:
         query = self._tables.fill(_CHANGED)
         rows = await self._connections.read(lambda db: db.execute(query, (since,)).fetchall())
         documents = {row["document_id"]: _read_document(row) if row["version"] else None for row in rows}

@@ -23,9 +23,9 @@ DELETE_OLD_TITLES = """
     UPDATE sessions SET title = NULL, opening = NULL
     WHERE created_at <= :since AND (opening IS NOT NULL OR title IS NOT NULL)
 """
-DELETE_OLD_DEVICES = """
-    DELETE FROM device_users WHERE created_at <= :since
-    AND NOT EXISTS (SELECT 1 FROM sessions WHERE session_id = user_id)
+# A device's user has the id of its session: without it, nothing is left of the device.
+DELETE_DEVICES_WITHOUT_SESSION = """
+    DELETE FROM device_users WHERE NOT EXISTS (SELECT 1 FROM sessions WHERE session_id = user_id)
 """
 
 
@@ -36,13 +36,16 @@ def count_expired_sessions(db: sqlite3.Connection, window: RetentionWindow) -> i
 
 
 def delete_expired_sessions(db: sqlite3.Connection, window: RetentionWindow, limit: int) -> int:
-    """`Store.delete_expired_sessions`. What was answered to requests with expired keys is deleted, too."""
+    """`Store.delete_expired_sessions`. What was answered to requests with expired keys is deleted, too, and at the end
+    the users of devices whose sessions are gone."""
     delete_expired_answers(db, window.now)
     expired = db.execute(
         f"SELECT session_id {EXPIRED_SESSIONS} LIMIT :limit", {**window.parameters, "limit": limit}
     ).fetchall()
     for row in expired:
         delete_session(db, row["session_id"], window.now)
+    if len(expired) < limit:
+        db.execute(DELETE_DEVICES_WITHOUT_SESSION)
     return len(expired)
 
 
@@ -54,7 +57,6 @@ def delete_old_turns(db: sqlite3.Connection, window: RetentionWindow, limit: int
         _delete_turn(db, row["turn_id"], row["session_id"], window)
     if len(old) < limit:
         db.execute(DELETE_OLD_TITLES, window.parameters)
-        db.execute(DELETE_OLD_DEVICES, window.parameters)
     return len(old)
 
 
