@@ -20,10 +20,10 @@ from openapi_server.wire.contracts import CONTRACTS
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.platform import PLATFORM
 from openapi_server.wire.sse import Contract
+from tests.readers.python_readers import by_a_browser
 from tests.support.contract import check_order, parse_events
 from tests.support.examples import COMPLETED, STARTED, TURN_ID, number_events
 from tests.support.fakes import FakeClock
-from tests.wire.parsers import by_a_browser
 
 NOW = datetime(2026, 11, 21, 10, 30, 40, tzinfo=UTC)
 
