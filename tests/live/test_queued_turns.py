@@ -97,7 +97,7 @@ def test_a_shutdown_tells_those_that_wait_at_once(start_server: StartsServer) ->
 
     last = check_stream("/convo_turn_stream", bodies[0])[-1]
     assert (last.event, last.data["error"]["code"]) == ("error", "draining")
-    assert b": the server restarts; come back in a moment\nretry: 1000\n" in bodies[0]
+    assert b"\n\nretry: 1000\n: the server restarts; come back in a moment\nid: " in bodies[0]
     again = start_server()
     assert list_messages(again, session_id) == [LONG["message"], FIRST]
     assert check_stream("/convo_turn_stream", send(again))[-1].event == "complete"
