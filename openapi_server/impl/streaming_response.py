@@ -66,7 +66,8 @@ class SSEStreamer:
                 entries = await reader.read(0.0 if is_first else max(0.0, self._heartbeat_s - silent_s))
                 part = self._contract.encode_entries(entries)
                 # A turn that waits for another one says so at once.
-                if (reader.is_queued and is_first) or not (entries or is_first):
+                is_first_of_queued = reader.is_queued and is_first and not reader.is_over
+                if is_first_of_queued or not (entries or is_first):
                     part += self._encode_heartbeat(reader)
                 prefix = self._contract.opening if is_first else ""
                 if _was_interrupted(reader):

@@ -179,10 +179,12 @@ class Rehearsed:
         pass
 
 
-async def timed(contract: Contract, script: Sequence[tuple[float, TurnEvent]]) -> list[tuple[float, bytes]]:
+async def timed(
+    contract: Contract, script: Sequence[tuple[float, TurnEvent]], *, is_queued: bool = False
+) -> list[tuple[float, bytes]]:
     """Each part of the stream with the seconds until it was sent."""
     clock = FakeClock()
-    reader = TurnReader(TURN_ID, [], Rehearsed(clock, script), clock)
+    reader = TurnReader(TURN_ID, [], Rehearsed(clock, script), clock, is_queued=is_queued)
     began_s, pieces = clock.monotonic(), SSEStreamer(contract, heartbeat_s=15, clock=clock).stream_turn(reader)
     return [(clock.monotonic() - began_s, piece) async for piece in pieces]
 
@@ -214,6 +216,17 @@ async def test_heartbeats_come_only_into_silence() -> None:
 
     assert b"heartbeat" not in b"".join(piece for _, piece in convo)
     assert [at_s for at_s, piece in platform if piece == beat] == [15, 30, 45, 60]
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+async def test_a_turn_that_waited_and_has_ended_sends_no_heartbeat_behind_its_end(contract: Contract) -> None:
+    """While it waits, its stream says so at once; when all of it is there, nothing follows the terminal event."""
+    script = [(0.0, STARTED), (0.0, COMPLETED)]
+    ended = b"".join(piece for _, piece in await timed(contract, script, is_queued=True))
+    (_, first), *_ = await timed(contract, SILENT, is_queued=True)
+
+    assert ended == b"".join(piece for _, piece in await timed(contract, script))
+    assert len(first) > len((await timed(contract, SILENT))[0][1])
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
