@@ -17,7 +17,7 @@ from openapi_server.http.authentication import AuthenticationMiddleware, BearerT
 from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
 from openapi_server.http.conditional_requests import ConditionalGetMiddleware
 from openapi_server.http.cors import CorsMiddleware
-from openapi_server.http.flask_adapter import FlaskAdapter
+from openapi_server.http.flask_adapter import FlaskAdapter, ValidatedRequest
 from openapi_server.http.problems import UnexpectedErrorMiddleware, add_error_handlers
 from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.http.rate_limits import RateLimitMiddleware
@@ -75,6 +75,7 @@ def create_app(services: Services) -> FlaskApp:
     app.add_api(spec, validate_responses=settings.validate_responses)
     add_error_handlers(app)
     # Connexion has no option for another adapter than its own.
+    app.app.request_class = ValidatedRequest
     inner = app._middleware_app
     inner.asgi_app = FlaskAdapter(inner.asgi_app, inner.asgi_app.app, only_binds=only_binds)
     return app

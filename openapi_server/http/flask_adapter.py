@@ -8,23 +8,35 @@ waits for nothing: that is done where the request is. See docs/decisions/0018-wa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from io import BytesIO
 from typing import Any
 from wsgiref.types import WSGIApplication
 
+import flask
 from a2wsgi.wsgi import build_environ
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from werkzeug.datastructures import ImmutableMultiDict
 
-from openapi_server.http.validation import MAX_INLINE_BYTES
-from openapi_server.worker_threads import run_by_size
+from openapi_server.http.validation import get_validated_body
+
+
+class ValidatedRequest(flask.Request):
+    """Flask's request, with the body that the validators have read. Flask would parse it once more.
+
+    No operation takes a form, and Flask would look for one in every body.
+    """
+
+    files = ImmutableMultiDict()
+
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
+        return get_validated_body(self.environ["asgi.scope"])
 
 
 class FlaskAdapter:
     """ASGI application: calls Flask, and sends what it answers.
 
-    `only_binds` tells whether Flask does no more for a request than to bind arguments. Then it runs on the event loop,
-    unless it has a long body to parse. All else is left to a2wsgi: a function that may wait gets a thread of its own.
+    `only_binds` tells whether Flask does no more for a request than to bind arguments. Then it runs on the event loop.
+    All else is left to a2wsgi: a function that may wait gets a thread of its own.
     """
 
     def __init__(self, threads: ASGIApp, wsgi_app: WSGIApplication, *, only_binds: Callable[[Scope], bool]) -> None:
@@ -37,7 +49,7 @@ class FlaskAdapter:
             await self._threads(scope, receive, send)
             return
         body = await _read_body(receive)
-        for message in await run_by_size(len(body), partial(self._call, scope, body), MAX_INLINE_BYTES):
+        for message in self._call(scope, body):
             await send(message)
 
     def _call(self, scope: Scope, body: bytes) -> list[Message]:
