@@ -128,6 +128,10 @@ class Passwords:
         """Check the password against the hash; None stands for a user who does not exist."""
         return await self._off_loop(lambda: self._check(password_hash, _normalize(password)))
 
+    def needs_rehash(self, password_hash: str) -> bool:
+        """Whether the hash has other parameters than those of new ones."""
+        return self._hasher.check_needs_rehash(password_hash)
+
     def close(self) -> None:
         self._threads.shutdown()
 
@@ -142,7 +146,7 @@ class Passwords:
             return PasswordCheck(False)
         if password_hash is None:
             return PasswordCheck(False)
-        return PasswordCheck(True, self._hasher.hash(password) if self._hasher.check_needs_rehash(stored) else None)
+        return PasswordCheck(True, self._hasher.hash(password) if self.needs_rehash(stored) else None)
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
