@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast tools generators check format lock lock-tools bench bench-peers trials soak soak-nightly clean
+.PHONY: help run test test-fast tools generators check format lock lock-tools bench bench-peers bench-curves trials soak soak-nightly clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ test: $(VENV)/ready  ## Run the whole test suite: about twelve minutes on two co
 
 # Tests that start processes, a browser or a model, or that make thousands of requests.
 SLOW := accounts/test_demo.py api/test_addresses.py api/test_devices.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py \
-	api/test_chat_endpoints.py api/test_rules.py api/test_system.py benchmarks/test_peers.py cli contracts/test_encoders.py \
+	api/test_chat_endpoints.py api/test_rules.py api/test_system.py benchmarks/test_curves.py benchmarks/test_peers.py cli contracts/test_encoders.py \
 	contracts/test_provider.py devtools faults generators knowledge live live_model \
 	moderation/test_adversarial_replies.py moderation/test_detection_rates.py \
 	moderation/test_output_buffer.py moderation/test_rule_set.py mutants \
@@ -51,6 +51,9 @@ bench: $(VENV)/ready  ## Measure the main figures of this server beside their li
 
 bench-peers: $(VENV)/bench  ## Measure it beside FastAPI, sse-starlette, gevent and others, which it installs; takes a quarter of an hour
 	@$(BIN)/python -m benchmarks peers $(ARGS)
+
+bench-curves: $(VENV)/bench  ## Measure it as streams, sessions, animals, histories, readers and turns grow; takes a quarter of an hour
+	@$(BIN)/python -m benchmarks curves $(ARGS)
 
 trials: $(VENV)/ready  ## Inject faults into a real server and measure each against its limit; takes some minutes
 	@$(BIN)/python -m tests.faults $(ARGS)

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.table import Table
 
+from benchmarks import curves as curve_sizes
 from benchmarks.compare import CEILING, FULL, PEERS, SHORT, SMOKE, WHOLE, compare
+from benchmarks.curves import CURVES, list_curve_rows, measure_curves
 from benchmarks.figures import make_figures, make_table
-from benchmarks.report import RESULTS, describe_run, list_sentences, summarize_run, write_comparison
+from benchmarks.report import RESULTS, describe_run, list_sentences, summarize_run, write_comparison, write_curves
 
 folder_option = click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, help="Where the results are written."
@@ -54,6 +57,25 @@ def peers(folder: Path, quick: bool) -> None:
     for path in write_comparison(samples, run, folder):
         console.print(f"Written: {path}", soft_wrap=True)
     sys.exit(1 if samples.failures else 0)
+
+
+@main.command()
+@click.option("--only", multiple=True, type=click.Choice(list(CURVES)), help="Only these; may be given several times.")
+@folder_option
+@smoke_option
+def curves(only: tuple[str, ...], folder: Path, quick: bool) -> None:
+    """How the figures change as streams, sessions, animals, histories, readers and turns grow."""
+    console = make_console()
+    run = describe_run(is_quick=quick)
+    measured = measure_curves(only or list(CURVES), curve_sizes.SMOKE if quick else curve_sizes.FULL, console)
+    head, *rows = list_curve_rows(measured.curves)
+    table = Table(*head, title="This server as things grow")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, *measured.failures, summarize_run(run), sep="\n")
+    for path in write_curves(measured, run, folder):
+        console.print(f"Written: {path}", soft_wrap=True)
+    sys.exit(1 if measured.failures else 0)
 
 
 if __name__ == "__main__":

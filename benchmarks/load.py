@@ -9,9 +9,11 @@ import asyncio
 import http.client
 import json
 import multiprocessing
+import resource
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -25,7 +27,9 @@ TURN_PATH = "/convo_turn_stream"
 OPENING_AT_ONCE = 1000
 
 
-def make_request(path: str, body: object = None, *, is_last: bool = False) -> bytes:
+def make_request(
+    path: str, body: object = None, *, is_last: bool = False, headers: Mapping[str, str] | None = None
+) -> bytes:
     """One HTTP request: a POST of the JSON, or a GET without one. `is_last`: the server closes the connection then.
 
     >>> make_request("/health")
@@ -37,6 +41,7 @@ def make_request(path: str, body: object = None, *, is_last: bool = False) -> by
         lines += ["Content-Type: application/json", f"Content-Length: {len(sent)}"]
     if is_last:
         lines.append("Connection: close")
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     return "\r\n".join([*lines, "", ""]).encode() + sent
 
 
@@ -76,7 +81,8 @@ class LoadResult:
 
     @property
     def first_events_s(self) -> list[float]:
-        return [stream.first_event_s for stream in self.streams]
+        """Of the streams that had one."""
+        return [stream.first_event_s for stream in self.streams if stream.first_event_s]
 
     @property
     def gaps_s(self) -> list[float]:
@@ -105,22 +111,27 @@ async def run_load(
     *,
     request: bytes = ONE_STREAM,
     is_health_watched: bool = True,
+    waiting_at_once: int | None = None,
 ) -> LoadResult:
     """Start `count` streams at once, while another process asks for `/health` ten times a second.
 
+    What has not ended after `timeout_s` is not complete. `waiting_at_once`: no more than so many wait for their first
+    event; further ones start when it came.
     `show_progress` is called twice a second with what was measured so far.
     """
     streams = [StreamTimes() for _ in range(count)]
-    opening = asyncio.Semaphore(OPENING_AT_ONCE)
+    opening = asyncio.Semaphore(waiting_at_once or OPENING_AT_ONCE)
+    has_to_wait = waiting_at_once is not None
     watch = HealthWatch(port) if is_health_watched else None
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
     try:
-        async with asyncio.timeout(timeout_s):
-            reading = asyncio.gather(*(_read_stream(port, request, stream, opening) for stream in streams))
-            while show_progress and not reading.done():
-                show_progress(LoadResult(streams, [], time.perf_counter() - began_s))
-                await asyncio.wait([reading], timeout=0.5)
-            await reading
+        reading = asyncio.gather(*(_read_stream(port, request, stream, opening, has_to_wait) for stream in streams))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while show_progress and not reading.done():
+                    show_progress(LoadResult(streams, [], time.perf_counter() - began_s))
+                    await asyncio.wait([reading], timeout=0.5)
+                await reading
         took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
         return LoadResult(streams, watch.stop() if watch else [], took_s, cpu_s / took_s)
     finally:
@@ -181,6 +192,9 @@ class LoadProcess:
 
 
 def _run_streams(port: int, count: int, timeout_s: float, options: dict[str, Any]) -> LoadResult:
+    # Each connection is an open file.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return uvloop.run(run_load(port, count, timeout_s, **options))
 
 
@@ -190,12 +204,23 @@ def _run_requests(
     return uvloop.run(run_requests(port, requests, connections, count=count, **options))
 
 
-async def _read_stream(port: int, request: bytes, times: StreamTimes, opening: asyncio.Semaphore) -> None:
+async def _read_stream(
+    port: int, request: bytes, times: StreamTimes, opening: asyncio.Semaphore, has_to_wait: bool
+) -> None:
     loop = asyncio.get_running_loop()
-    async with opening:
-        began_s = time.perf_counter()
-        _, reader = await loop.create_connection(lambda: _StreamReader(request, times, began_s), "127.0.0.1", port)
-    await reader.done
+    transport: asyncio.Transport | None = None
+    try:
+        async with opening:
+            began_s = time.perf_counter()
+            transport, reader = await loop.create_connection(
+                lambda: _StreamReader(request, times, began_s), "127.0.0.1", port
+            )
+            if has_to_wait:
+                await reader.has_begun.wait()
+        await reader.done
+    finally:
+        if transport is not None:
+            transport.abort()
 
 
 class _StreamReader(asyncio.Protocol):
@@ -203,6 +228,7 @@ class _StreamReader(asyncio.Protocol):
 
     def __init__(self, request: bytes, times: StreamTimes, began_s: float) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.has_begun = asyncio.Event()
         self._request = request
         self._times = times
         self._began_s = began_s
@@ -219,6 +245,7 @@ class _StreamReader(asyncio.Protocol):
         seen = self._tail + data
         if not times.first_event_s and FIRST_MARK in seen:
             times.first_event_s = now_s - self._began_s
+            self.has_begun.set()
         chunks = seen.count(CHUNK_MARK, max(0, len(self._tail) - len(CHUNK_MARK) + 1))
         if chunks:
             times.chunks += chunks
@@ -230,6 +257,7 @@ class _StreamReader(asyncio.Protocol):
         self._tail = seen[1 - len(COMPLETE_MARK) :]
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.has_begun.set()
         if not self.done.done():
             self.done.set_result(None)
 
@@ -323,6 +351,7 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 EVERY_S = 0.1
+HEALTH_TIMEOUT_S = 30
 
 
 class HealthWatch:
@@ -352,9 +381,10 @@ def _watch(port: int, there: Connection) -> None:
     took_s: list[float] = []
     while not there.poll(EVERY_S):
         began_s = time.perf_counter()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        connection.request("GET", "/health")
-        assert connection.getresponse().status == 200
-        connection.close()
-        took_s.append(time.perf_counter() - began_s)
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=HEALTH_TIMEOUT_S)) as connection:
+            # A late answer is as late as the wait for it: it is measured, too.
+            with suppress(TimeoutError):
+                connection.request("GET", "/health")
+                assert connection.getresponse().status == 200
+            took_s.append(time.perf_counter() - began_s)
     there.send(took_s)

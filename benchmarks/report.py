@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from benchmarks.curves import Curves, list_curve_rows
 from benchmarks.figures import (
     OURS,
     PREPARED,
@@ -22,7 +23,7 @@ from benchmarks.figures import (
     make_figures,
     make_markdown,
 )
-from benchmarks.pictures import draw_comparison
+from benchmarks.pictures import draw_comparison, draw_curves
 from benchmarks.servers import ROOT
 
 RESULTS = Path(__file__).parent / "results"
@@ -92,19 +93,66 @@ def list_sentences(samples: Samples, figures: Sequence[Figure]) -> list[str]:
     return sentences + [f"Not as it should be: {failure}." for failure in samples.failures]
 
 
+def write_curves(measured: Curves, run: Mapping[str, object], folder: Path) -> list[Path]:
+    """As `write_comparison`, of the curves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "run": run,
+        "curves": [
+            {
+                "grows": curve.grows,
+                "title": curve.title,
+                "unit": curve.unit,
+                "line": curve.line.format(curve.unit) if curve.line else None,
+                "met": curve.is_met,
+                "bends_at": curve.bend,
+                "points": [[at, float(f"{value:.6g}")] for at, value in curve.points],
+            }
+            for curve in measured.curves
+        ],
+        "imports_ms": measured.imports_ms,
+        "failures": measured.failures,
+    }
+    imports = "Imports, in milliseconds: " + ", ".join(
+        f"{name} {ms:.0f}" for name, ms in list(measured.imports_ms.items())[:25]
+    )
+    text = [
+        "# This server as things grow",
+        "`make bench-curves` writes this page. A curve bends at the first size from which on its figure is twice as "
+        "bad as at the smallest.",
+        "![All curves](curves.svg)",
+        make_markdown(list_curve_rows(measured.curves)),
+        *([f"{imports} (measured by the interpreter, which slows them)."] if measured.imports_ms else []),
+        *([f"Not as it should be: {'; '.join(measured.failures)}."] if measured.failures else []),
+        *_describe_surroundings(run),
+    ]
+    paths = [folder / name for name in ("curves.md", "curves.json", "curves.svg")]
+    paths[0].write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    paths[1].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draw_curves(measured.curves, measured.imports_ms, f"This server as things grow ({run['date']})", paths[2])
+    return paths
+
+
+def _describe_surroundings(run: Mapping[str, object]) -> list[str]:
+    versions = run["versions"]
+    assert isinstance(versions, dict)
+    return [
+        f"Run: {summarize_run(run)}",
+        "Versions: " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ".",
+    ]
+
+
 def write_comparison(samples: Samples, run: Mapping[str, object], folder: Path) -> list[Path]:
     """The table, the JSON and the picture of a comparison; the paths that were written."""
     figures = make_figures(samples)
     folder.mkdir(parents=True, exist_ok=True)
-    prepared = {key: columns[PREPARED] for key, columns in samples.by_key.items() if PREPARED in columns}
+    prepared = {key: list(columns[PREPARED].values()) for key, columns in samples.by_key.items() if PREPARED in columns}
     content = {
         "run": run,
         "figures": [encode_figure(figure) for figure in figures],
         "prepared_buffer": prepared,
         "failures": samples.failures,
     }
-    versions = run["versions"]
-    assert isinstance(versions, dict)
     text = [
         "# This server beside bare streams",
         "`make bench-peers` writes this page. The ratios count, not the absolute figures: the load generator shares "
@@ -112,8 +160,7 @@ def write_comparison(samples: Samples, run: Mapping[str, object], folder: Path) 
         "![All figures as bars](peers.svg)",
         make_markdown(list_rows(figures)),
         "\n".join(f"- {sentence}" for sentence in list_sentences(samples, figures)),
-        f"Run: {summarize_run(run)}",
-        "Versions: " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ".",
+        *_describe_surroundings(run),
     ]
     paths = [folder / name for name in ("peers.md", "peers.json", "peers.svg")]
     paths[0].write_text("\n\n".join(text) + "\n", encoding="utf-8")

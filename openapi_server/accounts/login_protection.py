@@ -15,7 +15,7 @@ import math
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -56,22 +56,25 @@ class _Counter:
             # The exponent is bounded, or the number would grow beyond what a float can hold.
             self.locked_until_s = now_s + min(FIRST_LOCK_S * 2 ** min(over, 16), LONGEST_LOCK_S)
 
-    def take_back(self, now_s: float) -> None:
+    def take_back(self, now_s: float, own_lock_s: float | None) -> None:
+        """`own_lock_s`: until when it was locked once the attempt was counted. The lock of a later attempt stays."""
         self.failures = max(0, self.failures - 1)
-        # It was not locked when the attempt was counted.
-        self.locked_until_s = now_s
+        if self.locked_until_s == own_lock_s:
+            self.locked_until_s = now_s
 
 
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
     """One login of a name. `own_keys` are the counters that a success resets; `address_key` the one that it does not.
 
-    None stands for a client that is known and so not counted with the strangers of its address.
+    None stands for a client that is known and so not counted with the strangers of its address. `locks` are those of
+    the counters when the attempt was counted.
     """
 
     own_keys: tuple[str, ...]
     address_key: str | None
     known_client: str
+    locks: dict[str, float] = field(default_factory=dict)
 
 
 class LoginProtection:
@@ -124,6 +127,7 @@ class LoginProtection:
         for key, kind, free in counted:
             counter = self._counters.setdefault(key, _Counter(free))
             counter.count(now_s)
+            attempt.locks[key] = counter.locked_until_s
             self._counters.move_to_end(key)
             if counter.failures == free + 1:
                 log.warning("logins_locked", by=kind)
@@ -147,7 +151,7 @@ class LoginProtection:
     def take_back(self, attempt: LoginAttempt) -> None:
         """Undo `start` for an attempt that was no guess."""
         for key in self._list_keys(attempt):
-            self._counters[key].take_back(self._monotonic())
+            self._counters[key].take_back(self._monotonic(), attempt.locks.get(key))
 
     def make_device_cookie(self, username: str, earlier_cookie: str = "") -> str:
         """The value of a cookie that makes its browser known for this name. A known browser stays the same device."""

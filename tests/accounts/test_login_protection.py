@@ -160,3 +160,28 @@ def test_memory_holds_no_name_and_no_address(door: Door) -> None:
     held = f"{door.protection._counters} {door.protection._known_clients}"
     assert "hunter2" not in held
     assert HOME.address not in held
+
+
+def test_a_login_of_ones_own_does_not_unlock_the_guesses_beside_it(door: Door) -> None:
+    """Both are checked at the same time: the right password takes back its own attempt, not the lock of the guess."""
+    tried = 0
+    for number in range(200):
+        own = door.protection.identify("guesser", HOME)
+        try:
+            door.protection.start(own)
+        except LoginLocked:
+            break
+        tried += door.count_tried(1, username=f"visitor-{number}")
+        door.protection.record_success(own)
+
+    assert tried <= FREE_OF_ADDRESS
+    assert door.guess(username="another") > 0
+
+
+def test_an_own_login_that_was_counted_last_takes_its_lock_back(door: Door) -> None:
+    """A right password never locks anybody."""
+    for number in range(FREE_OF_ADDRESS - 1):
+        assert door.guess(username=f"visitor-{number}") == 0
+    door.log_in(username="anna")
+
+    assert door.guess(username="another") == 0
