@@ -36,6 +36,8 @@ ONE_FRAME = make_request(ONE_PATH, QUESTION)
 HEALTH, ANIMALS = make_request("/health"), make_request("/animal_list")
 READERS = 16
 TIMEOUT_S = 300
+# A burst takes ten seconds; what a server does not finish in this time is not complete.
+BURST_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ class Comparison:
             self._expect(each, "frames", load.chunks, sizes.streams * sizes.pieces)
             self.samples.add(FRAMES, each.name, load.chunks / load.took_s)
             self.samples.add("flat_load_cpu", each.name, load.cpu_share)
-            if each.name not in self.samples.by_key.get("flat_memory_mb", {}):
+            if self.samples.get_median("flat_memory_mb", each.name) is None:
                 # Of the first round: ours keeps the turns of each round for replay.
                 self.samples.add("flat_memory_mb", each.name, servers[each.name].peak_mb)
 
@@ -195,7 +197,7 @@ class Comparison:
         streaming = [each for each in self.contestants if not each.has_threads and each is not CEILING]
 
         def stream(each: Contestant) -> None:
-            load = self.load.run_streams(servers[each.name].port, sizes.burst, TIMEOUT_S)
+            load = self.load.run_streams(servers[each.name].port, sizes.burst, BURST_S)
             self.samples.add("burst_complete", each.name, load.completed / sizes.burst)
             for key, values, share in (
                 ("burst_first_p50_ms", load.first_events_s, 50),
@@ -255,7 +257,13 @@ class Comparison:
         self, contestants: Sequence[Contestant], run: Callable[[Contestant], AbstractContextManager[Server]]
     ) -> Iterator[dict[str, Server]]:
         with ExitStack() as running:
-            yield {each.name: running.enter_context(run(each)) for each in contestants}
+            servers: dict[str, Server] = {}
+            for each in contestants:
+                try:
+                    servers[each.name] = running.enter_context(run(each))
+                except Exception as error:
+                    self.samples.failures.append(f"{each.name} does not start: {error!r}")
+            yield servers
 
     def _interleave(
         self,
@@ -267,10 +275,15 @@ class Comparison:
         """A round of each, then the next round: whatever else loads the machine then loads all of them."""
         count = self.sizes.rounds if rounds is None else rounds
         task = self.progress.add_task(title, total=count * len(contestants), now="")
-        for _ in range(count):
+        for number in range(1, count + 1):
+            self.samples.round_number = number
             for each in contestants:
                 self.progress.update(task, now=each.name)
-                measure(each)
+                try:
+                    measure(each)
+                except Exception as error:
+                    # Whatever one server does: the others are measured, and nobody is there to begin anew.
+                    self.samples.failures.append(f"{each.name}: {title}: {error!r}")
                 self.progress.advance(task)
         self.progress.update(task, now="")
 

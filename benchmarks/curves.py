@@ -65,21 +65,22 @@ class Curve:
 
     @property
     def bend(self) -> float | None:
-        """The first size at which the figure is twice as bad as at the smallest; None when there is none.
+        """The first size from which on the figure is twice as bad as at the smallest; None when there is none.
 
         >>> Curve("memory", "turns", "MB", points=[(1, 90), (10, 95), (100, 200), (1000, 900)]).bend
         100
         >>> Curve("answers", "animals", "/s", points=[(12, 3000), (200, 1600), (2000, 400)]).bend
         2000
         """
-        if not self.points:
-            return None
-        first = self.points[0][1]
-        for at, value in self.points[1:]:
+        bend = None
+        for at, value in reversed(self.points[1:]):
+            first = self.points[0][1]
             is_bad = value * BEND < first if self.unit == "/s" else value > first * BEND
-            if is_bad and abs(value - first) > NOISE.get(self.unit, 0.0):
-                return at
-        return None
+            # A single bad value between good ones is the machine's.
+            if not is_bad or abs(value - first) <= NOISE.get(self.unit, 0.0):
+                break
+            bend = at
+        return bend
 
     @property
     def is_met(self) -> bool | None:
@@ -293,8 +294,8 @@ class Curves:
         self.progress.update(task, now="")
 
     def _warm_up(self, server: Server) -> int:
-        """A few turns, which the first ones of a server would slow; how many."""
-        return len(self._ask(server, TURNS, 1, COMPLETE_MARK, count=len(TURNS)).times_s)
+        """A few turns, since the first ones of a server are slow; how many."""
+        return len(self._ask(server, [make_request(TURN_PATH, QUESTION)], 1, COMPLETE_MARK, count=20).times_s)
 
     def _ask(
         self,
@@ -338,7 +339,11 @@ def measure_curves(names: Sequence[str], sizes: CurveSizes, console: Console) ->
     with LoadProcess() as load, make_progress(console) as progress:
         curves = Curves(sizes, load, progress)
         for name in names:
-            CURVES[name](curves)
+            try:
+                CURVES[name](curves)
+            except Exception as error:
+                # Nobody is there to begin anew: the others are measured.
+                curves.failures.append(f"{name}: {error!r}")
         return curves
 
 

@@ -84,14 +84,20 @@ SPECS = (
 
 @dataclass(slots=True)
 class Samples:
-    """What each round has measured, by figure and column."""
+    """What each round has measured: figure, column, number of the round, value."""
 
-    by_key: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    by_key: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
     # Sentences: what did not end as it should have, which makes the figures worthless.
     failures: list[str] = field(default_factory=list)
+    round_number: int = 1
 
     def add(self, key: str, column: str, value: float) -> None:
-        self.by_key.setdefault(key, {}).setdefault(column, []).append(value)
+        """Of the present round."""
+        self.by_key.setdefault(key, {}).setdefault(column, {})[self.round_number] = value
+
+    def get_median(self, key: str, column: str) -> float | None:
+        values = self.by_key.get(key, {}).get(column)
+        return median(values.values()) if values else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +123,20 @@ def make_figures(samples: Samples) -> list[Figure]:
     for spec in SPECS:
         rounds = samples.by_key.get(spec.of or spec.key, {})
         if spec.base is not None:
-            base = rounds.get(spec.base, [])
-            rounds = {
-                column: [value / one for value, one in zip(values, base, strict=True)]
-                for column, values in rounds.items()
-                if base and column != PREPARED
-            }
+            rounds = _divide(rounds, rounds.get(spec.base, {}))
         if rounds:
-            figures.append(Figure(spec, rounds))
+            figures.append(Figure(spec, {column: list(values.values()) for column, values in rounds.items()}))
     return figures
+
+
+def _divide(rounds: Mapping[str, Mapping[int, float]], base: Mapping[int, float]) -> dict[str, dict[int, float]]:
+    """The ratios of the rounds that both have; none for the prepared buffer, which is no server of use."""
+    ratios = {
+        column: {number: value / base[number] for number, value in values.items() if number in base}
+        for column, values in rounds.items()
+        if column != PREPARED
+    }
+    return {column: values for column, values in ratios.items() if values}
 
 
 def list_columns(figures: Iterable[Figure]) -> list[str]:
@@ -216,8 +227,9 @@ def encode_figure(figure: Figure) -> dict[str, object]:
 
 def describe_load_generator(samples: Samples) -> str | None:
     """How far the load generator is from being what was measured; None where it was not measured."""
-    frames = {column: median(values) for column, values in samples.by_key.get(FRAMES, {}).items()}
-    prepared = frames.pop(PREPARED, None)
+    prepared = samples.get_median(FRAMES, PREPARED)
+    frames = {column: median(values.values()) for column, values in samples.by_key.get(FRAMES, {}).items()}
+    frames.pop(PREPARED, None)
     if prepared is None or not frames:
         return None
     column, most = max(frames.items(), key=lambda each: each[1])

@@ -13,6 +13,7 @@ import resource
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -114,7 +115,8 @@ async def run_load(
 ) -> LoadResult:
     """Start `count` streams at once, while another process asks for `/health` ten times a second.
 
-    `waiting_at_once`: no more than so many wait for their first event; further ones start when it came.
+    What has not ended after `timeout_s` is not complete. `waiting_at_once`: no more than so many wait for their first
+    event; further ones start when it came.
     `show_progress` is called twice a second with what was measured so far.
     """
     streams = [StreamTimes() for _ in range(count)]
@@ -123,12 +125,13 @@ async def run_load(
     watch = HealthWatch(port) if is_health_watched else None
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
     try:
-        async with asyncio.timeout(timeout_s):
-            reading = asyncio.gather(*(_read_stream(port, request, stream, opening, has_to_wait) for stream in streams))
-            while show_progress and not reading.done():
-                show_progress(LoadResult(streams, [], time.perf_counter() - began_s))
-                await asyncio.wait([reading], timeout=0.5)
-            await reading
+        reading = asyncio.gather(*(_read_stream(port, request, stream, opening, has_to_wait) for stream in streams))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while show_progress and not reading.done():
+                    show_progress(LoadResult(streams, [], time.perf_counter() - began_s))
+                    await asyncio.wait([reading], timeout=0.5)
+                await reading
         took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
         return LoadResult(streams, watch.stop() if watch else [], took_s, cpu_s / took_s)
     finally:
@@ -205,12 +208,19 @@ async def _read_stream(
     port: int, request: bytes, times: StreamTimes, opening: asyncio.Semaphore, has_to_wait: bool
 ) -> None:
     loop = asyncio.get_running_loop()
-    async with opening:
-        began_s = time.perf_counter()
-        _, reader = await loop.create_connection(lambda: _StreamReader(request, times, began_s), "127.0.0.1", port)
-        if has_to_wait:
-            await reader.has_begun.wait()
-    await reader.done
+    transport: asyncio.Transport | None = None
+    try:
+        async with opening:
+            began_s = time.perf_counter()
+            transport, reader = await loop.create_connection(
+                lambda: _StreamReader(request, times, began_s), "127.0.0.1", port
+            )
+            if has_to_wait:
+                await reader.has_begun.wait()
+        await reader.done
+    finally:
+        if transport is not None:
+            transport.abort()
 
 
 class _StreamReader(asyncio.Protocol):
@@ -341,6 +351,7 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 EVERY_S = 0.1
+HEALTH_TIMEOUT_S = 30
 
 
 class HealthWatch:
@@ -370,9 +381,10 @@ def _watch(port: int, there: Connection) -> None:
     took_s: list[float] = []
     while not there.poll(EVERY_S):
         began_s = time.perf_counter()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        connection.request("GET", "/health")
-        assert connection.getresponse().status == 200
-        connection.close()
-        took_s.append(time.perf_counter() - began_s)
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=HEALTH_TIMEOUT_S)) as connection:
+            # A late answer is as late as the wait for it: it is measured, too.
+            with suppress(TimeoutError):
+                connection.request("GET", "/health")
+                assert connection.getresponse().status == 200
+            took_s.append(time.perf_counter() - began_s)
     there.send(took_s)

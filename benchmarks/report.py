@@ -118,8 +118,8 @@ def write_curves(measured: Curves, run: Mapping[str, object], folder: Path) -> l
     )
     text = [
         "# This server as things grow",
-        "`make bench-curves` writes this page. A curve bends at the first size at which its figure is twice as bad as "
-        "at the smallest.",
+        "`make bench-curves` writes this page. A curve bends at the first size from which on its figure is twice as "
+        "bad as at the smallest.",
         "![All curves](curves.svg)",
         make_markdown(list_curve_rows(measured.curves)),
         *([f"{imports} (measured by the interpreter, which slows them)."] if measured.imports_ms else []),
@@ -146,7 +146,7 @@ def write_comparison(samples: Samples, run: Mapping[str, object], folder: Path) 
     """The table, the JSON and the picture of a comparison; the paths that were written."""
     figures = make_figures(samples)
     folder.mkdir(parents=True, exist_ok=True)
-    prepared = {key: columns[PREPARED] for key, columns in samples.by_key.items() if PREPARED in columns}
+    prepared = {key: list(columns[PREPARED].values()) for key, columns in samples.by_key.items() if PREPARED in columns}
     content = {
         "run": run,
         "figures": [encode_figure(figure) for figure in figures],

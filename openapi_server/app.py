@@ -13,6 +13,7 @@ from connexion.options import SwaggerUIOptions
 from openapi_server.http.access_log import AccessLogMiddleware
 from openapi_server.http.addresses import AddressMiddleware, load_address_table
 from openapi_server.http.api_docs import ApiDocsMiddleware, list_documents
+from openapi_server.http.arrival_order import ArrivalOrderMiddleware
 from openapi_server.http.async_handlers import AsyncHandlerMiddleware
 from openapi_server.http.authentication import AuthenticationMiddleware, BearerTokenHandler
 from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
@@ -63,6 +64,7 @@ def create_app(services: Services) -> FlaskApp:
     app.add_middleware(RequestLimitsMiddleware, FIRST, **limits)
     app.add_middleware(AddressMiddleware, FIRST, table=addresses)
     app.add_middleware(ApiDocsMiddleware, FIRST, has_ui=settings.has_api_docs)
+    app.add_middleware(ArrivalOrderMiddleware, FIRST)
     app.add_middleware(
         ConcurrencyLimitMiddleware, FIRST, max_concurrent=settings.flask_threads, waiting=services.waiting_requests
     )

@@ -279,6 +279,8 @@ class Store(Protocol):
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> Outcome | None:
         """Store the outcome, charge for the credits used and release the rest of the reservation.
 
+        The idempotency keys of a queued turn that failed stand for it no longer.
+
         Returns the outcome as it is stored: it costs no more than was reserved. None, and nothing changed, when the
         turn has an outcome already. None also when it was deleted; if it ran then, the credits are charged.
         """
@@ -296,9 +298,6 @@ class Store(Protocol):
 
     async def list_owner_turns(self, owner: str | None, limit: int, cursor: str | None = None) -> Page[TurnRecord]:
         """The turns of all sessions of the owner, latest first; of all owners when `owner` is None."""
-
-    async def claim_session(self, session_id: str, owner: str) -> None:
-        """Make the owner the only one who may use the session, unless somebody has claimed it already."""
 
     async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
         """Let the session expire `ttl_s` seconds after its last message; None when there is no such session."""

@@ -78,7 +78,7 @@ def test_the_python_example_of_the_streams_page_runs(capsys: pytest.CaptureFixtu
     """A person may paste it. Those of the README need a server: `tests/live/test_readme.py` runs them."""
     (example,) = re.findall(r"```python\n(.*?)```", STREAMS, re.DOTALL)
     exec(example, {})  # noqa: S102  # our own page
-    assert capsys.readouterr().out == 'event: message\ndata: {"content":"Hello"}\nid: 123\n\n\n'
+    assert capsys.readouterr().out == 'id: 123\nevent: message\ndata: {"content":"Hello"}\n\n\n'
 
 
 def test_every_module_has_its_place_on_a_floor() -> None:

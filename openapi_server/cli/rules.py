@@ -73,8 +73,11 @@ def import_rules(file: Path) -> None:
                 await context.record_audit(AuditAction.RULE_CHANGED, name)
         return imported
 
-    for name, operation in run_with_context(work):
+    imported = run_with_context(work)
+    for name, operation in imported:
         click.echo(f"{name}: {OUTCOMES[operation]}")
+    if not imported:
+        click.echo("0 rules, nothing to import")
 
 
 @rules.command()

@@ -324,8 +324,9 @@ class TurnEngine:
         turn = await self.get_turn(turn_id)
         if turn.outcome is None:
             return TurnElsewhere(turn_id=turn_id, retry_after_s=2)
+        kept = "error" if turn.outcome.problem else "reply"
         return LogGone(
-            "The turn has ended and its events were kept long enough. Its reply is kept: see Link.",
+            f"The turn has ended and its events were kept long enough. Its {kept} is kept: see Link.",
             turn_id=turn_id,
             headers={"Link": f'</convo_turn/{turn_id}>; rel="alternate"'},
             details=(("earliestEventId", None),),

@@ -41,7 +41,8 @@ _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 class SpecOperation:
     """An operation: its handler's full name, the media types of its body (none: it takes none), the value of
     `Cache-Control` of its answers, the name of its rate limit, the query parameters that it takes in place of the
-    header `Last-Event-ID`, the first of which counts, and whether it ignores those that it does not know."""
+    header `Last-Event-ID`, the first of which counts, whether it ignores those that it does not know, and whether
+    `Accept` may choose between media types of its answers."""
 
     operation_id: str
     media_types: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class SpecOperation:
     rate_limit: str = "reads"
     resume_parameters: tuple[str, ...] = ()
     ignores_unknown_query: bool = False
+    has_several_types: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,19 @@ def _make_operation(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> Sp
         operation.get("x-rate-limit", "reads"),
         tuple(name for name in _RESUME_PARAMETERS if name in parameters),
         operation.get("x-unknown-query") == "ignored",
+        len(_list_answer_types(spec, operation)) > 1,
     )
+
+
+def _list_answer_types(spec: Mapping[str, Any], operation: Mapping[str, Any]) -> set[str]:
+    """The media types of the operation's successful answers."""
+    answers = [*operation["responses"].items(), *operation.get("x-other-responses", {}).items()]
+    return {
+        media_type
+        for status, answer in answers
+        if status.startswith("2")
+        for media_type in _resolve(spec, answer).get("content", {})
+    }
 
 
 def _resolve(spec: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:

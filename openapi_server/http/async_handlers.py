@@ -23,6 +23,7 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from openapi_server import linear_regex
+from openapi_server.http.arrival_order import Arrival, get_arrival
 from openapi_server.http.authentication import get_user
 from openapi_server.http.concurrency_limit import release_slot
 from openapi_server.http.problems import make_error_response
@@ -53,6 +54,7 @@ class RequestContext:
     `base_url`, `client_address` and `root_path` are those in front of all trusted proxies: the URL of this server
     without a slash at its end, the visitor's IP address, and a path such as `/zoo` or nothing.
     `user`: the logged-in caller, if there is one. `admission`: what the rate limits say, if one applies.
+    `arrival`: its place among the requests that may start a turn, if it is one.
     """
 
     services: Services
@@ -63,6 +65,7 @@ class RequestContext:
     root_path: str = ""
     is_https: bool = False
     admission: Admission | None = None
+    arrival: Arrival | None = None
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -197,6 +200,7 @@ class AsyncHandlerMiddleware:
             root_path,
             is_https=scope["scheme"] == "https",
             admission=get_admission(scope),
+            arrival=get_arrival(scope),
         )
         try:
             _require_acceptable(_get_accept(context.headers), scope)

@@ -129,7 +129,7 @@ class ConcurrencyLimitMiddleware:
             return
         self._waiting.count += 1
         try:
-            await self._slots.acquire(_name_queue(scope))
+            await self._slots.acquire(name_queue(scope))
         finally:
             self._waiting.count -= 1
         slot = ConcurrencySlot(self._slots)
@@ -145,7 +145,7 @@ class ConcurrencyLimitMiddleware:
             slot.release()
 
 
-def _name_queue(scope: Scope) -> str:
+def name_queue(scope: Scope) -> str:
     """Whose requests wait one after the other: those of a known caller, or of all others of an address."""
     admission = get_admission(scope)
     if admission is None:

@@ -2,9 +2,10 @@
 devices of `/chat/` and `/chat/stream`.
 
 A name counts within the caller's account or session cookie. A caller without either is given a cookie and a session
-token with the first answer, and until one of them is used, the name alone continues the conversation: a UUID from
-anywhere, any other name from the same address, and that only with `SESSION_BINDING=id`. The first cookie, login or
-token that comes with the name claims the session; from then on it is needed.
+token with the first answer, and until one of them comes with a message, the name alone continues the conversation: a
+UUID from anywhere, any other name from the same address, and that only with `SESSION_BINDING=id`. That message claims
+the session; from then on its cookie or token is needed. Nothing else claims it: no other cookie and no login, which
+anybody may bring, and no request that only reads.
 
 Reading or changing the session of a device, and exporting or erasing any, takes more than a name that others can guess:
 see `NamedSession.readable_id`.
@@ -120,9 +121,9 @@ async def find_named_session(
     open_record = next((record for record in found if record.session_id == open_id), None)
     is_open = is_uuid or not context.services.settings.binds_sessions_to_callers
     if owner is not None:
-        # A UUID that nobody has claimed yet is claimed by the first cookie or login.
+        # A UUID that nobody has claimed yet: another cookie or login opens no more than the name alone does.
         if is_uuid and open_record is not None and not open_record.is_claimed:
-            return make(open_id, owner, is_proved=True, record=open_record)
+            return make(open_id, owner, is_proved=False, record=open_record)
         return make(own_id or open_id, owner, is_proved=True, record=None)
     if is_open and (open_record is None or not open_record.is_claimed):
         return make(open_id, None, is_proved=False, record=open_record)
@@ -136,16 +137,13 @@ async def find_convo_session(
 ) -> SessionRecord:
     """The stored session that a client of the zoo's contract means: by the server's id, or by its own name for it.
 
-    A name reaches the session that it begins or continues, and no other; a cookie, login or token that comes with it
-    claims the session. Raises `SessionNotFound` with the detail.
+    A name reaches the session that it begins or continues, and no other. Raises `SessionNotFound` with the detail.
     """
     if is_made_id("sess", session_id):
         return await get_authorized_session(context, session_id, access, detail)
     named = await find_named_session(context, CONVO, session_id)
     if named.record is None:
         raise SessionNotFound(detail)
-    if named.is_proved and not named.record.is_claimed:
-        await context.services.store.claim_session(named.session_id, named.identity.owner)
     return named.record
 
 

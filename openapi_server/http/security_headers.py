@@ -1,6 +1,7 @@
 """Headers that tell browsers and caches what an answer may be used for: on every answer, errors and streams included.
 
 `Cache-Control` is the decision of the operation, `x-cache-control` in `openapi.yaml`, unless the answer has its own.
+`Vary` names `Accept` where the operation has several media types.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class SecurityHeadersMiddleware:
             headers[name] = value
         policy = headers.get("content-security-policy", NOTHING_LOADS)
         headers["Content-Security-Policy"] = f"{policy}; {self._frame_rule}"
+        operation = get_operation(scope)
+        if operation is not None and operation.has_several_types:
+            headers.add_vary_header("Accept")
         if "cache-control" not in headers:
-            operation = get_operation(scope)
             headers["Cache-Control"] = operation.cache_control if operation else NO_STORE

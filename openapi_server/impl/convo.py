@@ -80,18 +80,30 @@ async def stop_convo_turn(context: RequestContext, turn_id: str) -> ASGIApp:
 
 
 def _require_event_source(context: RequestContext) -> None:
-    """Raise an error for a `GET` that means no question: of a crawler, a prefetch, or the page of a stranger.
-
-    A page of another origin may send a `GET` with the visitor's cookies, without asking before (CORS has no preflight
-    for it); a browser names that page in `Origin`.
-    """
+    """Raise an error for a `GET` that means no question: of a crawler, a prefetch, or the page of a stranger."""
     if not context.is_asked_for("text/event-stream"):
         raise NotAcceptable("Send `Accept: text/event-stream`, as a browser's EventSource does.")
     if any("prefetch" in context.headers.get(name, "").lower() for name in ("sec-purpose", "purpose", "x-moz")):
         raise NotAcceptable("A question is not asked in advance.")
-    origin = context.headers.get("origin")
-    if origin is not None and origin not in (*context.services.settings.cors_origins, context.origin):
+    if not _may_page_ask(context):
         raise Forbidden("Pages of this origin may not ask here. CORS_ORIGINS lists those that may.")
+
+
+def _may_page_ask(context: RequestContext) -> bool:
+    """Whether the request is one of this server's own pages, of a page of an allowed origin, or of no page at all.
+
+    A page of another origin may send a `GET` with the visitor's cookies, without asking before: CORS has no preflight
+    for it. A browser names that page in `Origin`, but not in the mode `no-cors`, in which any page may ask for what it
+    cannot read. There Fetch Metadata (`Sec-Fetch-Site`, `Sec-Fetch-Mode`) tells: pages cannot set these headers, and
+    an EventSource and whoever reads the answer have the mode `cors`, or `same-origin`.
+    """
+    headers = context.headers
+    if headers.get("sec-fetch-mode", "cors") not in ("cors", "same-origin"):
+        return False
+    origin = headers.get("origin")
+    if origin is not None:
+        return origin in (*context.services.settings.cors_origins, context.origin)
+    return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
 
 
 def _is_async(context: RequestContext) -> bool:

@@ -42,7 +42,7 @@ class SSEStreamer:
     """Makes streams of one contract, by default the zoo's own. Silences longer than `heartbeat_s` get a heartbeat.
 
     >>> SSEStreamer().format_sse({"content": "Hello"}, event="message", id="123")
-    'event: message\\ndata: {"content":"Hello"}\\nid: 123\\n\\n'
+    'id: 123\\nevent: message\\ndata: {"content":"Hello"}\\n\\n'
     """
 
     def __init__(self, contract: Contract = CONVO, *, heartbeat_s: float = 15, clock: Clock | None = None) -> None:
@@ -62,7 +62,7 @@ class SSEStreamer:
         Heartbeats depend on the silence of the stream, not of the log: contracts have no frames for some entries.
         """
         with reader:
-            is_first = True
+            is_first = is_in_first_block = True
             silent_since_s = self._clock.monotonic()
             while not reader.is_over:
                 silent_s = self._clock.monotonic() - silent_since_s
@@ -70,25 +70,30 @@ class SSEStreamer:
                 entries = await reader.read(0.0 if is_first else max(0.0, self._heartbeat_s - silent_s))
                 part = self._contract.encode_entries(entries)
                 # A turn that waits for another one says so at once.
-                if (reader.is_queued and is_first) or not (entries or is_first):
+                is_first_of_queued = reader.is_queued and is_first and not reader.is_over
+                if is_first_of_queued or not (entries or is_first):
                     part += self._encode_heartbeat(reader)
                 prefix = self._contract.opening if is_first else ""
                 if _was_interrupted(reader):
-                    prefix += self._make_restart_notice()
+                    prefix += self._make_restart_notice(has_retry_line=is_in_first_block)
                 if is_first or prefix or part:
                     whole = prefix.encode() + part
                     yield LastPart(whole) if reader.is_over else whole
                     is_first, silent_since_s = False, self._clock.monotonic()
+                is_in_first_block = is_in_first_block and not part
             log.info("Stream completed", turn=shorten_id(reader.turn_id), contract=self._contract.name)
 
-    def _make_restart_notice(self) -> str:
-        """A comment, and that clients may reconnect after a second, in the block of the event that follows.
+    def _make_restart_notice(self, *, has_retry_line: bool) -> str:
+        """That clients may reconnect after a second, and a comment, in the block of the event that follows.
 
-        A block of comments alone is an empty message to some readers. Those of bare streams pass over it.
+        A block of comments alone is an empty message to some readers, and others pass over every block that begins with
+        a comment. So the block begins with a retry line, as the first one of a stream does; `has_retry_line`: it is the
+        first one. Bare streams have no retry line, and their readers take only blocks that begin with `data: `: there
+        the comment stands alone.
         """
         if self._contract.is_bare:
             return RESTART_NOTICE
-        return RESTART_NOTICE.removesuffix("\n") + encode_retry(RECONNECT_MS)
+        return ("" if has_retry_line else encode_retry(RECONNECT_MS)) + RESTART_NOTICE.removesuffix("\n")
 
     def _encode_heartbeat(self, reader: TurnReader) -> bytes:
         return self._contract.heartbeat(reader.stage, reader.elapsed_ms).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -88,7 +89,7 @@ def make_session_headers(context: RequestContext, accepted: AcceptedTurn, identi
 async def start_turn(
     context: RequestContext, request: TurnRequest, keys: Sequence[IdempotencyKey] = ()
 ) -> AcceptedTurn:
-    """`TurnEngine.start_turn`, within the caller's rate limit. Raises also `RateLimited`.
+    """`TurnEngine.start_turn`, within the caller's rate limit, and in the order of arrival. Raises also `RateLimited`.
 
     A request with an idempotency key counts only when it starts a turn, so that no repetition is refused its reply.
     The turn counts as an open stream until it has ended, whether anybody waits for it or not.
@@ -96,7 +97,8 @@ async def start_turn(
     admission = context.admission
     if admission is not None and not admission.is_counted_as_turn and not await _is_repeat(context, keys):
         await admission.count_turn()
-    accepted = await context.services.engine.start_turn(request, keys)
+    async with context.arrival.take_turns(request.session.session_id) if context.arrival else nullcontext():
+        accepted = await context.services.engine.start_turn(request, keys)
     if admission is not None and accepted.is_new:
         context.services.engine.call_at_end(accepted.turn_id, admission.keep_open())
     return accepted

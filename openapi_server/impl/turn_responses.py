@@ -165,6 +165,9 @@ def make_reply_response(
     async def respond() -> ASGIApp:
         try:
             reader = await context.services.engine.open_reader(accepted.turn_id)
+        except LogGone as error:
+            problem = (await context.services.engine.get_turn(accepted.turn_id)).problem
+            return _make_failed_response(problem, headers) if problem else make_error_response(error)
         except ChatError as error:
             return make_error_response(error)
         with reader:

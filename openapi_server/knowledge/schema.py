@@ -38,6 +38,7 @@ from openapi_server.models.strict_model import (
     require_few,
     require_list,
     require_no_placeholder,
+    require_one_line,
     require_readable,
 )
 from openapi_server.models.turn import AgeGroup, Source
@@ -103,6 +104,8 @@ def _clean(value: object, info: ValidationInfo, *, is_filled_in: bool | None) ->
     if not _get_context(info).is_stored:
         # Documents are stored as they are written, with what is around the text.
         require_readable(str(value))
+        # What is around the text is not said: YAML ends a folded text with a line break.
+        require_one_line(text)
         if is_filled_in is not None:
             require_no_placeholder(text, _VISITOR_NAME if is_filled_in else "")
     return text

@@ -13,9 +13,9 @@ class SessionRecord:
     `owner` is `user:<name>`, `cookie:<hash>` or `device:<hash>`, None in old records. The session expires `ttl_s`
     seconds after its last message. `title` and `opening` (a message before the first turn) are set by clients.
 
-    A session that a client named has the `name_key` of that name, and the `name` itself where answers use it. Until its
-    cookie, login or token is shown, it is not `is_claimed`, and the name alone reaches it. A turn in a session that
-    `is_charged` costs its owner credits.
+    A session that a client named has the `name_key` of that name, and the `name` itself where answers use it. Until a
+    message comes with its cookie or token, it is not `is_claimed`, and the name alone reaches it. A turn in a session
+    that `is_charged` costs its owner credits.
 
     The session of a device has a `handle`, which is `chat_<device>`. It may switch to another animal; `locked_at` is
     when it last did.

@@ -110,6 +110,16 @@ def require_readable(text: str, field: str = "") -> None:
         raise make_error(f"must not hold characters that nobody sees, holds {hidden}", field)
 
 
+def require_one_line(text: str) -> None:
+    """Refuse line breaks and tabs: in the middle of a sentence, or of a list, they are no part of what is said."""
+    found = next((character for character in text if character in _LINE_BREAKS), None)
+    if found is not None:
+        raise make_error(f"must be one line without tabs, holds U+{ord(found):04X}")
+
+
+_LINE_BREAKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029")
+
+
 def require_no_placeholder(text: str, allowed: str = "") -> None:
     """Refuse what would be read out as it stands, for nothing fills it in. `allowed`: what something fills in."""
     found = find_placeholder(text, allowed)

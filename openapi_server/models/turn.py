@@ -170,6 +170,11 @@ class TurnRecord:
         return self.started_at or self.created_at
 
     @property
+    def problem(self) -> Problem | None:
+        """Why the turn failed; None where it has not."""
+        return self.outcome.problem if self.outcome else None
+
+    @property
     def updated_at(self) -> datetime:
         return self.outcome.ended_at if self.outcome else self.told_at
 

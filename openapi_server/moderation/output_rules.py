@@ -61,7 +61,7 @@ class OutputRules:
 
     def build_check(self, prompt: Prompt) -> TextCheck:
         """The check of one reply, for its `OutputBuffer`: also against leaks of this prompt."""
-        leaks = PromptLeakDetector(prompt.canary, prompt.rules)
+        leaks = PromptLeakDetector(prompt.canary, prompt.rules, prompt.animal.name)
         return lambda text: self.find_violation(text, leaks, prompt)
 
     def find_matching_rules(self, text: str, prompt: Prompt) -> tuple[str, ...]:

@@ -31,18 +31,25 @@ def generate_canary() -> str:
 
 
 class PromptLeakDetector:
-    """Detects the `canary`, also reversed or encoded, and literal quotes of the `texts`."""
+    """Detects the `canary`, also reversed or encoded, and literal quotes of the `texts`.
 
-    def __init__(self, canary: str = "", texts: Iterable[str] = ()) -> None:
+    `name`: the animal's own, which is in the texts. It counts as one word, however long it is: the animal may say it.
+    """
+
+    def __init__(self, canary: str = "", texts: Iterable[str] = (), name: str = "") -> None:
         self._windows = {window for form in _encode_canary(canary) for window in _iterate_windows(form)}
-        self._quotes = frozenset[_Quote]().union(*map(_list_prompt_quotes, texts))
+        self._name = name.casefold() if len(_WORD.findall(name)) > 1 else ""
+        self._quotes = frozenset[_Quote]().union(*(_list_prompt_quotes(self._shorten(text)) for text in texts))
 
     def is_leaked_in(self, text: str) -> bool:
         """True when the text contains a part of the canary, or a quote."""
         squeezed = "".join(filter(str.isalnum, text.casefold()))
         return any(window in self._windows for window in _iterate_windows(squeezed)) or not self._quotes.isdisjoint(
-            _iterate_quotes(text)
+            _iterate_quotes(self._shorten(text))
         )
+
+    def _shorten(self, text: str) -> str:
+        return text.casefold().replace(self._name, " name ") if self._name else text
 
 
 @lru_cache(maxsize=1024)

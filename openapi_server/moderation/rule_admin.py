@@ -234,8 +234,9 @@ def read_rule_list(file: Path, packaged: PackagedRules) -> list[Document]:
     if not isinstance(content, dict):
         raise RuleFileError(file, _WHOLE_FILE, "(all of it)", "must be a mapping")
     documents = content.get("rules")
-    if not isinstance(documents, list) or not documents:
-        raise RuleFileError(file, _WHOLE_FILE, "rules", "must be a list that is not empty")
+    # An empty list is what an export writes where keepers have no rules.
+    if not isinstance(documents, list):
+        raise RuleFileError(file, _WHOLE_FILE, "rules", "must be a list")
     for key in content.keys() - {"rules"}:
         raise RuleFileError(file, _WHOLE_FILE, str(key), "is not a key of this format")
     if len(documents) > MAX_RULES:

@@ -182,6 +182,8 @@ def _find_progress(turn: TurnRecord, live: TurnState | None) -> int:
         return live.progress if live else 0
     if turn.status is not TurnStatus.FAILED:
         return 100
+    if turn.is_queued:
+        return 0
     if turn.outcome.progress is None:
         # Not known. A turn spends nearly all of its time in generation.
         return STAGE_PROGRESS[Stage.GENERATION][False]

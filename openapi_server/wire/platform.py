@@ -100,7 +100,6 @@ def encode_accepted(turn_id: str, root_path: str = "") -> dict[str, object]:
 def encode_job(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
     """A turn as a job: from the stored outcome once there is one, else from the events so far (`live`)."""
     outcome = turn.outcome
-    problem = outcome.problem if outcome else None
     job: dict[str, object] = {
         "job_id": make_job_id(turn.turn_id),
         "status": JOB_STATUS[turn.status],
@@ -110,8 +109,8 @@ def encode_job(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
         "created_at": format_timestamp(turn.created_at),
         "updated_at": format_timestamp(turn.updated_at),
     }
-    if problem is not None:
-        return job | encode_error(problem)
+    if turn.problem is not None:
+        return job | encode_error(turn.problem)
     if outcome is not None:
         metadata = _encode_metadata(
             turn.turn_id, turn.session_id, outcome.finish_reason, outcome.usage, outcome.latency_ms
@@ -123,6 +122,8 @@ def encode_job(turn: TurnRecord, live: TurnState | None) -> dict[str, object]:
 def _find_step(turn: TurnRecord, live: TurnState | None) -> ProgressStep:
     if turn.outcome is None:
         reached = live.progress if live else 0
+    elif turn.status is TurnStatus.FAILED and turn.is_queued:
+        reached = INITIALIZING.progress
     elif turn.status is TurnStatus.FAILED:
         # Where it is not known, the last step before the end: a turn spends nearly all of its time in it, and no poll
         # can have shown a later one.

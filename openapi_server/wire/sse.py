@@ -1,9 +1,7 @@
 """Server-Sent Events (WHATWG HTML, section 9.2) as text, in the subset that all clients read alike.
 
-The fields come in the order `event`, `data`, `id`, and lines end in `\\n`. Some clients take an id as soon as they have
-its line: with the id in front, an event that a broken connection cuts would count as received. JSON is compact and
-ASCII-escaped, because some clients search the raw lines. An `id` always comes with `data`. CR, LF or NUL in `id` or
-`event` raises.
+The fields come in the order `id`, `event`, `data`, and lines end in `\\n`. JSON is compact and ASCII-escaped, because
+some clients search the raw lines. An `id` always comes with `data`. CR, LF or NUL in `id` or `event` raises.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ class Frame:
     """One event of a stream. `data` is a JSON object, or text that is sent as it is.
 
     >>> Frame({"type": "chunk", "chunkId": 1, "content": "Roar"}, event="chunk", id="turn_a-3").text
-    'event: chunk\\ndata: {"type":"chunk","chunkId":1,"content":"Roar"}\\nid: turn_a-3\\n\\n'
+    'id: turn_a-3\\nevent: chunk\\ndata: {"type":"chunk","chunkId":1,"content":"Roar"}\\n\\n'
     """
 
     data: JsonObject | str
@@ -59,9 +57,9 @@ class Frame:
     def text(self) -> str:
         """The frame with the blank line that ends it."""
         retry = f"retry: {self.retry_ms}\n" if self.retry_ms is not None else ""
-        event = f"event: {self.event}\n" if self.event is not None else ""
         id_ = f"id: {self.id}\n" if self.id is not None else ""
-        return f"{retry}{event}data: {self._data_lines}\n{id_}\n"
+        event = f"event: {self.event}\n" if self.event is not None else ""
+        return f"{retry}{id_}{event}data: {self._data_lines}\n\n"
 
     @property
     def _data_lines(self) -> str:

@@ -127,9 +127,9 @@ class Callers:
                 await _log_in(self.services, self._clients[name], caller.username)
 
     async def create_turn(
-        self, owner: str, endpoint_name: str, name: str | None = None, key: str | None = None
+        self, owner: str, endpoint_name: str, name: str | None = None, key: str | None = None, token: str = ""
     ) -> OwnedTurn:
-        """A new turn in a new session of the owner's; with a key, perhaps one that is there already."""
+        """A new turn in a new session of the owner's; with a key or a token, perhaps one that is there already."""
         self._made += 1
         self._clock.advance(0.001)
         endpoint, given_name, name = CHAT_ENDPOINTS[endpoint_name], name, name or f"talk-{key or self._made}"
@@ -139,7 +139,7 @@ class Callers:
         body = {**endpoint.body, endpoint.message_field: "Hello!", **own_body}
         if key:
             headers["Idempotency-Key"] = key
-        answer = await self.request(owner, "POST", own_path or endpoint.path, json=body, headers=headers)
+        answer = await self.request(owner, "POST", own_path or endpoint.path, json=body, headers=headers, token=token)
         assert answer.status_code == 200, answer.text
         thing = await self._load_thing(answer.headers["x-streaming-session-id"], name)
         is_first = thing.session is not None and thing.session.turn_count == 1

@@ -123,12 +123,58 @@ async def test_a_page_of_a_stranger_asks_nothing(open_client: OpensClient, origi
     assert provider.prompts == []
 
 
-@pytest.mark.parametrize("origin", [LOCAL_ORIGINS[0], "http://testserver"], ids=["allowed", "own"])
-async def test_pages_that_may_ask(open_client: OpensClient, origin: str) -> None:
-    """Those of `CORS_ORIGINS`, and the server's own."""
+@pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream, */*"])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, **origin}
+        for site in ("cross-site", "same-site", "same-origin", "none")
+        for mode in ("no-cors", "navigate", "websocket")
+        for origin in ({}, {"Origin": LOCAL_ORIGINS[0]})
+    ]
+    + [{"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors"} for site in ("cross-site", "same-site", "odd", "")]
+    + [{"Sec-Fetch-Site": site} for site in ("cross-site", "same-site", "Same-Origin")]
+    + [{"Sec-Fetch-Mode": mode} for mode in ("no-cors", "navigate", "")],
+    ids=lambda headers: "-".join(headers.values()),
+)
+async def test_a_page_that_does_not_name_itself_asks_nothing(
+    open_client: OpensClient, metadata: dict[str, str], accept: str
+) -> None:
+    """`fetch(..., {mode: "no-cors"})` has no `Origin`, of another port or subdomain it has the visitor's cookie, and
+    any page may set its `Accept`.
+    """
+    provider = Says()
+    client = await open_client(provider)
+
+    answer = await ask(client, {"Accept": accept, **metadata})
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert provider.prompts == []
+
+
+OWN, ALLOWED = {"Sec-Fetch-Site": "same-origin"}, {"Origin": LOCAL_ORIGINS[0]}
+CORS = {"Sec-Fetch-Mode": "cors"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ALLOWED,
+        {"Origin": "http://testserver"},
+        {**ALLOWED, **CORS, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "empty"},
+        {**ALLOWED, **CORS, "Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "empty"},
+        {**OWN, **CORS, "Sec-Fetch-Dest": "empty"},
+        {**OWN, "Sec-Fetch-Mode": "same-origin", "Sec-Fetch-Dest": "empty"},
+        {**CORS, "Sec-Fetch-Site": "none"},
+        CORS,
+    ],
+    ids=lambda headers: "-".join(headers.values()),
+)
+async def test_pages_that_may_ask(open_client: OpensClient, headers: dict[str, str]) -> None:
+    """Those of `CORS_ORIGINS`, the server's own, and programs that are no page (Node's `fetch` sends a mode)."""
     client = await open_client()
 
-    assert read(await ask(client, {"Origin": origin}))[-1].event == "complete"
+    assert read(await ask(client, headers))[-1].event == "complete"
 
 
 @pytest.mark.parametrize("how", ["Last-Event-ID", "lastEventId", "last_event_id"])
@@ -142,7 +188,7 @@ async def test_a_reconnection_resumes_and_never_asks_again(open_client: OpensCli
     for event_id in ids:
         rest = await ask(client, **_resume(how, str(event_id)))
         assert get_turn_id(rest) == get_turn_id(whole) if event_id != ids[-1] else rest.status_code == 204
-        expected = text.partition(f"id: {event_id}\n\n")[2]
+        expected = text.partition(f"id: {event_id}\n")[2].partition("\n\n")[2]
         assert rest.text.removeprefix("retry: 2000\n") == expected
     assert len(provider.prompts) == 1
 

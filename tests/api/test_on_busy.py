@@ -282,6 +282,24 @@ async def test_a_message_that_has_waited_too_long_gets_the_refusal_as_an_error(
 
 
 @ALL
+async def test_a_message_that_has_waited_too_long_may_be_sent_again(open_zoo: OpensZoo, endpoint: ChatEndpoint) -> None:
+    """With its key: it is a new turn, which its repetition joins."""
+    async with open_talk(open_zoo, endpoint, QUEUE_TIMEOUT=0.05) as talk:
+        key = {"Idempotency-Key": "0b6f9c1e-58a3-4d0e-9b6e-3a1c2d4e5f60"}
+        first = await talk.begin("one")
+        refused = await talk.post("two", headers=key, onBusy="enqueue")
+        talk.answers.finish("one", "two")
+        await first
+        answer, again = [await talk.post("two", headers=key, onBusy="enqueue") for _ in range(2)]
+
+        assert talk.chat.read_problem(refused)["code"] == "turn_running"
+        assert talk.read(answer) == talk.read(again) == "To two"
+        assert get_turn_id(answer) == get_turn_id(again) != get_turn_id(refused)
+        assert talk.answers.begun == ["zero", "one", "two"]
+        assert [told[:2] for told in await talk.list_told()][-2:] == [("two", "failed"), ("two", "succeeded")]
+
+
+@ALL
 async def test_a_ninth_message_that_would_wait_is_refused(open_zoo: OpensZoo, endpoint: ChatEndpoint) -> None:
     """The eight before it are answered, in order."""
     async with open_talk(open_zoo, endpoint) as talk:
@@ -294,6 +312,33 @@ async def test_a_ninth_message_that_would_wait_is_refused(open_zoo: OpensZoo, en
         assert ninth.json()["turnId"] == get_turn_id(await tasks[0])
         assert [talk.read(await task) for task in tasks] == [f"To {name}" for name in names]
         assert [message for message, *_ in await talk.list_told()] == names
+
+
+@ALL
+async def test_messages_at_the_same_moment_wait_in_the_order_of_their_arrival(
+    open_zoo: OpensZoo, endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However they overtake each other while they are read: here whoever comes last to the animals passes first."""
+    async with open_talk(open_zoo, endpoint) as talk:
+        names = [str(n) for n in range(8)]
+        first = await talk.begin("one")
+        passing: list[asyncio.Event] = []
+
+        async def refresh() -> None:
+            passing.append(asyncio.Event())
+            mine = passing[-1]
+            if len(passing) == len(names):
+                mine.set()
+            await mine.wait()
+            place = passing.index(mine)
+            asyncio.get_running_loop().call_soon(passing[place - 1].set if place else str)
+
+        monkeypatch.setattr(talk.zoo.services.knowledge, "refresh", refresh)
+        tasks = [asyncio.create_task(talk.post(name, onBusy="enqueue")) for name in names]
+        talk.answers.finish("one", *names)
+
+        assert [talk.read(await task) for task in (first, *tasks)] == [f"To {name}" for name in ("one", *names)]
+        assert [message for message, *_ in await talk.list_told()] == ["one", *names]
 
 
 @ALL

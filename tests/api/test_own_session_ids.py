@@ -13,7 +13,7 @@ import pytest
 
 from openapi_server.models.ids import make_id
 from tests.api.chat_endpoints import get_turn_id, list_event_data, log_in_client
-from tests.conftest import OpensZoo
+from tests.conftest import OpensZoo, RunningApp
 from tests.support.fakes import Says
 
 OWN = "session_1764400000000_k3j9x"
@@ -75,19 +75,80 @@ async def test_a_client_without_cookies_goes_on_from_its_address(open_zoo: Opens
 
 
 async def test_whoever_has_used_the_cookie_is_the_only_one_who_is_known_by_the_name(open_zoo: OpensZoo) -> None:
-    """In development, too: from then on the same address is not enough, neither to read nor to go on."""
+    """In development, too: after a message with it the same address is not enough, neither to read nor to go on."""
     provider = Says()
     zoo = await open_zoo(provider, session_binding="id")
     visitor, stranger = await zoo.new_client(), await zoo.new_client()
     await ask(visitor)
-    assert (await visitor.get("/convo_history", params={"sessionId": OWN})).status_code == 200
+    await ask(visitor, "And now?")
 
     foreign = await stranger.get("/convo_history", params={"sessionId": OWN})
     await ask(stranger, "Who are you?")
 
     assert foreign.status_code == 404
-    assert [prompt.history for prompt in provider.prompts] == [(), ()]
-    assert (await visitor.get("/convo_history", params={"sessionId": OWN})).json()["totalTurns"] == 1
+    assert [len(prompt.history) for prompt in provider.prompts] == [0, 1, 0]
+    assert (await visitor.get("/convo_history", params={"sessionId": OWN})).json()["totalTurns"] == 2
+
+
+async def new_stranger(zoo: RunningApp, kind: str) -> httpx.AsyncClient:
+    if kind == "login":
+        return await log_in_client(zoo, "user1")
+    stranger = await zoo.new_client("10.0.0.2")
+    if kind == "cookie":
+        # Not one that the server has issued: nobody checks that.
+        stranger.cookies.set("session_id", "x" * 22)
+    return stranger
+
+
+@each_binding
+@pytest.mark.parametrize("proof", ["cookie", "token"])
+@pytest.mark.parametrize("kind", ["cookie", "login", "nothing"])
+async def test_a_uuid_is_claimed_by_the_proof_of_its_first_answer_alone(
+    open_zoo: OpensZoo, binding: str, proof: str, kind: str
+) -> None:
+    """A stranger who knows it may read and write by the name, as anybody may then, but takes it from nobody."""
+    provider = Says()
+    zoo = await open_zoo(provider, session_binding=binding)
+    named = {"sessionId": str(uuid.uuid4())}
+    owner, stranger = await zoo.new_client(), await new_stranger(zoo, kind)
+    token = (await ask(owner, **named)).headers["x-session-token"]
+    if proof == "token":
+        owner = await zoo.new_client(**{"X-Session-Token": token})
+
+    reads = [
+        await stranger.get("/convo_history", params=named),
+        await stranger.get(f"/conversations/sessions/{named['sessionId']}", params={"include": "turns"}),
+        await stranger.post("/summarize_convo", json=named),
+    ]
+    listed = (await stranger.get("/conversations/sessions")).json()["sessions"]
+    await ask(stranger, "Who are you?", **named)
+    seen = await owner.get("/convo_history", params=named)
+    await ask(owner, "Still me", **named)
+
+    assert [answer.status_code for answer in reads] == [200] * 3
+    assert listed == []
+    assert seen.json()["totalTurns"] == 2
+    assert [len(prompt.history) for prompt in provider.prompts] == [0, 1, 2]
+    # Now it is the owner's, and the stranger's same name another session.
+    again = await new_stranger(zoo, kind)
+    assert (await again.get("/convo_history", params=named)).status_code == 404
+    await ask(again, "Who are you?", **named)
+    assert provider.prompts[-1].history == ()
+    assert (await owner.get("/convo_history", params=named)).json()["totalTurns"] == 3
+
+
+@pytest.mark.parametrize("proof", ["cookie", "token"])
+async def test_a_request_that_reads_claims_nothing(open_zoo: OpensZoo, proof: str) -> None:
+    """Not with the right proof either: a `GET` changes nothing, and the name still is enough."""
+    zoo = await open_zoo(session_binding="caller")
+    named = {"sessionId": str(uuid.uuid4())}
+    owner = await zoo.new_client()
+    token = (await ask(owner, **named)).headers["x-session-token"]
+    if proof == "token":
+        owner = await zoo.new_client(**{"X-Session-Token": token})
+
+    assert (await owner.get("/convo_history", params=named)).status_code == 200
+    assert (await (await zoo.new_client()).get("/convo_history", params=named)).status_code == 200
 
 
 async def test_in_production_a_client_without_cookies_needs_its_token(open_zoo: OpensZoo) -> None:

@@ -97,6 +97,29 @@ async def test_answers_of_no_operation_have_the_headers_too(
     assert_safe(answer)
 
 
+@pytest.mark.parametrize(
+    ("path", "media_types"),
+    [
+        ("/", ["text/html", "application/json"]),
+        ("/problems", ["text/html", "application/json"]),
+        ("/problems/not_found", ["text/html", "application/json"]),
+        ("/system_health", ["application/json", "application/health+json"]),
+        ("/health", ["application/json"]),
+        ("/animal_list", ["application/json"]),
+    ],
+)
+async def test_an_answer_that_accept_chooses_says_so_to_caches(
+    client: httpx.AsyncClient, path: str, media_types: list[str]
+) -> None:
+    """RFC 9110, section 12.5.5: beside `Origin`, and only where there is a choice."""
+    for media_type in media_types:
+        answer = await client.get(path, headers={"Accept": media_type})
+
+        assert answer.headers["content-type"].partition(";")[0] == media_type
+        named = {name.strip() for name in answer.headers["vary"].split(",")}
+        assert named == ({"Origin", "Accept"} if len(media_types) > 1 else {"Origin"})
+
+
 async def test_a_stream_keeps_its_own_headers(client: httpx.AsyncClient) -> None:
     """And has the others."""
     answer = await client.post("/convo_turn_stream", json=HELLO)

@@ -35,6 +35,8 @@ Points = list[tuple[float, float]]
     [
         ("ms", [(1, 10), (10, 19), (100, 21)], 100),
         ("ms", [(1, 10), (10, 12)], None),
+        # One bad value between good ones.
+        ("ms", [(1, 10), (10, 90), (100, 11), (1000, 30)], 1000),
         # Four times as much, but nobody notices four milliseconds.
         ("ms", [(1, 1), (10, 4), (100, 12)], 100),
         ("/s", [(12, 3000), (100, 1600), (1000, 1400)], 1000),

@@ -34,7 +34,8 @@ def samples() -> Samples:
         (OURS, (600, 301, 590)),
         (PREPARED, (9000, 9000, 9000)),
     ):
-        for value in values:
+        for number, value in enumerate(values, 1):
+            samples.round_number = number
             samples.add(FRAMES, column, value)
     samples.add("flat_memory_mb", OURS, 162.4)
     return samples
@@ -45,6 +46,15 @@ def test_a_ratio_compares_what_was_measured_in_the_same_round(samples: Samples) 
     figures = {figure.spec.key: figure for figure in make_figures(samples)}
     assert figures["to_raw_asgi"].medians == {RAW_ASGI: 1.0, SSE_STARLETTE: 0.4, OURS: 0.6}
     assert figures["to_sse_starlette"].rounds[OURS] == pytest.approx([1.5, 1.505, 1.475])
+
+
+def test_a_round_that_failed_is_left_out_of_the_ratios(samples: Samples) -> None:
+    """The rounds after it are not compared with others than their own."""
+    del samples.by_key[FRAMES][RAW_ASGI][2]
+    (ratios,) = (figure.rounds for figure in make_figures(samples) if figure.spec.key == "to_raw_asgi")
+    assert ratios[OURS] == pytest.approx([0.6, 0.59])
+    samples.by_key[FRAMES].pop(RAW_ASGI)
+    assert "to_raw_asgi" not in {figure.spec.key for figure in make_figures(samples)}
 
 
 def test_figures_are_medians_beside_their_lines(samples: Samples) -> None:

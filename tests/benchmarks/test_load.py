@@ -17,8 +17,10 @@ from benchmarks.load import (
 )
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-FRAMES = b"".join(b"id: 1\nevent: chunk\ndata: {}\n\n" for _ in range(3)) + b"event: complete\ndata: {}\n\n"
+COMPLETE = b"event: complete\ndata: {}\n\n"
+FRAMES = b"".join(b"id: 1\nevent: chunk\ndata: {}\n\n" for _ in range(3)) + COMPLETE
 STREAM = HEAD + b"%x\r\n%s\r\n0\r\n\r\n" % (len(FRAMES), FRAMES)
+END = COMPLETE + b"\r\n0\r\n\r\n"
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BAD = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
@@ -74,6 +76,27 @@ async def test_a_stream_without_its_end_is_not_complete() -> None:
         load = await run_load(port, 1, timeout_s=30, is_health_watched=False)
     assert load.completed == 0
     assert load.chunks == 3
+
+
+async def test_a_stream_that_does_not_end_in_time_is_not_complete() -> None:
+    """The others count: one slow server must not end a comparison."""
+    endings = [STREAM[: -len(END)], STREAM, STREAM]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        sent = endings.pop()
+        writer.write(sent)
+        if sent != STREAM:
+            # Until the load generator gives up.
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        load = await run_load(port, 3, timeout_s=0.5, is_health_watched=False)
+    assert load.completed == 2
+    assert load.chunks == 9
+    assert load.took_s < 30
 
 
 @pytest.mark.parametrize("size", [1, 65_536])

@@ -182,6 +182,10 @@ def test_a_folder_that_cannot_be_written_is_said() -> None:
         ("facts.0.say", "I dig\u202e!", "fact top_speed: say: must not hold characters that nobody sees, holds U+202E"),
         ("facts.0.little", "I dig, {animal}!", "fact top_speed: little: nothing is filled in here: must not hold {"),
         ("voice.greetings", ["Hello {0}!"], "voice.greetings[0]: the only placeholder is {name}: must not hold {"),
+        ("name", "Leo\r\nevent: x", "name: must be one line without tabs, holds U+000D"),
+        ("summary", "A\tmole.", "summary: must be one line without tabs, holds U+0009"),
+        ("facts.0.say", "I dig.\n\ndata: x", "fact top_speed: say: must be one line without tabs, holds U+000A"),
+        ("voice.jokes", ["Ha!\nHa!"], "voice.jokes[0]: must be one line without tabs, holds U+000A"),
         ("name", "Man\u200bny", "name: must not hold characters that nobody sees, holds U+200B ZERO WIDTH SPACE"),
     ],
 )
@@ -198,7 +202,7 @@ def test_what_no_animal_may_say_is_in_no_file(
 
 
 def test_lint_takes_names_and_scripts_as_they_are(tmp_path: Path) -> None:
-    """Placeholders for the visitor's name, Persian, emoji."""
-    document = change_member("voice.greetings", ["Hello{name}!", "می\u200cبینم 👩\u200d🔬"])
+    """Placeholders for the visitor's name, Persian, emoji, and the line break with which YAML ends a folded text."""
+    document = change_member("voice.greetings", ["Hello{name}!", "می\u200cبینم 👩\u200d🔬", "Hello!\n"])
 
     assert zoochat("lint", str(write_animal(tmp_path, document))).output == "1 animals, no errors\n"

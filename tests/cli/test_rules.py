@@ -81,6 +81,18 @@ def test_export_then_import_changes_nothing() -> None:
     assert load() == before
 
 
+def test_the_export_of_no_rules_is_a_file_like_any_other() -> None:
+    """A new zoo has none of its own; and who has some keeps them."""
+    assert zoochat("export", "none.yaml").output == "Wrote 0 rules to none.yaml\n"
+
+    assert zoochat("lint", "none.yaml").output == "0 rules, no errors\n"
+    for _ in range(2):
+        imported = zoochat("import", "none.yaml")
+        assert (imported.exit_code, imported.output) == (0, "0 rules, nothing to import\n")
+        zoochat("import", written(PARTY))
+    assert [rule.document_id for rule in load().existing] == ["party"]
+
+
 def test_a_packaged_rule_can_be_imported_with_a_change() -> None:
     """One format: what stands in the package's file stands in a keepers' one."""
     document = dict(load_packaged_rules().documents["lost"])
@@ -96,7 +108,6 @@ def test_a_packaged_rule_can_be_imported_with_a_change() -> None:
         ([PARTY, "party"], "mine.yaml:10: rule: (all of it): must be a mapping"),
         ([{**PARTY, "words": {"preschool": "x" * 601}}], "mine.yaml:2: rule 'party': words.preschool: must be at most"),
         ([{**PARTY, "then": "mask"}], "mine.yaml:2: rule 'party': then: masks come with the server"),
-        ([], "mine.yaml: (the whole file): rules: must be a list"),
     ],
 )
 def test_a_wrong_file_is_refused_whole(rules: list[object], complaint: str) -> None:
@@ -108,7 +119,9 @@ def test_a_wrong_file_is_refused_whole(rules: list[object], complaint: str) -> N
     assert not Path("zoo.sqlite3").exists()
 
 
-@pytest.mark.parametrize("content", ["rules: [", "[]", "{}", "rules: [{name: a}]\nother: 1\n"])
+@pytest.mark.parametrize(
+    "content", ["rules: [", "[]", "{}", "rules:\n", "rules: {}", "rules: a", "rules: [{name: a}]\nother: 1\n"]
+)
 def test_what_is_no_list_of_rules_is_refused(content: str) -> None:
     """In one line, never with a traceback."""
     Path("mine.yaml").write_text(content, encoding="utf-8")

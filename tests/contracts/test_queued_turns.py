@@ -203,6 +203,25 @@ async def test_a_repeated_request_joins_the_turn_that_waits(store: Store) -> Non
     assert await store.has_turn([key])
 
 
+@pytest.mark.parametrize("has_started", [False, True])
+@pytest.mark.parametrize("is_stopped", [False, True])
+async def test_only_a_turn_that_failed_before_it_ran_leaves_its_key(
+    store: Store, *, has_started: bool, is_stopped: bool
+) -> None:
+    """The request may be sent again: it was never asked. What a client has stopped stays stopped."""
+    keys = [IdempotencyKey(f"key-{n}", "body-1", NOON + timedelta(days=1)) for n in (1, 2)]
+    await store.begin_turn(make_queued("second"), keys=keys, max_queued=8)
+    await store.settle_turn("running", make_outcome())
+    if has_started:
+        await store.start_queued_turn("second", seconds(2))
+    await store.settle_turn("second", make_outcome("") if is_stopped else make_failure())
+    is_free = not has_started and not is_stopped
+
+    assert await store.has_turn(keys) is not is_free
+    assert await store.begin_turn(make_turn("again"), keys=keys) == ("again" if is_free else "second")
+    assert await store.begin_turn(make_turn("third"), keys=keys[1:]) == ("again" if is_free else "second")
+
+
 async def test_queued_turns_have_leases(store: Store) -> None:
     """So another process can settle them when theirs has died; their messages stay."""
     await enqueue(store, "second")

@@ -1146,21 +1146,6 @@ async def test_sessions_are_found_by_their_ids_and_by_their_owner_s_name(store: 
     assert await store.find_named_sessions([], None, "default") == []
 
 
-@pytest.mark.parametrize(("is_claimed", "owner"), [(False, "cookie:new"), (True, "cookie:first")])
-async def test_a_session_is_claimed_once(store: Store, *, is_claimed: bool, owner: str) -> None:
-    """Whoever comes second changes nothing, nor does a claim of a session that is not there."""
-    await store.create_session(replace(make_session(), owner="cookie:first", is_claimed=is_claimed))
-
-    await store.claim_session(make_session().session_id, "cookie:new")
-    await store.claim_session(make_session().session_id, "cookie:third")
-    await store.claim_session("sess_unknown", "cookie:new")
-
-    session = await store.get_session(make_session().session_id)
-    assert session is not None
-    assert (session.owner, session.is_claimed) == (owner, True)
-    assert await store.get_session("sess_unknown") is None
-
-
 @pytest.mark.parametrize(
     ("is_claimed", "claim", "owner"),
     [

@@ -22,9 +22,9 @@ from tests.devtools.canned import CannedAnswer, CannedServer, make_json_answer, 
 
 QUICKLY = Timeouts(total_s=10, poll_interval_s=0)
 RETRY = "retry: 1\n"
-PROGRESS = 'event: progress\ndata: {"step":"initializing","message":"","progress":10}\nid: turn_a-1\n\n'
+PROGRESS = 'id: turn_a-1\nevent: progress\ndata: {"step":"initializing","message":"","progress":10}\n\n'
 RESULT = 'event: result\ndata: {"response":"Roar!","sources":[],"metadata":{}}\n\n'
-COMPLETE = 'event: complete\ndata: {"progress":100,"message":"","step":"complete"}\nid: turn_a-9\n\n'
+COMPLETE = 'id: turn_a-9\nevent: complete\ndata: {"progress":100,"message":"","step":"complete"}\n\n'
 WHOLE = RETRY + PROGRESS + RESULT + COMPLETE
 ACCEPTED = make_json_answer(
     {"job_id": "job_a", "status": "pending", "polling_url": "/jobs/job_a"}, Set_Cookie="session_id=xyz; Path=/"
@@ -100,7 +100,7 @@ def test_resuming_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_stream_without_ids_is_not_asked_for_twice(capsys: pytest.CaptureFixture[str]) -> None:
     """Without an event id the same POST would start, and charge, another turn."""
-    with serve_answers(CannedAnswer(PROGRESS.replace("id: turn_a-1\n", ""), breaks_off=True)) as bot:
+    with serve_answers(CannedAnswer(PROGRESS.partition("\n")[2], breaks_off=True)) as bot:
         assert run_against(bot) == 1
 
     assert len(bot.received) == 1

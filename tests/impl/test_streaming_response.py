@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -12,14 +12,15 @@ from starlette.types import Message
 
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.impl.streaming_response import SSEStreamer
-from openapi_server.models.errors import ProviderFailed
+from openapi_server.models.errors import Draining, Interrupted, ProviderFailed
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import AgeGroup, Outcome, TurnRecord, TurnStatus
-from openapi_server.models.turn_events import Chunk, Entry, TurnEvent
+from openapi_server.models.turn_events import Chunk, Entry, Failed, TurnEvent
 from openapi_server.wire.contracts import CONTRACTS
 from openapi_server.wire.convo import CONVO
 from openapi_server.wire.platform import PLATFORM
 from openapi_server.wire.sse import Contract
+from tests.readers.python_readers import by_a_browser
 from tests.support.contract import check_order, parse_events
 from tests.support.examples import COMPLETED, STARTED, TURN_ID, number_events
 from tests.support.fakes import FakeClock
@@ -195,10 +196,12 @@ class Rehearsed:
         pass
 
 
-async def timed(contract: Contract, script: Sequence[tuple[float, TurnEvent]]) -> list[tuple[float, bytes]]:
+async def timed(
+    contract: Contract, script: Sequence[tuple[float, TurnEvent]], *, is_queued: bool = False
+) -> list[tuple[float, bytes]]:
     """Each part of the stream with the seconds until it was sent."""
     clock = FakeClock()
-    reader = TurnReader(TURN_ID, [], Rehearsed(clock, script), clock)
+    reader = TurnReader(TURN_ID, [], Rehearsed(clock, script), clock, is_queued=is_queued)
     began_s, pieces = clock.monotonic(), SSEStreamer(contract, heartbeat_s=15, clock=clock).stream_turn(reader)
     return [(clock.monotonic() - began_s, piece) async for piece in pieces]
 
@@ -233,6 +236,17 @@ async def test_heartbeats_come_only_into_silence() -> None:
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+async def test_a_turn_that_waited_and_has_ended_sends_no_heartbeat_behind_its_end(contract: Contract) -> None:
+    """While it waits, its stream says so at once; when all of it is there, nothing follows the terminal event."""
+    script = [(0.0, STARTED), (0.0, COMPLETED)]
+    ended = b"".join(piece for _, piece in await timed(contract, script, is_queued=True))
+    (_, first), *_ = await timed(contract, SILENT, is_queued=True)
+
+    assert ended == b"".join(piece for _, piece in await timed(contract, script))
+    assert len(first) > len((await timed(contract, SILENT))[0][1])
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
 async def test_the_retry_line_goes_out_at_once(contract: Contract) -> None:
     """And the headers with it, also where the first word that the contract has is a minute away.
 
@@ -252,3 +266,53 @@ async def test_a_resumed_stream_begins_at_once_too(contract: Contract) -> None:
     (at_s, first), *_ = await timed(contract, SILENT[1:])
 
     assert (at_s, first) == (0, b"" if contract.is_bare else b"retry: 2000\n")
+
+
+# A shutdown
+
+NOTICE = b": the server restarts; come back in a moment\n"
+
+
+def read_lines(raw: bytes) -> list[str]:
+    """As the readers of the token guide's tests and of the device guide do: line by line."""
+    return [line.removeprefix("data: ") for line in raw.decode().split("\n") if line.startswith("data: ")]
+
+
+def read_blocks(raw: bytes) -> list[str]:
+    """Block by block, without those that begin with a comment."""
+    blocks = [block for block in raw.decode().split("\n\n") if not block.startswith(":")]
+    return [data for block in blocks for data in read_lines(block.encode())]
+
+
+def read_as_a_browser(raw: bytes) -> list[str]:
+    return [event.data for event in by_a_browser([raw])]
+
+
+@pytest.mark.parametrize("read", [read_lines, read_blocks, read_as_a_browser])
+@pytest.mark.parametrize(
+    "begun",
+    [[(0, STARTED), (0.5, Chunk(1, "Roar!"))], [(0, STARTED)], []],
+    ids=["behind a chunk", "behind the start", "resumed"],
+)
+@pytest.mark.parametrize("error", [Interrupted(), Draining()], ids=["interrupted", "draining"])
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+async def test_the_notice_of_a_restart_hides_no_event(
+    contract: Contract,
+    begun: Sequence[tuple[float, TurnEvent]],
+    error: Interrupted | Draining,
+    read: Callable[[bytes], list[str]],
+) -> None:
+    """Whichever way a client splits the stream, it reads the last event, and no event without data."""
+    failed = Failed(error.problem)
+    sent = b"".join(piece for _, piece in await timed(contract, [*begun, (1, failed)]))
+
+    encoded = contract.encode_entries(number_events([*(event for _, event in begun), failed]))
+    *before, last, _ = encoded.split(b"\n\n")
+    shown = b"".join(block + b"\n\n" for block in before)
+    if contract.is_bare:
+        expected = shown + NOTICE + b"\n"
+    else:
+        expected = b"retry: 2000\n" + shown + (b"retry: 1000\n" if shown else b"") + NOTICE
+    assert sent == expected + last + b"\n\n"
+    assert read(sent) == read(encoded)
+    parse_events(sent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -27,10 +28,11 @@ def begin_session(server: ServerProcess) -> str:
     return session_id
 
 
-def enqueue(server: ServerProcess, session_id: str, message: str, **members: object) -> str:
-    """A message that waits; the id of its turn."""
-    body = {**LONG, "message": message, "sessionId": session_id, "onBusy": "enqueue", **members}
-    answer = httpx.post(f"{server.url}/convo_turn", json=body, headers={"Prefer": "respond-async"})
+def enqueue(server: ServerProcess, session_id: str, message: str) -> str:
+    """A message that waits, if another turn runs, under a key of its own; the id of its turn."""
+    body = {**LONG, "message": message, "sessionId": session_id, "onBusy": "enqueue"}
+    headers = {"Prefer": "respond-async", "Idempotency-Key": str(uuid.uuid5(uuid.NAMESPACE_URL, message))}
+    answer = httpx.post(f"{server.url}/convo_turn", json=body, headers=headers)
     assert answer.status_code == 202, answer.text
     turn_id: str = answer.json()["turnId"]
     return turn_id
@@ -52,7 +54,7 @@ def list_messages(server: ServerProcess, session_id: str) -> list[str]:
 
 
 def test_after_a_crash_no_message_that_waited_is_lost_and_none_waits_for_ever(start_server: StartsServer) -> None:
-    """`kill -9`: those that waited end like the one that ran, and the session goes on."""
+    """`kill -9`: those that waited end like the one that ran, the session goes on, and they may be sent again."""
     server = start_server(OFFLINE_WORDS_PER_S=0.5)
     session_id = begin_session(server)
     turn_ids = [enqueue(server, session_id, message) for message in (FIRST, SECOND)]
@@ -62,21 +64,29 @@ def test_after_a_crash_no_message_that_waited_is_lost_and_none_waits_for_ever(st
     again = start_server(OFFLINE_WORDS_PER_S=0)
     for turn_id in turn_ids:
         state = get_turn(again, turn_id)
-        assert (state["status"], state["error"]["code"]) == ("failed", "interrupted")
+        assert (state["status"], state["progress"], state["error"]["code"]) == ("failed", 0, "interrupted")
     body = {**LONG, "message": THIRD, "sessionId": session_id}
     assert httpx.post(f"{again.url}/convo_turn", json=body, timeout=30).status_code == 200
     assert list_messages(again, session_id) == [LONG["message"], FIRST, SECOND, THIRD]
+    sent_again = enqueue(again, session_id, FIRST)
+    assert sent_again not in turn_ids
+    wait_until(has_status(again, sent_again, "succeeded"), within_s=10)
+    assert enqueue(again, session_id, FIRST) == sent_again
 
 
 def test_a_shutdown_tells_those_that_wait_at_once(start_server: StartsServer) -> None:
-    """They need not wait for the turn that is still being answered. Their messages are kept."""
+    """They need not wait for the turn that is still being answered. Their messages are kept, and may be sent again."""
     server = start_server(OFFLINE_WORDS_PER_S=0.5, DRAIN_TIMEOUT=60)
     session_id = begin_session(server)
     bodies: list[bytes] = []
+    body = {**LONG, "message": FIRST, "sessionId": session_id, "onBusy": "enqueue"}
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+
+    def send(server: ServerProcess) -> bytes:
+        return httpx.post(f"{server.url}/convo_turn_stream", json=body, headers=key, timeout=30).content
 
     def wait_in_the_queue() -> None:
-        body = {**LONG, "message": FIRST, "sessionId": session_id, "onBusy": "enqueue"}
-        bodies.append(httpx.post(f"{server.url}/convo_turn_stream", json=body, timeout=30).content)
+        bodies.append(send(server))
 
     waiting = threading.Thread(target=wait_in_the_queue)
     waiting.start()
@@ -87,9 +97,10 @@ def test_a_shutdown_tells_those_that_wait_at_once(start_server: StartsServer) ->
 
     last = check_stream("/convo_turn_stream", bodies[0])[-1]
     assert (last.event, last.data["error"]["code"]) == ("error", "draining")
-    assert b": the server restarts; come back in a moment\nretry: 1000\n" in bodies[0]
+    assert b"\n\nretry: 1000\n: the server restarts; come back in a moment\nid: " in bodies[0]
     again = start_server()
     assert list_messages(again, session_id) == [LONG["message"], FIRST]
+    assert check_stream("/convo_turn_stream", send(again))[-1].event == "complete"
 
 
 def test_two_processes_have_one_queue(start_server: StartsServer) -> None:

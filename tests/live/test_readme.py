@@ -45,9 +45,12 @@ def page() -> Iterator[Page]:
     empty.close()
 
 
-def test_the_javascript_client_shows_the_reply(start_server: StartsServer, page: Page, tmp_path: Path) -> None:
-    """In a real browser, from another origin, with EventSource."""
-    server = start_server(CORS_ORIGINS=page.origin, OFFLINE_WORDS_PER_S=60)
+@pytest.mark.parametrize("binding", ["id", "caller"])
+def test_the_javascript_client_shows_the_reply(
+    start_server: StartsServer, page: Page, tmp_path: Path, binding: str
+) -> None:
+    """In a real browser, from another origin, with EventSource, by the defaults of development and of production."""
+    server = start_server(CORS_ORIGINS=page.origin, OFFLINE_WORDS_PER_S=60, SESSION_BINDING=binding)
     page.show(HTML % example("javascript", server.url))
 
     with Browser(page.origin, tmp_path / "profile"):

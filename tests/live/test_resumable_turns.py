@@ -140,7 +140,7 @@ def test_turns_that_do_not_finish_in_time_are_told_and_closed_whole(start_server
     took_s = time.monotonic() - began_s
     text = reading.read_to_end()
 
-    assert b": the server restarts; come back in a moment\nretry: 1000\n" in text
+    assert b"\n\nretry: 1000\n: the server restarts; come back in a moment\nid: " in text
     last = check_stream("/convo_turn_stream", text)[-1]
     assert (last.event, last.data["error"]["code"]) == ("error", "interrupted")
     assert is_within(took_s, 0.5 + 1 + 1)  # the last second is the interpreter's own end

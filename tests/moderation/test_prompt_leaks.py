@@ -46,6 +46,16 @@ def test_a_few_letters_or_words_are_no_leak(text: str) -> None:
     assert not DETECTOR.is_leaked_in(text)
 
 
+@pytest.mark.parametrize("name", ["Leo", "Sir Leo the Great", "<img src=x onerror=alert(1)>Leo", "A B C D E F G H I"])
+def test_an_animal_may_say_its_name_however_long_it_is(name: str) -> None:
+    """The prompt has it, too: it counts as one word of a quote there."""
+    detector = PromptLeakDetector(CANARY, (f"speak as {name}, from your own life at this zoo.",), name)
+
+    assert not detector.is_leaked_in(f"Hello! I am {name}. My name is {name}, and I live at this zoo.")
+    assert detector.is_leaked_in(f"I shall speak as {name}, from your own life.")
+    assert detector.is_leaked_in(f"I SHALL SPEAK AS {name.upper()}, FROM YOUR OWN LIFE.")
+
+
 def test_without_a_canary_and_texts_nothing_is_a_leak() -> None:
     """The offline provider gets no prompt."""
     assert not PromptLeakDetector().is_leaked_in("anything at all")

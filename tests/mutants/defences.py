@@ -18,7 +18,9 @@ from pathlib import Path
 import click
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-IGNORED = shutil.ignore_patterns(".git", ".venv", ".data", "__pycache__", ".*_cache", ".hypothesis", "*.sqlite3*")
+IGNORED = shutil.ignore_patterns(
+    ".git", ".venv", ".tools", ".data", "__pycache__", ".*_cache", ".hypothesis", "*.sqlite3*"
+)
 TIMEOUT_S = 600
 
 

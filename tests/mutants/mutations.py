@@ -286,7 +286,7 @@ def make_json_answer(status: int, body: Mapping[str, Any], kind: str = "applicat
 
 def swap_first_events(piece: bytes) -> bytes:
     """Swaps the first two events."""
-    head, first, rest = piece.partition(b"event: ")
+    head, first, rest = piece.partition(b"id: ")
     frames = split_frames(first + rest)
     is_opening = len(frames) > 1 and b"event: metadata" in frames[0]
     return head + b"".join([frames[1], frames[0], *frames[2:]]) if is_opening else piece
@@ -294,7 +294,7 @@ def swap_first_events(piece: bytes) -> bytes:
 
 def add_ids(piece: bytes) -> bytes:
     """Adds an id to every event that has none."""
-    return piece if b"id: " in piece else re.sub(rb"(data: .*\n)", rb"\1id: turn_a-1\n", piece)
+    return piece if b"id: " in piece else piece.replace(b"data: ", b"id: turn_a-1\ndata: ")
 
 
 def add_retry(scope: Scope) -> Edit:
@@ -315,7 +315,7 @@ def drop_third_chunk(scope: Scope) -> Edit:
         chunks["seen"] += 1
         return b"" if chunks["seen"] == 3 else found[0]
 
-    return lambda piece: re.sub(rb"event: chunk\n.*\nid: \S+\n\n", keep, piece)
+    return lambda piece: re.sub(rb"id: \S+\nevent: chunk\n.*\n\n", keep, piece)
 
 
 def repeat_on_resume(scope: Scope) -> Edit:
@@ -328,12 +328,12 @@ def repeat_on_resume(scope: Scope) -> Edit:
         times["seen"] += 1
         return found[0] * 2 if times["seen"] == 1 else found[0]
 
-    return lambda piece: re.sub(rb"(?:.+\n)+id: .*\n\n", repeat, piece)
+    return lambda piece: re.sub(rb"id: .*\n(?:.+\n)+\n", repeat, piece)
 
 
 def repeat_end(piece: bytes) -> bytes:
     """Sends the last event again, with the next id."""
-    last = re.search(rb"(.*\"is_final\":true.*\nid: \S+-)(\d+)(\n\n)", piece)
+    last = re.search(rb"(id: \S+-)(\d+)(\n.*\"is_final\":true.*\n\n)", piece)
     return piece + b"%b%d%b" % (last[1], int(last[2]) + 1, last[3]) if last else piece
 
 

@@ -68,8 +68,8 @@ def stream_blocks(blocks: Iterable[str], media_type: str = "text/event-stream", 
 
 
 def format_event(name: str, data: Mapping[str, object], event_id: str = "") -> str:
-    end = f"id: {event_id}\n" if event_id else ""
-    return f"event: {name}\ndata: {json.dumps(data)}\n{end}\n"
+    head = f"id: {event_id}\n" if event_id else ""
+    return f"{head}event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
 def format_data(**data: object) -> str:

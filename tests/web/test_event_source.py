@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.conftest import StartsServer
-from tests.support.browser import Browser, Page
+from tests.support.browser import Browser, Page, PageHandler
 from tests.support.tcp_proxy import TcpProxy
 
 # Listens to everything, reports the ids at the end, and whether the browser came back when the stream had ended.
@@ -101,3 +101,73 @@ async def test_an_event_source_asks_once_over_a_connection_that_breaks_off(
     chunks = "".join(event["data"]["content"] for event in heard if event["name"] == "chunk")
     assert chunks == heard[-1]["data"]["fullResponse"]
     assert server.log.count("turn_ended") == 1
+
+
+# Asks in every way that a page can without naming itself, then as the page's own EventSource does, and reports which
+# of its questions were answered.
+ASKING = """
+<!doctype html><meta charset="utf-8"><title>asking</title>
+<script>
+const server = new URLSearchParams(location.search).get("server");
+const address = (message) => `${server}/convo_turn_stream?message=${message}&animalId=lion_001`;
+const headers = { Accept: "text/event-stream" };
+const ask = async (message, options) => {
+  await fetch(address(message), { headers, ...options }).catch(() => {});
+};
+const listen = (message) => new Promise((resolve) => {
+  const source = new EventSource(address(message), { withCredentials: true });
+  source.addEventListener("complete", () => { source.close(); resolve(true); });
+  source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve(false); };
+});
+(async () => {
+  await ask("hidden", { mode: "no-cors", credentials: "include" });
+  await ask("hidden", { mode: "no-cors", credentials: "include", referrerPolicy: "no-referrer", keepalive: true });
+  const heard = await listen("open");
+  fetch("/report", { method: "POST", body: JSON.stringify(heard) });
+})();
+</script>
+"""
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_only_a_listed_page_asks_and_only_where_it_names_itself(
+    start_server: StartsServer, page: Page, tmp_path: Path, *, is_listed: bool
+) -> None:
+    """A page of another port is of the same site: a browser sends the visitor's cookie with all that it asks for."""
+    server = start_server(CORS_ORIGINS=page.origin if is_listed else "http://127.0.0.1:1")
+    page.show(ASKING)
+
+    with Browser(f"{page.origin}/?server={server.url}", tmp_path / "profile"):
+        is_heard = page.report()
+
+    assert is_heard is is_listed
+    assert server.log.count("turn_ended") == is_listed
+    assert server.log.count("status=403") == (2 if is_listed else 3)
+
+
+def test_the_servers_own_page_asks(start_server: StartsServer, tmp_path: Path) -> None:
+    """An EventSource of the same origin sends no `Origin`. Page and server stand behind one address here."""
+    server = start_server()
+
+    class ForwardingHandler(PageHandler):
+        def do_GET(self) -> None:  # noqa: N802  # the name that the base class calls
+            if not self.path.startswith("/convo_turn_stream"):
+                super().do_GET()
+                return
+            sent = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+            answer = httpx.get(server.url + self.path, headers=sent)
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers["Content-Type"])
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+    page = Page(ASKING, ForwardingHandler)
+    try:
+        with Browser(f"{page.origin}/?server=", tmp_path / "profile"):
+            is_heard = page.report()
+    finally:
+        page.close()
+
+    assert is_heard is True
+    assert server.log.count("turn_ended") == 1
+    assert server.log.count("status=403") == 2

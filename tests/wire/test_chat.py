@@ -86,7 +86,7 @@ SILENT: list[TurnEvent] = [
 )
 def test_each_event_is_these_bytes(event: TurnEvent, kind: str, content: str) -> None:
     """Clients look for `"type":"done"` in the raw line: key order and missing blanks are part of the contract."""
-    assert told(CHAT, event) == f'data: {{"type":"{kind}","content":{content},"timestamp":"{AT}"}}\n{ID}\n'
+    assert told(CHAT, event) == f'{ID}data: {{"type":"{kind}","content":{content},"timestamp":"{AT}"}}\n\n'
 
 
 def test_an_error_has_a_sentence_a_code_and_the_problem_beside_it() -> None:
@@ -94,7 +94,7 @@ def test_an_error_has_a_sentence_a_code_and_the_problem_beside_it() -> None:
     content = '{"message":"The animal lost its voice.","code":"provider_failed"}'
 
     assert told(CHAT, FAILED) == (
-        f'data: {{"type":"error","content":{content},"timestamp":"{AT}","problem":{PROBLEM_BYTES}}}\n{ID}\n'
+        f'{ID}data: {{"type":"error","content":{content},"timestamp":"{AT}","problem":{PROBLEM_BYTES}}}\n\n'
     )
 
 

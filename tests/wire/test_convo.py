@@ -112,7 +112,7 @@ BYTES: list[tuple[TurnEvent, str, str]] = [
 @pytest.mark.parametrize(("event", "name", "data"), BYTES, ids=[f"{type(row[0]).__name__}-{row[1]}" for row in BYTES])
 def test_each_event_is_these_bytes(event: TurnEvent, name: str, data: str) -> None:
     """Clients grep the raw lines: the order of the keys and the missing blanks are part of the contract."""
-    assert encode_event(event).decode() == f"event: {name}\ndata: {data}\nid: {TURN_ID}-7\n\n"
+    assert encode_event(event).decode() == f"id: {TURN_ID}-7\nevent: {name}\ndata: {data}\n\n"
 
 
 def test_the_table_above_leaves_no_type_out() -> None:

@@ -38,7 +38,7 @@ SILENT: list[TurnEvent] = [
 )
 def test_each_event_is_these_bytes(event: TurnEvent, data: str) -> None:
     """Nothing but `data: ` lines beside the id; the last event is empty, and says that it is the last."""
-    assert told(DEVICES, event) == f"data: {data}\n{ID}\n"
+    assert told(DEVICES, event) == f"{ID}data: {data}\n\n"
 
 
 @pytest.mark.parametrize("event", SILENT)

@@ -102,7 +102,7 @@ COMPLETE = '{"progress":100,"message":"The animal has answered","step":"complete
 @pytest.mark.parametrize(("event", "name", "data"), BYTES, ids=[f"{type(row[0]).__name__}-{row[1]}" for row in BYTES])
 def test_each_event_is_these_bytes(event: TurnEvent, name: str, data: str) -> None:
     """A step is told when the engine has reached it, with how many documents there were."""
-    assert told(PLATFORM, event) == f"event: {name}\ndata: {data}\n{ID}\n"
+    assert told(PLATFORM, event) == f"{ID}event: {name}\ndata: {data}\n\n"
 
 
 def metadata_bytes(finish_reason: str, prompt: int, completion: int, latency_ms: int) -> str:
@@ -137,7 +137,7 @@ RESULTS: list[tuple[Completed, str]] = [
 @pytest.mark.parametrize(("event", "result"), RESULTS, ids=["answered", "blocked", "stopped"])
 def test_the_last_entry_is_two_events_with_one_id(event: Completed, result: str) -> None:
     """It stands in the last of them: whoever read only the result resumes before it, and gets both."""
-    assert told(PLATFORM, event) == f"event: result\ndata: {result}\n\nevent: complete\ndata: {COMPLETE}\n{ID}\n"
+    assert told(PLATFORM, event) == f"event: result\ndata: {result}\n\n{ID}event: complete\ndata: {COMPLETE}\n\n"
 
 
 @pytest.mark.parametrize("event", SILENT)
@@ -229,6 +229,13 @@ def test_a_job_that_failed_names_the_step_it_failed_in(progress: int | None, ste
     job = json.loads(encode_job_text(make_turn(outcome=make_failure(progress=progress))))
 
     assert job["latest_progress"] == {"step": step.name, "message": step.message, "progress": step.progress}
+
+
+def test_a_job_that_failed_before_it_had_its_turn_is_at_the_first_step() -> None:
+    """Also where a crash ended it, and nothing is known of its progress."""
+    job = json.loads(encode_job_text(replace(make_turn(outcome=make_failure(progress=None)), is_queued=True)))
+
+    assert (job["status"], job["latest_progress"]["step"]) == ("failed", "initializing")
 
 
 def test_a_job_that_was_stopped_succeeded_with_what_was_said() -> None:

@@ -82,7 +82,7 @@ SILENT: list[TurnEvent] = [
 @pytest.mark.parametrize(("event", "name", "data"), BYTES, ids=[f"{type(row[0]).__name__}-{row[1]}" for row in BYTES])
 def test_each_event_is_these_bytes(event: TurnEvent, name: str, data: str) -> None:
     """Clients grep the raw lines: the order of the keys and the missing blanks are part of the contract."""
-    assert told(SESSIONS, event) == f"event: {name}\ndata: {data}\n{ID}\n"
+    assert told(SESSIONS, event) == f"{ID}event: {name}\ndata: {data}\n\n"
 
 
 @pytest.mark.parametrize("event", SILENT)

@@ -43,8 +43,8 @@ plain = st.text("abcXYZ019_-", min_size=1, max_size=20)
         (Frame({"a": 1}), 'data: {"a":1}\n\n'),
         (Frame({}), "data: {}\n\n"),
         (Frame({"a": 1}, event="chunk"), 'event: chunk\ndata: {"a":1}\n\n'),
-        (Frame({"a": 1}, id="t-1", event="chunk"), 'event: chunk\ndata: {"a":1}\nid: t-1\n\n'),
-        (Frame({"a": 1}, "chunk", "t-1", 2000), 'retry: 2000\nevent: chunk\ndata: {"a":1}\nid: t-1\n\n'),
+        (Frame({"a": 1}, id="t-1", event="chunk"), 'id: t-1\nevent: chunk\ndata: {"a":1}\n\n'),
+        (Frame({"a": 1}, "chunk", "t-1", 2000), 'retry: 2000\nid: t-1\nevent: chunk\ndata: {"a":1}\n\n'),
         (Frame({"a": 1}, retry_ms=0), 'retry: 0\ndata: {"a":1}\n\n'),
         (Frame("Roar"), "data: Roar\n\n"),
         (Frame(" Roar "), "data:  Roar \n\n"),
@@ -54,7 +54,7 @@ plain = st.text("abcXYZ019_-", min_size=1, max_size=20)
     ],
 )
 def test_a_frame_is_these_bytes(frame: Frame, text: str) -> None:
-    """`event`, `data`, `id`, one space after each colon, one line of compact JSON, a blank line at the end."""
+    """`id`, `event`, `data`, one space after each colon, one line of compact JSON, a blank line at the end."""
     assert frame.text == text
 
 
@@ -79,7 +79,7 @@ def test_an_id_has_at_most_128_bytes(id: str, fits: bool) -> None:
     """Bytes, not characters: that is what servers in between count in `Last-Event-ID`."""
     assert MAX_ID_BYTES == 128
     if fits:
-        assert Frame({}, id=id).text.endswith(f"\nid: {id}\n\n")
+        assert Frame({}, id=id).text.startswith(f"id: {id}\n")
     else:
         with pytest.raises(ValueError, match="128 bytes"):
             Frame({}, id=id)
@@ -171,7 +171,7 @@ def test_a_stream_starts_with_when_to_come_back() -> None:
     """The retry line belongs to the next block, so no block is empty."""
     assert RETRY_MS == 2000
     assert encode_retry() == "retry: 2000\n"
-    assert (encode_retry(50) + Frame({}, id="t-1").text) == "retry: 50\ndata: {}\nid: t-1\n\n"
+    assert (encode_retry(50) + Frame({}, id="t-1").text) == "retry: 50\nid: t-1\ndata: {}\n\n"
 
 
 @each_parser
@@ -243,7 +243,7 @@ def test_an_entry_is_encoded_once_however_many_read_it() -> None:
         == joined
         == contract.encode_entry(entries[0]) + contract.encode_entry(entries[1])
     )
-    assert joined.decode().split("\n\n")[:2] == ["data: first", f"data: last\nid: {TURN_ID}-1"]
+    assert joined.decode().split("\n\n")[:2] == ["data: first", f"id: {TURN_ID}-1\ndata: last"]
     assert encode.calls == 2
     assert other.encode_entries(entries) == b"data: other\n\n" * 2
     assert contract.encode_entries([]) == b""

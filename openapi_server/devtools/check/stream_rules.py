@@ -17,8 +17,7 @@ from openapi_schema_validator import OAS30ReadValidator, oas30_format_checker
 
 from openapi_server.wire.sse import encode_json
 
-# Some clients take an id before they have the whole event: it comes last.
-FIELD_ORDER = ("retry", "event", "data", "id")
+FIELD_ORDER = ("retry", "id", "event", "data")
 EVENT_STREAM = "text/event-stream"
 
 # A split takes time linear in the stream, whatever the server sends.
@@ -63,7 +62,7 @@ class SseEvent:
 def parse_events(raw: bytes) -> list[SseEvent]:
     """The events of a stream, parsed as the WHATWG standard says: any line end, any field order, no comments.
 
-    >>> parse_events(b'retry: 2000\\nevent: chunk\\ndata: {"text":"Roar"}\\nid: turn_a-1\\n\\n: still here\\n\\n')
+    >>> parse_events(b'retry: 2000\\nid: turn_a-1\\nevent: chunk\\ndata: {"text":"Roar"}\\n\\n: still here\\n\\n')
     [SseEvent(event='chunk', data={'text': 'Roar'}, id='turn_a-1')]
     """
     # Blocks and their ends in turns; what stands behind the last end is incomplete, and no event.
@@ -97,7 +96,7 @@ def _parse_object(lines: list[str]) -> dict[str, Any]:
 def check_bytes(raw: bytes, *, is_whole: bool = True, is_bare: bool = False) -> str:
     """Check the bytes: ASCII, `\\n`, a retry line first, field order, compact JSON, a blank line after each event.
 
-    A bare stream has no retry line and no ids: each of its blocks is a comment or a line that begins with `data: `.
+    A bare stream has no retry line and no ids: each of its blocks is a comment or begins with `data: `.
     Returns a summary; raises `Violation`.
     """
     require(raw.isascii(), f"not ASCII: {raw[_find_non_ascii(raw) :][:12]!r}")
@@ -107,10 +106,9 @@ def check_bytes(raw: bytes, *, is_whole: bool = True, is_bare: bool = False) -> 
     require(not is_whole or text.endswith("\n\n"), f"no blank line after the last event: {text[-30:]!r}")
     blocks = text.split("\n\n")[:-1]
     for block in blocks:
-        lines = block.split("\n")
-        is_fit = not is_bare or all(line.startswith(("data: ", ":")) for line in lines)
-        require(is_fit, f"a line in a bare stream that does not begin with data: {block[:60]!r}")
-        _check_block(lines)
+        is_fit = not is_bare or block.startswith(("data: ", ":"))
+        require(is_fit, f"a block of a bare stream that does not begin with data: {block[:60]!r}")
+        _check_block(block.split("\n"))
     return f"{len(raw):,} bytes in {len(blocks)} blocks"
 
 
@@ -133,16 +131,15 @@ def _check_block(lines: list[str]) -> None:
 
 
 def check_data_blocks(raw: bytes) -> str:
-    """Check that every line of a stream begins with `data: `, but for comments, which clients pass over.
+    """Check that every block of a stream begins with `data: `, but for comments, which clients pass over.
 
     Many clients split a stream at its blank lines and take only such blocks: with an `id:` or a `retry:` line in front
-    they would see no event at all, and behind the data they would take it for a part of the JSON.
+    they would see no event at all.
     """
     blocks = [block for block in raw.decode(errors="replace").split("\n\n") if block]
     comments = [block for block in blocks if all(line.startswith(":") for line in block.split("\n"))]
-    lines = [line for block in blocks if block not in comments for line in block.split("\n")]
-    other = [line for line in lines if not line.startswith("data: ")]
-    require(not other, f"a line that does not begin with 'data: ': {other[:1]}")
+    other = [block for block in blocks if not block.startswith("data: ") and block not in comments]
+    require(not other, f"a block that does not begin with 'data: ': {other[:1]}")
     return f"{len(blocks) - len(comments)} blocks, {len(comments)} comments"
 
 

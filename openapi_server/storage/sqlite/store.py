@@ -233,10 +233,6 @@ class SqliteStore:
         rows = await self._connections.read(lambda db: db.execute(f"{SELECT_TURNS} {where}", named).fetchall())
         return make_page(rows, limit, decode_turn, "created_at", "turn_id")
 
-    async def claim_session(self, session_id: str, owner: str) -> None:
-        query = "UPDATE sessions SET owner = ?, is_claimed = 1 WHERE session_id = ? AND is_claimed = 0"
-        await self._connections.write(lambda db: db.execute(query, (owner, session_id)))
-
     async def set_session_ttl(self, session_id: str, ttl_s: int) -> SessionRecord | None:
         window = self._window
         return await self._connections.write(lambda db: set_session_ttl(db, session_id, ttl_s, window))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from openapi_server.models.credits import Charge, Cost
 from openapi_server.models.errors import KeyReused, SessionClaimed, SessionNotFound, TurnNotFound, TurnRunning
 from openapi_server.models.session import SessionClaim, SessionRecord
-from openapi_server.models.turn import IdempotencyKey, Outcome, TurnRecord
+from openapi_server.models.turn import IdempotencyKey, Outcome, TurnRecord, TurnStatus
 from openapi_server.storage.sqlite.credits import detach_reservation, reserve_credits, settle_reservation
 from openapi_server.storage.sqlite.rows import (
     RetentionWindow,
@@ -87,6 +87,12 @@ def settle_turn(db: sqlite3.Connection, turn_id: str, outcome: Outcome) -> Outco
     query = "UPDATE turns SET ended_at = ?, outcome = ? WHERE turn_id = ? AND ended_at IS NULL"
     if not db.execute(query, (now, encode_outcome(settled), turn_id)).rowcount:
         return None
+    if settled.status is TurnStatus.FAILED:
+        # A turn that never ran has answered nothing: the same request, sent again, is asked anew.
+        query = """
+            DELETE FROM idempotency_keys WHERE turn_id IN (SELECT turn_id FROM turns WHERE turn_id = ? AND is_queued)
+        """
+        db.execute(query, (turn_id,))
     if settled.reply is not None:
         insert_row(db, "messages", encode_message(turn_id, "outgoing", settled.reply, settled.ended_at))
     return settled

@@ -18,7 +18,7 @@ from openapi_server.devtools.check.stream_rules import (
 )
 from openapi_server.spec import load_spec
 
-GOOD = b'retry: 2000\nevent: chunk\ndata: {"text":"Roar"}\nid: turn_a-1\n\n: still here\n\n'
+GOOD = b'retry: 2000\nid: turn_a-1\nevent: chunk\ndata: {"text":"Roar"}\n\n: still here\n\n'
 ORDER = {
     "by": "/data/is_final",
     "text": {"false": "/data/content"},
@@ -54,7 +54,7 @@ def test_a_good_stream_passes_the_byte_rules() -> None:
         (GOOD.replace(b"data: ", b"data:"), "one space after its colon"),
         (GOOD.replace(b"data: ", b"data:  "), "not compact"),
         (GOOD.replace(b'":"', b'": "'), "not compact"),
-        (GOOD.replace(b"id: turn_a-1\n", b"").replace(b"event:", b"id: turn_a-1\nevent:"), "field order"),
+        (GOOD.replace(b"event: chunk\n", b"").replace(b"id:", b"event: chunk\nid:"), "field order"),
         (GOOD.replace(b"id: turn_a-1\n", b"id: turn_a-1\nid: turn_a-1\n"), "a repeated field"),
         (GOOD + b"id: turn_a-2\n\n", "a block without data"),
         (GOOD + b"event: chunk\ndata: \n\n", "a block without data"),
