@@ -2,7 +2,7 @@
 
 a2wsgi, which Connexion brings, gives each request to a thread. The thread asks the event loop for the body, and goes
 back to it with every part of the answer. Of our operations Flask only finds the function and binds its arguments, which
-waits for nothing: that is done where the request is. See docs/decisions/0018-way-to-the-handler.md.
+waits for nothing: that is done where the request is. See docs/decisions/0020-way-to-the-handler.md.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """uvicorn's HTTP protocol with what it lacks: timeouts for slow request heads and for peers that vanished, a limit for
-the size of a head, answers of ours to what is no request, and an order in which requests begin."""
+the size of a head, answers of ours to what is no request, an order in which requests begin, and one write for a head
+and what follows it at once."""
 
 from __future__ import annotations
 
@@ -129,6 +130,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        transport: Any = _ResponseTransport(cycle, self.loop)
+        cycle.transport = transport
         start = partial(super()._start_asgi_task, cycle, app)
         if is_unlimited(cycle.scope["path"]):
             start()
@@ -144,6 +147,46 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
         self._head_bytes = 0
+
+
+class _ResponseTransport:
+    """The connection, as one response writes to it: its head leaves with the first part of the body.
+
+    A write takes longer than all that is done to make a small answer. A head whose body comes later than in the same
+    round of the event loop leaves alone.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle, loop: asyncio.AbstractEventLoop) -> None:
+        self._cycle = cycle
+        self._loop = loop
+        self._transport = cycle.transport
+        self._head = b""
+        self._flush_handle: asyncio.Handle | None = None
+
+    def write(self, data: bytes) -> None:
+        if not self._cycle.response_started:
+            # "100 Continue", for which the client waits.
+            self._transport.write(data)
+        elif self._flush_handle is None:
+            self._head = data
+            self._flush_handle = self._loop.call_soon(self._flush)
+        else:
+            self._flush(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _flush(self, *more: bytes) -> None:
+        """Write the head, and from now on directly to the connection."""
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+        self._cycle.transport = self._transport
+        if not self._transport.is_closing():
+            self._transport.writelines([self._head, *more])
 
 
 def make_protocol_class(*, head_timeout_s: float, peer_timeout_s: float) -> type[asyncio.Protocol]:

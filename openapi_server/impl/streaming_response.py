@@ -34,6 +34,10 @@ StreamParts = AsyncGenerator[bytes | str, None] | AsyncGenerator[bytes, None] | 
 log = structlog.get_logger(__name__)
 
 
+class LastPart(bytes):
+    """The part of a stream that nothing follows. It leaves in one write with the end of the response."""
+
+
 class SSEStreamer:
     """Makes streams of one contract, by default the zoo's own. Silences longer than `heartbeat_s` get a heartbeat.
 
@@ -73,7 +77,8 @@ class SSEStreamer:
                 if _was_interrupted(reader):
                     prefix += self._make_restart_notice(has_retry_line=is_in_first_block)
                 if is_first or prefix or part:
-                    yield prefix.encode() + part
+                    whole = prefix.encode() + part
+                    yield LastPart(whole) if reader.is_over else whole
                     is_first, silent_since_s = False, self._clock.monotonic()
                 is_in_first_block = is_in_first_block and not part
             log.info("Stream completed", turn=shorten_id(reader.turn_id), contract=self._contract.name)
@@ -191,13 +196,19 @@ class EventStreamResponse:
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._stream) as parts:
-            first: bytes | str = await anext(parts)
+            part: bytes | str = await anext(parts)
             await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-            if first:
-                await send(_make_body_message(first))
-            async for part in parts:
-                await send(_make_body_message(part))
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            last = b""
+            while True:
+                if isinstance(part, LastPart):
+                    last = part
+                elif part:
+                    await send(_make_body_message(part))
+                try:
+                    part = await anext(parts)
+                except StopAsyncIteration:
+                    break
+            await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 class _UnloggedStream:

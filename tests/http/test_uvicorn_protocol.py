@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
@@ -112,3 +113,101 @@ async def test_a_few_requests_begin_in_each_round_and_health_checks_at_once() ->
     may_end.set()
     await asyncio.gather(*state.tasks)
     assert all(transport.is_closing() for transport in transports)
+
+
+class RecordingTransport(FakeTransport):
+    """A connection that notes each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.was_written = asyncio.Event()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.writes.append(bytes(data))
+        self.was_written.set()
+
+
+async def receive_writes(app: ASGIApp, request: bytes = REQUEST) -> list[bytes]:
+    """What is written to the connection of one request, each write by itself."""
+    state, transport, has_ended = ServerState(), RecordingTransport(), asyncio.Event()
+
+    async def run_app(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+        has_ended.set()
+
+    protocol = next(make_protocols(run_app, state))
+    protocol.connection_made(transport)
+    protocol.data_received(request)
+    async with asyncio.timeout(10):
+        await has_ended.wait()
+        await transport.was_written.wait()
+    return transport.writes
+
+
+async def test_a_head_leaves_in_one_write_with_what_follows_at_once() -> None:
+    """Each write takes longer than all that makes a small answer."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"Roar!", "more_body": True})
+        await send({"type": "http.response.body", "body": b"Purr."})
+
+    first, second = await receive_writes(app)
+
+    assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert first.endswith(b"\r\n\r\n5\r\nRoar!\r\n")
+    assert second == b"5\r\nPurr.\r\n0\r\n\r\n"
+
+
+async def test_a_head_whose_body_takes_longer_leaves_alone() -> None:
+    """A client learns at once that it is connected."""
+    may_go_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await may_go_on.wait()
+        await send({"type": "http.response.body", "body": b"Roar!"})
+
+    state, transport = ServerState(), RecordingTransport()
+    protocol = next(make_protocols(app, state))
+    protocol.connection_made(transport)
+    protocol.data_received(REQUEST)
+    async with asyncio.timeout(10):
+        await transport.was_written.wait()
+    may_go_on.set()
+    await asyncio.gather(*state.tasks)
+
+    head, body = transport.writes
+    assert head.endswith(b"\r\n\r\n")
+    assert body == b"5\r\nRoar!\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_an_answer_without_a_body_leaves_before_the_connection_is_closed(method: str) -> None:
+    """Also a head that nothing follows."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"0"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body"})
+
+    request = REQUEST.replace(b"GET", method.encode())
+    (head,) = [part for part in await receive_writes(app, request) if part]
+
+    assert head.endswith(b"connection: close\r\n\r\n")
+
+
+async def test_a_client_that_waits_before_its_body_is_told_to_send_it() -> None:
+    """ "100 Continue" is no head that waits for a body."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    request = b"POST / HTTP/1.1\r\nHost: zoo.example\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc"
+    first, *rest = await receive_writes(app, request)
+
+    assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert b"".join(rest).startswith(b"HTTP/1.1 204")

@@ -150,6 +150,23 @@ async def test_an_error_before_the_first_piece_comes_before_the_headers() -> Non
     assert wire.sent == []
 
 
+async def test_the_last_part_of_a_turn_leaves_with_the_end_of_the_response() -> None:
+    """One write: each takes longer than all that makes a part. The reader is closed before."""
+    clock, wire, closed_behind = FakeClock(), Wire(), []
+    reader = TurnReader(
+        TURN_ID, [], Rehearsed(clock, SILENT), clock, lambda reader: closed_behind.append(len(wire.sent))
+    )
+
+    stream = SSEStreamer(clock=clock).stream_turn(reader)
+    await SSEStreamer().create_sse_response(stream)({}, wire.receive, wire.send)
+
+    head, *parts, last = wire.sent
+    assert head["type"] == "http.response.start"
+    assert all(part["more_body"] for part in parts)
+    assert (b"event: complete" in last["body"], last["more_body"]) == (True, False)
+    assert closed_behind == [len(wire.sent) - 1]
+
+
 # Silence
 
 

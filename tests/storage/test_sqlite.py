@@ -12,12 +12,14 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from openapi_server.models.errors import StoreUnavailable, TurnRunning
-from openapi_server.models.turn import AgeGroup, IdempotencyKey, Moderation
-from openapi_server.storage.sqlite import connections, migrations
+from openapi_server.models.turn import AgeGroup, IdempotencyKey, Moderation, TurnRecord
+from openapi_server.storage.sqlite import connections, migrations, turns
+from openapi_server.storage.sqlite import store as sqlite_store
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.migrations import MIGRATIONS, usage_in_the_ledger
 from openapi_server.storage.sqlite.store import SqliteStore
@@ -402,6 +404,134 @@ async def test_two_processes_have_one_referee(path: Path) -> None:
     assert [result for result in results if isinstance(result, str)] == running
     assert {result.turn_id for result in results if isinstance(result, TurnRunning)} == set(running)
     assert sum(isinstance(result, TurnRunning) for result in results) == 49
+
+
+# Writes that share a transaction
+
+
+def count_transactions(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Gets an element for each transaction from now on."""
+    transactions: list[None] = []
+    transact = connections.Connections._transact
+
+    def note_and_transact(self: connections.Connections, work: Any) -> Any:
+        transactions.append(None)
+        return transact(self, work)
+
+    monkeypatch.setattr(connections.Connections, "_transact", note_and_transact)
+    return transactions
+
+
+async def begin_at_once(store: SqliteStore, *turns: TurnRecord) -> list[str | BaseException]:
+    return await asyncio.gather(*map(store.begin_turn, turns), return_exceptions=True)
+
+
+async def test_turns_that_begin_at_once_share_a_transaction(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are stored when they are answered: another process sees them."""
+    store = await reopen(path)
+    for n in range(10):
+        await store.create_session(make_session(f"sess_{n}"))
+    transactions = count_transactions(monkeypatch)
+
+    begun = await begin_at_once(store, *(make_turn(f"turn_{n}", f"sess_{n}") for n in range(10)))
+
+    assert begun == [f"turn_{n}" for n in range(10)]
+
+    assert len(transactions) == 1
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT count(*) FROM turns").fetchone() == (10,)
+    await store.close()
+
+
+@pytest.mark.parametrize("at", range(3))
+async def test_a_write_that_fails_beside_others_leaves_nothing_of_its_own(path: Path, at: int) -> None:
+    """Whether the schema refuses it or a rule of ours; the others are stored."""
+    store = await reopen(path)
+    for n in range(3):
+        await store.create_session(make_session(f"sess_{n}"))
+    good = [make_turn(f"turn_{n}", f"sess_{n}") for n in range(3)]
+    message: Any = None
+    refused = make_turn("turn_refused", f"sess_{at}", message=message)
+    second = make_turn("turn_second", f"sess_{at}")
+
+    results = await begin_at_once(store, *good[:at], refused, *good[at:], second)
+    running = {lease.turn_id for lease in await store.list_running_turns()}
+    await store.close()
+
+    assert [type(result) for result in results if not isinstance(result, str)] == [StoreUnavailable, TurnRunning]
+    assert running == {"turn_0", "turn_1", "turn_2"}
+
+
+async def test_writes_whose_transaction_is_lost_are_done_one_by_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that makes SQLite roll back all of it does not take the others with it."""
+    store = await reopen(path)
+    for n in range(3):
+        await store.create_session(make_session(f"sess_{n}"))
+    begin = turns.begin_turn
+
+    def lose_the_transaction(db: sqlite3.Connection, turn: TurnRecord, *args: Any) -> str:
+        if turn.turn_id == "turn_1":
+            db.execute("ROLLBACK")
+            raise sqlite3.OperationalError("database or disk is full")
+        return begin(db, turn, *args)
+
+    monkeypatch.setattr(sqlite_store, "begin_turn", lose_the_transaction)
+    results = await begin_at_once(store, *(make_turn(f"turn_{n}", f"sess_{n}") for n in range(3)))
+    running = {lease.turn_id for lease in await store.list_running_turns()}
+    await store.close()
+
+    assert [str(result) if isinstance(result, str) else type(result) for result in results] == [
+        "turn_0",
+        StoreUnavailable,
+        "turn_2",
+    ]
+    assert running == {"turn_0", "turn_2"}
+
+
+async def test_writes_that_cannot_begin_wait_for_the_lock_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one after the other: a turn would wait for as many seconds as there are turns before it."""
+    await fill(path)
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.01)
+    store = await reopen(path)
+    transactions = count_transactions(monkeypatch)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        results = await begin_at_once(store, *(make_turn(f"turn_{n}") for n in range(5)))
+    await store.close()
+
+    assert [type(result) for result in results] == 5 * [StoreUnavailable]
+    assert len(transactions) == 1
+
+
+async def test_a_turn_whose_caller_left_is_written_with_the_others(path: Path) -> None:
+    """As every write that was asked for."""
+    store = await reopen(path)
+    for n in range(2):
+        await store.create_session(make_session(f"sess_{n}"))
+    leaving, staying = (asyncio.ensure_future(store.begin_turn(make_turn(f"turn_{n}", f"sess_{n}"))) for n in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await staying == "turn_1"
+    running = {lease.turn_id for lease in await store.list_running_turns()}
+    await store.close()
+
+    assert leaving.cancelled()
+    assert running == {"turn_0", "turn_1"}
+
+
+async def test_closing_waits_for_turns_that_have_just_begun(path: Path) -> None:
+    """Those that wait for others to share their transaction are written, too."""
+    store = await reopen(path)
+    await store.create_session(make_session())
+    begun = asyncio.ensure_future(store.begin_turn(make_turn()))
+    await asyncio.sleep(0)
+    await store.close()
+
+    assert await begun == TURN_ID
+    with pytest.raises(RuntimeError):
+        await store.begin_turn(make_turn("turn_late"))
 
 
 # Closing, and what is left

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from openapi_server.knowledge.retrieval.query import Lexicon, Query, Term, tokenize
@@ -35,6 +35,9 @@ _MAX_IDF = 3.2
 _MIN_COVERAGE, _MIN_COVERAGE_IF_ABOUT_ANIMAL = 0.6, 0.3
 _MIN_SHARE_OF_BEST = 0.25
 
+# Visitors ask with the same words: to look up the words of one question takes a millisecond.
+_MAX_KEPT_TERMS = 200
+
 
 @dataclass(frozen=True, slots=True)
 class TermMatch:
@@ -44,7 +47,7 @@ class TermMatch:
     quality: float = 0.0
 
 
-_Matches = dict[int, TermMatch]
+_Matches = Mapping[int, TermMatch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class FactIndex:
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
         self._db.execute(_TABLE)
         self._db.executemany(_ROW, map(_make_row, range(len(self._facts)), self._facts))
+        self._kept_matches: dict[Term, _Matches] = {}
 
     def close(self) -> None:
         self._db.close()
@@ -116,8 +120,17 @@ class FactIndex:
 
     def _match(self, term: Term) -> _Matches:
         """The matches of the term; of its corrected spellings if it has none and is an unknown word."""
+        kept = self._kept_matches.get(term)
+        if kept is not None:
+            return kept
         matches = self._match_exactly(term)
-        if matches or term.is_known:
+        if term.is_known:
+            # Words of the lexicon only, so that nothing of what visitors write stays in memory.
+            if len(self._kept_matches) >= _MAX_KEPT_TERMS:
+                self._kept_matches.clear()
+            self._kept_matches[term] = matches
+            return matches
+        if matches:
             return matches
         corrected_terms = (self.parse_query(word).terms for word in self._speller.suggest(term.words[0]))
         corrected = [self._match_exactly(each) for terms in corrected_terms for each in terms]
@@ -154,7 +167,7 @@ def _compute_coverage(row: int, matches: Sequence[_Matches], weights: Sequence[f
 
 def _merge(pairs: Iterable[tuple[int, TermMatch]]) -> _Matches:
     """For each row its best score and its best quality."""
-    merged: _Matches = {}
+    merged: dict[int, TermMatch] = {}
     for row, match in pairs:
         best = merged.get(row, TermMatch())
         merged[row] = TermMatch(max(best.score, match.score), max(best.quality, match.quality))

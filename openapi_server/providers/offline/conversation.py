@@ -14,6 +14,7 @@ from openapi_server.linear_regex import IGNORECASE
 from openapi_server.models.animal import NICKNAMES, Animal
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
+from openapi_server.providers.offline.intents import Intent, detect_intent
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Conversation:
             return self.message.name
         given = (find_visitor_name(exchange.message) for exchange in reversed(self.history))
         return next((name for name in given if name), None)
+
+    @cached_property
+    def intent(self) -> Intent | None:
+        """What the message wants beside a greeting; None for a question about facts."""
+        return detect_intent(self.message.rest)
 
     @cached_property
     def has_introduced_itself(self) -> bool:

@@ -20,7 +20,7 @@ from openapi_server.providers.offline.answers import (
     repeat_fact,
 )
 from openapi_server.providers.offline.conversation import Conversation, list_own_names, normalize_text
-from openapi_server.providers.offline.intents import Intent, detect_intent, find_other_animal, is_switch_request
+from openapi_server.providers.offline.intents import Intent, find_other_animal, is_switch_request
 from openapi_server.providers.offline.phrasing import (
     LINES,
     Reply,
@@ -112,9 +112,7 @@ def compose_reply(prompt: Prompt, seed: int) -> Reply:
 def _only_introduces(chat: Conversation) -> bool:
     """True for "hi" and for "I'm Tom and this is my daughter": the message asks for nothing."""
     message = chat.message
-    return not message.rest or (
-        message.name is not None and not message.is_question and detect_intent(message.rest) is None
-    )
+    return not message.rest or (message.name is not None and not message.is_question and chat.intent is None)
 
 
 def _make_welcome(chat: Conversation) -> str:
@@ -158,7 +156,7 @@ def _should_introduce(chat: Conversation) -> bool:
 
     A question is answered without an introduction; so is a preschooler, who gets three sentences in all.
     """
-    message, intent = chat.message, detect_intent(chat.message.rest)
+    message, intent = chat.message, chat.intent
     if chat.has_introduced_itself or chat.is_with_preschooler:
         return False
     is_remark_or_errand = intent is Intent.ERRAND or (
@@ -173,7 +171,7 @@ def _comment_on_age(chat: Conversation) -> str:
 
 
 def _answer_message(chat: Conversation) -> Reply:
-    intent = detect_intent(chat.message.rest)
+    intent = chat.intent
     if intent is Intent.MORE and (requested := _find_last_performance(chat)):
         intent = requested
     if intent is None or (intent in _FACTS_COME_FIRST and chat.prompt.facts):

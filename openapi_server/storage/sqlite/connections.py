@@ -1,5 +1,7 @@
 """SQLite connections off the event loop: one thread writes and two read, each with a connection of its own.
 
+A read that takes microseconds has a connection on the event loop (`read_at_once`): a thread and back take longer.
+
 There is one writer because SQLite has one write lock. Within the process a queue is fairer than waiting for the lock;
 other processes are waited for with `busy_timeout`.
 
@@ -22,11 +24,13 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import structlog
 
@@ -35,6 +39,8 @@ from openapi_server.models.errors import StoreUnavailable
 T = TypeVar("T")
 BUSY_TIMEOUT_S = 5.0
 READERS = 2
+# How many writes share a transaction. Each is answered when all of them are stored.
+MAX_WRITES_TOGETHER = 32
 RETRY_AFTER_S = 2
 
 log = structlog.get_logger(__name__)
@@ -74,8 +80,35 @@ class Paths(NamedTuple):
         return cls(path, resolved.with_name(f"{resolved.name}-wal"), resolved.with_name(f"{resolved.name}-shm"))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Write:
+    """A write that waits for the next transaction, and who waits for it."""
+
+    work: Callable[[sqlite3.Connection], Any]
+    done: asyncio.Future[Any]
+
+    def finish(self, outcome: _Outcome) -> None:
+        """The work of a caller that was cancelled has been done, too."""
+        if not self.done.done():
+            if outcome.error is None:
+                self.done.set_result(outcome.result)
+            else:
+                self.done.set_exception(outcome.error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What came of a write: its result, or what it raised."""
+
+    result: Any = None
+    error: Exception | None = None
+
+
 class Connections:
     """Runs functions that take a connection: `write` in a transaction that is rolled back on any error, `read` without.
+
+    `write_together` is for what hundreds do at the same moment: what waits shares a transaction, and each of the writes
+    is rolled back by itself. Its function may run a second time, after all that it did was rolled back.
 
     Errors of SQLite are logged and become `StoreUnavailable`. `prepare` is run on the first connection to each file: it
     makes the tables that are missing.
@@ -90,17 +123,21 @@ class Connections:
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._submitted = {self._writer: 0, self._readers: 0}
+        self._together: deque[_Write] = deque()
+        self._is_together_due = False
         # Guards what follows. Connections are only opened anew while no thread uses one.
         self._idle = threading.Condition()
         self._users = 0
         self._generation = 0
         self._files = Files(None, None, None)
         self._is_missing = False
+        # The connection of the event loop. It is used with the lock held, for it is closed with the others.
+        self._inline: sqlite3.Connection | None = None
 
     @property
     def waiting_writes(self) -> int:
         """How many writes wait for the thread that writes."""
-        return max(0, self._submitted[self._writer] - 1)
+        return max(0, self._submitted[self._writer] - 1) + len(self._together)
 
     @property
     def waiting_reads(self) -> int:
@@ -114,8 +151,83 @@ class Connections:
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._run_in(self._writer, self._transact, work)
 
+    async def write_together(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `write`, in one transaction with others that come at the same moment or wait already."""
+        loop = asyncio.get_running_loop()
+        write = _Write(work, loop.create_future())
+        self._together.append(write)
+        if not self._is_together_due:
+            # At the end of this round of the event loop, in which others may come.
+            self._is_together_due = True
+            loop.call_soon(self._submit_together)
+        result: T = await write.done
+        return result
+
+    def _submit_together(self) -> None:
+        self._is_together_due = False
+        if not self._together:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            done = loop.run_in_executor(self._writer, self._write_waiting, loop)
+        except RuntimeError as error:
+            # It is closed.
+            while self._together:
+                self._together.popleft().finish(_Outcome(error=error))
+            return
+        self._submitted[self._writer] += 1
+        done.add_done_callback(lambda _: self._count_done(self._writer))
+
+    def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write all that waits, also what has come since this was submitted."""
+        while self._together:
+            writes = [self._together.popleft() for _ in range(min(len(self._together), MAX_WRITES_TOGETHER))]
+            outcomes = self._write_all(writes)
+            # A loop that is closed waits for nothing any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_finish_all, writes, outcomes)
+
+    def _write_all(self, writes: Sequence[_Write]) -> list[_Outcome]:
+        if len(writes) == 1:
+            return [self._write_alone(writes[0])]
+        has_begun = False
+
+        def write_each(db: sqlite3.Connection) -> list[_Outcome]:
+            nonlocal has_begun
+            has_begun = True
+            return [_write_one(db, write.work) for write in writes]
+
+        try:
+            return self._run(self._transact, write_each)
+        except Exception as error:
+            if not has_begun:
+                # Each of them would wait as long, and fail in the same way.
+                return [_Outcome(error=error) for _ in writes]
+        # All was rolled back. What one of them made impossible, the others may do.
+        return [self._write_alone(write) for write in writes]
+
+    def _write_alone(self, write: _Write) -> _Outcome:
+        try:
+            return _Outcome(self._run(self._transact, write.work))
+        except Exception as error:
+            return _Outcome(error=error)
+
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._run_in(self._readers, self._query, work)
+
+    def read_at_once(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """The result of a read that takes microseconds; None where it would have to wait or fails: then use `read`."""
+        if not self._idle.acquire(blocking=False):
+            return None
+        try:
+            if self._inline is None or self._is_missing or self._are_other(Files.look_up(self._paths)):
+                return None
+            return work(self._inline)
+        except sqlite3.Error:
+            # `read` waits for a lock, and logs what else is wrong.
+            return None
+        finally:
+            self._idle.release()
 
     async def run_exclusive(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run what cannot run in a transaction, while nobody else in this process writes."""
@@ -123,12 +235,14 @@ class Connections:
 
     async def close(self) -> None:
         """Let running work finish, then close every connection. SQLite checkpoints the WAL when the last one closes."""
+        self._submit_together()
         await asyncio.to_thread(self._close_all)
 
     def _close_all(self) -> None:
         self._writer.shutdown()
         self._readers.shutdown()
-        self._close_connections()
+        with self._idle:
+            self._close_connections()
 
     async def _run_in(
         self,
@@ -149,9 +263,7 @@ class Connections:
         try:
             return how(work)
         except sqlite3.Error as error:
-            # The driver's message goes to the log only: it may name files.
-            log.error("store_failed", error=type(error).__name__, reason=str(error))
-            raise StoreUnavailable(retry_after_s=RETRY_AFTER_S) from error
+            raise _report_failure(error) from error
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._use_connection() as connection:
@@ -200,7 +312,13 @@ class Connections:
         self._paths = Paths.find(self._path)
         prepared = prepare(connection)
         self._files = Files.look_up(self._paths)
+        self._open_inline()
         return prepared
+
+    def _open_inline(self) -> None:
+        self._inline = open_database(self._path)
+        self._opened.append(self._inline)
+        self._inline.execute("PRAGMA busy_timeout = 0")
 
     def _check_files(self) -> None:
         """Open the connections anew if other files are at the path. Raises `StoreUnavailable` if none is."""
@@ -254,6 +372,7 @@ class Connections:
             self._prepare(connection)
             self._paths = Paths.find(self._path)
             self._files = Files.look_up(self._paths)
+            self._open_inline()
         finally:
             self._opened.append(connection)
         remedy = "start the server anew to load the animals and rules of that file" if is_other else None
@@ -266,9 +385,38 @@ class Connections:
             self._files = self._files._replace(log=log_id, shared_memory=shared_memory_id)
 
     def _close_connections(self) -> None:
+        self._inline = None
         for connection in self._opened:
             connection.close()
         self._opened.clear()
+
+
+def _finish_all(writes: Sequence[_Write], outcomes: Sequence[_Outcome]) -> None:
+    for write, outcome in zip(writes, outcomes, strict=True):
+        write.finish(outcome)
+
+
+def _write_one(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> _Outcome:
+    """One write of a transaction with several. What it raises rolls back this one alone.
+
+    But for what makes SQLite roll back the whole transaction, such as a full disk: that is raised.
+    """
+    db.execute("SAVEPOINT write_one")
+    try:
+        outcome = _Outcome(work(db))
+    except Exception as error:
+        if not db.in_transaction:
+            raise
+        db.execute("ROLLBACK TO write_one")
+        outcome = _Outcome(error=_report_failure(error) if isinstance(error, sqlite3.Error) else error)
+    db.execute("RELEASE write_one")
+    return outcome
+
+
+def _report_failure(error: sqlite3.Error) -> StoreUnavailable:
+    """Log it, and what callers are told. The driver's message goes to the log only: it may name files."""
+    log.error("store_failed", error=type(error).__name__, reason=str(error))
+    return StoreUnavailable(retry_after_s=RETRY_AFTER_S)
 
 
 def open_database(path: Path, *, may_create: bool = False) -> sqlite3.Connection:

@@ -53,6 +53,7 @@ _CHANGED = """
     LEFT JOIN {changes} AS changes ON changes.version = documents.version
     ORDER BY latest.document_id
 """
+_HAS_CHANGED = "SELECT 1 FROM {changes} WHERE version > ? LIMIT 1"
 
 
 class SqliteDocuments:
@@ -61,6 +62,7 @@ class SqliteDocuments:
     def __init__(self, connections: Connections, tables: _Tables) -> None:
         self._connections = connections
         self._tables = tables
+        self._has_changed = tables.fill(_HAS_CHANGED)
         # The reads of `list_changes` that have not begun, by their `since`.
         self._next_reads: dict[int, asyncio.Task[DocumentChanges]] = {}
         self._read_lock = asyncio.Lock()
@@ -78,8 +80,13 @@ class SqliteDocuments:
         return await self._connections.write(insert)
 
     async def list_changes(self, since: int) -> DocumentChanges:
-        """Every turn asks for it. Callers that come while a read runs share the next one, so that each still sees all
-        that was changed before it asked."""
+        """Every turn asks for it, and nearly always nothing has changed, which is seen at once.
+
+        Callers that come while a read runs share the next one, so that each still sees all that was changed before it
+        asked.
+        """
+        if self._connections.read_at_once(lambda db: not db.execute(self._has_changed, (since,)).fetchall()):
+            return DocumentChanges(since, {})
         read = self._next_reads.get(since)
         if read is None:
             read = self._next_reads[since] = asyncio.create_task(self._read_changes_in_turn(since))

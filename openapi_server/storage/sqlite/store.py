@@ -1,6 +1,7 @@
 """The embedded store: sessions and turns in one SQLite file, with nothing to set up.
 
-Every method uses one connection for a short time; every write is one transaction.
+Every method uses one connection for a short time. Every write is one transaction, but turns that begin or end at the
+same moment share one.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ class SqliteStore:
         max_queued: int = 0,
     ) -> str:
         window = RetentionWindow.at(turn.created_at, self._retention)
-        return await self._connections.write(
+        return await self._connections.write_together(
             lambda db: begin_turn(db, turn, new_session, keys, charge, claim, max_queued, window)
         )
 
@@ -181,7 +182,7 @@ class SqliteStore:
         return await self._connections.read(lambda db: has_turn(db, keys, window))
 
     async def settle_turn(self, turn_id: str, outcome: Outcome) -> Outcome | None:
-        return await self._connections.write(lambda db: settle_turn(db, turn_id, outcome))
+        return await self._connections.write_together(lambda db: settle_turn(db, turn_id, outcome))
 
     async def get_turn(self, turn_id: str) -> TurnRecord | None:
         named = {**self._window.parameters, "turn_id": turn_id}
