@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
-import httpx
 import structlog
 
 from openapi_server import worker_threads
@@ -36,7 +35,6 @@ from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin, seed_animals
 from openapi_server.knowledge.retrieval.ranking import SemanticIndex
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.logging_setup import count_dropped_log_lines, count_queued_log_bytes
-from openapi_server.moderation.remote import ModerationClient, RemoteModerator
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet
 from openapi_server.protocols import AccountStore, Clock, DocumentStore, EventLog, Knowledge, Moderator, Provider, Store
@@ -260,6 +258,10 @@ async def _open_moderator(rules: LiveRuleSet, clock: Clock, settings: Settings) 
     if not settings.moderation_url:
         yield LiveInputRules(rules)
         return
+    import httpx  # large, and most servers have no use for it
+
+    from openapi_server.moderation.remote import ModerationClient, RemoteModerator
+
     key = settings.moderation_api_key
     try:
         client = httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"} if key else {})

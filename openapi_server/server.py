@@ -171,12 +171,15 @@ def run(settings: Settings, provider: Provider | None = None) -> None:
 async def _serve(
     settings: Settings, provider: Provider | None, sockets: list[socket.socket], console: BackgroundWriter
 ) -> None:
+    _tune_garbage_collector()
     async with open_services(settings, Overrides(provider=provider)) as services, run_background_jobs(services):
         # A read-only file or a full disk stops the start, not the first turn.
         await services.store.ping()
-        _tune_garbage_collector()
+        app = create_app(services)
+        # What is loaded by now is never freed.
+        gc.freeze()
         config = uvicorn.Config(
-            create_app(services),
+            app,
             lifespan="on",
             access_log=False,
             log_config=None,
@@ -258,11 +261,11 @@ def _raise_open_file_limit() -> None:
 
 
 def _tune_garbage_collector() -> None:
-    """Collect less often: what is loaded by now is never freed, and turns make few reference cycles.
+    """Collect less often: turns make few reference cycles.
 
-    Measured at 400 streams: the 99th percentile of the gaps between chunks is 0.30 s with the defaults, 0.14 s so.
+    Measured at 400 streams: the 99th percentile of the gaps between chunks is 0.30 s with the defaults, 0.14 s so and
+    with what is loaded at the start frozen.
     """
-    gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
 
 

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +23,6 @@ from openapi_server.http.addresses import load_address_table
 from openapi_server.http.services import Services
 from openapi_server.instruments import Tracer
 from openapi_server.protocols import Clock, Knowledge, Moderator, Provider, Store
-from openapi_server.spec import load_spec
 from tests.support.apps import borrow_app, give_back
 from tests.support.contract import CHECKED, check_stream
 from tests.support.fakes import CHEAP_HASHER, AllowsAll, FakeKnowledge, Says
@@ -85,19 +83,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> UnitScheduling:
     return UnitScheduling(config, log)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def validate_spec_once() -> Iterator[None]:
-    """Connexion holds the whole spec against OpenAPI's schema for every application. It is the same one each time."""
-    # Not at the top: our package excuses Connexion's own warnings, and isort would put it first.
-    from connexion.spec import OpenAPISpecification
-
-    judge = OpenAPISpecification._validate_spec
-    judge_once = cache(lambda: judge(load_spec()))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OpenAPISpecification, "_validate_spec", staticmethod(lambda spec: judge_once()))
-        yield
 
 
 @pytest.fixture

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import yaml
+from connexion.exceptions import InvalidSpecification
+from connexion.spec import Specification
 
 from openapi_server import __version__
-from openapi_server.spec import get_spec_path, load_complete_spec, load_spec
+from openapi_server.spec import get_spec_path, load_complete_spec, load_spec, load_strict_spec
 
 Schema = dict[str, Any]
 OPERATIONS: list[tuple[str, str, dict[str, Any]]] = [
@@ -272,3 +275,14 @@ def test_the_schema_of_a_stream_is_that_of_its_data(path: str, media: dict[str, 
         for choice in choices:
             values = resolve(resolve(choice)["properties"]["type"])["enum"]
             assert [mapping[value] for value in values] == [choice["$ref"]] * len(values)
+
+
+@pytest.mark.parametrize("load", [load_complete_spec, load_strict_spec])
+def test_connexion_takes_the_description(load: Callable[[], dict[str, Any]]) -> None:
+    """In both forms in which a server may use it: a start does not hold it against the schema of OpenAPI again."""
+    assert Specification.load(deepcopy(load()))["paths"]
+
+    broken = deepcopy(load())
+    del broken["info"]["title"]
+    with pytest.raises(InvalidSpecification):
+        Specification.load(broken)

@@ -6,6 +6,7 @@ A check takes the same time for a name that does not exist, so nobody can find o
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
 import unicodedata
 from collections import OrderedDict, deque
@@ -18,6 +19,7 @@ from typing import TypeVar
 import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from argon2.low_level import ARGON2_VERSION
 
 from openapi_server.models.errors import LoginsBusy, RateLimited
 
@@ -114,8 +116,7 @@ class Passwords:
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher(time_cost=1, memory_cost=47_104, parallelism=1)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords")
-        # Passwords for names that do not exist are checked against this one, so that the answer takes as long.
-        self._dummy_hash = self._hasher.hash(secrets.token_urlsafe())
+        self._dummy_hash = _make_dummy_hash(self._hasher)
 
     async def hash(self, password: str) -> str:
         """The hash of a new password. Raises `WeakPassword` when it is not between 8 and 128 characters long."""
@@ -126,6 +127,10 @@ class Passwords:
     async def check(self, password_hash: str | None, password: str) -> PasswordCheck:
         """Check the password against the hash; None stands for a user who does not exist."""
         return await self._off_loop(lambda: self._check(password_hash, _normalize(password)))
+
+    def needs_rehash(self, password_hash: str) -> bool:
+        """Whether the hash has other parameters than those of new ones."""
+        return self._hasher.check_needs_rehash(password_hash)
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -141,10 +146,23 @@ class Passwords:
             return PasswordCheck(False)
         if password_hash is None:
             return PasswordCheck(False)
-        return PasswordCheck(True, self._hasher.hash(password) if self._hasher.check_needs_rehash(stored) else None)
+        return PasswordCheck(True, self._hasher.hash(password) if self.needs_rehash(stored) else None)
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _make_dummy_hash(hasher: PasswordHasher) -> str:
+    """Passwords for names that do not exist are checked against it, so that the answer takes as long.
+
+    It is random, so no password has it, and nothing needs to be computed for it.
+    """
+    salt, digest = (
+        base64.b64encode(secrets.token_bytes(length)).decode().rstrip("=")
+        for length in (hasher.salt_len, hasher.hash_len)
+    )
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v={ARGON2_VERSION}${costs}${salt}${digest}"
 
 
 def _normalize(password: str) -> str:

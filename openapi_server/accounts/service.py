@@ -25,6 +25,13 @@ DEMO_USERS = (
     ("keeper1", Role.ZOOKEEPER, None),
     ("admin", Role.ADMINISTRATOR, None),
 )
+# The hashes of their passwords, with the costs of `Passwords`. Computing them takes a quarter of a second.
+_DEMO_HASHES = {
+    "parent1": "$argon2id$v=19$m=47104,t=1,p=1$i01oBSAIhMEohFm/0SrslQ$ToYHkhDiFfZQDysSzQhqv6wpR6UYhhMor+szgvdnNzU",
+    "user1": "$argon2id$v=19$m=47104,t=1,p=1$RiJJGnGwnBP95XOqLpzAQw$VRC88Qk9h7NhFU9YRpY4q4r9VS7r18nTRApxtVQHDys",
+    "keeper1": "$argon2id$v=19$m=47104,t=1,p=1$QiF9s41dISPVodefbgU3Jw$GV0g8+n1neH/wXMgfQysEmAUDP33zGSZ7eAtJkGwf4c",
+    "admin": "$argon2id$v=19$m=47104,t=1,p=1$Nydlfd4Vi2oYw7lWykkQRw$Ir0DoPSIc9A0XB9h67ud/nGj+j0YgIgUhVA77ketzyk",
+}
 
 # How long a used refresh token still gets its successor: for a second tab, and for an answer that was lost.
 REFRESH_GRACE_S = 10
@@ -182,7 +189,9 @@ async def create_demo_users(store: AccountStore, passwords: Passwords, clock: Cl
     """Create the missing ones; the password is the name followed by `-demo`."""
     for username, role, parent in DEMO_USERS:
         if await store.get_user(username) is None:
-            password_hash = await passwords.hash(f"{username}-demo")
+            password_hash = _DEMO_HASHES[username]
+            if passwords.needs_rehash(password_hash):
+                password_hash = await passwords.hash(f"{username}-demo")
             await store.create_user(User(username, role, password_hash, clock.now(), parent, is_demo=True))
 
 

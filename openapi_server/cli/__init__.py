@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -93,6 +94,8 @@ def serve() -> None:
     # Until the server is up, a signal just ends it; there is nothing to drain yet.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     settings = read_settings()
+    # Modules make hundreds of thousands of objects that stay: `open_services` turns it on again.
+    gc.disable()
     from openapi_server.server import run  # imports the whole server: the other commands are quicker without
     from openapi_server.storage.factory import explain_unavailable
 

@@ -1,4 +1,5 @@
-"""The API description at `/openapi.json` and `/openapi.yaml`, and Swagger UI at `/ui/`, as bytes that are made once.
+"""The API description at `/openapi.json` and `/openapi.yaml`, and Swagger UI at `/ui/`, as bytes that are made once,
+when somebody asks for them.
 
 The description is the file as it is written, with its `$ref`s; only `servers` says where a proxy serves the server.
 `/openapi-3.2.json` is the same in OpenAPI 3.2, for tools that know its `itemSchema`.
@@ -10,6 +11,7 @@ import functools
 import gzip
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,8 @@ from werkzeug.http import parse_accept_header
 
 from openapi_server import web
 from openapi_server.http.proxies import get_root_path
-from openapi_server.spec import get_spec_path, load_spec, load_spec_3_2
+from openapi_server.spec import load_spec, load_spec_3_2, read_spec
+from openapi_server.worker_threads import run_in_worker
 
 _SERVERS = "servers:\n  - url: /\n"
 # Swagger UI loads its icons from `data:` URLs.
@@ -67,47 +70,66 @@ def make_document(body: bytes, media_type: str) -> Document:
     return Document(body, gzip.compress(body, compresslevel=9, mtime=0), etag, media_type)
 
 
-# A trusted proxy may pass on what a client sends as its prefix: so the number of variants is bounded.
-@functools.lru_cache(maxsize=16)
-def load_yaml_document(root_path: str) -> Document:
-    """`openapi.yaml`. Raises ValueError when the file does not have the `servers` that is to be replaced."""
-    text = get_spec_path().read_text(encoding="utf-8")
-    before, servers, after = text.partition(_SERVERS)
-    if not servers:
-        raise ValueError("openapi.yaml has no `servers` with the one url /")
+def _make_yaml_document(root_path: str) -> Document:
+    before, _, after = _divide_description()
     located = f"{before}servers:\n  - url: {root_path or '/'}\n{after}"
     return make_document(located.encode(), "application/yaml")
 
 
-@functools.lru_cache(maxsize=16)
-def load_json_document(root_path: str) -> Document:
-    """The same document as JSON."""
-    return _make_json_document(load_spec(), root_path)
+def _divide_description() -> tuple[str, str, str]:
+    """The text of `openapi.yaml` before its `servers`, those, and the text behind.
+
+    Raises ValueError when the file does not have the `servers` that is to be replaced.
+    """
+    before, servers, after = read_spec().partition(_SERVERS)
+    if not servers:
+        raise ValueError("openapi.yaml has no `servers` with the one url /")
+    return before, servers, after
 
 
-@functools.lru_cache(maxsize=16)
-def load_json_document_3_2(root_path: str) -> Document:
-    """The same document in OpenAPI 3.2, as JSON."""
-    return _make_json_document(load_spec_3_2(), root_path)
-
-
-def _make_json_document(spec: Mapping[str, Any], root_path: str) -> Document:
-    located = {**spec, "servers": [{"url": root_path or "/"}]}
+def _make_json_document(load: Callable[[], Mapping[str, Any]], root_path: str) -> Document:
+    located = {**load(), "servers": [{"url": root_path or "/"}]}
     body = json.dumps(located, ensure_ascii=False, separators=(",", ":"))
     return make_document(body.encode(), "application/json")
 
 
 _DESCRIPTIONS: dict[str, Callable[[str], Document]] = {
-    "/openapi.json": load_json_document,
-    "/openapi-3.2.json": load_json_document_3_2,
-    "/openapi.yaml": load_yaml_document,
+    "/openapi.json": functools.partial(_make_json_document, load_spec),
+    "/openapi-3.2.json": functools.partial(_make_json_document, load_spec_3_2),
+    "/openapi.yaml": _make_yaml_document,
 }
+# By path and prefix. A trusted proxy may pass on what a client sends as its prefix: so the number of them is bounded.
+_MAX_MADE = 64
+_made: dict[tuple[str, str], Document] = {}
+_making = threading.Lock()
 
 
-@functools.cache
-def _load_asset(path: str) -> Document:
-    file, media_type = _ASSETS[path]
-    return make_document(file.read_bytes(), media_type)
+async def load_document(path: str, root_path: str) -> Document:
+    """The document at the path; `root_path`: the prefix that a proxy removes. Who asks first waits while it is made.
+
+    Most servers are never asked for them, and compressing all takes a tenth of a second of each start.
+    """
+    key = (path, "" if path in _ASSETS else root_path)
+    made = _made.get(key)
+    return made if made is not None else await run_in_worker(functools.partial(_make_once, *key))
+
+
+def _make_once(path: str, root_path: str) -> Document:
+    with _making:
+        document = _made.get((path, root_path))
+        if document is None:
+            document = _make(path, root_path)
+            if len(_made) >= _MAX_MADE:
+                del _made[next(iter(_made))]
+            _made[path, root_path] = document
+        return document
+
+
+def _make(path: str, root_path: str) -> Document:
+    if path in _ASSETS:
+        file, media_type = _ASSETS[path]
+        return make_document(file.read_bytes(), media_type)
+    return _DESCRIPTIONS[path](root_path)
 
 
 def list_documents(*, has_ui: bool) -> tuple[str, ...]:
@@ -121,23 +143,14 @@ class ApiDocsMiddleware:
     def __init__(self, app: ASGIApp, *, has_ui: bool) -> None:
         self._app = app
         self._paths = frozenset(list_documents(has_ui=has_ui))
-        # The first reader should not have to wait for them, nor anybody else for that reader.
-        for load in _DESCRIPTIONS.values():
-            load("")
-        for path in _ASSETS:
-            _load_asset(path)
+        # A description that cannot be served stops the start.
+        _divide_description()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_here = scope["type"] == "http" and scope["path"] in self._paths
-        load = _find_loader(scope["path"]) if is_here else None
-        app = self._app if load is None else _make_response(load(get_root_path(scope)), Headers(scope=scope))
+        app = self._app
+        if scope["type"] == "http" and scope["path"] in self._paths:
+            app = _make_response(await load_document(scope["path"], get_root_path(scope)), Headers(scope=scope))
         await app(scope, receive, send)
-
-
-def _find_loader(path: str) -> Callable[[str], Document] | None:
-    if path in _ASSETS:
-        return lambda root_path: _load_asset(path)
-    return _DESCRIPTIONS.get(path)
 
 
 def _make_response(document: Document, request: Headers) -> Response:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 
+from openapi_server.accounts.service import DEMO_USERS
 from openapi_server.cli.context import open_admin_context
 from openapi_server.composition import open_services
 from openapi_server.config import ConfigError, Settings
@@ -85,3 +87,16 @@ async def test_a_password_that_was_changed_is_not_changed_back() -> None:
 
     async with open_services(make_settings()) as services:
         assert (await services.accounts.login("admin", "a new password")).role is Role.ADMINISTRATOR
+
+
+async def test_a_first_start_hashes_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hashes of the demo accounts are known, and have the costs of others: a login makes none anew."""
+
+    def hash_again(hasher: PasswordHasher, password: str) -> str:
+        pytest.fail("a password was hashed")
+
+    monkeypatch.setattr(PasswordHasher, "hash", hash_again)
+
+    async with open_services(make_settings()) as services:
+        for username, _, _ in DEMO_USERS:
+            assert (await services.accounts.login(username, f"{username}-demo")).username == username

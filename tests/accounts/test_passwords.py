@@ -25,6 +25,11 @@ class RecordingHasher(PasswordHasher):
     def __init__(self) -> None:
         super().__init__(time_cost=1, memory_cost=8, parallelism=1)
         self.verified: list[tuple[str | bytes, str]] = []
+        self.hashed = 0
+
+    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+        self.hashed += 1
+        return super().hash(password, salt=salt)
 
     def verify(self, hash: str | bytes, password: str | bytes) -> bool:  # type: ignore[override]
         self.verified.append((hash, threading.current_thread().name))
@@ -59,6 +64,7 @@ async def test_nobody_has_no_password_and_takes_as_long() -> None:
     """One hash is computed for a user who is not there, as for any other; and never on the event loop."""
     hasher = RecordingHasher()
     passwords = Passwords(hasher)
+    assert hasher.hashed == 0, "a start computes none"
     kept = await passwords.hash("roar roar")
 
     assert await passwords.check(kept, "wrong one") == PasswordCheck(False)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+import threading
 from typing import Any
 
 import pytest
 import yaml
 from openapi_spec_validator import validate
 
-from openapi_server.http.api_docs import ApiDocsMiddleware, list_documents, make_document
+from openapi_server.http import api_docs
+from openapi_server.http.api_docs import ApiDocsMiddleware, Document, list_documents, make_document
 from openapi_server.http.conditional_requests import ConditionalGetMiddleware
 from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.spec import get_spec_path, load_spec, load_spec_3_2
@@ -125,6 +128,36 @@ async def test_other_paths_are_passed_on() -> None:
     """They belong to the operations."""
     assert (await get("/ui/other")).status == 404
     assert (await get("/health")).status == 404
+
+
+async def test_a_document_is_made_when_it_is_asked_for_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by a start, which most often serves none of them; and by no two readers at the same moment."""
+    made: list[str] = []
+
+    def make(body: bytes, media_type: str) -> Document:
+        made.append(threading.current_thread().name)
+        return make_document(body, media_type)
+
+    monkeypatch.setattr(api_docs, "_made", {})
+    monkeypatch.setattr(api_docs, "make_document", make)
+    app = ApiDocsMiddleware(Echoes(404), has_ui=True)
+    assert made == []
+
+    answers = await asyncio.gather(*(ask(app, Request("GET", path)) for path in list_documents(has_ui=True) * 3))
+
+    assert {answer.status for answer in answers} == {200}
+    assert len(made) == len(list_documents(has_ui=True))
+    assert all(thread.startswith("worker") for thread in made)
+
+
+async def test_the_number_of_prefixes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that passes on what clients send as a prefix does not fill the memory."""
+    monkeypatch.setattr(api_docs, "_made", {})
+
+    for number in range(api_docs._MAX_MADE + 3):
+        assert f"  - url: /zoo{number}\n".encode() in (await get("/openapi.yaml", f"/zoo{number}")).body
+
+    assert len(api_docs._made) == api_docs._MAX_MADE
 
 
 def test_the_etag_is_that_of_the_content() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator
 
 import pytest
@@ -97,3 +99,13 @@ def test_any_text_is_legal(lion: FactIndex, message: str) -> None:
     """Whatever is typed, searching returns facts or nothing, and tokens are plain letters and digits."""
     assert all(token.isascii() and token.isalnum() for token in tokenize(message))
     lion.search(lion.parse_query(message))
+
+
+@given(st.text(st.sampled_from("aAbz09 .'’`é\u0301ﬁ²İK中٣🦁\ud800\x00-_") | st.characters(), max_size=40))
+def test_words_are_runs_of_letters_and_digits(text: str) -> None:
+    """Of ASCII, when accents are taken off; whatever else is in the text ends a word, but for apostrophes."""
+    plain = unicodedata.normalize("NFKD", text).lower()
+    plain = "".join(letter for letter in plain if letter not in "'’`" and not unicodedata.combining(letter))
+    words = re.findall("[a-z0-9]+", plain)
+
+    assert tokenize(text) == tuple(re.sub(r"([a-z])\1{2,}", r"\1\1", word) for word in words)
