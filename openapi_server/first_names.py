@@ -18,7 +18,7 @@ from openapi_server.yaml_files import load_yaml
 _SEPARATORS = linear_regex.compile(r"[-_\s.,'’!?*+/]+")
 _NO_LETTERS = linear_regex.compile(r"[\W\d_]+")
 # The letters that stand for Latin ones, by look; the rules of moderation read the same file.
-_LOOKALIKES_FILE = Path(__file__).parent / "moderation" / "lookalikes.yaml"
+LOOKALIKES_FILE = Path(__file__).parent / "moderation" / "lookalikes.yaml"
 _DIGITS = str.maketrans("013457@$!|", "oieastasii")
 # Cyrillic by sound, as it is usually written in Latin letters.
 _CYRILLIC = (
@@ -82,9 +82,9 @@ def _fold_accents(word: str) -> str:
 
 def _list_variants(word: str) -> set[str]:
     plain = _fold_accents(word)
-    latin = plain.translate(_LOOKALIKES)
-    spelled = {word.casefold(), plain, latin, latin.replace("v", "u"), plain.translate(_DIGITS).translate(_LOOKALIKES)}
-    spelled |= {plain.translate(_BY_SOUND), plain.replace("ц", "u").translate(_LOOKALIKES)}
+    latin = plain.translate(LOOKALIKES)
+    spelled = {word.casefold(), plain, latin, latin.replace("v", "u"), plain.translate(_DIGITS).translate(LOOKALIKES)}
+    spelled |= {plain.translate(_BY_SOUND), plain.replace("ц", "u").translate(LOOKALIKES)}
     spelled |= {_shorten_runs(each, most) for each in spelled for most in (1, 2)}
     spelled |= {single for single in map(_use_single_vowels, spelled) if len(single) >= _MIN_SOUND_LETTERS}
     return set(map(_keep_letters, spelled)) - {""}
@@ -150,7 +150,9 @@ def _spell_all(words: Iterable[str]) -> list[str]:
 
 
 def _load_lookalikes() -> dict[int, str]:
-    parts: dict[str, dict[str, str]] = load_yaml(_LOOKALIKES_FILE)
+    """A table for `str.translate`: letters that look like a Latin one."""
+    # A part of the data of confusable-homoglyphs, not the package: it takes 90 ms to import, and has no such table.
+    parts: dict[str, dict[str, str]] = load_yaml(LOOKALIKES_FILE)
     return {ord(letter): latin for part in parts.values() for latin, letters in part.items() for letter in letters}
 
 
@@ -159,7 +161,7 @@ def _load_groups() -> dict[str, tuple[str, ...]]:
     return {name: tuple(words.split()) for name, words in groups.items()}
 
 
-_LOOKALIKES = _load_lookalikes()
+LOOKALIKES = _load_lookalikes()
 _GROUPS = _load_groups()
 _REAL_NAMES = frozenset(map(_fold_accents, _GROUPS["names"]))
 _WORDS = _WordList(

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from openapi_server.yaml_files import load_packaged_yaml
+from openapi_server.yaml_files import parse_packaged_yaml
 
 PACKAGE = Path(__file__).parent
 OTHER_RESPONSES, FRAMES = "x-other-responses", "x-frames"
@@ -23,9 +23,15 @@ def get_spec_path() -> Path:
 
 
 @cache
+def read_spec() -> str:
+    """The text of the document. It is read once: so all of a process says the same, also when the file is replaced."""
+    return get_spec_path().read_text(encoding="utf-8")
+
+
+@cache
 def load_spec() -> dict[str, Any]:
-    """The document as it is written, with its `$ref`s unresolved. It is read once: callers must not change it."""
-    loaded: dict[str, Any] = load_packaged_yaml(get_spec_path())
+    """The document as it is written, with its `$ref`s unresolved. It is parsed once: callers must not change it."""
+    loaded: dict[str, Any] = parse_packaged_yaml(read_spec())
     return loaded
 
 

@@ -47,9 +47,9 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def load_packaged_yaml(file: Path) -> Any:
+def parse_packaged_yaml(text: str) -> Any:
     """The content of a file that comes with the server, such as `openapi.yaml`: it may use aliases and merge keys."""
-    return yaml.load(file.read_text(encoding="utf-8"), Loader=_PackagedLoader)  # noqa: S506  # made from a safe loader
+    return yaml.load(text, Loader=_PackagedLoader)  # noqa: S506  # made from a safe loader
 
 
 def load_yaml(file: Path) -> Any:

@@ -16,11 +16,11 @@ def spec(version: str, form: str) -> None:
     OpenAPI 3.0 is `openapi.yaml`, for generators of clients. OpenAPI 3.2 is made from it: each stream has an
     `itemSchema`, and each operation all of its responses. A server has both at /openapi.json and /openapi-3.2.json.
     """
-    from openapi_server.spec import get_spec_path, load_spec, load_spec_3_2
+    from openapi_server.spec import load_spec, load_spec_3_2, read_spec
     from openapi_server.yaml_files import dump_yaml
 
     if (version, form) == ("3.0", "yaml"):
-        text = get_spec_path().read_text(encoding="utf-8")
+        text = read_spec()
     else:
         document = load_spec() if version == "3.0" else load_spec_3_2()
         text = dump_yaml(document) if form == "yaml" else json.dumps(document, ensure_ascii=False, indent=2) + "\n"

@@ -25,7 +25,7 @@ from werkzeug.http import parse_accept_header
 
 from openapi_server import web
 from openapi_server.http.proxies import get_root_path
-from openapi_server.spec import get_spec_path, load_spec, load_spec_3_2
+from openapi_server.spec import load_spec, load_spec_3_2, read_spec
 from openapi_server.worker_threads import run_in_worker
 
 _SERVERS = "servers:\n  - url: /\n"
@@ -71,19 +71,17 @@ def make_document(body: bytes, media_type: str) -> Document:
 
 
 def _make_yaml_document(root_path: str) -> Document:
-    before, _, after = _read_description()
+    before, _, after = _divide_description()
     located = f"{before}servers:\n  - url: {root_path or '/'}\n{after}"
     return make_document(located.encode(), "application/yaml")
 
 
-@functools.cache
-def _read_description() -> tuple[str, str, str]:
+def _divide_description() -> tuple[str, str, str]:
     """The text of `openapi.yaml` before its `servers`, those, and the text behind.
 
     Raises ValueError when the file does not have the `servers` that is to be replaced.
     """
-    text = get_spec_path().read_text(encoding="utf-8")
-    before, servers, after = text.partition(_SERVERS)
+    before, servers, after = read_spec().partition(_SERVERS)
     if not servers:
         raise ValueError("openapi.yaml has no `servers` with the one url /")
     return before, servers, after
@@ -145,8 +143,8 @@ class ApiDocsMiddleware:
     def __init__(self, app: ASGIApp, *, has_ui: bool) -> None:
         self._app = app
         self._paths = frozenset(list_documents(has_ui=has_ui))
-        # The description is that of this process, also when the file is replaced while it runs.
-        _read_description()
+        # A description that cannot be served stops the start.
+        _divide_description()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app

@@ -108,9 +108,9 @@ class Failed(TurnEvent):
     problem: Problem
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """An event in the log of its turn.
+    """An event in the log of its turn. Nothing in it changes; it is not frozen, because that takes longer.
 
     `seq` counts from 1 without gaps; `at` is in UTC. `encoded` caches the entry's bytes by contract, so that an entry
     is encoded once per contract, however many readers it has.

@@ -19,15 +19,12 @@ import unicodedata
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from pathlib import Path
 from string import ascii_letters
 
 from openapi_server import linear_regex
+from openapi_server.first_names import LOOKALIKES
 from openapi_server.linear_regex import PreparedText
 from openapi_server.models.hidden_characters import is_invisible
-from openapi_server.yaml_files import load_yaml
-
-LOOKALIKES_FILE = Path(__file__).with_name("lookalikes.yaml")
 
 # Bounds the work for a message that consists of nothing but encoded texts.
 _MAX_HIDDEN_TEXTS = 8
@@ -100,17 +97,8 @@ _MAX_MARKS = 4
 """Combining marks that are read on one letter. Putting them into the order of NFKC takes quadratic time."""
 
 
-def _load_lookalikes() -> dict[int, str]:
-    """A table for `str.translate`."""
-    # A part of the data of confusable-homoglyphs, not the package: it takes 90 ms to import, and has no such table.
-    tables = load_yaml(LOOKALIKES_FILE)
-    found = {other: letter for table in tables.values() for letter, others in table.items() for other in others}
-    # Regional indicators (flags), and letters in black circles and squares, have no NFKC decomposition.
-    found |= {chr(start + at): chr(97 + at) for start in (0x1F1E6, 0x1F150, 0x1F170) for at in range(26)}
-    return str.maketrans(found)
-
-
-_LOOKALIKES = _load_lookalikes()
+# Regional indicators (flags), and letters in black circles and squares, have no NFKC decomposition.
+_LOOKALIKES = LOOKALIKES | {start + at: chr(97 + at) for start in (0x1F1E6, 0x1F150, 0x1F170) for at in range(26)}
 _DIGITS = str.maketrans("013457@$!|+€", "oieastasiite")
 _ONE_AS_L = str.maketrans("1|", "ll")
 _TOKEN = linear_regex.compile(r"[\w@$!|+€*]+")

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import base64
 import codecs
-import secrets
 from collections.abc import Iterable
 from functools import lru_cache
 
 from openapi_server import linear_regex
+from openapi_server.models.ids import take_random_bytes
 
 _WINDOW_CHARS = 8
 """This many consecutive characters of the canary are a leak: a model can be made to print it in two halves."""
 _WINDOW_WORDS = 7
 """This many consecutive words of the instructions are a quote."""
+_CANARY_LETTERS, _CANARY_CHARS = "bcdfghjklmnpqrtvwxz", 16
 _WORD = linear_regex.compile(r"\w+")
 _Quote = tuple[str, ...]
 
@@ -27,7 +28,12 @@ def generate_canary() -> str:
     >>> len(generate_canary()), generate_canary().isalpha()
     (16, True)
     """
-    return "".join(secrets.choice("bcdfghjklmnpqrtvwxz") for _ in range(16))
+    # Written as a number with these letters as digits: 128 bits make all words equally probable, but for 2^-60.
+    number, letters = int.from_bytes(take_random_bytes(), "big"), []
+    for _ in range(_CANARY_CHARS):
+        number, digit = divmod(number, len(_CANARY_LETTERS))
+        letters.append(_CANARY_LETTERS[digit])
+    return "".join(letters)
 
 
 class PromptLeakDetector:

@@ -1,13 +1,16 @@
-"""What a start costs: modules that a serving process has no use for are not imported."""
+"""What a start costs: modules that a serving process has no use for are not imported, and nothing is made twice."""
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 
-from tests.support.processes import FreshServerProcess
+from tests.support.processes import END_S, FreshServerProcess, make_environment
 
 # The modules that are large, or make connections of their own.
 UNUSED = {
@@ -47,3 +50,56 @@ async def test_a_serving_process_imports_nothing_that_it_has_no_use_for(tmp_path
     imported = set(re.findall(r"^import time:[ 0-9|]+?([A-Za-z_][\w.]*)$", server.log, re.MULTILINE))
     assert {"connexion", "openapi_server.server", "structlog", "uvicorn"} <= imported
     assert imported & UNUSED == set()
+
+
+COUNT_SCRIPT = """
+import asyncio, collections, json, sys
+
+read = collections.Counter()
+compiled = collections.Counter()
+compressed = []
+
+def note(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(".yaml"):
+        read[str(arguments[0])] += 1
+
+sys.addaudithook(note)
+
+import gzip, re2
+
+compile_re2, compress = re2.compile, gzip.compress
+re2.compile = lambda source, *options: compiled.update([source]) or compile_re2(source, *options)
+gzip.compress = lambda *given, **options: compressed.append(1) or compress(*given, **options)
+
+from openapi_server.app import create_app
+from openapi_server.composition import open_services
+from openapi_server.config import load_settings
+
+async def main():
+    async with open_services(load_settings()) as services:
+        create_app(services)
+    print(json.dumps([len(read), max(read.values()), len(compiled), sum(compiled.values()), len(compressed)]))
+
+asyncio.run(main())
+"""
+
+
+def test_a_start_makes_nothing_twice(tmp_path: Path) -> None:
+    """Each file is read once, hardly a pattern is compiled twice, and nothing is compressed before it is asked for."""
+    environment = make_environment(SEMANTIC="off", SQLITE_PATH=tmp_path / "zoo.sqlite3")
+    process = subprocess.run(
+        [sys.executable, "-c", COUNT_SCRIPT],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        timeout=END_S,
+        check=True,
+    )
+
+    files, most_readings, patterns, compilations, compressions = json.loads(process.stdout.splitlines()[-1])
+
+    assert files > 14
+    assert most_readings == 1
+    assert 200 < patterns <= 450
+    assert compilations <= patterns + 5
+    assert compressions == 0

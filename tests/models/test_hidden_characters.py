@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.models.hidden_characters import HiddenCharacterRemover, find_hidden_character
 
 HONEST = [
@@ -136,3 +137,10 @@ def test_nothing_hidden_is_left_however_the_text_is_cut(text: str, sizes: list[i
 def test_no_visible_character_is_removed(text: str) -> None:
     """Of letters, digits, signs and blanks all are left, but those that look like nothing."""
     assert [*remove(text, [])] == [sign for sign in text if find_hidden_character(f"x{sign}") is None]
+
+
+@given(st.text(st.characters(categories=["Cc", "L", "Zs"])))
+def test_control_characters_are_removed_wherever_they_stand(text: str) -> None:
+    """All but the tab and the line feed."""
+    kept = (sign for sign in text if sign in "\t\n" or unicodedata.category(sign) != "Cc")
+    assert remove_control_characters(text) == "".join(kept)

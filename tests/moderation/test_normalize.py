@@ -16,9 +16,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openapi_server.first_names import LOOKALIKES_FILE
 from openapi_server.moderation.input_rules import INPUT_RULES_FILE
 from openapi_server.moderation.normalize import (
-    LOOKALIKES_FILE,
     WordSegmenter,
     fold_lookalikes,
     list_variants,

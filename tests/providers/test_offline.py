@@ -16,8 +16,11 @@ from openapi_server.models.animal import Animal, Fact, Individual, Voice
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup, FinishReason, Source, Usage
 from openapi_server.protocols import Provider, ReplyEnd, WholeReply
+from openapi_server.providers.offline import intents
 from openapi_server.providers.offline.conversation import find_visitor_name, parse_message
+from openapi_server.providers.offline.intents import Intent
 from openapi_server.providers.offline.provider import OfflineProvider
+from tests.moderation.datasets import HARMLESS, asked_elsewhere, part
 
 
 def make_fact(name: str, topic: str, *, level: AgeGroup = AgeGroup.ELEMENTARY, **wordings: str) -> Fact:
@@ -613,3 +616,18 @@ async def test_an_unknown_name_is_not_guessed() -> None:
 def test_the_rest_of_a_message_is_its_question(message: str, rest: str) -> None:
     """Without greeting, name and address."""
     assert parse_message(message, frozenset({"manny", "mole"})).rest == rest
+
+
+def test_the_first_look_misses_no_intent() -> None:
+    """One expression says that no pattern matches; where it does not, the first that matches counts, as without it."""
+    texts = [*asked_elsewhere(), *(text for held in (False, True) for _, text in part(HARMLESS, is_held_out=held))]
+    messages = {parse_message(text, frozenset()).rest for text in texts}
+    expected = {
+        message: next((each.intent for each in intents._PATTERNS if each.matches(message)), None)
+        for message in messages
+    }
+
+    found = {message: intents.detect_intent(message) for message in messages}
+
+    assert len(set(expected.values())) > 15
+    assert [each for each in messages if found[each] is not expected[each] and found[each] is not Intent.NONSENSE] == []

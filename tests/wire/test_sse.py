@@ -37,6 +37,12 @@ json_objects: st.SearchStrategy[JsonObject] = st.dictionaries(st.text(), json_va
 plain = st.text("abcXYZ019_-", min_size=1, max_size=20)
 
 
+@given(value=json_values)
+def test_json_is_what_the_standard_library_writes(value: object) -> None:
+    """Compact and ASCII-escaped, to the byte."""
+    assert encode_json(value) == json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+
+
 @pytest.mark.parametrize(
     ("frame", "text"),
     [

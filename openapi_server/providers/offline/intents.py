@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from openapi_server import linear_regex
-from openapi_server.linear_regex import Pattern, PreparedText
+from openapi_server.linear_regex import Detector, Pattern, PreparedText
 from openapi_server.yaml_files import load_patterns
 
 
@@ -91,10 +92,21 @@ _PATTERNS = tuple(
 _NONSENSE_WORD = linear_regex.compile(rf"^(?:{_WORDINGS['nonsense_word']})$")
 
 
+@cache
+def _compile_any() -> Detector:
+    """Finds whether any pattern matches, in a hundredth of the time that all of them take: most messages have none.
+
+    Compiled when the first message comes, so that a start does not wait for it.
+    """
+    return linear_regex.compile_detector((), [each.pattern.pattern for each in _PATTERNS])
+
+
 def detect_intent(text: str) -> Intent | None:
     """The first intent whose pattern matches the normalized message, in the order of the file; else None."""
     prepared = PreparedText(text)
-    found = next((pattern.intent for pattern in _PATTERNS if pattern.matches(prepared)), None)
+    found = None
+    if _compile_any().search(prepared):
+        found = next((pattern.intent for pattern in _PATTERNS if pattern.matches(prepared)), None)
     return found or (Intent.NONSENSE if _is_nonsense(text) else None)
 
 

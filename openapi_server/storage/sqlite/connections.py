@@ -220,7 +220,8 @@ class Connections:
         if not self._idle.acquire(blocking=False):
             return None
         try:
-            if self._inline is None or self._is_missing or self._are_other(Files.look_up(self._paths)):
+            # Only the database itself: a turn writes soon after, and then all of its files are compared.
+            if self._inline is None or self._is_missing or _identify(self._path) != self._files.database:
                 return None
             return work(self._inline)
         except sqlite3.Error:
