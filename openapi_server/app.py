@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 
 from connexion import FlaskApp
 from connexion.middleware import MiddlewarePosition
-from connexion.options import SwaggerUIOptions
 from connexion.spec import OpenAPISpecification
 
 from openapi_server.http.access_log import AccessLogMiddleware
 from openapi_server.http.addresses import AddressMiddleware, load_address_table
 from openapi_server.http.api_docs import ApiDocsMiddleware, list_documents
 from openapi_server.http.arrival_order import ArrivalOrderMiddleware
-from openapi_server.http.async_handlers import AsyncHandlerMiddleware
+from openapi_server.http.async_handlers import AsyncHandlerMiddleware, only_binds
 from openapi_server.http.authentication import AuthenticationMiddleware, BearerTokenHandler
 from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
 from openapi_server.http.conditional_requests import ConditionalGetMiddleware
 from openapi_server.http.cors import CorsMiddleware
+from openapi_server.http.flask_adapter import FlaskAdapter, ValidatedRequest
 from openapi_server.http.problems import UnexpectedErrorMiddleware, add_error_handlers
 from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.http.rate_limits import RateLimitMiddleware
 from openapi_server.http.request_limits import RequestLimitsMiddleware
+from openapi_server.http.routing import list_connexion_middleware
 from openapi_server.http.security_headers import SecurityHeadersMiddleware
 from openapi_server.http.services import Services
 from openapi_server.http.telemetry import TelemetryMiddleware
@@ -40,11 +40,10 @@ def create_app(services: Services) -> FlaskApp:
     settings = services.settings
     app = FlaskApp(
         "openapi_server",
+        middlewares=list_connexion_middleware(validate_responses=settings.validate_responses),
         pythonic_params=True,
         validator_map=VALIDATOR_MAP,
         uri_parser_class=StrictURIParser,
-        # ApiDocsMiddleware serves both.
-        swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui=False),
         security_map={"bearer": partial(BearerTokenHandler, services.accounts)},
     )
     is_production = settings.environment == "production"
@@ -79,10 +78,10 @@ def create_app(services: Services) -> FlaskApp:
     with _trust_description():
         app.add_api(spec, validate_responses=settings.validate_responses)
     add_error_handlers(app)
-    # Connexion has no option for a2wsgi's number of threads (10). One more than the concurrency limit, for the
-    # requests that it does not hold for.
-    threads = ThreadPoolExecutor(settings.flask_threads + 1, thread_name_prefix="flask")
-    app._middleware_app.asgi_app.executor = threads
+    # Connexion has no option for another adapter than its own.
+    app.app.request_class = ValidatedRequest
+    inner = app._middleware_app
+    inner.asgi_app = FlaskAdapter(inner.asgi_app, inner.asgi_app.app, only_binds=only_binds)
     return app
 
 

@@ -76,6 +76,17 @@ class Address:
         operation = self.operations.get("GET" if method == "HEAD" else method)
         return None if method == "HEAD" and operation and operation.rate_limit == "turns" else operation
 
+    def read_parameters(self, path: str) -> dict[str, str]:
+        """The parameters in one of this address's paths, without its prefix.
+
+        >>> Address("/jobs/{jobId}", {}).read_parameters("/jobs/job_1")
+        {'jobId': 'job_1'}
+        """
+        if "{" not in self.template:
+            return {}
+        parts = zip(self.template.split("/"), path.split("/"), strict=True)
+        return {name[1:-1]: part for name, part in parts if name.startswith("{")}
+
 
 class AddressTable:
     """All addresses of the server: those of the spec, and `documents`, which are only read."""
@@ -126,7 +137,8 @@ class AddressMiddleware:
     """ASGI middleware: answers with 404, 405, 415 or a redirect, or passes the request on in a form without ambiguity.
 
     It answers `OPTIONS`, serves `HEAD` by `GET`, and drops a body that the operation does not take. Behind it the scope
-    has one `Content-Type` where there may be a body, `get_operation`, and in place of an alias the path that it is for.
+    has one `Content-Type` where there may be a body, `get_operation`, in place of an alias the path that it is for, and
+    the parameters in the path.
     """
 
     def __init__(self, app: ASGIApp, *, table: AddressTable) -> None:
@@ -161,6 +173,7 @@ class AddressMiddleware:
             path = scope["path"].removeprefix(address.prefix)
             inner |= {"path": path, "raw_path": quote(path).encode()}
             send = _add_to_location(send, address.prefix)
+        inner["path_params"] = address.read_parameters(inner["path"])
         await self._app(
             inner,
             receive if operation.media_types else _drop_body(receive),

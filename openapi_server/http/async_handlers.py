@@ -1,8 +1,8 @@
-"""Handlers that run on the event loop instead of in one of Flask's threads.
+"""Handlers that run on the event loop.
 
-Connexion runs Flask on a few threads, and an answer that streams or waits would occupy one of them all the time. A
-function decorated with `async_handler` is a coroutine that runs on the event loop: the Flask thread only binds the
-arguments that Connexion has checked, and is free again. See docs/decisions/0001-on-loop-answers.md.
+Flask calls functions that return the answer, so one that streams or waits would need a thread all the time. A function
+decorated with `async_handler` is a coroutine: Flask only binds the arguments that Connexion has checked, and the event
+loop runs the rest. See docs/decisions/0001-answers-on-the-event-loop.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 from connexion.utils import get_function_from_name
 from starlette.datastructures import URL, Headers
 from starlette.requests import cookie_parser
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
@@ -97,7 +97,7 @@ BoundHandler = Callable[[RequestContext], Awaitable[ASGIApp]]
 
 
 class DeferredResponse(flask.Response):
-    """The empty response that a Flask thread returns. It carries the handler, with its arguments bound.
+    """The empty response that Flask gets. It carries the handler, with its arguments bound.
 
     Flask routes by itself: `function` has to be that of the operation whose validators have seen the request.
     """
@@ -108,10 +108,10 @@ class DeferredResponse(flask.Response):
         self.handler = handler
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        # Nothing is sent, not even a status: each message would cross to the event loop only to be dropped there.
-        deferred = environ["asgi.scope"]["extensions"][DEFERRED_EXTENSION]
-        if get_function_from_name(deferred.operation_id) is not self.function:
-            raise Unvalidated(deferred.operation_id)
+        # Nothing is sent, not even a status: the answer is the handler's.
+        deferred: _Deferred = environ["asgi.scope"]["extensions"][DEFERRED_EXTENSION]
+        if deferred.operation.function is not self.function:
+            raise Unvalidated(deferred.operation.operation_id)
         deferred.handler = self.handler
         return ()
 
@@ -130,34 +130,53 @@ def async_handler(handler: AsyncHandler[P]) -> Callable[P, DeferredResponse]:
     return bind
 
 
-def get_handler_without_arguments(operation_id: str | None) -> AsyncHandler[[]] | None:
-    """The handler of an operation, if it takes only the `RequestContext`; else None.
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """An operation of the spec: the function that Flask has to call for it, and what that is.
 
-    >>> get_handler_without_arguments("openapi_server.impl.system.get_health").__name__
-    'get_health'
+    `handler`: the coroutine function in it, if it has one. `has_arguments`: whether that takes more than the context.
+    """
+
+    operation_id: str | None
+    function: Callable[..., object] | None
+    handler: AsyncHandler[...] | None = None
+    has_arguments: bool = True
+
+
+@functools.cache
+def _load_operation(operation_id: str | None) -> _Operation:
+    """The operation with its function and its handler.
+
+    >>> operation = _load_operation("openapi_server.impl.system.get_health")
+    >>> operation.handler.__name__, operation.has_arguments
+    ('get_health', False)
     """
     function = get_function_from_name(operation_id) if operation_id else None
     handler = getattr(function, "__wrapped__", None)
-    has_no_arguments = handler is not None and len(inspect.signature(handler).parameters) == 1
-    return handler if has_no_arguments else None
+    has_arguments = handler is None or len(inspect.signature(handler).parameters) > 1
+    return _Operation(operation_id, function, handler, has_arguments)
 
 
 @dataclass(slots=True)
 class _Deferred:
     """Where a `DeferredResponse` leaves the handler for the middleware."""
 
+    operation: _Operation
     handler: BoundHandler | None = None
-    operation_id: str | None = None
+
+
+def only_binds(scope: Scope) -> bool:
+    """Whether Flask only has to bind arguments for this request, because the handler is a coroutine."""
+    deferred: _Deferred = scope["extensions"][DEFERRED_EXTENSION]
+    return deferred.operation.handler is not None
 
 
 class AsyncHandlerMiddleware:
-    """ASGI middleware, the innermost: drops the empty response and runs the handler that it carries."""
+    """ASGI middleware, the innermost: runs the handler whose arguments Flask has bound."""
 
     def __init__(self, app: ASGIApp, *, services: Services) -> None:
         self._app = app
         self._services = services
-        # These need no Flask thread to bind their arguments: a health check never waits for one.
-        self._handlers_without_arguments: dict[str | None, AsyncHandler[[]] | None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -170,18 +189,13 @@ class AsyncHandlerMiddleware:
             log.exception("request_not_validated", operation=operation_id)
             await make_error_response(InvalidInput("This request could not be checked."))(scope, receive, send)
             return
-        if operation_id not in self._handlers_without_arguments:
-            self._handlers_without_arguments[operation_id] = get_handler_without_arguments(operation_id)
-        deferred = _Deferred(self._handlers_without_arguments[operation_id])
-        scope = {**scope, "extensions": {**scope.get("extensions", {}), DEFERRED_EXTENSION: deferred}}
-
-        async def send_unless_deferred(message: Message) -> None:
-            if deferred.handler is None:
-                await send(message)
-
-        if deferred.handler is None:
-            deferred.operation_id = operation_id
-            await self._app(scope, receive, send_unless_deferred)
+        deferred = _Deferred(_load_operation(operation_id))
+        scope = {**scope, "extensions": {**scope["extensions"], DEFERRED_EXTENSION: deferred}}
+        if deferred.operation.has_arguments:
+            await self._app(scope, receive, send)
+        else:
+            # There is nothing to bind, also for a health check.
+            deferred.handler = deferred.operation.handler
         if deferred.handler is not None:
             release_slot(scope)
             response = await self._run_handler(deferred.handler, scope)

@@ -1,9 +1,9 @@
-"""A limit for how many requests are parsed and validated at the same time.
+"""A limit for how many requests are parsed and validated in one round of the event loop.
 
 Parsing, validation and Flask take a few milliseconds of the one interpreter for each request. If a thousand requests
 that arrive together all started at once, a health check behind them would wait for all of them. So a request waits
-here for one of a few slots before it is parsed, and releases its slot when its handler begins on the event loop:
-streams hold none.
+here for one of a few slots before it is parsed, and releases its slot when its handler begins: streams hold none. The
+slot is passed on in the next round of the event loop, because most requests come as far in one go.
 
 Free slots go to the callers in turn, not to the requests in the order of their arrival: whoever sends five hundred
 requests at once waits for them alone. All new and nameless callers of one address count as one caller, for names can be
@@ -110,13 +110,14 @@ class ConcurrencySlot:
         self._is_held = True
 
     def release(self) -> None:
+        """Pass the slot on in the next round of the event loop: what one request takes of this round is taken."""
         if self._is_held:
             self._is_held = False
-            self._slots.release()
+            asyncio.get_running_loop().call_soon(self._slots.release)
 
 
 class ConcurrencyLimitMiddleware:
-    """ASGI middleware: lets `max_concurrent` requests pass at once, and the callers in turn."""
+    """ASGI middleware: lets `max_concurrent` requests pass in a round, and the callers in turn."""
 
     def __init__(self, app: ASGIApp, *, max_concurrent: int, waiting: WaitingRequests) -> None:
         self._app = app

@@ -117,10 +117,11 @@ class Unvalidated(Exception):
 
 @dataclass(slots=True)
 class _Validated:
-    """What the validators have seen of a request: of which operation the parameters and the body."""
+    """What the validators have seen of a request: of which operation the parameters and the body, and its value."""
 
     parameters_of: str | None = None
     body_of: str | None = None
+    body: object = None
 
 
 def require_validated(scope: Scope) -> None:
@@ -132,6 +133,11 @@ def require_validated(scope: Scope) -> None:
         raise Unvalidated(routed)
     if operation.media_types and validated.body_of != routed:
         raise Unvalidated(routed)
+
+
+def get_validated_body(scope: Scope) -> object:
+    """The value of the JSON body, without what is ignored in it; None when there is none."""
+    return _get_validated(scope).body
 
 
 def _get_validated(scope: Scope) -> _Validated:
@@ -147,11 +153,14 @@ def _get_routed_operation_id(scope: Scope) -> str | None:
 class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Connexion has no types
     """Request bodies of `application/json`."""
 
+    _body: object = None
+
     async def wrap_receive(self, receive: Receive, *, scope: Scope) -> tuple[Receive, Scope]:
         if self._required and Headers(scope=scope).get("content-length", "0") == "0":
             raise InvalidInput("A request body is required.", errors=(FieldError("body", "is required"),))
         wrapped: tuple[Receive, Scope] = await super().wrap_receive(receive, scope=scope)
-        _get_validated(scope).body_of = _get_routed_operation_id(scope)
+        validated = _get_validated(scope)
+        validated.body_of, validated.body = _get_routed_operation_id(scope), self._body
         return wrapped
 
     async def _parse(self, stream: Any, scope: Scope) -> object:
@@ -159,8 +168,9 @@ class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Co
         if not raw and not self._required:
             return None
         body, is_changed = await run_by_size(len(raw), partial(self._read, raw), MAX_INLINE_BYTES)
-        # Then Connexion gives the handler this body in place of the one that was sent.
+        # Then Connexion puts this body in place of the one that was sent.
         self.MUTABLE_VALIDATION = is_changed
+        self._body = body
         return body
 
     def _read(self, raw: bytes) -> tuple[object, bool]:

@@ -30,7 +30,7 @@ from openapi_server.linear_regex.parser import (
     Symbols,
     Tree,
 )
-from openapi_server.linear_regex.re2_syntax import describe_error
+from openapi_server.linear_regex.re2_syntax import compile_re2
 
 # For what RE2 remembers of an expression: without a limit 8 MB, for each of hundreds. With too little, a large one
 # takes ten times as long.
@@ -203,7 +203,7 @@ class Pattern:
 
     def _compile(self, kind: str, written: list[tuple[Forbidden, str]]) -> Any:
         source = "|".join([_write_before(before, kind) + branch for before, branch in written]) or _NEVER_MATCHES
-        return compile_re2(source, self.pattern, never_capture=self._is_plain)
+        return _compile_latin1(source, self.pattern, never_capture=self._is_plain)
 
 
 class Detector:
@@ -214,23 +214,23 @@ class Detector:
         self._alphabet = alphabet
         writer = _Writer(captures=False)
         joined = "|".join(_write_backwards(branch.before) + writer.write_branch(branch) for branch in branches)
-        self._regexp = compile_re2(joined if branches else _NEVER_MATCHES, self.pattern, never_capture=True)
+        self._regexp = _compile_latin1(joined if branches else _NEVER_MATCHES, self.pattern, never_capture=True)
 
     def search(self, text: str, /) -> bool:
         data = self._alphabet.encode(text)
         return bool(self._regexp.Match(_UNANCHORED, data, 0, len(data))[0] != _NO_SPAN)
 
 
-def compile_re2(source: str, original: str, *, never_capture: bool) -> Any:
+def _compile_latin1(source: str, original: str, *, never_capture: bool) -> Any:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False
     options.never_capture = never_capture
     options.max_mem = _MIN_MEMORY_BYTES + len(source) * _MEMORY_BYTES_FOR_EACH_CHARACTER
     try:
-        return re2.compile(source.encode("latin-1"), options)._regexp
-    except re2.error as error:
-        raise LinearRegexError(f"{describe_error(error)} in {original!r}") from None
+        return compile_re2(source.encode("latin-1"), options)._regexp
+    except LinearRegexError as error:
+        raise LinearRegexError(f"{error} in {original!r}") from None
 
 
 class _Writer:

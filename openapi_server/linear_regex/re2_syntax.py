@@ -25,11 +25,7 @@ class Re2Detector:
         options.never_capture = True
         options.case_sensitive = False
         options.max_mem = _MAX_MEMORY_BYTES
-        try:
-            # `re2` has no type annotations.
-            self._compiled: Any = re2.compile(f"(?m){source}", options)
-        except re2.error as error:
-            raise LinearRegexError(describe_error(error)) from None
+        self._compiled = compile_re2(f"(?m){source}", options)
         self.program_size: int = self._compiled.programsize
 
     def search(self, text: str, /) -> bool:
@@ -39,13 +35,25 @@ class Re2Detector:
         return self._compiled.fullmatch(_encode(text)) is not None
 
 
+def compile_re2(source: str | bytes, options: re2.Options) -> Any:
+    """The compiled expression. Raises `LinearRegexError` with RE2's reason.
+
+    Not by `re2.compile`, which keeps the last 128 of a process: after some edits of keepers' rules those were old ones
+    only, and the joined expressions of all rules take megabytes.
+    """
+    try:
+        return re2._Regexp(source, options)
+    except re2.error as error:
+        raise LinearRegexError(_describe_error(error)) from None
+
+
 def escape_for_re2(text: str) -> str:
     """An expression that matches the text."""
     escaped: str = re2.escape(text)
     return escaped
 
 
-def describe_error(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     [reason] = error.args
     return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
 

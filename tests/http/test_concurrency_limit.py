@@ -85,6 +85,29 @@ async def test_requests_of_one_caller_keep_their_order(known_first: bool) -> Non
     assert await run_requests(scopes, slots=4) == [f"{n}" for n in range(50)]
 
 
+class AnswersAtOnce(HoldsEach):
+    """An application that waits for nothing."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.let_in.append(scope["name"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+async def test_requests_that_wait_for_nothing_are_spread_over_rounds_too() -> None:
+    """They take their time of the event loop all the same: who comes later, alone, is not behind all of them."""
+    app = AnswersAtOnce()
+    limit = ConcurrencyLimitMiddleware(app, max_concurrent=8, waiting=WaitingRequests())
+    flood = [make_scope("one", Caller("address-1", "address-1")) for _ in range(500)]
+    sent = [asyncio.create_task(limit(scope, receive, ignore)) for scope in flood]
+    await asyncio.sleep(0)
+    assert len(app.let_in) == 8
+    sent.append(asyncio.create_task(limit(make_scope("two", Caller("address-2", "address-2")), receive, ignore)))
+    async with asyncio.timeout(WAIT_S):
+        await asyncio.gather(*sent)
+
+    assert app.let_in.index("two") <= 32
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=30), st.integers(1, 4))
 async def test_no_slot_is_lost(requests: list[tuple[str, bool]], count: int) -> None:
     """Whoever leaves while waiting, or at the moment of its turn, keeps no slot; everybody else gets one."""

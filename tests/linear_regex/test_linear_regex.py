@@ -8,11 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import re2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from openapi_server import linear_regex
 from openapi_server.linear_regex import IGNORECASE, MULTILINE, LinearRegexError, PreparedText
+from openapi_server.linear_regex.re2_syntax import Re2Detector
 
 TEXTS = [
     "",
@@ -277,3 +279,13 @@ def test_threads_share_a_pattern() -> None:
         results = list(threads.map(lambda _: pattern.findall(text), range(50)))
 
     assert results == [results[0]] * 50
+
+
+def test_what_was_compiled_is_kept_by_nobody_else() -> None:
+    """`re2.compile` keeps the last 128 of a process, such as those of rules that keepers have changed since."""
+    before = re2._Regexp._make.cache_info()
+    linear_regex.compile(r"zebra \d+")
+    linear_regex.compile_detector(["zebra"], ["stripes"])
+    Re2Detector("zebra")
+
+    assert re2._Regexp._make.cache_info() == before
