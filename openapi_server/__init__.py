@@ -2,8 +2,6 @@
 
 import warnings
 
-from openapi_server import lean_imports
-
 __version__ = "0.2.0"
 
 # Importing Connexion 3.3 warns three times of what only its authors can mend. Excused here by name, before any module
@@ -11,5 +9,3 @@ __version__ = "0.2.0"
 warnings.filterwarnings("ignore", "Using `httpx` with `starlette.testclient` is deprecated", UserWarning)
 warnings.filterwarnings("ignore", r"jsonschema\.RefResolver is deprecated", DeprecationWarning)
 warnings.filterwarnings("ignore", r"jsonschema\.exceptions\.RefResolutionError is deprecated", DeprecationWarning)
-
-lean_imports.install()

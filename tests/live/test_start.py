@@ -17,22 +17,12 @@ UNUSED = {
     "anthropic",
     "boto3",
     "botocore",
-    "charset_normalizer",
-    "httpx",
-    "httpx2",
     "numpy",
     "openai",
     "opentelemetry",
-    "pygments",
     "pytest",
     "redis",
-    "requests",
-    "rich",
-    "starlette.testclient",
     "tokenizers",
-    "unittest",
-    "urllib3",
-    "watchfiles",
 }
 
 
@@ -67,8 +57,8 @@ sys.addaudithook(note)
 
 import gzip, re2
 
-compile_re2, compress = re2.compile, gzip.compress
-re2.compile = lambda source, *options: compiled.update([source]) or compile_re2(source, *options)
+compile_re2, compress = re2._Regexp.__init__, gzip.compress
+re2._Regexp.__init__ = lambda made, source, options: compiled.update([source]) or compile_re2(made, source, options)
 gzip.compress = lambda *given, **options: compressed.append(1) or compress(*given, **options)
 
 from openapi_server.app import create_app
