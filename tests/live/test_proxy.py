@@ -60,7 +60,7 @@ def test_a_stream_comes_through_nginx_as_it_is_made(proxied: tuple[ServerProcess
         text = "".join(answer.iter_text())
 
     assert answer.headers["cache-control"] == "no-cache, no-store, no-transform"
-    assert text.startswith("retry: 2000\nevent: metadata\n")
+    assert text.startswith("retry: 2000\nid: turn_")
     assert "\nevent: complete\n" in text
 
 

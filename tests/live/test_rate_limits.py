@@ -44,8 +44,8 @@ def open_stream(server: ServerProcess, address: str) -> tuple[socket.socket, byt
 def test_a_reader_that_leaves_makes_room_for_another_stream(
     start_server: StartsServer, leave: Callable[[socket.socket], None]
 ) -> None:
-    """FIN or RST. Meanwhile the address gets 429, and another one is served."""
-    server = start_server(RATE_LIMIT_STREAMS=3, OFFLINE_WORDS_PER_S=2)
+    """FIN or RST: when its turn is given up, too. Meanwhile the address gets 429, and another one is served."""
+    server = start_server(RATE_LIMIT_STREAMS=3, OFFLINE_WORDS_PER_S=2, ORPHAN_GRACE=0)
     open_streams = [open_stream(server, "127.0.0.1") for _ in range(3)]
     assert all(head.startswith(b"HTTP/1.1 200 ") for _, head in open_streams)
     refused, head = open_stream(server, "127.0.0.1")

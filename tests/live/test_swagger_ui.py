@@ -59,6 +59,7 @@ REFUSED = {
     "DELETE /convo_history": 400,
     "POST /summarize_convo": 404,
     "POST /auth/refresh": 401,
+    "POST /auth/logout": 401,
 }
 # It sends heartbeats for five minutes.
 LEFT_OUT = {"POST /api/v1/stream/timeout"}
