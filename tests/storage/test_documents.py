@@ -30,7 +30,8 @@ async def connections(tmp_path: Path) -> AsyncIterator[Connections]:
 async def test_turns_that_start_together_share_a_read(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first one reads alone, and the others, which came while it ran, together."""
+    """The first one reads alone, and the others, which came while it ran, together; where none reads at once."""
+    monkeypatch.setattr(connections, "read_at_once", lambda work: None)
     documents = SqliteAnimalDocuments(connections)
     read, begun, count = connections.read, asyncio.Event(), 0
 
@@ -42,15 +43,21 @@ async def test_turns_that_start_together_share_a_read(
 
     monkeypatch.setattr(connections, "read", note_and_read)
     first = asyncio.create_task(documents.list_changes(0))
-    await begun.wait()
+    async with asyncio.timeout(30):
+        await begun.wait()
     changes = await asyncio.gather(first, *(documents.list_changes(0) for _ in range(20)))
 
     assert count == 2
     assert {change.version for change in changes} == {0}
 
 
-async def test_who_asks_after_a_change_sees_it(connections: Connections) -> None:
+@pytest.mark.parametrize("reads_at_once", [True, False])
+async def test_who_asks_after_a_change_sees_it(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch, reads_at_once: bool
+) -> None:
     """Also when a read from before the change still runs."""
+    if not reads_at_once:
+        monkeypatch.setattr(connections, "read_at_once", lambda work: None)
     documents = SqliteAnimalDocuments(connections)
     for round_ in range(20):
         before = [asyncio.create_task(documents.list_changes(round_)) for _ in range(3)]
@@ -65,7 +72,10 @@ async def test_who_asks_after_a_change_sees_it(connections: Connections) -> None
         await asyncio.gather(*before)
 
 
-async def test_a_caller_that_leaves_takes_nothing_from_the_others(connections: Connections) -> None:
+async def test_a_caller_that_leaves_takes_nothing_from_the_others(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "read_at_once", lambda work: None)
     documents = SqliteAnimalDocuments(connections)
     leaving, staying = (asyncio.create_task(documents.list_changes(0)) for _ in range(2))
     await asyncio.sleep(0)
@@ -84,6 +94,7 @@ async def test_a_failure_reaches_all_and_the_next_read_begins_anew(
         async def fail(work: object) -> sqlite3.Row:
             raise StoreUnavailable(retry_after_s=1)
 
+        broken.setattr(connections, "read_at_once", lambda work: None)
         broken.setattr(connections, "read", fail)
         results = await asyncio.gather(*(documents.list_changes(0) for _ in range(5)), return_exceptions=True)
 

@@ -125,6 +125,7 @@ class Connections:
         self._submitted = {self._writer: 0, self._readers: 0}
         self._together: deque[_Write] = deque()
         self._is_together_due = False
+        self._is_closed = False
         # Guards what follows. Connections are only opened anew while no thread uses one.
         self._idle = threading.Condition()
         self._users = 0
@@ -153,6 +154,8 @@ class Connections:
 
     async def write_together(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """As `write`, in one transaction with others that come at the same moment or wait already."""
+        if self._is_closed:
+            raise RuntimeError("the connections are closed")
         loop = asyncio.get_running_loop()
         write = _Write(work, loop.create_future())
         self._together.append(write)
@@ -164,17 +167,12 @@ class Connections:
         return result
 
     def _submit_together(self) -> None:
+        if not self._is_together_due:
+            # `close` has not waited for the end of the round.
+            return
         self._is_together_due = False
-        if not self._together:
-            return
         loop = asyncio.get_running_loop()
-        try:
-            done = loop.run_in_executor(self._writer, self._write_waiting, loop)
-        except RuntimeError as error:
-            # It is closed.
-            while self._together:
-                self._together.popleft().finish(_Outcome(error=error))
-            return
+        done = loop.run_in_executor(self._writer, self._write_waiting, loop)
         self._submitted[self._writer] += 1
         done.add_done_callback(lambda _: self._count_done(self._writer))
 
@@ -236,6 +234,7 @@ class Connections:
 
     async def close(self) -> None:
         """Let running work finish, then close every connection. SQLite checkpoints the WAL when the last one closes."""
+        self._is_closed = True
         self._submit_together()
         await asyncio.to_thread(self._close_all)
 
