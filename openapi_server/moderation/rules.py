@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -11,6 +11,8 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.document import Document
 from openapi_server.models.rule import Wording
 from openapi_server.models.turn import AgeGroup
+
+_MAX_AUDIENCES = 1_000
 
 
 class Strength(StrEnum):
@@ -89,6 +91,25 @@ class Rule:
 
     def matches(self, variants: Sequence[str]) -> bool:
         return self.pattern is None or any(self.pattern.search(text) for text in variants)
+
+
+class AudienceRules:
+    """Rules, and those of them that are for an animal and an age group. These are listed once, not for each text."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._selected: dict[tuple[AgeGroup, str, str], tuple[Rule, ...]] = {}
+
+    def select(self, animal: Animal, age_group: AgeGroup) -> tuple[Rule, ...]:
+        """In their order."""
+        key = (age_group, animal.animal_id, animal.group)
+        selected = self._selected.get(key)
+        if selected is None:
+            selected = tuple(rule for rule in self.rules if rule.audience.includes(animal, age_group))
+            if len(self._selected) >= _MAX_AUDIENCES:
+                self._selected.clear()
+            self._selected[key] = selected
+        return selected
 
 
 @dataclass(frozen=True, slots=True)
