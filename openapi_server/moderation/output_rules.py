@@ -14,7 +14,7 @@ from openapi_server.moderation.output_buffer import TextCheck, split_sentences
 from openapi_server.moderation.pii import find_kinds
 from openapi_server.moderation.prompt_leaks import PromptLeakDetector
 from openapi_server.moderation.rule_files import read_rules
-from openapi_server.moderation.rules import Action, AudienceRules, Rule, RuleCollection
+from openapi_server.moderation.rules import Action, Rule, RuleCollection, RuleList
 
 OUTPUT_RULES_FILE = Path(__file__).with_name("output_rules.yaml")
 
@@ -32,7 +32,7 @@ class OutputRules:
                 f"the rules for replies need the wordings {_WITHHELD!r}: they are said when a reply is cut"
             )
         self._rules = rules.select_rules(Action.WITHHOLD)
-        self._rules_by_audience = AudienceRules(self._rules)
+        self._rule_list = RuleList(self._rules)
         self._wording = rules.wordings[_WITHHELD]
         self._segmenter = WordSegmenter(rules.strong_words, rules.small_words)
         # The offline provider repeats its sentences, and checking a long reply takes milliseconds. Keys are hashes, so
@@ -76,7 +76,7 @@ class OutputRules:
         return tuple(rule.name for rule in self._find_matches(text, self._select_rules(prompt)))
 
     def _select_rules(self, prompt: Prompt) -> tuple[Rule, ...]:
-        return self._rules_by_audience.select(prompt.animal, prompt.age_group)
+        return self._rule_list.select(prompt.animal, prompt.age_group)
 
     def find_broken_rule(
         self, text: str, animal: Animal | None = None, *, may_name_contacts: bool = False
