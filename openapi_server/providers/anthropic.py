@@ -56,7 +56,7 @@ class AnthropicProvider(ConfiguredProvider):
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         options = self._options.for_animal(prompt.animal)
-        reply = _Reply()
+        reply = _ReplyReader()
         try:
             async with self._refused.open_response(
                 options.model, partial(self._make_request, options, prompt)
@@ -85,7 +85,7 @@ class AnthropicProvider(ConfiguredProvider):
         return sent, request
 
 
-class _Reply(ReplyProgress):
+class _ReplyReader(ReplyProgress):
     """What the events of one reply say. Those that are unknown are skipped: the API may add some at any time."""
 
     def read(self, event: ServerSentEvent) -> str:

@@ -68,7 +68,7 @@ class BedrockProvider(ConfiguredProvider):
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         options = self._options.for_animal(prompt.animal)
         stream = ThreadStream(partial(self._open_stream, options, prompt))
-        reply = _Reply()
+        reply = _ReplyReader()
         try:
             async for event in read_until_end(stream, reply.count_at_end):
                 if (text := reply.read(event)) is not None:
@@ -138,7 +138,7 @@ class LimitedBody:
         self._body.close()
 
 
-class _Reply(ReplyProgress):
+class _ReplyReader(ReplyProgress):
     """What the events of one reply say. Those that are unknown are skipped."""
 
     def read(self, event: object) -> str | None:

@@ -82,7 +82,7 @@ class OpenAIProvider(ConfiguredProvider):
             render_system_prompt(prompt),
             make_messages(prompt),
         )
-        reply = _Reply()
+        reply = _ReplyReader()
         try:
             async with self._refused.open_response(
                 options.model, partial(self._make_request, options, system, history)
@@ -127,7 +127,7 @@ async def _remove_bearer(request: Request) -> None:
     del request.headers["Authorization"]
 
 
-class _Reply(ReplyProgress):
+class _ReplyReader(ReplyProgress):
     """What the chunks of one reply say. Members that are missing, null or unknown are skipped."""
 
     def read(self, event: ServerSentEvent) -> list[str | KeepAlive]:
