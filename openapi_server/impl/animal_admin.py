@@ -31,7 +31,7 @@ from openapi_server.models.document import Document, DocumentEdit, Draft, Versio
 from openapi_server.models.errors import AnimalNotFound, FieldError, InvalidInput
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.providers.prompt import render_system_prompt
+from openapi_server.providers.prompt_template import render_system_prompt
 from openapi_server.wire.documents import (
     ANIMAL,
     decode_settings,

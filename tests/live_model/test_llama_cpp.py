@@ -19,7 +19,7 @@ from openapi_server.protocols import KeepAlive, ReplyEnd, WholeReply
 from openapi_server.providers.failures import FailureKind, ProviderError
 from openapi_server.providers.openai import OpenAIProvider
 from openapi_server.providers.options import ModelOptions
-from openapi_server.providers.prompt import break_template_marks, estimate_tokens, render_system_prompt
+from openapi_server.providers.prompt_template import break_template_marks, estimate_tokens, render_system_prompt
 from openapi_server.providers.retry_and_fallback import FallbackProvider, RetryPolicy
 from tests.live_model.conftest import ModelServer
 from tests.live_model.model_server import WINDOW_TOKENS
