@@ -23,7 +23,7 @@ from openapi_server.providers.prompt_template import break_template_marks, estim
 from openapi_server.providers.retry_and_fallback import FallbackProvider, RetryPolicy
 from tests.live_model.conftest import ModelServer
 from tests.live_model.model_server import WINDOW_TOKENS
-from tests.providers.test_prompt import MARKS
+from tests.providers.test_prompt_template import MARKS
 from tests.support.fakes import Says
 from tests.support.provider_cases import make_prompt
 from tests.support.report import Report
