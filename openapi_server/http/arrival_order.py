@@ -94,7 +94,7 @@ class Arrival:
         self._ticket.leave()
 
     @asynccontextmanager
-    async def take_turns(self, session_id: str | None) -> AsyncIterator[None]:
+    async def run_in_order(self, session_id: str | None) -> AsyncIterator[None]:
         """The block runs when those of all earlier requests for the session have ended. A new session has none."""
         if session_id is None:
             self.leave()
