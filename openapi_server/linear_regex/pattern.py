@@ -46,7 +46,8 @@ _NEVER_MATCHES = r"[^\x00-\xff]"
 _LETTERS = {1 << ord(letter): letter for letter in ascii_letters + digits + " ',-"}
 
 Replacement: TypeAlias = "str | Callable[[Match], str]"
-K, T = TypeVar("K"), TypeVar("T")
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 class Match:
