@@ -30,6 +30,7 @@ from benchmarks.load import (
     COMPLETE_MARK,
     QUESTION,
     TURN_PATH,
+    UNLIMITED,
     LoadProcess,
     RequestsResult,
     make_request,
@@ -304,7 +305,7 @@ class Curves:
         connections: int,
         expected: bytes = b" 200 ",
         *,
-        count: int = 10_000_000,
+        count: int = UNLIMITED,
         seconds: float | None = None,
     ) -> RequestsResult:
         done = self.load.run_requests(
