@@ -78,7 +78,7 @@ def export_animals(folder: Path) -> None:
 def lint(source: Path | None) -> None:
     """Check animal files, and print the file, fact and field of each error. Without a path: the packaged files.
 
-    What the animals say is held against the packaged rules for replies; an import holds it against keepers' rules, too.
+    What the animals say is checked against the packaged rules for replies; an import also checks the keepers' rules.
     Exit code 0: no errors; 1: errors.
     """
     from openapi_server.knowledge.schema import PACKAGED_ANIMALS
