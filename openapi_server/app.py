@@ -66,7 +66,7 @@ def create_app(services: Services) -> FlaskApp:
     app.add_middleware(ApiDocsMiddleware, FIRST, has_ui=settings.has_api_docs)
     app.add_middleware(ArrivalOrderMiddleware, FIRST)
     app.add_middleware(
-        ConcurrencyLimitMiddleware, FIRST, max_concurrent=settings.flask_threads, waiting=services.waiting_requests
+        ConcurrencyLimitMiddleware, FIRST, max_concurrent=settings.requests_per_round, waiting=services.waiting_requests
     )
     # Here those of `list_connexion_middleware`: exceptions, routing, authentication and validation.
     routes = FlaskRoutes(app.app)

@@ -172,7 +172,7 @@ def _begin_session(
 
 def _continue_session(session: SessionRecord, turn: TurnRecord, claim: SessionClaim | None) -> SessionRecord:
     """The session with one more turn: its time, animal and owner are updated. Raises `SessionClaimed`."""
-    if claim is not None and not claim.fits(session):
+    if claim is not None and not claim.matches(session):
         raise SessionClaimed
     continued = replace(session, last_message_at=turn.created_at, turn_count=session.turn_count + 1)
     if session.animal_id != turn.animal_id:
