@@ -83,7 +83,7 @@ class LimitedLabel:
         return value
 
 
-class Tally:
+class LocalHistogram:
     """A histogram that one thread writes: 0.3 µs a value, where the library's, which locks, takes 1.7 µs."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
@@ -106,8 +106,8 @@ class Tally:
         family.add_metric(labels, buckets, self._sum)
 
 
-class TallyVector(Collector):
-    """A registered histogram of tallies, one for each combination of labels."""
+class LocalHistogramVector(Collector):
+    """A registered histogram, with a local one for each combination of labels."""
 
     def __init__(
         self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float], registry: CollectorRegistry
@@ -116,22 +116,22 @@ class TallyVector(Collector):
         self._documentation = documentation
         self._labels = labels
         self._bounds = bounds
-        self._tallies: dict[tuple[str, ...], Tally] = {}
+        self._histograms: dict[tuple[str, ...], LocalHistogram] = {}
         registry.register(self)
 
-    def get(self, *values: str) -> Tally:
-        tally = self._tallies.get(values)
-        if tally is None:
-            tally = self._tallies[values] = Tally(self._bounds)
-        return tally
+    def get(self, *values: str) -> LocalHistogram:
+        histogram = self._histograms.get(values)
+        if histogram is None:
+            histogram = self._histograms[values] = LocalHistogram(self._bounds)
+        return histogram
 
     def describe(self) -> Iterable[Metric]:
         return [HistogramMetricFamily(self._name, self._documentation, labels=self._labels)]
 
     def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-        for values, tally in list(self._tallies.items()):
-            tally.add_to(family, values)
+        for values, histogram in list(self._histograms.items()):
+            histogram.add_to(family, values)
         return [family]
 
 
@@ -143,7 +143,7 @@ class LoopLag(Collector):
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._tally = Tally(LAG_BUCKETS)
+        self._histogram = LocalHistogram(LAG_BUCKETS)
         self._peaks: deque[tuple[float, float]] = deque()
         self._due_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -170,7 +170,7 @@ class LoopLag(Collector):
 
     def _record(self, now_s: float) -> None:
         lag_s = max(0.0, now_s - (self._due_s or now_s))
-        self._tally.observe(lag_s)
+        self._histogram.observe(lag_s)
         # Of the peaks that a later and larger one follows, none can be the largest any more.
         while self._peaks and self._peaks[-1][1] <= lag_s:
             self._peaks.pop()
@@ -189,7 +189,7 @@ class LoopLag(Collector):
 
     def collect(self) -> Iterable[Metric]:
         lag = HistogramMetricFamily("zoochat_event_loop_lag_seconds", "Delay of what the event loop is to run.")
-        self._tally.add_to(lag, ())
+        self._histogram.add_to(lag, ())
         largest = GaugeMetricFamily(
             "zoochat_event_loop_lag_max_seconds", "Largest delay of the event loop in the last minute."
         )
@@ -256,7 +256,7 @@ class PrometheusTurn:
         self._model = started.model
         self._started_s = at_s
         self._last_s: float | None = None
-        self._gaps: Tally | None = None
+        self._gaps: LocalHistogram | None = None
 
     def record_start(self, at_s: float) -> None:
         self._started_s = at_s
@@ -299,8 +299,8 @@ class PrometheusMetrics:
         def count(name: str, documentation: str, *labels: str) -> Counter:
             return Counter(f"zoochat_{name}", documentation, labels, registry=registry)
 
-        def measure(name: str, documentation: str, buckets: Sequence[float], *labels: str) -> TallyVector:
-            return TallyVector(f"zoochat_{name}", documentation, labels, buckets, registry)
+        def measure(name: str, documentation: str, buckets: Sequence[float], *labels: str) -> LocalHistogramVector:
+            return LocalHistogramVector(f"zoochat_{name}", documentation, labels, buckets, registry)
 
         self._counters: dict[tuple[Counter, tuple[str, ...]], Counter] = {}
         self.turns = count("turns_total", "Turns that have ended.", "animal", "contract", "outcome", *model_labels)
@@ -476,7 +476,7 @@ class _PageHandler(WSGIRequestHandler):
 class _MeasuredStore:
     """Passes all on to a store, and measures what is awaited."""
 
-    def __init__(self, store: object, name: str, calls: TallyVector, failures: Counter) -> None:
+    def __init__(self, store: object, name: str, calls: LocalHistogramVector, failures: Counter) -> None:
         self._store = store
         self._name = name
         self._calls = calls
