@@ -34,7 +34,7 @@ def sessions() -> None:
 def purge(batch: int) -> None:
     """Delete expired sessions and turns older than RETENTION_DAYS, and free their space.
 
-    No reader sees them anyway. The server deletes them by itself every hour, but it vacuums the files of a large
+    They cannot be read any more in any case. The server deletes them every hour, but it vacuums the files of a large
     database only here, because nobody can write meanwhile.
     """
     settings = read_settings()

@@ -13,6 +13,7 @@ from typing import TypeVar
 import structlog
 
 from openapi_server import linear_regex
+from openapi_server.knowledge.animal_files import PACKAGED_ANIMALS, AnimalFileError, parse_animal, read_folder
 from openapi_server.knowledge.animal_switch import detect_requested_animal, prepare_patterns, strip_switch_request
 from openapi_server.knowledge.retrieval.follow_ups import (
     FollowUp,
@@ -25,7 +26,6 @@ from openapi_server.knowledge.retrieval.follow_ups import (
 from openapi_server.knowledge.retrieval.index import FactIndex, ScoredFact
 from openapi_server.knowledge.retrieval.query import Lexicon, Query
 from openapi_server.knowledge.retrieval.ranking import MAX_CANDIDATES, SemanticIndex, fuse_rankings, select_facts
-from openapi_server.knowledge.schema import PACKAGED_ANIMALS, AnimalFileError, parse_animal, read_folder
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.document import VersionedDocument
 from openapi_server.models.errors import StoreUnavailable
