@@ -98,7 +98,7 @@ def _check_one_of(
         yield ValidationError("not valid under exactly one of the schemas")
 
 
-QuickValidator = extend(OAS30ReadValidator, {"oneOf": _check_one_of})
+QuickValidator = extend(OAS30ReadValidator, {"oneOf": _check_one_of})  # type: ignore[no-untyped-call]  # its types lack this
 
 
 def assert_conforms(value: object, name: str) -> None:
