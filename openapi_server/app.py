@@ -13,7 +13,7 @@ from connexion.spec import OpenAPISpecification
 
 from openapi_server.http.access_log import AccessLogMiddleware
 from openapi_server.http.addresses import AddressMiddleware, load_address_table
-from openapi_server.http.api_docs import ApiDocsMiddleware, list_documents
+from openapi_server.http.api_docs import ApiDocsMiddleware, list_served_paths
 from openapi_server.http.arrival_order import ArrivalOrderMiddleware
 from openapi_server.http.async_handlers import AsyncHandlerMiddleware, only_binds
 from openapi_server.http.authentication import AuthenticationMiddleware, BearerTokenHandler
@@ -48,7 +48,7 @@ def create_app(services: Services) -> FlaskApp:
     )
     is_production = settings.environment == "production"
     limits = {"max_body_bytes": settings.max_body_bytes, "request_timeout_s": settings.request_timeout_s}
-    addresses = load_address_table(list_documents(has_ui=settings.has_api_docs))
+    addresses = load_address_table(list_served_paths(has_ui=settings.has_api_docs))
     # The middleware from the outside in.
     app.add_middleware(TrustedProxiesMiddleware, FIRST, trusted=settings.trusted_proxies, root_path=settings.root_path)
     app.add_middleware(AccessLogMiddleware, FIRST)

@@ -84,7 +84,7 @@ class LimitedLabel:
         return value
 
 
-class Tally:
+class LocalHistogram:
     """A histogram that one thread writes: 0.3 µs a value, where the library's, which locks, takes 1.7 µs."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
@@ -107,8 +107,8 @@ class Tally:
         family.add_metric(labels, buckets, self._sum)
 
 
-class TallyVector(Collector):
-    """A registered histogram of tallies, one for each combination of labels."""
+class LocalHistogramVector(Collector):
+    """A registered histogram, with a local one for each combination of labels."""
 
     def __init__(
         self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float], registry: CollectorRegistry
@@ -117,22 +117,22 @@ class TallyVector(Collector):
         self._documentation = documentation
         self._labels = labels
         self._bounds = bounds
-        self._tallies: dict[tuple[str, ...], Tally] = {}
+        self._histograms: dict[tuple[str, ...], LocalHistogram] = {}
         registry.register(self)
 
-    def get(self, *values: str) -> Tally:
-        tally = self._tallies.get(values)
-        if tally is None:
-            tally = self._tallies[values] = Tally(self._bounds)
-        return tally
+    def get(self, *values: str) -> LocalHistogram:
+        histogram = self._histograms.get(values)
+        if histogram is None:
+            histogram = self._histograms[values] = LocalHistogram(self._bounds)
+        return histogram
 
     def describe(self) -> Iterable[Metric]:
         return [HistogramMetricFamily(self._name, self._documentation, labels=self._labels)]
 
     def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-        for values, tally in list(self._tallies.items()):
-            tally.add_to(family, values)
+        for values, histogram in list(self._histograms.items()):
+            histogram.add_to(family, values)
         return [family]
 
 
@@ -144,7 +144,7 @@ class LoopLag(Collector):
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._tally = Tally(LAG_BUCKETS)
+        self._histogram = LocalHistogram(LAG_BUCKETS)
         self._peaks: deque[tuple[float, float]] = deque()
         self._due_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -171,7 +171,7 @@ class LoopLag(Collector):
 
     def _record(self, now_s: float) -> None:
         lag_s = max(0.0, now_s - (self._due_s or now_s))
-        self._tally.observe(lag_s)
+        self._histogram.observe(lag_s)
         # Of the peaks that a later and larger one follows, none can be the largest any more.
         while self._peaks and self._peaks[-1][1] <= lag_s:
             self._peaks.pop()
@@ -190,7 +190,7 @@ class LoopLag(Collector):
 
     def collect(self) -> Iterable[Metric]:
         lag = HistogramMetricFamily("zoochat_event_loop_lag_seconds", "Delay of what the event loop is to run.")
-        self._tally.add_to(lag, ())
+        self._histogram.add_to(lag, ())
         largest = GaugeMetricFamily(
             "zoochat_event_loop_lag_max_seconds", "Largest delay of the event loop in the last minute."
         )
@@ -257,7 +257,7 @@ class PrometheusTurn:
         self._model = started.model
         self._started_s = at_s
         self._last_s: float | None = None
-        self._gaps: Tally | None = None
+        self._gaps: LocalHistogram | None = None
 
     def record_start(self, at_s: float) -> None:
         self._started_s = at_s
@@ -319,7 +319,7 @@ class PrometheusMetrics:
             HELD_BACK_BUCKETS,
             *model_labels,
         )
-        self.chunk_gaps = TallyVector(
+        self.chunk_gaps = LocalHistogramVector(
             "zoochat_chunk_gap_seconds", "Between two chunks of a turn.", model_labels, GAP_BUCKETS, registry
         )
         self.tokens = count("tokens_total", "Tokens, as the provider counts them.", "type", *model_labels)
@@ -331,7 +331,7 @@ class PrometheusMetrics:
         self._answers = count("offline_answers_total", "Answers of the offline provider.", "result")
         self._requests = count("http_requests_total", "HTTP requests.", "operation", "status_class")
         self._rate_limited = count("http_rate_limited_total", "HTTP requests that were answered with 429.", "operation")
-        self._waits = TallyVector(
+        self._waits = LocalHistogramVector(
             "zoochat_http_response_wait_seconds",
             "From an HTTP request to the head of its answer.",
             ("operation",),
@@ -344,7 +344,7 @@ class PrometheusMetrics:
         self._store_failures = count(
             "store_failures_total", "Operations that failed because the store was unavailable.", "store", "operation"
         )
-        self.log_calls = TallyVector(
+        self.log_calls = LocalHistogramVector(
             "zoochat_event_log_operation_seconds", "Operations of the event log.", ("operation",), LOG_BUCKETS, registry
         )
         self.loop_lag = LoopLag(registry)
