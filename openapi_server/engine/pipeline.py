@@ -124,7 +124,7 @@ class Pipeline:
         buffer = OutputBuffer(self.reply_moderator.build_check(prompt))
 
         async def write_checked(text: str) -> None:
-            if _SURROGATE.search(text):
+            if not text.isascii() and _SURROGATE.search(text):
                 # Half a character: it can be neither encoded in UTF-8 nor stored.
                 raise ProviderFailed
             writer.held_back_ms = round(buffer.held_back_ms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
@@ -57,26 +57,26 @@ class PieceJoiner:
         self._waiting = ""
         self._count = 0
 
-    def join(self, pieces: Iterable[str]) -> Iterator[str]:
+    def join(self, pieces: Iterable[str]) -> list[str]:
         """The pieces of one release, as they are to be sent."""
+        texts: list[str] = []
+        waiting = self._waiting
         for piece in pieces:
-            self._waiting += piece
-            if len(self._waiting) >= self._min_chars:
-                yield self._take()
-        if self._waiting and self._count < _MAX_SMALL_PIECES:
-            yield self._take()
+            waiting += piece
+            is_early = self._count + len(texts) < _MAX_SMALL_PIECES
+            if len(waiting) >= (_MIN_JOINED_CHARS if is_early else _MIN_LATER_CHARS):
+                texts.append(waiting)
+                waiting = ""
+        if waiting and self._count + len(texts) < _MAX_SMALL_PIECES:
+            texts.append(waiting)
+            waiting = ""
+        self._waiting = waiting
+        self._count += len(texts)
+        return texts
 
     def finish(self) -> str:
         text, self._waiting = self._waiting, ""
         return text
-
-    @property
-    def _min_chars(self) -> int:
-        return _MIN_JOINED_CHARS if self._count < _MAX_SMALL_PIECES else _MIN_LATER_CHARS
-
-    def _take(self) -> str:
-        self._count += 1
-        return self.finish()
 
 
 class _CheckedStream:
@@ -134,19 +134,24 @@ class _CheckedStream:
                     if blocked is None:
                         raise
                     return blocked
-                self._last_piece_ms = _get_time_ms()
-                if isinstance(piece, KeepAlive):
-                    await self._let_others_run()
-                    continue
-                blocked = await self._take(piece)
+                now_ms = self._last_piece_ms = _get_time_ms()
+                if isinstance(piece, str) and len(piece) <= _MAX_PART_CHARS:
+                    # Nearly all are: with as few steps as there can be.
+                    text = self._remover.feed(piece)
+                    blocked = await self._send_released(self._buffer.feed(text, now_ms)) if text else None
+                else:
+                    blocked = await self._take(piece)
                 if blocked is not None:
                     return blocked
                 if isinstance(piece, ReplyEnd):
                     return piece
-                await self._let_others_run()
+                if _get_time_ms() - self._last_pause_ms > _MAX_WITHOUT_PAUSE_MS:
+                    await self._let_others_run()
 
-    async def _take(self, piece: str | WholeReply | ReplyEnd) -> Blocked | None:
+    async def _take(self, piece: str | WholeReply | KeepAlive | ReplyEnd) -> Blocked | None:
         """Feed a long piece in parts, between which the event loop does other work."""
+        if isinstance(piece, KeepAlive):
+            return None
         if isinstance(piece, ReplyEnd):
             return await self._send_rest()
         if isinstance(piece, WholeReply):
@@ -189,8 +194,9 @@ class _CheckedStream:
             async with self._send_lock:
                 for text in self._joiner.join(result.pieces):
                     await self._send_text(text)
-        if self._buffer.due_ms != self._due_ms:
-            self._due_ms = self._buffer.due_ms
+        due_ms = self._buffer.due_ms
+        if due_ms != self._due_ms:
+            self._due_ms = due_ms
             self._wakeup.set()
         return None
 
