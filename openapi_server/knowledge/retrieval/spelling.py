@@ -23,14 +23,16 @@ class Speller:
         self._shared = shared
         # Tuples: nearly all have one word, and a set of one takes four times the memory.
         self._words_by_deletion: dict[str, tuple[str, ...]] = {}
+        self._initials: set[str] = set(shared._initials) if shared is not None else set()
         for word in frozenset(vocabulary):
             if len(word) >= _MIN_LENGTH:
+                self._initials.add(word[0])
                 for deletion in _list_deletions(word):
                     self._words_by_deletion[deletion] = (*self._words_by_deletion.get(deletion, ()), word)
 
     def suggest(self, word: str) -> tuple[str, ...]:
         """The matching words of the vocabulary, in alphabetical order. The first letter has to be right."""
-        if len(word) < _MIN_LENGTH:
+        if len(word) < _MIN_LENGTH or word[0] not in self._initials:
             return ()
         found = self._find(_list_deletions(word))
         return tuple(sorted(known for known in found if _is_plausible(word, known)))
