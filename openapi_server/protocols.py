@@ -223,6 +223,9 @@ class EventLog(Protocol):
     waits for nobody.
     """
 
+    @property
+    def is_shared(self) -> bool: ...
+
     async def create(self, turn_id: str) -> None:
         """Create an empty log. A turn id gets one log; it is never used again."""
 

@@ -122,6 +122,8 @@ class MemoryEventLog:
         self._logs: dict[str, TurnLog] = {}
         self._finished: OrderedDict[str, TurnLog] = OrderedDict()
 
+    is_shared = False
+
     @property
     def turn_count(self) -> int:
         """How many turns have a log now."""

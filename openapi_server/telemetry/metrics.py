@@ -537,6 +537,10 @@ class MeasuredEventLog:
         await self._log.delete(turn_id)
         self._delete.observe(time.perf_counter() - began_s)
 
+    @property
+    def is_shared(self) -> bool:
+        return self._log.is_shared
+
     async def end(self, turn_id: str, event: Failed) -> None:
         await self._log.end(turn_id, event)
 

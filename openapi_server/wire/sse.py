@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from openapi_server.models.turn import Stage
@@ -152,6 +152,10 @@ class Contract:
 
     def _make_bytes(self, entry: Entry) -> bytes:
         return "".join([frame.text for frame in self.encode(entry)]).encode()
+
+    def encode_without_ids(self, entry: Entry) -> bytes:
+        """The bytes of an entry that has no number."""
+        return "".join([replace(frame, id=None).text for frame in self.encode(entry)]).encode()
 
     def encode_entries(self, entries: Iterable[Entry]) -> bytes:
         """The bytes of several entries, to be sent in one write."""

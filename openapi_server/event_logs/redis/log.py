@@ -57,6 +57,8 @@ class RedisEventLog:
         self._channel = keys.get_process_channel(worker)
         self._on_signal: Callable[[Signal, str], None] = lambda signal, turn_id: None
 
+    is_shared = True
+
     @property
     def turn_count(self) -> int:
         """How many turns of this process have a log in memory now."""
