@@ -20,15 +20,15 @@ async def animal_list(context: RequestContext, status: str | None = None) -> ASG
 
 @async_handler
 async def get_animal(context: RequestContext, animal_id: str) -> ASGIApp:
-    return await _details(context, animal_id)
+    return await _respond_with_details(context, animal_id)
 
 
 @async_handler
 async def animal_details(context: RequestContext, animal_id: str) -> ASGIApp:
-    return await _details(context, animal_id)
+    return await _respond_with_details(context, animal_id)
 
 
-async def _details(context: RequestContext, animal_id: str) -> ASGIApp:
+async def _respond_with_details(context: RequestContext, animal_id: str) -> ASGIApp:
     await context.services.knowledge.refresh()
     found = context.services.knowledge.get_animal(animal_id)
     if found is None:

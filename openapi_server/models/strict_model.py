@@ -20,8 +20,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from openapi_server import linear_regex
 from openapi_server.models.hidden_characters import find_hidden_character
-from openapi_server.models.keepers_text import find_placeholder
 
 _EXPLAINED = "explained"
 _MESSAGES = {
@@ -126,6 +126,21 @@ def require_no_placeholder(text: str, allowed: str = "") -> None:
     if found is not None:
         reason = f"the only placeholder is {allowed}" if allowed else "nothing is filled in here"
         raise make_error(f"{reason}: must not hold {found}")
+
+
+def find_placeholder(text: str, allowed: str = "") -> str | None:
+    """The first sign of a placeholder, such as "{" or "%(n"; None when there is none but the allowed one.
+
+    >>> find_placeholder("Hello{name}!", "{name}"), find_placeholder("Hello {0}!"), find_placeholder("I cost $5, 50 %.")
+    (None, '{', None)
+    """
+    found = _PLACEHOLDER.search(text.replace(allowed, "") if allowed else text)
+    return found[0] if found else None
+
+
+_PLACEHOLDER = linear_regex.compile(
+    r"[{}]|<%|%>|<\?|\?>|\$[A-Za-z_]|%\(\w|(?<!\S)%[sdr]\b|(?<!\d)%[A-Za-z_]\w{0,63}%|\[\[\w{1,64}\]\]|<<\w{1,64}>>"
+)
 
 
 def require_list(max_items: int | None = None) -> BeforeValidator:

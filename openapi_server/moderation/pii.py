@@ -85,7 +85,7 @@ class MaskPattern:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _Match:
+class _PiiMatch:
     start: int
     end: int
     kind: str
@@ -255,9 +255,9 @@ _FINDERS: tuple[tuple[PiiKind, Callable[[str], _Spans]], ...] = (
 _PLACEHOLDER = linear_regex.compile("|".join(linear_regex.escape(kind.placeholder) for kind in PiiKind))
 
 
-def _find_matches(text: str, kinds: Collection[PiiKind], others: Sequence[MaskPattern] = ()) -> list[_Match]:
+def _find_matches(text: str, kinds: Collection[PiiKind], others: Sequence[MaskPattern] = ()) -> list[_PiiMatch]:
     """The matches in their order in the text; none overlaps another."""
-    matches: list[_Match] = []
+    matches: list[_PiiMatch] = []
     starts: list[int] = []
     for candidate in _find_candidates(text, kinds, others):
         at = bisect_left(starts, candidate.start)
@@ -270,13 +270,13 @@ def _find_matches(text: str, kinds: Collection[PiiKind], others: Sequence[MaskPa
     return matches
 
 
-def _find_candidates(text: str, kinds: Collection[PiiKind], others: Sequence[MaskPattern]) -> Iterator[_Match]:
+def _find_candidates(text: str, kinds: Collection[PiiKind], others: Sequence[MaskPattern]) -> Iterator[_PiiMatch]:
     for kind, find in _FINDERS:
         if kind in kinds:
-            yield from (_Match(start, end, kind.value, kind.placeholder) for start, end in sorted(find(text)))
+            yield from (_PiiMatch(start, end, kind.value, kind.placeholder) for start, end in sorted(find(text)))
     for other in others:
         spans = _find_spans(text, other.pattern)
-        yield from (_Match(start, end, other.category, other.replacement) for start, end in spans)
+        yield from (_PiiMatch(start, end, other.category, other.replacement) for start, end in spans)
 
 
 def _normalize_with_offsets(text: str) -> tuple[PreparedText, Sequence[int]]:

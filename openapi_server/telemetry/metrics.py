@@ -198,7 +198,7 @@ class LoopLag(Collector):
         return [lag, largest]
 
 
-class Watched(Collector):
+class OnDemandMetrics(Collector):
     """Values that are read when somebody asks for the page."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -348,7 +348,7 @@ class PrometheusMetrics:
             "zoochat_event_log_operation_seconds", "Operations of the event log.", ("operation",), LOG_BUCKETS, registry
         )
         self.loop_lag = LoopLag(registry)
-        self._watched = Watched(registry)
+        self._watched = OnDemandMetrics(registry)
         self.watch("threads", "Threads of this process.", threading.active_count)
         build = Info("zoochat_build", "The version of this server.", registry=registry)
         build.info({"version": __version__, "python": platform.python_version(), "provider": provider})

@@ -123,7 +123,7 @@ def encode_confirmation(turn: TurnRecord) -> dict[str, object]:
 
 def _encode_messages(turn: TurnRecord) -> Iterator[dict[str, object]]:
     stream = {"streamingSessionId": turn.turn_id}
-    yield _encode_message("user", turn.message, turn.told_at) | stream
+    yield _encode_message("user", turn.message, turn.delivered_at) | stream
     if turn.outcome and turn.outcome.reply is not None:
         yield _encode_message("assistant", turn.outcome.reply, turn.outcome.ended_at) | stream
 

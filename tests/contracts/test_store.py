@@ -230,7 +230,7 @@ async def test_sessions_are_listed_by_animal_and_time(store: Store, only: Sessio
 
     found = await list_all_pages(lambda cursor: store.list_sessions(MIA, 1, cursor, only), 1)
     assert [session.session_id for session in found] == [f"sess_{name}" for name in reversed(expected)]
-    assert all(only.fits(session) for session in found)
+    assert all(only.matches(session) for session in found)
 
 
 async def test_messages_are_counted_on_both_sides(store: Store) -> None:

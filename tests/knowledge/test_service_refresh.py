@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from openapi_server.knowledge.admin import seed_animals
+from openapi_server.knowledge.animal_admin import seed_animals
 from openapi_server.knowledge.retrieval.query import Lexicon
 from openapi_server.knowledge.retrieval.ranking import Similarities
 from openapi_server.knowledge.schema import parse_animal

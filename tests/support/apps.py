@@ -79,7 +79,7 @@ class SharedApp:
         for middleware in self.app.middleware.middleware_stack:
             if isinstance(middleware, ConcurrencyLimitMiddleware):
                 # Requests of a test that was cut short may still hold slots.
-                middleware._slots = FairSlots(self._services.current.settings.flask_threads)
+                middleware._slots = FairSlots(self._services.current.settings.requests_per_round)
                 middleware._waiting = self._services.current.waiting_requests
             elif isinstance(middleware, TrustedProxiesMiddleware):
                 middleware._has_warned = False

@@ -192,7 +192,7 @@ def _take_position(
     session = select_session(db, turn.session_id, window)
     if session is None:
         raise SessionNotFound
-    if claim is not None and not claim.fits(session):
+    if claim is not None and not claim.matches(session):
         raise SessionClaimed
     _require_room(db, turn, max_queued)
     continued = replace(session, last_message_at=turn.created_at, turn_count=session.turn_count + 1)
