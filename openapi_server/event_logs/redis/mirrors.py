@@ -112,7 +112,7 @@ class Mirrors:
         mirror.tail_count += 1
         tail = MirrorTail(mirror, after, self._leave)
         try:
-            if not await asyncio.shield(mirror.loaded) or self._has_expired(mirror.log.entries):
+            if not await asyncio.shield(mirror.loaded) or self._is_gone(mirror):
                 tail.close()
                 return None
             await self._wait_for_entry(mirror, after)
@@ -146,7 +146,7 @@ class Mirrors:
         """Raises `HistoryLost` or `LogUnavailable`."""
         mirror = self._mirrors.get(turn_id)
         if mirror is not None and mirror.loaded.done() and mirror.unread_since_s is None:
-            return None if self._has_expired(mirror.log.entries) else tuple(mirror.log.entries)
+            return None if self._is_gone(mirror) else tuple(mirror.log.entries)
         stored = await self._read(turn_id, 1)
         return None if stored is None or self._has_expired(stored.entries) else stored.entries
 
@@ -364,6 +364,7 @@ class Mirrors:
         kind, _, first = head.decode(errors="replace").partition(" ")
         if kind == "deleted":
             self.end(turn_id, Failed(SessionDeleted().problem))
+            mirror.log.is_deleted = True
         elif kind == "ending":
             self._sync(mirror)
         elif kind == "entries" and mirror.is_syncing:
@@ -396,6 +397,10 @@ class Mirrors:
         if [entry.seq for entry in entries] != list(range(first, max(first - 1, last_seq) + 1)):
             raise HistoryLost
         return StoredLog((owner or b"").decode(), last_seq, bool(closed), told, tuple(entries))
+
+    def _is_gone(self, mirror: Mirror) -> bool:
+        """For new readers: those that have begun read to the end."""
+        return mirror.log.is_deleted or self._has_expired(mirror.log.entries)
 
     def _has_expired(self, entries: Sequence[Entry]) -> bool:
         """Redis deletes old logs by its own clock; the window is this server's."""

@@ -118,7 +118,7 @@ class Publisher:
     def end(self, turn_id: str, ending: bytes) -> None:
         """Tell how a turn of another process has ended."""
         turn = self._turns.setdefault(turn_id, Publication(turn_id))
-        turn.ending = ending
+        turn.ending = turn.ending or ending
         self._mark_due(turn)
 
     def delete(self, turn_id: str) -> None:

@@ -69,7 +69,13 @@ local fresh = {}
 for position = 1, count do
     local seq = first + position - 1
     if seq > last then
-        redis.call('XADD', KEYS[1], string.format('%d-0', seq), 'e', ARGV[6 + position])
+        local added = redis.pcall('XADD', KEYS[1], string.format('%d-0', seq), 'e', ARGV[6 + position])
+        if type(added) == 'table' and added.err then
+            -- The number was there before: somebody has deleted the entry. Any other error is Redis' own.
+            if not string.find(added.err, 'equal or smaller', 1, true) then return added end
+            redis.call('DEL', KEYS[1], KEYS[2])
+            return {'gap', 0}
+        end
         fresh[#fresh + 1] = ARGV[6 + position]
     end
 end
