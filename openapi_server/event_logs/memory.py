@@ -123,6 +123,8 @@ class MemoryEventLog:
         self._finished: OrderedDict[str, TurnLog] = OrderedDict()
 
     is_shared = False
+    # No other process reads here, or is read.
+    waiting_count, mirror_count = 0, 0
 
     @property
     def turn_count(self) -> int:

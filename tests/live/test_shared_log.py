@@ -172,7 +172,7 @@ async def test_readers_elsewhere_hear_that_the_process_was_killed(tmp_path: Path
         own = await begin(here, LONG, 12)
         reading = await (await make_client(there).resume_stream(own.turn_id)).read_events(10)
         await here.stop_in_thread(signal.SIGKILL)
-        await finish(reading)
+        await asyncio.gather(finish(own), finish(reading))
 
         events = check_whole(reading)
         assert (events[-1].event, events[-1].id) == ("error", None)

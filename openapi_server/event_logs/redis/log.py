@@ -69,6 +69,11 @@ class RedisEventLog:
         """How many entries Redis does not have yet."""
         return self._publisher.waiting_count
 
+    @property
+    def mirror_count(self) -> int:
+        """How many turns of other processes are read here."""
+        return self.mirrors.count
+
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Write, hear and watch; at the end all is written, if Redis is there."""
