@@ -16,6 +16,7 @@ import structlog
 
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
+from openapi_server.engine.turn_gate import TurnGate
 from openapi_server.engine.turn_lifecycle import ExistingTurn, RunningTurn, StartedTurn, TurnFinisher, TurnStarter
 from openapi_server.engine.turn_queue import TurnQueue
 from openapi_server.engine.turn_reader import TurnReader
@@ -107,6 +108,7 @@ class TurnEngine:
             store, clock, leases, pipeline.provider, limits.session_ttl_s, limits.price, limits.queue_depth
         )
         self._queue = TurnQueue(store, clock, leases, limits.queue_timeout_s)
+        self.gate = TurnGate()
         self._finisher = TurnFinisher(store, clock)
         self._running: dict[str, RunningTurn] = {}
         leases.track(lambda: self._running)
@@ -360,6 +362,7 @@ class TurnEngine:
                 await self._queue.wait(running.writer.turn_id, running.writer.session_id, request)
                 running.leave_queue()
             async with asyncio.timeout(self._limits.turn_deadline_s):
+                await self.gate.wait()
                 return await self._pipeline.run(request, running.writer)
         except TimeoutError:
             return TurnTimeout()
