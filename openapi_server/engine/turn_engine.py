@@ -358,11 +358,13 @@ class TurnEngine:
         if running.cancel_result is not None:
             return running.cancel_result
         try:
-            if running.is_queued:
+            has_waited = running.is_queued
+            if has_waited:
                 await self._queue.wait(running.writer.turn_id, running.writer.session_id, request)
                 running.leave_queue()
             async with asyncio.timeout(self._limits.turn_deadline_s):
-                await self.gate.wait()
+                if not has_waited:
+                    await self.gate.wait()
                 return await self._pipeline.run(request, running.writer)
         except TimeoutError:
             return TurnTimeout()
