@@ -23,7 +23,7 @@ SLOW := accounts/test_demo.py api/test_addresses.py api/test_devices.py api/test
 	contracts/test_provider.py devtools faults generators knowledge live live_model \
 	moderation/test_adversarial_replies.py moderation/test_detection_rates.py \
 	moderation/test_output_buffer.py moderation/test_rule_set.py mutants \
-	readers soak telemetry/test_tracing.py providers/test_retry_and_fallback.py seeds storage/test_vacuum.py test_composition.py \
+	readers soak telemetry/test_tracing.py providers/test_retry_and_fallback.py source_documents storage/test_vacuum.py test_composition.py \
 	test_yaml_files.py web
 
 test-fast: $(VENV)/ready  ## Run the quick tests, with fewer examples: under a minute, for after each change

@@ -31,7 +31,7 @@ from openapi_server.http.rate_limit_storage import open_counters
 from openapi_server.http.rate_limits import RateLimits
 from openapi_server.http.services import Services
 from openapi_server.instruments import Instruments, NoMetrics, NoTracer, Tracer
-from openapi_server.knowledge.admin import AnimalAdmin, DraftAdmin, seed_animals
+from openapi_server.knowledge.animal_admin import AnimalAdmin, DraftAdmin, seed_animals
 from openapi_server.knowledge.retrieval.ranking import SemanticIndex
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.logging_setup import count_dropped_log_lines, count_queued_log_bytes
@@ -100,6 +100,8 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         accounts = await _create_account_service(stores.accounts, passwords, clock, settings)
         rules = LiveRuleSet(stores.rules)
         await rules.refresh()
+        # Not waited for: until it is done, each message is held against all rules.
+        asyncio.get_running_loop().run_in_executor(None, rules.prepare)
         moderator = given.moderator
         if moderator is None:
             moderator = await parts.enter_async_context(_open_moderator(rules, clock, settings))

@@ -68,10 +68,13 @@ DEVELOPMENT_KEY = "development-only-0123456789abcdef0123456789abcdef"
 # The number of proxies in front of the server, or their networks.
 TrustedProxies = int | tuple[IPv4Network | IPv6Network, ...]
 MAX_PROXIES = 10
-# Variables of uvicorn that this server replaces, with what to use.
+# Variables that are no settings, with what to use.
 _REPLACED = {
-    "forwarded_allow_ips": "is uvicorn's, and this server does not read it: name your proxies in TRUSTED_PROXIES",
+    "FLASK_THREADS": "is now called REQUESTS_PER_ROUND, with the same values: rename it",
+    "FORWARDED_ALLOW_IPS": "is uvicorn's, and this server does not read it: name your proxies in TRUSTED_PROXIES",
 }
+# Settings of earlier versions. In the environment, where other programs have variables too, only these are refused.
+_RENAMED = ("FLASK_THREADS",)
 
 
 class ConfigError(Exception):
@@ -126,7 +129,7 @@ class Settings(BaseSettings):
     )
     cookie_samesite: Literal["lax", "strict", "none"] = "lax"
     cookie_secure: Literal["auto", "always", "never"] = Field("auto", validate_default=True)
-    flask_threads: int = Field(8, ge=1, le=200)
+    requests_per_round: int = Field(8, ge=1, le=200)
     max_pending: int = Field(1500, ge=1, le=1_000_000)
     validate_responses: bool = False
     max_body_bytes: int = Field(262_144, ge=1024, le=16_777_216)
@@ -484,11 +487,14 @@ def load_settings(**overrides: object) -> Settings:
         file = read_settings_file(SETTINGS_PATH)
     except SettingsFileError as error:
         raise ConfigError(str(error)) from None
+    sentences = [f"{name}: {_REPLACED[name]}" for name in _RENAMED if is_in_environment(name)]
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]  # the model checks them
+        settings = Settings(**overrides)  # type: ignore[arg-type]  # the model checks them
     except ValidationError as error:
-        sentences = (f"{get_variable_name(part)}: {_make_sentence(part)}" for part in error.errors())
-        raise ConfigError("\n".join(locate_sentence(sentence, file) for sentence in sentences)) from None
+        sentences += [f"{get_variable_name(part)}: {_make_sentence(part)}" for part in error.errors()]
+    if sentences:
+        raise ConfigError("\n".join(locate_sentence(sentence, file) for sentence in dict.fromkeys(sentences)))
+    return settings
 
 
 def locate_sentence(sentence: str, file: SettingsFile) -> str:
@@ -531,7 +537,7 @@ def _make_sentence(part: ErrorDetails) -> str:
     if part["type"] == "extra_forbidden":
         suggestion = suggest_name(name, list_variables())
         meant = f"; did you mean {suggestion}?" if suggestion else "; .env.local.example lists them all"
-        return _REPLACED.get(name.lower()) or f"is not a setting{meant}"
+        return _REPLACED.get(name) or f"is not a setting{meant}"
     if part["type"] == "value_error":
         return str(part["ctx"]["error"])
     field = Settings.model_fields.get(list_variables().get(name, ""))

@@ -111,7 +111,7 @@ class ZooServer(uvicorn.Server):
         else:
             self._draining.cancel()
             self.should_exit = True
-            _end_after(FORCED_EXIT_S)
+            _force_exit_after(FORCED_EXIT_S)
 
     async def _drain(self) -> None:
         await self._engine.drain()
@@ -123,7 +123,7 @@ class ZooServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _end_after(wait_s: float) -> None:
+def _force_exit_after(wait_s: float) -> None:
     """End the process after that time, whatever it waits for. Threads that use a locked file cannot be stopped."""
 
     def end() -> None:

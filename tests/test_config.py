@@ -99,7 +99,7 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("PROVIDER_RETRIES", "0", "provider_retries", 0),
     ("BREAKER_FAILURES", "1", "breaker_failures", 1),
     ("BREAKER_PAUSE", "5", "breaker_pause_s", 5),
-    ("FLASK_THREADS", "2", "flask_threads", 2),
+    ("REQUESTS_PER_ROUND", "2", "requests_per_round", 2),
     ("MAX_PENDING", "50", "max_pending", 50),
     ("VALIDATE_RESPONSES", "true", "validate_responses", True),
     ("MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
@@ -199,7 +199,7 @@ BAD = [
     ("PROVIDER_RETRIES", "-1"),
     ("BREAKER_FAILURES", "0"),
     ("BREAKER_PAUSE", "0"),
-    ("FLASK_THREADS", "0"),
+    ("REQUESTS_PER_ROUND", "0"),
     ("MAX_PENDING", "0"),
     ("VALIDATE_RESPONSES", "perhaps"),
     ("MAX_BODY_BYTES", "10"),
@@ -516,6 +516,23 @@ def test_uvicorns_variable_for_proxies_is_refused_with_ours() -> None:
 
     with pytest.raises(ConfigError, match=r"^\.env\.local:1: FORWARDED_ALLOW_IPS: .*TRUSTED_PROXIES"):
         load_settings()
+
+
+def test_a_setting_that_was_renamed_is_refused_with_its_new_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the environment too, where unknown variables are otherwise none of the server's business."""
+    sentence = "FLASK_THREADS: is now called REQUESTS_PER_ROUND, with the same values: rename it"
+    Path(".env.local").write_text("PORT=1\nflask_threads=4\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as in_file:
+        load_settings()
+    monkeypatch.setenv("FLASK_THREADS", "4")
+    with pytest.raises(ConfigError) as in_both:
+        load_settings()
+    Path(".env.local").unlink()
+    with pytest.raises(ConfigError) as in_environment:
+        load_settings()
+
+    assert str(in_file.value) == f".env.local:2: {sentence}"
+    assert str(in_both.value) == str(in_environment.value) == f"{sentence} (set in the environment)"
 
 
 def write_settings(content: bytes) -> None:

@@ -23,7 +23,6 @@ from openapi_server.cli.doctor import doctor
 from openapi_server.cli.personal_data import privacy
 from openapi_server.cli.rules import rules
 from openapi_server.cli.sessions import sessions
-from openapi_server.cli.spec import spec
 from openapi_server.config import ConfigError, explain_config_error
 from openapi_server.models.errors import StoreUnavailable
 
@@ -115,4 +114,4 @@ main.add_command(animals)
 main.add_command(rules)
 main.add_command(privacy)
 main.add_command(audit)
-main.add_command(spec)
+main.add_command(devtools.spec)

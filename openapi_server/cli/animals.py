@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.cli.context import AdminContext, run_with_context
+from openapi_server.cli.context import AdminContext, explain_write_errors, print_imports, run_with_context
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import COMMAND_LINE, Change, Document
+from openapi_server.models.document import COMMAND_LINE, Document, ImportResult
 from openapi_server.models.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from openapi_server.knowledge.admin import AnimalAdmin
+    from openapi_server.knowledge.animal_admin import AnimalAdmin
 
 animal_path = click.Path(exists=True, path_type=Path, readable=True)
 
@@ -32,11 +32,11 @@ def import_animals(source: Path) -> None:
 
     Nothing is imported unless all files are valid. Exit code 0: imported; 1: an error, which is printed.
     """
-    from openapi_server.knowledge.schema import read_document
+    from openapi_server.knowledge.animal_files import read_document
 
     files = _list_valid_files(source)
 
-    async def work(context: AdminContext) -> list[tuple[str, Change | None]]:
+    async def work(context: AdminContext) -> list[ImportResult]:
         documents = [read_document(file) for file in files]
         animal_admin = await _create_animal_admin(context)
         for file, document in zip(files, documents, strict=True):
@@ -48,8 +48,7 @@ def import_animals(source: Path) -> None:
         await _seed(context)
         return [await _import(context, animal_admin, document) for document in documents]
 
-    for animal_id, change in run_with_context(work):
-        click.echo(f"{animal_id}: {_describe(change)}")
+    print_imports(run_with_context(work))
 
 
 @animals.command("export")
@@ -67,12 +66,10 @@ def export_animals(folder: Path) -> None:
         return [stored.document for stored in changes.existing]
 
     documents = run_with_context(work)
-    try:
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for document in documents:
             (folder / f"{document['animal_id']}.yaml").write_text(dump_yaml(document), encoding="utf-8")
-    except OSError as error:
-        raise click.ClickException(f"{folder}: cannot be written: {error.strerror}") from None
     click.echo(f"Wrote {len(documents)} animals to {folder}")
 
 
@@ -81,10 +78,10 @@ def export_animals(folder: Path) -> None:
 def lint(source: Path | None) -> None:
     """Check animal files, and print the file, fact and field of each error. Without a path: the packaged files.
 
-    What the animals say is held against the packaged rules for replies; an import holds it against keepers' rules, too.
+    What the animals say is checked against the packaged rules for replies; an import also checks the keepers' rules.
     Exit code 0: no errors; 1: errors.
     """
-    from openapi_server.knowledge.schema import PACKAGED_ANIMALS
+    from openapi_server.knowledge.animal_files import PACKAGED_ANIMALS
 
     files = _list_valid_files(source or PACKAGED_ANIMALS)
     _exit_with(_list_forbidden_words(files))
@@ -93,7 +90,7 @@ def lint(source: Path | None) -> None:
 
 def _list_valid_files(source: Path) -> list[Path]:
     """The files of the source. When one of them is wrong, all errors are printed and the command exits with 1."""
-    from openapi_server.knowledge.schema import AnimalFileError, lint_file, list_animal_files
+    from openapi_server.knowledge.animal_files import AnimalFileError, lint_file, list_animal_files
 
     try:
         files = list_animal_files(source) if source.is_dir() else [source]
@@ -105,8 +102,8 @@ def _list_valid_files(source: Path) -> list[Path]:
 
 def _list_forbidden_words(files: Sequence[Path]) -> list[str]:
     """What the animals of valid files would say against the packaged rules for replies."""
-    from openapi_server.knowledge.admin import find_forbidden_words
-    from openapi_server.knowledge.schema import parse_animal, read_document
+    from openapi_server.knowledge.animal_admin import find_forbidden_words
+    from openapi_server.knowledge.animal_files import parse_animal, read_document
     from openapi_server.moderation.output_rules import OutputRules
 
     rules = OutputRules.load()
@@ -128,7 +125,7 @@ def _exit_with(errors: Sequence[str]) -> None:
 
 async def _create_animal_admin(context: AdminContext) -> AnimalAdmin:
     """Not part of the context: the schema of animal files takes 0.1 s to import, and most commands do not need it."""
-    from openapi_server.knowledge.admin import AnimalAdmin
+    from openapi_server.knowledge.animal_admin import AnimalAdmin
     from openapi_server.moderation.rule_set import LiveOutputRules, LiveRuleSet
 
     rules = LiveRuleSet(context.stores.rules)
@@ -139,19 +136,12 @@ async def _create_animal_admin(context: AdminContext) -> AnimalAdmin:
 
 async def _seed(context: AdminContext) -> None:
     """Fill an empty store as a server does: what is imported then comes beside the packaged animals."""
-    from openapi_server.knowledge.admin import seed_animals
+    from openapi_server.knowledge.animal_admin import seed_animals
 
     await seed_animals(context.stores.animals, context.clock)
 
 
-async def _import(context: AdminContext, animal_admin: AnimalAdmin, document: Document) -> tuple[str, Change | None]:
-    change = await animal_admin.import_animal(document, COMMAND_LINE)
-    if change is not None:
-        await context.record_audit(AuditAction.ANIMAL_CHANGED, change.document_id)
-    return document["animal_id"], change
-
-
-def _describe(change: Change | None) -> str:
-    if change is None:
-        return "unchanged"
-    return f"changed: {', '.join(change.fields)}" if change.fields else "added"
+async def _import(context: AdminContext, animal_admin: AnimalAdmin, document: Document) -> ImportResult:
+    result = await animal_admin.import_animal(document, COMMAND_LINE)
+    await context.record_import(AuditAction.ANIMAL_CHANGED, result)
+    return result

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import getpass
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
@@ -18,6 +19,7 @@ import click
 from openapi_server.config import ConfigError, Settings, load_settings
 from openapi_server.models.audit import Actor, AuditAction, AuditEntry
 from openapi_server.models.control_characters import escape_control_characters
+from openapi_server.models.document import ChangeKind, ImportResult
 from openapi_server.models.errors import ChatError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ T = TypeVar("T")
 OPERATOR = "operator"
 # Output that is not a terminal: rich would assume 80 columns, and break a row into several lines.
 PIPED_WIDTH = 240
+_IMPORTED = {ChangeKind.CREATE: "added", ChangeKind.REPLACE: "changed", None: "unchanged"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,11 @@ class AdminContext:
         """Record an action of the operator, who is whoever sits at this terminal."""
         actor = Actor(OPERATOR, _get_operator_name())
         await self.stores.audit.record(AuditEntry(self.clock.now(), action, actor, target))
+
+    async def record_import(self, action: AuditAction, result: ImportResult) -> None:
+        """Record that a document was imported, unless nothing was changed."""
+        if result.operation is not None:
+            await self.record_audit(action, result.document_id)
 
 
 @asynccontextmanager
@@ -94,6 +102,22 @@ def report_config_error(sentences: str) -> NoReturn:
     """End the command with what is wrong with the settings, and exit code 2."""
     click.echo(f"The settings cannot be used:\n{sentences}", err=True)
     sys.exit(2)
+
+
+def print_imports(results: Iterable[ImportResult]) -> None:
+    """A line for each document of an import."""
+    for result in results:
+        fields = f": {', '.join(result.fields)}" if result.fields else ""
+        click.echo(f"{result.document_id}: {_IMPORTED[result.operation]}{fields}")
+
+
+@contextmanager
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """An export that cannot be written ends the command with one line and exit code 1."""
+    try:
+        yield
+    except OSError as error:
+        raise click.ClickException(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def print_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

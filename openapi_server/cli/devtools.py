@@ -1,8 +1,9 @@
-"""`zoochat check`, `client` and `mock`: tools for people who build clients or servers of the chat APIs."""
+"""`zoochat check`, `client`, `mock` and `spec`: for people who build clients or servers of the chat APIs."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ CONTRACTS = ("convo", "platform", "sessions", "tokens", "devices")
 @click.option(
     "--heartbeat", "heartbeat_s", default=15.0, show_default=True, help="Longest silence of a stream, in seconds."
 )
-@click.option("--strict", "is_strict", is_flag=True, help="Exit code 1 for extra checks that fail, too.")
+@click.option("--strict", "is_strict", is_flag=True, help="Exit with code 1 also if an extra check fails.")
 @click.option("--json", "is_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write the findings as JUnit XML.")
 def check(
@@ -146,3 +147,23 @@ def mock(port: int, host: str, delay: float, is_minimal: bool) -> None:
     from openapi_server.devtools.mock.app import serve_mock
 
     serve_mock(host, port, delay, is_minimal=is_minimal)
+
+
+@click.command()
+@click.option("--openapi", "version", type=click.Choice(["3.0", "3.2"]), default="3.0", show_default=True)
+@click.option("--format", "form", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+def spec(version: str, form: str) -> None:
+    """Print the API description.
+
+    OpenAPI 3.0 is `openapi.yaml`, for generators of clients. OpenAPI 3.2 is made from it: each stream has an
+    `itemSchema`, and each operation all of its responses. A server has both at /openapi.json and /openapi-3.2.json.
+    """
+    from openapi_server.spec import load_spec, load_spec_3_2, read_spec
+    from openapi_server.yaml_files import dump_yaml
+
+    if (version, form) == ("3.0", "yaml"):
+        text = read_spec()
+    else:
+        document = load_spec() if version == "3.0" else load_spec_3_2()
+        text = dump_yaml(document) if form == "yaml" else json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    click.echo(text, nl=False)

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openapi_server.cli.context import AdminContext, run_with_context
+from openapi_server.cli.context import AdminContext, explain_write_errors, print_imports, run_with_context
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import COMMAND_LINE, ChangeKind, Document
+from openapi_server.models.document import COMMAND_LINE, Document, ImportResult
 from openapi_server.models.rule import ListedRule
 
 if TYPE_CHECKING:
     from openapi_server.moderation.rule_admin import RuleAdmin
 
 rule_path = click.Path(exists=True, path_type=Path, dir_okay=False, readable=True)
-OUTCOMES = {ChangeKind.CREATE: "added", ChangeKind.REPLACE: "changed", None: "unchanged"}
 
 
 @click.group()
@@ -26,7 +25,7 @@ def rules() -> None:
 
 @rules.command("list")
 def list_rules() -> None:
-    """List every rule, most urgent first: what it does, who wrote it, and whether it is switched off."""
+    """List every rule by priority: what it does, who wrote it, and whether it is switched off."""
 
     async def work(context: AdminContext) -> tuple[ListedRule, ...]:
         return await _create_rule_admin(context).list_rules()
@@ -38,7 +37,7 @@ def list_rules() -> None:
 @rules.command("export")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), default="-")
 def export_rules(file: Path) -> None:
-    """Write the keepers' rules to FILE, or to the screen. Importing them again changes nothing."""
+    """Write the keepers' rules to FILE, or to standard output. Importing them again changes nothing."""
     from openapi_server.yaml_files import dump_yaml
 
     async def work(context: AdminContext) -> list[Document]:
@@ -50,10 +49,8 @@ def export_rules(file: Path) -> None:
     if str(file) == "-":
         click.echo(text, nl=False)
         return
-    try:
+    with explain_write_errors(file):
         file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise click.ClickException(f"{file}: cannot be written: {error.strerror}") from None
     click.echo(f"Wrote {len(documents)} rules to {file}")
 
 
@@ -66,17 +63,14 @@ def import_rules(file: Path) -> None:
     """
     documents = _read_rules(file)
 
-    async def work(context: AdminContext) -> list[tuple[str, ChangeKind | None]]:
-        imported = await _create_rule_admin(context).import_rules(documents, COMMAND_LINE)
-        for name, operation in imported:
-            if operation is not None:
-                await context.record_audit(AuditAction.RULE_CHANGED, name)
-        return imported
+    async def work(context: AdminContext) -> list[ImportResult]:
+        results = await _create_rule_admin(context).import_rules(documents, COMMAND_LINE)
+        for result in results:
+            await context.record_import(AuditAction.RULE_CHANGED, result)
+        return results
 
-    imported = run_with_context(work)
-    for name, operation in imported:
-        click.echo(f"{name}: {OUTCOMES[operation]}")
-    if not imported:
+    print_imports(run_with_context(work))
+    if not documents:
         click.echo("0 rules, nothing to import")
 
 

@@ -1,9 +1,9 @@
 """Keeps the messages of one session in the order in which they have arrived.
 
-Requests are validated side by side and in threads, and may overtake each other there. Which session a request is for is
-known at its end only. So each request that may start a turn takes a place among those of its caller when it arrives. In
-that order they take their places among those of their sessions, and in that order their turns are stored. The turns of
-different sessions are stored side by side.
+Requests are validated concurrently, and may overtake each other there. Which session a request is for is known only at
+the end of that. So each request that may start a turn gets a ticket in the queue of its caller when it arrives. In that
+order the requests get their tickets in the queues of their sessions, and in that order their turns are stored. Turns of
+different sessions are stored concurrently.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from openapi_server.http.concurrency_limit import PendingTurns, name_queue, star
 ARRIVAL_EXTENSION = "zoochat.arrival"
 
 
-class Place:
-    """A place in a line. Further calls of `leave` do nothing."""
+class QueueTicket:
+    """A place in a queue. Further calls of `leave` do nothing."""
 
-    def __init__(self, line: deque[Place], lines: dict[str, deque[Place]], key: str) -> None:
-        self._line = line
-        self._lines = lines
+    def __init__(self, queue: deque[QueueTicket], queues: dict[str, deque[QueueTicket]], key: str) -> None:
+        self._queue = queue
+        self._queues = queues
         self._key = key
         self._is_first = asyncio.Event()
         self._has_left = False
-        line.append(self)
+        queue.append(self)
         self._let_first_pass()
 
     async def wait(self) -> None:
@@ -43,51 +43,53 @@ class Place:
         self._has_left = True
         # Whoever has left waits for nobody, should the same request begin a second turn.
         self._is_first.set()
-        while self._line and self._line[0]._has_left:
-            self._line.popleft()
-        if self._line:
+        while self._queue and self._queue[0]._has_left:
+            self._queue.popleft()
+        if self._queue:
             self._let_first_pass()
-        elif self._lines.get(self._key) is self._line:
-            del self._lines[self._key]
+        elif self._queues.get(self._key) is self._queue:
+            del self._queues[self._key]
 
     def _let_first_pass(self) -> None:
-        self._line[0]._is_first.set()
+        self._queue[0]._is_first.set()
 
 
-class Lines:
-    """Lines of places, by a key.
+class KeyedQueues:
+    """A queue for each key that somebody waits for.
 
-    >>> lines = Lines()
-    >>> async def come(number, told):
-    ...     place = lines.enter("key")
+    >>> queues = KeyedQueues()
+    >>> async def run_in_order(number, order):
+    ...     ticket = queues.enter("key")
     ...     await asyncio.sleep(0.003 / number)
-    ...     await place.wait()
-    ...     told.append(number)
-    ...     place.leave()
+    ...     await ticket.wait()
+    ...     order.append(number)
+    ...     ticket.leave()
     >>> async def run():
-    ...     told = []
-    ...     await asyncio.gather(*(come(number, told) for number in (1, 2, 3)))
-    ...     return told
-    >>> asyncio.run(run()), len(lines)
+    ...     order = []
+    ...     await asyncio.gather(*(run_in_order(number, order) for number in (1, 2, 3)))
+    ...     return order
+    >>> asyncio.run(run()), len(queues)
     ([1, 2, 3], 0)
     """
 
     def __init__(self) -> None:
-        self._lines: dict[str, deque[Place]] = {}
+        self._queues: dict[str, deque[QueueTicket]] = {}
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._queues)
 
-    def enter(self, key: str) -> Place:
-        return Place(self._lines.setdefault(key, deque()), self._lines, key)
+    def enter(self, key: str) -> QueueTicket:
+        return QueueTicket(self._queues.setdefault(key, deque()), self._queues, key)
 
 
 class Arrival:
-    """The place of a request among those of its caller. `pending`: it is counted there until its turn is stored."""
+    """The ticket of a request in the queue of its caller. `pending`: it is counted there until its turn is stored."""
 
-    def __init__(self, callers: Lines, sessions: Lines, caller: str, pending: PendingTurns | None = None) -> None:
+    def __init__(
+        self, callers: KeyedQueues, sessions: KeyedQueues, caller: str, pending: PendingTurns | None = None
+    ) -> None:
         self._sessions = sessions
-        self._place = callers.enter(caller)
+        self._ticket = callers.enter(caller)
         self._caller = caller
         self._pending = pending
         if pending is not None:
@@ -95,7 +97,7 @@ class Arrival:
 
     def leave(self) -> None:
         """The request starts no turn, or has begun its answer."""
-        self._place.leave()
+        self._ticket.leave()
         self._stop_waiting()
 
     def _stop_waiting(self) -> None:
@@ -104,31 +106,31 @@ class Arrival:
             self._pending = None
 
     @asynccontextmanager
-    async def take_turns(self, session_id: str | None) -> AsyncIterator[None]:
+    async def run_in_order(self, session_id: str | None) -> AsyncIterator[None]:
         """The block runs when those of all earlier requests for the session have ended. A new session has none."""
         if session_id is None:
-            self._place.leave()
+            self._ticket.leave()
             yield
             self._stop_waiting()
             return
-        await self._place.wait()
-        place = self._sessions.enter(session_id)
-        self._place.leave()
+        await self._ticket.wait()
+        ticket = self._sessions.enter(session_id)
+        self._ticket.leave()
         try:
-            await place.wait()
+            await ticket.wait()
             yield
         finally:
-            place.leave()
+            ticket.leave()
         self._stop_waiting()
 
 
 class ArrivalOrderMiddleware:
-    """ASGI middleware: gives each request that may start a turn its place, until its answer begins at the latest."""
+    """ASGI middleware: gives each request that may start a turn a ticket, until its answer begins at the latest."""
 
     def __init__(self, app: ASGIApp, *, pending: PendingTurns) -> None:
         self._app = app
         self._pending = pending
-        self._callers, self._sessions = Lines(), Lines()
+        self._callers, self._sessions = KeyedQueues(), KeyedQueues()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation = get_operation(scope) if scope["type"] == "http" else None
@@ -150,6 +152,6 @@ class ArrivalOrderMiddleware:
 
 
 def get_arrival(scope: Scope) -> Arrival | None:
-    """The place of the request; None where it starts no turn."""
+    """The ticket of the request; None where it starts no turn."""
     arrival: Arrival | None = scope.get("extensions", {}).get(ARRIVAL_EXTENSION)
     return arrival

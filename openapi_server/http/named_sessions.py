@@ -195,5 +195,6 @@ def _choose_proved(
             return record
     own = SessionClaim(owner, is_proved=True)
     return next(
-        (each for each in found if owner and each.owner == owner and each.name_key == name_key and own.fits(each)), None
+        (each for each in found if owner and each.owner == owner and each.name_key == name_key and own.matches(each)),
+        None,
     )

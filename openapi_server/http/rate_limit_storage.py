@@ -41,7 +41,7 @@ class WindowState:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class HitResult:
     """Whether all windows had room for the request. `windows` is empty when they could not be asked."""
 
     is_allowed: bool
@@ -116,30 +116,30 @@ class WindowCounters:
         self._timeout_s = timeout_s
         self._asks_again_s: float | None = None
 
-    async def hit(self, windows: Sequence[Window]) -> Counted:
+    async def hit(self, windows: Sequence[Window]) -> HitResult:
         """Count a request in all windows, or in none of them when one has no room."""
         if not windows or not self._may_ask():
-            return Counted(is_allowed=True)
+            return HitResult(is_allowed=True)
         if self._timeout_s is None:
             return await self._hit(windows)
         try:
             async with asyncio.timeout(self._timeout_s):
                 counted = await self._hit(windows)
         except Exception as error:  # of the client's many, none may fail a request
-            self._note_away(error)
-            return Counted(is_allowed=True)
-        self._note_back()
+            self._record_outage(error)
+            return HitResult(is_allowed=True)
+        self._record_recovery()
         return counted
 
-    async def _hit(self, windows: Sequence[Window]) -> Counted:
+    async def _hit(self, windows: Sequence[Window]) -> HitResult:
         states = [await self._get_state(*window) for window in windows]
         if any(state.remaining <= 0 for state in states):
-            return Counted(False, tuple(states))
+            return HitResult(False, tuple(states))
         hits = [await self._strategy.hit(item, *key) for item, key in windows]
         if not all(hits):
             # Another process was faster.
-            return Counted(False, tuple([await self._get_state(*window) for window in windows]))
-        return Counted(True, tuple(WindowState(s.amount, s.remaining - 1, s.reset_s) for s in states))
+            return HitResult(False, tuple([await self._get_state(*window) for window in windows]))
+        return HitResult(True, tuple(WindowState(s.amount, s.remaining - 1, s.reset_s) for s in states))
 
     async def _get_state(self, item: RateLimitItem, key: tuple[str, ...]) -> WindowState:
         stats = await self._strategy.get_window_stats(item, *key)
@@ -157,12 +157,12 @@ class WindowCounters:
         self._asks_again_s = self._monotonic() + REDIS_PAUSE_S
         return True
 
-    def _note_away(self, error: Exception) -> None:
+    def _record_outage(self, error: Exception) -> None:
         if self._asks_again_s is None:
             log.warning("rate_limit_storage_away", error=type(error).__name__, consequence="requests are not limited")
         self._asks_again_s = self._monotonic() + REDIS_PAUSE_S
 
-    def _note_back(self) -> None:
+    def _record_recovery(self) -> None:
         if self._asks_again_s is not None:
             log.info("rate_limit_storage_back")
             self._asks_again_s = None

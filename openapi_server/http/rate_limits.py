@@ -53,7 +53,7 @@ _REPEAT_PARAMETERS = _RESUME_PARAMETERS | {b"idempotencyKey"}
 _CALLER_HEADERS = frozenset({b"authorization", b"cookie", b"x-device-id", b"x-session-token"})
 
 
-class Kind(StrEnum):
+class LimitKind(StrEnum):
     """The values of `x-rate-limit`."""
 
     TURNS = "turns"
@@ -116,17 +116,17 @@ class RateLimits:
     def __init__(self, settings: Settings, counters: WindowCounters) -> None:
         factor = settings.rate_limit_address_factor
         per_minute = {
-            Kind.TURNS: settings.turn_limit,
-            Kind.READS: settings.read_limit,
-            Kind.REPEATS: settings.turn_limit * REPEATS_FOR_EACH_TURN,
-            Kind.LOGINS: settings.rate_limit_logins,
+            LimitKind.TURNS: settings.turn_limit,
+            LimitKind.READS: settings.read_limit,
+            LimitKind.REPEATS: settings.turn_limit * REPEATS_FOR_EACH_TURN,
+            LimitKind.LOGINS: settings.rate_limit_logins,
         }
         self._items = {
             kind: RateLimitItemPerMinute(amount, namespace=kind) for kind, amount in per_minute.items() if amount
         }
         self._address_items = {
             kind: RateLimitItemPerMinute(per_minute[kind] * factor, namespace=kind)
-            for kind in (Kind.TURNS, Kind.READS, Kind.REPEATS)
+            for kind in (LimitKind.TURNS, LimitKind.READS, LimitKind.REPEATS)
             if per_minute[kind]
         }
         self._stream_limit = settings.stream_limit
@@ -141,42 +141,44 @@ class RateLimits:
     def open_stream_count(self) -> int:
         return self._open_count
 
-    def applies_to(self, kind: Kind) -> bool:
+    def applies_to(self, kind: LimitKind) -> bool:
         """Whether callers are told apart for requests of this kind. Without limits they still wait in turn."""
-        if kind is Kind.STREAMS:
-            return bool(self._stream_limit or Kind.READS in self._items)
-        return kind is Kind.TURNS or kind in self._items
+        if kind is LimitKind.STREAMS:
+            return bool(self._stream_limit or LimitKind.READS in self._items)
+        return kind is LimitKind.TURNS or kind in self._items
 
-    async def admit(self, kind: Kind, caller: Caller, *, may_be_repeat: bool) -> Admission:
+    async def admit(self, kind: LimitKind, caller: Caller, *, may_be_repeat: bool) -> Admission:
         """Count a request. Raises `RateLimited`, and then counts nothing. Close the admission with the answer.
 
         `may_be_repeat`: the request may join or resume a turn that it has started before. It counts as a turn only
         when it starts one: see `Admission.count_turn`.
         """
         admission = Admission(self, caller)
-        if kind in (Kind.TURNS, Kind.STREAMS):
+        if kind in (LimitKind.TURNS, LimitKind.STREAMS):
             admission.stream_keys, admission.states = self._open_stream(caller)
         try:
-            if kind is Kind.TURNS and not may_be_repeat:
+            if kind is LimitKind.TURNS and not may_be_repeat:
                 await admission.count_turn()
             else:
-                if kind is Kind.TURNS:
-                    admission.states += await self.count(Kind.REPEATS, caller)
-                admission.states += await self.count(Kind.LOGINS if kind is Kind.LOGINS else Kind.READS, caller)
+                if kind is LimitKind.TURNS:
+                    admission.states += await self.count(LimitKind.REPEATS, caller)
+                admission.states += await self.count(
+                    LimitKind.LOGINS if kind is LimitKind.LOGINS else LimitKind.READS, caller
+                )
         except BaseException:
             admission.close()
             raise
         return admission
 
-    async def count(self, kind: Kind, caller: Caller) -> list[LimitState]:
+    async def count(self, kind: LimitKind, caller: Caller) -> list[LimitState]:
         """Count a request in the windows of its caller and of its address. Raises `RateLimited`."""
         item, address_item = self._items.get(kind), self._address_items.get(kind)
         if item is None:
             return []
         # A login proves nothing about its caller until it has succeeded.
-        key = (caller.login_key or caller.address_key) if kind is Kind.LOGINS else caller.key
+        key = (caller.login_key or caller.address_key) if kind is LimitKind.LOGINS else caller.key
         names, windows = [kind.value], [(item, ("caller", key))]
-        if caller.is_new and kind in (Kind.TURNS, Kind.REPEATS):
+        if caller.is_new and kind in (LimitKind.TURNS, LimitKind.REPEATS):
             names.append(f"{kind.value}{NEW_CALLERS}")
             windows.append((item, ("caller", caller.address_key)))
         if address_item is not None and not caller.is_user:
@@ -283,7 +285,7 @@ class Admission:
     async def count_turn(self) -> None:
         """Count the request as a turn, unless it is counted already. Raises `RateLimited`."""
         if not self.is_counted_as_turn:
-            self.states += await self._limits.count(Kind.TURNS, self.caller)
+            self.states += await self._limits.count(LimitKind.TURNS, self.caller)
             self.is_counted_as_turn = True
             if not self.caller.is_user:
                 self._limits.remember(self.caller.key)
@@ -317,16 +319,16 @@ class RateLimitMiddleware:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = find_kind(scope["method"], scope["path"]) if scope["type"] == "http" else Kind.NONE
+        kind = find_kind(scope["method"], scope["path"]) if scope["type"] == "http" else LimitKind.NONE
         limits = self._services.rate_limits
         if not limits.applies_to(kind):
             await self._app(scope, receive, send)
             return
         caller = limits.identify(scope, self._services.accounts.find_username)
-        if kind is Kind.LOGINS:
+        if kind is LimitKind.LOGINS:
             caller = limits.identify_login(scope, caller, self._services.accounts.find_login_device)
         try:
-            if kind is Kind.TURNS and not _is_resume(scope):
+            if kind is LimitKind.TURNS and not _is_resume(scope):
                 # Before the message is read and counted.
                 self._services.pending_turns.require_room(caller)
             admission = await limits.admit(kind, caller, may_be_repeat=_may_be_repeat(scope))
@@ -352,17 +354,17 @@ def get_admission(scope: Scope) -> Admission | None:
     return admission
 
 
-def find_kind(method: str, path: str) -> Kind:
+def find_kind(method: str, path: str) -> LimitKind:
     """The kind of a request. Whatever no operation answers is a read; preflight requests are not limited.
 
     >>> find_kind("POST", "/chat/sessions/sess_1/stream").value, find_kind("GET", "/chat/sessions/sess_1").value
     ('turns', 'reads')
     """
     if method == "OPTIONS":
-        return Kind.NONE
+        return LimitKind.NONE
     address = load_address_table().find(path)
     operation = address.find_operation(method) if address is not None else None
-    return Kind(operation.rate_limit) if operation is not None else Kind.READS
+    return LimitKind(operation.rate_limit) if operation is not None else LimitKind.READS
 
 
 @lru_cache(maxsize=4096)

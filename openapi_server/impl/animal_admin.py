@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Sequence, Set
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -13,9 +12,10 @@ from starlette.types import ASGIApp
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import require_user
-from openapi_server.http.conditional_requests import encode_etag, parse_if_match, respond_with_version
+from openapi_server.http.conditional_requests import encode_etag, respond_with_version
 from openapi_server.http.idempotency import idempotent
-from openapi_server.knowledge.admin import parse_stored_document, validate_document
+from openapi_server.impl.document_edits import name_fields_as_sent, read_edit, require_same_id
+from openapi_server.knowledge.animal_admin import parse_stored_document, validate_document
 from openapi_server.knowledge.draft_comparison import (
     SampleAnswer,
     SampleQuestion,
@@ -28,18 +28,16 @@ from openapi_server.knowledge.draft_comparison import (
 from openapi_server.models.animal import Animal
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.document import Document, DocumentEdit, Draft, VersionedDocument, find_changed_fields
-from openapi_server.models.errors import AnimalNotFound, FieldError, InvalidInput, VersionRequired
+from openapi_server.models.errors import AnimalNotFound, FieldError, InvalidInput
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.providers.prompt import render_system_prompt
-from openapi_server.wire.animal_admin import (
-    decode_document,
+from openapi_server.providers.prompt_template import render_system_prompt
+from openapi_server.wire.documents import (
+    ANIMAL,
     decode_settings,
     encode_change,
-    encode_document,
     encode_draft,
     encode_facts,
-    encode_field_name,
     encode_settings,
 )
 
@@ -49,24 +47,22 @@ MAX_ANSWERS = 50
 @async_handler
 @idempotent()
 async def create_animal(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    with _name_fields_as_sent():
-        stored = await context.services.animal_admin.create_animal(
-            decode_document(body), require_user(context).username
-        )
+    with name_fields_as_sent(ANIMAL.encode_field):
+        stored = await context.services.animal_admin.create_animal(ANIMAL.decode(body), require_user(context).username)
     await record_audit(context, AuditAction.ANIMAL_CHANGED, stored.document_id)
     return respond_with_version(
-        encode_document(stored.document), stored.version, 201, Location=f"/animal/{stored.document_id}"
+        ANIMAL.encode(stored.document), stored.version, 201, Location=f"/animal/{stored.document_id}"
     )
 
 
 @async_handler
 async def replace_animal(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
-    with _name_fields_as_sent():
+    with name_fields_as_sent(ANIMAL.encode_field):
         stored = await context.services.animal_admin.replace_animal(
             _read_edit(context, animal_id), _read_document(animal_id, body)
         )
     await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
-    return respond_with_version(encode_document(stored.document), stored.version)
+    return respond_with_version(ANIMAL.encode(stored.document), stored.version)
 
 
 @async_handler
@@ -79,7 +75,7 @@ async def delete_animal(context: RequestContext, animal_id: str) -> ASGIApp:
 @async_handler
 async def get_animal_document(context: RequestContext, animal_id: str) -> ASGIApp:
     stored = await context.services.animal_admin.get_document(animal_id)
-    return respond_with_version(encode_document(stored.document), stored.version)
+    return respond_with_version(ANIMAL.encode(stored.document), stored.version)
 
 
 @async_handler
@@ -90,7 +86,7 @@ async def get_animal_config(context: RequestContext, animal_id: str) -> ASGIApp:
 
 @async_handler
 async def set_animal_config(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
-    with _name_fields_as_sent():
+    with name_fields_as_sent(ANIMAL.encode_field):
         stored = await context.services.animal_admin.update_settings(
             _read_edit(context, animal_id), decode_settings(body)
         )
@@ -147,7 +143,7 @@ async def get_animal_system_prompt(
 @async_handler
 @idempotent()
 async def make_draft(context: RequestContext, animal_id: str, body: dict[str, Any]) -> ASGIApp:
-    with _name_fields_as_sent():
+    with name_fields_as_sent(ANIMAL.encode_field):
         draft = await context.services.drafts.put_draft(_read_edit(context, animal_id), _read_document(animal_id, body))
     return JSONResponse(encode_draft(draft), 201, {"Location": f"/animal/{animal_id}/draft"})
 
@@ -168,7 +164,7 @@ async def delete_draft(context: RequestContext, animal_id: str) -> ASGIApp:
 async def promote_draft(context: RequestContext, animal_id: str) -> ASGIApp:
     promoted = await context.services.drafts.promote_draft(_read_edit(context, animal_id))
     await record_audit(context, AuditAction.ANIMAL_CHANGED, animal_id)
-    return respond_with_version(encode_document(promoted.document), promoted.version)
+    return respond_with_version(ANIMAL.encode(promoted.document), promoted.version)
 
 
 @async_handler
@@ -190,31 +186,15 @@ async def _build_prompt(context: RequestContext, animal: Animal, age_group: AgeG
 
 
 def _read_edit(context: RequestContext, animal_id: str) -> DocumentEdit:
-    """Who wants to change the animal, and which versions of it they have read."""
-    if_match = context.headers.get("if-match")
-    if if_match is None:
-        raise VersionRequired("Send If-Match with the ETag that you read last.")
-    return DocumentEdit(animal_id, require_user(context).username, parse_if_match(if_match))
-
-
-@contextmanager
-def _name_fields_as_sent() -> Iterator[None]:
-    """Errors name the fields as they are on the wire, where documents have names of their own."""
-    try:
-        yield
-    except InvalidInput as error:
-        sent = tuple(FieldError(encode_field_name(each.field), each.message) for each in error.errors)
-        if sent == error.errors:
-            raise
-        raise type(error).for_fields(*sent) from None
+    """Who wants to change the animal, and which versions of it they have read, which they must say."""
+    edit = read_edit(context, animal_id)
+    edit.require_condition()
+    return edit
 
 
 def _read_document(animal_id: str, body: dict[str, Any]) -> Document:
-    """The document in the body, which must have the id in the address."""
-    if body["animalId"] != animal_id:
-        message = f"must be {animal_id}, as in the address: an animal keeps its id"
-        raise InvalidInput(f"animalId: {message}", errors=(FieldError("animalId", message),))
-    return decode_document(body)
+    require_same_id("animalId", body["animalId"], animal_id, "an animal keeps its id")
+    return ANIMAL.decode(body)
 
 
 async def _compare(
@@ -236,7 +216,9 @@ async def _compare(
             "animalId": live.document_id,
             "basedOn": draft.based_on,
             "liveVersion": live.version,
-            "changedFields": [encode_field_name(field) for field in find_changed_fields(live.document, draft.document)],
+            "changedFields": [
+                ANIMAL.encode_field(field) for field in find_changed_fields(live.document, draft.document)
+            ],
             "changedFacts": list_changed_facts(now_animal, then_animal),
             "asked": len(questions),
             "differing": sum(not pair["isSame"] for pair in pairs),

@@ -72,7 +72,7 @@ async def list_sessions(
     owner = find_owner(context) if user_id is None else await authorize_listing(context, user_id)
     if owner is None:
         session = await find_token_session(context)
-        page = Page((session,) if session and only.fits(session) else ())
+        page = Page((session,) if session and only.matches(session) else ())
     else:
         page = await context.services.store.list_sessions(owner, limit, cursor, only)
     counts = await context.services.store.count_messages([session.session_id for session in page.items])

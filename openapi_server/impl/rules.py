@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,18 +11,17 @@ from starlette.types import ASGIApp
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import require_user
-from openapi_server.http.conditional_requests import parse_if_match, respond_with_version
+from openapi_server.http.conditional_requests import respond_with_version
+from openapi_server.impl.document_edits import name_fields_as_sent, read_edit, require_same_id
 from openapi_server.impl.turn_requests import get_active_animal
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.errors import FieldError, InvalidInput
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import ListedRule
 from openapi_server.models.turn import AgeGroup
 from openapi_server.models.user import Role
-from openapi_server.moderation.rule_admin import RuleEdit
 from openapi_server.moderation.rule_set import RuleSet
 from openapi_server.protocols import Moderator, ReplyModerator
-from openapi_server.wire.rules import decode_rule, encode_field_name, encode_listed_rule, encode_rule
+from openapi_server.wire.documents import RULE, encode_listed_rule
 from openapi_server.worker_threads import run_by_size
 
 ADDRESS = "/api/v1/guardrails/rules"
@@ -45,18 +42,20 @@ async def get_rule(context: RequestContext, rule_name: str) -> ASGIApp:
 
 @async_handler
 async def put_rule(context: RequestContext, rule_name: str, body: dict[str, Any]) -> ASGIApp:
-    if body["name"] != rule_name:
-        message = f"must be {rule_name}, as in the address: a rule keeps its name"
-        raise InvalidInput(f"name: {message}", errors=(FieldError("name", message),))
-    with _name_fields_as_sent():
-        rule, is_new = await context.services.rule_admin.put_rule(_read_edit(context, rule_name), decode_rule(body))
+    require_same_id("name", body["name"], rule_name, "a rule keeps its name")
+    with name_fields_as_sent(RULE.encode_field):
+        rule, is_new = await context.services.rule_admin.put_rule(
+            read_edit(context, rule_name),
+            RULE.decode(body),
+            may_change_binding_rules=require_user(context).may_act_as(Role.ADMINISTRATOR),
+        )
     await record_audit(context, AuditAction.RULE_CHANGED, rule_name)
     return _respond_with_rule(rule, 201, Location=f"{ADDRESS}/{rule_name}") if is_new else _respond_with_rule(rule)
 
 
 @async_handler
 async def delete_rule(context: RequestContext, rule_name: str) -> ASGIApp:
-    await context.services.rule_admin.delete_rule(_read_edit(context, rule_name))
+    await context.services.rule_admin.delete_rule(read_edit(context, rule_name))
     await record_audit(context, AuditAction.RULE_CHANGED, rule_name)
     return Response(status_code=204)
 
@@ -82,8 +81,8 @@ async def _select_rules(
     services = context.services
     if rule is None:
         return await services.rule_admin.get_rule_set(), services.moderator, services.reply_moderator
-    with _name_fields_as_sent(within="rule."):
-        rules = await services.rule_admin.preview_rule(decode_rule(rule))
+    with name_fields_as_sent(RULE.encode_field, within="rule."):
+        rules = await services.rule_admin.preview_rule(RULE.decode(rule))
     return rules, rules.input_rules, rules.output_rules
 
 
@@ -103,28 +102,5 @@ def _encode_verdict(categories: list[str], words: str | None) -> dict[str, objec
     return {"flagged": bool(categories), "categories": categories, "action": action, "safeWords": words}
 
 
-def _read_edit(context: RequestContext, rule_name: str) -> RuleEdit:
-    """Who wants to change the rule, on which conditions."""
-    person, if_match = require_user(context), context.headers.get("if-match")
-    return RuleEdit(
-        rule_name,
-        person.username,
-        expected_versions=None if if_match is None else parse_if_match(if_match),
-        has_no_condition=if_match is None,
-        must_be_new=context.headers.get("if-none-match", "").strip() == "*",
-        may_change_binding_rules=person.may_act_as(Role.ADMINISTRATOR),
-    )
-
-
-@contextmanager
-def _name_fields_as_sent(within: str = "") -> Iterator[None]:
-    """Errors in a rule name its fields as the caller wrote them."""
-    try:
-        yield
-    except InvalidInput as error:
-        named = tuple(FieldError(within + encode_field_name(each.field), each.message) for each in error.errors)
-        raise type(error).for_fields(*named) from None
-
-
 def _respond_with_rule(rule: ListedRule, status: int = 200, **headers: str) -> ASGIApp:
-    return respond_with_version(encode_rule(rule.document), rule.version, status, **headers)
+    return respond_with_version(RULE.encode(rule.document), rule.version, status, **headers)

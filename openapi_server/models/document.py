@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from openapi_server.models.errors import VersionMismatch
+from openapi_server.models.errors import VersionMismatch, VersionRequired
 
 # An animal or a rule as its YAML file has it: mappings, lists, texts, numbers and booleans.
 Document = Mapping[str, Any]
@@ -95,19 +95,49 @@ class DocumentChanges:
 
 @dataclass(frozen=True, slots=True)
 class DocumentEdit:
-    """Who wants to change which document. `expected_versions`: those that they have read (`If-Match`); None: any."""
+    """Who wants to change which document, and on which condition.
+
+    `expected_versions`: those that they have read (`If-Match`); None: any. `has_no_condition`: they name none, which is
+    enough for a new document only. `must_be_new`: the document must not exist yet (`If-None-Match: *`).
+    """
 
     document_id: str
     by: str
     expected_versions: frozenset[int] | None = None
+    has_no_condition: bool = False
+    must_be_new: bool = False
 
-    def require_expected(self, version: int, advice: str) -> None:
-        """Raise `VersionMismatch` with the advice when the document is at a version that they have not read."""
+    def require_condition(self) -> None:
+        """Raise `VersionRequired` where they do not say which version they have read."""
+        if self.has_no_condition:
+            raise VersionRequired("Send If-Match with the ETag that you read last.")
+
+    def require_expected(self, version: int, noun: str) -> None:
+        """Raise `VersionMismatch` when the document is at a version that they have not read. `noun`: what it is."""
         if self.expected_versions is not None and version not in self.expected_versions:
-            raise VersionMismatch(advice)
+            raise VersionMismatch(f"Read the {noun} again, and make your change to what it is now.")
 
     def make_change(self, operation: ChangeKind, at: datetime, fields: tuple[str, ...] = ()) -> Change:
         return Change(self.document_id, operation, self.by, at, fields)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an import did with a document. `operation`: `CREATE`, `REPLACE`, or None where nothing had to be changed.
+
+    `fields`: dotted paths of what was changed, where that is compared.
+    """
+
+    document_id: str
+    operation: ChangeKind | None
+    fields: tuple[str, ...] = ()
+
+
+def require_written(stored: VersionedDocument | None) -> VersionedDocument:
+    """What the store has written. It writes nothing when the document has changed meanwhile: `VersionMismatch`."""
+    if stored is None:
+        raise VersionMismatch
+    return stored
 
 
 def find_changed_fields(before: Document, after: Document) -> tuple[str, ...]:

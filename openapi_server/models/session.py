@@ -53,7 +53,7 @@ class SessionFilter:
     since: datetime | None = None
     until: datetime | None = None
 
-    def fits(self, session: SessionRecord) -> bool:
+    def matches(self, session: SessionRecord) -> bool:
         return (
             self.animal_id in (None, session.animal_id)
             and (self.since is None or self.since <= session.last_message_at)
@@ -74,7 +74,7 @@ class SessionClaim:
     owner: str | None
     is_proved: bool
 
-    def fits(self, session: SessionRecord) -> bool:
+    def matches(self, session: SessionRecord) -> bool:
         return not session.is_claimed or (self.is_proved and session.owner == self.owner)
 
 

@@ -1,7 +1,7 @@
 """Pydantic models of keepers' documents: unknown members are refused, and every error is a plain sentence.
 
 What a document must be is said by types and `Field` limits, from which pydantic also makes a JSON schema: a test
-compares it with the schema in `openapi.yaml`. `explain` says what to tell the keeper when a value is refused.
+compares it with the schema in `openapi.yaml`. `explain_refusal` says what to tell the keeper when a value is refused.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from openapi_server import linear_regex
 from openapi_server.models.hidden_characters import find_hidden_character
-from openapi_server.models.keepers_text import find_placeholder
 
 _EXPLAINED = "explained"
 _MESSAGES = {
@@ -51,7 +51,7 @@ def make_error(message: str, field: str = "") -> PydanticCustomError:
     return PydanticCustomError(_EXPLAINED, "{message}", {"message": message, "field": field})
 
 
-def explain(template: str) -> WrapValidator:
+def explain_refusal(template: str) -> WrapValidator:
     """Say this when the type or a limit refuses a value, unless a validator has said more; `{value!r}` is the value."""
 
     def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -68,7 +68,7 @@ def explain(template: str) -> WrapValidator:
 def explain_choice(choices: Iterable[str]) -> WrapValidator:
     """What to say of a value that is not one of the choices."""
     listed = ", ".join(choices)
-    return explain(f"{{value!r}} is not one of: {listed}")
+    return explain_refusal(f"{{value!r}} is not one of: {listed}")
 
 
 def quote_value(value: object) -> str:
@@ -126,6 +126,21 @@ def require_no_placeholder(text: str, allowed: str = "") -> None:
     if found is not None:
         reason = f"the only placeholder is {allowed}" if allowed else "nothing is filled in here"
         raise make_error(f"{reason}: must not hold {found}")
+
+
+def find_placeholder(text: str, allowed: str = "") -> str | None:
+    """The first sign of a placeholder, such as "{" or "%(n"; None when there is none but the allowed one.
+
+    >>> find_placeholder("Hello{name}!", "{name}"), find_placeholder("Hello {0}!"), find_placeholder("I cost $5, 50 %.")
+    (None, '{', None)
+    """
+    found = _PLACEHOLDER.search(text.replace(allowed, "") if allowed else text)
+    return found[0] if found else None
+
+
+_PLACEHOLDER = linear_regex.compile(
+    r"[{}]|<%|%>|<\?|\?>|\$[A-Za-z_]|%\(\w|(?<!\S)%[sdr]\b|(?<!\d)%[A-Za-z_]\w{0,63}%|\[\[\w{1,64}\]\]|<<\w{1,64}>>"
+)
 
 
 def require_list(max_items: int | None = None) -> BeforeValidator:

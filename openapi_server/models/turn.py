@@ -165,7 +165,7 @@ class TurnRecord:
         return TurnStatus.QUEUED if self.is_queued else TurnStatus.RUNNING
 
     @property
-    def told_at(self) -> datetime:
+    def delivered_at(self) -> datetime:
         """When the animal got the message. In this order a conversation has its messages, whoever had to wait."""
         return self.started_at or self.created_at
 
@@ -176,7 +176,7 @@ class TurnRecord:
 
     @property
     def updated_at(self) -> datetime:
-        return self.outcome.ended_at if self.outcome else self.told_at
+        return self.outcome.ended_at if self.outcome else self.delivered_at
 
 
 @dataclass(frozen=True, slots=True)

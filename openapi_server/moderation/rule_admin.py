@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
 from pathlib import Path
 
-from openapi_server.models.document import ChangeKind, Document, DocumentEdit, VersionedDocument
+from openapi_server.models.document import (
+    ChangeKind,
+    Document,
+    DocumentEdit,
+    ImportResult,
+    VersionedDocument,
+    require_written,
+)
 from openapi_server.models.errors import (
     FieldError,
     Forbidden,
@@ -21,7 +27,6 @@ from openapi_server.models.errors import (
     RulePackaged,
     TooManyRules,
     VersionMismatch,
-    VersionRequired,
 )
 from openapi_server.models.rule import MAX_RULES, ListedRule
 from openapi_server.moderation.rule_files import RuleFileError, load_rule_yaml
@@ -41,19 +46,6 @@ from openapi_server.yaml_files import find_item_lines
 _WHOLE_FILE = "(the whole file)"
 # Instructions of RE2: so many are compiled in a second. 200 rules with 50 keywords each have 540,000.
 MAX_PATTERNS_SIZE = 800_000
-
-
-@dataclass(frozen=True, slots=True)
-class RuleEdit(DocumentEdit):
-    """Who wants to change which rule.
-
-    `has_no_condition`: they do not say which version they have read, which is enough for a new rule only.
-    `must_be_new`: the rule must not exist yet (`If-None-Match: *`). `may_change_binding_rules`: packaged ones, too.
-    """
-
-    has_no_condition: bool = False
-    must_be_new: bool = False
-    may_change_binding_rules: bool = False
 
 
 class RuleAdmin:
@@ -80,10 +72,16 @@ class RuleAdmin:
             raise RuleNotFound("GET /api/v1/guardrails/rules shows those that there are.")
         return ListedRule(name, packaged, is_packaged=True)
 
-    async def put_rule(self, edit: RuleEdit, document: Document) -> tuple[ListedRule, bool]:
-        """Create or replace the rule; True: it was created. It is compiled here, so that no turn has to wait for it."""
+    async def put_rule(
+        self, edit: DocumentEdit, document: Document, *, may_change_binding_rules: bool
+    ) -> tuple[ListedRule, bool]:
+        """Create or replace the rule; True: it was created. It is compiled here, so that no turn has to wait for it.
+
+        `may_change_binding_rules`: also packaged ones.
+        """
         rule = await asyncio.to_thread(self.validate_document, document)
-        self._require_may_change(edit, document)
+        if not may_change_binding_rules:
+            self._require_not_binding(edit.document_id, document)
         await self.rules.refresh()
         self._require_small([rule])
         before = await self._get_expected(edit)
@@ -93,14 +91,12 @@ class RuleAdmin:
         if stored is None:
             _require_room(len(await self._list_stored()) + 1)
         change = edit.make_change(ChangeKind.REPLACE if before else ChangeKind.CREATE, self._clock.now())
-        written = await self.store.put_document(change, stored.version if stored else None, document)
-        if written is None:
-            raise VersionMismatch
+        written = require_written(await self.store.put_document(change, stored.version if stored else None, document))
         await self.rules.refresh()
         is_packaged = edit.document_id in self.rules.packaged.documents
         return ListedRule(edit.document_id, document, is_packaged, written), before is None
 
-    async def delete_rule(self, edit: RuleEdit) -> None:
+    async def delete_rule(self, edit: DocumentEdit) -> None:
         """Delete the keepers' rule; a packaged rule of its name is in force again."""
         before = await self.get_rule(edit.document_id)
         if before.stored is None:
@@ -119,8 +115,8 @@ class RuleAdmin:
         others = [stored for stored in self.rules.keepers_rules if stored.document_id != name]
         return await asyncio.to_thread(self.rules.merge, [*others, preview])
 
-    async def import_rules(self, documents: Sequence[Document], by: str) -> list[tuple[str, ChangeKind | None]]:
-        """Create or replace each rule, at whatever version it is; what was done with it, None: nothing had to be.
+    async def import_rules(self, documents: Sequence[Document], by: str) -> list[ImportResult]:
+        """Create or replace each rule, at whatever version it is.
 
         Nothing is imported unless all documents are right, and there is room for them.
         """
@@ -128,16 +124,17 @@ class RuleAdmin:
         names = {stored.document_id for stored in await self._list_stored()}
         _require_room(len(names | {str(document.get("name")) for document in documents}))
         self._require_small(await asyncio.to_thread(self._validate_documents, documents))
-        return [(document["name"], await self._import_rule(document, by)) for document in documents]
+        return [await self._import_rule(document, by) for document in documents]
 
-    async def _import_rule(self, document: Document, by: str) -> ChangeKind | None:
+    async def _import_rule(self, document: Document, by: str) -> ImportResult:
+        edit = DocumentEdit(document["name"], by)
         while True:
-            before = await self.store.get_document(document["name"])
+            before = await self.store.get_document(edit.document_id)
             if before is not None and before.document == document:
-                return None
-            change = DocumentEdit(document["name"], by).make_change(ChangeKind.IMPORT, self._clock.now())
+                return ImportResult(edit.document_id, None)
+            change = edit.make_change(ChangeKind.IMPORT, self._clock.now())
             if await self.store.put_document(change, before.version if before else None, document) is not None:
-                return ChangeKind.REPLACE if before else ChangeKind.CREATE
+                return ImportResult(edit.document_id, ChangeKind.REPLACE if before else ChangeKind.CREATE)
 
     def validate_document(self, document: Document) -> Rule:
         """The rule that the document describes. `InvalidInput` says which field of it is wrong."""
@@ -171,7 +168,7 @@ class RuleAdmin:
         if size > MAX_PATTERNS_SIZE:
             raise _make_size_error(max(rules, key=measure_pattern))
 
-    async def _get_expected(self, edit: RuleEdit) -> ListedRule | None:
+    async def _get_expected(self, edit: DocumentEdit) -> ListedRule | None:
         """The current rule, at a version that the keeper has read; None where there is none, nor has to be."""
         try:
             before = await self.get_rule(edit.document_id)
@@ -184,8 +181,8 @@ class RuleAdmin:
         _require_expected(edit, before)
         return before
 
-    def _require_may_change(self, edit: RuleEdit, document: Document) -> None:
-        if is_binding(edit.document_id, self.rules.packaged) and not edit.may_change_binding_rules:
+    def _require_not_binding(self, name: str, document: Document) -> None:
+        if is_binding(name, self.rules.packaged):
             field = "name" if is_enabled(document) else "enabled"
             message = "changes a packaged rule that binds (ALWAYS, NEVER): only an administrator may"
             raise Forbidden(f"{field}: {message}", errors=(FieldError(field, message),))
@@ -219,10 +216,9 @@ def _require_room(count: int) -> None:
         raise TooManyRules(f"Keepers may have {MAX_RULES} rules. DELETE one that nobody needs.")
 
 
-def _require_expected(edit: RuleEdit, before: ListedRule) -> None:
-    if edit.has_no_condition:
-        raise VersionRequired("Send If-Match with the ETag that you read last.")
-    edit.require_expected(before.version, "Read the rule again, and make your change to what it is now.")
+def _require_expected(edit: DocumentEdit, before: ListedRule) -> None:
+    edit.require_condition()
+    edit.require_expected(before.version, "rule")
 
 
 def read_rule_list(file: Path, packaged: PackagedRules) -> list[Document]:

@@ -25,7 +25,13 @@ from openapi_server.providers.options import (
     parse_token_count,
     read_until_end,
 )
-from openapi_server.providers.prompt import STOP_SEQUENCES, ChatMessage, ChatRole, make_messages, render_system_prompt
+from openapi_server.providers.prompt_template import (
+    STOP_SEQUENCES,
+    ChatMessage,
+    ChatRole,
+    make_messages,
+    render_system_prompt,
+)
 from openapi_server.providers.refused_parameters import RefusedParameters
 from openapi_server.providers.response_limits import limit_response
 
@@ -56,7 +62,7 @@ class AnthropicProvider(ConfiguredProvider):
 
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         options = self._options.for_animal(prompt.animal)
-        reply = _Reply()
+        reply = _ReplyReader()
         try:
             async with self._refused.open_response(
                 options.model, partial(self._make_request, options, prompt)
@@ -85,7 +91,7 @@ class AnthropicProvider(ConfiguredProvider):
         return sent, request
 
 
-class _Reply(ReplyProgress):
+class _ReplyReader(ReplyProgress):
     """What the events of one reply say. Those that are unknown are skipped: the API may add some at any time."""
 
     def read(self, event: ServerSentEvent) -> str:

@@ -24,7 +24,7 @@ from openapi_server.providers.options import (
     parse_token_count,
     read_until_end,
 )
-from openapi_server.providers.prompt import STOP_SEQUENCES, ChatMessage, make_messages, render_system_prompt
+from openapi_server.providers.prompt_template import STOP_SEQUENCES, ChatMessage, make_messages, render_system_prompt
 from openapi_server.providers.refused_parameters import RefusedParameters, find_refused
 from openapi_server.providers.thread_stream import ThreadStream
 
@@ -68,7 +68,7 @@ class BedrockProvider(ConfiguredProvider):
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | KeepAlive | ReplyEnd, None]:
         options = self._options.for_animal(prompt.animal)
         stream = ThreadStream(partial(self._open_stream, options, prompt))
-        reply = _Reply()
+        reply = _ReplyReader()
         try:
             async for event in read_until_end(stream, reply.count_at_end):
                 if (text := reply.read(event)) is not None:
@@ -138,7 +138,7 @@ class LimitedBody:
         self._body.close()
 
 
-class _Reply(ReplyProgress):
+class _ReplyReader(ReplyProgress):
     """What the events of one reply say. Those that are unknown are skipped."""
 
     def read(self, event: object) -> str | None:

@@ -28,7 +28,13 @@ from openapi_server.providers.options import (
     parse_token_count,
     read_until_end,
 )
-from openapi_server.providers.prompt import STOP_SEQUENCES, ChatMessage, ChatRole, make_messages, render_system_prompt
+from openapi_server.providers.prompt_template import (
+    STOP_SEQUENCES,
+    ChatMessage,
+    ChatRole,
+    make_messages,
+    render_system_prompt,
+)
 from openapi_server.providers.refused_parameters import RefusedParameters
 from openapi_server.providers.response_limits import limit_response
 
@@ -82,7 +88,7 @@ class OpenAIProvider(ConfiguredProvider):
             render_system_prompt(prompt),
             make_messages(prompt),
         )
-        reply = _Reply()
+        reply = _ReplyReader()
         try:
             async with self._refused.open_response(
                 options.model, partial(self._make_request, options, system, history)
@@ -127,7 +133,7 @@ async def _remove_bearer(request: Request) -> None:
     del request.headers["Authorization"]
 
 
-class _Reply(ReplyProgress):
+class _ReplyReader(ReplyProgress):
     """What the chunks of one reply say. Members that are missing, null or unknown are skipped."""
 
     def read(self, event: ServerSentEvent) -> list[str | KeepAlive]:

@@ -12,7 +12,7 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import Model, ProviderState, ReplyEnd
 from openapi_server.providers.failures import make_error
-from openapi_server.providers.prompt import (
+from openapi_server.providers.prompt_template import (
     HISTORY_TOKENS,
     ChatMessage,
     estimate_tokens,

@@ -22,8 +22,8 @@ from openapi_server.providers.speaker_labels import LabelRemover
 _MAX_PART_CHARS = 1_000
 
 
-class Stage(Protocol):
-    """One step. `has_ended`: the reply is complete, whatever the model still writes."""
+class CleaningStep(Protocol):
+    """One step of the cleaning. `has_ended`: the reply is complete, whatever the model still writes."""
 
     has_ended: bool
 
@@ -45,7 +45,7 @@ class ReplyCleaner:
     def __init__(self, animal: Animal, *, begins_in_thought: bool = False) -> None:
         self._marks = MarkRemover(begins_in_thought=begins_in_thought)
         unwrapper = ReplyUnwrapper(clean_marks)
-        self._stages: tuple[Stage, ...] = (CharacterJoiner(), self._marks, unwrapper, LabelRemover(animal))
+        self._steps: tuple[CleaningStep, ...] = (CharacterJoiner(), self._marks, unwrapper, LabelRemover(animal))
         self.has_ended = False
         self._is_cut = False
 
@@ -70,7 +70,7 @@ class ReplyCleaner:
     def feed_in_parts(self, text: str) -> Iterator[str]:
         """As `feed`, in parts, of which some are empty."""
         if not self.has_ended:
-            yield from self._pass(self._stages, text)
+            yield from self._pass(self._steps, text)
 
     def finish_in_parts(self, *, is_cut_off: bool = False) -> Iterator[str]:
         """As `finish`, in parts, of which some are empty."""
@@ -78,37 +78,37 @@ class ReplyCleaner:
             return
         if is_cut_off:
             self._marks.drop_thought()
-        yield from self._pass(self._stages, "", is_last=True)
+        yield from self._pass(self._steps, "", is_last=True)
         self.has_ended = True
 
     def release_sentence(self) -> str:
         """The text with a whole sentence that waits for what follows it, for a model that writes slowly."""
-        return "".join(self._pass(self._stages[2:], self._marks.release_sentence()))
+        return "".join(self._pass(self._steps[2:], self._marks.release_sentence()))
 
-    def _pass(self, stages: Sequence[Stage], text: str, *, is_last: bool = False) -> Iterator[str]:
-        """What the stages make of the text. `is_last`: nothing follows it."""
-        if not stages:
+    def _pass(self, steps: Sequence[CleaningStep], text: str, *, is_last: bool = False) -> Iterator[str]:
+        """What the steps make of the text. `is_last`: nothing follows it."""
+        if not steps:
             yield text
             return
-        stage, *others = stages
+        step, *others = steps
         for start in range(0, len(text), _MAX_PART_CHARS):
-            yield from self._pass_on(others, stage.feed(text[start : start + _MAX_PART_CHARS]))
+            yield from self._pass_on(others, step.feed(text[start : start + _MAX_PART_CHARS]))
             if self.has_ended:
                 return
-            if stage.has_ended:
+            if step.has_ended:
                 break
-        if is_last or stage.has_ended:
-            self._is_cut = self._is_cut or stage.has_ended
-            for rest in stage.finish():
+        if is_last or step.has_ended:
+            self._is_cut = self._is_cut or step.has_ended
+            for rest in step.finish():
                 # The blanks at the end of the text have waited until now.
                 yield from self._pass_on(others, rest if others or not self._is_cut else rest.rstrip())
             yield from self._pass(others, "", is_last=True) if others else ()
             self.has_ended = True
 
-    def _pass_on(self, stages: Sequence[Stage], text: str) -> Iterator[str]:
+    def _pass_on(self, steps: Sequence[CleaningStep], text: str) -> Iterator[str]:
         """The same, with at least one part: a step that gives no text takes its time, too."""
         if text:
-            yield from self._pass(stages, text)
+            yield from self._pass(steps, text)
         else:
             yield ""
 
@@ -118,12 +118,12 @@ def clean_marks(text: str) -> Generator[str, None, str]:
 
     It is the value of the generator, which yields "" now and then, so that its caller can do other work.
     """
-    for stage in (CharacterJoiner(), MarkRemover()):
+    for step in (CharacterJoiner(), MarkRemover()):
         cleaned: list[str] = []
         for start in range(0, len(text), _MAX_PART_CHARS):
-            cleaned.append(stage.feed(text[start : start + _MAX_PART_CHARS]))
+            cleaned.append(step.feed(text[start : start + _MAX_PART_CHARS]))
             yield ""
-        text = "".join((*cleaned, *stage.finish()))
+        text = "".join((*cleaned, *step.finish()))
     return text
 
 
@@ -195,7 +195,7 @@ _REPLY_ROLES = ("", "assistant", "model", "gpt", "bot", "final")
 _MAX_HEADER_CHARS = 40
 
 
-class _Kind(Enum):
+class _MarkKind(Enum):
     THOUGHT = auto()
     THOUGHT_END = auto()
     NOTHING = auto()
@@ -218,7 +218,7 @@ class MarkRemover:
     """Removes thoughts and the marks of chat templates. A mark of an end behind text ends the reply.
 
     A thought without its opening mark is only known by its end, so the beginning of a reply waits until it reads like
-    the animal's (`judge_beginning`); with `begins_in_thought` the whole reply waits for the end of a thought.
+    the animal's (`classify_beginning`); with `begins_in_thought` the whole reply waits for the end of a thought.
     """
 
     def __init__(self, *, begins_in_thought: bool = False) -> None:
@@ -306,7 +306,7 @@ class MarkRemover:
         if self._waits_for_thought:
             return ""
         self._unjudged += text
-        is_reply = judge_beginning(self._unjudged)
+        is_reply = classify_beginning(self._unjudged)
         if is_reply is None:
             return ""
         if not is_reply:
@@ -321,22 +321,22 @@ class MarkRemover:
         # The thoughts of a model whose server removes the marks but not what is between them.
         return text.rpartition("assistantfinal")[2] if text.startswith("analysis") else text
 
-    def _take_mark(self, kind: _Kind) -> None:
-        if kind is _Kind.THOUGHT_END:
+    def _take_mark(self, kind: _MarkKind) -> None:
+        if kind is _MarkKind.THOUGHT_END:
             self._end_thought()
-        elif self._mode is _Mode.THOUGHT or kind is _Kind.NOTHING:
+        elif self._mode is _Mode.THOUGHT or kind is _MarkKind.NOTHING:
             return
-        elif kind is _Kind.THOUGHT:
+        elif kind is _MarkKind.THOUGHT:
             self._mode = _Mode.THOUGHT
-        elif self._has_text and self._mode is _Mode.TEXT and kind is not _Kind.START:
+        elif self._has_text and self._mode is _Mode.TEXT and kind is not _MarkKind.START:
             self.has_ended = True
-        elif kind is _Kind.HEADER:
+        elif kind is _MarkKind.HEADER:
             self._mode, self._header = _Mode.HEADER, ""
-        elif kind is _Kind.HEADER_END:
+        elif kind is _MarkKind.HEADER_END:
             self._end_header()
-        elif kind is _Kind.REPLY:
+        elif kind is _MarkKind.REPLY:
             self._mode = _Mode.TEXT
-        elif kind is _Kind.OTHER_SPEAKER:
+        elif kind is _MarkKind.OTHER_SPEAKER:
             self._mode = _Mode.OTHER_SPEAKER
         elif self._mode is _Mode.HEADER:
             self._end_header()
@@ -367,7 +367,7 @@ _MARK_START = linear_regex.compile(r"[<&\[◁]")
 _HEADER_BREAK = linear_regex.compile(r"[<&\[◁\n]")
 
 
-def _read_mark(text: str, at: int) -> tuple[int, _Kind | None]:
+def _read_mark(text: str, at: int) -> tuple[int, _MarkKind | None]:
     """The length of the mark there and its kind; kind None: so much is text; length 0: more has to come."""
     window = text[at : at + _MAX_MARK_CHARS]
     opener = next((one for one in _OPENERS if window.startswith(one)), None)
@@ -414,7 +414,7 @@ def _is_special(name: str) -> bool:
     return all(char.isalnum() or char in "_-/.: ▁" for char in name)
 
 
-def _classify(body: str, opener: str) -> _Kind | None:
+def _classify(body: str, opener: str) -> _MarkKind | None:
     """The kind of what stands between the brackets; None when it is no mark."""
     if opener == "[":
         is_mark = body.removeprefix("/") in _BRACKETED
@@ -428,40 +428,40 @@ def _classify(body: str, opener: str) -> _Kind | None:
     name = name.replace("-", "_")
     if name not in _TAGS or "\n" in rest or (prefix and f"{prefix}:" not in _PREFIXES):
         return None
-    return _Kind.NOTHING if rest.endswith("/") else _classify_tag(name, is_closing=is_closing)
+    return _MarkKind.NOTHING if rest.endswith("/") else _classify_tag(name, is_closing=is_closing)
 
 
-def _classify_tag(name: str, *, is_closing: bool) -> _Kind:
+def _classify_tag(name: str, *, is_closing: bool) -> _MarkKind:
     if name in _HIDDEN_ENDS or (name in _HIDDEN and is_closing):
-        return _Kind.THOUGHT_END
+        return _MarkKind.THOUGHT_END
     if name in _HIDDEN:
-        return _Kind.THOUGHT
+        return _MarkKind.THOUGHT
     if name in _VISIBLE:
-        return _Kind.NOTHING
+        return _MarkKind.NOTHING
     if name == "start_of_turn":
-        return _Kind.HEADER
+        return _MarkKind.HEADER
     if name in ("user", "human", "visitor", "system", "system_prompt") and not is_closing:
-        return _Kind.OTHER_SPEAKER
+        return _MarkKind.OTHER_SPEAKER
     if name in _STARTS and not is_closing:
-        return _Kind.START
-    return _Kind.END
+        return _MarkKind.START
+    return _MarkKind.END
 
 
-def _classify_special(name: str) -> _Kind:
+def _classify_special(name: str) -> _MarkKind:
     """Of a mark such as `<|im_end|>`. Any name is one, because every model has its own."""
     name = name.casefold().replace("▁", "_").replace(" ", "_")
     is_closing, name = name.startswith("/"), name.removeprefix("/")
     if name in _HIDDEN | _HIDDEN_ENDS:
         return _classify_tag(name, is_closing=is_closing)
     if name in ("im_start", "start_header_id", "start", "channel", "start_of_role", "header_start", "turn"):
-        return _Kind.HEADER
+        return _MarkKind.HEADER
     if name in ("message", "im_sep", "end_header_id", "end_of_role", "header_end", "im_middle"):
-        return _Kind.HEADER_END
+        return _MarkKind.HEADER_END
     if name in _VISIBLE or "begin" in name:
-        return _Kind.REPLY if name in ("assistant", "model") else _Kind.NOTHING
+        return _MarkKind.REPLY if name in ("assistant", "model") else _MarkKind.NOTHING
     if name in ("user", "human", "system", "observation", "tool", "context"):
-        return _Kind.OTHER_SPEAKER
-    return _Kind.END
+        return _MarkKind.OTHER_SPEAKER
+    return _MarkKind.END
 
 
 # The beginning of a reply
@@ -496,10 +496,10 @@ _READS_LIKE_SPEECH = linear_regex.compile(
 )
 
 
-def judge_beginning(text: str) -> bool | None:
+def classify_beginning(text: str) -> bool | None:
     """Whether a reply that begins so is the animal's (True), or may be a thought (False). None: it is too short.
 
-    >>> judge_beginning("Roar! I am Leo."), judge_beginning("The child asks my name. "), judge_beginning("Lions")
+    >>> classify_beginning("Roar! I am Leo."), classify_beginning("The child asks my name. "), classify_beginning("Li")
     (True, False, None)
     """
     text = text[:_MAX_NEUTRAL_CHARS]

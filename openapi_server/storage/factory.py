@@ -23,8 +23,8 @@ from openapi_server.protocols import (
 )
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.audit import SqliteAudit
-from openapi_server.storage.sqlite.connections import explain_failure
 from openapi_server.storage.sqlite.credits import SqliteCredits
+from openapi_server.storage.sqlite.database_files import explain_failure
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
 from openapi_server.storage.sqlite.requests import SqliteRequests

@@ -13,18 +13,18 @@ from openapi_server.wire.sessions import SESSIONS
 from openapi_server.wire.sse import Contract
 
 
-class Operation(NamedTuple):
+class OperationKey(NamedTuple):
     """The method and path of an operation, as the keys in `openapi.yaml`."""
 
     method: str
     path: str
 
 
-CONTRACTS: Mapping[Contract, Operation] = {
-    CONVO: Operation("post", "/convo_turn_stream"),
-    PLATFORM: Operation("post", "/api/v1/stream"),
-    SESSIONS: Operation("post", "/chat/sessions/{sessionId}/stream"),
-    CHAT: Operation("post", "/chat"),
-    BARE_CHAT: Operation("post", "/chat"),
-    DEVICES: Operation("post", "/chat/stream"),
+CONTRACTS: Mapping[Contract, OperationKey] = {
+    CONVO: OperationKey("post", "/convo_turn_stream"),
+    PLATFORM: OperationKey("post", "/api/v1/stream"),
+    SESSIONS: OperationKey("post", "/chat/sessions/{sessionId}/stream"),
+    CHAT: OperationKey("post", "/chat"),
+    BARE_CHAT: OperationKey("post", "/chat"),
+    DEVICES: OperationKey("post", "/chat/stream"),
 }

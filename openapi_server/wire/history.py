@@ -35,7 +35,7 @@ def encode_turn_frame(index: int, turn: TurnRecord) -> Frame:
         "turnId": turn.turn_id,
         "userMessage": turn.message,
         "assistantReply": turn.outcome.reply if turn.outcome else None,
-        "timestamp": format_timestamp(turn.told_at),
+        "timestamp": format_timestamp(turn.delivered_at),
     }
     return Frame(body, event="history")
 
@@ -79,7 +79,7 @@ def _encode_messages(turn: TurnRecord) -> Iterator[dict[str, object]]:
     if outcome and outcome.finish_reason:
         metadata["finishReason"] = outcome.finish_reason
     shared = {"turnId": turn.turn_id, "metadata": metadata}
-    yield {"role": "user", "content": turn.message, "timestamp": format_timestamp(turn.told_at), **shared}
+    yield {"role": "user", "content": turn.message, "timestamp": format_timestamp(turn.delivered_at), **shared}
     if outcome and outcome.reply is not None:
         yield {"role": "assistant", "content": outcome.reply, "timestamp": format_timestamp(outcome.ended_at), **shared}
 

@@ -135,7 +135,7 @@ def test_a_database_of_others_is_a_problem(path: Path, statement: str, detail: s
 
 def test_a_locked_store_is_a_problem(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     """Somebody left a transaction open in another program."""
-    monkeypatch.setattr("openapi_server.storage.sqlite.connections.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("openapi_server.storage.sqlite.database_files.BUSY_TIMEOUT_S", 0.05)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         (found,) = list_problems(check_store(path))

@@ -26,7 +26,7 @@ from openapi_server.protocols import KEEP_ALIVE, KeepAlive, Provider, ReplyEnd, 
 from openapi_server.providers.failures import ReplyTooLong
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.providers.options import USAGE_TIMEOUT_S, ModelOptions
-from openapi_server.providers.prompt import render_system_prompt
+from openapi_server.providers.prompt_template import render_system_prompt
 from tests.support.examples import DELICATE_TEXTS
 from tests.support.fakes import make_lion
 from tests.support.model_dialects import PRIVATE_ERROR

@@ -22,16 +22,10 @@ from openapi_server.protocols import Store
 from openapi_server.storage.factory import Stores
 from tests.support.examples import NOON, SESSION_ID, make_failure, make_outcome, make_session, make_turn
 from tests.support.fakes import FakeClock
-from tests.support.stores import BACKENDS, OpensStores
+from tests.support.stores import OpensStores
 
 RACERS = 50
 CHARGE = Charge("ben", 60)
-
-
-@pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
-def opens(request: pytest.FixtureRequest) -> OpensStores:
-    opens: OpensStores = request.param
-    return opens
 
 
 @pytest.fixture
@@ -88,7 +82,7 @@ async def test_it_waits_until_the_running_turn_has_ended(store: Store) -> None:
     assert await store.start_queued_turn("second", seconds(3)) is None
     second = await store.get_turn("second")
     assert second is not None
-    assert (second.status, second.started_at, second.told_at) == (TurnStatus.RUNNING, seconds(3), seconds(3))
+    assert (second.status, second.started_at, second.delivered_at) == (TurnStatus.RUNNING, seconds(3), seconds(3))
     assert (second.created_at, second.updated_at) == (seconds(1), seconds(3))
 
 
@@ -188,7 +182,7 @@ async def test_the_history_has_the_turns_in_the_order_of_their_arrival(store: St
 
     turns = (await store.list_turns(SESSION_ID, 10)).items
     assert [turn.turn_id for turn in turns] == ["running", "second", "third"]
-    times = [at for turn in turns if turn.outcome for at in (turn.told_at, turn.outcome.ended_at)]
+    times = [at for turn in turns if turn.outcome for at in (turn.delivered_at, turn.outcome.ended_at)]
     assert times == sorted(times)
 
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from openapi_server.http.arrival_order import Arrival, Lines
+from openapi_server.http.arrival_order import Arrival, KeyedQueues
 
 
 class Requests:
     """Requests that have arrived in the order of their numbers, each for the session of that place in the list."""
 
     def __init__(self, sessions: Sequence[str | None], callers: str = "") -> None:
-        self.callers, self.sessions = Lines(), Lines()
+        self.callers, self.sessions = KeyedQueues(), KeyedQueues()
         names = callers or "a" * len(sessions)
         self.arrivals = [Arrival(self.callers, self.sessions, name) for name in names]
         self.told: list[int] = []
@@ -34,7 +34,7 @@ class Requests:
             await settle()
 
     async def _store(self, number: int) -> None:
-        async with self.arrivals[number].take_turns(self._ids[number]):
+        async with self.arrivals[number].run_in_order(self._ids[number]):
             self.told.append(number)
             await self.may_end[number].wait()
 

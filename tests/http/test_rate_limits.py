@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders
 from openapi_server.config import Settings
 from openapi_server.http import rate_limits
 from openapi_server.http.rate_limit_storage import BoundedMemoryStorage, WindowCounters
-from openapi_server.http.rate_limits import Admission, Caller, Kind, RateLimits, find_kind, group_address
+from openapi_server.http.rate_limits import Admission, Caller, LimitKind, RateLimits, find_kind, group_address
 from openapi_server.models.errors import RateLimited
 from openapi_server.spec import load_spec
 from tests.conftest import make_settings
@@ -51,11 +51,13 @@ def identify(limits: RateLimits, address: str = "192.0.2.1", **headers: str) -> 
     return limits.identify(make_scope(address, **headers), {"good-token": "mia"}.get)
 
 
-async def admit(limits: RateLimits, caller: Caller, kind: Kind = Kind.TURNS, *, repeat: bool = False) -> Admission:
+async def admit(
+    limits: RateLimits, caller: Caller, kind: LimitKind = LimitKind.TURNS, *, repeat: bool = False
+) -> Admission:
     return await limits.admit(kind, caller, may_be_repeat=repeat)
 
 
-async def count_admitted(limits: RateLimits, caller: Caller, kind: Kind = Kind.TURNS, tries: int = 40) -> int:
+async def count_admitted(limits: RateLimits, caller: Caller, kind: LimitKind = LimitKind.TURNS, tries: int = 40) -> int:
     """How many of the tries are let in; each is closed at once. After the first one nobody is new."""
     admitted = 0
     for _ in range(tries):
@@ -82,16 +84,16 @@ def test_the_spec_names_the_limit_of_every_operation(method: str, path: str, ope
     """What starts a turn or sends a stream is marked, and every limited operation documents its 429."""
     kind = find_kind(method.upper(), path.replace("{", "").replace("}", ""))
     assert kind == operation.get("x-rate-limit", "reads")
-    assert (kind is Kind.TURNS) == ((method, path) in STARTS_TURNS)
+    assert (kind is LimitKind.TURNS) == ((method, path) in STARTS_TURNS)
     streams = (
         "text/event-stream" in operation["responses"]["200"].get("content", {})
         if "200" in operation["responses"]
         else False
     )
     # The history of a session is short and ends by itself.
-    assert not streams or kind in (Kind.TURNS, Kind.STREAMS) or path == "/convo_history"
-    assert kind is Kind.NONE or "429" in operation["responses"]
-    assert (kind is Kind.LOGINS) == path.endswith(("/auth/login", "/auth/refresh"))
+    assert not streams or kind in (LimitKind.TURNS, LimitKind.STREAMS) or path == "/convo_history"
+    assert kind is LimitKind.NONE or "429" in operation["responses"]
+    assert (kind is LimitKind.LOGINS) == path.endswith(("/auth/login", "/auth/refresh"))
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=NAMES)
@@ -109,10 +111,10 @@ def test_every_successful_answer_of_a_limited_operation_documents_its_headers(
 
 def test_head_and_options_count_as_what_answers_them() -> None:
     """Monitoring may ask with HEAD; a preflight request costs next to nothing."""
-    assert find_kind("HEAD", "/health") is Kind.NONE
-    assert find_kind("GET", "/api/health") is Kind.NONE
-    assert find_kind("HEAD", "/convo_turn/turn_1/stream") is Kind.STREAMS
-    assert find_kind("OPTIONS", "/convo_turn") is Kind.NONE
+    assert find_kind("HEAD", "/health") is LimitKind.NONE
+    assert find_kind("GET", "/api/health") is LimitKind.NONE
+    assert find_kind("HEAD", "/convo_turn/turn_1/stream") is LimitKind.STREAMS
+    assert find_kind("OPTIONS", "/convo_turn") is LimitKind.NONE
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=NAMES)
@@ -125,8 +127,8 @@ def test_an_alias_has_the_limit_of_its_path(method: str, path: str, operation: d
 
 @pytest.mark.parametrize("path", ["/nowhere", "//convo_turn", "/chat/stream/", "/" * 2000, "", "/chat/sessions//x/y"])
 def test_what_no_operation_answers_is_a_read(path: str) -> None:
-    assert find_kind("POST", path) is Kind.READS
-    assert find_kind("BREW", "/chat") is Kind.READS
+    assert find_kind("POST", path) is LimitKind.READS
+    assert find_kind("BREW", "/chat") is LimitKind.READS
 
 
 async def test_a_caller_is_a_login_then_a_cookie_a_token_a_device_and_then_the_address() -> None:
@@ -200,7 +202,7 @@ async def test_new_names_share_the_open_streams_of_one_caller() -> None:
     admitted = []
     for caller in callers:
         try:
-            admitted.append(await admit(limits, caller, Kind.STREAMS))
+            admitted.append(await admit(limits, caller, LimitKind.STREAMS))
         except RateLimited as refused:
             policy = refused.headers["RateLimit-Policy"]
     assert len(admitted) == 3
@@ -261,20 +263,20 @@ async def test_open_streams_are_counted_until_they_are_closed() -> None:
     for number in range(3):
         (await admit(limits, identify(limits, x_device_id=f"kiosk-{number}"))).close()
     callers = [identify(limits, x_device_id=f"kiosk-{number}") for number in range(3)]
-    first = await admit(limits, callers[0], Kind.STREAMS)
+    first = await admit(limits, callers[0], LimitKind.STREAMS)
     second = await admit(limits, callers[0])
     with pytest.raises(RateLimited) as refused:
         await admit(limits, callers[0])
     assert refused.value.headers["RateLimit-Policy"] == '"streams";q=2;qu="concurrent-requests"'
     assert refused.value.headers["RateLimit"] == '"streams";r=0;t=5'
-    others = [await admit(limits, callers[1], Kind.STREAMS), await admit(limits, callers[1], Kind.STREAMS)]
+    others = [await admit(limits, callers[1], LimitKind.STREAMS), await admit(limits, callers[1], LimitKind.STREAMS)]
     with pytest.raises(RateLimited) as refused:
-        await admit(limits, callers[2], Kind.STREAMS)
+        await admit(limits, callers[2], LimitKind.STREAMS)
     assert refused.value.headers["RateLimit-Policy"].startswith('"streams-address";q=4')
     first.close()
     first.close()
     assert limits.open_stream_count == 3
-    again = await admit(limits, callers[2], Kind.STREAMS)
+    again = await admit(limits, callers[2], LimitKind.STREAMS)
     for admission in (second, *others, again):
         admission.close()
     assert limits.open_stream_count == 0
@@ -323,11 +325,11 @@ async def test_headers_tell_every_limit_that_applies() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_without_limits_nothing_applies(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(LimitKind))
+def test_without_limits_nothing_applies(kind: LimitKind) -> None:
     """The defaults of development, but for logins. For turns callers are told apart, for they wait in turn."""
-    assert make_limits().applies_to(kind) == (kind in (Kind.LOGINS, Kind.TURNS))
-    assert make_limits(logins=0).applies_to(kind) == (kind is Kind.TURNS)
+    assert make_limits().applies_to(kind) == (kind in (LimitKind.LOGINS, LimitKind.TURNS))
+    assert make_limits(logins=0).applies_to(kind) == (kind is LimitKind.TURNS)
 
 
 async def test_logins_count_by_address_whatever_the_request_claims_to_be() -> None:
@@ -336,7 +338,7 @@ async def test_logins_count_by_address_whatever_the_request_claims_to_be() -> No
         limits = make_limits(logins=4)
         callers = [identify(limits, x_device_id=f"kiosk-{number}") for number in range(4)]
         callers.append(identify(limits, authorization="Bearer good-token"))
-        assert [await count_admitted(limits, caller, Kind.LOGINS, 3) for caller in callers] == [3, 1, 0, 0, 0]
+        assert [await count_admitted(limits, caller, LimitKind.LOGINS, 3) for caller in callers] == [3, 1, 0, 0, 0]
 
 
 async def test_requests_that_may_be_repeats_have_a_bound() -> None:
@@ -344,16 +346,16 @@ async def test_requests_that_may_be_repeats_have_a_bound() -> None:
     with time_machine.travel(1_000_000_020, tick=False):
         limits = make_limits(turns=2, streams=0)
         known = identify(limits, cookie=f"session_id={'k' * 22}")
-        await limits.admit(Kind.TURNS, known, may_be_repeat=False)
+        await limits.admit(LimitKind.TURNS, known, may_be_repeat=False)
         known = identify(limits, cookie=f"session_id={'k' * 22}")
         for _ in range(10):
-            (await limits.admit(Kind.TURNS, known, may_be_repeat=True)).close()
+            (await limits.admit(LimitKind.TURNS, known, may_be_repeat=True)).close()
         with pytest.raises(RateLimited, match="10 repeats a minute"):
-            await limits.admit(Kind.TURNS, known, may_be_repeat=True)
+            await limits.admit(LimitKind.TURNS, known, may_be_repeat=True)
 
         for number in range(10):
             new = identify(limits, x_device_id=f"kiosk-{number}")
-            (await limits.admit(Kind.TURNS, new, may_be_repeat=True)).close()
+            (await limits.admit(LimitKind.TURNS, new, may_be_repeat=True)).close()
         with pytest.raises(RateLimited, match="New callers of this address"):
-            await limits.admit(Kind.TURNS, identify(limits, x_device_id="kiosk-x"), may_be_repeat=True)
-        (await limits.admit(Kind.STREAMS, known, may_be_repeat=False)).close()
+            await limits.admit(LimitKind.TURNS, identify(limits, x_device_id="kiosk-x"), may_be_repeat=True)
+        (await limits.admit(LimitKind.STREAMS, known, may_be_repeat=False)).close()

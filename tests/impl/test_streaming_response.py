@@ -1,4 +1,4 @@
-"""`SSEStreamer`, beyond the unit test of the first front end in `tests/seeds/`."""
+"""`SSEStreamer`, beyond the unit test of the first front end in `tests/source_documents/`."""
 
 from __future__ import annotations
 

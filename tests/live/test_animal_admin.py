@@ -8,7 +8,7 @@ import sys
 
 import httpx
 
-from openapi_server.wire.animal_admin import decode_document
+from openapi_server.wire.documents import ANIMAL
 from openapi_server.yaml_files import dump_yaml
 from tests.conftest import StartsServer
 from tests.support.processes import ServerProcess
@@ -48,7 +48,7 @@ def test_an_imported_file_is_in_the_next_turn_and_a_start_changes_nothing(start_
     """`zoochat animals import` while a server runs; what was imported outlives it."""
     server = start_server(OFFLINE_WORDS_PER_S=0)
     with open_keeper(server) as client:
-        document = decode_document(client.get("/animal/lion_001/document").json())
+        document = ANIMAL.decode(client.get("/animal/lion_001/document").json())
     for fact in document["facts"]:
         if fact["topic"] == "weight":
             fact["say"] = "On Monday my keepers weighed me: 212 kilograms!"

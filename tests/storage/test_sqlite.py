@@ -18,10 +18,10 @@ import pytest
 
 from openapi_server.models.errors import StoreUnavailable, TurnRunning
 from openapi_server.models.turn import AgeGroup, IdempotencyKey, Moderation, TurnRecord
-from openapi_server.storage.sqlite import connections, migrations, turns
+from openapi_server.storage.sqlite import connections, database_files, migrations, turns
 from openapi_server.storage.sqlite import store as sqlite_store
 from openapi_server.storage.sqlite.credits import SqliteCredits
-from openapi_server.storage.sqlite.migrations import MIGRATIONS, usage_in_the_ledger
+from openapi_server.storage.sqlite.migrations import MIGRATIONS, add_usage_to_credit_entries
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.support.examples import (
     NOON,
@@ -252,7 +252,7 @@ async def test_nothing_of_an_older_session_stays_when_it_is_deleted(migrated: Sq
 
 async def test_what_earlier_turns_have_cost_is_known_after_the_migration(path: Path) -> None:
     """What was reserved and not given back. How many tokens that was is not known."""
-    steps = MIGRATIONS.index(usage_in_the_ledger)
+    steps = MIGRATIONS.index(add_usage_to_credit_entries)
     with closing(sqlite3.connect(path)) as db:
         for migration in MIGRATIONS[:steps]:
             migration(db)
@@ -374,7 +374,7 @@ async def test_a_write_lock_held_for_too_long_is_unavailable_and_passes(
 ) -> None:
     """Readers read on meanwhile; when the lock is gone, writing works again without a restart."""
     await fill(path)
-    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(database_files, "BUSY_TIMEOUT_S", 0.01)
     store = await reopen(path)
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -493,7 +493,7 @@ async def test_writes_whose_transaction_is_lost_are_done_one_by_one(
 async def test_writes_that_cannot_begin_wait_for_the_lock_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one after the other: a turn would wait for as many seconds as there are turns before it."""
     await fill(path)
-    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(database_files, "BUSY_TIMEOUT_S", 0.01)
     store = await reopen(path)
     transactions = count_transactions(monkeypatch)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from openapi_server.models.personal_data import DataSubject
-from openapi_server.storage.sqlite.connections import open_database
+from openapi_server.storage.sqlite.database_files import open_database
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.support.examples import NOTEBOOK, make_outcome, make_session, make_turn
@@ -128,7 +128,7 @@ async def test_a_reader_in_the_way_is_told_and_harmed_by_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It goes on reading what it began with; the log is cut off the next time."""
-    monkeypatch.setattr("openapi_server.storage.sqlite.connections.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("openapi_server.storage.sqlite.database_files.BUSY_TIMEOUT_S", 0.1)
     clock = FakeClock()
     store = await SqliteStore.open(tmp_path / "zoo.sqlite3", clock)
     reader = open_database(tmp_path / "zoo.sqlite3")

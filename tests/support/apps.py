@@ -80,7 +80,7 @@ class SharedApp:
         for middleware in self.app.middleware.middleware_stack:
             if isinstance(middleware, ConcurrencyLimitMiddleware):
                 # Requests of a test that was cut short may still hold slots.
-                middleware._starts, middleware._others = make_slots(self._services.current.settings.flask_threads)
+                middleware._starts, middleware._others = make_slots(self._services.current.settings.requests_per_round)
                 middleware._waiting = self._services.current.waiting_requests
                 middleware._pending = self._services.current.pending_turns
             elif isinstance(middleware, ArrivalOrderMiddleware):

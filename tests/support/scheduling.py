@@ -24,7 +24,7 @@ SLOWEST_FIRST = (
     *(
         "tests/mutants/",
         "tests/web/",
-        "tests/seeds/",
+        "tests/source_documents/",
         "tests/readers/",
         "tests/api/",
         "tests/moderation/",

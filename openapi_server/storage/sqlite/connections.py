@@ -19,96 +19,39 @@ every use compares the files at the path with those that are open:
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
-import stat
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import structlog
 
 from openapi_server.models.errors import StoreUnavailable
+from openapi_server.storage.sqlite.database_files import (
+    BUSY_TIMEOUT_S,
+    Files,
+    Paths,
+    get_size,
+    identify,
+    open_database,
+    require_our_tables,
+)
+from openapi_server.storage.sqlite.shared_writes import SharedWrites
 
 T = TypeVar("T")
-BUSY_TIMEOUT_S = 5.0
 READERS = 2
-# How many writes share a transaction. Each is answered when all of them are stored.
-MAX_WRITES_TOGETHER = 32
 RETRY_AFTER_S = 2
 
 log = structlog.get_logger(__name__)
 
 
-class FileId(NamedTuple):
-    """What tells a file from another one that has its name later."""
-
-    device: int
-    inode: int
-
-
-class Files(NamedTuple):
-    """The database's files; None for one that is not there. SQLite makes the other two with the first transaction."""
-
-    database: FileId | None
-    log: FileId | None
-    shared_memory: FileId | None
-
-    @classmethod
-    def look_up(cls, paths: Paths) -> Files:
-        """Raises `sqlite3.OperationalError` when something else than a file is at one of the paths."""
-        return cls(_identify(paths.database), _identify(paths.log), _identify(paths.shared_memory))
-
-
-class Paths(NamedTuple):
-    """Of the database, its write-ahead log, and the index of the log in shared memory."""
-
-    database: Path
-    log: Path
-    shared_memory: Path
-
-    @classmethod
-    def find(cls, path: Path) -> Paths:
-        """The other two stand beside the file itself, not beside a link to it."""
-        resolved = path.resolve()
-        return cls(path, resolved.with_name(f"{resolved.name}-wal"), resolved.with_name(f"{resolved.name}-shm"))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Write:
-    """A write that waits for the next transaction, and who waits for it."""
-
-    work: Callable[[sqlite3.Connection], Any]
-    done: asyncio.Future[Any]
-
-    def finish(self, outcome: _Outcome) -> None:
-        """The work of a caller that was cancelled has been done, too."""
-        if not self.done.done():
-            if outcome.error is None:
-                self.done.set_result(outcome.result)
-            else:
-                self.done.set_exception(outcome.error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What came of a write: its result, or what it raised."""
-
-    result: Any = None
-    error: Exception | None = None
-
-
 class Connections:
     """Runs functions that take a connection: `write` in a transaction that is rolled back on any error, `read` without.
 
-    `write_together` is for what hundreds do at the same moment: what waits shares a transaction, and each of the writes
-    is rolled back by itself. Its function may run a second time, after all that it did was rolled back.
+    `write_together` is for what hundreds do at the same moment: see `SharedWrites`.
 
     Errors of SQLite are logged and become `StoreUnavailable`. `prepare` is run on the first connection to each file: it
     makes the tables that are missing.
@@ -123,8 +66,7 @@ class Connections:
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._submitted = {self._writer: 0, self._readers: 0}
-        self._together: deque[_Write] = deque()
-        self._is_together_due = False
+        self._shared_writes = SharedWrites(self._transact_shared, self._submit_shared, _report_failure)
         self._is_closed = False
         # Guards what follows. Connections are only opened anew while no thread uses one.
         self._idle = threading.Condition()
@@ -138,7 +80,7 @@ class Connections:
     @property
     def waiting_writes(self) -> int:
         """How many writes wait for the thread that writes."""
-        return max(0, self._submitted[self._writer] - 1) + len(self._together)
+        return max(0, self._submitted[self._writer] - 1) + len(self._shared_writes)
 
     @property
     def waiting_reads(self) -> int:
@@ -156,59 +98,7 @@ class Connections:
         """As `write`, in one transaction with others that come at the same moment or wait already."""
         if self._is_closed:
             raise RuntimeError("the connections are closed")
-        loop = asyncio.get_running_loop()
-        write = _Write(work, loop.create_future())
-        self._together.append(write)
-        if not self._is_together_due:
-            # At the end of this round of the event loop, in which others may come.
-            self._is_together_due = True
-            loop.call_soon(self._submit_together)
-        result: T = await write.done
-        return result
-
-    def _submit_together(self) -> None:
-        if not self._is_together_due:
-            # `close` has not waited for the end of the round.
-            return
-        self._is_together_due = False
-        loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._writer, self._write_waiting, loop)
-        self._submitted[self._writer] += 1
-        done.add_done_callback(lambda _: self._count_done(self._writer))
-
-    def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Write all that waits, also what has come since this was submitted."""
-        while self._together:
-            writes = [self._together.popleft() for _ in range(min(len(self._together), MAX_WRITES_TOGETHER))]
-            outcomes = self._write_all(writes)
-            # A loop that is closed waits for nothing any more.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_finish_all, writes, outcomes)
-
-    def _write_all(self, writes: Sequence[_Write]) -> list[_Outcome]:
-        if len(writes) == 1:
-            return [self._write_alone(writes[0])]
-        has_begun = False
-
-        def write_each(db: sqlite3.Connection) -> list[_Outcome]:
-            nonlocal has_begun
-            has_begun = True
-            return [_write_one(db, write.work) for write in writes]
-
-        try:
-            return self._run(self._transact, write_each)
-        except Exception as error:
-            if not has_begun:
-                # Each of them would wait as long, and fail in the same way.
-                return [_Outcome(error=error) for _ in writes]
-        # All was rolled back. What one of them made impossible, the others may do.
-        return [self._write_alone(write) for write in writes]
-
-    def _write_alone(self, write: _Write) -> _Outcome:
-        try:
-            return _Outcome(self._run(self._transact, write.work))
-        except Exception as error:
-            return _Outcome(error=error)
+        return await self._shared_writes.write(work)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._run_in(self._readers, self._query, work)
@@ -219,7 +109,7 @@ class Connections:
             return None
         try:
             # Only the database itself: a turn writes soon after, and then all of its files are compared.
-            if self._inline is None or self._is_missing or _identify(self._path) != self._files.database:
+            if self._inline is None or self._is_missing or identify(self._path) != self._files.database:
                 return None
             return work(self._inline)
         except sqlite3.Error:
@@ -235,7 +125,7 @@ class Connections:
     async def close(self) -> None:
         """Let running work finish, then close every connection. SQLite checkpoints the WAL when the last one closes."""
         self._is_closed = True
-        self._submit_together()
+        self._shared_writes.submit_waiting()
         await asyncio.to_thread(self._close_all)
 
     def _close_all(self) -> None:
@@ -251,13 +141,23 @@ class Connections:
         work: Callable[[sqlite3.Connection], T],
     ) -> T:
         done = asyncio.get_running_loop().run_in_executor(threads, self._run, how, work)
-        self._submitted[threads] += 1
-        # Not in a `finally` here: the work of a caller that is cancelled goes on.
-        done.add_done_callback(lambda _: self._count_done(threads))
+        self._count_until_done(done, threads)
         return await done
 
-    def _count_done(self, threads: ThreadPoolExecutor) -> None:
-        self._submitted[threads] -= 1
+    def _count_until_done(self, done: asyncio.Future[T], threads: ThreadPoolExecutor) -> None:
+        # Not in a `finally` of the caller: the work of one that is cancelled goes on.
+        def count_done(_: asyncio.Future[T]) -> None:
+            self._submitted[threads] -= 1
+
+        self._submitted[threads] += 1
+        done.add_done_callback(count_done)
+
+    def _submit_shared(self, work: Callable[[asyncio.AbstractEventLoop], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._count_until_done(loop.run_in_executor(self._writer, work, loop), self._writer)
+
+    def _transact_shared(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return self._run(self._transact, work)
 
     def _run(self, how: Callable[[Callable[[sqlite3.Connection], T]], T], work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -361,10 +261,10 @@ class Connections:
             # The log at the path belongs to the file that was there before. SQLite would play it into the new one.
             with suppress(sqlite3.Error):
                 self._opened[0].execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            if found.log == self._files.log and _get_size(self._paths.log):
+            if found.log == self._files.log and get_size(self._paths.log):
                 raise sqlite3.OperationalError("another process still uses the file that was replaced")
             # The old connections stay: it may come back.
-            _require_our_tables(self._path)
+            require_our_tables(self._path)
         self._close_connections()
         self._generation += 1
         connection = open_database(self._path)
@@ -381,7 +281,7 @@ class Connections:
     def _note_log(self) -> None:
         """SQLite made its log with the transaction that has just ended."""
         if self._files.log is None:
-            log_id, shared_memory_id = _identify(self._paths.log), _identify(self._paths.shared_memory)
+            log_id, shared_memory_id = identify(self._paths.log), identify(self._paths.shared_memory)
             self._files = self._files._replace(log=log_id, shared_memory=shared_memory_id)
 
     def _close_connections(self) -> None:
@@ -391,143 +291,7 @@ class Connections:
         self._opened.clear()
 
 
-def _finish_all(writes: Sequence[_Write], outcomes: Sequence[_Outcome]) -> None:
-    for write, outcome in zip(writes, outcomes, strict=True):
-        write.finish(outcome)
-
-
-def _write_one(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> _Outcome:
-    """One write of a transaction with several. What it raises rolls back this one alone.
-
-    But for what makes SQLite roll back the whole transaction, such as a full disk: that is raised.
-    """
-    db.execute("SAVEPOINT write_one")
-    try:
-        outcome = _Outcome(work(db))
-    except Exception as error:
-        if not db.in_transaction:
-            raise
-        db.execute("ROLLBACK TO write_one")
-        outcome = _Outcome(error=_report_failure(error) if isinstance(error, sqlite3.Error) else error)
-    db.execute("RELEASE write_one")
-    return outcome
-
-
 def _report_failure(error: sqlite3.Error) -> StoreUnavailable:
     """Log it, and what callers are told. The driver's message goes to the log only: it may name files."""
     log.error("store_failed", error=type(error).__name__, reason=str(error))
     return StoreUnavailable(retry_after_s=RETRY_AFTER_S)
-
-
-def open_database(path: Path, *, may_create: bool = False) -> sqlite3.Connection:
-    """A connection in autocommit mode with the settings that every connection needs.
-
-    `synchronous=NORMAL`: in WAL mode a killed process loses nothing, a power cut may lose the last moments.
-    `secure_delete`: deleted rows are overwritten, but for a few copies that `retention.vacuum` removes.
-    """
-    _require_plain_files(path)
-    location = f"{path.absolute().as_uri()}?mode={'rwc' if may_create else 'rw'}"
-    connection = sqlite3.connect(
-        location, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-    )
-    try:
-        connection.row_factory = sqlite3.Row
-        _switch_to_wal(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA secure_delete = ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """SQLite ignores `timeout` for this statement: of two processes that create a file, one would fail at once."""
-    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
-                raise
-            time.sleep(0.01)
-
-
-def explain_failure(path: Path, error: BaseException | None) -> str:
-    """Why a database cannot be opened or written to, in a sentence for whoever runs the server, with what to do."""
-    reason = str(error)
-    code = getattr(error, "sqlite_errorcode", None)
-    number = getattr(error, "errno", None)
-    if isinstance(error, OSError):
-        reason = os.strerror(error.errno or 0)
-    match code & 0xFF if code is not None else None:
-        case sqlite3.SQLITE_FULL:
-            return f"{path}: the disk or the quota is full; make room there, or use another disk"
-        case sqlite3.SQLITE_READONLY:
-            return f"{path}: is read-only for this user; make the file and its folder writable"
-        case sqlite3.SQLITE_BUSY:
-            return f"{path}: another program has locked it; `zoochat doctor` names the programs that have it open"
-        case sqlite3.SQLITE_NOTADB:
-            return f"{path}: is not a database; it was not changed. Name another file"
-        case sqlite3.SQLITE_CORRUPT:
-            return f"{path}: is damaged; restore a backup, or salvage it with `sqlite3 {path} .recover`"
-        case sqlite3.SQLITE_CANTOPEN:
-            return f"{path}: cannot be opened; {_explain_path(path)}"
-    if number is not None:
-        return f"{path}: its folder cannot be made ({reason}); {_explain_path(path)}"
-    return f"{path}: {reason}"
-
-
-def _explain_path(path: Path) -> str:
-    """Which part of the path is in the way."""
-    for folder in reversed(path.absolute().parents):
-        if folder.exists() and not folder.is_dir():
-            return f"{folder} is no folder"
-        if not folder.exists():
-            return f"the folder {folder} does not exist and cannot be made"
-    if path.is_dir():
-        return "it is a folder"
-    if not os.access(path if path.exists() else path.parent, os.R_OK | os.W_OK):
-        return f"this user may not write to {path if path.exists() else path.parent}"
-    return "the file or its folder is not writable, or no more files can be opened"
-
-
-def _require_our_tables(path: Path) -> None:
-    """Look into a file without a change to it. Raises `sqlite3.Error` unless this server has made it."""
-    _require_plain_files(path)
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)) as db:
-        (migrations,) = db.execute("PRAGMA user_version").fetchone()
-    if not migrations:
-        raise sqlite3.DatabaseError("the file that is there now has none of this server's tables")
-
-
-def _require_plain_files(path: Path) -> None:
-    """Raise `sqlite3.OperationalError` when something else than a file is where SQLite reads or writes."""
-    resolved = path.resolve()
-    Files.look_up(Paths.find(path))
-    _identify(resolved.with_name(f"{resolved.name}-journal"))
-
-
-def _identify(path: Path) -> FileId | None:
-    """None when nothing is there. Raises `sqlite3.OperationalError` for a pipe, a socket, a device or a folder."""
-    try:
-        found = os.stat(path)  # noqa: PTH116  # called before each use: a third of the time of `Path.stat`
-    except OSError:
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        raise sqlite3.OperationalError(f"{path} is {_name_kind(found.st_mode)}, not a file")
-    return FileId(found.st_dev, found.st_ino)
-
-
-def _name_kind(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
-
-
-def _get_size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

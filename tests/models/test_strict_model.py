@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from openapi_server.models.keepers_text import find_placeholder
+from openapi_server.models.strict_model import find_placeholder
 from tests.models.test_hidden_characters import HONEST
 
 PLACEHOLDERS = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from openapi_server import linear_regex
-from openapi_server.knowledge.schema import (
+from openapi_server.knowledge.animal_files import (
     PACKAGED_ANIMALS,
     AnimalFileError,
     list_animal_files,
@@ -26,8 +26,10 @@ from openapi_server.models.document import (
     Document,
     DocumentEdit,
     Draft,
+    ImportResult,
     VersionedDocument,
     find_changed_fields,
+    require_written,
 )
 from openapi_server.models.errors import (
     AnimalExists,
@@ -89,7 +91,7 @@ class AnimalAdmin:
     async def get_expected_version(self, edit: DocumentEdit) -> VersionedDocument:
         """The animal, at a version that the keeper has read; else `VersionMismatch`."""
         stored = await self.get_document(edit.document_id)
-        edit.require_expected(stored.version, "Read the animal again, and make your change to what it is now.")
+        edit.require_expected(stored.version, "animal")
         return stored
 
     async def list_history(self, animal_id: str, limit: int, cursor: str | None) -> Page[Change]:
@@ -139,8 +141,8 @@ class AnimalAdmin:
         before = await self.store.get_document(animal_id)
         return await self.validate(animal_id, document, before.document if before else None)
 
-    async def import_animal(self, document: Document, by: str) -> Change | None:
-        """Create the animal, or replace it whatever its version is. Returns the change; None when nothing changed."""
+    async def import_animal(self, document: Document, by: str) -> ImportResult:
+        """Create the animal, or replace it whatever its version is."""
         animal = await self.validate_import(document)
         edit = DocumentEdit(animal.animal_id, by)
         while True:
@@ -148,11 +150,11 @@ class AnimalAdmin:
             fields = find_changed_fields(before.document, document) if before else ()
             if before is not None:
                 if not fields:
-                    return None
+                    return ImportResult(edit.document_id, None)
                 self.require_default_stays_active(edit.document_id, document)
             change = self.make_change(edit, ChangeKind.IMPORT, *fields)
             if await self.store.put_document(change, before.version if before else None, document) is not None:
-                return change
+                return ImportResult(edit.document_id, ChangeKind.REPLACE if before else ChangeKind.CREATE, fields)
 
     def make_change(self, edit: DocumentEdit, operation: ChangeKind, *fields: str) -> Change:
         return edit.make_change(operation, self.clock.now(), fields)
@@ -170,10 +172,8 @@ class AnimalAdmin:
         fields = find_changed_fields(before.document, after)
         if not fields:
             return before
-        stored = await self.store.put_document(self.make_change(edit, operation, *fields), before.version, after)
-        if stored is None:
-            raise VersionMismatch
-        return stored
+        change = self.make_change(edit, operation, *fields)
+        return require_written(await self.store.put_document(change, before.version, after))
 
     def _require_not_required(self, animal_id: str) -> None:
         if animal_id == self._required_id:

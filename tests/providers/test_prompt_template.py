@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openapi_server.models.animal import Individual
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.providers.prompt import (
+from openapi_server.providers.prompt_template import (
     AGE_STYLES,
     HISTORY_TOKENS,
     MAX_EXCHANGES,

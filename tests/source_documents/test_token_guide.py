@@ -20,7 +20,7 @@ from httpx import AsyncClient
 from httpx_sse import aconnect_sse
 
 from openapi_server import __version__
-from tests.seeds.commands import run_block
+from tests.source_documents.commands import run_block
 from tests.support.contract import check_stream, parse_events
 from tests.support.node import run_script
 from tests.support.processes import ServerProcess
