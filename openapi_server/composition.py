@@ -100,6 +100,8 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         accounts = await _create_account_service(stores.accounts, passwords, clock, settings)
         rules = LiveRuleSet(stores.rules)
         await rules.refresh()
+        # Not waited for: until it is done, each message is held against all rules.
+        asyncio.get_running_loop().run_in_executor(None, rules.prepare)
         moderator = given.moderator
         if moderator is None:
             moderator = await parts.enter_async_context(_open_moderator(rules, clock, settings))

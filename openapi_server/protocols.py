@@ -150,10 +150,14 @@ class Knowledge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of checking a visitor's message. `safe_words`, when set, replace the animal's reply."""
+    """The result of checking a visitor's message. `safe_words`, when set, replace the animal's reply.
+
+    `guidance`: instructions for the model, the most urgent first, for a message that may be answered.
+    """
 
     moderation: Moderation = Moderation()
     safe_words: str | None = None
+    guidance: tuple[str, ...] = ()
 
 
 class Moderator(Protocol):
@@ -168,7 +172,7 @@ class Moderator(Protocol):
         """The text without personal data, as it may be stored, logged and sent to a model."""
 
     async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
-        """Instructions for the model, the most urgent first."""
+        """The guidance of a message that need not be checked."""
 
 
 class ReplyModerator(Protocol):

@@ -61,11 +61,11 @@ class TurnReader:
 
     def _observe(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            match entry.event:
-                case StageChanged(stage=stage):
-                    self.stage = stage
-                case Completed() | Failed() as terminal_event:
-                    self.terminal_event = terminal_event
+            event = entry.event
+            if isinstance(event, StageChanged):
+                self.stage = event.stage
+            elif isinstance(event, Completed | Failed):
+                self.terminal_event = event
 
     def close(self) -> None:
         """Also what leaving the context does; a second time it does nothing."""

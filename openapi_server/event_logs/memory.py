@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 from openapi_server.clock import DeadlineTimer
 from openapi_server.models.turn_events import Entry, TurnEvent
@@ -22,14 +23,14 @@ WAKES_PER_ROUND = 32
 
 
 class _TurnLog:
-    """The entries of one turn, and the events that wake its waiting readers."""
+    """The entries of one turn, and its readers that wait for more."""
 
-    __slots__ = ("_queue", "closed_at_s", "entries", "is_deleted", "wake_events")
+    __slots__ = ("_queue", "closed_at_s", "entries", "is_deleted", "waiting")
 
     def __init__(self, queue: RoundQueue) -> None:
         self._queue = queue
         self.entries: list[Entry] = []
-        self.wake_events: set[asyncio.Event] = set()
+        self.waiting: set[asyncio.Future[None]] = set()
         self.closed_at_s: float | None = None
         self.is_deleted = False
 
@@ -38,8 +39,11 @@ class _TurnLog:
         return self.closed_at_s is not None
 
     def wake(self) -> None:
-        for event in self.wake_events:
-            self._queue.add(event.set)
+        """Wake those that wait. Once: whoever is woken finds all that has come by then."""
+        if self.waiting:
+            for waiter in self.waiting:
+                self._queue.add(partial(_wake, waiter))
+            self.waiting.clear()
 
 
 class MemoryTail:
@@ -48,30 +52,28 @@ class MemoryTail:
     def __init__(self, log: _TurnLog, after: int) -> None:
         self._log = log
         self._last_seq = after
-        self._wake_event = asyncio.Event()
-        self._has_timed_out = False
-        self._timer = DeadlineTimer(self._time_out)
-        log.wake_events.add(self._wake_event)
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer = DeadlineTimer(self._wake)
 
     async def read(self, wait_s: float) -> Sequence[Entry]:
         fresh = self._take()
         if fresh or self.is_over:
             return fresh
-        self._has_timed_out = False
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        self._log.waiting.add(waiter)
         self._timer.set(wait_s)
-        # A wake-up may come after its entries were read: then there is nothing new, and the wait goes on.
-        while not (fresh or self.is_over or self._has_timed_out):
-            await self._wake_event.wait()
-            fresh = self._take()
-        self._timer.clear()
-        return fresh
+        try:
+            await waiter
+        finally:
+            self._log.waiting.discard(waiter)
+            self._timer.clear()
+        return self._take()
 
-    def _time_out(self) -> None:
-        self._has_timed_out = True
-        self._wake_event.set()
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     def _take(self) -> Sequence[Entry]:
-        self._wake_event.clear()
         fresh = self._log.entries[self._last_seq :]
         self._last_seq += len(fresh)
         return fresh
@@ -82,8 +84,12 @@ class MemoryTail:
         return self._last_seq >= len(log.entries) and (log.is_closed or log.is_deleted)
 
     def close(self) -> None:
-        self._log.wake_events.discard(self._wake_event)
         self._timer.cancel()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class MemoryEventLog:
@@ -114,9 +120,9 @@ class MemoryEventLog:
 
     async def append(self, turn_id: str, events: Sequence[TurnEvent]) -> Sequence[Entry]:
         log = self._logs.get(turn_id)
-        if log is None or log.is_closed:
+        if log is None or log.closed_at_s is not None:
             raise LogClosed(turn_id)
-        if any(event.is_terminal for event in events[:-1]):
+        if len(events) > 1 and any(event.is_terminal for event in events[:-1]):
             raise ValueError("a terminal event must be the last")
         at = self._clock.now()
         first_seq = len(log.entries) + 1

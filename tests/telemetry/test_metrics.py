@@ -21,7 +21,7 @@ from openapi_server.composition import run_background_jobs
 from openapi_server.config import ConfigError
 from openapi_server.instruments import CheckedText, ResumeResult
 from openapi_server.models.errors import StoreUnavailable
-from openapi_server.telemetry.metrics import MAX_ANIMALS, MAX_CATEGORIES, MAX_MODELS, PrometheusMetrics, Tally
+from openapi_server.telemetry.metrics import MAX_ANIMALS, MAX_CATEGORIES, MAX_MODELS, LocalHistogram, PrometheusMetrics
 from tests.conftest import OpensServices
 from tests.support.examples import COMPLETED, FAILED, STARTED
 from tests.support.openmetrics import parse_openmetrics
@@ -50,12 +50,12 @@ def test_a_tally_is_a_histogram_of_the_library(values: list[float]) -> None:
     """The same buckets, count and sum, at a sixth of the time."""
     registry = CollectorRegistry()
     known = Histogram("known", "The library's.", registry=registry, buckets=BOUNDS)
-    tally = Tally(BOUNDS)
+    histogram = LocalHistogram(BOUNDS)
     for value in values:
         known.observe(value)
-        tally.observe(value)
+        histogram.observe(value)
     family = HistogramMetricFamily("known", "Ours.")
-    tally.add_to(family, ())
+    histogram.add_to(family, ())
 
     ours = {(sample.name, *sample.labels.values()): sample.value for sample in family.samples}
     theirs = {
