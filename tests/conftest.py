@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -29,6 +30,7 @@ from tests.support.apps import borrow_app, give_back
 from tests.support.contract import CHECKED, check_stream
 from tests.support.fakes import CHEAP_HASHER, AllowsAll, FakeKnowledge, Says
 from tests.support.processes import ServerProcess
+from tests.support.redis_server import RedisServer, require_redis
 from tests.support.report import LINES, MUTANTS_CAUGHT, Report
 from tests.support.scheduling import UnitScheduling, get_rank
 
@@ -118,6 +120,18 @@ class OpensServices(Protocol):
         tracer: Tracer | None = ...,
         **settings: object,
     ) -> Services: ...
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis that the tests of a process share; do not stop it."""
+    require_redis()
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    try:
+        asyncio.run(server.wait_until_ready())
+        yield server.url
+    finally:
+        server.stop()
 
 
 class RunningApp:

@@ -43,7 +43,7 @@ def purge(batch: int) -> None:
     if settings.retention:
         click.echo(f"Deleted {deleted.turns} turns older than {settings.retention_days} days")
     if not deleted.is_vacuumed:
-        click.echo("A reader was in the way: copies stay in the files until the next time", err=True)
+        click.echo("Another connection was reading: copies stay in the files until the next purge", err=True)
 
 
 async def _delete_expired(settings: Settings, batch: int) -> DeletedCounts:

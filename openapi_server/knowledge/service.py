@@ -256,10 +256,12 @@ class IndexCache:
     def __init__(self, animals: Sequence[Animal], lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         self._current = {animal.animal_id: self._build_entry(animal) for animal in animals}
+        self._animals = tuple(entry.animal for entry in self._current.values())
         self._previous: deque[_CacheEntry] = deque()
 
     def list_animals(self) -> Sequence[Animal]:
-        return tuple(entry.animal for entry in self._current.values())
+        """The same object as long as no animal is changed."""
+        return self._animals
 
     def get_animal(self, animal_id: str) -> Animal | None:
         entry = self._current.get(animal_id)
@@ -286,6 +288,7 @@ class IndexCache:
         kept = {animal_id: entry for animal_id, entry in self._current.items() if animal_id not in changed}
         # One assignment, so that other threads see either all of the changes or none.
         self._current = dict(sorted((kept | indexed).items()))
+        self._animals = tuple(entry.animal for entry in self._current.values())
 
     def close(self) -> None:
         for entry in (*self._current.values(), *self._previous):

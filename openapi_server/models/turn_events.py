@@ -112,19 +112,36 @@ class Failed(TurnEvent):
 class Entry:
     """An event in the log of its turn. Nothing in it changes; it is not frozen, because that takes longer.
 
-    `seq` counts from 1 without gaps; `at` is in UTC. `encoded` caches the entry's bytes by contract, so that an entry
-    is encoded once per contract, however many readers it has.
+    `seq` counts from 1 without gaps; `at` is in UTC. The entry's bytes are kept with it, so that it is encoded once per
+    contract, however many readers it has: `encoded` are those of `contract`, `also_encoded` those of further ones.
     """
 
     turn_id: str
     seq: int
     at: datetime
     event: TurnEvent
-    encoded: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    # Nearly all entries are read in one contract, and a dictionary takes as much memory as the rest of an entry.
+    contract: str | None = field(default=None, compare=False, repr=False)
+    encoded: bytes = field(default=b"", compare=False, repr=False)
+    also_encoded: dict[str, bytes] | None = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:
         return f"{self.turn_id}-{self.seq}"
+
+    def get_encoded(self, contract: str) -> bytes | None:
+        """The bytes that were kept for the contract; None when there are none yet."""
+        if self.contract == contract:
+            return self.encoded
+        return self.also_encoded.get(contract) if self.also_encoded else None
+
+    def keep_encoded(self, contract: str, encoded: bytes) -> None:
+        if self.contract is None:
+            self.contract, self.encoded = contract, encoded
+        elif self.also_encoded is None:
+            self.also_encoded = {contract: encoded}
+        else:
+            self.also_encoded[contract] = encoded
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     GCCollector,
-    Histogram,
     Info,
     ProcessCollector,
 )
@@ -40,7 +39,7 @@ from openapi_server import __version__
 from openapi_server.instruments import CheckedText, OfflineAnswer, ResumeResult
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.turn_events import Completed, Entry, Failed, Started, TurnEvent
-from openapi_server.protocols import EventLog, Tail
+from openapi_server.protocols import EventLog, Signal, Tail
 
 T = TypeVar("T")
 
@@ -266,7 +265,7 @@ class PrometheusTurn:
         if self._last_s is None or self._gaps is None:
             labels = self._metrics.make_model_labels(self._model)
             self._gaps = self._metrics.chunk_gaps.get(*labels)
-            self._metrics.first_chunks.labels(*labels).observe(at_s - self._started_s)
+            self._metrics.first_chunks.get(*labels).observe(at_s - self._started_s)
         else:
             self._gaps.observe(at_s - self._last_s)
         self._last_s = at_s
@@ -277,12 +276,12 @@ class PrometheusTurn:
         if isinstance(event, Completed):
             model = event.model
         labels = metrics.make_model_labels(model)
-        metrics.turns.labels(self._animal, self._contract, outcome, *labels).inc()
-        metrics.turn_durations.labels(*labels).observe(at_s - self._started_s)
+        metrics.find_counter(metrics.turns, self._animal, self._contract, outcome, *labels).inc()
+        metrics.turn_durations.get(*labels).observe(at_s - self._started_s)
         if isinstance(event, Completed):
-            metrics.held_back.labels(*labels).observe(event.held_back_ms / 1000)
-            metrics.tokens.labels("input", *labels).inc(event.usage.prompt_tokens)
-            metrics.tokens.labels("output", *labels).inc(event.usage.completion_tokens)
+            metrics.held_back.get(*labels).observe(event.held_back_ms / 1000)
+            metrics.find_counter(metrics.tokens, "input", *labels).inc(event.usage.prompt_tokens)
+            metrics.find_counter(metrics.tokens, "output", *labels).inc(event.usage.completion_tokens)
 
 
 class PrometheusMetrics:
@@ -300,9 +299,10 @@ class PrometheusMetrics:
         def count(name: str, documentation: str, *labels: str) -> Counter:
             return Counter(f"zoochat_{name}", documentation, labels, registry=registry)
 
-        def measure(name: str, documentation: str, buckets: Sequence[float], *labels: str) -> Histogram:
-            return Histogram(f"zoochat_{name}", documentation, labels, registry=registry, buckets=buckets)
+        def measure(name: str, documentation: str, buckets: Sequence[float], *labels: str) -> LocalHistogramVector:
+            return LocalHistogramVector(f"zoochat_{name}", documentation, labels, buckets, registry)
 
+        self._counters: dict[tuple[Counter, tuple[str, ...]], Counter] = {}
         self.turns = count("turns_total", "Turns that have ended.", "animal", "contract", "outcome", *model_labels)
         self.turn_durations = measure(
             "turn_duration_seconds", "From the start of a turn to its end.", TURN_BUCKETS, *model_labels
@@ -319,9 +319,7 @@ class PrometheusMetrics:
             HELD_BACK_BUCKETS,
             *model_labels,
         )
-        self.chunk_gaps = LocalHistogramVector(
-            "zoochat_chunk_gap_seconds", "Between two chunks of a turn.", model_labels, GAP_BUCKETS, registry
-        )
+        self.chunk_gaps = measure("chunk_gap_seconds", "Between two chunks of a turn.", GAP_BUCKETS, *model_labels)
         self.tokens = count("tokens_total", "Tokens, as the provider counts them.", "type", *model_labels)
         self._refused_turns = count("turns_refused_total", "Turns that were not started.", "contract", "reason")
         self._resumes = count("stream_resumes_total", "Streams that clients resumed.", "contract", "result")
@@ -331,12 +329,11 @@ class PrometheusMetrics:
         self._answers = count("offline_answers_total", "Answers of the offline provider.", "result")
         self._requests = count("http_requests_total", "HTTP requests.", "operation", "status_class")
         self._rate_limited = count("http_rate_limited_total", "HTTP requests that were answered with 429.", "operation")
-        self._waits = LocalHistogramVector(
-            "zoochat_http_response_wait_seconds",
+        self._waits = measure(
+            "http_response_wait_seconds",
             "From an HTTP request to the head of its answer.",
-            ("operation",),
             REQUEST_BUCKETS,
-            registry,
+            "operation",
         )
         self._store_calls = measure(
             "store_operation_seconds", "Operations of the store, with waiting.", STORE_BUCKETS, "store", "operation"
@@ -344,8 +341,8 @@ class PrometheusMetrics:
         self._store_failures = count(
             "store_failures_total", "Operations that failed because the store was unavailable.", "store", "operation"
         )
-        self.log_calls = LocalHistogramVector(
-            "zoochat_event_log_operation_seconds", "Operations of the event log.", ("operation",), LOG_BUCKETS, registry
+        self.log_calls = measure(
+            "event_log_operation_seconds", "Operations of the event log.", LOG_BUCKETS, "operation"
         )
         self.loop_lag = LoopLag(registry)
         self._watched = OnDemandMetrics(registry)
@@ -376,13 +373,20 @@ class PrometheusMetrics:
             self._rule_hits.labels(text.value, self._limit_category(category)).inc()
 
     def count_offline_answer(self, answer: OfflineAnswer) -> None:
-        self._answers.labels(answer.value).inc()
+        self.find_counter(self._answers, answer.value).inc()
 
     def record_request(self, operation: str, status: int | None, wait_s: float) -> None:
-        self._requests.labels(operation, f"{status // 100}xx" if status else "none").inc()
+        self.find_counter(self._requests, operation, f"{status // 100}xx" if status else "none").inc()
         self._waits.get(operation).observe(wait_s)
         if status == 429:
             self._rate_limited.labels(operation).inc()
+
+    def find_counter(self, counter: Counter, *labels: str) -> Counter:
+        """The one with these labels. To look it up in the library takes longer than to count."""
+        found = self._counters.get((counter, labels))
+        if found is None:
+            found = self._counters[counter, labels] = counter.labels(*labels)
+        return found
 
     def make_model_labels(self, model: str) -> tuple[str, str]:
         """The labels `provider` and `model`: where a model failed, the offline provider has answered."""
@@ -472,7 +476,7 @@ class _PageHandler(WSGIRequestHandler):
 class _MeasuredStore:
     """Passes all on to a store, and measures what is awaited."""
 
-    def __init__(self, store: object, name: str, calls: Histogram, failures: Counter) -> None:
+    def __init__(self, store: object, name: str, calls: LocalHistogramVector, failures: Counter) -> None:
         self._store = store
         self._name = name
         self._calls = calls
@@ -482,7 +486,7 @@ class _MeasuredStore:
         method = getattr(self._store, operation)
         if not inspect.iscoroutinefunction(method):
             return method
-        calls = self._calls.labels(self._name, operation)
+        calls = self._calls.get(self._name, operation)
         failures = self._failures.labels(self._name, operation)
 
         async def measured(*args: Any, **kwargs: Any) -> Any:
@@ -536,6 +540,28 @@ class MeasuredEventLog:
         began_s = time.perf_counter()
         await self._log.delete(turn_id)
         self._delete.observe(time.perf_counter() - began_s)
+
+    @property
+    def is_shared(self) -> bool:
+        return self._log.is_shared
+
+    async def end(self, turn_id: str, event: Failed) -> None:
+        await self._log.end(turn_id, event)
+
+    def renew(self, turn_ids: Sequence[str]) -> None:
+        self._log.renew(turn_ids)
+
+    async def signal(self, turn_id: str, signal: Signal) -> bool:
+        return await self._log.signal(turn_id, signal)
+
+    def listen(self, on_signal: Callable[[Signal, str], None]) -> None:
+        self._log.listen(on_signal)
+
+    def list_quiet(self, quiet_s: float) -> Sequence[str]:
+        return self._log.list_quiet(quiet_s)
+
+    def cut_off(self) -> None:
+        self._log.cut_off()
 
 
 def _get_size(path: Path) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ CATEGORIES = {rule.category for rule in load_packaged_rules().messages.select_ru
 
 
 def check(message: str, moderator: InputRules = INPUT_RULES) -> Verdict:
-    return asyncio.run(moderator.check_message(message, LEO, AgeGroup.ELEMENTARY))
+    """The verdict without guidance."""
+    return replace(asyncio.run(moderator.check_message(message, LEO, AgeGroup.ELEMENTARY)), guidance=())
 
 
 HARMFUL: dict[str, list[str]] = {

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -75,7 +76,7 @@ async def check(endpoint: Endpoint, message: str, *, times: int = 1) -> Verdict:
         moderator = RemoteModerator(RULES, remote)
         for _ in range(times):
             verdict = await moderator.check_message(message, make_lion(), AgeGroup.ELEMENTARY)
-    return verdict
+    return replace(verdict, guidance=())
 
 
 @pytest.mark.parametrize(
