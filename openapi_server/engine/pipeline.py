@@ -57,8 +57,8 @@ class Pipeline:
         if request.simulated_error is not None:
             raise request.simulated_error
         facts = await self._rerank(request, history, found, writer)
-        rules = await self.moderator.list_guidance(request.animal, request.age_group, request.message)
-        result = await self._generate(request, request.build_prompt(history, facts, rules, generate_canary()), writer)
+        prompt = request.build_prompt(history, facts, verdict.guidance, generate_canary())
+        result = await self._generate(request, prompt, writer)
         used = [fact.source for fact in facts if result.fact_ids is None or fact.fact_id in result.fact_ids]
         return replace(result, sources=tuple(used), moderation=writer.moderation)
 

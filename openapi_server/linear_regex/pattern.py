@@ -96,11 +96,12 @@ class Pattern:
     to be empty, as `(?:a??)+`, may be longer.
     """
 
-    def __init__(self, source: str, alphabet: Alphabet, tree: Tree, branches: list[Branch]) -> None:
+    def __init__(self, source: str, flags: int, alphabet: Alphabet, tree: Tree, branches: list[Branch]) -> None:
         self.pattern = source
+        self.sources = ((source, flags),)
+        self.alphabet = alphabet
         self.groups = tree.groups
         self.groupindex: Mapping[str, int] = tree.names
-        self._alphabet = alphabet
         # Where a look-behind is needed, a match of RE2 begins one symbol before ours.
         self._looks_behind = any(branch.before for branch in branches)
         self._looks_ahead = any(branch.looks_ahead for branch in branches)
@@ -111,19 +112,19 @@ class Pattern:
         self._anywhere = self._compile("inside" if self._looks_behind else "", branches)
 
     def search(self, text: str, pos: int = 0) -> Match | None:
-        return self._find(text, self._alphabet.encode(text), pos)
+        return self._find(text, self.alphabet.encode(text), pos)
 
     def match(self, text: str, pos: int = 0) -> Match | None:
-        return self._find(text, self._alphabet.encode(text), pos, is_anchored=True)
+        return self._find(text, self.alphabet.encode(text), pos, is_anchored=True)
 
     def fullmatch(self, text: str) -> Match | None:
         """Raises `LinearRegexError` for an expression that looks at what follows the match."""
         if self._looks_ahead:
             raise LinearRegexError("fullmatch with a look-ahead")
-        return self._find(text, self._alphabet.encode(text), 0, is_anchored=True, is_full=True)
+        return self._find(text, self.alphabet.encode(text), 0, is_anchored=True, is_full=True)
 
     def finditer(self, text: str) -> Iterator[Match]:
-        data = self._alphabet.encode(text)
+        data = self.alphabet.encode(text)
         at = 0
         while at <= len(text) and (found := self._find(text, data, at)) is not None:
             yield found
@@ -142,7 +143,7 @@ class Pattern:
     def _find_all_plain(self, text: str) -> list[str]:
         if self._anywhere is None:
             return []
-        match, data = self._anywhere.regexp.Match, self._alphabet.encode(text)
+        match, data = self._anywhere.regexp.Match, self.alphabet.encode(text)
         length, at, texts = len(data), 0, []
         while at <= length:
             start, end = match(_UNANCHORED, data, at, length)[0]
@@ -232,16 +233,18 @@ class _Program:
 class Detector:
     """Finds whether one of several expressions matches."""
 
-    def __init__(self, sources: list[str], alphabet: Alphabet, branches: list[Branch]) -> None:
-        self.pattern = "|".join(sources)
-        self._alphabet = alphabet
+    def __init__(self, sources: Iterable[tuple[str, int]], alphabet: Alphabet, branches: list[Branch]) -> None:
+        """`sources`: the expressions with their flags."""
+        self.sources = tuple(sources)
+        self.pattern = "|".join([source for source, _ in self.sources])
+        self.alphabet = alphabet
         writer = _Writer(captures=False, is_ordered=False)
         gathered = writer.gather(branches, _get_before)
         joined = "|".join(_write_backwards(before) + writer.write_branches(same) for before, same in gathered)
         self._regexp = _compile_latin1(joined or _NEVER_MATCHES, self.pattern, never_capture=True)
 
     def search(self, text: str, /) -> bool:
-        data = self._alphabet.encode(text)
+        data = self.alphabet.encode(text)
         return bool(self._regexp.Match(_UNANCHORED, data, 0, len(data))[0] != _NO_SPAN)
 
 

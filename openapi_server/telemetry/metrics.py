@@ -39,7 +39,7 @@ from openapi_server import __version__
 from openapi_server.instruments import CheckedText, OfflineAnswer, ResumeResult
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.turn_events import Completed, Entry, Failed, Started, TurnEvent
-from openapi_server.protocols import EventLog, Tail
+from openapi_server.protocols import EventLog, Signal, Tail
 
 T = TypeVar("T")
 
@@ -542,6 +542,28 @@ class MeasuredEventLog:
         began_s = time.perf_counter()
         await self._log.delete(turn_id)
         self._delete.observe(time.perf_counter() - began_s)
+
+    @property
+    def is_shared(self) -> bool:
+        return self._log.is_shared
+
+    async def end(self, turn_id: str, event: Failed) -> None:
+        await self._log.end(turn_id, event)
+
+    def renew(self, turn_ids: Sequence[str]) -> None:
+        self._log.renew(turn_ids)
+
+    async def signal(self, turn_id: str, signal: Signal) -> bool:
+        return await self._log.signal(turn_id, signal)
+
+    def listen(self, on_signal: Callable[[Signal, str], None]) -> None:
+        self._log.listen(on_signal)
+
+    def list_quiet(self, quiet_s: float) -> Sequence[str]:
+        return self._log.list_quiet(quiet_s)
+
+    def cut_off(self) -> None:
+        self._log.cut_off()
 
 
 def _get_size(path: Path) -> float:

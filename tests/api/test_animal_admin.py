@@ -18,7 +18,7 @@ from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, ChangeKind, Document, DocumentEdit
 from openapi_server.models.turn import AgeGroup
-from openapi_server.protocols import Provider
+from openapi_server.protocols import Provider, Verdict
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
@@ -66,6 +66,9 @@ SENT_LION = {**SENT_MOLE, "animalId": "lion_001"}
 
 class Advises(AllowsAll):
     """A moderator that allows everything, and gives guidance."""
+
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        return Verdict(guidance=await self.list_guidance(animal, age_group, message))
 
     async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
         return (f"Speak softly to {age_group}.",)

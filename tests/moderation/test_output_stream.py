@@ -16,12 +16,12 @@ from openapi_server.models.errors import IdleTimeout, ProviderFailed
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.output_buffer import Blocked, BufferLimits, OutputBuffer
-from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.moderation.output_stream import PieceJoiner, stream_checked
 from openapi_server.protocols import ReplyEnd, WholeReply
 from tests.support.fakes import Fails, Says, Waits, make_lion
+from tests.support.rules import load_output_rules
 
-RULES = OutputRules.load()
+RULES = load_output_rules()
 PROMPT = Prompt(make_lion(), AgeGroup.ELEMENTARY, "Hello!")
 
 
