@@ -274,12 +274,13 @@ def _call_allocator(function: str, *arguments: int) -> None:
 
 
 def _tune_garbage_collector() -> None:
-    """Collect less often: turns make few reference cycles.
+    """Collect less often: turns make few reference cycles. And look at little at once, for everything waits meanwhile.
 
     Measured at 400 streams: the 99th percentile of the gaps between chunks is 0.30 s with the defaults, 0.14 s so and
-    with what is loaded at the start frozen.
+    with what is loaded at the start frozen. Measured with 1,000 posts at once: the longest pause is 49 ms with 100,000
+    new objects, 15 ms with 10,000, and all pauses together are as long.
     """
-    gc.set_threshold(100_000, 50, 1000)
+    gc.set_threshold(10_000, 500, 1000)
 
 
 def _format_banner(base_url: str, settings: Settings) -> str:
