@@ -39,7 +39,7 @@ from openapi_server import __version__
 from openapi_server.instruments import CheckedText, OfflineAnswer, ResumeResult
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.turn_events import Completed, Entry, Failed, Started, TurnEvent
-from openapi_server.protocols import EventLog, Tail
+from openapi_server.protocols import EventLog, Signal, Tail
 
 T = TypeVar("T")
 
@@ -93,9 +93,9 @@ class LocalHistogram:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+    def observe(self, value: float, count: int = 1) -> None:
+        self._counts[bisect_left(self._bounds, value)] += count
+        self._sum += value * count
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         buckets: list[tuple[str, float]] = []
@@ -261,13 +261,15 @@ class PrometheusTurn:
     def record_start(self, at_s: float) -> None:
         self._started_s = at_s
 
-    def record_chunk(self, at_s: float) -> None:
+    def record_chunks(self, at_s: float, count: int) -> None:
         if self._last_s is None or self._gaps is None:
             labels = self._metrics.make_model_labels(self._model)
             self._gaps = self._metrics.chunk_gaps.get(*labels)
             self._metrics.first_chunks.get(*labels).observe(at_s - self._started_s)
         else:
             self._gaps.observe(at_s - self._last_s)
+        if count > 1:
+            self._gaps.observe(0.0, count - 1)
         self._last_s = at_s
 
     def record_end(self, event: Completed | Failed, at_s: float) -> None:
@@ -540,6 +542,28 @@ class MeasuredEventLog:
         began_s = time.perf_counter()
         await self._log.delete(turn_id)
         self._delete.observe(time.perf_counter() - began_s)
+
+    @property
+    def is_shared(self) -> bool:
+        return self._log.is_shared
+
+    async def end(self, turn_id: str, event: Failed) -> None:
+        await self._log.end(turn_id, event)
+
+    def renew(self, turn_ids: Sequence[str]) -> None:
+        self._log.renew(turn_ids)
+
+    async def signal(self, turn_id: str, signal: Signal) -> bool:
+        return await self._log.signal(turn_id, signal)
+
+    def listen(self, on_signal: Callable[[Signal, str], None]) -> None:
+        self._log.listen(on_signal)
+
+    def list_quiet(self, quiet_s: float) -> Sequence[str]:
+        return self._log.list_quiet(quiet_s)
+
+    def cut_off(self) -> None:
+        self._log.cut_off()
 
 
 def _get_size(path: Path) -> float:

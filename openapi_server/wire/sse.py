@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -167,7 +167,7 @@ class Contract:
         return "" if self.is_bare else encode_retry()
 
     def encode_entry(self, entry: Entry) -> bytes:
-        """The entry's bytes. They are made once and kept with the entry, for all readers.
+        """The entry's bytes. They are made once or twice and then kept with the entry, for all further readers.
 
         But for a failure: its problem names a path that depends on the reader's proxies.
         """
@@ -181,6 +181,10 @@ class Contract:
             if not isinstance(event, Failed):
                 entry.keep_encoded(self._key, encoded)
         return encoded
+
+    def encode_without_ids(self, entry: Entry) -> bytes:
+        """The bytes of an entry that has no number."""
+        return "".join([replace(frame, id=None).text for frame in self.encode(entry)]).encode()
 
     def encode_entries(self, entries: Iterable[Entry]) -> bytes:
         """The bytes of several entries, to be sent in one write."""
