@@ -151,7 +151,7 @@ def check_store(path: Path) -> Iterator[Diagnosis]:
     """Whether the database opens and can be written to, and whether there is room for it."""
     from openapi_server.storage.sqlite.database_files import explain_failure, open_database
     from openapi_server.storage.sqlite.migrations import MIGRATIONS
-    from openapi_server.storage.sqlite.store import write_probe
+    from openapi_server.storage.sqlite.sessions import write_probe
 
     yield from _check_space(path)
     if not path.exists():

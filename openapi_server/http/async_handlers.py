@@ -26,7 +26,7 @@ from openapi_server import linear_regex
 from openapi_server.http.arrival_order import Arrival, get_arrival
 from openapi_server.http.authentication import get_user
 from openapi_server.http.concurrency_limit import release_slot
-from openapi_server.http.problems import make_error_response
+from openapi_server.http.error_handlers import make_error_response
 from openapi_server.http.proxies import get_root_path
 from openapi_server.http.rate_limits import Admission, get_admission
 from openapi_server.http.routing import FlaskRoutes

@@ -11,7 +11,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server.clock import DeadlineTimer
-from openapi_server.http.problems import make_error_response
+from openapi_server.http.error_handlers import make_error_response
 from openapi_server.models.errors import ChatError
 
 T = TypeVar("T")

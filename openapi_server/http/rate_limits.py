@@ -26,9 +26,9 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server.config import Settings
-from openapi_server.http.addresses import load_address_table
 from openapi_server.http.authentication import read_bearer_token
-from openapi_server.http.problems import make_error_response
+from openapi_server.http.error_handlers import make_error_response
+from openapi_server.http.operation_table import load_operation_table
 from openapi_server.http.rate_limit_storage import WindowCounters
 from openapi_server.models.errors import Overloaded, RateLimited
 
@@ -362,7 +362,7 @@ def find_kind(method: str, path: str) -> LimitKind:
     """
     if method == "OPTIONS":
         return LimitKind.NONE
-    address = load_address_table().find(path)
+    address = load_operation_table().find(path)
     operation = address.find_operation(method) if address is not None else None
     return LimitKind(operation.rate_limit) if operation is not None else LimitKind.READS
 

@@ -19,7 +19,7 @@ from openapi_server.models.errors import ChatError, Draining, Interrupted, Provi
 from openapi_server.models.ids import make_id, shorten_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import AgeGroup, TurnRecord
-from openapi_server.models.turn_event_builder import TurnEventBuilder, TurnResult
+from openapi_server.models.turn_event_order import TurnEventBuilder, TurnResult
 from openapi_server.models.turn_events import Entry, Failed, Started, TurnEvent, TypingStarted, TypingStopped
 from openapi_server.protocols import Clock
 from openapi_server.wire import history

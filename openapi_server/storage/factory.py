@@ -28,7 +28,7 @@ from openapi_server.storage.sqlite.database_files import explain_failure
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
 from openapi_server.storage.sqlite.requests import SqliteRequests
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from openapi_server.protocols import Provider, Verdict
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.api.test_providers import OneWordModel
 from tests.api.zoo_processes import OpensProcesses, ZooProcess
 from tests.conftest import open_services_over

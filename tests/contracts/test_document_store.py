@@ -21,7 +21,7 @@ from openapi_server.models.document import PACKAGE, Change, ChangeKind, Document
 from openapi_server.models.errors import InvalidInput
 from openapi_server.protocols import DocumentStore, DraftStore
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.examples import DELICATE_TEXTS, NOON
 from tests.support.fakes import FakeClock
 

@@ -22,7 +22,7 @@ from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import DocumentStore
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.animal_documents import MOLE
 from tests.support.examples import NOON
 from tests.support.fakes import FakeClock

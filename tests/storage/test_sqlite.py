@@ -19,10 +19,10 @@ import pytest
 from openapi_server.models.errors import StoreUnavailable, TurnRunning
 from openapi_server.models.turn import AgeGroup, IdempotencyKey, Moderation, TurnRecord
 from openapi_server.storage.sqlite import connections, database_files, migrations, turns
-from openapi_server.storage.sqlite import store as sqlite_store
+from openapi_server.storage.sqlite import sessions as sqlite_store
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.migrations import MIGRATIONS, add_usage_to_credit_entries
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.examples import (
     NOON,
     NOTEBOOK,
