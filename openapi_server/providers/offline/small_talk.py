@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from openapi_server import linear_regex
-from openapi_server.first_names import is_insulting_name
+from openapi_server.insulting_names import is_insulting_name
 from openapi_server.models.animal import Fact
 from openapi_server.providers.offline.answers import choose_wording
 from openapi_server.providers.offline.conversation import Conversation, simplify_text
