@@ -404,7 +404,7 @@ def _check_redis(check: str, url: str, variable: str, consequence: str, *, may_e
 
 def check_port(host: str, port: int, variable: str) -> Iterator[Diagnosis]:
     """Whether the port is free, or this server's already."""
-    from openapi_server.server import open_sockets
+    from openapi_server.http.listener import open_sockets
 
     try:
         for opened in open_sockets(host, port):

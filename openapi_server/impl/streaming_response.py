@@ -14,7 +14,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from openapi_server.clock import SystemClock
 from openapi_server.engine.turn_reader import TurnReader
-from openapi_server.http.disconnect import SendTimeout, run_until_disconnect
+from openapi_server.http.disconnect import run_until_disconnect
+from openapi_server.http.send_timeout import SendTimeout
 from openapi_server.models.errors import ChatError, Draining, Interrupted, ProviderFailed
 from openapi_server.models.ids import make_id, shorten_id
 from openapi_server.models.session import SessionRecord
