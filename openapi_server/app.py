@@ -64,9 +64,13 @@ def create_app(services: Services) -> FlaskApp:
     app.add_middleware(RequestLimitsMiddleware, FIRST, **limits)
     app.add_middleware(AddressMiddleware, FIRST, table=addresses)
     app.add_middleware(ApiDocsMiddleware, FIRST, has_ui=settings.has_api_docs)
-    app.add_middleware(ArrivalOrderMiddleware, FIRST)
+    app.add_middleware(ArrivalOrderMiddleware, FIRST, pending=services.pending_turns)
     app.add_middleware(
-        ConcurrencyLimitMiddleware, FIRST, max_concurrent=settings.requests_per_round, waiting=services.waiting_requests
+        ConcurrencyLimitMiddleware,
+        FIRST,
+        max_concurrent=settings.requests_per_round,
+        waiting=services.waiting_requests,
+        pending=services.pending_turns,
     )
     # Here those of `list_connexion_middleware`: exceptions, routing, authentication and validation.
     routes = FlaskRoutes(app.app)

@@ -27,7 +27,7 @@ from openapi_server.engine.leases import Leases, make_worker_id
 from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.http.concurrency_limit import WaitingRequests
+from openapi_server.http.concurrency_limit import PendingTurns, WaitingRequests
 from openapi_server.http.rate_limit_storage import open_counters
 from openapi_server.http.rate_limits import RateLimits
 from openapi_server.http.services import Services
@@ -118,6 +118,7 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         parts.push_async_callback(engine.close)
         counters = await parts.enter_async_context(open_counters(settings.rate_limit_storage, clock.monotonic))
         waiting_requests = WaitingRequests()
+        pending_turns = PendingTurns(settings.max_pending, engine.scheduler)
         if metrics is not None:
             metrics.watch("turns_running", "Turns that run now.", lambda: engine.running_count)
             metrics.watch("readers", "Streams and waiting requests that read a turn now.", lambda: engine.reader_count)
@@ -125,6 +126,13 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
                 "turns_queued", "Turns that wait for an earlier one of their session.", lambda: engine.queued_count
             )
             metrics.watch_queue("requests", lambda: waiting_requests.count)
+            metrics.watch_queue("messages", lambda: pending_turns.count)
+            metrics.watch(
+                "messages_refused",
+                "Messages that were answered with 503 because too many waited.",
+                lambda: pending_turns.refused_count,
+                is_counter=True,
+            )
             metrics.watch_queue("passwords", lambda: accounts.waiting_count)
             metrics.watch_queue("texts", worker_threads.count_waiting)
         animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal, reply_moderator.find_broken_rule)
@@ -150,6 +158,7 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             audit=stores.audit,
             requests=stores.requests,
             rate_limits=RateLimits(settings, counters),
+            pending_turns=pending_turns,
             started_s=clock.monotonic(),
             instruments=instruments,
             metrics=metrics,

@@ -130,6 +130,7 @@ class Settings(BaseSettings):
     cookie_samesite: Literal["lax", "strict", "none"] = "lax"
     cookie_secure: Literal["auto", "always", "never"] = Field("auto", validate_default=True)
     requests_per_round: int = Field(8, ge=1, le=200)
+    max_pending: int = Field(1500, ge=1, le=1_000_000)
     validate_responses: bool = False
     max_body_bytes: int = Field(262_144, ge=1024, le=16_777_216)
     request_timeout_s: float = Field(10, gt=0, le=300, validation_alias="REQUEST_TIMEOUT")

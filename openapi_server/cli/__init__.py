@@ -96,6 +96,10 @@ def serve(workers: int) -> None:
     settings = read_settings()
     # Modules make hundreds of thousands of objects that stay: `open_services` turns it on again.
     gc.disable()
+    from openapi_server.spec import load_spec
+
+    # Before all else: it takes memory for a moment, which what is imported then uses.
+    load_spec()
     # It imports the whole server: the other commands are quicker without.
     from openapi_server.server import ServerRole, run
     from openapi_server.storage.factory import explain_unavailable

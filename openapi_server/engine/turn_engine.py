@@ -20,6 +20,7 @@ from openapi_server.engine.turn_lifecycle import ExistingTurn, RunningTurn, Star
 from openapi_server.engine.turn_queue import TurnQueue
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
+from openapi_server.engine.turn_scheduler import TurnScheduler
 from openapi_server.engine.turn_writer import TurnWriter
 from openapi_server.engine.turns_elsewhere import TurnsElsewhere
 from openapi_server.instruments import Instruments
@@ -120,6 +121,7 @@ class TurnEngine:
             store, clock, leases, pipeline.provider, limits.session_ttl_s, limits.price, limits.queue_depth
         )
         self._queue = TurnQueue(store, clock, leases, limits.queue_timeout_s)
+        self.scheduler = TurnScheduler()
         self._finisher = TurnFinisher(store, clock)
         self._running: dict[str, RunningTurn] = {}
         self._elsewhere = TurnsElsewhere(store, event_log, limits.orphan_grace_s)
@@ -412,10 +414,13 @@ class TurnEngine:
         if running.cancel_result is not None:
             return running.cancel_result
         try:
-            if running.is_queued:
+            has_waited = running.is_queued
+            if has_waited:
                 await self._queue.wait(running.writer.turn_id, running.writer.session_id, request)
                 running.leave_queue()
             async with asyncio.timeout(self._limits.turn_deadline_s):
+                if not has_waited:
+                    await self.scheduler.wait()
                 return await self._pipeline.run(request, running.writer)
         except TimeoutError:
             return TurnTimeout()

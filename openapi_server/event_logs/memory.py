@@ -19,7 +19,7 @@ from openapi_server.round_queue import RoundQueue
 # With a thousand streams, waking all readers at once would occupy the event loop for a tenth of a second. Under
 # overload readers wait longer and then find several entries at once, which leave in one write: chunks get larger, not
 # later.
-WAKES_PER_ROUND = 32
+WAKES_PER_ROUND, WAKES_S_PER_ROUND = 128, 0.003
 
 
 class TurnLog:
@@ -124,7 +124,7 @@ class MemoryEventLog:
         self._replay_window_s = replay_window_s
         self._max_turns = max_turns
         self._on_dropped = on_dropped
-        self._queue = RoundQueue(WAKES_PER_ROUND)
+        self._queue = RoundQueue(WAKES_PER_ROUND, WAKES_S_PER_ROUND)
         self._logs: dict[str, TurnLog] = {}
         self._finished: OrderedDict[str, TurnLog] = OrderedDict()
 

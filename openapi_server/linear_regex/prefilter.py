@@ -77,6 +77,9 @@ class Prefilter:
         with self._lock:
             if self._index is None:
                 self._index = _Index([find_required_texts(each) for each in self._expressions])
+                # Tens of thousands of texts were compared, which nobody asks for again.
+                _measure.cache_clear()
+                _cut.cache_clear()
 
     def list_candidates(self, text: str) -> Sequence[int]:
         """The numbers of the expressions that can match in the text, in ascending order."""

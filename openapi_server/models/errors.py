@@ -387,6 +387,13 @@ class LoginsBusy(ChatError):
     remedy = "Repeat the request after the seconds in `Retry-After`."
 
 
+class Overloaded(ChatError):
+    code, status, title = "overloaded", 503, "Too many visitors are talking at once"
+    retryable = True
+    meaning = "More messages wait for their answers than the server can begin soon. Nothing was started."
+    remedy = "Repeat the request after the seconds in `Retry-After`."
+
+
 class StoreUnavailable(ChatError):
     code, status, title = "store_unavailable", 503, "Our memory is away for a moment"
     retryable = True

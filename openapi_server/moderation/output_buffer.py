@@ -217,10 +217,10 @@ class OutputBuffer:
             yield text
 
 
-def split_sentences(text: str) -> Iterator[str]:
+def split_into_releases(text: str) -> Iterator[str]:
     """The parts in which the buffer releases the text when it reaches no limit.
 
-    >>> list(split_sentences("I run. You? Well"))
+    >>> list(split_into_releases("I run. You? Well"))
     ['I run.', ' You?', ' Well']
     """
     ends = {found.end() for found in _SENTENCE_END.finditer(text)} | {*_iterate_short_sentence_ends(text)}

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
-from openapi_server.event_logs.memory import WAKES_PER_ROUND, MemoryTail, TurnLog
+from openapi_server.event_logs.memory import WAKES_PER_ROUND, WAKES_S_PER_ROUND, MemoryTail, TurnLog
 from openapi_server.event_logs.redis.connections import REDIS_ERRORS, Subscription, shield
 from openapi_server.event_logs.redis.entry_format import UnreadableEntry, decode_entry
 from openapi_server.event_logs.redis.scripts import READ, Keys
@@ -93,7 +93,7 @@ class Mirrors:
         self._clock = clock
         self._replay_window_s = replay_window_s
         self._read_script = client.register_script(READ)
-        self._queue = RoundQueue(WAKES_PER_ROUND)
+        self._queue = RoundQueue(WAKES_PER_ROUND, WAKES_S_PER_ROUND)
         self._mirrors: dict[str, Mirror] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._on_signal: Callable[[str, str], None] = lambda kind, turn_id: None

@@ -181,10 +181,10 @@ class ParsedMessage:
     is_question: bool = False
 
 
-def normalize_text(text: str) -> str:
+def simplify_text(text: str) -> str:
     """The words in lower case, without accents and punctuation, joined by spaces.
 
-    >>> normalize_text("What's THAT?!")
+    >>> simplify_text("What's THAT?!")
     'whats that'
     """
     letters = unicodedata.normalize("NFKD", text[:_MAX_CHARS]).lower()
@@ -198,7 +198,7 @@ def parse_message(message: str, own_names: frozenset[str] = frozenset()) -> Pars
     name = find_visitor_name(message)
     age = _AGE.search(text)
     kept = _strip_introduction(text, name, age)
-    normalized = normalize_text(kept)
+    normalized = simplify_text(kept)
     greeting = _GREETING.match(normalized)
     rest = normalized[greeting.end() :] if greeting else normalized
     return ParsedMessage(
@@ -206,7 +206,7 @@ def parse_message(message: str, own_names: frozenset[str] = frozenset()) -> Pars
         has_greeting=greeting is not None,
         name=name,
         age=_spell_age(age.group(1)) if age else None,
-        has_words=bool(normalize_text(text)),
+        has_words=bool(simplify_text(text)),
         has_emoji=any(unicodedata.category(letter) == "So" for letter in text),
         is_question="?" in message or bool(_ASKS.match(rest)),
     )
@@ -249,7 +249,7 @@ def _is_whole_clause(text: str, match: linear_regex.Match) -> bool:
     """True for "hi im mia" and "im mia and ...": a name in lower case has to be the whole clause."""
     before, after = text[: match.start()].strip(" ,.!"), text[match.end() :].strip()
     is_at_start = not before or (
-        _GREETING.match(normalize_text(before)) is not None and len(before.split()) <= _MAX_GREETING_WORDS
+        _GREETING.match(simplify_text(before)) is not None and len(before.split()) <= _MAX_GREETING_WORDS
     )
     return is_at_start and bool(_NEXT_CLAUSE.match(after))
 
