@@ -50,8 +50,8 @@ class TurnMetrics(Protocol):
     def record_start(self, at_s: float) -> None:
         """A turn that has waited for another one runs now: its durations begin here."""
 
-    def record_chunk(self, at_s: float) -> None:
-        """A chunk was written. Called for every chunk of every turn, so it must take less than a microsecond."""
+    def record_chunks(self, at_s: float, count: int) -> None:
+        """Chunks were written together. Called for all of every turn, so it must take less than a microsecond."""
 
     def record_end(self, event: Completed | Failed, at_s: float) -> None: ...
 
@@ -110,7 +110,7 @@ class NoTurnMetrics:
     def record_start(self, at_s: float) -> None:
         pass
 
-    def record_chunk(self, at_s: float) -> None:
+    def record_chunks(self, at_s: float, count: int) -> None:
         pass
 
     def record_end(self, event: Completed | Failed, at_s: float) -> None:

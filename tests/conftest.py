@@ -7,12 +7,14 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 import pytest
 import structlog
+from httpx._transports import default as default_transports
 from hypothesis import settings
 
 from openapi_server import composition
@@ -74,6 +76,8 @@ class RunFigures:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RunFigures())
+    # Otherwise each of some thousand clients reads the certificates of all authorities, which takes 20 ms.
+    setattr(default_transports, "create_ssl_context", cache(httpx.create_ssl_context))  # noqa: B010  # not exported
     # structlog's own default draws each traceback with rich, which takes a second.
     structlog.configure(processors=[structlog.processors.add_log_level, PLAIN_RENDERER])
 

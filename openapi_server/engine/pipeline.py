@@ -123,12 +123,13 @@ class Pipeline:
         await writer.start_stage(Stage.GENERATION, f"{prompt.animal.name} is thinking")
         buffer = OutputBuffer(self.reply_moderator.build_check(prompt))
 
-        async def write_checked(text: str) -> None:
-            if _SURROGATE.search(text):
+        async def write_checked(texts: Sequence[str]) -> None:
+            writer.held_back_ms = round(buffer.held_back_ms)
+            whole = list(itertools.takewhile(lambda text: text.isascii() or not _SURROGATE.search(text), texts))
+            await writer.write_text(*whole)
+            if len(whole) < len(texts):
                 # Half a character: it can be neither encoded in UTF-8 nor stored.
                 raise ProviderFailed
-            writer.held_back_ms = round(buffer.held_back_ms)
-            await writer.write_text(text)
 
         last = await stream_checked(self.provider.stream_reply(prompt), buffer, self.idle_timeout_s, write_checked)
         if isinstance(last, Blocked):

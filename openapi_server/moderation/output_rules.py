@@ -10,7 +10,7 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.normalize import WordSegmenter, list_variants
-from openapi_server.moderation.output_buffer import TextCheck, split_sentences
+from openapi_server.moderation.output_buffer import TextCheck, split_into_releases
 from openapi_server.moderation.pii import find_kinds
 from openapi_server.moderation.prompt_leaks import PromptLeakDetector
 from openapi_server.moderation.rule_files import read_rules
@@ -105,7 +105,7 @@ class OutputRules:
         variants = list_variants(text, self._segmenter)
         yield from (rule for rule in rules if not rule.is_from_keepers and rule.matches(variants))
         from_keepers = [rule for rule in rules if rule.is_from_keepers]
-        sentences = [list_variants(part, self._segmenter) for part in split_sentences(text)] if from_keepers else []
+        sentences = [list_variants(part, self._segmenter) for part in split_into_releases(text)] if from_keepers else []
         yield from (rule for rule in from_keepers if any(rule.matches(sentence) for sentence in sentences))
 
 

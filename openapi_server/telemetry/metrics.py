@@ -93,9 +93,9 @@ class LocalHistogram:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+    def observe(self, value: float, count: int = 1) -> None:
+        self._counts[bisect_left(self._bounds, value)] += count
+        self._sum += value * count
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         buckets: list[tuple[str, float]] = []
@@ -261,13 +261,15 @@ class PrometheusTurn:
     def record_start(self, at_s: float) -> None:
         self._started_s = at_s
 
-    def record_chunk(self, at_s: float) -> None:
+    def record_chunks(self, at_s: float, count: int) -> None:
         if self._last_s is None or self._gaps is None:
             labels = self._metrics.make_model_labels(self._model)
             self._gaps = self._metrics.chunk_gaps.get(*labels)
             self._metrics.first_chunks.get(*labels).observe(at_s - self._started_s)
         else:
             self._gaps.observe(at_s - self._last_s)
+        if count > 1:
+            self._gaps.observe(0.0, count - 1)
         self._last_s = at_s
 
     def record_end(self, event: Completed | Failed, at_s: float) -> None:

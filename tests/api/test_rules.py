@@ -18,7 +18,6 @@ from openapi_server.models.audit import AuditAction
 from openapi_server.models.document import Change, ChangeKind
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.rule import MAX_RULES
-from openapi_server.moderation.input_rules import InputRules
 from openapi_server.moderation.rule_set import load_packaged_rules, measure_pattern, parse_keepers_rule
 from openapi_server.protocols import Provider
 from openapi_server.storage.sqlite.documents import SqliteRuleDocuments
@@ -27,6 +26,7 @@ from tests.api.zoo_processes import OpensProcesses, ZooProcess
 from tests.conftest import OpensClient, open_services_over
 from tests.support.examples import NOON
 from tests.support.fakes import FakeKnowledge, Says
+from tests.support.rules import load_input_rules
 
 RULES = "/api/v1/guardrails/rules"
 VALIDATE = "/api/v1/guardrails/validate"
@@ -430,7 +430,7 @@ async def test_the_rules_are_for_keepers(zoo: Process, method: str, path: str) -
 @pytest.fixture
 async def client(open_client: OpensClient) -> httpx.AsyncClient:
     """With the real rules."""
-    return await open_client(moderator=InputRules.load())
+    return await open_client(moderator=load_input_rules())
 
 
 async def test_a_keeper_sees_what_the_rules_make_of_a_message(client: httpx.AsyncClient) -> None:
@@ -469,7 +469,7 @@ async def test_only_keepers_and_those_above_try_texts(client: httpx.AsyncClient,
 async def test_personal_data_reaches_neither_the_store_nor_the_model(open_client: OpensClient) -> None:
     """At every endpoint: the engine masks before anything is stored. The request can still be repeated to resume it."""
     provider = Says()
-    visitor = await open_client(provider, moderator=InputRules.load())
+    visitor = await open_client(provider, moderator=load_input_rules())
     body = {"message": ADDRESS, "animalId": "lion_001"}
 
     stream = await visitor.post("/convo_turn_stream", json=body)

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import InputRules
 from openapi_server.protocols import Verdict
 from tests.support.fakes import make_lion
 from tests.support.report import Report
+from tests.support.rules import load_input_rules
 
-RULES = InputRules.load()
+RULES = load_input_rules()
 LEO = make_lion()
 
 NEED: dict[str, list[str]] = {

@@ -8,10 +8,10 @@ import pytest
 
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import InputRules
 from tests.support.fakes import make_lion
+from tests.support.rules import load_input_rules
 
-RULES = InputRules.load()
+RULES = load_input_rules()
 
 
 def join_guidance(message: str = "", age_group: AgeGroup = AgeGroup.ELEMENTARY, animal: Animal | None = None) -> str:

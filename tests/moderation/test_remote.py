@@ -13,12 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from openapi_server.models.turn import AgeGroup, Moderation
-from openapi_server.moderation.input_rules import InputRules
 from openapi_server.moderation.remote import BLOCKING_CATEGORIES, ModerationClient, RemoteModerator
 from openapi_server.protocols import Verdict
 from tests.support.fakes import FakeClock, make_lion
+from tests.support.rules import load_input_rules
 
-RULES = InputRules.load()
+RULES = load_input_rules()
 
 
 class Endpoint:
