@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
 import structlog
@@ -21,6 +22,7 @@ import uvicorn
 from openapi_server.app import create_app
 from openapi_server.composition import Overrides, open_services, run_background_jobs
 from openapi_server.config import ConfigError, Settings
+from openapi_server.http.concurrency_limit import is_monitoring
 from openapi_server.http.listener import BACKLOG, Listener, explain_bind_failure, open_sockets
 from openapi_server.http.services import Services
 from openapi_server.http.uvicorn_protocol import make_protocol_class
@@ -41,6 +43,18 @@ _M_ARENA_MAX, _ARENAS = -8, 1
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class ServerRole:
+    """Which one of several processes with one address this is. The first one, 0, prints the address.
+
+    A byte is written to `tells_ready` when it serves. `alive` ends when the process that has started it ends.
+    """
+
+    number: int
+    tells_ready: int
+    alive: int
+
+
 class ZooServer(uvicorn.Server):
     """uvicorn that prints its address, and ends with exit code 0 on SIGINT and SIGTERM.
 
@@ -48,8 +62,11 @@ class ZooServer(uvicorn.Server):
     `console` gets what a person at the terminal reads: the address, and what Ctrl-C does.
     """
 
-    def __init__(self, config: uvicorn.Config, services: Services, console: BackgroundWriter) -> None:
+    def __init__(
+        self, config: uvicorn.Config, services: Services, console: BackgroundWriter, role: ServerRole | None = None
+    ) -> None:
         super().__init__(config)
+        self._role = role
         self._settings = services.settings
         self._engine = services.engine
         self._console = console
@@ -61,16 +78,27 @@ class ZooServer(uvicorn.Server):
                 each.listen(BACKLOG)
             # Without sockets: uvicorn would leave the accepting to the event loop.
             await super().startup([])
-            self.servers = [Listener(each, self._make_protocol) for each in sockets or []]  # type: ignore[misc]
+            self.servers = [Listener(each, self._make_protocol, is_monitoring) for each in sockets or []]  # type: ignore[misc]
         except OSError as error:
             # Another program has begun to listen since our sockets were bound.
             raise ConfigError(explain_bind_failure(error, self._settings.host, self._settings.port)) from None
-        if self.started:
+        if self.started and self._role is not None:
+            # Only the first one is waited for.
+            with suppress(BrokenPipeError):
+                os.write(self._role.tells_ready, b"1")
+            asyncio.get_running_loop().add_reader(self._role.alive, self._end_alone)
+        if self.started and (self._role is None or not self._role.number):
             port = self.servers[0].sockets[0].getsockname()[1]
             self._print(_format_banner(self._make_base_url(port), self._settings))
             for warning in self._settings.warnings:
                 log.warning("unsafe_settings", detail=warning)
                 self._print(f"  WARNING  {warning}\n")
+
+    def _end_alone(self) -> None:
+        """The process that has started this one is gone, and with it what would end or replace it."""
+        if self._role is not None:
+            asyncio.get_running_loop().remove_reader(self._role.alive)
+            self.handle_exit(signal.SIGTERM, None)
 
     def _make_protocol(self) -> asyncio.Protocol:
         make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
@@ -149,8 +177,10 @@ def describe_shutdown(turns: int, *, is_first: bool) -> str:
     return f"finishing {counted}, once more ends at once" if is_first else f"ending at once, {counted} interrupted"
 
 
-def run(settings: Settings, provider: Provider | None = None) -> None:
+def run(settings: Settings, provider: Provider | None = None, role: ServerRole | None = None) -> None:
     """Serve until a signal arrives. `provider` replaces the one that the settings name.
+
+    With a `role` it shares its address with other processes.
 
     Raises `ConfigError` for settings that do not fit together or an address that cannot be used, `StoreUnavailable` for
     a database that cannot be used.
@@ -163,15 +193,19 @@ def run(settings: Settings, provider: Provider | None = None) -> None:
         opened.enter_context(open_log(settings.log_level, log_format))
         console = BackgroundWriter(1)
         opened.callback(console.close)
-        sockets = open_sockets(settings.host, settings.port)
+        sockets = open_sockets(settings.host, settings.port, is_shared=role is not None)
         for each in sockets:
             opened.callback(each.close)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(_serve(settings, provider, sockets, console))
+            runner.run(_serve(settings, provider, sockets, console, role))
 
 
 async def _serve(
-    settings: Settings, provider: Provider | None, sockets: list[socket.socket], console: BackgroundWriter
+    settings: Settings,
+    provider: Provider | None,
+    sockets: list[socket.socket],
+    console: BackgroundWriter,
+    role: ServerRole | None,
 ) -> None:
     _tune_garbage_collector()
     async with open_services(settings, Overrides(provider=provider)) as services, run_background_jobs(services):
@@ -196,7 +230,7 @@ async def _serve(
             timeout_keep_alive=65,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         )
-        await ZooServer(config, services, console).serve(sockets)
+        await ZooServer(config, services, console, role).serve(sockets)
 
 
 def _raise_open_file_limit() -> None:

@@ -122,7 +122,7 @@ class RecallCounts:
 async def answer_questions(
     animal: Animal, questions: Sequence[SampleQuestion], age_group: AgeGroup, provider: Provider
 ) -> list[SampleAnswer]:
-    """Answer each question as the first of a session, with a separate knowledge service.
+    """Answer each question as the first of a session, with indexes of its own.
 
     Facts are found by full-text search alone: computing sentence vectors of new facts would take too long.
     """

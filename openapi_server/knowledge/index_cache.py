@@ -23,7 +23,8 @@ class _CacheEntry:
 class IndexCache:
     """The current animals and the latest previous versions of changed ones, each with the index of its facts.
 
-    `list_animals` and `get_animal` are thread-safe. All other methods must be called on one thread, as the indexes are.
+    `list_animals`, `get_animal` and `find_current_index` are thread-safe. All other methods must be called on one
+    thread, as the indexes are.
     """
 
     def __init__(self, animals: Sequence[Animal], lexicon: Lexicon) -> None:
@@ -43,8 +44,16 @@ class IndexCache:
     def is_current(self, animal: Animal) -> bool:
         return self.get_animal(animal.animal_id) is animal
 
+    def find_current_index(self, animal: Animal) -> FactIndex | None:
+        """The index of this very version of the animal; None if it is not the current one. Thread-safe."""
+        entry = self._current.get(animal.animal_id)
+        return entry.index if entry is not None and entry.animal is animal else None
+
     def get_index(self, animal: Animal) -> FactIndex:
         """The index of this very version of the animal; built now if it is not in the cache."""
+        current = self.find_current_index(animal)
+        if current is not None:
+            return current
         cached = (each for each in (*self._current.values(), *self._previous) if each.animal is animal)
         return (next(cached, None) or self._keep_previous(self._build_entry(animal))).index
 

@@ -15,6 +15,8 @@ _HELLO = (
 )
 GREETING = linear_regex.compile(rf"{_HELLO}(?: {_HELLO})*(?: |$)")
 _WORD = linear_regex.compile(r"[^\W_]+")
+# For bytes of ASCII: each that is no letter and no digit ends a word.
+_WORD_BYTES = bytes(code if code < 128 and chr(code).isalnum() else ord(" ") for code in range(256)).lower()
 
 
 def simplify_text(text: str) -> str:
@@ -23,6 +25,9 @@ def simplify_text(text: str) -> str:
     >>> simplify_text("What's THAT?!")
     'whats that'
     """
-    letters = unicodedata.normalize("NFKD", text[:MAX_CHARS]).lower()
+    text = text[:MAX_CHARS]
+    if text.isascii():
+        return " ".join(text.encode("ascii").translate(_WORD_BYTES, b"'`").decode("ascii").split())
+    letters = unicodedata.normalize("NFKD", text).lower()
     letters = "".join(letter for letter in letters if letter not in "'’`" and not unicodedata.combining(letter))
     return " ".join(_WORD.findall(letters))
