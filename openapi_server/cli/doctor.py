@@ -209,7 +209,7 @@ def check_dynamodb(location: DynamoLocation) -> Iterator[Diagnosis]:
 
     from openapi_server.storage.dynamodb.database import Database, open_client
     from openapi_server.storage.dynamodb.opening import explain_failure, get_names
-    from openapi_server.storage.dynamodb.store import write_probe
+    from openapi_server.storage.dynamodb.sessions import write_probe
     from openapi_server.storage.dynamodb.tables import check_tables
 
     where, names = location.endpoint or f"DynamoDB in {location.region}", get_names(location)

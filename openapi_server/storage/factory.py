@@ -104,7 +104,7 @@ async def open_dynamodb_stores(
     from openapi_server.storage.dynamodb.opening import open_database
     from openapi_server.storage.dynamodb.personal_data import DynamoPersonalData
     from openapi_server.storage.dynamodb.requests import DynamoRequests
-    from openapi_server.storage.dynamodb.store import DynamoStore
+    from openapi_server.storage.dynamodb.sessions import DynamoStore
 
     database = await open_database(location)
     try:
