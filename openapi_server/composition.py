@@ -118,7 +118,7 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         parts.push_async_callback(engine.close)
         counters = await parts.enter_async_context(open_counters(settings.rate_limit_storage, clock.monotonic))
         waiting_requests = WaitingRequests()
-        pending_turns = PendingTurns(settings.max_pending, engine.gate)
+        pending_turns = PendingTurns(settings.max_pending, engine.scheduler)
         if metrics is not None:
             metrics.watch("turns_running", "Turns that run now.", lambda: engine.running_count)
             metrics.watch("readers", "Streams and waiting requests that read a turn now.", lambda: engine.reader_count)

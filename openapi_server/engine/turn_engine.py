@@ -16,11 +16,11 @@ import structlog
 
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
-from openapi_server.engine.turn_gate import TurnGate
 from openapi_server.engine.turn_lifecycle import ExistingTurn, RunningTurn, StartedTurn, TurnFinisher, TurnStarter
 from openapi_server.engine.turn_queue import TurnQueue
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
+from openapi_server.engine.turn_scheduler import TurnScheduler
 from openapi_server.engine.turn_writer import TurnWriter
 from openapi_server.engine.turns_elsewhere import TurnsElsewhere
 from openapi_server.instruments import Instruments
@@ -121,7 +121,7 @@ class TurnEngine:
             store, clock, leases, pipeline.provider, limits.session_ttl_s, limits.price, limits.queue_depth
         )
         self._queue = TurnQueue(store, clock, leases, limits.queue_timeout_s)
-        self.gate = TurnGate()
+        self.scheduler = TurnScheduler()
         self._finisher = TurnFinisher(store, clock)
         self._running: dict[str, RunningTurn] = {}
         self._elsewhere = TurnsElsewhere(store, event_log, limits.orphan_grace_s)
@@ -420,7 +420,7 @@ class TurnEngine:
                 running.leave_queue()
             async with asyncio.timeout(self._limits.turn_deadline_s):
                 if not has_waited:
-                    await self.gate.wait()
+                    await self.scheduler.wait()
                 return await self._pipeline.run(request, running.writer)
         except TimeoutError:
             return TurnTimeout()

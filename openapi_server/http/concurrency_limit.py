@@ -24,7 +24,7 @@ from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi_server.engine.turn_gate import TurnGate
+from openapi_server.engine.turn_scheduler import TurnScheduler
 from openapi_server.http.addresses import get_operation, load_address_table
 from openapi_server.http.problems import make_error_response
 from openapi_server.http.rate_limits import Caller, get_admission
@@ -175,17 +175,17 @@ class ConcurrencySlot:
 class PendingTurns:
     """The messages that wait for their turns to run, at most `most`: as requests, by caller, and then as turns."""
 
-    def __init__(self, most: int, gate: TurnGate) -> None:
+    def __init__(self, most: int, scheduler: TurnScheduler) -> None:
         self.refused_count = 0
         self._most = most
-        self._gate = gate
+        self._scheduler = scheduler
         self._requests: Counter[str] = Counter()
         self._request_count = 0
         self._retry_after_s = itertools.cycle(RETRY_AFTER_S)
 
     @property
     def count(self) -> int:
-        return self._request_count + len(self._gate)
+        return self._request_count + len(self._scheduler)
 
     @property
     def is_exceeded(self) -> bool:
@@ -210,7 +210,7 @@ class PendingTurns:
 
     def hold_turns(self) -> AbstractContextManager[None]:
         """Let no turn run within the context: first the requests that wait."""
-        return self._gate.close()
+        return self._scheduler.pause()
 
     def make_error(self) -> Overloaded:
         self.refused_count += 1

@@ -167,7 +167,7 @@ class Contract:
         return "" if self.is_bare else encode_retry()
 
     def encode_entry(self, entry: Entry) -> bytes:
-        """The entry's bytes. They are made once and kept with the entry, for all readers.
+        """The entry's bytes. They are made once or twice and then kept with the entry, for all further readers.
 
         But for a failure: its problem names a path that depends on the reader's proxies.
         """

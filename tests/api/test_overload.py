@@ -35,10 +35,10 @@ def assert_refused(answer: httpx.Response) -> None:
 @asynccontextmanager
 async def hold_message(zoo: RunningApp) -> AsyncIterator[asyncio.Task[httpx.Response]]:
     """A message whose turn is stored and does not run yet, as while others are begun; it runs in the end."""
-    client, gate = await zoo.new_client(), zoo.services.engine.gate
-    with gate.close():
+    client, scheduler = await zoo.new_client(), zoo.services.engine.scheduler
+    with scheduler.pause():
         posting = asyncio.create_task(client.post("/convo_turn_stream", json=HELLO))
-        await wait_until(lambda: bool(gate))
+        await wait_until(lambda: bool(scheduler))
         yield posting
     await posting
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
-from openapi_server.engine.turn_gate import TurnGate
+from openapi_server.engine.turn_scheduler import TurnScheduler
 from openapi_server.http.addresses import OPERATION_EXTENSION, SpecOperation
 from openapi_server.http.concurrency_limit import (
     RETRY_AFTER_S,
@@ -61,7 +61,7 @@ async def ignore(message: Message) -> None:
 def make_limit(
     app: HoldsEach, slots: int, waiting: WaitingRequests | None = None, pending: PendingTurns | None = None
 ) -> ConcurrencyLimitMiddleware:
-    pending = pending or PendingTurns(MANY, TurnGate())
+    pending = pending or PendingTurns(MANY, TurnScheduler())
     return ConcurrencyLimitMiddleware(app, max_concurrent=slots, waiting=waiting or WaitingRequests(), pending=pending)
 
 
@@ -181,8 +181,8 @@ class Burst:
     """Messages that wait, more than there may be, and what they were answered."""
 
     def __init__(self, most: int) -> None:
-        self.app, self.gate = HoldsEach(), TurnGate()
-        self.pending = PendingTurns(most, self.gate)
+        self.app, self.scheduler = HoldsEach(), TurnScheduler()
+        self.pending = PendingTurns(most, self.scheduler)
         self.limit = make_limit(self.app, 1, pending=self.pending)
         self.statuses: dict[str, list[int]] = {}
         self.retry_after_s: list[int] = []
@@ -247,8 +247,8 @@ async def test_equal_callers_are_refused_in_the_order_of_their_arrival() -> None
 async def test_turns_that_have_not_run_yet_take_places_too() -> None:
     """Their messages are stored, and nothing of them is answered: more of them would wait for longer and longer."""
     burst, caller = Burst(most=2), Caller("address", "address")
-    with burst.gate.close():
-        turns = [asyncio.create_task(burst.gate.wait()) for _ in range(2)]
+    with burst.scheduler.pause():
+        turns = [asyncio.create_task(burst.scheduler.wait()) for _ in range(2)]
         await settle()
         with pytest.raises(Overloaded):
             burst.pending.require_room(caller)
@@ -258,10 +258,10 @@ async def test_turns_that_have_not_run_yet_take_places_too() -> None:
 
 
 async def test_no_turn_runs_while_messages_wait() -> None:
-    """First everybody is heard; then the turns run."""
+    """All requests pass before the turns run."""
     burst, caller = Burst(most=MANY), Caller("address", "address")
     await burst.send("message", caller, 3)
-    turn = asyncio.create_task(burst.gate.wait())
+    turn = asyncio.create_task(burst.scheduler.wait())
     await settle()
     assert not turn.done()
 

@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server import __version__, linear_regex
 from openapi_server.config import LOCAL_ORIGINS
-from openapi_server.devtools.mock.scripts import ANIMAL, Script, play_answer, play_failure, play_timeout
+from openapi_server.devtools.mock.scripted_answers import ANIMAL, Script, play_answer, play_failure, play_timeout
 from openapi_server.devtools.mock.turns import MockRequest, MockTurns
 from openapi_server.devtools.terminal import replace_control_characters, replace_unencodable
 from openapi_server.event_logs.memory import MemoryTail

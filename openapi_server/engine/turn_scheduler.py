@@ -1,7 +1,7 @@
-"""Where turns that were stored wait until they run: in order, a few in each round of the event loop.
+"""Schedules stored turns: they run in order, a few in each round of the event loop.
 
-While requests wait for their turns to be stored, none is let through. So of a thousand messages that arrive together
-everybody hears soon that the animal has heard them, and streams that have begun to speak are not held up by beginnings.
+While requests wait for their turns to be stored, no turn starts to run. So when a thousand messages arrive together,
+each client gets the head of its stream soon, and running streams are not delayed by the ones that begin.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from openapi_server.round_queue import RoundQueue
 RUNS_PER_ROUND, RUNS_S_PER_ROUND = 8, 0.002
 
 
-class TurnGate:
-    """Lets turns run while nobody keeps it closed: whoever knows of requests that wait does."""
+class TurnScheduler:
+    """Lets turns run unless it is paused: by whoever knows of requests that wait to begin a turn."""
 
     def __init__(self) -> None:
         self._runs = RoundQueue(RUNS_PER_ROUND, RUNS_S_PER_ROUND)
-        self._closed_by = 0
+        self._paused_by = 0
 
     def __len__(self) -> int:
         """How many turns wait."""
         return len(self._runs)
 
     @contextmanager
-    def close(self) -> Iterator[None]:
-        """Closed as long as the context lasts."""
-        self._closed_by += 1
+    def pause(self) -> Iterator[None]:
+        """No turn starts to run as long as the context lasts."""
+        self._paused_by += 1
         self._runs.pause()
         try:
             yield
         finally:
-            self._closed_by -= 1
-            if not self._closed_by:
+            self._paused_by -= 1
+            if not self._paused_by:
                 self._runs.resume()
 
     async def wait(self) -> None:
