@@ -103,8 +103,9 @@ class _NextPiece:
             self._error = error
 
     def __await__(self) -> Generator[Any, Any, Piece]:
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
         if self.piece is not None:
             return self.piece
         # `yield from` would begin with another step.
