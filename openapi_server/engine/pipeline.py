@@ -125,7 +125,7 @@ class Pipeline:
 
         async def write_checked(texts: Sequence[str]) -> None:
             writer.held_back_ms = round(buffer.held_back_ms)
-            whole = list(itertools.takewhile(lambda text: not _SURROGATE.search(text), texts))
+            whole = list(itertools.takewhile(lambda text: text.isascii() or not _SURROGATE.search(text), texts))
             await writer.write_text(*whole)
             if len(whole) < len(texts):
                 # Half a character: it can be neither encoded in UTF-8 nor stored.

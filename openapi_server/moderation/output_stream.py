@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -59,26 +59,26 @@ class PieceJoiner:
         self._waiting = ""
         self._count = 0
 
-    def join(self, pieces: Iterable[str]) -> Iterator[str]:
+    def join(self, pieces: Iterable[str]) -> list[str]:
         """The pieces of one release, as they are to be sent."""
+        texts: list[str] = []
+        waiting = self._waiting
         for piece in pieces:
-            self._waiting += piece
-            if len(self._waiting) >= self._min_chars:
-                yield self._take()
-        if self._waiting and self._count < _MAX_SMALL_PIECES:
-            yield self._take()
+            waiting += piece
+            is_early = self._count + len(texts) < _MAX_SMALL_PIECES
+            if len(waiting) >= (_MIN_JOINED_CHARS if is_early else _MIN_LATER_CHARS):
+                texts.append(waiting)
+                waiting = ""
+        if waiting and self._count + len(texts) < _MAX_SMALL_PIECES:
+            texts.append(waiting)
+            waiting = ""
+        self._waiting = waiting
+        self._count += len(texts)
+        return texts
 
     def finish(self) -> str:
         text, self._waiting = self._waiting, ""
         return text
-
-    @property
-    def _min_chars(self) -> int:
-        return _MIN_JOINED_CHARS if self._count < _MAX_SMALL_PIECES else _MIN_LATER_CHARS
-
-    def _take(self) -> str:
-        self._count += 1
-        return self.finish()
 
 
 class _NextPiece:
@@ -245,8 +245,9 @@ class _CheckedStream:
             return result
         if result.pieces:
             self._released.extend(self._joiner.join(result.pieces))
-        if self._buffer.due_ms != self._due_ms:
-            self._due_ms = self._buffer.due_ms
+        due_ms = self._buffer.due_ms
+        if due_ms != self._due_ms:
+            self._due_ms = due_ms
             self._wakeup.set()
         return None
 

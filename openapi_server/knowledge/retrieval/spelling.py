@@ -27,6 +27,9 @@ class Speller:
     def __init__(self, vocabulary: Iterable[str], shared: Speller | None = None) -> None:
         self._shared = shared
         self._words = [word for word in frozenset(vocabulary) if len(word) >= _MIN_LENGTH]
+        self._initials: set[str] = {word[0] for word in self._words}.union(
+            shared._initials if shared is not None else ()
+        )
         # Sorted, eight bytes for each deletion. A dictionary takes ten times the memory: there are tens of thousands.
         self._keys = array(
             "Q",
@@ -35,7 +38,7 @@ class Speller:
 
     def suggest(self, word: str) -> tuple[str, ...]:
         """The matching words of the vocabulary, in alphabetical order. The first letter has to be right."""
-        if len(word) < _MIN_LENGTH:
+        if len(word) < _MIN_LENGTH or word[0] not in self._initials:
             return ()
         deletions = _list_deletions(word)
         found = self._find(deletions)

@@ -6,7 +6,7 @@ import random
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from openapi_server import linear_regex
 from openapi_server.first_names import is_insulting_name
@@ -75,6 +75,8 @@ class Conversation:
 
     def was_said(self, line: str, *, ever: bool = False) -> bool:
         """True when the last reply (`ever`: any reply) contains this line, with or without a name in it."""
+        if not self.history:
+            return not ever and not line.replace("{name}", "")
         parts = line.split("{name}")
         replies = [exchange.reply for exchange in self.history] if ever else [self.last_reply]
         return any(all(part in reply for part in parts) for reply in replies)
@@ -109,10 +111,15 @@ def list_told_topics(chat: Conversation) -> frozenset[str]:
 
 def list_own_names(animal: Animal) -> frozenset[str]:
     """The words that address this animal: its name, the last word of its species, and that word's nicknames."""
-    kind = animal.species.split()[-1].lower()
+    return _list_own_names(animal.name, animal.species)
+
+
+@lru_cache(maxsize=1024)
+def _list_own_names(name: str, species: str) -> frozenset[str]:
+    kind = species.split()[-1].lower()
     # Messages are compared word by word, so a nickname of two words would never be found.
     nicknames = (nickname for nickname in NICKNAMES.get(kind, ()) if " " not in nickname)
-    return frozenset({*animal.name.lower().split(), kind, *nicknames})
+    return frozenset({*name.lower().split(), kind, *nicknames})
 
 
 # --- Parsing one message. Any text is legal.
@@ -166,6 +173,8 @@ _AGE = linear_regex.compile(
     IGNORECASE,
 )
 _WORD = linear_regex.compile(r"[^\W_]+")
+# For bytes of ASCII: each that is no letter and no digit ends a word.
+_WORD_BYTES = bytes(code if code < 128 and chr(code).isalnum() else ord(" ") for code in range(256)).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +196,10 @@ def simplify_text(text: str) -> str:
     >>> simplify_text("What's THAT?!")
     'whats that'
     """
-    letters = unicodedata.normalize("NFKD", text[:_MAX_CHARS]).lower()
+    text = text[:_MAX_CHARS]
+    if text.isascii():
+        return " ".join(text.encode("ascii").translate(_WORD_BYTES, b"'`").decode("ascii").split())
+    letters = unicodedata.normalize("NFKD", text).lower()
     letters = "".join(letter for letter in letters if letter not in "'’`" and not unicodedata.combining(letter))
     return " ".join(_WORD.findall(letters))
 
@@ -207,7 +219,7 @@ def parse_message(message: str, own_names: frozenset[str] = frozenset()) -> Pars
         name=name,
         age=_spell_age(age.group(1)) if age else None,
         has_words=bool(simplify_text(text)),
-        has_emoji=any(unicodedata.category(letter) == "So" for letter in text),
+        has_emoji=not text.isascii() and any(unicodedata.category(letter) == "So" for letter in text),
         is_question="?" in message or bool(_ASKS.match(rest)),
     )
 
