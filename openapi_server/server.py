@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
 import structlog
@@ -22,6 +23,7 @@ import uvicorn
 from openapi_server.app import create_app
 from openapi_server.composition import Overrides, open_services, run_background_jobs
 from openapi_server.config import ConfigError, Settings
+from openapi_server.http.concurrency_limit import is_monitoring
 from openapi_server.http.listener import Listener
 from openapi_server.http.services import Services
 from openapi_server.http.uvicorn_protocol import make_protocol_class
@@ -44,6 +46,18 @@ _M_ARENA_MAX, _ARENAS = -8, 1
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class ServerRole:
+    """Which one of several processes with one address this is. The first one, 0, prints the address.
+
+    A byte is written to `tells_ready` when it serves. `alive` ends when the process that has started it ends.
+    """
+
+    number: int
+    tells_ready: int
+    alive: int
+
+
 class ZooServer(uvicorn.Server):
     """uvicorn that prints its address, and ends with exit code 0 on SIGINT and SIGTERM.
 
@@ -51,8 +65,11 @@ class ZooServer(uvicorn.Server):
     `console` gets what a person at the terminal reads: the address, and what Ctrl-C does.
     """
 
-    def __init__(self, config: uvicorn.Config, services: Services, console: BackgroundWriter) -> None:
+    def __init__(
+        self, config: uvicorn.Config, services: Services, console: BackgroundWriter, role: ServerRole | None = None
+    ) -> None:
         super().__init__(config)
+        self._role = role
         self._settings = services.settings
         self._engine = services.engine
         self._console = console
@@ -64,16 +81,27 @@ class ZooServer(uvicorn.Server):
                 each.listen(BACKLOG)
             # Without sockets: uvicorn would leave the accepting to the event loop.
             await super().startup([])
-            self.servers = [Listener(each, self._make_protocol) for each in sockets or []]  # type: ignore[misc]
+            self.servers = [Listener(each, self._make_protocol, is_monitoring) for each in sockets or []]  # type: ignore[misc]
         except OSError as error:
             # Another program has begun to listen since our sockets were bound.
             raise ConfigError(_explain_bind_failure(error, self._settings.host, self._settings.port)) from None
-        if self.started:
+        if self.started and self._role is not None:
+            # Only the first one is waited for.
+            with suppress(BrokenPipeError):
+                os.write(self._role.tells_ready, b"1")
+            asyncio.get_running_loop().add_reader(self._role.alive, self._end_alone)
+        if self.started and (self._role is None or not self._role.number):
             port = self.servers[0].sockets[0].getsockname()[1]
             self._print(_format_banner(self._make_base_url(port), self._settings))
             for warning in self._settings.warnings:
                 log.warning("unsafe_settings", detail=warning)
                 self._print(f"  WARNING  {warning}\n")
+
+    def _end_alone(self) -> None:
+        """The process that has started this one is gone, and with it what would end or replace it."""
+        if self._role is not None:
+            asyncio.get_running_loop().remove_reader(self._role.alive)
+            self.handle_exit(signal.SIGTERM, None)
 
     def _make_protocol(self) -> asyncio.Protocol:
         make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
@@ -152,8 +180,10 @@ def describe_shutdown(turns: int, *, is_first: bool) -> str:
     return f"finishing {counted}, once more ends at once" if is_first else f"ending at once, {counted} interrupted"
 
 
-def run(settings: Settings, provider: Provider | None = None) -> None:
+def run(settings: Settings, provider: Provider | None = None, role: ServerRole | None = None) -> None:
     """Serve until a signal arrives. `provider` replaces the one that the settings name.
+
+    With a `role` it shares its address with other processes.
 
     Raises `ConfigError` for settings that do not fit together or an address that cannot be used, `StoreUnavailable` for
     a database that cannot be used.
@@ -166,15 +196,19 @@ def run(settings: Settings, provider: Provider | None = None) -> None:
         opened.enter_context(open_log(settings.log_level, log_format))
         console = BackgroundWriter(1)
         opened.callback(console.close)
-        sockets = open_sockets(settings.host, settings.port)
+        sockets = open_sockets(settings.host, settings.port, is_shared=role is not None)
         for each in sockets:
             opened.callback(each.close)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(_serve(settings, provider, sockets, console))
+            runner.run(_serve(settings, provider, sockets, console, role))
 
 
 async def _serve(
-    settings: Settings, provider: Provider | None, sockets: list[socket.socket], console: BackgroundWriter
+    settings: Settings,
+    provider: Provider | None,
+    sockets: list[socket.socket],
+    console: BackgroundWriter,
+    role: ServerRole | None,
 ) -> None:
     _tune_garbage_collector()
     async with open_services(settings, Overrides(provider=provider)) as services, run_background_jobs(services):
@@ -199,11 +233,14 @@ async def _serve(
             timeout_keep_alive=65,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         )
-        await ZooServer(config, services, console).serve(sockets)
+        await ZooServer(config, services, console, role).serve(sockets)
 
 
-def open_sockets(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to every address of the host; `::` takes IPv4, too. Raises `ConfigError` with what to do."""
+def open_sockets(host: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:
+    """Sockets bound to every address of the host; `::` takes IPv4, too. Raises `ConfigError` with what to do.
+
+    `is_shared`: other processes of the server bind them, too, and the kernel spreads connections among them.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
@@ -217,7 +254,7 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
         try:
             # All addresses of a name get the same port.
             chosen = sockets[0].getsockname()[1] if sockets else port
-            sockets.append(_bind(family, (address[0], chosen, *address[2:])))
+            sockets.append(_bind(family, (address[0], chosen, *address[2:]), is_shared=is_shared))
         except OSError as error:
             failure = error
             # A name such as localhost may have an IPv6 address on a machine without IPv6.
@@ -230,10 +267,12 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
+def _bind(family: int, address: tuple[object, ...], *, is_shared: bool) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # IPv4 too, as `::` means every interface; a single IPv6 address has no IPv4 clients anyway.
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
