@@ -30,7 +30,7 @@ SLOW := accounts/test_demo.py api/test_addresses.py api/test_devices.py api/test
 	test_yaml_files.py web
 
 test-fast: $(VENV)/ready  ## Run the quick tests, with fewer examples: under a minute, for after each change
-	@$(BIN)/python -m pytest --numprocesses 2 --hypothesis-profile=quick $(SLOW:%=--ignore=tests/%) $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --hypothesis-profile=quick -m "not dynamodb" $(SLOW:%=--ignore=tests/%) $(ARGS)
 
 tools: $(VENV)/ready  ## Install the tools that some tests need, with a Node of their own; without them those are skipped
 	@$(BIN)/python -m tests.tools

@@ -23,6 +23,7 @@ import uvicorn
 from openapi_server.app import create_app
 from openapi_server.composition import Overrides, open_services, run_background_jobs
 from openapi_server.config import ConfigError, Settings
+from openapi_server.http.concurrency_limit import is_monitoring
 from openapi_server.http.listener import Listener
 from openapi_server.http.services import Services
 from openapi_server.http.uvicorn_protocol import make_protocol_class
@@ -80,7 +81,7 @@ class ZooServer(uvicorn.Server):
                 each.listen(BACKLOG)
             # Without sockets: uvicorn would leave the accepting to the event loop.
             await super().startup([])
-            self.servers = [Listener(each, self._make_protocol) for each in sockets or []]  # type: ignore[misc]
+            self.servers = [Listener(each, self._make_protocol, is_monitoring) for each in sockets or []]  # type: ignore[misc]
         except OSError as error:
             # Another program has begun to listen since our sockets were bound.
             raise ConfigError(_explain_bind_failure(error, self._settings.host, self._settings.port)) from None

@@ -83,6 +83,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "dynamodb" in item.nodeid:
+            item.add_marker("dynamodb")
     items.sort(key=lambda item: get_rank(item.nodeid))
 
 

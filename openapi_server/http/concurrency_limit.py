@@ -52,6 +52,19 @@ def is_unlimited(path: str) -> bool:
     return address is not None and address.template in UNLIMITED_PATHS
 
 
+def is_monitoring(first: bytes) -> bool:
+    """Whether a connection that begins with these bytes is one of monitoring.
+
+    >>> is_monitoring(b"GET /health HTTP/1.1"), is_monitoring(b"GET /ready?probe=1 HTTP"), is_monitoring(b"POST /chat ")
+    (True, True, False)
+    """
+    method, _, rest = first.partition(b" ")
+    path, has_end, _ = rest.partition(b" ")
+    if method not in (b"GET", b"HEAD") or not has_end:
+        return False
+    return is_unlimited(path.partition(b"?")[0].decode("latin-1"))
+
+
 @dataclass(slots=True)
 class WaitingRequests:
     """How many requests wait for a slot now."""

@@ -18,6 +18,7 @@ SLOWEST_FIRST = (
         "tests/generators/",
         "tests/live_model/",
         "tests/live/test_swagger_ui.py",
+        "tests/contracts/",
         "tests/knowledge/",
         "tests/readers/test_recorded.py",
         "tests/live/test_contracts.py",
@@ -31,7 +32,6 @@ SLOWEST_FIRST = (
         "tests/readers/",
         "tests/api/",
         "tests/moderation/",
-        "tests/contracts/",
     ),
 )
 ONE_WORKER = ("tests/live_model/", "tests/knowledge/")
