@@ -14,12 +14,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from openapi_server.clock import SystemClock
 from openapi_server.engine.turn_reader import TurnReader
-from openapi_server.http.disconnect import SendTimeout, run_until_disconnect
+from openapi_server.http.disconnect import run_until_disconnect
+from openapi_server.http.send_timeout import SendTimeout
 from openapi_server.models.errors import ChatError, Draining, Interrupted, ProviderFailed
 from openapi_server.models.ids import make_id, shorten_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import AgeGroup, TurnRecord
-from openapi_server.models.turn_event_builder import TurnEventBuilder, TurnResult
+from openapi_server.models.turn_event_order import TurnEventBuilder, TurnResult
 from openapi_server.models.turn_events import Entry, Failed, Started, TurnEvent, TypingStarted, TypingStopped
 from openapi_server.protocols import Clock
 from openapi_server.wire import history
