@@ -21,7 +21,7 @@ from openapi_server.models.errors import ProviderFailed, StoreUnavailable
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnRecord, Usage
-from openapi_server.models.turn_event_builder import TurnResult
+from openapi_server.models.turn_event_order import TurnResult
 from openapi_server.moderation.output_buffer import Blocked, OutputBuffer
 from openapi_server.moderation.output_stream import stream_checked
 from openapi_server.moderation.pii import remove_placeholders
@@ -125,7 +125,7 @@ class Pipeline:
 
         async def write_checked(texts: Sequence[str]) -> None:
             writer.held_back_ms = round(buffer.held_back_ms)
-            whole = list(itertools.takewhile(lambda text: not _SURROGATE.search(text), texts))
+            whole = list(itertools.takewhile(lambda text: text.isascii() or not _SURROGATE.search(text), texts))
             await writer.write_text(*whole)
             if len(whole) < len(texts):
                 # Half a character: it can be neither encoded in UTF-8 nor stored.

@@ -1,4 +1,4 @@
-"""First names that insult (first_names.yaml): visitors try them out, and no animal says them back.
+"""First names that insult (insulting_names.yaml): visitors try them out, and no animal says them back.
 
 A list, because names that only look like insults are many: Dick, Fanny, Randy, Cox, Ishita, Harshit and Poppy are
 somebody's. What is doubtful counts as an insult: not to be called by name costs a visitor little.
@@ -76,6 +76,8 @@ def _list_forms(name: str) -> Iterator[str]:
 
 
 def _fold_accents(word: str) -> str:
+    if word.isascii():
+        return word.casefold()
     letters = unicodedata.normalize("NFKD", word.casefold())
     return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
 
@@ -91,7 +93,7 @@ def _list_variants(word: str) -> set[str]:
 
 
 def _keep_letters(word: str) -> str:
-    return _NO_LETTERS.sub("", word)
+    return word if word.isalpha() else _NO_LETTERS.sub("", word)
 
 
 def _shorten_runs(word: str, most: int) -> str:
@@ -157,7 +159,7 @@ def _load_lookalikes() -> dict[int, str]:
 
 
 def _load_groups() -> dict[str, tuple[str, ...]]:
-    groups: dict[str, str] = load_yaml(Path(__file__).with_name("first_names.yaml"))
+    groups: dict[str, str] = load_yaml(Path(__file__).with_name("insulting_names.yaml"))
     return {name: tuple(words.split()) for name, words in groups.items()}
 
 
