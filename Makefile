@@ -5,6 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# Each process of the tests would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast tools generators check format lock lock-tools bench bench-peers bench-curves trials soak soak-nightly clean
 
@@ -14,8 +17,8 @@ help:  ## Print this help
 run: $(VENV)/ready  ## Start the server on port 8080 with the embedded defaults
 	@exec $(BIN)/python -m openapi_server
 
-test: $(VENV)/ready  ## Run the whole test suite: about twelve minutes on two cores, fifteen with the tools of `make tools`
-	@$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
+test: $(VENV)/ready  ## Run the whole test suite: seven to eight minutes on two cores, with the tools of `make tools`
+	@$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
 
 # Tests that start processes, a browser or a model, or that make thousands of requests.
 SLOW := accounts/test_demo.py api/test_addresses.py api/test_devices.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py \
@@ -23,7 +26,7 @@ SLOW := accounts/test_demo.py api/test_addresses.py api/test_devices.py api/test
 	contracts/test_provider.py devtools faults generators knowledge live live_model \
 	moderation/test_adversarial_replies.py moderation/test_detection_rates.py \
 	moderation/test_output_buffer.py moderation/test_rule_set.py mutants \
-	readers soak telemetry/test_tracing.py providers/test_retry_and_fallback.py seeds storage/test_vacuum.py test_composition.py \
+	readers soak telemetry/test_tracing.py providers/test_retry_and_fallback.py source_documents storage/test_vacuum.py test_composition.py \
 	test_yaml_files.py web
 
 test-fast: $(VENV)/ready  ## Run the quick tests, with fewer examples: under a minute, for after each change

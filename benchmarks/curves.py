@@ -30,6 +30,7 @@ from benchmarks.load import (
     COMPLETE_MARK,
     QUESTION,
     TURN_PATH,
+    UNLIMITED,
     LoadProcess,
     RequestsResult,
     make_request,
@@ -38,7 +39,7 @@ from benchmarks.load import (
 from benchmarks.servers import ROOT, Server, run_paced_server, run_server
 from benchmarks.turns import CONNECTIONS, TURNS
 from openapi_server.clock import SystemClock
-from openapi_server.knowledge.schema import PACKAGED_ANIMALS
+from openapi_server.knowledge.animal_files import PACKAGED_ANIMALS
 from openapi_server.models.document import PACKAGE
 from openapi_server.storage.factory import open_sqlite_stores
 
@@ -304,7 +305,7 @@ class Curves:
         connections: int,
         expected: bytes = b" 200 ",
         *,
-        count: int = 10_000_000,
+        count: int = UNLIMITED,
         seconds: float | None = None,
     ) -> RequestsResult:
         done = self.load.run_requests(

@@ -25,6 +25,8 @@ FIRST_MARK, CHUNK_MARK, COMPLETE_MARK = b"event: ", b"event: chunk", b"event: co
 TURN_PATH = "/convo_turn_stream"
 # More connections are opened only when some of these stand: the kernel drops what a full backlog cannot take.
 OPENING_AT_ONCE = 1000
+# More requests than any run takes: the time ends it.
+UNLIMITED = 10_000_000
 
 
 def make_request(
@@ -144,11 +146,11 @@ async def run_requests(
     requests: Sequence[bytes],
     connections: int,
     *,
-    count: int,
+    count: int = UNLIMITED,
     seconds: float = 120,
     expected: bytes = b" 200 ",
 ) -> RequestsResult:
-    """`count` requests, one after another on each of the connections, taking turns through `requests`.
+    """At most `count` requests, one after another on each of the connections, taking turns through `requests`.
 
     After `seconds` no further one is started. An answer is good that has the bytes `expected`.
     """
@@ -185,7 +187,7 @@ class LoadProcess:
         return self._pool.submit(_run_streams, port, count, timeout_s, options)
 
     def run_requests(
-        self, port: int, requests: Sequence[bytes], connections: int, *, count: int, **options: Any
+        self, port: int, requests: Sequence[bytes], connections: int, *, count: int = UNLIMITED, **options: Any
     ) -> RequestsResult:
         """As `run_requests`, with its `options`."""
         return self._pool.submit(_run_requests, port, requests, connections, count, options).result()

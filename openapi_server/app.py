@@ -13,23 +13,22 @@ from connexion.spec import OpenAPISpecification
 
 from openapi_server.http.access_log import AccessLogMiddleware
 from openapi_server.http.addresses import AddressMiddleware, load_address_table
-from openapi_server.http.api_docs import ApiDocsMiddleware, list_documents
+from openapi_server.http.api_docs import ApiDocsMiddleware, list_served_paths
 from openapi_server.http.arrival_order import ArrivalOrderMiddleware
-from openapi_server.http.async_handlers import AsyncHandlerMiddleware, only_binds
-from openapi_server.http.authentication import AuthenticationMiddleware, BearerTokenHandler
+from openapi_server.http.async_handlers import AsyncHandlerMiddleware
+from openapi_server.http.authentication import BearerTokenHandler
 from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
 from openapi_server.http.conditional_requests import ConditionalGetMiddleware
 from openapi_server.http.cors import CorsMiddleware
-from openapi_server.http.flask_adapter import FlaskAdapter, ValidatedRequest
 from openapi_server.http.problems import UnexpectedErrorMiddleware, add_error_handlers
 from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.http.rate_limits import RateLimitMiddleware
 from openapi_server.http.request_limits import RequestLimitsMiddleware
-from openapi_server.http.routing import list_connexion_middleware
+from openapi_server.http.routing import FlaskRoutes, list_connexion_middleware
 from openapi_server.http.security_headers import SecurityHeadersMiddleware
 from openapi_server.http.services import Services
 from openapi_server.http.telemetry import TelemetryMiddleware
-from openapi_server.http.validation import VALIDATOR_MAP, StrictURIParser
+from openapi_server.http.validation import StrictURIParser
 from openapi_server.spec import load_complete_spec, load_strict_spec
 
 FIRST = MiddlewarePosition.BEFORE_EXCEPTION
@@ -42,13 +41,12 @@ def create_app(services: Services) -> FlaskApp:
         "openapi_server",
         middlewares=list_connexion_middleware(validate_responses=settings.validate_responses),
         pythonic_params=True,
-        validator_map=VALIDATOR_MAP,
         uri_parser_class=StrictURIParser,
         security_map={"bearer": partial(BearerTokenHandler, services.accounts)},
     )
     is_production = settings.environment == "production"
     limits = {"max_body_bytes": settings.max_body_bytes, "request_timeout_s": settings.request_timeout_s}
-    addresses = load_address_table(list_documents(has_ui=settings.has_api_docs))
+    addresses = load_address_table(list_served_paths(has_ui=settings.has_api_docs))
     # The middleware from the outside in.
     app.add_middleware(TrustedProxiesMiddleware, FIRST, trusted=settings.trusted_proxies, root_path=settings.root_path)
     app.add_middleware(AccessLogMiddleware, FIRST)
@@ -66,22 +64,21 @@ def create_app(services: Services) -> FlaskApp:
     app.add_middleware(RequestLimitsMiddleware, FIRST, **limits)
     app.add_middleware(AddressMiddleware, FIRST, table=addresses)
     app.add_middleware(ApiDocsMiddleware, FIRST, has_ui=settings.has_api_docs)
-    app.add_middleware(ArrivalOrderMiddleware, FIRST)
+    app.add_middleware(ArrivalOrderMiddleware, FIRST, pending=services.pending_turns)
     app.add_middleware(
-        ConcurrencyLimitMiddleware, FIRST, max_concurrent=settings.requests_per_round, waiting=services.waiting_requests
+        ConcurrencyLimitMiddleware,
+        FIRST,
+        max_concurrent=settings.requests_per_round,
+        waiting=services.waiting_requests,
+        pending=services.pending_turns,
     )
-    # Here Connexion's own: exceptions, routing, and security, which calls `BearerTokenHandler`.
-    app.add_middleware(AuthenticationMiddleware, MiddlewarePosition.BEFORE_VALIDATION)
-    # Here Connexion's validation, with `VALIDATOR_MAP`.
-    app.add_middleware(AsyncHandlerMiddleware, MiddlewarePosition.BEFORE_CONTEXT, services=services)
+    # Here those of `list_connexion_middleware`: exceptions, routing, authentication and validation.
+    routes = FlaskRoutes(app.app)
+    app.add_middleware(AsyncHandlerMiddleware, MiddlewarePosition.BEFORE_CONTEXT, services=services, routes=routes)
     spec = deepcopy(load_strict_spec() if settings.validate_responses else load_complete_spec())
     with _trust_description():
         app.add_api(spec, validate_responses=settings.validate_responses)
     add_error_handlers(app)
-    # Connexion has no option for another adapter than its own.
-    app.app.request_class = ValidatedRequest
-    inner = app._middleware_app
-    inner.asgi_app = FlaskAdapter(inner.asgi_app, inner.asgi_app.app, only_binds=only_binds)
     return app
 
 

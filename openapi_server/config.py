@@ -130,6 +130,7 @@ class Settings(BaseSettings):
     cookie_samesite: Literal["lax", "strict", "none"] = "lax"
     cookie_secure: Literal["auto", "always", "never"] = Field("auto", validate_default=True)
     requests_per_round: int = Field(8, ge=1, le=200)
+    max_pending: int = Field(1500, ge=1, le=1_000_000)
     validate_responses: bool = False
     max_body_bytes: int = Field(262_144, ge=1024, le=16_777_216)
     request_timeout_s: float = Field(10, gt=0, le=300, validation_alias="REQUEST_TIMEOUT")
@@ -153,6 +154,8 @@ class Settings(BaseSettings):
     idempotency_ttl_s: int = Field(86_400, ge=1, validation_alias="IDEMPOTENCY_TTL")
     replay_window_s: float = Field(600, ge=0, validation_alias="REPLAY_WINDOW")
     replay_max_turns: int = Field(10_000, ge=1)
+    event_log: Literal["memory", "redis"] = "memory"
+    redis_url: str = Field("", repr=False, validate_default=True)
     offline_words_per_s: float = Field(12, ge=0, le=1000)
     offline_seed: int = 0
     signing_key: str = Field(DEVELOPMENT_KEY, min_length=32, repr=False)
@@ -304,6 +307,16 @@ class Settings(BaseSettings):
         match = _STORAGE_URL.fullmatch(value)
         if match is None or int(match[1] or 0) > 65_535:
             raise ValueError("must be memory:// or the URL of a Redis with its port, such as redis://localhost:6379/0")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: str, info: ValidationInfo) -> str:
+        if not value and info.data.get("event_log") == "redis":
+            raise ValueError("is required with EVENT_LOG=redis, such as redis://localhost:6379/0")
+        match = _STORAGE_URL.fullmatch(value)
+        if value and (value == "memory://" or match is None or int(match[1] or 0) > 65_535):
+            raise ValueError("must be the URL of a Redis or Valkey with its port, such as redis://localhost:6379/0")
         return value
 
     @field_validator("first_token_timeout_s")

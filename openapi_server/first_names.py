@@ -76,6 +76,8 @@ def _list_forms(name: str) -> Iterator[str]:
 
 
 def _fold_accents(word: str) -> str:
+    if word.isascii():
+        return word.casefold()
     letters = unicodedata.normalize("NFKD", word.casefold())
     return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
 
@@ -91,7 +93,7 @@ def _list_variants(word: str) -> set[str]:
 
 
 def _keep_letters(word: str) -> str:
-    return _NO_LETTERS.sub("", word)
+    return word if word.isalpha() else _NO_LETTERS.sub("", word)
 
 
 def _shorten_runs(word: str, most: int) -> str:

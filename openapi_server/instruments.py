@@ -6,8 +6,8 @@ gets a text of a message, nor a whole id. Call them on the event loop only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -50,8 +50,8 @@ class TurnMetrics(Protocol):
     def record_start(self, at_s: float) -> None:
         """A turn that has waited for another one runs now: its durations begin here."""
 
-    def record_chunk(self, at_s: float) -> None:
-        """A chunk was written. Called for every chunk of every turn, so it must take less than a microsecond."""
+    def record_chunks(self, at_s: float, count: int) -> None:
+        """Chunks were written together. Called for all of every turn, so it must take less than a microsecond."""
 
     def record_end(self, event: Completed | Failed, at_s: float) -> None: ...
 
@@ -110,7 +110,7 @@ class NoTurnMetrics:
     def record_start(self, at_s: float) -> None:
         pass
 
-    def record_chunk(self, at_s: float) -> None:
+    def record_chunks(self, at_s: float, count: int) -> None:
         pass
 
     def record_end(self, event: Completed | Failed, at_s: float) -> None:
@@ -161,12 +161,13 @@ class NoTrace:
 class NoTracer:
     """Implements `Tracer`: records nothing."""
 
-    @contextmanager
-    def trace_request(self, method: str, headers: Mapping[str, str]) -> Iterator[NoTrace]:
-        yield NoTrace()
+    _nothing = NoTrace()
+
+    def trace_request(self, method: str, headers: Mapping[str, str]) -> AbstractContextManager[NoTrace]:
+        return nullcontext(self._nothing)
 
     def trace_turn(self, started: Started, contract: str) -> NoTrace:
-        return NoTrace()
+        return self._nothing
 
 
 @dataclass(frozen=True, slots=True)

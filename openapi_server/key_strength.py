@@ -192,26 +192,26 @@ def _list_constants() -> Iterator[str]:
     """Pi, e, the golden ratio, ln 2 and roots, in decimal and hexadecimal digits; constants of MD5 and SHA."""
     for base, to_text in ((10, str), (16, lambda number: f"{number:x}")):
         one = int(base**_CONSTANT_DIGITS)
-        yield to_text(4 * (4 * _arctan_of_inverse(5, one) - _arctan_of_inverse(239, one)))
+        yield to_text(4 * (4 * _compute_arctan_of_inverse(5, one) - _compute_arctan_of_inverse(239, one)))
         yield to_text(_compute_e(one))
-        yield to_text(2 * _artanh_of_inverse(3, one))
+        yield to_text(2 * _compute_artanh_of_inverse(3, one))
         yield to_text((one + math.isqrt(5 * one * one)) // 2)
         for radicand in (2, 3, 5, 7, 10):
             yield to_text(math.isqrt(radicand * one * one))
     primes = [number for number in range(2, 410) if all(number % divisor for divisor in range(2, number))]
     for bits in (32, 64):
         yield "".join(f"{math.isqrt(prime << 2 * bits) % 2**bits:0{bits // 4}x}" for prime in primes[:8])
-        yield "".join(f"{_cube_root(prime << 3 * bits) % 2**bits:0{bits // 4}x}" for prime in primes)
+        yield "".join(f"{_compute_cube_root(prime << 3 * bits) % 2**bits:0{bits // 4}x}" for prime in primes)
     yield "".join(f"{int(abs(math.sin(step)) * 2**32):08x}" for step in range(1, 65))
     yield "67452301efcdab8998badcfe10325476c3d2e1f0"
 
 
-def _arctan_of_inverse(number: int, one: int) -> int:
+def _compute_arctan_of_inverse(number: int, one: int) -> int:
     """The arc tangent of 1 / number, as a multiple of 1 / one; the last digits are not exact."""
     return _sum_odd_powers(number, one, -1)
 
 
-def _artanh_of_inverse(number: int, one: int) -> int:
+def _compute_artanh_of_inverse(number: int, one: int) -> int:
     return _sum_odd_powers(number, one, 1)
 
 
@@ -233,7 +233,7 @@ def _compute_e(one: int) -> int:
     return total
 
 
-def _cube_root(number: int) -> int:
+def _compute_cube_root(number: int) -> int:
     """Rounded down."""
     low, high = 0, 1 << (number.bit_length() // 3 + 1)
     while low < high:

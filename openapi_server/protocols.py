@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import StrEnum
 from typing import Protocol
 
 from openapi_server.models.animal import Animal, Fact
@@ -30,7 +31,7 @@ from openapi_server.models.turn import (
     TurnRecord,
     Usage,
 )
-from openapi_server.models.turn_events import Entry, TurnEvent
+from openapi_server.models.turn_events import Entry, Failed, TurnEvent
 from openapi_server.models.user import AuthenticatedUser, Login, Role, User
 
 
@@ -150,10 +151,14 @@ class Knowledge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of checking a visitor's message. `safe_words`, when set, replace the animal's reply."""
+    """The result of checking a visitor's message. `safe_words`, when set, replace the animal's reply.
+
+    `guidance`: instructions for the model, the most urgent first, for a message that may be answered.
+    """
 
     moderation: Moderation = Moderation()
     safe_words: str | None = None
+    guidance: tuple[str, ...] = ()
 
 
 class Moderator(Protocol):
@@ -168,7 +173,7 @@ class Moderator(Protocol):
         """The text without personal data, as it may be stored, logged and sent to a model."""
 
     async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
-        """Instructions for the model, the most urgent first."""
+        """The guidance of a message that need not be checked."""
 
 
 class ReplyModerator(Protocol):
@@ -191,11 +196,39 @@ class Tail(Protocol):
     def is_over(self) -> bool:
         """True once the terminal entry was read, or the log was deleted: there will be no more entries."""
 
+    @property
+    def ending(self) -> Failed | None:
+        """How the turn ended, where another process than its own tells it: behind the last entry, without a number."""
+
+    @property
+    def is_cut_off(self) -> bool:
+        """The reading has ended because this process does. The turn goes on in another one."""
+
     def close(self) -> None: ...
 
 
+class Signal(StrEnum):
+    """What a process is told of one of its turns by another process, or by the log.
+
+    `STOP` it. Somebody `READ`s it elsewhere. It was `DELETE`d elsewhere. It was `FENCED`: another process has taken it
+    over, and nothing more may be written.
+    """
+
+    STOP = "stop"
+    READ = "read"
+    DELETE = "delete"
+    FENCED = "fenced"
+
+
 class EventLog(Protocol):
-    """The event logs of turns. A log has one writer and any number of readers."""
+    """The event logs of turns. A log has one writer and any number of readers.
+
+    A log may be shared by the processes of a server. Then turns of other processes can be read, too, and the writer
+    waits for nobody.
+    """
+
+    @property
+    def is_shared(self) -> bool: ...
 
     async def create(self, turn_id: str) -> None:
         """Create an empty log. A turn id gets one log; it is never used again."""
@@ -207,17 +240,56 @@ class EventLog(Protocol):
         """
 
     async def list_entries(self, turn_id: str) -> Sequence[Entry] | None:
-        """All entries so far; None when there is no log, or it has expired."""
+        """All entries so far; None when there is no log, or it has expired.
+
+        This and `open_tail` raise `HistoryLost`, and `LogUnavailable` for turns of other processes.
+        """
 
     async def open_tail(self, turn_id: str, after: int = 0) -> Tail | None:
-        """A tail that reads from the entry behind number `after`; None when there is no log."""
+        """A tail that reads from the entry behind number `after`; None when there is no log.
+
+        Raises `EntryAhead` when there is no such entry yet.
+        """
 
     async def delete(self, turn_id: str) -> None:
         """Delete the log. For tails that are still open it is over."""
 
+    async def end(self, turn_id: str, event: Failed) -> None:
+        """Tell the readers of another process's turn how it ended. Nothing when its log is closed already.
+
+        The owner can append nothing from then on.
+        """
+
+    def renew(self, turn_ids: Sequence[str]) -> None:
+        """The store has just said that these turns are this process's: keep their logs, however quiet they are."""
+
+    async def signal(self, turn_id: str, signal: Signal) -> bool:
+        """Tell the process that runs the turn. False when no such process hears it."""
+
+    def listen(self, on_signal: Callable[[Signal, str], None]) -> None:
+        """Set the function that is called with each signal to this process, and the turn's id."""
+
+    def list_quiet(self, quiet_s: float) -> Sequence[str]:
+        """The ids of turns of other processes that are read here, and that have had no entry for so many seconds."""
+
+    def cut_off(self) -> None:
+        """End the tails of turns of other processes: this process ends."""
+
 
 class LogClosed(Exception):
     """An append came after the terminal event, or after the log was deleted. The writer has nothing more to do."""
+
+
+class EntryAhead(Exception):
+    """A tail was to begin behind an entry that there is not."""
+
+
+class HistoryLost(Exception):
+    """Entries that were there are gone, and nobody will write them again."""
+
+
+class LogUnavailable(Exception):
+    """The log of another process's turn cannot be read now."""
 
 
 class Store(Protocol):

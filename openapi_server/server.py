@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import gc
 import os
@@ -36,6 +37,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 FORCED_EXIT_S = 5.0
 # Connections that wait to be accepted.
 BACKLOG = 2048
+# glibc (malloc.h): how many arenas the threads have together. By default each gets its own, and keeps what is freed in
+# it; but only one of our threads holds the interpreter at a time.
+_M_ARENA_MAX, _ARENAS = -8, 1
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +115,7 @@ class ZooServer(uvicorn.Server):
         else:
             self._draining.cancel()
             self.should_exit = True
-            _end_after(FORCED_EXIT_S)
+            _force_exit_after(FORCED_EXIT_S)
 
     async def _drain(self) -> None:
         await self._engine.drain()
@@ -123,7 +127,7 @@ class ZooServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _end_after(wait_s: float) -> None:
+def _force_exit_after(wait_s: float) -> None:
     """End the process after that time, whatever it waits for. Threads that use a locked file cannot be stopped."""
 
     def end() -> None:
@@ -155,6 +159,7 @@ def run(settings: Settings, provider: Provider | None = None) -> None:
     a database that cannot be used.
     """
     _raise_open_file_limit()
+    _call_allocator("mallopt", _M_ARENA_MAX, _ARENAS)
     log_format = choose_log_format(settings.log_format, settings.environment, sys.stderr)
     loop_factory = uvicorn.Config("", loop="auto", log_config=None).get_loop_factory()
     with ExitStack() as opened:
@@ -178,6 +183,8 @@ async def _serve(
         app = create_app(services)
         # What is loaded by now is never freed.
         gc.freeze()
+        # Reading files and compiling rules took memory that nobody needs now.
+        _call_allocator("malloc_trim", 0)
         config = uvicorn.Config(
             app,
             lifespan="on",
@@ -260,13 +267,20 @@ def _raise_open_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
+def _call_allocator(function: str, *arguments: int) -> None:
+    """Call a function of glibc's allocator, where there is one: both are about memory only."""
+    with suppress(AttributeError, OSError):
+        getattr(ctypes.CDLL(None), function)(*arguments)
+
+
 def _tune_garbage_collector() -> None:
-    """Collect less often: turns make few reference cycles.
+    """Collect less often: turns make few reference cycles. And look at little at once, for everything waits meanwhile.
 
     Measured at 400 streams: the 99th percentile of the gaps between chunks is 0.30 s with the defaults, 0.14 s so and
-    with what is loaded at the start frozen.
+    with what is loaded at the start frozen. Measured with 1,000 posts at once: the longest pause is 49 ms with 100,000
+    new objects, 15 ms with 10,000, and all pauses together are as long.
     """
-    gc.set_threshold(100_000, 50, 1000)
+    gc.set_threshold(10_000, 500, 1000)
 
 
 def _format_banner(base_url: str, settings: Settings) -> str:

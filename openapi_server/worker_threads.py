@@ -28,7 +28,7 @@ WORKER_THREADS = 2
 MAX_INLINE_CHARS = 500
 """Texts up to this length are read on the event loop: a question has 40 characters, and 500 take some milliseconds."""
 
-INLINE_S_PER_ROUND = 0.005
+INLINE_S_PER_ROUND = 0.003
 """How long short texts are read in one round of the event loop, in seconds; the last of them may take longer."""
 
 

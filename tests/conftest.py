@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 import pytest
 import structlog
+from httpx._transports import default as default_transports
 from hypothesis import settings
 
 from openapi_server import composition
@@ -27,6 +30,7 @@ from tests.support.apps import borrow_app, give_back
 from tests.support.contract import CHECKED, check_stream
 from tests.support.fakes import CHEAP_HASHER, AllowsAll, FakeKnowledge, Says
 from tests.support.processes import ServerProcess
+from tests.support.redis_server import RedisServer, require_redis
 from tests.support.report import LINES, MUTANTS_CAUGHT, Report
 from tests.support.scheduling import UnitScheduling, get_rank
 
@@ -72,6 +76,8 @@ class RunFigures:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RunFigures())
+    # Otherwise each of some thousand clients reads the certificates of all authorities, which takes 20 ms.
+    setattr(default_transports, "create_ssl_context", cache(httpx.create_ssl_context))  # noqa: B010  # not exported
     # structlog's own default draws each traceback with rich, which takes a second.
     structlog.configure(processors=[structlog.processors.add_log_level, PLAIN_RENDERER])
 
@@ -114,6 +120,18 @@ class OpensServices(Protocol):
         tracer: Tracer | None = ...,
         **settings: object,
     ) -> Services: ...
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis that the tests of a process share; do not stop it."""
+    require_redis()
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    try:
+        asyncio.run(server.wait_until_ready())
+        yield server.url
+    finally:
+        server.stop()
 
 
 class RunningApp:

@@ -100,6 +100,7 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("BREAKER_FAILURES", "1", "breaker_failures", 1),
     ("BREAKER_PAUSE", "5", "breaker_pause_s", 5),
     ("REQUESTS_PER_ROUND", "2", "requests_per_round", 2),
+    ("MAX_PENDING", "50", "max_pending", 50),
     ("VALIDATE_RESPONSES", "true", "validate_responses", True),
     ("MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
     ("REQUEST_TIMEOUT", "0.5", "request_timeout_s", 0.5),
@@ -128,6 +129,7 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("RATE_LIMIT_ADDRESS_FACTOR", "1", "rate_limit_address_factor", 1),
     ("RATE_LIMIT_STORAGE", "redis://redis:6379/0", "rate_limit_storage", "redis://redis:6379/0"),
     ("RATE_LIMIT_STORAGE", "rediss://u:p%40@r.example:1", "rate_limit_storage", "rediss://u:p%40@r.example:1"),
+    ("REDIS_URL", "redis://:p%40@redis:6379/2", "redis_url", "redis://:p%40@redis:6379/2"),
     ("RETENTION_DAYS", "30", "retention", timedelta(days=30)),
     ("RETENTION_DAYS", "0", "retention", None),
     ("AUDIT_DAYS", "90", "audit_retention", timedelta(days=90)),
@@ -199,6 +201,7 @@ BAD = [
     ("BREAKER_FAILURES", "0"),
     ("BREAKER_PAUSE", "0"),
     ("REQUESTS_PER_ROUND", "0"),
+    ("MAX_PENDING", "0"),
     ("VALIDATE_RESPONSES", "perhaps"),
     ("MAX_BODY_BYTES", "10"),
     ("REQUEST_TIMEOUT", "0"),
@@ -240,6 +243,11 @@ BAD = [
     ("RATE_LIMIT_STORAGE", "redis://redis:port/0"),
     ("RATE_LIMIT_STORAGE", "redis://[::1"),
     ("RATE_LIMIT_STORAGE", "memcached://cache:11211"),
+    ("EVENT_LOG", "kafka"),
+    ("REDIS_URL", "memory://"),
+    ("REDIS_URL", "redis://redis"),
+    ("REDIS_URL", "redis://redis:65536/0"),
+    ("REDIS_URL", "http://redis:6379"),
     ("RETENTION_DAYS", "-1"),
     ("RETENTION_DAYS", "3651"),
     ("AUDIT_DAYS", "0"),
@@ -256,6 +264,13 @@ def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: s
     (line,) = str(refusal.value).splitlines()
     assert line.startswith(f"{name}: ")
     assert len(line) > len(f"{name}: ")
+
+
+def test_a_shared_event_log_needs_an_address() -> None:
+    """And with it, that is all."""
+    with pytest.raises(ConfigError, match="REDIS_URL: is required with EVENT_LOG=redis"):
+        load_settings(event_log="redis")
+    assert load_settings(event_log="redis", redis_url="redis://redis:6379/0").event_log == "redis"
 
 
 def test_production_has_a_secret_of_its_own_and_no_demo_accounts(monkeypatch: pytest.MonkeyPatch) -> None:

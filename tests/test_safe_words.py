@@ -6,12 +6,12 @@ import pytest
 
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import InputRules
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.safe_words import load_safe_words
 from tests.support.fakes import make_lion
+from tests.support.rules import load_input_rules
 
-RULES = InputRules.load()
+RULES = load_input_rules()
 
 
 @pytest.mark.parametrize("age_group", AgeGroup)

@@ -57,7 +57,7 @@ class LoginQueue:
         return sum(map(len, self._waiting.values()))
 
     @asynccontextmanager
-    async def take_turn(self, address: str) -> AsyncIterator[None]:
+    async def wait_for_place(self, address: str) -> AsyncIterator[None]:
         """Wait for the turn of one login. Who is cancelled leaves the queue.
 
         Raises `RateLimited` when too many of the address wait, and `LoginsBusy` when too many do in all.

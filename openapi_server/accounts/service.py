@@ -94,7 +94,7 @@ class AccountService:
         attempt = self._protection.identify(username, client)
         # Before the store is asked. A lock is the same for names that exist and for others.
         self._protection.check(attempt)
-        async with self._login_queue.take_turn(client.address):
+        async with self._login_queue.wait_for_place(client.address):
             grant = await self._check_and_grant(username, password, attempt)
         self._protection.record_success(attempt)
         return replace(grant, device_cookie=self._protection.make_device_cookie(username, client.device_cookie))

@@ -95,6 +95,10 @@ def serve() -> None:
     settings = read_settings()
     # Modules make hundreds of thousands of objects that stay: `open_services` turns it on again.
     gc.disable()
+    from openapi_server.spec import load_spec
+
+    # Before all else: it takes memory for a moment, which what is imported then uses.
+    load_spec()
     from openapi_server.server import run  # imports the whole server: the other commands are quicker without
     from openapi_server.storage.factory import explain_unavailable
 

@@ -37,7 +37,7 @@ def users() -> None:
 @users.command()
 @name_argument
 @click.option("--role", type=ROLES, default=Role.USER.value, show_default=True)
-@click.option("--parent", callback=check_username, help="The username of the parent who may read along.")
+@click.option("--parent", callback=check_username, help="The parent's username, who may read the child's sessions.")
 @password_stdin
 def add(name: str, role: str, parent: str | None, password_stdin: bool) -> None:
     """Create an account. Asks for the password twice."""

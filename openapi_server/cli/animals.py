@@ -32,7 +32,7 @@ def import_animals(source: Path) -> None:
 
     Nothing is imported unless all files are valid. Exit code 0: imported; 1: an error, which is printed.
     """
-    from openapi_server.knowledge.schema import read_document
+    from openapi_server.knowledge.animal_files import read_document
 
     files = _list_valid_files(source)
 
@@ -78,10 +78,10 @@ def export_animals(folder: Path) -> None:
 def lint(source: Path | None) -> None:
     """Check animal files, and print the file, fact and field of each error. Without a path: the packaged files.
 
-    What the animals say is held against the packaged rules for replies; an import holds it against keepers' rules, too.
+    What the animals say is checked against the packaged rules for replies; an import also checks the keepers' rules.
     Exit code 0: no errors; 1: errors.
     """
-    from openapi_server.knowledge.schema import PACKAGED_ANIMALS
+    from openapi_server.knowledge.animal_files import PACKAGED_ANIMALS
 
     files = _list_valid_files(source or PACKAGED_ANIMALS)
     _exit_with(_list_forbidden_words(files))
@@ -90,7 +90,7 @@ def lint(source: Path | None) -> None:
 
 def _list_valid_files(source: Path) -> list[Path]:
     """The files of the source. When one of them is wrong, all errors are printed and the command exits with 1."""
-    from openapi_server.knowledge.schema import AnimalFileError, lint_file, list_animal_files
+    from openapi_server.knowledge.animal_files import AnimalFileError, lint_file, list_animal_files
 
     try:
         files = list_animal_files(source) if source.is_dir() else [source]
@@ -103,7 +103,7 @@ def _list_valid_files(source: Path) -> list[Path]:
 def _list_forbidden_words(files: Sequence[Path]) -> list[str]:
     """What the animals of valid files would say against the packaged rules for replies."""
     from openapi_server.knowledge.animal_admin import find_forbidden_words
-    from openapi_server.knowledge.schema import parse_animal, read_document
+    from openapi_server.knowledge.animal_files import parse_animal, read_document
     from openapi_server.moderation.output_rules import OutputRules
 
     rules = OutputRules.load()

@@ -26,7 +26,7 @@ CONTRACTS = ("convo", "platform", "sessions", "tokens", "devices")
 @click.option(
     "--heartbeat", "heartbeat_s", default=15.0, show_default=True, help="Longest silence of a stream, in seconds."
 )
-@click.option("--strict", "is_strict", is_flag=True, help="Exit code 1 for extra checks that fail, too.")
+@click.option("--strict", "is_strict", is_flag=True, help="Exit with code 1 also if an extra check fails.")
 @click.option("--json", "is_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write the findings as JUnit XML.")
 def check(

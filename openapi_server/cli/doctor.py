@@ -242,6 +242,8 @@ def check_extras(settings: Settings) -> Iterator[Diagnosis]:
         "telemetry" if settings.otel_exporter_otlp_endpoint else "": "OTEL_EXPORTER_OTLP_ENDPOINT",
         "redis" if settings.rate_limit_storage.startswith("redis") else "": "RATE_LIMIT_STORAGE",
     }
+    if settings.event_log == "redis":
+        needed["redis"] = "EVENT_LOG"
     for extra, variable in needed.items():
         if extra in EXTRAS and extra not in installed:
             remedy = f"install the extra `{extra}`, or change the setting"
@@ -279,7 +281,11 @@ def check_provider(settings: Settings, *, call_model: bool) -> Iterator[Diagnosi
     if settings.moderation_url:
         yield _check_connection("moderation", settings.moderation_url, settings.moderation_timeout_s, "MODERATION_URL")
     if settings.rate_limit_storage.startswith("redis"):
-        yield _check_redis(settings.rate_limit_storage)
+        url, variable = settings.rate_limit_storage, "RATE_LIMIT_STORAGE"
+        yield _check_redis("rate limits", url, variable, "requests are not limited", may_evict=True)
+    if settings.event_log == "redis":
+        consequence = "turns of other processes cannot be read"
+        yield _check_redis("event log", settings.redis_url, "REDIS_URL", consequence, may_evict=False)
 
 
 def _ask_models(
@@ -367,27 +373,33 @@ def _check_connection(check: str, url: str, timeout_s: float, variable: str) -> 
     return Diagnosis(check, Level.OK, f"{parts.hostname}:{port} is reachable")
 
 
-def _check_redis(url: str) -> Diagnosis:
-    """Whether the Redis that counts requests answers a PING, with the URL's password, which is not shown."""
-    reachable = _check_connection("rate limits", url, CALL_TIMEOUT_S, "RATE_LIMIT_STORAGE")
+def _check_redis(check: str, url: str, variable: str, consequence: str, *, may_evict: bool) -> Diagnosis:
+    """Whether Redis answers, with the URL's password, which is not shown, and keeps what it has where that matters."""
+    reachable = _check_connection(check, url, CALL_TIMEOUT_S, variable)
     if reachable.status is not Level.OK or find_spec("redis") is None:
         return reachable
     import redis
 
     parts = urlsplit(url)
-    where, remedy = f"{parts.hostname}:{parts.port}", "check RATE_LIMIT_STORAGE; until then requests are not limited"
+    where, remedy = f"{parts.hostname}:{parts.port}", f"check {variable}; until then {consequence}"
+    policy = "noeviction"
     try:
         with redis.Redis.from_url(
             url, socket_timeout=CALL_TIMEOUT_S, socket_connect_timeout=CALL_TIMEOUT_S
         ) as connection:
             connection.ping()
+            if not may_evict:
+                policy = connection.info("memory").get("maxmemory_policy", policy)
     except redis.AuthenticationError:
         detail = f"Redis at {where} refuses the user name or the password"
-        return Diagnosis("rate limits", Level.PROBLEM, detail, f"{remedy} (redis://:PASSWORD@host:6379/0)")
+        return Diagnosis(check, Level.PROBLEM, detail, f"{remedy} (redis://:PASSWORD@host:6379/0)")
     except (redis.RedisError, OSError, ValueError) as error:
         detail = f"{where} does not answer as a Redis that can be used ({type(error).__name__})"
-        return Diagnosis("rate limits", Level.PROBLEM, detail, remedy)
-    return Diagnosis("rate limits", Level.OK, f"Redis at {where} answers")
+        return Diagnosis(check, Level.PROBLEM, detail, remedy)
+    if policy != "noeviction":
+        detail = f"Redis at {where} answers, but its maxmemory-policy {policy} deletes logs when its memory is full"
+        return Diagnosis(check, Level.WARNING, detail, "set maxmemory-policy to noeviction")
+    return Diagnosis(check, Level.OK, f"Redis at {where} answers")
 
 
 def check_port(host: str, port: int, variable: str) -> Iterator[Diagnosis]:

@@ -86,7 +86,7 @@ def erase(owner: str | None, session_ids: tuple[str, ...], with_account: bool, y
         f"{erasure.devices} devices, {erasure.accounts} accounts"
     )
     if not is_vacuumed:
-        raise click.ClickException("a reader was in the way: copies stay in the files until `zoochat sessions purge`")
+        raise click.ClickException("another connection was reading: copies stay until `zoochat sessions purge`")
 
 
 async def _find_subject(

@@ -25,7 +25,7 @@ def rules() -> None:
 
 @rules.command("list")
 def list_rules() -> None:
-    """List every rule, most urgent first: what it does, who wrote it, and whether it is switched off."""
+    """List every rule by priority: what it does, who wrote it, and whether it is switched off."""
 
     async def work(context: AdminContext) -> tuple[ListedRule, ...]:
         return await _create_rule_admin(context).list_rules()
@@ -37,7 +37,7 @@ def list_rules() -> None:
 @rules.command("export")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), default="-")
 def export_rules(file: Path) -> None:
-    """Write the keepers' rules to FILE, or to the screen. Importing them again changes nothing."""
+    """Write the keepers' rules to FILE, or to standard output. Importing them again changes nothing."""
     from openapi_server.yaml_files import dump_yaml
 
     async def work(context: AdminContext) -> list[Document]:

@@ -34,7 +34,7 @@ def sessions() -> None:
 def purge(batch: int) -> None:
     """Delete expired sessions and turns older than RETENTION_DAYS, and free their space.
 
-    No reader sees them anyway. The server deletes them by itself every hour, but it vacuums the files of a large
+    They cannot be read any more in any case. The server deletes them every hour, but it vacuums the files of a large
     database only here, because nobody can write meanwhile.
     """
     settings = read_settings()
@@ -43,7 +43,7 @@ def purge(batch: int) -> None:
     if settings.retention:
         click.echo(f"Deleted {deleted.turns} turns older than {settings.retention_days} days")
     if not deleted.is_vacuumed:
-        click.echo("A reader was in the way: copies stay in the files until the next time", err=True)
+        click.echo("Another connection was reading: copies stay in the files until the next purge", err=True)
 
 
 async def _delete_expired(settings: Settings, batch: int) -> DeletedCounts:

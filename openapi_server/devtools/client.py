@@ -17,7 +17,7 @@ import click
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
-from openapi_server.devtools.terminal import escape_control_characters, replace_unencodable
+from openapi_server.devtools.terminal import replace_control_characters, replace_unencodable
 from openapi_server.devtools.transcript import ClientError, Transcript, get_error_message, make_error
 
 CONNECT_TIMEOUT_S = 10
@@ -164,7 +164,7 @@ def _get_exit_code(request: ChatRequest, timeouts: Timeouts, transcript: Transcr
 
 
 def _print_failure(message: str) -> int:
-    click.echo(f"\n❌ {escape_control_characters(message)}", file=sys.stderr)
+    click.echo(f"\n❌ {replace_control_characters(message)}", file=sys.stderr)
     return 1
 
 

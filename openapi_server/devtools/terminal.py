@@ -20,10 +20,10 @@ def replace_unencodable(*streams: TextIO) -> None:
             stream.reconfigure(errors=_ERROR_HANDLER)
 
 
-def escape_control_characters(text: str) -> str:
+def replace_control_characters(text: str) -> str:
     """The text as one line without control characters, which could imitate other lines or command the terminal.
 
-    >>> escape_control_characters("two\\nlines")
+    >>> replace_control_characters("two\\nlines")
     'two?lines'
     """
     return "".join("?" if _is_control(character) else character for character in text)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import httpx
 
-from openapi_server.devtools.terminal import escape_control_characters
+from openapi_server.devtools.terminal import replace_control_characters
 
 RULER = "=" * 80
 
@@ -29,7 +29,7 @@ class Transcript:
         self.response: str | None = None
 
     def print(self, text: str) -> None:
-        lines = [escape_control_characters(line) for line in text.split("\n")]
+        lines = [replace_control_characters(line) for line in text.split("\n")]
         click.echo("\n".join(lines), file=sys.stdout)
 
     def print_detail(self, text: str) -> None:

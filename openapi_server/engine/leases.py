@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 
 import structlog
@@ -29,11 +29,21 @@ class Leases:
         self._lease_s = lease_s
         self._metrics = metrics or NoMetrics()
         self._get_own_turn_ids: Callable[[], Collection[str]] = tuple
+        self._on_renewed: Callable[[Sequence[str]], None] = lambda turn_ids: None
+        self._on_orphan_settled: Callable[[str], Awaitable[None]] | None = None
         self._abandoned: set[str] = set()
 
-    def track(self, get_own_turn_ids: Callable[[], Collection[str]]) -> None:
-        """Set the function that returns the ids of the turns that run in this process."""
+    def track(
+        self,
+        get_own_turn_ids: Callable[[], Collection[str]],
+        on_renewed: Callable[[Sequence[str]], None],
+        on_orphan_settled: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """Set what returns the ids of the turns that run in this process, and what is called with those whose lease was
+        renewed, and with each orphaned turn that was settled here."""
         self._get_own_turn_ids = get_own_turn_ids
+        self._on_renewed = on_renewed
+        self._on_orphan_settled = on_orphan_settled
 
     def is_own(self, turn_id: str) -> bool:
         """Whether the turn runs, or waits, in this process."""
@@ -47,22 +57,29 @@ class Leases:
     def duration(self) -> timedelta:
         return timedelta(seconds=self._lease_s)
 
-    async def run(self, on_lost: Callable[[str], None]) -> None:
-        """Renew leases and settle orphans three times per lease, for ever.
+    @property
+    def interval_s(self) -> float:
+        """The time between two renewals, in seconds."""
+        return self._lease_s / 3
+
+    async def run(self, on_lost: Callable[[str], None], also: Callable[[], Awaitable[None]]) -> None:
+        """Renew leases and settle orphans three times per lease, and do what is to be done `also`, for ever.
 
         `on_lost` is called with the id of each own turn that another process has settled or deleted.
         """
         while True:
-            await asyncio.sleep(self._lease_s / 3)
+            await asyncio.sleep(self.interval_s)
             try:
                 await self.renew(list(self._get_own_turn_ids()), on_lost)
                 await self.settle_orphans()
+                await also()
             except StoreUnavailable:
                 log.warning("leases_not_renewed")
 
     async def renew(self, turn_ids: Sequence[str], on_lost: Callable[[str], None]) -> None:
         if turn_ids:
             running = await self._store.renew_leases(turn_ids, self._clock.now() + self.duration)
+            self._on_renewed(list(running))
             for turn_id in set(turn_ids) - set(running):
                 on_lost(turn_id)
 
@@ -82,6 +99,8 @@ class Leases:
         self._abandoned.discard(turn_id)
         if is_first:
             self._metrics.count_recovered_lease()
+            if self._on_orphan_settled is not None:
+                await self._on_orphan_settled(turn_id)
         return is_first
 
     def _is_orphan(self, lease: Lease) -> bool:

@@ -57,8 +57,8 @@ class Pipeline:
         if request.simulated_error is not None:
             raise request.simulated_error
         facts = await self._rerank(request, history, found, writer)
-        rules = await self.moderator.list_guidance(request.animal, request.age_group, request.message)
-        result = await self._generate(request, request.build_prompt(history, facts, rules, generate_canary()), writer)
+        prompt = request.build_prompt(history, facts, verdict.guidance, generate_canary())
+        result = await self._generate(request, prompt, writer)
         used = [fact.source for fact in facts if result.fact_ids is None or fact.fact_id in result.fact_ids]
         return replace(result, sources=tuple(used), moderation=writer.moderation)
 
@@ -123,12 +123,13 @@ class Pipeline:
         await writer.start_stage(Stage.GENERATION, f"{prompt.animal.name} is thinking")
         buffer = OutputBuffer(self.reply_moderator.build_check(prompt))
 
-        async def write_checked(text: str) -> None:
-            if _SURROGATE.search(text):
+        async def write_checked(texts: Sequence[str]) -> None:
+            writer.held_back_ms = round(buffer.held_back_ms)
+            whole = list(itertools.takewhile(lambda text: text.isascii() or not _SURROGATE.search(text), texts))
+            await writer.write_text(*whole)
+            if len(whole) < len(texts):
                 # Half a character: it can be neither encoded in UTF-8 nor stored.
                 raise ProviderFailed
-            writer.held_back_ms = round(buffer.held_back_ms)
-            await writer.write_text(text)
 
         last = await stream_checked(self.provider.stream_reply(prompt), buffer, self.idle_timeout_s, write_checked)
         if isinstance(last, Blocked):

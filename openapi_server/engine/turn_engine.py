@@ -20,7 +20,9 @@ from openapi_server.engine.turn_lifecycle import ExistingTurn, RunningTurn, Star
 from openapi_server.engine.turn_queue import TurnQueue
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
+from openapi_server.engine.turn_scheduler import TurnScheduler
 from openapi_server.engine.turn_writer import TurnWriter
+from openapi_server.engine.turns_elsewhere import TurnsElsewhere
 from openapi_server.instruments import Instruments
 from openapi_server.models.credits import TokenPrice
 from openapi_server.models.errors import (
@@ -41,12 +43,24 @@ from openapi_server.models.errors import (
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.turn import IdempotencyKey, TurnRecord
 from openapi_server.models.turn_event_builder import TurnResult
-from openapi_server.models.turn_events import Failed, Started, TurnState, fold
-from openapi_server.protocols import Clock, EventLog, LogClosed, Store
+from openapi_server.models.turn_events import Entry, Failed, Started, TurnState, fold
+from openapi_server.protocols import (
+    Clock,
+    EntryAhead,
+    EventLog,
+    HistoryLost,
+    LogClosed,
+    LogUnavailable,
+    Signal,
+    Store,
+    Tail,
+)
 from openapi_server.worker_threads import run_by_size
 
 # How long the start of a turn waits for the end of the one before in its session, in seconds.
 ENDING_TURN_WAIT_S = 0.5
+# How long the log of a turn that has just begun in another process is waited for, in seconds.
+NEW_LOG_WAIT_S, NEW_LOG_POLL_S = 1.0, 0.05
 
 log = structlog.get_logger(__name__)
 
@@ -107,12 +121,15 @@ class TurnEngine:
             store, clock, leases, pipeline.provider, limits.session_ttl_s, limits.price, limits.queue_depth
         )
         self._queue = TurnQueue(store, clock, leases, limits.queue_timeout_s)
+        self.scheduler = TurnScheduler()
         self._finisher = TurnFinisher(store, clock)
         self._running: dict[str, RunningTurn] = {}
-        leases.track(lambda: self._running)
+        self._elsewhere = TurnsElsewhere(store, event_log, limits.orphan_grace_s)
+        leases.track(lambda: self._running, event_log.renew, self._elsewhere.end_log)
+        event_log.listen(self._on_signal)
         self._reader_count = 0
         self._is_draining = False
-        self._lease_task: asyncio.Task[None] | None = None
+        self._jobs: list[asyncio.Task[None]] = []
 
     @property
     def running_count(self) -> int:
@@ -133,7 +150,9 @@ class TurnEngine:
 
     async def open(self) -> int:
         """Start renewing leases, and settle the turns of dead processes. Returns how many were settled."""
-        self._lease_task = asyncio.create_task(self._leases.run(self._on_lease_lost))
+        check_quiet = partial(self._elsewhere.check_quiet, self._leases.interval_s)
+        jobs = (self._leases.run(self._on_lease_lost, check_quiet), self._elsewhere.tell_readers())
+        self._jobs = [asyncio.create_task(job) for job in jobs]
         return await self._leases.settle_orphans()
 
     async def start_turn(self, request: TurnRequest, keys: Sequence[IdempotencyKey] = ()) -> AcceptedTurn:
@@ -219,24 +238,50 @@ class TurnEngine:
     async def open_reader(self, turn_id: str, after: int = 0, *, is_observer: bool = False) -> TurnReader:
         """A reader of the entries behind number `after`. An observer does not keep the turn running, nor is counted.
 
-        Raises `TurnNotFound`, `LogGone` when the log has expired, `TurnElsewhere` when the turn runs in another
-        process, and `InvalidInput` when there is no entry `after` yet.
+        Raises `TurnNotFound`, `LogGone` when the log has expired or is lost, `TurnElsewhere` when the turn runs in
+        another process and cannot be read from here, and `InvalidInput` when there is no entry `after` yet.
         """
-        entries = await self._log.list_entries(turn_id)
-        tail = await self._log.open_tail(turn_id, after)
-        if entries is None or tail is None:
-            raise await self._explain_missing_log(turn_id)
-        if after > len(entries):
-            message = "names an event that has not happened"
-            raise InvalidInput(f"Last-Event-ID {message}.", errors=(FieldError("Last-Event-ID", message),))
+        tail, entries = await self._open_tail(turn_id, after)
         running = self._running.get(turn_id)
         is_queued = running is not None and running.is_queued
         if is_observer:
-            return TurnReader(turn_id, entries[:after], tail, self._clock, is_queued=is_queued)
+            return TurnReader(turn_id, entries, tail, self._clock, is_queued=is_queued)
         self._reader_count += 1
         if running is not None:
             running.add_reader()
-        return TurnReader(turn_id, entries[:after], tail, self._clock, self._on_reader_closed, is_queued=is_queued)
+        elif self._log.is_shared and not tail.is_over:
+            await self._elsewhere.add_reader(turn_id)
+            return TurnReader(turn_id, entries, tail, self._clock, self._on_reader_elsewhere_closed)
+        return TurnReader(turn_id, entries, tail, self._clock, self._on_reader_closed, is_queued=is_queued)
+
+    async def _open_tail(self, turn_id: str, after: int) -> tuple[Tail, Sequence[Entry]]:
+        """The tail, and the entries before it."""
+        tail: Tail | None = None
+        try:
+            tail = await self._open_tail_in_time(turn_id, after)
+            entries = None if tail is None else await self._log.list_entries(turn_id)
+        except EntryAhead:
+            message = "names an event that has not happened"
+            errors = (FieldError("Last-Event-ID", message),)
+            raise InvalidInput(f"Last-Event-ID {message}.", errors=errors) from None
+        except (HistoryLost, LogUnavailable) as error:
+            if tail is not None:
+                tail.close()
+            raise await self._explain_missing_log(turn_id, error) from None
+        if tail is None or entries is None:
+            raise await self._explain_missing_log(turn_id)
+        return tail, entries[:after]
+
+    async def _open_tail_in_time(self, turn_id: str, after: int) -> Tail | None:
+        """The tail. The log of a turn that has just begun in another process may be a moment away."""
+        tail = await self._log.open_tail(turn_id, after)
+        if tail is None and self._log.is_shared:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NEW_LOG_WAIT_S):
+                    while tail is None and (await self.get_turn(turn_id)).outcome is None:
+                        await asyncio.sleep(NEW_LOG_POLL_S)
+                        tail = await self._log.open_tail(turn_id, after)
+        return tail
 
     async def get_turn(self, turn_id: str) -> TurnRecord:
         """The stored turn, which is settled first if it is orphaned. Raises `TurnNotFound`."""
@@ -257,14 +302,21 @@ class TurnEngine:
                 await asyncio.wait((running.task,))
         turn = await self.get_turn(turn_id)
         if turn.outcome is None:
+            turn = await self._elsewhere.stop(turn_id) or turn
+        if turn.outcome is None:
             raise TurnElsewhere(retry_after_s=2)
         return turn
 
     async def get_state(self, turn_id: str) -> TurnState | None:
-        """The turn's state by its log; None when this process has no log of it."""
+        """The turn's state by its log; None when it cannot be read here."""
         if turn_id in self._running:
             self._running[turn_id].record_poll()
-        entries = await self._log.list_entries(turn_id)
+        try:
+            entries = await self._log.list_entries(turn_id)
+        except (HistoryLost, LogUnavailable):
+            return None
+        if entries is not None and turn_id not in self._running:
+            await self._log.signal(turn_id, Signal.READ)
         return None if entries is None else fold(entries)
 
     def call_at_end(self, turn_id: str, callback: Callable[[], None]) -> None:
@@ -281,11 +333,12 @@ class TurnEngine:
         for turn_id in turn_ids:
             with suppress(LogClosed):
                 await self._log.append(turn_id, [Failed(SessionDeleted().problem)])
-            await self._log.delete(turn_id)
+        await asyncio.gather(*(self._log.delete(turn_id) for turn_id in turn_ids))
 
     def start_draining(self) -> None:
         """Refuse new turns from now on, and end those that wait for another one."""
         self._is_draining = True
+        self._log.cut_off()
         for turn in self._running.values():
             if turn.is_queued:
                 turn.cancel(Draining("The server restarts, and the message had not had its turn. Send it again."))
@@ -302,9 +355,9 @@ class TurnEngine:
         """Refuse new turns, interrupt the running ones, and wait until all are settled."""
         self.start_draining()
         await self._cancel_turns(list(self._running), Interrupted())
-        if self._lease_task is not None:
-            self._lease_task.cancel()
-            await asyncio.wait((self._lease_task,))
+        for job in self._jobs:
+            job.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
 
     async def _cancel_turns(self, turn_ids: Sequence[str], error: ChatError) -> None:
         running = [self._running[turn_id] for turn_id in turn_ids if turn_id in self._running]
@@ -320,13 +373,18 @@ class TurnEngine:
         is_first = bool(page.items) and page.items[0].turn_id == turn_id
         return AcceptedTurn(turn_id, turn.session_id, turn.animal_id, is_first)
 
-    async def _explain_missing_log(self, turn_id: str) -> ChatError:
+    async def _explain_missing_log(self, turn_id: str, error: Exception | None = None) -> ChatError:
+        """Why a log cannot be read, or not from there on; `error` is what the log itself says."""
         turn = await self.get_turn(turn_id)
-        if turn.outcome is None:
+        if turn.outcome is None and (not self._log.is_shared or isinstance(error, LogUnavailable)):
             return TurnElsewhere(turn_id=turn_id, retry_after_s=2)
-        kept = "error" if turn.outcome.problem else "reply"
+        if turn.outcome is None:
+            detail = "The turn runs in another process, and its events are lost. Its state can be polled: see Link."
+        else:
+            why = "its events were kept long enough" if error is None else "its last events cannot be read any more"
+            detail = f"The turn has ended and {why}. Its {'error' if turn.problem else 'reply'} is kept: see Link."
         return LogGone(
-            f"The turn has ended and its events were kept long enough. Its {kept} is kept: see Link.",
+            detail,
             turn_id=turn_id,
             headers={"Link": f'</convo_turn/{turn_id}>; rel="alternate"'},
             details=(("earliestEventId", None),),
@@ -356,10 +414,13 @@ class TurnEngine:
         if running.cancel_result is not None:
             return running.cancel_result
         try:
-            if running.is_queued:
+            has_waited = running.is_queued
+            if has_waited:
                 await self._queue.wait(running.writer.turn_id, running.writer.session_id, request)
                 running.leave_queue()
             async with asyncio.timeout(self._limits.turn_deadline_s):
+                if not has_waited:
+                    await self.scheduler.wait()
                 return await self._pipeline.run(request, running.writer)
         except TimeoutError:
             return TurnTimeout()
@@ -376,6 +437,23 @@ class TurnEngine:
         self._reader_count -= 1
         if reader.turn_id in self._running:
             self._running[reader.turn_id].remove_reader()
+
+    def _on_reader_elsewhere_closed(self, reader: TurnReader) -> None:
+        self._reader_count -= 1
+        self._elsewhere.remove_reader(reader.turn_id)
+
+    def _on_signal(self, signal: Signal, turn_id: str) -> None:
+        """Another process asks something of one of this process's turns."""
+        running = self._running.get(turn_id)
+        if running is None:
+            return
+        match signal:
+            case Signal.STOP:
+                running.stop()
+            case Signal.READ:
+                running.record_poll()
+            case Signal.DELETE | Signal.FENCED:
+                self._on_lease_lost(turn_id)
 
     def _on_orphaned(self, running: RunningTurn) -> None:
         log.info("Stream cancelled by client", turn=shorten_id(running.writer.turn_id))

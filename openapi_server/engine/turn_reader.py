@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
+from openapi_server.models.errors import Draining
 from openapi_server.models.turn import Stage
 from openapi_server.models.turn_events import Completed, Entry, Failed, StageChanged
 from openapi_server.protocols import Clock, Tail
@@ -47,25 +48,37 @@ class TurnReader:
     def is_over(self) -> bool:
         return self._tail.is_over
 
+    @property
+    def ending(self) -> Failed | None:
+        """How the turn ended, where that is not in its log: it has no number. None before everything else was read."""
+        return self._tail.ending if self.is_over else None
+
+    @property
+    def is_cut_off(self) -> bool:
+        """This process ends, and the turn goes on in another one."""
+        return self.is_over and self._tail.is_cut_off and self.terminal_event is None
+
     async def read(self, wait_s: float) -> Sequence[Entry]:
         """New entries. Waits up to `wait_s` seconds for the first; empty when there was none in that time."""
         entries = await self._tail.read(wait_s)
         self._observe(entries)
+        if self.terminal_event is None:
+            self.terminal_event = self.ending
         return entries
 
     async def read_to_end(self, wait_s: float = 60) -> Completed | Failed | None:
         """Read up to the terminal event and return it; None when the log was deleted before there was one."""
         while not self.is_over:
             await self.read(wait_s)
-        return self.terminal_event
+        return Failed(Draining().problem) if self.is_cut_off else self.terminal_event
 
     def _observe(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            match entry.event:
-                case StageChanged(stage=stage):
-                    self.stage = stage
-                case Completed() | Failed() as terminal_event:
-                    self.terminal_event = terminal_event
+            event = entry.event
+            if isinstance(event, StageChanged):
+                self.stage = event.stage
+            elif isinstance(event, Completed | Failed):
+                self.terminal_event = event
 
     def close(self) -> None:
         """Also what leaving the context does; a second time it does nothing."""

@@ -70,12 +70,14 @@ class TurnWriter:
         log.info("stage_complete", turn=shorten_id(self.turn_id), stage=stage.value, elapsed_ms=self.elapsed_ms)
         await self.append(self.builder.change_stage(stage, is_complete=True, detail=detail, found=found))
 
-    async def write_text(self, text: str) -> None:
+    async def write_text(self, *texts: str) -> None:
+        """Pieces of the reply that are there at the same moment: an event each, appended together."""
         is_first = self.builder.first_token_ms is None
         now_s = self._clock.monotonic()
-        if events := self.builder.add_text(text, self._measure_ms(now_s)):
+        elapsed_ms = self._measure_ms(now_s)
+        if events := [event for text in texts for event in self.builder.add_text(text, elapsed_ms)]:
             await self.append(events)
-            self._metrics.record_chunk(now_s)
+            self._metrics.record_chunks(now_s, sum(bool(text) for text in texts))
         if is_first and self.builder.first_token_ms is not None:
             log.info(f"First token latency: {self.builder.first_token_ms / 1000:.3f}s", turn=shorten_id(self.turn_id))
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-import secrets
 import time
 from urllib.parse import quote
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi_server.models.ids import SHORT_ID_LENGTH
+from openapi_server.http.raw_headers import encode_header, set_headers
+from openapi_server.models.ids import SHORT_ID_LENGTH, take_random_bytes
 from openapi_server.spec import load_spec
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -33,7 +32,7 @@ class AccessLogMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _choose_request_id(Headers(scope=scope))
+        request_id = _choose_request_id(scope)
         status: int | None = None
         # Connexion stores the operation here, whose path in the spec is logged: the request's own contains ids.
         scope.setdefault("extensions", {})
@@ -43,14 +42,16 @@ class AccessLogMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                message["headers"] = headers = list(message["headers"])
+                set_headers(headers, [encode_header("X-Request-Id", request_id)])
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._app(scope, receive, send_with_id)
-            finally:
-                _log_request(scope, status, began_s)
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            _log_request(scope, status, began_s)
+            structlog.contextvars.reset_contextvars(**bound)
 
 
 def _log_request(scope: Scope, status: int | None, began_s: float) -> None:
@@ -88,7 +89,7 @@ def shorten_path(path: str) -> str:
     return shortened if len(path) <= MAX_PATH_CHARACTERS else f"{shortened[:MAX_PATH_CHARACTERS]}..."
 
 
-def _choose_request_id(headers: Headers) -> str:
+def _choose_request_id(scope: Scope) -> str:
     """The client's own id, if it is short and plain enough for a log line; else a new one."""
-    given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+    return given if _REQUEST_ID.fullmatch(given) else take_random_bytes()[:8].hex()

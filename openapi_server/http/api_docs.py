@@ -51,7 +51,7 @@ _ASSETS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class ServedFile:
     """A body in both encodings, each with its strong `ETag` (RFC 9110, section 8.8.3)."""
 
     body: bytes
@@ -64,16 +64,16 @@ class Document:
         return f'{self.etag[:-1]}-gzip"'
 
 
-def make_document(body: bytes, media_type: str) -> Document:
+def make_served_file(body: bytes, media_type: str) -> ServedFile:
     """The document with its compressed body, which is the same bytes in every process."""
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    return Document(body, gzip.compress(body, compresslevel=9, mtime=0), etag, media_type)
+    return ServedFile(body, gzip.compress(body, compresslevel=9, mtime=0), etag, media_type)
 
 
-def _make_yaml_document(root_path: str) -> Document:
+def _make_yaml_file(root_path: str) -> ServedFile:
     before, _, after = _divide_description()
     located = f"{before}servers:\n  - url: {root_path or '/'}\n{after}"
-    return make_document(located.encode(), "application/yaml")
+    return make_served_file(located.encode(), "application/yaml")
 
 
 def _divide_description() -> tuple[str, str, str]:
@@ -87,24 +87,24 @@ def _divide_description() -> tuple[str, str, str]:
     return before, servers, after
 
 
-def _make_json_document(load: Callable[[], Mapping[str, Any]], root_path: str) -> Document:
+def _make_json_file(load: Callable[[], Mapping[str, Any]], root_path: str) -> ServedFile:
     located = {**load(), "servers": [{"url": root_path or "/"}]}
     body = json.dumps(located, ensure_ascii=False, separators=(",", ":"))
-    return make_document(body.encode(), "application/json")
+    return make_served_file(body.encode(), "application/json")
 
 
-_DESCRIPTIONS: dict[str, Callable[[str], Document]] = {
-    "/openapi.json": functools.partial(_make_json_document, load_spec),
-    "/openapi-3.2.json": functools.partial(_make_json_document, load_spec_3_2),
-    "/openapi.yaml": _make_yaml_document,
+_DESCRIPTIONS: dict[str, Callable[[str], ServedFile]] = {
+    "/openapi.json": functools.partial(_make_json_file, load_spec),
+    "/openapi-3.2.json": functools.partial(_make_json_file, load_spec_3_2),
+    "/openapi.yaml": _make_yaml_file,
 }
 # By path and prefix. A trusted proxy may pass on what a client sends as its prefix: so the number of them is bounded.
 _MAX_MADE = 64
-_made: dict[tuple[str, str], Document] = {}
+_made: dict[tuple[str, str], ServedFile] = {}
 _making = threading.Lock()
 
 
-async def load_document(path: str, root_path: str) -> Document:
+async def load_served_file(path: str, root_path: str) -> ServedFile:
     """The document at the path; `root_path`: the prefix that a proxy removes. Who asks first waits while it is made.
 
     Most servers are never asked for them, and compressing all takes a tenth of a second of each start.
@@ -114,7 +114,7 @@ async def load_document(path: str, root_path: str) -> Document:
     return made if made is not None else await run_in_worker(functools.partial(_make_once, *key))
 
 
-def _make_once(path: str, root_path: str) -> Document:
+def _make_once(path: str, root_path: str) -> ServedFile:
     with _making:
         document = _made.get((path, root_path))
         if document is None:
@@ -125,35 +125,35 @@ def _make_once(path: str, root_path: str) -> Document:
         return document
 
 
-def _make(path: str, root_path: str) -> Document:
+def _make(path: str, root_path: str) -> ServedFile:
     if path in _ASSETS:
         file, media_type = _ASSETS[path]
-        return make_document(file.read_bytes(), media_type)
+        return make_served_file(file.read_bytes(), media_type)
     return _DESCRIPTIONS[path](root_path)
 
 
-def list_documents(*, has_ui: bool) -> tuple[str, ...]:
+def list_served_paths(*, has_ui: bool) -> tuple[str, ...]:
     """The paths that this module serves. `has_ui`: Swagger UI, too."""
     return (*_DESCRIPTIONS, *(_ASSETS if has_ui else ()))
 
 
 class ApiDocsMiddleware:
-    """ASGI middleware behind `AddressMiddleware`: answers `GET` for the paths of `list_documents`."""
+    """ASGI middleware behind `AddressMiddleware`: answers `GET` for the paths of `list_served_paths`."""
 
     def __init__(self, app: ASGIApp, *, has_ui: bool) -> None:
         self._app = app
-        self._paths = frozenset(list_documents(has_ui=has_ui))
+        self._paths = frozenset(list_served_paths(has_ui=has_ui))
         # A description that cannot be served stops the start.
         _divide_description()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
         if scope["type"] == "http" and scope["path"] in self._paths:
-            app = _make_response(await load_document(scope["path"], get_root_path(scope)), Headers(scope=scope))
+            app = _make_response(await load_served_file(scope["path"], get_root_path(scope)), Headers(scope=scope))
         await app(scope, receive, send)
 
 
-def _make_response(document: Document, request: Headers) -> Response:
+def _make_response(document: ServedFile, request: Headers) -> Response:
     headers = {"Vary": "Accept-Encoding", "ETag": document.etag}
     body = document.body
     if parse_accept_header(request.get("accept-encoding")).quality("gzip") > 0:

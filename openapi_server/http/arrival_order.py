@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server.http.addresses import get_operation
-from openapi_server.http.concurrency_limit import name_queue
+from openapi_server.http.concurrency_limit import PendingTurns, name_queue, starts_turn
 
 ARRIVAL_EXTENSION = "zoochat.arrival"
 
@@ -83,38 +83,53 @@ class KeyedQueues:
 
 
 class Arrival:
-    """The ticket of a request in the queue of its caller."""
+    """The ticket of a request in the queue of its caller. `pending`: it is counted there until its turn is stored."""
 
-    def __init__(self, callers: KeyedQueues, sessions: KeyedQueues, caller: str) -> None:
+    def __init__(
+        self, callers: KeyedQueues, sessions: KeyedQueues, caller: str, pending: PendingTurns | None = None
+    ) -> None:
         self._sessions = sessions
         self._ticket = callers.enter(caller)
+        self._caller = caller
+        self._pending = pending
+        if pending is not None:
+            pending.enter(caller)
 
     def leave(self) -> None:
         """The request starts no turn, or has begun its answer."""
         self._ticket.leave()
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        if self._pending is not None:
+            self._pending.leave(self._caller)
+            self._pending = None
 
     @asynccontextmanager
-    async def take_turns(self, session_id: str | None) -> AsyncIterator[None]:
+    async def run_in_order(self, session_id: str | None) -> AsyncIterator[None]:
         """The block runs when those of all earlier requests for the session have ended. A new session has none."""
         if session_id is None:
-            self.leave()
+            self._ticket.leave()
             yield
+            self._stop_waiting()
             return
         await self._ticket.wait()
         ticket = self._sessions.enter(session_id)
-        self.leave()
+        self._ticket.leave()
         try:
             await ticket.wait()
             yield
         finally:
             ticket.leave()
+        self._stop_waiting()
 
 
 class ArrivalOrderMiddleware:
     """ASGI middleware: gives each request that may start a turn a ticket, until its answer begins at the latest."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, pending: PendingTurns) -> None:
         self._app = app
+        self._pending = pending
         self._callers, self._sessions = KeyedQueues(), KeyedQueues()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,7 +137,8 @@ class ArrivalOrderMiddleware:
         if operation is None or operation.rate_limit != "turns":
             await self._app(scope, receive, send)
             return
-        arrival = Arrival(self._callers, self._sessions, name_queue(scope))
+        pending = self._pending if starts_turn(scope) else None
+        arrival = Arrival(self._callers, self._sessions, name_queue(scope), pending)
 
         async def leave_and_send(message: Message) -> None:
             arrival.leave()

@@ -1,19 +1,19 @@
 """Handlers that run on the event loop.
 
 Flask calls functions that return the answer, so one that streams or waits would need a thread all the time. A function
-decorated with `async_handler` is a coroutine: Flask only binds the arguments that Connexion has checked, and the event
-loop runs the rest. See docs/decisions/0001-answers-on-the-event-loop.md.
+decorated with `async_handler` is a coroutine: Flask only finds it, and the event loop runs it with the arguments that
+were validated. See docs/decisions/0001-answers-on-the-event-loop.md.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec
+from functools import partial
+from typing import Concatenate, ParamSpec
 
-import flask
 import structlog
 from connexion.utils import get_function_from_name
 from starlette.datastructures import URL, Headers
@@ -29,15 +29,15 @@ from openapi_server.http.concurrency_limit import release_slot
 from openapi_server.http.problems import make_error_response
 from openapi_server.http.proxies import get_root_path
 from openapi_server.http.rate_limits import Admission, get_admission
+from openapi_server.http.routing import FlaskRoutes
 from openapi_server.http.services import Services
-from openapi_server.http.validation import Unvalidated, require_validated
+from openapi_server.http.validation import Unvalidated, get_arguments, require_validated
 from openapi_server.models.errors import ChatError, InvalidInput, NotAcceptable
 from openapi_server.models.user import AuthenticatedUser
 from openapi_server.spec import load_complete_spec
 from openapi_server.wire.problem import PROBLEM_JSON
 
 P = ParamSpec("P")
-DEFERRED_EXTENSION = "zoochat.deferred_handler"
 # Browsers send eight media ranges at most. What follows in a longer list does not count.
 MAX_MEDIA_RANGES = 50
 # RFC 6838, section 4.2: 127 characters each.
@@ -96,119 +96,85 @@ AsyncHandler = Callable[Concatenate[RequestContext, P], Awaitable[ASGIApp]]
 BoundHandler = Callable[[RequestContext], Awaitable[ASGIApp]]
 
 
-class DeferredResponse(flask.Response):
-    """The empty response that Flask gets. It carries the handler, with its arguments bound.
-
-    Flask routes by itself: `function` has to be that of the operation whose validators have seen the request.
-    """
-
-    def __init__(self, function: Callable[..., DeferredResponse], handler: BoundHandler) -> None:
-        super().__init__(status=200)
-        self.function = function
-        self.handler = handler
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        # Nothing is sent, not even a status: the answer is the handler's.
-        deferred: _Deferred = environ["asgi.scope"]["extensions"][DEFERRED_EXTENSION]
-        if deferred.operation.function is not self.function:
-            raise Unvalidated(deferred.operation.operation_id)
-        deferred.handler = self.handler
-        return ()
-
-
-def async_handler(handler: AsyncHandler[P]) -> Callable[P, DeferredResponse]:
-    """Make an async function a handler that Connexion can call.
+def async_handler(handler: AsyncHandler[P]) -> AsyncHandler[P]:
+    """Mark an async function as a handler for the event loop.
 
     The function takes a `RequestContext` and the operation's arguments. It raises `ChatError`, or returns an ASGI
     response; nothing is sent before it returns.
     """
-
-    @functools.wraps(handler)
-    def bind(*args: P.args, **kwargs: P.kwargs) -> DeferredResponse:
-        return DeferredResponse(bind, lambda context: handler(context, *args, **kwargs))
-
-    return bind
+    handler.is_async_handler = True  # type: ignore[attr-defined]  # a mark
+    return handler
 
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
-    """An operation of the spec: the function that Flask has to call for it, and what that is.
+    """An operation of the spec: the function that Flask has to find for it, and what that is.
 
-    `handler`: the coroutine function in it, if it has one. `has_arguments`: whether that takes more than the context.
+    `handler`: the function, if it runs on the event loop. `arguments`: those that it takes beside the context.
     """
 
     operation_id: str | None
     function: Callable[..., object] | None
     handler: AsyncHandler[...] | None = None
-    has_arguments: bool = True
+    arguments: tuple[str, ...] = ()
 
 
 @functools.cache
 def _load_operation(operation_id: str | None) -> _Operation:
-    """The operation with its function and its handler.
+    """The operation with its function.
 
-    >>> operation = _load_operation("openapi_server.impl.system.get_health")
-    >>> operation.handler.__name__, operation.has_arguments
-    ('get_health', False)
+    >>> operation = _load_operation("openapi_server.impl.animals.animal_list")
+    >>> operation.handler.__name__, operation.arguments
+    ('animal_list', ('status',))
     """
     function = get_function_from_name(operation_id) if operation_id else None
-    handler = getattr(function, "__wrapped__", None)
-    has_arguments = handler is None or len(inspect.signature(handler).parameters) > 1
-    return _Operation(operation_id, function, handler, has_arguments)
-
-
-@dataclass(slots=True)
-class _Deferred:
-    """Where a `DeferredResponse` leaves the handler for the middleware."""
-
-    operation: _Operation
-    handler: BoundHandler | None = None
-
-
-def only_binds(scope: Scope) -> bool:
-    """Whether Flask only has to bind arguments for this request, because the handler is a coroutine."""
-    deferred: _Deferred = scope["extensions"][DEFERRED_EXTENSION]
-    return deferred.operation.handler is not None
+    if function is None or not getattr(function, "is_async_handler", False):
+        return _Operation(operation_id, function)
+    _, *arguments = inspect.signature(function).parameters
+    return _Operation(operation_id, function, function, tuple(arguments))
 
 
 class AsyncHandlerMiddleware:
-    """ASGI middleware, the innermost: runs the handler whose arguments Flask has bound."""
+    """ASGI middleware, the innermost: runs the handler with the arguments that were validated.
 
-    def __init__(self, app: ASGIApp, *, services: Services) -> None:
+    Flask routes by itself: it has to find the function of the operation whose validators have seen the request. All
+    other functions are left to Flask, in threads.
+    """
+
+    def __init__(self, app: ASGIApp, *, services: Services, routes: FlaskRoutes) -> None:
         self._app = app
         self._services = services
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        operation_id = scope["extensions"]["connexion_routing"].get("operation_id")
+        operation = _load_operation(scope["extensions"]["connexion_routing"].get("operation_id"))
         try:
             require_validated(scope)
+            if self._routes.find_function(scope["method"], scope["path"]) is not operation.function:
+                raise Unvalidated(operation.operation_id)
         except Unvalidated:
-            log.exception("request_not_validated", operation=operation_id)
+            log.exception("request_not_validated", operation=operation.operation_id)
             await make_error_response(InvalidInput("This request could not be checked."))(scope, receive, send)
             return
-        deferred = _Deferred(_load_operation(operation_id))
-        scope = {**scope, "extensions": {**scope["extensions"], DEFERRED_EXTENSION: deferred}}
-        if deferred.operation.has_arguments:
+        if operation.handler is None:
             await self._app(scope, receive, send)
-        else:
-            # There is nothing to bind, also for a health check.
-            deferred.handler = deferred.operation.handler
-        if deferred.handler is not None:
-            release_slot(scope)
-            response = await self._run_handler(deferred.handler, scope)
-            await response(scope, receive, send)
+            return
+        release_slot(scope)
+        validated = get_arguments(scope)
+        given = {name: validated[name] for name in operation.arguments if name in validated}
+        response = await self._run_handler(partial(operation.handler, **given), scope)
+        await response(scope, receive, send)
 
     async def _run_handler(self, handler: BoundHandler, scope: Scope) -> ASGIApp:
-        root_path = get_root_path(scope)
-        base_url = str(URL(scope=scope).replace(path=root_path, query=""))
+        headers, root_path = Headers(scope=scope), get_root_path(scope)
         address = (scope.get("client") or ("unknown", 0))[0]
         context = RequestContext(
             self._services,
-            Headers(scope=scope),
-            base_url,
+            headers,
+            _make_base_url(scope["scheme"], headers.get("host"), scope.get("server"), root_path),
             address,
             get_user(scope),
             root_path,
@@ -221,6 +187,14 @@ class AsyncHandlerMiddleware:
             return await handler(context)
         except ChatError as error:
             return make_error_response(error)
+
+
+@functools.lru_cache(maxsize=256)
+def _make_base_url(scheme: str, host: str | None, server: tuple[str, int | None] | None, root_path: str) -> str:
+    """The URL of this server as the client has it, without a slash at its end."""
+    headers = [] if host is None else [(b"host", host.encode("latin-1"))]
+    scope = {"type": "http", "scheme": scheme, "server": server, "path": "/", "query_string": b"", "headers": headers}
+    return str(URL(scope=scope).replace(path=root_path, query=""))
 
 
 def _get_accept(headers: Headers) -> str:

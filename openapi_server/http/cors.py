@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server import linear_regex
+from openapi_server.http.raw_headers import RawHeader, encode_header, get_values, set_headers
 
 EXPOSED_HEADERS = (
     "X-Streaming-Session-Id, Location, Retry-After, RateLimit, RateLimit-Policy, ETag, X-Request-Id, X-Session-Id, "
@@ -37,47 +37,52 @@ class CorsMiddleware:
 
     def __init__(self, app: ASGIApp, *, origins: Sequence[str], more_headers: Sequence[str] = ()) -> None:
         self._app = app
-        self._origins = tuple(origins)
+        self._headers = {origin: self._make_headers(origin, is_allowed=True) for origin in origins}
+        self._headers_for_others = self._make_headers(origins[0], is_allowed=False) if origins else ()
         self._allowed_headers = ", ".join([ALLOWED_HEADERS, *more_headers])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = Headers(scope=scope)
-        cors_headers = self._make_headers(request.get("origin"))
+        cors_headers = self._choose_headers(scope)
         is_preflight = scope["method"] == "OPTIONS"
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in cors_headers.items():
-                    headers[name] = value
-                vary = _add_name(headers.getlist("vary"), "Origin")
-                if is_preflight and "allow" in headers:
-                    headers["Access-Control-Allow-Methods"] = headers["allow"]
-                    headers["Access-Control-Allow-Headers"] = self._allow_headers(request)
-                    headers["Access-Control-Max-Age"] = str(PREFLIGHT_MAX_AGE_S)
+                message["headers"] = headers = list(message["headers"])
+                set_headers(headers, cors_headers)
+                given = get_values(headers, b"vary")
+                vary = _add_name(given, "Origin") if given else "Origin"
+                allow = get_values(headers, b"allow") if is_preflight else []
+                if allow:
+                    set_headers(headers, self._make_preflight_headers(allow[0], scope))
                     vary = _add_name([vary], "Access-Control-Request-Headers")
-                headers["Vary"] = vary
+                set_headers(headers, [encode_header("Vary", vary)])
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
 
-    def _make_headers(self, origin: str | None) -> dict[str, str]:
-        is_allowed = origin in self._origins
-        if not self._origins:
-            return {}
-        headers = {
-            "Access-Control-Allow-Origin": origin if origin and is_allowed else self._origins[0],
-            "Access-Control-Expose-Headers": EXPOSED_HEADERS,
-        }
-        return headers | ({"Access-Control-Allow-Credentials": "true"} if is_allowed else {})
+    def _choose_headers(self, scope: Scope) -> Sequence[RawHeader]:
+        origin = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"), "")
+        return self._headers.get(origin, self._headers_for_others)
 
-    def _allow_headers(self, request: Headers) -> str:
-        """The value of `Access-Control-Allow-Headers`. With credentials `*` would not be a wildcard."""
-        asked = (name.strip().lower() for name in request.get("access-control-request-headers", "").split(",")[:50])
-        return ", ".join([self._allowed_headers, *(name for name in asked if _CLIENT_HEADER.fullmatch(name))])
+    def _make_headers(self, origin: str, *, is_allowed: bool) -> Sequence[RawHeader]:
+        headers = {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": EXPOSED_HEADERS}
+        if is_allowed:
+            headers["Access-Control-Allow-Credentials"] = "true"
+        return [encode_header(name, value) for name, value in headers.items()]
+
+    def _make_preflight_headers(self, allow: str, scope: Scope) -> Sequence[RawHeader]:
+        """With credentials `*` would not be a wildcard."""
+        given = next(iter(get_values(scope["headers"], b"access-control-request-headers")), "")
+        asked = (name.strip().lower() for name in given.split(",")[:50])
+        allowed = ", ".join([self._allowed_headers, *(name for name in asked if _CLIENT_HEADER.fullmatch(name))])
+        return [
+            encode_header("Access-Control-Allow-Methods", allow),
+            encode_header("Access-Control-Allow-Headers", allowed),
+            encode_header("Access-Control-Max-Age", str(PREFLIGHT_MAX_AGE_S)),
+        ]
 
 
 def _add_name(vary: Sequence[str], name: str) -> str:

@@ -5,14 +5,14 @@ A visitor without an account is known by a random cookie and needs nothing else.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
 import uuid
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
-from http.cookies import SimpleCookie
+from functools import lru_cache
+from http.cookies import Morsel
 
 from openapi_server.http.async_handlers import RequestContext
 from openapi_server.models.errors import InvalidInput
@@ -143,18 +143,27 @@ def get_device_cookie(context: RequestContext) -> str | None:
 
 
 def build_cookie(context: RequestContext, name: str, value: str) -> str:
-    """The value of `Set-Cookie`. With `COOKIE_SECURE=auto` the cookie is `Secure` in production and on HTTPS."""
-    cookie = SimpleCookie({name: value})[name]
+    """The value of `Set-Cookie`. With `COOKIE_SECURE=auto` the cookie is `Secure` in production and on HTTPS.
+
+    The value is one that we have made, and needs no quotes.
+    """
     settings = context.services.settings
     is_secure = settings.cookie_secure == "always" or (
         settings.cookie_secure == "auto" and (context.is_https or settings.environment == "production")
     )
+    return f"{name}={value}; {_format_cookie_attributes(settings.cookie_samesite, is_secure=is_secure)}"
+
+
+@lru_cache
+def _format_cookie_attributes(same_site: str, *, is_secure: bool) -> str:
+    cookie: Morsel[str] = Morsel()
+    cookie.set("name", "", "")
     max_age_s = COOKIE_MAX_AGE_DAYS * 86_400
-    same_site = settings.cookie_samesite.capitalize()
+    same_site = same_site.capitalize()
     attributes = {"httponly": True, "max-age": max_age_s, "path": "/", "samesite": same_site, "secure": is_secure}
     for attribute, setting in attributes.items():
         cookie[attribute] = setting
-    return cookie.OutputString()
+    return cookie.OutputString().partition("; ")[2]
 
 
 def _find_cookie_owner(context: RequestContext) -> str | None:
@@ -171,4 +180,4 @@ def _get_cookie(context: RequestContext, name: str) -> str | None:
 def _sign(context: RequestContext, purpose: str, *parts: str) -> bytes:
     """An HMAC with the signing key. Each purpose has its own first line, so that no value serves for another."""
     key = context.services.settings.signing_key.encode()
-    return hmac.new(key, "\n".join((purpose, *parts)).encode(), hashlib.sha256).digest()
+    return hmac.digest(key, "\n".join((purpose, *parts)).encode(), "sha256")

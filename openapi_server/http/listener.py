@@ -14,7 +14,7 @@ from functools import partial
 
 import structlog
 
-ACCEPTED_PER_ROUND = 64
+ACCEPTED_PER_ROUND = 16
 # How long no further connection is accepted when the process can open no more files, in seconds.
 PAUSE_S = 1.0
 _NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

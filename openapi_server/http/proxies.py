@@ -7,6 +7,7 @@ a list, so only the entries of trusted proxies count, from the right; what a cli
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import structlog
@@ -20,6 +21,7 @@ from openapi_server.wire.problem import root_path_of_request
 ROOT_PATH_EXTENSION = "zoochat.root_path"
 
 _FORWARDED_NAMES = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-prefix")
+_RAW_FORWARDED_NAMES = frozenset(name.encode() for name in _FORWARDED_NAMES)
 # RFC 9110, section 7.2. Names with `_` are used inside container networks.
 _HOST = linear_regex.compile(r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _ROOT_PATH = linear_regex.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,62}){1,8}")
@@ -104,9 +106,9 @@ class TrustedProxiesMiddleware:
         scope = {**scope, "extensions": extensions}
         if peer is not None:
             scope["client"] = (str(peer), scope["client"][1])
-        headers = Headers(scope=scope)
-        if not any(name in headers for name in _FORWARDED_NAMES):
+        if all(name not in _RAW_FORWARDED_NAMES for name, _ in scope["headers"]):
             return scope
+        headers = Headers(scope=scope)
         if not self._is_trusted(peer, hop=0):
             self._warn(peer)
             return scope
@@ -205,6 +207,7 @@ def _parse_forwarded(headers: Headers) -> list[dict[str, str]]:
     return elements[-_MAX_ENTRIES:]
 
 
+@lru_cache(maxsize=4096)
 def _parse_address(entry: str) -> IPv4Address | IPv6Address | None:
     """The address in an entry, which may also have a port; None for names such as `unknown`.
 

@@ -126,9 +126,9 @@ class WindowCounters:
             async with asyncio.timeout(self._timeout_s):
                 counted = await self._hit(windows)
         except Exception as error:  # of the client's many, none may fail a request
-            self._note_away(error)
+            self._record_outage(error)
             return HitResult(is_allowed=True)
-        self._note_back()
+        self._record_recovery()
         return counted
 
     async def _hit(self, windows: Sequence[Window]) -> HitResult:
@@ -157,12 +157,12 @@ class WindowCounters:
         self._asks_again_s = self._monotonic() + REDIS_PAUSE_S
         return True
 
-    def _note_away(self, error: Exception) -> None:
+    def _record_outage(self, error: Exception) -> None:
         if self._asks_again_s is None:
             log.warning("rate_limit_storage_away", error=type(error).__name__, consequence="requests are not limited")
         self._asks_again_s = self._monotonic() + REDIS_PAUSE_S
 
-    def _note_back(self) -> None:
+    def _record_recovery(self) -> None:
         if self._asks_again_s is not None:
             log.info("rate_limit_storage_back")
             self._asks_again_s = None

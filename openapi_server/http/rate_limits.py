@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -30,7 +30,7 @@ from openapi_server.http.addresses import load_address_table
 from openapi_server.http.authentication import read_bearer_token
 from openapi_server.http.problems import make_error_response
 from openapi_server.http.rate_limit_storage import WindowCounters
-from openapi_server.models.errors import RateLimited
+from openapi_server.models.errors import Overloaded, RateLimited
 
 if TYPE_CHECKING:
     from openapi_server.http.services import Services
@@ -48,7 +48,8 @@ STREAM_RETRY_S = 5
 SESSION_COOKIE, DEVICE_COOKIE, LOGIN_DEVICE_COOKIE = "session_id", "device_id", "login_device"
 # Values of the server's own cookies and tokens are at least so long.
 MIN_SECRET_LENGTH = 22
-_REPEAT_PARAMETERS = frozenset({b"idempotencyKey", b"lastEventId", b"last_event_id"})
+_RESUME_PARAMETERS = frozenset({b"lastEventId", b"last_event_id"})
+_REPEAT_PARAMETERS = _RESUME_PARAMETERS | {b"idempotencyKey"}
 _CALLER_HEADERS = frozenset({b"authorization", b"cookie", b"x-device-id", b"x-session-token"})
 
 
@@ -327,8 +328,11 @@ class RateLimitMiddleware:
         if kind is LimitKind.LOGINS:
             caller = limits.identify_login(scope, caller, self._services.accounts.find_login_device)
         try:
+            if kind is LimitKind.TURNS and not _is_resume(scope):
+                # Before the message is read and counted.
+                self._services.pending_turns.require_room(caller)
             admission = await limits.admit(kind, caller, may_be_repeat=_may_be_repeat(scope))
-        except RateLimited as error:
+        except (Overloaded, RateLimited) as error:
             await make_error_response(error)(scope, receive, send)
             return
         scope.setdefault("extensions", {})[ADMISSION_EXTENSION] = admission
@@ -406,8 +410,17 @@ def _name_caller(headers: Mapping[bytes, str]) -> tuple[str, str] | None:
 
 def _may_be_repeat(scope: Scope) -> bool:
     """Whether the request says which one it repeats, in a header, or in the query where there are no headers to set."""
-    in_query = any(part.partition(b"=")[0] in _REPEAT_PARAMETERS for part in scope["query_string"].split(b"&"))
-    return in_query or any(name in (b"idempotency-key", b"last-event-id") and value for name, value in scope["headers"])
+    return _names_any(scope, _REPEAT_PARAMETERS, (b"idempotency-key", b"last-event-id"))
+
+
+def _is_resume(scope: Scope) -> bool:
+    """Whether the request says after which event it reads on."""
+    return _names_any(scope, _RESUME_PARAMETERS, (b"last-event-id",))
+
+
+def _names_any(scope: Scope, parameters: Container[bytes], headers: Container[bytes]) -> bool:
+    in_query = any(part.partition(b"=")[0] in parameters for part in scope["query_string"].split(b"&"))
+    return in_query or any(name in headers and value for name, value in scope["headers"])
 
 
 def _make_error(state: LimitState) -> RateLimited:

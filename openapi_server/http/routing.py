@@ -1,16 +1,24 @@
-"""Connexion's routing, by the operation that `http/addresses` has found: it matches no request a second time."""
+"""Connexion's routing and Flask's, beside the operation that `http/addresses` has found."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import flask
 from connexion.middleware import ConnexionMiddleware
 from connexion.middleware.abstract import ROUTING_CONTEXT, SpecMiddleware
+from connexion.middleware.request_validation import RequestValidationMiddleware
 from connexion.middleware.response_validation import ResponseValidationMiddleware
 from connexion.middleware.routing import RoutingMiddleware
 from connexion.middleware.swagger_ui import SwaggerUIMiddleware
 from connexion.spec import Specification
 from starlette.types import ASGIApp, Receive, Scope, Send
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
 
 from openapi_server.http.addresses import get_operation
+from openapi_server.http.authentication import AuthenticationMiddleware
+from openapi_server.http.validation import ValidationMiddleware
 
 
 class KnownRouteMiddleware(SpecMiddleware):  # type: ignore[misc]  # Connexion has no types
@@ -35,14 +43,49 @@ class KnownRouteMiddleware(SpecMiddleware):  # type: ignore[misc]  # Connexion h
         await self._app(scope, receive, send)
 
 
-def list_connexion_middleware(*, validate_responses: bool) -> list[type[SpecMiddleware]]:
-    """Connexion's middleware from the outside in, with our routing, and without what only passes requests on.
+def list_connexion_middleware(*, validate_responses: bool) -> list[type]:
+    """Connexion's middleware from the outside in, with ours in place of some, and without what only passes requests on.
 
     `ApiDocsMiddleware` serves the description and its UI.
     """
-    dropped = {SwaggerUIMiddleware} if validate_responses else {SwaggerUIMiddleware, ResponseValidationMiddleware}
-    return [
-        KnownRouteMiddleware if middleware is RoutingMiddleware else middleware
-        for middleware in ConnexionMiddleware.default_middlewares
-        if middleware not in dropped
-    ]
+    ours: dict[type, tuple[type, ...]] = {
+        SwaggerUIMiddleware: (),
+        RoutingMiddleware: (KnownRouteMiddleware,),
+        # Behind Connexion's security, which calls `BearerTokenHandler`.
+        RequestValidationMiddleware: (AuthenticationMiddleware, ValidationMiddleware),
+    }
+    if not validate_responses:
+        ours[ResponseValidationMiddleware] = ()
+    return [each for one in ConnexionMiddleware.default_middlewares for each in ours.get(one, (one,))]
+
+
+class FlaskRoutes:
+    """Which function Flask would call for a request, by its own routing."""
+
+    def __init__(self, app: flask.Flask) -> None:
+        self._app = app
+        self._adapter: MapAdapter | None = None
+
+    def find_function(self, method: str, path: str) -> Callable[..., object] | None:
+        """The function of the spec's operation; None when Flask would answer with an error or a redirect.
+
+        Raises RuntimeError for hooks, which would not be called.
+        """
+        if self._adapter is None:
+            self._require_no_hooks()
+            self._adapter = self._app.url_map.bind("")
+        try:
+            endpoint, _ = self._adapter.match(path, method)
+        except HTTPException:
+            return None
+        # Connexion wraps it.
+        function: Callable[..., object] | None = getattr(self._app.view_functions[endpoint], "__wrapped__", None)
+        return function
+
+    def _require_no_hooks(self) -> None:
+        app = self._app
+        hooks = (app.before_request_funcs, app.after_request_funcs, app.teardown_request_funcs)
+        if any(hooks) or app.url_value_preprocessors or app.teardown_appcontext_funcs:
+            raise RuntimeError(
+                "Flask's hooks are not called for handlers on the event loop: add a middleware in app.py"
+            )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server.http.addresses import NO_STORE, get_operation
+from openapi_server.http.raw_headers import RawHeader, encode_header, get_values, set_headers
 
 NOTHING_LOADS = "default-src 'none'; base-uri 'none'; form-action 'none'"
 HSTS = "max-age=31536000"
@@ -27,7 +27,7 @@ class SecurityHeadersMiddleware:
     def __init__(self, app: ASGIApp, *, frame_ancestors: Sequence[str], is_https_only: bool) -> None:
         self._app = app
         self._frame_rule = f"frame-ancestors {' '.join(frame_ancestors) or repr('none')}"
-        self._headers = {
+        headers = {
             "X-Content-Type-Options": "nosniff",
             # Addresses of this server may hold ids.
             "Referrer-Policy": "no-referrer",
@@ -36,9 +36,11 @@ class SecurityHeadersMiddleware:
         }
         if not frame_ancestors:
             # For browsers without `frame-ancestors`; it cannot name other origins.
-            self._headers["X-Frame-Options"] = "DENY"
+            headers["X-Frame-Options"] = "DENY"
         if is_https_only:
-            self._headers["Strict-Transport-Security"] = HSTS
+            headers["Strict-Transport-Security"] = HSTS
+        self._headers = [encode_header(name, value) for name, value in headers.items()]
+        self._policy = self._make_policy(NOTHING_LOADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,18 +51,20 @@ class SecurityHeadersMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._add_headers(MutableHeaders(scope=message), scope)
+                message["headers"] = headers = list(message["headers"])
+                self._add_headers(headers, scope)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
 
-    def _add_headers(self, headers: MutableHeaders, scope: Scope) -> None:
-        for name, value in self._headers.items():
-            headers[name] = value
-        policy = headers.get("content-security-policy", NOTHING_LOADS)
-        headers["Content-Security-Policy"] = f"{policy}; {self._frame_rule}"
+    def _add_headers(self, headers: list[RawHeader], scope: Scope) -> None:
+        policies = get_values(headers, b"content-security-policy")
+        set_headers(headers, [*self._headers, self._make_policy(policies[0]) if policies else self._policy])
         operation = get_operation(scope)
         if operation is not None and operation.has_several_types:
-            headers.add_vary_header("Accept")
-        if "cache-control" not in headers:
-            headers["Cache-Control"] = operation.cache_control if operation else NO_STORE
+            set_headers(headers, [encode_header("Vary", ", ".join([*get_values(headers, b"vary"), "Accept"]))])
+        if all(name != b"cache-control" for name, _ in headers):
+            headers.append(encode_header("Cache-Control", operation.cache_control if operation else NO_STORE))
+
+    def _make_policy(self, policy: str) -> RawHeader:
+        return encode_header("Content-Security-Policy", f"{policy}; {self._frame_rule}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from openapi_server.accounts.service import AccountService
 from openapi_server.config import Settings
 from openapi_server.engine.turn_engine import TurnEngine
-from openapi_server.http.concurrency_limit import WaitingRequests
+from openapi_server.http.concurrency_limit import PendingTurns, WaitingRequests
 from openapi_server.http.rate_limits import RateLimits
 from openapi_server.instruments import Instruments
 from openapi_server.knowledge.animal_admin import AnimalAdmin, DraftAdmin
@@ -57,6 +57,7 @@ class Services:
     audit: AuditTrail
     requests: RequestStore
     rate_limits: RateLimits
+    pending_turns: PendingTurns
     started_s: float
     instruments: Instruments = field(default_factory=Instruments)
     metrics: PrometheusMetrics | None = None

@@ -20,8 +20,9 @@ from openapi_server.round_queue import RoundQueue
 SEND_BUFFER_BYTES = 65_536
 # A head that grows beyond it is no longer read. `request_limits` refuses smaller ones with a status of their own.
 MAX_HEAD_BYTES = 131_072
-# How many requests begin in a round of the event loop. One takes up to a millisecond until it waits for something.
-STARTED_PER_ROUND = 8
+# How many requests begin in a round of the event loop, and how long that may take, in seconds of the processor. One
+# takes up to a millisecond until it waits for something.
+STARTED_PER_ROUND, STARTED_S_PER_ROUND = 32, 0.0015
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -196,7 +197,7 @@ def make_protocol_class(*, head_timeout_s: float, peer_timeout_s: float) -> type
         HttpProtocol,
         head_timeout_s=head_timeout_s,
         peer_timeout_s=peer_timeout_s,
-        starts=RoundQueue(STARTED_PER_ROUND),
+        starts=RoundQueue(STARTED_PER_ROUND, STARTED_S_PER_ROUND),
     )
     protocol: type[asyncio.Protocol] = factory
     return protocol

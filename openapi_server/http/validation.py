@@ -1,10 +1,12 @@
-"""Validation of request bodies and parameters, in Connexion's validators.
+"""Validation of request bodies and parameters, in place of Connexion's.
 
-They differ from Connexion's own in three ways: JSON is parsed strictly, patterns have the meaning that OpenAPI gives
-them, and errors name the field. What an error says is made from the schema, or is its `x-error-message`; it never
-contains the value that was sent, which may be long or private.
+It differs from Connexion's own in four ways: JSON is parsed strictly, patterns have the meaning that OpenAPI gives
+them, errors name the field, and the validators of an operation are made once, not for each request. What an error says
+is made from the schema, or is its `x-error-message`; it never contains the value that was sent, which may be long or
+private.
 
-They also note in the scope what they have seen, and no handler runs without that: see `require_validated`.
+The validators also note in the scope what they have seen, and no handler runs without that, nor on anything else: see
+`require_validated` and `get_arguments`.
 """
 
 from __future__ import annotations
@@ -12,24 +14,25 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl
 
+from connexion.decorators.parameter import pythonic
 from connexion.json_schema import Draft4RequestValidator
+from connexion.middleware.request_validation import RequestValidationAPI, RequestValidationMiddleware
+from connexion.operations import AbstractOperation
 from connexion.uri_parsing import OpenAPIURIParser
-from connexion.validators import JSONRequestBodyValidator, ParameterValidator
 from jsonschema import Draft4Validator, ValidationError
 from jsonschema.validators import extend
-from starlette.datastructures import Headers
-from starlette.types import Receive, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server import linear_regex
 from openapi_server.http.addresses import get_operation
-from openapi_server.models.errors import FieldError, InvalidInput
+from openapi_server.models.errors import FieldError, InvalidInput, UnsupportedMediaType
 from openapi_server.worker_threads import run_by_size
 
 MAX_DEPTH = 32
@@ -117,11 +120,15 @@ class Unvalidated(Exception):
 
 @dataclass(slots=True)
 class _Validated:
-    """What the validators have seen of a request: of which operation the parameters and the body, and its value."""
+    """What the validators have seen of a request: of which operation the parameters and the body, and their values.
+
+    `arguments`: the parameters in path and query, and the body, by the names of the handler's arguments.
+    """
 
     parameters_of: str | None = None
     body_of: str | None = None
     body: object = None
+    arguments: dict[str, object] = field(default_factory=dict)
 
 
 def require_validated(scope: Scope) -> None:
@@ -135,11 +142,6 @@ def require_validated(scope: Scope) -> None:
         raise Unvalidated(routed)
 
 
-def get_validated_body(scope: Scope) -> object:
-    """The value of the JSON body, without what is ignored in it; None when there is none."""
-    return _get_validated(scope).body
-
-
 def _get_validated(scope: Scope) -> _Validated:
     validated: _Validated = scope["extensions"].setdefault(VALIDATED_EXTENSION, _Validated())
     return validated
@@ -150,71 +152,189 @@ def _get_routed_operation_id(scope: Scope) -> str | None:
     return operation_id
 
 
-class StrictBodyValidator(JSONRequestBodyValidator):  # type: ignore[misc]  # Connexion has no types
-    """Request bodies of `application/json`."""
+def get_arguments(scope: Scope) -> Mapping[str, object]:
+    """The parameters in path and query and the body, as they were validated, by the names of handlers' arguments."""
+    return _get_validated(scope).arguments
 
-    _body: object = None
+
+class StrictBodyValidator:
+    """Request bodies of `application/json`. One serves all requests of its operation."""
+
+    def __init__(self, schema: dict[str, Any], *, required: bool) -> None:
+        self._schema = schema
+        self._required = required
+        self._validator = _make_validator(schema)
 
     async def wrap_receive(self, receive: Receive, *, scope: Scope) -> tuple[Receive, Scope]:
-        if self._required and Headers(scope=scope).get("content-length", "0") == "0":
+        """Read and validate the body. Returns a `receive` that has it again, without what is ignored in it."""
+        if self._required and _get_header(scope, b"content-length") in (None, "0"):
             raise InvalidInput("A request body is required.", errors=(FieldError("body", "is required"),))
-        wrapped: tuple[Receive, Scope] = await super().wrap_receive(receive, scope=scope)
+        raw = await _read_body(receive)
         validated = _get_validated(scope)
-        validated.body_of, validated.body = _get_routed_operation_id(scope), self._body
-        return wrapped
-
-    async def _parse(self, stream: Any, scope: Scope) -> object:
-        raw = b"".join([part async for part in stream])
-        if not raw and not self._required:
-            return None
-        body, is_changed = await run_by_size(len(raw), partial(self._read, raw), MAX_INLINE_BYTES)
-        # Then Connexion puts this body in place of the one that was sent.
-        self.MUTABLE_VALIDATION = is_changed
-        self._body = body
-        return body
+        validated.body_of, validated.body = _get_routed_operation_id(scope), None
+        if raw or self._required:
+            body, is_changed = await run_by_size(len(raw), partial(self._read, raw), MAX_INLINE_BYTES)
+            validated.body = body
+            if is_changed:
+                raw = json.dumps(body).encode()
+                kept = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+                scope = {**scope, "headers": [*kept, (b"content-length", str(len(raw)).encode())]}
+        return _replay_body(raw, receive), scope
 
     def _read(self, raw: bytes) -> tuple[object, bool]:
         """The body without what is ignored in it, and whether anything was."""
         sent = parse_json(raw)
         body = drop_ignored_members(sent, self._schema)
-        _raise_errors(_make_validator(self._schema).iter_errors(body), "body")
+        _raise_errors(self._validator.iter_errors(body), "body")
         return body, body != sent
 
-    def _validate(self, body: object) -> None:
-        """Nothing: `_read` validates, because this runs on the event loop."""
+
+async def _read_body(receive: Receive) -> bytes:
+    """The body, which is there already: `RequestLimitsMiddleware` has read it."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+    return body
 
 
-class StrictParameterValidator(ParameterValidator):  # type: ignore[misc]  # Connexion has no types
-    """Path, query, header and cookie parameters."""
+def _replay_body(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that returns the body first, and then the further messages of the connection."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_body_first() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_body_first
+
+
+def _get_header(scope: Scope, name: bytes) -> str | None:
+    """The first header with the name, which is in lower case."""
+    found = next((value for given, value in scope["headers"] if given == name), None)
+    return None if found is None else found.decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameter:
+    """A parameter of the spec. `argument`: the name that Connexion gives it as an argument of the handler."""
+
+    name: str
+    place: str
+    argument: str
+    is_required: bool
+    validator: Any
+    default: object
+
+    @classmethod
+    def make(cls, given: Mapping[str, Any]) -> _Parameter:
+        if given["in"] not in ("query", "path", "header"):
+            raise ValueError(f"openapi.yaml: {given['name']} is a parameter in {given['in']}, which is not validated")
+        schema = given["schema"]
+        validator = _make_validator(schema)
+        is_required = given.get("required", False)
+        return cls(given["name"], given["in"], pythonic(given["name"]), is_required, validator, schema.get("default"))
+
+
+class StrictParameterValidator:
+    """Path, query and header parameters. One serves all requests of its operation."""
+
+    def __init__(self, parameters: Sequence[Mapping[str, Any]]) -> None:
+        self._uri_parser = StrictURIParser(parameters, {})
+        made = [_Parameter.make(parameter) for parameter in parameters]
+        # Of several that are wrong, the first one is named.
+        self._parameters = [one for place in ("query", "path", "header") for one in made if one.place == place]
+        self._query_names = frozenset(one.name for one in made if one.place == "query")
+        self._header_names = {one.name.lower().encode(): one.name for one in made if one.place == "header"}
 
     def validate(self, scope: Scope) -> None:
-        operation = get_operation(scope)
-        if operation is None or not operation.ignores_unknown_query:
-            self._require_known_query(scope["query_string"].decode("ascii"))
-        super().validate(scope)
-        _get_validated(scope).parameters_of = _get_routed_operation_id(scope)
+        query = self._read_query(scope)
+        path = self._uri_parser.resolve_path(scope["path_params"]) if scope.get("path_params") else {}
+        given = {"query": query, "path": path, "header": self._read_headers(scope)}
+        arguments: dict[str, object] = {}
+        for parameter in self._parameters:
+            value = given[parameter.place].get(parameter.name)
+            if value is not None:
+                _raise_errors(parameter.validator.iter_errors(value), parameter.name)
+            elif parameter.is_required:
+                raise InvalidInput.for_field(parameter.name, "is required")
+            else:
+                value = parameter.default
+            if value is not None and parameter.place != "header":
+                arguments[parameter.argument] = value
+        validated = _get_validated(scope)
+        validated.parameters_of, validated.arguments = _get_routed_operation_id(scope), arguments
 
-    def _require_known_query(self, query: str) -> None:
-        """Connexion would ignore the others: whoever asks for `page=2` would read the first page for ever.
+    def _read_query(self, scope: Scope) -> dict[str, Any]:
+        """The parameters in the query, each of which is there once. Raises `InvalidInput` for those not known here.
 
-        Addresses of pages for people are passed on with parameters of others, such as `utm_source`.
+        Connexion would ignore them: whoever asks for `page=2` would read the first page for ever. Addresses of pages
+        for people are passed on with parameters of others, such as `utm_source`.
         """
-        known = {parameter["name"] for parameter in self.parameters["query"]}
-        given = dict.fromkeys(name for name, _ in parse_qsl(query, keep_blank_values=True))
-        unknown = [name for name in given if name not in known]
-        if unknown:
+        query = scope["query_string"]
+        if not query:
+            return {}
+        given = dict(parse_qsl(query.decode("ascii"), keep_blank_values=True))
+        operation = get_operation(scope)
+        unknown = [name for name in given if name not in self._query_names]
+        if unknown and not (operation is not None and operation.ignores_unknown_query):
             errors = (FieldError(_escape_name(name) or "query", "is not known here") for name in unknown[:_MAX_ERRORS])
             raise InvalidInput.for_fields(*errors)
+        known = {name: [value] for name, value in given.items() if name in self._query_names}
+        resolved: dict[str, Any] = self._uri_parser.resolve_query(known)
+        return resolved
 
-    @staticmethod
-    def validate_parameter(
-        parameter_type: str, value: object, param: dict[str, Any], param_name: str | None = None
-    ) -> None:
-        name = str(param["name"])
-        if value is not None:
-            _raise_errors(_make_validator(param["schema"]).iter_errors(value), name)
-        elif param.get("required"):
-            raise InvalidInput.for_field(name, "is required")
+    def _read_headers(self, scope: Scope) -> dict[str, str]:
+        """Of several with one name the first."""
+        names = self._header_names
+        found: dict[str, str] = {}
+        for name, value in scope["headers"] if names else ():
+            if name in names:
+                found.setdefault(names[name], value.decode("latin-1"))
+        return found
+
+
+class OperationValidation:
+    """ASGI application: validates the requests of one operation, and passes them on."""
+
+    def __init__(self, app: ASGIApp, operation: AbstractOperation) -> None:
+        self._app = app
+        self._parameters = StrictParameterValidator(operation.parameters)
+        body = operation.request_body
+        is_required = body.get("required", False)
+        self._bodies = {
+            media_type: StrictBodyValidator(operation.body_schema(media_type), required=is_required)
+            for media_type in body.get("content", {})
+        }
+        self._body_argument = pythonic(operation.body_name(None)) if body else ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._parameters.validate(scope)
+        if self._bodies:
+            receive, scope = await self._choose_validator(scope).wrap_receive(receive, scope=scope)
+            validated = _get_validated(scope)
+            # As Connexion has it: a handler gets an empty object for a body that is not there.
+            validated.arguments[self._body_argument] = {} if validated.body is None else validated.body
+        await self._app(scope, receive, send)
+
+    def _choose_validator(self, scope: Scope) -> StrictBodyValidator:
+        """The one of the media type that `AddressMiddleware` has found; of the first one where there is no body."""
+        media_type = _get_header(scope, b"content-type") or next(iter(self._bodies))
+        validator = self._bodies.get(media_type)
+        if validator is None:
+            raise UnsupportedMediaType
+        return validator
+
+
+class _ValidationAPI(RequestValidationAPI):  # type: ignore[misc]  # Connexion has no types
+    def make_operation(self, operation: AbstractOperation) -> OperationValidation:
+        return OperationValidation(self.next_app, operation)
+
+
+class ValidationMiddleware(RequestValidationMiddleware):  # type: ignore[misc]  # Connexion has no types
+    """Connexion's middleware, with our validators."""
+
+    api_cls = _ValidationAPI
 
 
 class StrictURIParser(OpenAPIURIParser):  # type: ignore[misc]  # Connexion has no types
@@ -227,9 +347,6 @@ class StrictURIParser(OpenAPIURIParser):  # type: ignore[misc]  # Connexion has 
             if isinstance(value, int) and not isinstance(value, bool) and not _INTEGER.fullmatch(given):
                 resolved[name] = given
         return resolved
-
-
-VALIDATOR_MAP = {"body": {"application/json": StrictBodyValidator}, "parameter": StrictParameterValidator}
 
 
 def drop_ignored_members(value: object, schema: Mapping[str, Any]) -> object:

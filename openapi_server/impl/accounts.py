@@ -30,7 +30,7 @@ async def login(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
 
 @async_handler
 async def refresh_login(context: RequestContext, body: dict[str, Any]) -> ASGIApp:
-    return _token_response(await context.services.accounts.refresh(body["refreshToken"]))
+    return _make_token_response(await context.services.accounts.refresh(body["refreshToken"]))
 
 
 @async_handler
@@ -57,7 +57,7 @@ async def _log_in(context: RequestContext, username: str, password: str) -> ASGI
         await record_audit(context, AuditAction.LOGIN_REFUSED, await _find_known_name(context, username))
         raise
     await record_audit(context, AuditAction.LOGIN, grant.username, Actor(grant.role, grant.username))
-    return _token_response(grant, {"Set-Cookie": build_cookie(context, LOGIN_DEVICE_COOKIE, grant.device_cookie)})
+    return _make_token_response(grant, {"Set-Cookie": build_cookie(context, LOGIN_DEVICE_COOKIE, grant.device_cookie)})
 
 
 async def _find_known_name(context: RequestContext, username: str) -> str | None:
@@ -65,7 +65,7 @@ async def _find_known_name(context: RequestContext, username: str) -> str | None
     return username if await context.services.accounts.has_user(username) else None
 
 
-def _token_response(grant: TokenGrant, headers: Mapping[str, str] | None = None) -> ASGIApp:
+def _make_token_response(grant: TokenGrant, headers: Mapping[str, str] | None = None) -> ASGIApp:
     body = {
         "accessToken": grant.access_token,
         "refreshToken": grant.refresh_token,

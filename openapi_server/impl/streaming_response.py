@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from secrets import randbelow
 
 import structlog
 from starlette.types import Message, Receive, Scope, Send
@@ -28,6 +29,8 @@ from openapi_server.wire.sse import STREAM_HEADERS, Contract, Frame, JsonObject,
 # Sent before the end of a turn that a server shutdown interrupts.
 RESTART_NOTICE = encode_comment("the server restarts; come back in a moment")
 RECONNECT_MS = 1000
+# Where other processes serve the same turns: over this time the readers of one that ends come back.
+RECONNECT_SPREAD_MS = 3000
 
 StreamParts = AsyncGenerator[bytes | str, None] | AsyncGenerator[bytes, None] | AsyncGenerator[str, None]
 
@@ -41,12 +44,22 @@ class LastPart(bytes):
 class SSEStreamer:
     """Makes streams of one contract, by default the zoo's own. Silences longer than `heartbeat_s` get a heartbeat.
 
+    `reconnect_spread_ms`: over how long the readers of a process that ends come back, where others are there for them.
+
     >>> SSEStreamer().format_sse({"content": "Hello"}, event="message", id="123")
     'id: 123\\nevent: message\\ndata: {"content":"Hello"}\\n\\n'
     """
 
-    def __init__(self, contract: Contract = CONVO, *, heartbeat_s: float = 15, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        contract: Contract = CONVO,
+        *,
+        heartbeat_s: float = 15,
+        clock: Clock | None = None,
+        reconnect_spread_ms: int = 0,
+    ) -> None:
         self._contract = contract
+        self._reconnect_spread_ms = reconnect_spread_ms
         self._heartbeat_s = heartbeat_s
         self._clock = clock or SystemClock()
 
@@ -69,13 +82,10 @@ class SSEStreamer:
                 # The headers are sent at once, however long the first event takes.
                 entries = await reader.read(0.0 if is_first else max(0.0, self._heartbeat_s - silent_s))
                 part = self._contract.encode_entries(entries)
-                # A turn that waits for another one says so at once.
-                is_first_of_queued = reader.is_queued and is_first and not reader.is_over
-                if is_first_of_queued or not (entries or is_first):
-                    part += self._encode_heartbeat(reader)
+                part += self._encode_unnumbered(reader, has_entries=bool(entries), is_first=is_first)
                 prefix = self._contract.opening if is_first else ""
-                if _was_interrupted(reader):
-                    prefix += self._make_restart_notice(has_retry_line=is_in_first_block)
+                if reader.is_cut_off or _was_interrupted(reader):
+                    prefix += self._make_restart_notice(has_retry_line=is_in_first_block, is_alone=not part)
                 if is_first or prefix or part:
                     whole = prefix.encode() + part
                     yield LastPart(whole) if reader.is_over else whole
@@ -83,17 +93,28 @@ class SSEStreamer:
                 is_in_first_block = is_in_first_block and not part
             log.info("Stream completed", turn=shorten_id(reader.turn_id), contract=self._contract.name)
 
-    def _make_restart_notice(self, *, has_retry_line: bool) -> str:
+    def _encode_unnumbered(self, reader: TurnReader, *, has_entries: bool, is_first: bool) -> bytes:
+        """What is sent beside the entries of the log: an end that another process tells, or a heartbeat."""
+        if reader.ending is not None:
+            return self._contract.encode_without_ids(Entry(reader.turn_id, 0, self._clock.now(), reader.ending))
+        if reader.is_cut_off:
+            return b""
+        # A turn that waits for another one says so at once.
+        is_first_of_queued = reader.is_queued and is_first and not reader.is_over
+        return b"" if (has_entries or is_first) and not is_first_of_queued else self._encode_heartbeat(reader)
+
+    def _make_restart_notice(self, *, has_retry_line: bool, is_alone: bool) -> str:
         """That clients may reconnect after a second, and a comment, in the block of the event that follows.
 
         A block of comments alone is an empty message to some readers, and others pass over every block that begins with
         a comment. So the block begins with a retry line, as the first one of a stream does; `has_retry_line`: it is the
         first one. Bare streams have no retry line, and their readers take only blocks that begin with `data: `: there
-        the comment stands alone.
+        the comment stands alone. So it does, behind the retry line, where the turn goes on in another process.
         """
         if self._contract.is_bare:
             return RESTART_NOTICE
-        return ("" if has_retry_line else encode_retry(RECONNECT_MS)) + RESTART_NOTICE.removesuffix("\n")
+        retry = "" if has_retry_line else encode_retry(RECONNECT_MS + randbelow(self._reconnect_spread_ms + 1))
+        return retry + (RESTART_NOTICE if is_alone else RESTART_NOTICE.removesuffix("\n"))
 
     def _encode_heartbeat(self, reader: TurnReader) -> bytes:
         return self._contract.heartbeat(reader.stage, reader.elapsed_ms).encode()

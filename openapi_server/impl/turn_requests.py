@@ -97,7 +97,7 @@ async def start_turn(
     admission = context.admission
     if admission is not None and not admission.is_counted_as_turn and not await _is_repeat(context, keys):
         await admission.count_turn()
-    async with context.arrival.take_turns(request.session.session_id) if context.arrival else nullcontext():
+    async with context.arrival.run_in_order(request.session.session_id) if context.arrival else nullcontext():
         accepted = await context.services.engine.start_turn(request, keys)
     if admission is not None and accepted.is_new:
         context.services.engine.call_at_end(accepted.turn_id, admission.keep_open())

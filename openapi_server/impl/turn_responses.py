@@ -15,7 +15,7 @@ from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.authorization import Access, get_authorized_turn
 from openapi_server.http.disconnect import AwaitedResponse
 from openapi_server.http.problems import make_error_response, make_problem_response
-from openapi_server.impl.streaming_response import SSEStreamer
+from openapi_server.impl.streaming_response import RECONNECT_SPREAD_MS, SSEStreamer
 from openapi_server.impl.turn_requests import mask_text
 from openapi_server.instruments import ResumeResult
 from openapi_server.models.errors import (
@@ -106,7 +106,12 @@ def make_stream_response(
     context: RequestContext, contract: Contract, reader: TurnReader, headers: Mapping[str, str] = NO_HEADERS
 ) -> ASGIApp:
     settings = context.services.settings
-    streamer = SSEStreamer(contract, heartbeat_s=settings.heartbeat_s, clock=context.services.clock)
+    streamer = SSEStreamer(
+        contract,
+        heartbeat_s=settings.heartbeat_s,
+        clock=context.services.clock,
+        reconnect_spread_ms=RECONNECT_SPREAD_MS if context.services.event_log.is_shared else 0,
+    )
     return streamer.create_sse_response(
         streamer.stream_turn(reader),
         {"X-Streaming-Session-Id": reader.turn_id, **headers},

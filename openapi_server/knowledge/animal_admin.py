@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from openapi_server import linear_regex
-from openapi_server.knowledge.schema import (
+from openapi_server.knowledge.animal_files import (
     PACKAGED_ANIMALS,
     AnimalFileError,
     list_animal_files,

@@ -38,7 +38,7 @@ def prepare_patterns() -> None:
 
 _THEM = linear_regex.compile(r"\b(?:they|them|their)\b")
 _TITLE = linear_regex.compile(r"\b(mr|mrs|ms|dr|st)\.", IGNORECASE)
-_CLAUSE_END = linear_regex.compile(r"[.!?;:\n…]+")
+_CLAUSE_ENDS = str.maketrans(dict.fromkeys(".!?;:…", "\n"))
 _PART_END = linear_regex.compile(r",|\s[-–—]+\s|\b['’]s\b")
 _MARK = linear_regex.compile(r"<\w+>")
 
@@ -116,8 +116,10 @@ def _choose_first(found: Iterable[Match | None]) -> Match | None:
 
 def _split_into_clauses(message: str) -> Iterator[str]:
     """Split at every mark that can end a request. Unlike `models.sentences`, also at `;`, `:` and line breaks."""
-    text = _TITLE.sub(r"\1 ", message[:_MAX_CHARS])
-    yield from (part for part in _CLAUSE_END.split(text) if tokenize(part))
+    text = message[:_MAX_CHARS]
+    if "." in text:
+        text = _TITLE.sub(r"\1 ", text)
+    yield from (part for part in text.translate(_CLAUSE_ENDS).split("\n") if tokenize(part))
 
 
 def _mark_names(sentence: str, names: AnimalNames) -> tuple[str, Sequence[NameMatch]]:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import structlog
 
 from openapi_server import linear_regex
+from openapi_server.knowledge.animal_files import PACKAGED_ANIMALS, AnimalFileError, parse_animal, read_folder
 from openapi_server.knowledge.animal_switch import detect_requested_animal, prepare_patterns, strip_switch_request
 from openapi_server.knowledge.retrieval.follow_ups import (
     FollowUp,
@@ -22,10 +23,9 @@ from openapi_server.knowledge.retrieval.follow_ups import (
     list_last_facts,
     list_untold_facts,
 )
-from openapi_server.knowledge.retrieval.index import FactIndex, ScoredFact
+from openapi_server.knowledge.retrieval.index import FactIndex, KeptTerms, LookUpNeeded, ScoredFact
 from openapi_server.knowledge.retrieval.query import Lexicon, Query
 from openapi_server.knowledge.retrieval.ranking import MAX_CANDIDATES, SemanticIndex, fuse_rankings, select_facts
-from openapi_server.knowledge.schema import PACKAGED_ANIMALS, AnimalFileError, parse_animal, read_folder
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.document import VersionedDocument
 from openapi_server.models.errors import StoreUnavailable
@@ -47,8 +47,9 @@ log = structlog.get_logger(__name__)
 class KnowledgeService:
     """Implements `Knowledge`.
 
-    All searches run on one worker thread: so the event loop does not wait for SQLite, and no index is used by two
-    threads at a time. Without a `semantic_index`, facts are found by full-text search alone.
+    What has to be looked up in an index is looked up on one worker thread: so the event loop does not wait for SQLite,
+    and no index is used by two threads at a time. Without a `semantic_index`, facts are found by full-text search
+    alone.
     """
 
     def __init__(
@@ -102,7 +103,13 @@ class KnowledgeService:
         return detect_requested_animal(message, self.list_animals())
 
     async def retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> Sequence[Fact]:
-        return await self._run_on_worker(lambda: self._retrieve(animal, message, history))
+        question = None
+        if self._semantic_index is None:
+            found = await run_inline(lambda: self._retrieve_kept(animal, message, history))
+            if isinstance(found, FoundFacts):
+                return found
+            question = found
+        return await self._run_on_worker(lambda: self._retrieve(animal, message, history, question))
 
     async def rerank(
         self, facts: Sequence[Fact], message: str, history: Sequence[Exchange], age_group: AgeGroup
@@ -130,9 +137,25 @@ class KnowledgeService:
     async def _run_on_worker(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
-    def _retrieve(self, animal: Animal, message: str, history: Sequence[Exchange]) -> FoundFacts:
+    def _retrieve(
+        self, animal: Animal, message: str, history: Sequence[Exchange], question: str | None = None
+    ) -> FoundFacts:
+        """`question`: see `FoundFacts`, where it is known already."""
+        if question is None:
+            question = strip_switch_request(message, animal)
+        index = self._index_cache.get_index(animal)
+        return FoundFacts(self._find_facts(index, animal, question, history), message, history, question)
+
+    def _retrieve_kept(self, animal: Animal, message: str, history: Sequence[Exchange]) -> FoundFacts | str:
+        """On any thread: the facts, where nothing has to be looked up for them; else the question."""
         question = strip_switch_request(message, animal)
-        return FoundFacts(self._find_facts(animal, question, history)[:MAX_CANDIDATES], message, history, question)
+        index = self._index_cache.find_current_index(animal)
+        if index is None:
+            return question
+        try:
+            return FoundFacts(self._find_facts(KeptTerms(index), animal, question, history), message, history, question)
+        except LookUpNeeded:
+            return question
 
     def _rerank(
         self, facts: Sequence[Fact], message: str, history: Sequence[Exchange], age_group: AgeGroup
@@ -142,58 +165,64 @@ class KnowledgeService:
         if animal is None:
             return list(facts)  # no version of the animal is left to search: the order is all that is known
         message = strip_switch_request(message, animal)
-        score_by_id = {each.fact.fact_id: each.score for each in self._find_facts(animal, message, history)}
+        scored = self._find_facts(self._index_cache.get_index(animal), animal, message, history)
+        score_by_id = {each.fact.fact_id: each.score for each in scored}
         found = [ScoredFact(fact, score_by_id.get(fact.fact_id, 0.0)) for fact in facts]
         return select_facts(found, message, history, age_group)
 
-    def _find_facts(self, animal: Animal, message: str, history: Sequence[Exchange]) -> list[ScoredFact]:
+    def _find_facts(
+        self, index: FactIndex | KeptTerms, animal: Animal, message: str, history: Sequence[Exchange]
+    ) -> list[ScoredFact]:
         match detect_follow_up(message):
             case None:
-                return self._search(animal, message, history)
+                return self._search(index, animal, message, history)
             case FollowUp.ACCEPT_OFFER:
-                return self._follow_offer(animal, history)
+                return self._follow_offer(index, animal, history)
             case FollowUp.WHY | FollowUp.REPEAT as kind:
                 return _score_in_order(list_last_facts(animal.facts, history, for_why=kind is FollowUp.WHY))
             case kind:
                 return self._find_new_facts(animal, history, surprise=kind is FollowUp.SURPRISE)
 
-    def _search(self, animal: Animal, message: str, history: Sequence[Exchange]) -> list[ScoredFact]:
-        query = self._index_cache.get_index(animal).parse_query(message)
+    def _search(
+        self, index: FactIndex | KeptTerms, animal: Animal, message: str, history: Sequence[Exchange]
+    ) -> list[ScoredFact]:
+        query = index.parse_query(message)
         if not query.terms and query.is_about_animal and _OPEN_QUESTION.search(query.text):
             return self._find_new_facts(animal, history, surprise=True)
-        facts = self._rank_facts(animal, query, message)
-        previous = self._find_previous_query(animal, history)
+        facts = self._rank_facts(index, animal, query, message)
+        previous = self._find_previous_query(index, history)
         query_in_context = add_context(query, previous)
         if previous is None or query_in_context is query or (query.is_self_contained and not facts):
             return facts  # the context may change the order of facts, but it does not answer for an unknown word
         message_in_context = message if query.is_self_contained else f"{previous.text}: {message}"
-        return self._rank_facts(animal, query_in_context, message_in_context) or facts
+        return self._rank_facts(index, animal, query_in_context, message_in_context) or facts
 
-    def _rank_facts(self, animal: Animal, query: Query, message: str) -> list[ScoredFact]:
+    def _rank_facts(self, index: FactIndex | KeptTerms, animal: Animal, query: Query, message: str) -> list[ScoredFact]:
         """The facts that answer the query; also by the meaning of the message, if the animal's facts are indexed."""
-        result = self._index_cache.get_index(animal).search(query)
+        result = index.search(query)
         semantic_index = self._semantic_index if query.terms and self._index_cache.is_current(animal) else None
         similarities = semantic_index.compute_similarities(animal.animal_id, message) if semantic_index else None
         return result.facts if similarities is None else fuse_rankings(animal.facts, result, similarities)
 
-    def _find_previous_query(self, animal: Animal, history: Sequence[Exchange]) -> Query | None:
+    def _find_previous_query(self, index: FactIndex | KeptTerms, history: Sequence[Exchange]) -> Query | None:
         """The topic of the conversation: the last message that was answered, or else the name of the fact told then."""
         answered = next((each for each in reversed(history[-_MAX_HISTORY_EXCHANGES:]) if each.fact_ids), None)
         if answered is None:
             return None
-        index = self._index_cache.get_index(animal)
         query = index.parse_query(answered.message)
         if query.is_self_contained and detect_follow_up(answered.message) is None:
             return query
         return index.parse_query(answered.fact_ids[0].rpartition("/")[2].replace("_", " "))
 
-    def _follow_offer(self, animal: Animal, history: Sequence[Exchange]) -> list[ScoredFact]:
+    def _follow_offer(
+        self, index: FactIndex | KeptTerms, animal: Animal, history: Sequence[Exchange]
+    ) -> list[ScoredFact]:
         """After "yes": the facts that the last reply offered, or else facts that were not told yet."""
         offer = find_offer(history[-1].reply) if history else ""
         if not offer:
             return []
-        query = self._index_cache.get_index(animal).parse_query(offer)
-        return self._rank_facts(animal, query, offer) or self._find_new_facts(animal, history, surprise=False)
+        query = index.parse_query(offer)
+        return self._rank_facts(index, animal, query, offer) or self._find_new_facts(animal, history, surprise=False)
 
     def _find_new_facts(self, animal: Animal, history: Sequence[Exchange], *, surprise: bool) -> list[ScoredFact]:
         return _score_in_order(
@@ -202,14 +231,14 @@ class KnowledgeService:
 
 
 class FoundFacts(list[Fact]):
-    """What a search has found, with the scores and what was asked: ranking it needs no second search.
+    """The best of what a search has found, with the scores and what was asked: ranking it needs no second search.
 
     `question`: the message without a request for another animal.
     """
 
     def __init__(self, scored: Sequence[ScoredFact], message: str, history: Sequence[Exchange], question: str) -> None:
-        super().__init__(each.fact for each in scored)
-        self.scored = scored
+        self.scored = scored[:MAX_CANDIDATES]
+        super().__init__([each.fact for each in self.scored])
         self.question = question
         self._message = message
         self._history = history
@@ -250,16 +279,19 @@ class _CacheEntry:
 class IndexCache:
     """The current animals and the latest previous versions of changed ones, each with the index of its facts.
 
-    `list_animals` and `get_animal` are thread-safe. All other methods must be called on one thread, as the indexes are.
+    `list_animals`, `get_animal` and `find_current_index` are thread-safe. All other methods must be called on one
+    thread, as the indexes are.
     """
 
     def __init__(self, animals: Sequence[Animal], lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         self._current = {animal.animal_id: self._build_entry(animal) for animal in animals}
+        self._animals = tuple(entry.animal for entry in self._current.values())
         self._previous: deque[_CacheEntry] = deque()
 
     def list_animals(self) -> Sequence[Animal]:
-        return tuple(entry.animal for entry in self._current.values())
+        """The same object as long as no animal is changed."""
+        return self._animals
 
     def get_animal(self, animal_id: str) -> Animal | None:
         entry = self._current.get(animal_id)
@@ -268,8 +300,16 @@ class IndexCache:
     def is_current(self, animal: Animal) -> bool:
         return self.get_animal(animal.animal_id) is animal
 
+    def find_current_index(self, animal: Animal) -> FactIndex | None:
+        """The index of this very version of the animal; None if it is not the current one. Thread-safe."""
+        entry = self._current.get(animal.animal_id)
+        return entry.index if entry is not None and entry.animal is animal else None
+
     def get_index(self, animal: Animal) -> FactIndex:
         """The index of this very version of the animal; built now if it is not in the cache."""
+        current = self.find_current_index(animal)
+        if current is not None:
+            return current
         cached = (each for each in (*self._current.values(), *self._previous) if each.animal is animal)
         return (next(cached, None) or self._keep_previous(self._build_entry(animal))).index
 
@@ -286,6 +326,7 @@ class IndexCache:
         kept = {animal_id: entry for animal_id, entry in self._current.items() if animal_id not in changed}
         # One assignment, so that other threads see either all of the changes or none.
         self._current = dict(sorted((kept | indexed).items()))
+        self._animals = tuple(entry.animal for entry in self._current.values())
 
     def close(self) -> None:
         for entry in (*self._current.values(), *self._previous):

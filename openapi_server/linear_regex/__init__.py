@@ -13,6 +13,7 @@ Interface:
 * `compile_all(sources)`: several patterns, by name, that share an alphabet: for expressions that are used together.
 * `compile_detector(whole, inside=())`: a `Detector`, whose `search` says only whether one of the expressions is in a
   text: those of `whole` as whole words. The fastest, and look-behinds of more than one character are allowed.
+* `Prefilter(expressions)`: which of many expressions can match in a text at all, in about the time of four searches.
 * `PreparedText(text)`: a `str` for a text that many patterns are used on. Text beyond ASCII is then prepared once.
 * `Re2Detector(source)`: a detector for an expression in RE2's own syntax, as keepers write them, and `escape_for_re2`.
 * `escape(text)`, as that of `re`. `LinearRegexError`, a `ValueError`: the expression is wrong, or not for linear time.
@@ -42,6 +43,7 @@ from openapi_server.linear_regex.alphabet import Alphabet, PreparedText, get_alp
 from openapi_server.linear_regex.lookaround import Branch, list_branches
 from openapi_server.linear_regex.parser import DOTALL, IGNORECASE, MULTILINE, LinearRegexError, Tree, parse
 from openapi_server.linear_regex.pattern import Detector, Match, Pattern
+from openapi_server.linear_regex.prefilter import Prefilter
 from openapi_server.linear_regex.re2_syntax import Re2Detector, escape_for_re2
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "LinearRegexError",
     "Match",
     "Pattern",
+    "Prefilter",
     "PreparedText",
     "Re2Detector",
     "compile",
@@ -85,13 +88,13 @@ def compile_detector(whole: Iterable[str], inside: Iterable[str] = (), flags: in
         for source in sources:
             body, word_mask = _parse(source, flags, alphabet).body, _get_word_mask(alphabet)
             branches += list_branches(body, word_mask, is_ordered=False, is_whole_word=is_whole_word)
-    return Detector([*whole, *inside], alphabet, branches)
+    return Detector([(source, int(flags)) for source in (*whole, *inside)], alphabet, branches)
 
 
 def _compile_pattern(source: str, flags: int, alphabet: Alphabet) -> Pattern:
     tree = _parse(source, flags, alphabet)
     try:
-        return Pattern(source, alphabet, tree, list_branches(tree.body, _get_word_mask(alphabet)))
+        return Pattern(source, int(flags), alphabet, tree, list_branches(tree.body, _get_word_mask(alphabet)))
     except LinearRegexError as error:
         raise LinearRegexError(f"{error}, in {source!r}") from None
 

@@ -71,7 +71,7 @@ class End:
 def list_branches(
     body: Alternatives, word_mask: int, *, is_ordered: bool = True, is_whole_word: bool = False
 ) -> list[Branch]:
-    """The branches of an expression.
+    """The branches of an expression, without those that cannot match.
 
     `is_ordered`: of several matches at one place, the same one counts as before. `is_whole_word`: no word symbol stands
     before and behind a match.
@@ -129,18 +129,21 @@ class _Rewriter:
                 before |= {(self._word,)}
             body, ahead = self._take_ahead(self._replace_borders(rest, None))
             border: Forbidden = frozenset({(self._word,)}) if is_whole_word else NOTHING
-            yield Branch(*self._list_ends(body, NOTHING, border, ahead), before, ahead)
+            shared, ends = self._list_ends(body, NOTHING, border, ahead)
+            if ends:
+                yield Branch(shared, ends, before, ahead)
 
     def _list_ends(
         self, items: Sequence, forbidden: Forbidden, border: Forbidden, ahead: Alternatives | None
     ) -> tuple[Sequence, tuple[End, ...]]:
-        """What a match of the items begins with, and how it can end."""
+        """What a match of the items begins with, and how it can end; no ends: there is none."""
         shared, choices, left = self._rewrite_parts(items, forbidden)
         ends: list[End] = []
         for rest, found in choices:
             if left:
                 between, further = self._list_ends(left, rest, border, ahead)
-                ends.append(End((*_join(found), *between), ends=further))
+                if further:
+                    ends.append(End((*_join(found), *between), ends=further))
             elif ahead is None:
                 ends.append(End(_join(found), rest | border))
             elif self._reconcile(rest | border, ahead):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from string import ascii_letters, digits
+from typing import Any, TypeAlias, TypeVar
 
 import re2
 
@@ -40,8 +42,12 @@ _NO_SPAN = (-1, -1)
 # The numbers of the empty groups where a match begins and ends.
 _START, _END = -1, -2
 _NEVER_MATCHES = r"[^\x00-\xff]"
+# How single characters are written, by their masks. As classes they would take RE2 several times the memory.
+_LETTERS = {1 << ord(letter): letter for letter in ascii_letters + digits + " ',-"}
 
 Replacement: TypeAlias = "str | Callable[[Match], str]"
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 class Match:
@@ -90,38 +96,35 @@ class Pattern:
     to be empty, as `(?:a??)+`, may be longer.
     """
 
-    def __init__(self, source: str, alphabet: Alphabet, tree: Tree, branches: list[Branch]) -> None:
+    def __init__(self, source: str, flags: int, alphabet: Alphabet, tree: Tree, branches: list[Branch]) -> None:
         self.pattern = source
+        self.sources = ((source, flags),)
+        self.alphabet = alphabet
         self.groups = tree.groups
         self.groupindex: Mapping[str, int] = tree.names
-        self._alphabet = alphabet
         # Where a look-behind is needed, a match of RE2 begins one symbol before ours.
         self._looks_behind = any(branch.before for branch in branches)
         self._looks_ahead = any(branch.looks_ahead for branch in branches)
         self._is_plain = not (self.groups or self._looks_behind or self._looks_ahead)
-        writer = _Writer(captures=not self._is_plain)
-        written = [(branch.before, writer.write_branch(branch)) for branch in branches]
-        # For each of RE2's groups the number of ours.
-        self._numbers = writer.numbers
         # A match at the beginning of the text has no symbol before it, and comes before one behind the first symbol:
         # in one expression, both would begin at the same place, and the order of the branches would decide.
-        self._at_start = self._compile("start", written) if self._looks_behind else None
-        self._anywhere = self._compile("inside" if self._looks_behind else "", written)
+        self._at_start = self._compile("start", branches) if self._looks_behind else None
+        self._anywhere = self._compile("inside" if self._looks_behind else "", branches)
 
     def search(self, text: str, pos: int = 0) -> Match | None:
-        return self._find(text, self._alphabet.encode(text), pos)
+        return self._find(text, self.alphabet.encode(text), pos)
 
     def match(self, text: str, pos: int = 0) -> Match | None:
-        return self._find(text, self._alphabet.encode(text), pos, is_anchored=True)
+        return self._find(text, self.alphabet.encode(text), pos, is_anchored=True)
 
     def fullmatch(self, text: str) -> Match | None:
         """Raises `LinearRegexError` for an expression that looks at what follows the match."""
         if self._looks_ahead:
             raise LinearRegexError("fullmatch with a look-ahead")
-        return self._find(text, self._alphabet.encode(text), 0, is_anchored=True, is_full=True)
+        return self._find(text, self.alphabet.encode(text), 0, is_anchored=True, is_full=True)
 
     def finditer(self, text: str) -> Iterator[Match]:
-        data = self._alphabet.encode(text)
+        data = self.alphabet.encode(text)
         at = 0
         while at <= len(text) and (found := self._find(text, data, at)) is not None:
             yield found
@@ -138,7 +141,9 @@ class Pattern:
         return [parts[0] if self.groups == 1 else parts for parts in groups]
 
     def _find_all_plain(self, text: str) -> list[str]:
-        match, data = self._anywhere.Match, self._alphabet.encode(text)
+        if self._anywhere is None:
+            return []
+        match, data = self._anywhere.regexp.Match, self.alphabet.encode(text)
         length, at, texts = len(data), 0, []
         while at <= length:
             start, end = match(_UNANCHORED, data, at, length)[0]
@@ -174,22 +179,24 @@ class Pattern:
     ) -> Match | None:
         pos = max(0, min(pos, len(text)))
         anchor = re2._Anchor.ANCHOR_BOTH if is_full else _ANCHORED if is_anchored else _UNANCHORED
-        if self._at_start is None:
+        if not self._looks_behind:
             return self._match(self._anywhere, anchor, text, data, pos)
         if pos > 0:
             return self._match(self._anywhere, anchor, text, data, pos - 1)
         at_start = self._match(self._at_start, anchor if is_anchored else _ANCHORED, text, data, 0)
         return at_start if at_start or is_anchored else self._match(self._anywhere, anchor, text, data, 0)
 
-    def _match(self, regexp: Any, anchor: Any, text: str, data: bytes, at: int) -> Match | None:
-        spans = regexp.Match(anchor, data, at, len(data))
+    def _match(self, program: _Program | None, anchor: Any, text: str, data: bytes, at: int) -> Match | None:
+        if program is None:
+            return None
+        spans = program.regexp.Match(anchor, data, at, len(data))
         if spans[0] == _NO_SPAN:
             return None
         if self._is_plain:
             return Match(text, spans, self.groupindex)
         found = [_NO_SPAN] * (self.groups + 1)
         start = end = 0
-        for number, span in zip(self._numbers, spans[1:], strict=True):
+        for number, span in zip(program.numbers, spans[1:], strict=True):
             if span == _NO_SPAN:
                 continue
             if number == _START:
@@ -201,23 +208,43 @@ class Pattern:
         found[0] = (start, end)
         return Match(text, found, self.groupindex)
 
-    def _compile(self, kind: str, written: list[tuple[Forbidden, str]]) -> Any:
-        source = "|".join([_write_before(before, kind) + branch for before, branch in written]) or _NEVER_MATCHES
-        return _compile_latin1(source, self.pattern, never_capture=self._is_plain)
+    def _compile(self, kind: str, branches: Iterable[Branch]) -> _Program | None:
+        """None: of these branches none can match so. Then it costs neither time nor memory."""
+        writer = _Writer(captures=not self._is_plain, is_ordered=True)
+        written = [
+            f"{begun}{writer.write_branches(same)}"
+            for before, same in writer.gather(branches, _get_before)
+            if (begun := _write_before(before, kind)) != _NEVER_MATCHES
+        ]
+        if not written:
+            return None
+        regexp = _compile_latin1("|".join(written), self.pattern, never_capture=self._is_plain)
+        return _Program(regexp, tuple(writer.numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """What RE2 has made of an expression. `numbers`: for each of RE2's groups the number of ours."""
+
+    regexp: Any
+    numbers: tuple[int, ...]
 
 
 class Detector:
     """Finds whether one of several expressions matches."""
 
-    def __init__(self, sources: list[str], alphabet: Alphabet, branches: list[Branch]) -> None:
-        self.pattern = "|".join(sources)
-        self._alphabet = alphabet
-        writer = _Writer(captures=False)
-        joined = "|".join(_write_backwards(branch.before) + writer.write_branch(branch) for branch in branches)
-        self._regexp = _compile_latin1(joined if branches else _NEVER_MATCHES, self.pattern, never_capture=True)
+    def __init__(self, sources: Iterable[tuple[str, int]], alphabet: Alphabet, branches: list[Branch]) -> None:
+        """`sources`: the expressions with their flags."""
+        self.sources = tuple(sources)
+        self.pattern = "|".join([source for source, _ in self.sources])
+        self.alphabet = alphabet
+        writer = _Writer(captures=False, is_ordered=False)
+        gathered = writer.gather(branches, _get_before)
+        joined = "|".join(_write_backwards(before) + writer.write_branches(same) for before, same in gathered)
+        self._regexp = _compile_latin1(joined or _NEVER_MATCHES, self.pattern, never_capture=True)
 
     def search(self, text: str, /) -> bool:
-        data = self._alphabet.encode(text)
+        data = self.alphabet.encode(text)
         return bool(self._regexp.Match(_UNANCHORED, data, 0, len(data))[0] != _NO_SPAN)
 
 
@@ -234,25 +261,52 @@ def _compile_latin1(source: str, original: str, *, never_capture: bool) -> Any:
 
 
 class _Writer:
-    """Writes trees as expressions for RE2. `numbers`: the number of each group that it has written."""
+    """Writes trees as expressions for RE2. `numbers`: the number of each group that it has written.
 
-    def __init__(self, *, captures: bool) -> None:
+    What several branches begin or end with is written once: RE2's memory, and its time, grow with what is written.
+    `is_ordered`: of several matches at one place the first branch counts, so only neighbours are written together.
+    """
+
+    def __init__(self, *, captures: bool, is_ordered: bool) -> None:
         self._captures = captures
+        self._is_ordered = is_ordered
         self.numbers: list[int] = []
 
-    def write_branch(self, branch: Branch) -> str:
-        """The branch and what must follow it, with an empty group where a match begins, and one where it ends."""
-        return self._mark(_START) + self._write_with_ends(branch.items, branch.ends, branch.ahead)
+    def gather(self, items: Iterable[T], get_key: Callable[[T], K]) -> list[tuple[K, list[T]]]:
+        """The items that have the same key, in their order: of all items, or of neighbours."""
+        gathered: list[tuple[K, list[T]]] = []
+        places: dict[K, list[T]] = {}
+        for item in items:
+            key = get_key(item)
+            if self._is_ordered and gathered and gathered[-1][0] != key:
+                places.clear()
+            if key not in places:
+                places[key] = []
+                gathered.append((key, places[key]))
+            places[key].append(item)
+        return gathered
 
-    def _write_with_ends(self, items: Sequence, ends: tuple[End, ...], ahead: Alternatives | None) -> str:
-        begun = self.write_all(items)
-        written = [
-            self._write_with_ends(end.items, end.ends, ahead)
-            if end.ends
-            else self.write_all(end.items) + self._mark(_END) + _write_after(end.after, ahead)
-            for end in ends
-        ]
-        return f"{begun}(?:{'|'.join(written)})" if written else _NEVER_MATCHES
+    def write_branches(self, branches: Iterable[Branch]) -> str:
+        """Branches with the same `before`, without it: an empty group where a match begins, and one where it ends."""
+        begun = self._mark(_START)
+        written: list[str] = []
+        for ahead, same in self.gather(branches, _get_ahead):
+            written += self._write_ends([_make_end(branch) for branch in same], ahead)
+        return begun + _write_alternatives(written)
+
+    def _write_ends(self, ends: Iterable[End], ahead: Alternatives | None) -> list[str]:
+        written: list[str] = []
+        for after, same in self.gather(ends, _get_after):
+            if after is None:
+                written += [self._write_further(end, ahead) for end in same]
+            else:
+                bodies = [self.write_all(end.items) for end in same]
+                written.append(_write_alternatives(bodies) + self._mark(_END) + _write_after(after, ahead))
+        return written
+
+    def _write_further(self, end: End, ahead: Alternatives | None) -> str:
+        begun = self.write_all(end.items)
+        return begun + _write_alternatives(self._write_ends(end.ends, ahead))
 
     def _mark(self, number: int) -> str:
         if not self._captures:
@@ -298,10 +352,39 @@ def _write_edge(kind: str, is_multiline: bool) -> str:
             return r"\z"
 
 
+def _write_alternatives(written: list[str]) -> str:
+    if len(written) == 1:
+        return written[0]
+    return f"(?:{'|'.join(written)})" if written else _NEVER_MATCHES
+
+
+def _get_before(branch: Branch) -> Forbidden:
+    return branch.before
+
+
+def _get_ahead(branch: Branch) -> Alternatives | None:
+    return branch.ahead
+
+
+def _get_after(end: End) -> Forbidden | None:
+    """What is forbidden behind the end; None: that is said by its own ends."""
+    return None if end.ends else end.after
+
+
+def _make_end(branch: Branch) -> End:
+    """The branch as an end: with its own one where there is just that."""
+    if len(branch.ends) == 1 and not branch.ends[0].ends:
+        [end] = branch.ends
+        return End((*branch.items, *end.items), end.after)
+    return End(branch.items, ends=branch.ends)
+
+
 @cache
 def _write_mask(mask: int) -> str:
     ranges, at = [], 0
     mask &= SYMBOLS_MASK
+    if mask in _LETTERS:
+        return _LETTERS[mask]
     while mask >> at:
         if not mask >> at & 1:
             at += 1
@@ -332,7 +415,7 @@ def _write_before(before: Forbidden, kind: str) -> str:
 def _write_backwards(before: Forbidden) -> str:
     if not before:
         return ""
-    writer = _Writer(captures=False)
+    writer = _Writer(captures=False, is_ordered=False)
     branches = [
         "".join(r"\A" if isinstance(item, Edge) else writer.write_all((item,)) for item in reversed(branch))
         for branch in find_complement(before)
@@ -352,7 +435,7 @@ def _write_complement(after: Forbidden) -> str:
 
 
 def _write_required(ahead: Alternatives) -> str:
-    return _Writer(captures=False).write_group(Group(ahead)) if ahead else _NEVER_MATCHES
+    return _Writer(captures=False, is_ordered=False).write_group(Group(ahead)) if ahead else _NEVER_MATCHES
 
 
 @cache

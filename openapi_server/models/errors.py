@@ -255,7 +255,10 @@ class TurnRunning(ChatError):
 class TurnElsewhere(ChatError):
     code, status, title = "turn_elsewhere", 409, "The turn runs in another process of this server"
     retryable = True
-    meaning = "The turn runs in another process of the server, and the processes do not share their events."
+    meaning = (
+        "The turn runs in another process of the server, and the processes do not share their events, or they cannot "
+        "be read now."
+    )
     remedy = (
         "Poll the turn's state, or try again in a moment. Whoever runs the server can share the events "
         "between processes."
@@ -313,7 +316,7 @@ class VersionRequired(ChatError):
 
 class LogGone(ChatError):
     code, status, title = "log_gone", 410, "The turn's events are gone"
-    meaning = "The turn's events are no longer stored from the position that was asked for."
+    meaning = "The turn's events are no longer stored from the position that was asked for, or the last ones are lost."
     remedy = "Read the stored reply at `GET /convo_turn/{turnId}`, to which the header `Link` leads."
 
 
@@ -381,6 +384,13 @@ class LoginsBusy(ChatError):
     code, status, title = "logins_busy", 503, "Too many people are logging in"
     retryable = True
     meaning = "More people are logging in than the server can check at once."
+    remedy = "Repeat the request after the seconds in `Retry-After`."
+
+
+class Overloaded(ChatError):
+    code, status, title = "overloaded", 503, "Too many visitors are talking at once"
+    retryable = True
+    meaning = "More messages wait for their answers than the server can begin soon. Nothing was started."
     remedy = "Repeat the request after the seconds in `Retry-After`."
 
 

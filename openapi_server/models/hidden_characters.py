@@ -103,6 +103,10 @@ class HiddenCharacterRemover:
         self._waiting = ""
 
     def feed(self, text: str) -> str:
+        if not self._waiting and text.isascii() and text.isprintable():
+            # Most pieces: all in them is seen, and nothing depends on what comes next.
+            self._before = text[-1:] or self._before
+            return text
         text = self._waiting + remove_control_characters(text)
         self._waiting = ""
         if not text.isascii():

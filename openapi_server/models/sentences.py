@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from openapi_server import linear_regex
 
+_ENDS = ".!?…"
 _SENTENCE_END = linear_regex.compile(r"(?<=[.!?…])\s+")
 _SENTENCE_END_WITHOUT_ELLIPSIS = linear_regex.compile(r"(?<=[.!?])\s+")
 
@@ -18,3 +19,13 @@ def split_sentences(text: str, *, ends_at_ellipsis: bool = True) -> list[str]:
     """
     end = _SENTENCE_END if ends_at_ellipsis else _SENTENCE_END_WITHOUT_ELLIPSIS
     return [part for part in end.split(text.strip()) if part]
+
+
+def count_sentences(text: str) -> int:
+    """How many sentences `split_sentences` makes of a text.
+
+    >>> count_sentences("I weigh 0.5 kg. Do you? Yes!")
+    3
+    """
+    words = text.split()
+    return sum([word[-1] in _ENDS for word in words[:-1]], start=1) if words else 0

@@ -1,7 +1,7 @@
 """Pydantic models of keepers' documents: unknown members are refused, and every error is a plain sentence.
 
 What a document must be is said by types and `Field` limits, from which pydantic also makes a JSON schema: a test
-compares it with the schema in `openapi.yaml`. `explain` says what to tell the keeper when a value is refused.
+compares it with the schema in `openapi.yaml`. `explain_refusal` says what to tell the keeper when a value is refused.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def make_error(message: str, field: str = "") -> PydanticCustomError:
     return PydanticCustomError(_EXPLAINED, "{message}", {"message": message, "field": field})
 
 
-def explain(template: str) -> WrapValidator:
+def explain_refusal(template: str) -> WrapValidator:
     """Say this when the type or a limit refuses a value, unless a validator has said more; `{value!r}` is the value."""
 
     def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -68,7 +68,7 @@ def explain(template: str) -> WrapValidator:
 def explain_choice(choices: Iterable[str]) -> WrapValidator:
     """What to say of a value that is not one of the choices."""
     listed = ", ".join(choices)
-    return explain(f"{{value!r}} is not one of: {listed}")
+    return explain_refusal(f"{{value!r}} is not one of: {listed}")
 
 
 def quote_value(value: object) -> str:

@@ -82,11 +82,12 @@ class TurnEventBuilder:
         """A piece of the reply. An empty piece makes no event."""
         if not text:
             return []
-        if self.first_token_ms is None:
-            self.first_token_ms = elapsed_ms
-        typing_stopped = list(self._stop_typing(elapsed_ms))
         self._texts.append(text)
-        return [*typing_stopped, Chunk(len(self._texts), text)]
+        chunk = Chunk(len(self._texts), text)
+        if self.first_token_ms is not None:
+            return [chunk]
+        self.first_token_ms = elapsed_ms
+        return [*self._stop_typing(elapsed_ms), chunk]
 
     def complete(self, result: TurnResult, elapsed_ms: int) -> list[TurnEvent]:
         typing_stopped = list(self._stop_typing(elapsed_ms))

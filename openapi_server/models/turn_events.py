@@ -112,19 +112,40 @@ class Failed(TurnEvent):
 class Entry:
     """An event in the log of its turn. Nothing in it changes; it is not frozen, because that takes longer.
 
-    `seq` counts from 1 without gaps; `at` is in UTC. `encoded` caches the entry's bytes by contract, so that an entry
-    is encoded once per contract, however many readers it has.
+    `seq` counts from 1 without gaps; `at` is in UTC. The entry's bytes are kept with it for the third reader and all
+    further ones: most turns have one reader, who needs them once, and they take as much memory as the entry does.
+    `encoded` are those of `contract`, which has been read; `also_encoded` those of other contracts.
     """
 
     turn_id: str
     seq: int
     at: datetime
     event: TurnEvent
-    encoded: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    # Nearly all entries are read in one contract, and a dictionary takes as much memory as the rest of an entry.
+    contract: str | None = field(default=None, compare=False, repr=False)
+    encoded: bytes | None = field(default=None, compare=False, repr=False)
+    also_encoded: dict[str, bytes] | None = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:
         return f"{self.turn_id}-{self.seq}"
+
+    def get_encoded(self, contract: str) -> bytes | None:
+        """The bytes that were kept for the contract; None when there are none yet."""
+        if self.contract == contract:
+            return self.encoded
+        return self.also_encoded.get(contract) if self.also_encoded else None
+
+    def keep_encoded(self, contract: str, encoded: bytes) -> None:
+        """Keep the bytes, unless they are the first that were made."""
+        if self.contract is None:
+            self.contract = contract
+        elif self.contract == contract:
+            self.encoded = encoded
+        elif self.also_encoded is None:
+            self.also_encoded = {contract: encoded}
+        else:
+            self.also_encoded[contract] = encoded
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,9 +12,9 @@ from openapi_server.linear_regex import Pattern
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup, Moderation
 from openapi_server.moderation.normalize import WordSegmenter, list_variants
-from openapi_server.moderation.pii import MaskedText, MaskPattern, mask_text
+from openapi_server.moderation.pii import MaskedText, MaskPattern, mask_text, prepare_patterns
 from openapi_server.moderation.rule_files import read_rules
-from openapi_server.moderation.rules import Action, Rule, RuleCollection
+from openapi_server.moderation.rules import Action, Rule, RuleCollection, RuleList, Strength
 from openapi_server.protocols import Verdict
 from openapi_server.worker_threads import run_inline
 
@@ -33,11 +33,12 @@ class InputRules:
     """
 
     def __init__(self, rules: RuleCollection, guidance: RuleCollection | None = None) -> None:
-        self._blocking_rules = rules.select_rules(Action.WORDS, Action.FLAG)
+        blocking_rules = rules.select_rules(Action.WORDS, Action.FLAG)
+        guidance_rules = (guidance or rules).select_rules(Action.GUIDANCE)
+        self._rules = RuleList((*blocking_rules, *guidance_rules))
         self._segmenter = WordSegmenter(rules.strong_words, rules.small_words)
-        self._guidance_rules = (guidance or rules).select_rules(Action.GUIDANCE)
         # A pattern of keepers may take milliseconds; RE2 releases the interpreter lock, so a thread helps.
-        self._is_slow = any(rule.is_from_keepers for rule in (*self._blocking_rules, *self._guidance_rules))
+        self._is_slow = any(rule.is_from_keepers for rule in self._rules.rules)
         self._mask_patterns = tuple(
             MaskPattern(rule.category, rule.pattern, rule.replacement)
             for rule in rules.select_rules(Action.MASK)
@@ -48,27 +49,24 @@ class InputRules:
     def load(cls, rules: Path = INPUT_RULES_FILE, guidance: Path = GUIDANCE_FILE) -> InputRules:
         return cls(read_rules(rules), read_rules(guidance))
 
+    def prepare(self) -> None:
+        """What the first message would wait for. A thread may do it: until it is done, messages are read without it."""
+        prepare_patterns()
+        self._rules.prepare()
+
     async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        rule = await self._run(message, partial(self._find_first_match, message, animal, age_group))
-        if rule is None:
-            return Verdict()
-        words = rule.wording.get_text(age_group, animal) if rule.wording else None
-        return Verdict(Moderation(flagged=True, categories=(rule.category,)), words)
+        return await self._run(message, partial(self._check, message, animal, age_group))
 
     async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
         return await self.check_message(message, animal, age_group)
 
     async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
-        rules = await self._run(message, partial(self._find_guidance, message, animal, age_group))
-        return tuple(f"{rule.strength.value}: {rule.guidance.format(animal=animal.name)}" for rule in rules)
+        return await self._run(message, partial(self._list_guidance, message, animal, age_group))
 
     def find_matching_rules(self, message: str, animal: Animal, age_group: AgeGroup) -> tuple[str, ...]:
         """The names of all rules whose pattern matches: those that block or flag, then those with guidance."""
-        variants = list_variants(message, self._segmenter)
-        rules = (rule for rule in (*self._blocking_rules, *self._guidance_rules) if rule.pattern is not None)
-        return tuple(
-            rule.name for rule in rules if rule.audience.includes(animal, age_group) and rule.matches(variants)
-        )
+        matching = self._iterate_matches(message, animal, age_group)
+        return tuple(rule.name for rule in matching if rule.pattern is not None)
 
     def mask_text(self, text: str) -> MaskedText:
         """Masks personal data, and what the rules with the action `mask` find."""
@@ -79,7 +77,7 @@ class InputRules:
 
     def find_safe_words(self, category: str, animal: Animal, age_group: AgeGroup) -> str | None:
         """The fixed words of a category's most urgent rule; None when no rule has any."""
-        rule = next((rule for rule in self._blocking_rules if rule.category == category and rule.wording), None)
+        rule = next((rule for rule in self._rules.rules if rule.category == category and rule.wording), None)
         return rule.wording.get_text(age_group, animal) if rule and rule.wording else None
 
     async def _run(self, message: str, find: Callable[[], _T]) -> _T:
@@ -87,14 +85,31 @@ class InputRules:
         is_fast = len(message) <= _MAX_INLINE_CHARS and not self._is_slow
         return await (run_inline(find) if is_fast else asyncio.to_thread(find))
 
-    def _find_guidance(self, message: str, animal: Animal, age_group: AgeGroup) -> list[Rule]:
-        variants = list_variants(message, self._segmenter)
-        rules = (rule for rule in self._guidance_rules if rule.audience.includes(animal, age_group))
-        return [rule for rule in rules if rule.matches(variants)]
+    def _iterate_matches(self, message: str, animal: Animal, age_group: AgeGroup) -> Iterator[Rule]:
+        return self._rules.iterate_matches(list_variants(message, self._segmenter), animal, age_group)
 
-    def _find_first_match(self, message: str, animal: Animal, age_group: AgeGroup) -> Rule | None:
-        variants = list_variants(message, self._segmenter)
-        for rule in self._blocking_rules:
-            if rule.audience.includes(animal, age_group) and rule.matches(variants):
-                return rule
-        return None
+    def _check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        """What blocks or flags comes before all guidance."""
+        first: Rule | None = None
+        guidance: list[str] = []
+        for rule in self._iterate_matches(message, animal, age_group):
+            if rule.action is Action.GUIDANCE:
+                guidance.append(_format_guidance(rule.strength, rule.guidance, animal.name))
+            elif first is None:
+                first = rule
+                if rule.wording is not None:
+                    break
+        if first is None:
+            return Verdict(guidance=tuple(guidance))
+        words = first.wording.get_text(age_group, animal) if first.wording else None
+        return Verdict(Moderation(flagged=True, categories=(first.category,)), words, tuple(guidance))
+
+    def _list_guidance(self, message: str, animal: Animal, age_group: AgeGroup) -> tuple[str, ...]:
+        matching = self._iterate_matches(message, animal, age_group)
+        rules = (rule for rule in matching if rule.action is Action.GUIDANCE)
+        return tuple(_format_guidance(rule.strength, rule.guidance, animal.name) for rule in rules)
+
+
+@lru_cache(maxsize=1_000)
+def _format_guidance(strength: Strength, guidance: str, name: str) -> str:
+    return f"{strength.value}: {guidance.format(animal=name)}"

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import codecs
 import html
 import unicodedata
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from string import ascii_letters
+from string import ascii_letters, ascii_lowercase, ascii_uppercase
 
 from openapi_server import linear_regex
 from openapi_server.first_names import LOOKALIKES
@@ -55,6 +54,8 @@ def _iterate_variants(message: str, segmenter: WordSegmenter) -> Iterator[str]:
     if "\n" in message.strip():
         # Some patterns match the beginning of a line.
         yield "\n".join(normalize_text(line) for line in message.splitlines())
+    if plain.isascii() and not segmenter.is_disguised(plain):
+        return
     others = dict.fromkeys(
         other
         for part in _split_sentences(plain)
@@ -102,9 +103,11 @@ _LOOKALIKES = LOOKALIKES | {start + at: chr(97 + at) for start in (0x1F1E6, 0x1F
 _DIGITS = str.maketrans("013457@$!|+€", "oieastasiite")
 _ONE_AS_L = str.maketrans("1|", "ll")
 _TOKEN = linear_regex.compile(r"[\w@$!|+€*]+")
-_DIGIT = linear_regex.compile_detector((), [r"[013457@$|+€]|!(?=\w)"])
+_DIGIT_SOURCE = r"[013457@$|+€]|!(?=\w)"
+_DIGIT = linear_regex.compile_detector((), [_DIGIT_SOURCE])
 _SINGLE_ONE = linear_regex.compile(r"(?<!\S)1(?!\S)")
-_ASCII_RUN = linear_regex.compile_detector((), ["|".join(f"{letter}{{3}}" for letter in ascii_letters)])
+_ASCII_RUN_SOURCE = "|".join(f"{letter}{{3}}" for letter in ascii_letters)
+_ASCII_RUN = linear_regex.compile_detector((), [_ASCII_RUN_SOURCE])
 
 
 def normalize_text(message: str) -> str:
@@ -198,6 +201,10 @@ def _is_stretched(letter: str, count: int) -> bool:
 
 # --- Encodings
 
+_ROT13 = str.maketrans(
+    ascii_lowercase + ascii_uppercase,
+    ascii_lowercase[13:] + ascii_lowercase[:13] + ascii_uppercase[13:] + ascii_uppercase[:13],
+)
 _BASE64 = linear_regex.compile(r"(?<![\w+/=-])[A-Za-z0-9+/_-]{16,}={0,2}(?![\w+/=])")
 _HEX = linear_regex.compile(r"(?<!\w)(?:[0-9a-fA-F]{2}[ :]?){8,}(?!\w)")
 _BINARY = linear_regex.compile(r"(?<!\w)(?:[01]{8} ?){4,}(?!\w)")
@@ -221,7 +228,7 @@ def decode_hidden_texts(text: str) -> Iterator[str]:
         yield unescaped
     for tags in () if text.isascii() else _TAGS.findall(text):
         yield "".join(chr(ord(letter) - 0xE0000) for letter in tags)
-    for pattern, decode in _CODES:
+    for pattern, decode in _CODES if _CODE.search(text) else ():
         for found in pattern.findall(text):
             yield from _decode_readable(decode, found)
 
@@ -236,7 +243,7 @@ def _unescape_html(text: str) -> str:
 
 def reverse_and_rot13(text: str) -> tuple[str, str]:
     """The text backwards, and in rot13. Every text has these variants, and few make sense."""
-    return text[::-1], codecs.encode(text, "rot13")
+    return text[::-1], text.translate(_ROT13)
 
 
 def _decode_readable(decode: Callable[[str], bytes], code: str) -> Iterator[str]:
@@ -264,6 +271,7 @@ def _decode_binary(code: str) -> bytes:
 
 
 _CODES = ((_BASE64, _decode_base64), (_HEX, _decode_hex), (_BINARY, _decode_binary))
+_CODE = linear_regex.compile_detector((), [pattern.pattern for pattern, _ in _CODES])
 
 
 # --- Padding
@@ -361,7 +369,10 @@ _MAX_RUN_CHARS = 600
 
 
 class WordSegmenter:
-    """Restores word boundaries. `strong`: words that a disguise is meant to hide; `small`: words found between them."""
+    """Restores word boundaries. `strong`: words that a disguise is meant to hide; `small`: words found between them.
+
+    No word has a blank in it.
+    """
 
     def __init__(self, strong: Iterable[str], small: Iterable[str]) -> None:
         self._strong = frozenset(strong)
@@ -369,7 +380,21 @@ class WordSegmenter:
         self._max_word_chars = max(map(len, self._words), default=0)
         sources = sorted(map(linear_regex.escape, self._strong))
         self._inside = linear_regex.compile_detector((), sources)
-        self._whole = linear_regex.compile_detector((), [f"(?<![a-z'])(?:{'|'.join(sources)})(?![a-z'])"])
+        self._whole = linear_regex.compile_detector((), [_match_whole(self._strong)])
+        # What reads like a word backwards, or in rot13, is the word backwards, or in rot13.
+        hidden = {text for word in self._strong for text in reverse_and_rot13(word)}
+        self._disguise = linear_regex.compile_detector(
+            (), [_DIGIT_SOURCE, _ASCII_RUN_SOURCE, _SPACED_OUT.pattern, _match_whole(hidden)]
+        )
+
+    def is_disguised(self, text: str) -> bool:
+        """False only for a lower-case ASCII text without other variants, whose sentences have none either.
+
+        Each step to a variant needs one of these: a sign that stands for a letter, a run, single letters, a strong
+        word backwards or in rot13, or one that shows when the blanks are left out. What there is in a sentence is in
+        the whole text, too: around a sentence are blanks and full stops, which stand for no letter.
+        """
+        return self._disguise.search(text) or self._inside.search(text.replace(" ", ""))
 
     def contains_strong_word(self, text: str) -> bool:
         return bool(self._strong) and self._whole.search(text)
@@ -412,6 +437,10 @@ class WordSegmenter:
     def _is_one_word(self, parts: list[str], count: int) -> bool:
         whole = "".join(parts).rstrip(".,!?")
         return len(parts) == count and len(whole) > 5 and whole in self._strong and not self._words.issuperset(parts)
+
+
+def _match_whole(words: Iterable[str]) -> str:
+    return f"(?<![a-z'])(?:{'|'.join(sorted(map(linear_regex.escape, words)))})(?![a-z'])"
 
 
 def _find_best_split(letters: str, words: frozenset[str], max_word_chars: int) -> tuple[int, str]:

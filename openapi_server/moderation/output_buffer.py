@@ -35,9 +35,12 @@ _MAX_CONTEXT_CHARS = 2_000
 _MAX_EXACT_ROUNDS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Released:
-    """Text that may leave now, possibly none, in the pieces in which it came. `held_ms`: how long its oldest waited."""
+    """Text that may leave now, possibly none, in the pieces in which it came. `held_ms`: how long its oldest waited.
+
+    Nothing in it changes; it is not frozen, because that takes longer, and there is one for each piece.
+    """
 
     pieces: tuple[str, ...] = ()
     held_ms: float = 0
@@ -99,7 +102,7 @@ class OutputBuffer:
     @property
     def due_ms(self) -> float | None:
         """When to call `flush_due`; None while time alone would release nothing."""
-        if self._blocked or len(self._held) <= max(self._limits.margin_chars, self._stuck_chars):
+        if not self._held or self._blocked or len(self._held) <= max(self._limits.margin_chars, self._stuck_chars):
             return None
         return self._pieces[0][1] + self._limits.max_wait_ms
 
@@ -217,10 +220,10 @@ class OutputBuffer:
             yield text
 
 
-def split_sentences(text: str) -> Iterator[str]:
+def split_into_releases(text: str) -> Iterator[str]:
     """The parts in which the buffer releases the text when it reaches no limit.
 
-    >>> list(split_sentences("I run. You? Well"))
+    >>> list(split_into_releases("I run. You? Well"))
     ['I run.', ' You?', ' Well']
     """
     ends = {found.end() for found in _SENTENCE_END.finditer(text)} | {*_iterate_short_sentence_ends(text)}

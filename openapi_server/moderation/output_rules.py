@@ -10,11 +10,11 @@ from openapi_server.models.animal import Animal
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.normalize import WordSegmenter, list_variants
-from openapi_server.moderation.output_buffer import TextCheck, split_sentences
+from openapi_server.moderation.output_buffer import TextCheck, split_into_releases
 from openapi_server.moderation.pii import find_kinds
 from openapi_server.moderation.prompt_leaks import PromptLeakDetector
 from openapi_server.moderation.rule_files import read_rules
-from openapi_server.moderation.rules import Action, Rule, RuleCollection
+from openapi_server.moderation.rules import Action, Rule, RuleCollection, RuleList
 
 OUTPUT_RULES_FILE = Path(__file__).with_name("output_rules.yaml")
 
@@ -32,6 +32,7 @@ class OutputRules:
                 f"the rules for replies need the wordings {_WITHHELD!r}: they are said when a reply is cut"
             )
         self._rules = rules.select_rules(Action.WITHHOLD)
+        self._rule_list = RuleList(self._rules)
         self._wording = rules.wordings[_WITHHELD]
         self._segmenter = WordSegmenter(rules.strong_words, rules.small_words)
         # The offline provider repeats its sentences, and checking a long reply takes milliseconds. Keys are hashes, so
@@ -46,10 +47,21 @@ class OutputRules:
         self, text: str, leaks: PromptLeakDetector | None = None, prompt: Prompt | None = None
     ) -> str | None:
         """The category of the gravest violation in the text, or None. Without a prompt, all rules are checked."""
-        if leaks is not None and leaks.is_leaked_in(text):
+        rules = self._rules if prompt is None else self._select_rules(prompt)
+        return self._find_violation(text, leaks or PromptLeakDetector(), rules, _join_names(rules))
+
+    def build_check(self, prompt: Prompt) -> TextCheck:
+        """The check of one reply, for its `OutputBuffer`: also against leaks of this prompt."""
+        leaks = PromptLeakDetector(prompt.canary, prompt.rules, prompt.animal.name)
+        rules = self._select_rules(prompt)
+        names = _join_names(rules)
+        return lambda text: self._find_violation(text, leaks, rules, names)
+
+    def _find_violation(self, text: str, leaks: PromptLeakDetector, rules: Sequence[Rule], names: str) -> str | None:
+        """`names` are those of the rules."""
+        if leaks.is_leaked_in(text):
             return "prompt_injection"
-        rules = tuple(rule for rule in self._rules if prompt is None or _applies_to(rule, prompt))
-        key = _hash_key(text, rules)
+        key = _hash_key(text, names)
         # Threads share the cache: what is there now may be gone at the next look.
         category = self._cache.get(key, _NOT_CHECKED)
         if category == _NOT_CHECKED:
@@ -59,15 +71,12 @@ class OutputRules:
             self._cache[key] = category
         return category
 
-    def build_check(self, prompt: Prompt) -> TextCheck:
-        """The check of one reply, for its `OutputBuffer`: also against leaks of this prompt."""
-        leaks = PromptLeakDetector(prompt.canary, prompt.rules, prompt.animal.name)
-        return lambda text: self.find_violation(text, leaks, prompt)
-
     def find_matching_rules(self, text: str, prompt: Prompt) -> tuple[str, ...]:
         """The names of all rules that match the text."""
-        rules = [rule for rule in self._rules if _applies_to(rule, prompt)]
-        return tuple(rule.name for rule in self._find_matches(text, rules))
+        return tuple(rule.name for rule in self._find_matches(text, self._select_rules(prompt)))
+
+    def _select_rules(self, prompt: Prompt) -> tuple[Rule, ...]:
+        return self._rule_list.select(prompt.animal, prompt.age_group)
 
     def find_broken_rule(
         self, text: str, animal: Animal | None = None, *, may_name_contacts: bool = False
@@ -96,13 +105,13 @@ class OutputRules:
         variants = list_variants(text, self._segmenter)
         yield from (rule for rule in rules if not rule.is_from_keepers and rule.matches(variants))
         from_keepers = [rule for rule in rules if rule.is_from_keepers]
-        sentences = [list_variants(part, self._segmenter) for part in split_sentences(text)] if from_keepers else []
+        sentences = [list_variants(part, self._segmenter) for part in split_into_releases(text)] if from_keepers else []
         yield from (rule for rule in from_keepers if any(rule.matches(sentence) for sentence in sentences))
 
 
-def _hash_key(text: str, rules: Sequence[Rule]) -> bytes:
-    return hashlib.sha256("\0".join((*(rule.name for rule in rules), text)).encode("utf-8", "surrogatepass")).digest()
+def _join_names(rules: Sequence[Rule]) -> str:
+    return "\0".join([rule.name for rule in rules])
 
 
-def _applies_to(rule: Rule, prompt: Prompt) -> bool:
-    return rule.audience.includes(prompt.animal, prompt.age_group)
+def _hash_key(text: str, names: str) -> bytes:
+    return hashlib.sha256(f"{names}\0{text}".encode("utf-8", "surrogatepass")).digest()

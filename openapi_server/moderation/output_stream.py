@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
 
 from openapi_server.models.errors import IdleTimeout, ProviderFailed
 from openapi_server.models.hidden_characters import HiddenCharacterRemover, remove_hidden_characters
@@ -13,8 +14,9 @@ from openapi_server.moderation.output_buffer import Blocked, OutputBuffer, Relea
 from openapi_server.protocols import KeepAlive, ReplyEnd, WholeReply
 from openapi_server.worker_threads import run_by_size
 
-ModelOutput = AsyncGenerator[str | WholeReply | KeepAlive | ReplyEnd, None]
-SendText = Callable[[str], Awaitable[None]]
+Piece = str | WholeReply | KeepAlive | ReplyEnd
+ModelOutput = AsyncGenerator[Piece, None]
+SendTexts = Callable[[Sequence[str]], Awaitable[None]]
 # The check of as much text takes a few milliseconds.
 _MAX_PART_CHARS = 500
 _MAX_WITHOUT_PAUSE_MS = 5
@@ -24,18 +26,18 @@ _MAX_SMALL_PIECES, _MIN_LATER_CHARS = 1_000, 64
 
 
 async def stream_checked(
-    output: ModelOutput, buffer: OutputBuffer, idle_timeout_s: float, send_text: SendText
+    output: ModelOutput, buffer: OutputBuffer, idle_timeout_s: float, send_texts: SendTexts
 ) -> ReplyEnd | Blocked:
     """Send every piece of the output once the buffer has released it. Returns the output's end, or why it was blocked.
 
     Characters that nobody sees are removed first, so that rules see what visitors see. Small pieces that leave together
-    are joined (`PieceJoiner`).
+    are joined (`PieceJoiner`). What is there at the same moment is sent together: none waits for a later piece.
 
     Raises `IdleTimeout` when the model is silent for `idle_timeout_s`, and whatever the output raises, after the text
     before it was checked and sent. However this ends, the output is closed. It runs in one task of its own from
     beginning to end: libraries that keep cancel scopes open over a `yield` cannot be resumed from another task.
     """
-    stream = _CheckedStream(output, buffer, send_text)
+    stream = _CheckedStream(output, buffer, send_texts)
     try:
         return await stream.run(idle_timeout_s)
     finally:
@@ -57,26 +59,71 @@ class PieceJoiner:
         self._waiting = ""
         self._count = 0
 
-    def join(self, pieces: Iterable[str]) -> Iterator[str]:
+    def join(self, pieces: Iterable[str]) -> list[str]:
         """The pieces of one release, as they are to be sent."""
+        texts: list[str] = []
+        waiting = self._waiting
         for piece in pieces:
-            self._waiting += piece
-            if len(self._waiting) >= self._min_chars:
-                yield self._take()
-        if self._waiting and self._count < _MAX_SMALL_PIECES:
-            yield self._take()
+            waiting += piece
+            is_early = self._count + len(texts) < _MAX_SMALL_PIECES
+            if len(waiting) >= (_MIN_JOINED_CHARS if is_early else _MIN_LATER_CHARS):
+                texts.append(waiting)
+                waiting = ""
+        if waiting and self._count + len(texts) < _MAX_SMALL_PIECES:
+            texts.append(waiting)
+            waiting = ""
+        self._waiting = waiting
+        self._count += len(texts)
+        return texts
 
     def finish(self) -> str:
         text, self._waiting = self._waiting, ""
         return text
 
-    @property
-    def _min_chars(self) -> int:
-        return _MIN_JOINED_CHARS if self._count < _MAX_SMALL_PIECES else _MIN_LATER_CHARS
 
-    def _take(self) -> str:
-        self._count += 1
-        return self.finish()
+class _NextPiece:
+    """The next piece of an output, which is asked for at once. Await it, also where it `is_ready`; or `cancel` it."""
+
+    def __init__(self, output: ModelOutput) -> None:
+        self._step: Any = output.__anext__()
+        self._piece: Piece | None = None
+        self._error: BaseException | None = None
+        self._waits_for: Any = None
+        self.is_ready = True
+        try:
+            # As the event loop would do it: what comes back is what the output has to wait for.
+            self._waits_for = self._step.send(None)
+            self.is_ready = False
+        except StopIteration as found:
+            self._piece = found.value
+        except BaseException as error:
+            self._error = error
+
+    def __await__(self) -> Generator[Any, Any, Piece]:
+        if self._error is not None:
+            raise self._error
+        if self._piece is not None:
+            return self._piece
+        # `yield from` would begin with another step.
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    sent = yield waits_for
+                except BaseException as error:
+                    waits_for = self._step.throw(error)
+                else:
+                    waits_for = self._step.send(sent)
+        except StopIteration as found:
+            piece: Piece = found.value
+            return piece
+
+    async def cancel(self) -> None:
+        """End the wait for the piece, so that the output can be closed."""
+        if self._waits_for is not None:
+            self._waits_for.cancel()
+        with suppress(Exception, asyncio.CancelledError):
+            await self
 
 
 class _CheckedStream:
@@ -86,15 +133,17 @@ class _CheckedStream:
     at the clock and waits again. It is woken before only when the time changes at which held text becomes due.
     """
 
-    def __init__(self, output: ModelOutput, buffer: OutputBuffer, send_text: SendText) -> None:
+    def __init__(self, output: ModelOutput, buffer: OutputBuffer, send_texts: SendTexts) -> None:
         self._buffer = buffer
-        self._send_text = send_text
+        self._send_texts = send_texts
         self._remover = HiddenCharacterRemover()
         self._joiner = PieceJoiner()
         self._loop = asyncio.get_running_loop()
         self._wakeup = asyncio.Event()
         self._due_ms: float | None = None
         self._last_piece_ms = self._last_pause_ms = _get_time_ms()
+        # What was released and is to be sent before anybody waits for anything.
+        self._released: list[str] = []
         # Pieces that one task sends must not come between those that the other is sending.
         self._send_lock = asyncio.Lock()
         self._reader_task = asyncio.create_task(self._read_output(output))
@@ -107,7 +156,8 @@ class _CheckedStream:
             if self._reader_task.done():
                 break
             if self._due_ms is not None and _get_time_ms() >= self._due_ms:
-                blocked = await self._send_released(self._buffer.flush_due(_get_time_ms()))
+                blocked = self._release(self._buffer.flush_due(_get_time_ms()))
+                await self._send_released()
                 if blocked is not None:
                     return blocked
             if _get_time_ms() >= self._last_piece_ms + idle_ms:
@@ -124,75 +174,98 @@ class _CheckedStream:
     async def _read_output(self, output: ModelOutput) -> ReplyEnd | Blocked:
         async with aclosing(output):
             while True:
+                next_piece = _NextPiece(output)
+                if not next_piece.is_ready:
+                    await self._send_before(next_piece)
                 try:
-                    piece = await anext(output)
+                    piece = await next_piece
                 except StopAsyncIteration:
+                    await self._send_released()
                     raise ProviderFailed from None
                 except Exception:
                     # The reader is waiting for the text before the error.
-                    blocked = await self._send_rest()
+                    blocked = self._release_rest()
+                    await self._send_released()
                     if blocked is None:
                         raise
                     return blocked
                 self._last_piece_ms = _get_time_ms()
-                if isinstance(piece, KeepAlive):
-                    await self._let_others_run()
-                    continue
-                blocked = await self._take(piece)
-                if blocked is not None:
-                    return blocked
-                if isinstance(piece, ReplyEnd):
-                    return piece
+                end = await self._take(piece)
+                if end is not None:
+                    await self._send_released()
+                    return end
                 await self._let_others_run()
 
-    async def _take(self, piece: str | WholeReply | ReplyEnd) -> Blocked | None:
-        """Feed a long piece in parts, between which the event loop does other work."""
+    async def _take(self, piece: Piece) -> Blocked | ReplyEnd | None:
+        """What ends the stream, if the piece does."""
+        if isinstance(piece, str):
+            return await self._take_text(piece)
         if isinstance(piece, ReplyEnd):
-            return await self._send_rest()
-        if isinstance(piece, WholeReply):
-            text = remove_hidden_characters(piece.text)
-            # In one go, so that not even its harmless beginning leaves when the rest does not pass.
-            category = await run_by_size(len(text), lambda: self._buffer.find_category(text), _MAX_PART_CHARS)
-            return await self._send_released(self._buffer.accept_whole_reply(text, category))
-        for start in range(0, len(piece), _MAX_PART_CHARS):
+            return self._release_rest() or piece
+        return await self._take_whole_reply(piece) if isinstance(piece, WholeReply) else None
+
+    async def _take_text(self, text: str) -> Blocked | None:
+        """Feed a long piece in parts, between which the event loop does other work."""
+        for start in range(0, len(text), _MAX_PART_CHARS):
             if start:
                 await self._let_others_run()
-            blocked = await self._feed(self._remover.feed(piece[start : start + _MAX_PART_CHARS]))
+            blocked = self._feed(self._remover.feed(text[start : start + _MAX_PART_CHARS]))
             if blocked is not None:
                 return blocked
         return None
 
-    async def _send_rest(self) -> Blocked | None:
-        """The output has ended: send what has waited for more."""
-        blocked = await self._feed(self._remover.finish())
-        blocked = blocked or await self._send_released(self._buffer.finish(_get_time_ms()))
+    async def _take_whole_reply(self, reply: WholeReply) -> Blocked | None:
+        await self._send_released()
+        text = remove_hidden_characters(reply.text)
+        # In one go, so that not even its harmless beginning leaves when the rest does not pass.
+        category = await run_by_size(len(text), lambda: self._buffer.find_category(text), _MAX_PART_CHARS)
+        return self._release(self._buffer.accept_whole_reply(text, category))
+
+    def _release_rest(self) -> Blocked | None:
+        """The output has ended: release what has waited for more."""
+        blocked = self._feed(self._remover.finish())
+        blocked = blocked or self._release(self._buffer.finish(_get_time_ms()))
         if blocked is None and (text := self._joiner.finish()):
-            async with self._send_lock:
-                await self._send_text(text)
+            self._released.append(text)
         return blocked
 
     async def _let_others_run(self) -> None:
         """Hundreds of pieces may be there at once: then nothing else has waited since the last one."""
-        now_ms = _get_time_ms()
-        if now_ms - self._last_pause_ms > _MAX_WITHOUT_PAUSE_MS:
+        if _get_time_ms() - self._last_pause_ms > _MAX_WITHOUT_PAUSE_MS:
+            await self._send_released()
             await asyncio.sleep(0)
             self._last_pause_ms = _get_time_ms()
 
-    async def _feed(self, text: str) -> Blocked | None:
-        return await self._send_released(self._buffer.feed(text, self._last_piece_ms)) if text else None
+    def _feed(self, text: str) -> Blocked | None:
+        return self._release(self._buffer.feed(text, self._last_piece_ms)) if text else None
 
-    async def _send_released(self, result: Released | Blocked) -> Blocked | None:
-        """Send what was released. `Blocked` is returned, and ends the stream."""
+    def _release(self, result: Released | Blocked) -> Blocked | None:
+        """Keep what was released for `_send_released`. `Blocked` is returned, and ends the stream."""
         if isinstance(result, Blocked):
             return result
         if result.pieces:
-            async with self._send_lock:
-                for text in self._joiner.join(result.pieces):
-                    await self._send_text(text)
-        if self._buffer.due_ms != self._due_ms:
-            self._due_ms = self._buffer.due_ms
+            self._released.extend(self._joiner.join(result.pieces))
+        due_ms = self._buffer.due_ms
+        if due_ms != self._due_ms:
+            self._due_ms = due_ms
             self._wakeup.set()
         return None
+
+    async def _send_before(self, next_piece: _NextPiece) -> None:
+        """Send what is there before the next piece is waited for."""
+        try:
+            await self._send_released()
+        except BaseException:
+            await next_piece.cancel()
+            raise
+
+    async def _send_released(self) -> None:
+        if self._released:
+            async with self._send_lock:
+                # Taken in here: the other task may have been sending what came before.
+                texts, self._released = self._released, []
+                if texts:
+                    await self._send_texts(texts)
 
     async def _wait_for_wakeup(self, idle_deadline_ms: float) -> None:
         """Until woken, or until held text is due or the model was silent too long; event loops may wake up early."""

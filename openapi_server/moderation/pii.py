@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from openapi_server import linear_regex
-from openapi_server.linear_regex import Pattern, PreparedText
+from openapi_server.linear_regex import Pattern, Prefilter, PreparedText
 from openapi_server.models.hidden_characters import is_invisible
 from openapi_server.yaml_files import load_patterns
 
@@ -40,6 +40,11 @@ def _load() -> tuple[dict[str, Pattern], dict[str, frozenset[str]]]:
 
 
 _EXPRESSIONS, _WORDS = _load()
+
+
+def prepare_patterns() -> None:
+    """What the first text would wait for."""
+    _PREFILTER.prepare()
 
 
 # --- Masking
@@ -183,8 +188,8 @@ def _find_spans(text: str, pattern: Pattern) -> _Spans:
         yield start + len(text[start:end]) - len(text[start:end].lstrip()), end
 
 
-def _build_finder(*names: str) -> Callable[[str], _Spans]:
-    return lambda text: _find_patterns(text, *names)
+def _build_finder(*names: str) -> tuple[Callable[[str], _Spans], frozenset[str]]:
+    return lambda text: _find_patterns(text, *names), frozenset(names)
 
 
 # --- Surnames. The first name stays; the words after it that can be a surname are found.
@@ -196,14 +201,20 @@ _NOT_FIRST_NAMES = _WORDS["not_first_names"] | _NOT_SURNAMES
 _MAX_WORDS = 4
 
 
+# The expressions behind which a surname stands, or a first name with one.
+_BEFORE_SURNAMES = ("surname_after_title", "surname_stated")
+_BEFORE_FIRST_NAMES = ("name_introduced", "name_of_relative")
+_BEFORE_NAMES = ("name_stated", *_BEFORE_FIRST_NAMES, *_BEFORE_SURNAMES)
+
+
 def find_surnames(text: str) -> Iterator[tuple[int, int]]:
     """The (start, end) of each surname; middle names are part of it."""
     for found in _EXPRESSIONS["name_stated"].finditer(text):
         yield from _find_after_first_name(text, found.end(), is_surely_a_name=True)
-    for name in ("name_introduced", "name_of_relative"):
+    for name in _BEFORE_FIRST_NAMES:
         for found in _EXPRESSIONS[name].finditer(text):
             yield from _find_after_first_name(text, found.end(), is_surely_a_name=False)
-    for name in ("surname_after_title", "surname_stated"):
+    for name in _BEFORE_SURNAMES:
         for found in _EXPRESSIONS[name].finditer(text):
             yield from _find_name_words(text, found.end(), needs_capitals=False)
 
@@ -240,18 +251,21 @@ def _find_name_words(text: str, at: int, *, needs_capitals: bool) -> Iterator[tu
 
 # --- Matches of all kinds
 
-# The order is the priority: of two matches that overlap, the one of the earlier kind counts.
-_FINDERS: tuple[tuple[PiiKind, Callable[[str], _Spans]], ...] = (
-    (PiiKind.EMAIL, _build_finder("email")),
-    (PiiKind.LINK, _build_finder("link")),
-    (PiiKind.PASSWORD, _build_finder("password")),
-    (PiiKind.ACCOUNT, _build_finder("account")),
-    (PiiKind.CARD, find_card_numbers),
-    (PiiKind.ADDRESS, _build_finder("address", "address_stated")),
-    (PiiKind.PHONE, find_phone_numbers),
-    (PiiKind.SCHOOL, _build_finder("school_stated", "school_named", "school_attended", "school")),
-    (PiiKind.SURNAME, find_surnames),
+# The order is the priority: of two matches that overlap, the one of the earlier kind counts. With the names of the
+# expressions of which one matches in each text where the finder finds something.
+_FINDERS: tuple[tuple[PiiKind, Callable[[str], _Spans], frozenset[str]], ...] = (
+    (PiiKind.EMAIL, *_build_finder("email")),
+    (PiiKind.LINK, *_build_finder("link")),
+    (PiiKind.PASSWORD, *_build_finder("password")),
+    (PiiKind.ACCOUNT, *_build_finder("account")),
+    (PiiKind.CARD, find_card_numbers, frozenset({"card_number"})),
+    (PiiKind.ADDRESS, *_build_finder("address", "address_stated")),
+    (PiiKind.PHONE, find_phone_numbers, frozenset({"phone_number_stated", "phone_number_shape", "long_number"})),
+    (PiiKind.SCHOOL, *_build_finder("school_stated", "school_named", "school_attended", "school")),
+    (PiiKind.SURNAME, find_surnames, frozenset(_BEFORE_NAMES)),
 )
+_SEARCHED = tuple(sorted(name for _, _, names in _FINDERS for name in names))
+_PREFILTER = Prefilter(_EXPRESSIONS[name] for name in _SEARCHED)
 _PLACEHOLDER = linear_regex.compile("|".join(linear_regex.escape(kind.placeholder) for kind in PiiKind))
 
 
@@ -271,8 +285,9 @@ def _find_matches(text: str, kinds: Collection[PiiKind], others: Sequence[MaskPa
 
 
 def _find_candidates(text: str, kinds: Collection[PiiKind], others: Sequence[MaskPattern]) -> Iterator[_PiiMatch]:
-    for kind, find in _FINDERS:
-        if kind in kinds:
+    possible = {_SEARCHED[number] for number in _PREFILTER.list_candidates(text)}
+    for kind, find, names in _FINDERS:
+        if kind in kinds and not possible.isdisjoint(names):
             yield from (_PiiMatch(start, end, kind.value, kind.placeholder) for start, end in sorted(find(text)))
     for other in others:
         spans = _find_spans(text, other.pattern)

@@ -6,9 +6,9 @@ A canary token is a random word in the prompt that no reply contains unless the 
 from __future__ import annotations
 
 import base64
-import codecs
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from string import ascii_lowercase, ascii_uppercase
 
 from openapi_server import linear_regex
 from openapi_server.models.ids import take_random_bytes
@@ -17,8 +17,18 @@ _WINDOW_CHARS = 8
 """This many consecutive characters of the canary are a leak: a model can be made to print it in two halves."""
 _WINDOW_WORDS = 7
 """This many consecutive words of the instructions are a quote."""
+_SAMPLE_CHARS = 4
+_SAMPLE_STEP = _WINDOW_CHARS - _SAMPLE_CHARS + 1
 _CANARY_LETTERS, _CANARY_CHARS = "bcdfghjklmnpqrtvwxz", 16
 _WORD = linear_regex.compile(r"\w+")
+# The same for bytes of ASCII: what ends a word is a blank, and what is neither letter nor digit is left out.
+_ALPHANUMERIC = bytes(code for code in range(128) if chr(code).isalnum())
+_WORD_BYTES = bytes(code if code in _ALPHANUMERIC or code == ord("_") else ord(" ") for code in range(256))
+_OTHER_BYTES = bytes(set(range(128)).difference(_ALPHANUMERIC))
+_ROT13 = str.maketrans(
+    ascii_uppercase + ascii_lowercase,
+    ascii_uppercase[13:] + ascii_uppercase[:13] + ascii_lowercase[13:] + ascii_lowercase[:13],
+)
 _Quote = tuple[str, ...]
 
 
@@ -43,45 +53,77 @@ class PromptLeakDetector:
     """
 
     def __init__(self, canary: str = "", texts: Iterable[str] = (), name: str = "") -> None:
-        self._windows = {window for form in _encode_canary(canary) for window in _iterate_windows(form)}
-        self._name = name.casefold() if len(_WORD.findall(name)) > 1 else ""
-        self._quotes = frozenset[_Quote]().union(*(_list_prompt_quotes(self._shorten(text)) for text in texts))
+        self._forms = _encode_canary(canary)
+        # Each window of a form has one of these in it, and hardly any text has: so a text is not compared window by
+        # window.
+        self._samples = [
+            form[at : at + _SAMPLE_CHARS]
+            for form in self._forms
+            for at in range(0, len(form) - _SAMPLE_CHARS + 1, _SAMPLE_STEP)
+        ]
+        self._name = name.casefold() if len(_list_words(name)) > 1 else ""
+        self._quotes = _list_quotes_of_prompt(tuple(texts), self._name)
 
     def is_leaked_in(self, text: str) -> bool:
         """True when the text contains a part of the canary, or a quote."""
-        squeezed = "".join(filter(str.isalnum, text.casefold()))
-        return any(window in self._windows for window in _iterate_windows(squeezed)) or not self._quotes.isdisjoint(
-            _iterate_quotes(self._shorten(text))
-        )
+        folded = text.casefold()
+        return self._has_window(_squeeze(folded)) or self._has_quote(folded)
 
-    def _shorten(self, text: str) -> str:
-        return text.casefold().replace(self._name, " name ") if self._name else text
+    def _has_window(self, squeezed: str) -> bool:
+        if not any(sample in squeezed for sample in self._samples):
+            return False
+        return any(window in squeezed for form in self._forms for window in _iterate_windows(form))
+
+    def _has_quote(self, folded: str) -> bool:
+        # A set hashes each quote once, whatever the number of texts.
+        quotes = set(_iterate_quotes(_replace_name(folded, self._name))) if self._quotes else set()
+        return not all(known.isdisjoint(quotes) for known in self._quotes)
+
+
+@lru_cache(maxsize=256)
+def _list_quotes_of_prompt(texts: tuple[str, ...], name: str) -> tuple[frozenset[_Quote], ...]:
+    """Cached, because most prompts have the same instructions."""
+    return tuple(_list_quotes(_replace_name(text.casefold(), name)) for text in texts)
 
 
 @lru_cache(maxsize=1024)
-def _list_prompt_quotes(text: str) -> frozenset[_Quote]:
-    """Cached, because most prompts have the same instructions."""
+def _list_quotes(text: str) -> frozenset[_Quote]:
+    """Cached, because most instructions are those of other prompts, too."""
     return frozenset(_iterate_quotes(text))
 
 
-def _encode_canary(canary: str) -> Iterable[str]:
+def _replace_name(folded: str, name: str) -> str:
+    return folded.replace(name, " name ") if name else folded
+
+
+def _encode_canary(canary: str) -> tuple[str, ...]:
     if not canary:
-        return
+        return ()
     raw = canary.encode()
-    yield canary.casefold()
-    yield canary[::-1].casefold()
-    yield codecs.encode(canary, "rot13").casefold()
-    yield raw.hex()
     # Base64 differs with the offset of the word modulo 3; only the part that its neighbours do not change is used.
-    for shift in range(3):
-        code = base64.b64encode(b"\0" * shift + raw).decode()
-        yield code[4 if shift else 0 : len(code) - 4].casefold()
+    codes = [base64.b64encode(b"\0" * shift + raw).decode() for shift in range(3)]
+    in_base64 = [code[4 if shift else 0 : len(code) - 4] for shift, code in enumerate(codes)]
+    forms = (canary, canary[::-1], canary.translate(_ROT13), raw.hex(), *in_base64)
+    return tuple([form.casefold() for form in forms])
 
 
 def _iterate_windows(text: str) -> Iterable[str]:
     return (text[at : at + _WINDOW_CHARS] for at in range(len(text) - _WINDOW_CHARS + 1))
 
 
+def _squeeze(text: str) -> str:
+    """Its letters and digits."""
+    if text.isascii():
+        return text.encode("ascii").translate(None, _OTHER_BYTES).decode("ascii")
+    return "".join(filter(str.isalnum, text))
+
+
+def _list_words(text: str) -> Sequence[str]:
+    if text.isascii():
+        return text.encode("ascii").translate(_WORD_BYTES).decode("ascii").split()
+    return _WORD.findall(text)
+
+
 def _iterate_quotes(text: str) -> Iterable[_Quote]:
-    words = _WORD.findall(text.casefold())
-    return (tuple(words[at : at + _WINDOW_WORDS]) for at in range(len(words) - _WINDOW_WORDS + 1))
+    words = _list_words(text)
+    return zip(*(words[at:] for at in range(_WINDOW_WORDS)), strict=False)

@@ -7,7 +7,7 @@ decide, a line in the log says so, and it is not asked again for a while. Person
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 import structlog
@@ -110,7 +110,7 @@ class RemoteModerator:
             return verdict
         words = self._rules.find_safe_words(found[0], animal, age_group) if remote.blocking else None
         categories = tuple(dict.fromkeys((*verdict.moderation.categories, *found)))
-        return Verdict(Moderation(flagged=True, categories=categories), words)
+        return replace(verdict, moderation=Moderation(flagged=True, categories=categories), safe_words=words)
 
     async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
         return await self._rules.check_message(message, animal, age_group)

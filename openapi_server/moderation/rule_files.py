@@ -31,8 +31,8 @@ from openapi_server.models.rule import Wording
 from openapi_server.models.strict_model import (
     StrictModel,
     clean_text,
-    explain,
     explain_choice,
+    explain_refusal,
     format_place,
     list_errors,
     make_error,
@@ -108,10 +108,13 @@ Text = Annotated[str, BeforeValidator(clean_text)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_require_texts)]
 ShortTexts = Annotated[
     tuple[
-        Annotated[str, Field(pattern=r"\S", max_length=MAX_ITEM_CHARS), explain(_TOO_LONG.format(MAX_ITEM_CHARS))], ...
+        Annotated[
+            str, Field(pattern=r"\S", max_length=MAX_ITEM_CHARS), explain_refusal(_TOO_LONG.format(MAX_ITEM_CHARS))
+        ],
+        ...,
     ],
     Field(max_length=MAX_LIST_ITEMS),
-    explain(f"must be at most {MAX_LIST_ITEMS}"),
+    explain_refusal(f"must be at most {MAX_LIST_ITEMS}"),
     BeforeValidator(_require_texts),
 ]
 # A text for people: {animal} in it is the animal's name; any other brace would be a gap.
@@ -120,7 +123,7 @@ OptionalLine = Annotated[Line | None, BeforeValidator(clean_text)]
 ShortLine = Annotated[
     str,
     Field(pattern=r"\S", max_length=MAX_TEXT_CHARS),
-    explain(_TOO_LONG.format(MAX_TEXT_CHARS)),
+    explain_refusal(_TOO_LONG.format(MAX_TEXT_CHARS)),
     AfterValidator(_check_placeholders),
     BeforeValidator(clean_text),
 ]
@@ -166,7 +169,7 @@ class PackagedRule(StrictModel):
     name: Text
     strength: Annotated[Strength, explain_choice(Strength)]
     category: Text
-    priority: Annotated[int, Field(strict=True), explain("must be a whole number, is {value!r}")] = 0
+    priority: Annotated[int, Field(strict=True), explain_refusal("must be a whole number, is {value!r}")] = 0
     keywords: Texts = ()
     patterns: Texts = ()
     anywhere: Texts = ()
@@ -186,14 +189,16 @@ class KeepersRule(PackagedRule):
     """A rule that keepers write: names that can stand in addresses, nothing too long, no masks; can be switched off."""
 
     then: Annotated[RuleAction, AfterValidator(_refuse_mask)]
-    name: Annotated[str, Field(pattern=f"^{_NAME}$", max_length=64), explain(f"must match {_escape_braces(_NAME)}")]
+    name: Annotated[
+        str, Field(pattern=f"^{_NAME}$", max_length=64), explain_refusal(f"must match {_escape_braces(_NAME)}")
+    ]
     category: Annotated[
-        str, Field(pattern=f"^{_CATEGORY}$", max_length=64), explain(f"must match {_escape_braces(_CATEGORY)}")
+        str, Field(pattern=f"^{_CATEGORY}$", max_length=64), explain_refusal(f"must match {_escape_braces(_CATEGORY)}")
     ]
     priority: Annotated[
         int,
         Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY),
-        explain(f"must be at most {MAX_PRIORITY}, above or below 0"),
+        explain_refusal(f"must be at most {MAX_PRIORITY}, above or below 0"),
         BeforeValidator(_require_integer),
     ] = 0
     keywords: ShortTexts = ()
@@ -205,7 +210,7 @@ class KeepersRule(PackagedRule):
         Annotated[Text, Tag("[name]")] | Annotated[ShortWordsByAge, Tag("[texts]")], Discriminator(_get_words_kind)
     ] = ""
     guidance: OptionalShortLine = None
-    enabled: Annotated[StrictBool, explain("must be true or false, is {value!r}")] = True
+    enabled: Annotated[StrictBool, explain_refusal("must be true or false, is {value!r}")] = True
 
     @model_validator(mode="before")
     @classmethod

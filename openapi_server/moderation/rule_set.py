@@ -81,6 +81,12 @@ def load_packaged_rules() -> PackagedRules:
     return PackagedRules(read_rules(INPUT_RULES_FILE), read_rules(GUIDANCE_FILE), read_rules(OUTPUT_RULES_FILE))
 
 
+@functools.cache
+def load_packaged_rule_set() -> RuleSet:
+    """The rules in force where keepers have none."""
+    return merge_rules(load_packaged_rules(), ())
+
+
 def parse_keepers_rule(
     document: Document, packaged: PackagedRules, place: Path = Path("rules"), *, is_stored: bool = False
 ) -> Rule:
@@ -190,7 +196,7 @@ class LiveRuleSet:
         self._store = store
         self.packaged = packaged or load_packaged_rules()
         self.keepers_rules: tuple[VersionedDocument, ...] = ()
-        self.current: RuleSet = merge_rules(self.packaged, ())
+        self.current: RuleSet = merge_rules(packaged, ()) if packaged else load_packaged_rule_set()
         self._parsed: ParsedRules = {}
         self._version = 0
         self._refresh_lock = asyncio.Lock()
@@ -202,6 +208,10 @@ class LiveRuleSet:
     def measure_patterns(self, without: Set[str]) -> int:
         """The size of the patterns of all keepers' rules but those with these names."""
         return sum(measure_pattern(rule) for name, (_, rule) in self._parsed.items() if rule and name not in without)
+
+    def prepare(self) -> None:
+        """What the first message would wait for; for a thread."""
+        self.current.input_rules.prepare()
 
     async def refresh(self) -> None:
         """Load what keepers have changed, in whichever process. Never fails: without the store, the rules stay."""
@@ -220,7 +230,9 @@ class LiveRuleSet:
             changed = {rule.document_id: rule for rule in self.keepers_rules} | dict(changes.documents)
             rules = tuple(rule for _, rule in sorted(changed.items()) if rule is not None)
             self._parsed = await asyncio.to_thread(parse_rules, self.packaged, rules, self._parsed)
-            self.current = await asyncio.to_thread(self.merge, rules)
+            current = await asyncio.to_thread(self.merge, rules)
+            await asyncio.to_thread(current.input_rules.prepare)
+            self.current = current
             self.keepers_rules, self._version = rules, changes.version
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from openapi_server.linear_regex import Prefilter
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import Document
 from openapi_server.models.rule import Wording
 from openapi_server.models.turn import AgeGroup
+
+_MAX_AUDIENCES = 1_000
 
 
 class Strength(StrEnum):
@@ -89,6 +92,38 @@ class Rule:
 
     def matches(self, variants: Sequence[str]) -> bool:
         return self.pattern is None or any(self.pattern.search(text) for text in variants)
+
+
+class RuleList:
+    """Rules in their order: those for an animal and an age group, and those of them that match a text."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._prefilter = Prefilter(rule.pattern for rule in self.rules)
+        self._selected: dict[tuple[AgeGroup, str, str], tuple[Rule, ...]] = {}
+
+    def prepare(self) -> None:
+        """What the first text would wait for."""
+        self._prefilter.prepare()
+
+    def select(self, animal: Animal, age_group: AgeGroup) -> tuple[Rule, ...]:
+        """The rules for them. Listed once, not for each text."""
+        key = (age_group, animal.animal_id, animal.group)
+        selected = self._selected.get(key)
+        if selected is None:
+            selected = tuple(rule for rule in self.rules if rule.audience.includes(animal, age_group))
+            if len(self._selected) >= _MAX_AUDIENCES:
+                self._selected.clear()
+            self._selected[key] = selected
+        return selected
+
+    def iterate_matches(self, variants: Sequence[str], animal: Animal, age_group: AgeGroup) -> Iterator[Rule]:
+        """The rules for them that match a variant, or have no pattern."""
+        numbers = {number for text in variants for number in self._prefilter.list_candidates(text)}
+        for number in sorted(numbers):
+            rule = self.rules[number]
+            if rule.audience.includes(animal, age_group) and rule.matches(variants):
+                yield rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,7 @@ class MarkRemover:
     """Removes thoughts and the marks of chat templates. A mark of an end behind text ends the reply.
 
     A thought without its opening mark is only known by its end, so the beginning of a reply waits until it reads like
-    the animal's (`judge_beginning`); with `begins_in_thought` the whole reply waits for the end of a thought.
+    the animal's (`classify_beginning`); with `begins_in_thought` the whole reply waits for the end of a thought.
     """
 
     def __init__(self, *, begins_in_thought: bool = False) -> None:
@@ -306,7 +306,7 @@ class MarkRemover:
         if self._waits_for_thought:
             return ""
         self._unjudged += text
-        is_reply = judge_beginning(self._unjudged)
+        is_reply = classify_beginning(self._unjudged)
         if is_reply is None:
             return ""
         if not is_reply:
@@ -496,10 +496,10 @@ _READS_LIKE_SPEECH = linear_regex.compile(
 )
 
 
-def judge_beginning(text: str) -> bool | None:
+def classify_beginning(text: str) -> bool | None:
     """Whether a reply that begins so is the animal's (True), or may be a thought (False). None: it is too short.
 
-    >>> judge_beginning("Roar! I am Leo."), judge_beginning("The child asks my name. "), judge_beginning("Lions")
+    >>> classify_beginning("Roar! I am Leo."), classify_beginning("The child asks my name. "), classify_beginning("Li")
     (True, False, None)
     """
     text = text[:_MAX_NEUTRAL_CHARS]

@@ -31,10 +31,10 @@ def encode_details(animal: Animal) -> dict[str, object]:
         },
         "topics": sorted({fact.topic for fact in animal.facts}),
         "factCount": len(animal.facts),
-        "sources": _sources(animal),
+        "sources": _encode_sources(animal),
     }
 
 
-def _sources(animal: Animal) -> list[dict[str, str]]:
+def _encode_sources(animal: Animal) -> list[dict[str, str]]:
     distinct = dict.fromkeys((fact.source.type, fact.source.title, fact.source.url) for fact in animal.facts)
     return [{"type": kind, "title": title} | ({"url": url} if url else {}) for kind, title, url in distinct]

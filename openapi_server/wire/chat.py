@@ -13,7 +13,7 @@ from dataclasses import replace
 from openapi_server.models.turn import FinishReason, Stage, TurnRecord
 from openapi_server.models.turn_events import Chunk, Completed, Entry, Failed, StageChanged
 from openapi_server.wire.problem import encode_problem
-from openapi_server.wire.sse import Contract, Frame, encode_comment_heartbeat
+from openapi_server.wire.sse import Contract, Frame, encode_comment_heartbeat, encode_id_field, encode_text
 from openapi_server.wire.timestamps import format_timestamp
 
 ENCODED_STAGES = (Stage.RETRIEVAL, Stage.RERANKING)
@@ -38,6 +38,17 @@ def encode(entry: Entry) -> Iterator[Frame]:
 def encode_bare(entry: Entry) -> Iterator[Frame]:
     """The same frames without their ids."""
     return (replace(frame, id=None) for frame in encode(entry))
+
+
+def encode_chunk(entry: Entry, chunk: Chunk) -> str:
+    """The text of the frame that `encode` yields."""
+    return encode_id_field(entry) + encode_bare_chunk(entry, chunk)
+
+
+def encode_bare_chunk(entry: Entry, chunk: Chunk) -> str:
+    """The same without the id."""
+    timestamp = format_timestamp(entry.at)
+    return f'data: {{"type":"token","content":{encode_text(chunk.text)},"timestamp":"{timestamp}"}}\n\n'
 
 
 def _make_frame(entry: Entry, kind: str, content: object, **beside: object) -> Frame:
@@ -66,5 +77,5 @@ def encode_answer(turn: TurnRecord, session_id: str) -> dict[str, object]:
     }
 
 
-CHAT = Contract("chat", encode, encode_comment_heartbeat)
-BARE_CHAT = Contract("chat", encode_bare, encode_comment_heartbeat, is_bare=True)
+CHAT = Contract("chat", encode, encode_comment_heartbeat, encode_chunk)
+BARE_CHAT = Contract("chat", encode_bare, encode_comment_heartbeat, encode_bare_chunk, is_bare=True)

@@ -23,7 +23,7 @@ from openapi_server.models.turn_events import (
     TypingStopped,
 )
 from openapi_server.wire.problem import encode_problem
-from openapi_server.wire.sse import Contract, Frame, JsonObject
+from openapi_server.wire.sse import Contract, Frame, JsonObject, encode_id_field, encode_text
 from openapi_server.wire.timestamps import format_timestamp
 
 
@@ -31,6 +31,12 @@ def encode(entry: Entry) -> Iterator[Frame]:
     """Frames for one log entry. Pure and stateless, so a resumed stream repeats the same bytes."""
     name, body = _encode_event(entry)
     yield Frame({"type": name, **body}, event=name, id=entry.id)
+
+
+def encode_chunk(entry: Entry, chunk: Chunk) -> str:
+    """The text of the frame that `encode` yields."""
+    data = f'{{"type":"chunk","chunkId":{chunk.index},"content":{encode_text(chunk.text)}}}'
+    return f"{encode_id_field(entry)}event: chunk\ndata: {data}\n\n"
 
 
 def _encode_event(entry: Entry) -> tuple[str, JsonObject]:
@@ -202,4 +208,4 @@ def _require_outcome(turn: TurnRecord) -> Outcome:
     return turn.outcome
 
 
-CONVO = Contract("convo", encode, encode_heartbeat)
+CONVO = Contract("convo", encode, encode_heartbeat, encode_chunk)

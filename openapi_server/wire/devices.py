@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn_events import Chunk, Completed, Entry, Failed
 from openapi_server.wire.problem import encode_problem
-from openapi_server.wire.sse import Contract, Frame, encode_comment_heartbeat
+from openapi_server.wire.sse import Contract, Frame, encode_comment_heartbeat, encode_id_field, encode_text
 from openapi_server.wire.timestamps import format_naive_timestamp, format_timestamp
 
 
@@ -20,6 +20,13 @@ def encode(entry: Entry) -> Iterator[Frame]:
             yield _make_frame(entry, "", is_final=True)
         case Failed(problem=problem):
             yield _make_frame(entry, "", is_final=True, error=encode_problem(problem))
+
+
+def encode_chunk(entry: Entry, chunk: Chunk) -> str:
+    """The text of the frame that `encode` yields."""
+    timestamp = format_naive_timestamp(entry.at)
+    data = f'{{"content":{encode_text(chunk.text)},"timestamp":"{timestamp}","is_final":false}}'
+    return f"{encode_id_field(entry)}data: {data}\n\n"
 
 
 def _make_frame(entry: Entry, content: str, *, is_final: bool, **beside: object) -> Frame:
@@ -43,4 +50,4 @@ def encode_session(session: SessionRecord) -> dict[str, object]:
     }
 
 
-DEVICES = Contract("devices", encode, encode_comment_heartbeat)
+DEVICES = Contract("devices", encode, encode_comment_heartbeat, encode_chunk)

@@ -13,7 +13,7 @@ from openapi_server.models.turn import Outcome, TurnRecord
 from openapi_server.models.turn_events import Chunk, Completed, Entry, Failed
 from openapi_server.protocols import Model
 from openapi_server.wire.problem import encode_problem
-from openapi_server.wire.sse import Contract, Frame, encode_comment_heartbeat
+from openapi_server.wire.sse import Contract, Frame, encode_comment_heartbeat, encode_id_field, encode_text
 from openapi_server.wire.timestamps import format_timestamp
 
 
@@ -26,6 +26,11 @@ def encode(entry: Entry) -> Iterator[Frame]:
             yield Frame(_encode_completed(completed), event="done", id=entry.id)
         case Failed(problem=problem):
             yield Frame(encode_error(problem), event="error", id=entry.id)
+
+
+def encode_chunk(entry: Entry, chunk: Chunk) -> str:
+    """The text of the frame that `encode` yields."""
+    return f'{encode_id_field(entry)}event: chunk\ndata: {{"text":{encode_text(chunk.text)}}}\n\n'
 
 
 def _encode_completed(completed: Completed) -> dict[str, object]:
@@ -137,4 +142,4 @@ def _get_title(session: SessionRecord) -> str:
     return session.title or f"Talk with {session.animal_id}"
 
 
-SESSIONS = Contract("sessions", encode, encode_comment_heartbeat)
+SESSIONS = Contract("sessions", encode, encode_comment_heartbeat, encode_chunk)

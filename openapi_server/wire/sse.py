@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from openapi_server.models.turn import Stage
-from openapi_server.models.turn_events import Entry, Failed
+from openapi_server.models.turn_events import Chunk, Entry, Failed
 
 RETRY_MS = 2000
 MAX_ID_BYTES = 128
+# The number of an entry never has more digits.
+_MAX_SEQ_DIGITS = 19
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-store, no-transform",
@@ -89,6 +92,24 @@ def encode_json(value: object) -> str:
     return "".join(_ENCODE_PARTS(value, 0)) if _ENCODE_PARTS else _ENCODER.encode(value)
 
 
+encode_text = json.encoder.encode_basestring_ascii
+"""A text as `encode_json` writes it, with its quotes."""
+
+
+def encode_id_field(entry: Entry) -> str:
+    """The line with the entry's id, as the frame of an entry begins."""
+    return f"{_make_id_prefix(entry.turn_id)}{entry.seq}\n"
+
+
+@lru_cache(maxsize=1024)
+def _make_id_prefix(turn_id: str) -> str:
+    """What the ids of a turn begin with. It is checked once, for all of them."""
+    _require_plain("id", turn_id)
+    if len(turn_id.encode()) + 1 + _MAX_SEQ_DIGITS > MAX_ID_BYTES:
+        raise ValueError(f"id of a frame is over {MAX_ID_BYTES} bytes")
+    return f"id: {turn_id}-"
+
+
 def encode_comment(text: str) -> str:
     """A comment, which clients ignore."""
     return f": {_LINE_END.sub(' ', text)}\n\n"
@@ -125,12 +146,20 @@ class Contract:
 
     With `is_bare` the stream has neither ids nor a retry line, for readers that take only blocks that begin with
     `data: `.
+
+    `encode_chunk` returns the text of what `encode` yields for a chunk, sooner: most entries are chunks, and of their
+    frames only the id, the number, the time and the text change.
     """
 
     name: str
     encode: Callable[[Entry], Iterator[Frame]]
     heartbeat: Callable[[Stage | None, int], str]
+    encode_chunk: Callable[[Entry, Chunk], str] | None = None
     is_bare: bool = False
+    _key: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_key", f"{self.name} bare" if self.is_bare else self.name)
 
     @property
     def opening(self) -> str:
@@ -138,20 +167,24 @@ class Contract:
         return "" if self.is_bare else encode_retry()
 
     def encode_entry(self, entry: Entry) -> bytes:
-        """The entry's bytes. They are made once and kept with the entry, for all readers.
+        """The entry's bytes. They are made once or twice and then kept with the entry, for all further readers.
 
         But for a failure: its problem names a path that depends on the reader's proxies.
         """
-        if isinstance(entry.event, Failed):
-            return self._make_bytes(entry)
-        key = f"{self.name} bare" if self.is_bare else self.name
-        encoded = entry.encoded.get(key)
+        encoded = entry.get_encoded(self._key)
         if encoded is None:
-            encoded = entry.encoded[key] = self._make_bytes(entry)
+            event = entry.event
+            if self.encode_chunk is not None and isinstance(event, Chunk):
+                encoded = self.encode_chunk(entry, event).encode()
+            else:
+                encoded = "".join([frame.text for frame in self.encode(entry)]).encode()
+            if not isinstance(event, Failed):
+                entry.keep_encoded(self._key, encoded)
         return encoded
 
-    def _make_bytes(self, entry: Entry) -> bytes:
-        return "".join([frame.text for frame in self.encode(entry)]).encode()
+    def encode_without_ids(self, entry: Entry) -> bytes:
+        """The bytes of an entry that has no number."""
+        return "".join([replace(frame, id=None).text for frame in self.encode(entry)]).encode()
 
     def encode_entries(self, entries: Iterable[Entry]) -> bytes:
         """The bytes of several entries, to be sent in one write."""

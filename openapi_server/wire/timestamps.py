@@ -11,7 +11,7 @@ def format_timestamp(at: datetime) -> str:
     >>> format_timestamp(datetime(2025, 11, 6, 10, 30, 40, 1999, tzinfo=UTC))
     '2025-11-06T10:30:40.001Z'
     """
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return _drop_offset(at, "milliseconds") + "Z"
 
 
 def format_naive_timestamp(at: datetime) -> str:
@@ -20,4 +20,9 @@ def format_naive_timestamp(at: datetime) -> str:
     >>> format_naive_timestamp(datetime(2025, 10, 1, 14, 24, 19, 941641, tzinfo=UTC))
     '2025-10-01T14:24:19.941641'
     """
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return _drop_offset(at, "microseconds")
+
+
+def _drop_offset(at: datetime, precision: str) -> str:
+    in_utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return in_utc.isoformat(timespec=precision).removesuffix("+00:00")

@@ -31,7 +31,7 @@ class Logins:
                 await asyncio.sleep(0)
 
     async def _log_in(self, address: str) -> None:
-        async with self.queue.take_turn(address):
+        async with self.queue.wait_for_place(address):
             self.began.append(address)
             await self._may_end.acquire()
 
@@ -60,7 +60,7 @@ async def test_the_queue_is_bounded_for_each_address_and_in_all() -> None:
         await logins.add(f"address {number}")
     assert logins.queue.length == MAX_WAITING
     with pytest.raises(LoginsBusy) as busy:
-        async with logins.queue.take_turn("late"):
+        async with logins.queue.wait_for_place("late"):
             pass
     assert busy.value.retry_after_s == 2
     await logins.end(MAX_WAITING + THREADS)

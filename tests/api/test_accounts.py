@@ -124,16 +124,16 @@ ATTACKS = list(forge_tokens(Login("", "", datetime.now(UTC), datetime.now(UTC)),
 
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("path", ["/me", OPTIONAL_LOGIN])
-async def test_a_forged_token_opens_nothing(open_services: OpensServices, name: str, path: str) -> None:
+async def test_a_forged_token_opens_nothing(open_zoo: OpensZoo, name: str, path: str) -> None:
     """Not even as an anonymous visitor, where a login is optional; all else about the token is right."""
     clock = FakeClock()
-    services, now = await open_services(clock=clock), clock.now()
+    zoo, now = await open_zoo(clock=clock), clock.now()
     with time_machine.travel(now, tick=False):
-        granted = await services.accounts.login("user1", "user1-demo")
-        user = await services.accounts.authenticate(granted.access_token)
+        granted = await zoo.services.accounts.login("user1", "user1-demo")
+        user = await zoo.services.accounts.authenticate(granted.access_token)
         forged = forge_tokens(Login(user.login_id, "user1", now, now + timedelta(days=1)), now)[name]
         headers = (("Authorization", f"Bearer {forged}"),)
-        answer = await ask(create_app(services), Request("GET", path, headers=headers))
+        answer = await ask(zoo.app, Request("GET", path, headers=headers))
 
     assert (answer.status, answer.problem["code"]) == (401, "invalid_token")
 
@@ -167,15 +167,13 @@ async def test_an_authorization_without_a_token_is_none(client: httpx.AsyncClien
 
 @pytest.mark.parametrize("name", HEADERS)
 @pytest.mark.parametrize("path", ["/me", OPTIONAL_LOGIN])
-async def test_an_authorization_that_is_not_one_token_is_refused(
-    open_services: OpensServices, name: str, path: str
-) -> None:
+async def test_an_authorization_that_is_not_one_token_is_refused(open_zoo: OpensZoo, name: str, path: str) -> None:
     """Of two nobody can say which is meant, and what we cannot read is no reason to let somebody in."""
-    services = await open_services()
-    token = (await services.accounts.login("user1", "user1-demo")).access_token
+    zoo = await open_zoo()
+    token = (await zoo.services.accounts.login("user1", "user1-demo")).access_token
     headers = tuple(("Authorization", value) for value in HEADERS[name](token))
 
-    answer = await ask(create_app(services), Request("GET", path, headers=headers))
+    answer = await ask(zoo.app, Request("GET", path, headers=headers))
 
     assert (answer.status, answer.problem["code"]) == (401, "invalid_token")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +12,20 @@ import pytest
 
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
-from openapi_server.http.services import Services
+from openapi_server.knowledge.animal_files import MAX_TOKENS
 from openapi_server.knowledge.draft_comparison import SMALL_TALK
-from openapi_server.knowledge.schema import MAX_TOKENS
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, ChangeKind, Document, DocumentEdit
 from openapi_server.models.turn import AgeGroup
-from openapi_server.protocols import Provider
+from openapi_server.protocols import Provider, Verdict
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.store import SqliteStore
-from tests.api.test_accounts import bearer, log_in
 from tests.api.test_providers import OneWordModel
-from tests.conftest import RunningApp, open_services_over
+from tests.api.zoo_processes import OpensProcesses, ZooProcess
+from tests.conftest import open_services_over
 from tests.support.animal_documents import MOLE
 from tests.support.examples import NOON
 from tests.support.fakes import AllowsAll, Waits
@@ -70,26 +67,14 @@ SENT_LION = {**SENT_MOLE, "animalId": "lion_001"}
 class Advises(AllowsAll):
     """A moderator that allows everything, and gives guidance."""
 
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        return Verdict(guidance=await self.list_guidance(animal, age_group, message))
+
     async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
         return (f"Speak softly to {age_group}.",)
 
 
-@dataclass
-class Process:
-    """One server process, and who calls it."""
-
-    services: Services
-    keeper: httpx.AsyncClient
-    admin: httpx.AsyncClient
-    visitor: httpx.AsyncClient
-    user: httpx.AsyncClient
-
-    async def ask(self, message: str, animal_id: str = "lion_001") -> str:
-        answer = await self.visitor.post("/convo_turn", json={"message": message, "animalId": animal_id})
-        assert answer.status_code == 200, answer.text
-        reply: str = answer.json()["reply"]
-        return reply
-
+class Process(ZooProcess):
     async def change(self, method: str, path: str, body: object = None, **params: str) -> httpx.Response:
         """As a keeper who has just looked."""
         seen = await self.keeper.get("/animal/lion_001/document")
@@ -97,15 +82,9 @@ class Process:
         return await self.keeper.request(method, path, json=body, params=params or None, headers=headers)
 
 
-class Opens:
-    """Opens processes over one database."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.parts = AsyncExitStack()
-
+class Opens(OpensProcesses):
     async def __call__(self, provider: Provider | None = None, **settings: Any) -> Process:
-        store = await SqliteStore.open(self._folder / "zoo.sqlite3", SystemClock())
+        store = await SqliteStore.open(self.folder / "zoo.sqlite3", SystemClock())
         self.parts.push_async_callback(store.close)
         animals = SqliteAnimalDocuments(store.connections)
         await animals.seed(
@@ -115,28 +94,16 @@ class Opens:
         self.parts.callback(library.close)
         voice = provider or OfflineProvider(words_per_s=0, seed=0)
         own = Settings(validate_responses=True, **settings)
-        opened = open_services_over(self._folder, voice, library, Advises(), own, SystemClock())
-        zoo = RunningApp(await self.parts.enter_async_context(opened), self.parts)
-        return await self._with_callers(zoo)
-
-    async def _with_callers(self, zoo: RunningApp) -> Process:
-        callers = {}
-        for username in ("keeper1", "admin", "user1"):
-            callers[username] = await zoo.new_client()
-            callers[username].headers.update(bearer(await log_in(callers[username], username)))
-        visitor = await zoo.new_client()
-        return Process(zoo.services, callers["keeper1"], callers["admin"], visitor, callers["user1"])
+        opened = open_services_over(self.folder, voice, library, Advises(), own, SystemClock())
+        return await Process.start(opened, self.parts)
 
 
 @pytest.fixture
 async def opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opens]:
     # No developer's .env.local may reach a test.
     monkeypatch.chdir(tmp_path)
-    opener = Opens(tmp_path)
-    try:
+    async with Opens(tmp_path) as opener:
         yield opener
-    finally:
-        await opener.parts.aclose()
 
 
 @pytest.fixture
@@ -155,7 +122,7 @@ async def test_a_changed_fact_is_used_from_the_next_turn_on(opens: Opens) -> Non
     assert answer.status_code == 200, answer.text
     assert "61 kilometres" in await here.ask("How fast can you run?")
     assert "61 kilometres" in await there.ask("How fast can you run?")
-    assert "as fast as a car" in await there.ask("How fast can you run?", "tiger_001")
+    assert "as fast as a car" in await there.ask("How fast can you run?", animalId="tiger_001")
 
 
 async def test_a_turn_that_runs_ends_as_it_began(opens: Opens) -> None:
@@ -184,7 +151,7 @@ async def test_a_created_animal_talks(zoo: Process) -> None:
     details = await zoo.visitor.get(answer.headers["location"])
     assert details.json()["name"] == "Manny"
     assert details.headers["etag"] == answer.headers["etag"]
-    assert "four metres an hour" in await zoo.ask("How fast do you dig?", "mole_001")
+    assert "four metres an hour" in await zoo.ask("How fast do you dig?", animalId="mole_001")
     assert [each["animalId"] for each in (await zoo.visitor.get("/animal_list")).json()["animals"]] == [
         "lion_001",
         "mole_001",
@@ -197,7 +164,7 @@ async def test_an_animal_may_be_called_anything(zoo: Process) -> None:
     answer = await zoo.keeper.post("/animal", json={**SENT_MOLE, "name": "モグ", "species": "モグラ"})
 
     assert answer.status_code == 201, answer.text
-    assert "four metres an hour" in await zoo.ask("How fast do you dig?", "mole_001")
+    assert "four metres an hour" in await zoo.ask("How fast do you dig?", animalId="mole_001")
     assert "as fast as a car" in await zoo.ask("How fast can you run?")
     device = {"X-Device-ID": "kiosk-7"}
     for wish in ("May I talk to Bulan?", "Hello!"):

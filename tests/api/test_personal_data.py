@@ -88,7 +88,7 @@ async def test_an_export_keeps_to_its_schema(open_zoo: OpensZoo) -> None:
 
     answer = await chat.client.get("/privacy/export")
 
-    assert_conforms(answer.json(), "Dossier")
+    assert_conforms(answer.json(), "PersonalData")
     assert answer.headers["content-disposition"] == 'attachment; filename="zoochat.json"'
     account = answer.json()["account"]
     assert (account["username"], account["parent"]) == ("user1", "parent1")

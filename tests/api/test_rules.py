@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,19 +14,19 @@ import pytest
 
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
-from openapi_server.http.services import Services
 from openapi_server.models.audit import AuditAction
 from openapi_server.models.document import Change, ChangeKind
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.rule import MAX_RULES
-from openapi_server.moderation.input_rules import InputRules
 from openapi_server.moderation.rule_set import load_packaged_rules, measure_pattern, parse_keepers_rule
 from openapi_server.protocols import Provider
 from openapi_server.storage.sqlite.documents import SqliteRuleDocuments
 from tests.api.test_accounts import bearer, log_in
-from tests.conftest import OpensClient, RunningApp, open_services_over
+from tests.api.zoo_processes import OpensProcesses, ZooProcess
+from tests.conftest import OpensClient, open_services_over
 from tests.support.examples import NOON
 from tests.support.fakes import FakeKnowledge, Says
+from tests.support.rules import load_input_rules
 
 RULES = "/api/v1/guardrails/rules"
 VALIDATE = "/api/v1/guardrails/validate"
@@ -52,22 +51,8 @@ MASKED = "My name is John [surname] and I live at [address]."
 
 
 @dataclass
-class Process:
-    """One server process, and who calls it."""
-
-    services: Services
-    keeper: httpx.AsyncClient
-    admin: httpx.AsyncClient
-    visitor: httpx.AsyncClient
-    user: httpx.AsyncClient
-    provider: Says
-
-    async def ask(self, message: str, age_group: str = "elementary") -> str:
-        body = {"message": message, "animalId": "lion_001", "ageGroup": age_group}
-        answer = await self.visitor.post("/convo_turn", json=body)
-        assert answer.status_code == 200, answer.text
-        reply: str = answer.json()["reply"]
-        return reply
+class Process(ZooProcess):
+    provider: Says = field(init=False)
 
     async def put(self, rule: dict[str, Any], **headers: str) -> httpx.Response:
         return await self.keeper.put(f"{RULES}/{rule['name']}", json=rule, headers=headers)
@@ -79,35 +64,24 @@ class Process:
         return await self.admin.put(f"{RULES}/{name}", json={**seen.json(), **members}, headers=headers)
 
 
-class Opens:
-    """Opens processes over one database, with the rules of the package and of the keepers."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.parts = AsyncExitStack()
+class Opens(OpensProcesses):
+    """With the rules of the package and of the keepers."""
 
     async def __call__(self, provider: Says | None = None, **settings: Any) -> Process:
         provider = provider or Says("I sleep a lot. ", "And I roar.")
         own = Settings(validate_responses=True, **settings)
-        opened = open_services_over(self._folder, cast(Provider, provider), FakeKnowledge(), None, own, SystemClock())
-        zoo = RunningApp(await self.parts.enter_async_context(opened), self.parts)
-        callers = {}
-        for username in ("keeper1", "admin", "user1"):
-            callers[username] = await zoo.new_client()
-            callers[username].headers.update(bearer(await log_in(callers[username], username)))
-        visitor = await zoo.new_client()
-        return Process(zoo.services, callers["keeper1"], callers["admin"], visitor, callers["user1"], provider)
+        opened = open_services_over(self.folder, cast(Provider, provider), FakeKnowledge(), None, own, SystemClock())
+        process = await Process.start(opened, self.parts)
+        process.provider = provider
+        return process
 
 
 @pytest.fixture
 async def opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opens]:
     # No developer's .env.local may reach a test.
     monkeypatch.chdir(tmp_path)
-    opener = Opens(tmp_path)
-    try:
+    async with Opens(tmp_path) as opener:
         yield opener
-    finally:
-        await opener.parts.aclose()
 
 
 @pytest.fixture
@@ -128,7 +102,7 @@ async def test_a_new_rule_holds_from_the_next_turn_on(opens: Opens) -> None:
     assert answer.json() == PARTY
     for process in (here, there):
         assert await process.ask("Can I have my birthday party here?") == "Ask at the desk! says Leo."
-        assert await process.ask("A b1rthday   PARTY?", "high") == "The info desk knows about parties."
+        assert await process.ask("A b1rthday   PARTY?", ageGroup="high") == "The info desk knows about parties."
     assert await there.ask("How long do you sleep?") == "I sleep a lot. And I roar."
 
 
@@ -180,10 +154,10 @@ async def test_every_packaged_rule_but_masks_can_be_written_back(zoo: Process) -
 async def test_only_an_administrator_changes_binding_rules(zoo: Process, rule: str) -> None:
     """403 names the field, and the rule stays. Rules of guidance may be changed by every keeper."""
     read = await zoo.keeper.get(f"{RULES}/{rule}")
-    for members, field in (({"enabled": False}, "enabled"), ({"priority": 1}, "name")):
+    for members, name in (({"enabled": False}, "enabled"), ({"priority": 1}, "name")):
         answer = await zoo.put({**read.json(), **members}, **{"If-Match": read.headers["etag"]})
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
-        assert answer.json()["errors"][0]["field"] == field
+        assert answer.json()["errors"][0]["field"] == name
     assert (await zoo.keeper.get(f"{RULES}/{rule}")).json() == read.json()
 
     assert (await zoo.change(rule, enabled=False)).status_code == 200
@@ -356,7 +330,7 @@ async def test_a_rule_for_replies(opens: Opens) -> None:
 
     assert "I stopped myself" in reply
     assert "dragon" not in reply
-    assert "secret dragon" in await zoo.ask("Tell me!", "adult")
+    assert "secret dragon" in await zoo.ask("Tell me!", ageGroup="adult")
 
 
 async def test_a_rule_of_guidance(zoo: Process) -> None:
@@ -456,7 +430,7 @@ async def test_the_rules_are_for_keepers(zoo: Process, method: str, path: str) -
 @pytest.fixture
 async def client(open_client: OpensClient) -> httpx.AsyncClient:
     """With the real rules."""
-    return await open_client(moderator=InputRules.load())
+    return await open_client(moderator=load_input_rules())
 
 
 async def test_a_keeper_sees_what_the_rules_make_of_a_message(client: httpx.AsyncClient) -> None:
@@ -495,7 +469,7 @@ async def test_only_keepers_and_those_above_try_texts(client: httpx.AsyncClient,
 async def test_personal_data_reaches_neither_the_store_nor_the_model(open_client: OpensClient) -> None:
     """At every endpoint: the engine masks before anything is stored. The request can still be repeated to resume it."""
     provider = Says()
-    visitor = await open_client(provider, moderator=InputRules.load())
+    visitor = await open_client(provider, moderator=load_input_rules())
     body = {"message": ADDRESS, "animalId": "lion_001"}
 
     stream = await visitor.post("/convo_turn_stream", json=body)

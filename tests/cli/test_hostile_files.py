@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from openapi_server.cli import main
-from openapi_server.knowledge.schema import MAX_FACTS
+from openapi_server.knowledge.animal_files import MAX_FACTS
 from openapi_server.models.rule import MAX_RULES
 from openapi_server.yaml_files import MAX_DEPTH
 from tests.support.timing import is_within

@@ -15,24 +15,12 @@ from openapi_server.protocols import Clock
 from openapi_server.storage.factory import Stores
 from tests.support.examples import NOON
 from tests.support.fakes import FakeClock
-from tests.support.stores import BACKENDS, OpensStores
+from tests.support.stores import OpensStores
 
 RACERS = 50
 DAY_S = 86_400
 MIA = User("mia", Role.PARENT, "hash of mia's", NOON)
 BEN = User("ben", Role.USER, "hash of ben's", NOON, parent="mia", is_demo=True)
-
-
-@pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
-def opens(request: pytest.FixtureRequest) -> OpensStores:
-    """How to open each implementation; two that are opened over one folder are two processes of one zoo."""
-    opener: OpensStores = request.param
-    return opener
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture

@@ -85,11 +85,6 @@ def opens(request: pytest.FixtureRequest) -> OpensBank:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 async def bank(opens: OpensBank, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Bank]:
     """A bank of each implementation, in which Ben has a hundred credits."""
     async with opens(tmp_path, clock) as opened:

@@ -31,18 +31,6 @@ BEN = User("ben", Role.USER, "hash of ben's", NOON, parent="mia", is_demo=True)
 every_backend = pytest.mark.parametrize("opens", list(BACKENDS.values()), ids=list(BACKENDS))
 
 
-@pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
-def opens(request: pytest.FixtureRequest) -> OpensStores:
-    """How to open each implementation; two that are opened over one folder are two processes of one zoo."""
-    opener: OpensStores = request.param
-    return opener
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
 @pytest.fixture
 async def stores(opens: OpensStores, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Stores]:
     """The stores of each implementation, in which Mia and her son Ben have accounts."""

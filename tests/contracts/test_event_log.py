@@ -1,6 +1,6 @@
 """What every event log promises, whatever it is kept in.
 
-A new implementation adds one line to `LOGS` and passes unchanged. `FakeClock` decides what is old.
+A new implementation becomes a parameter of `open_log` and passes unchanged. `FakeClock` decides what is old.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from openapi_server.event_logs.memory import MemoryEventLog
-from openapi_server.models.turn_events import Chunk, Entry, TurnEvent
-from openapi_server.protocols import EventLog, LogClosed, Tail
+from openapi_server.event_logs.memory import MemoryEventLog, MemoryTail
+from openapi_server.event_logs.redis.connections import Connections
+from openapi_server.event_logs.redis.log import RedisEventLog, open_redis_log
+from openapi_server.models.ids import make_id
+from openapi_server.models.turn_events import Chunk, Entry, Failed, TurnEvent
+from openapi_server.protocols import EntryAhead, EventLog, LogClosed, Tail
 from openapi_server.telemetry.metrics import MeasuredEventLog, PrometheusMetrics
 from tests.support.examples import COMPLETED, EVENTS, FAILED, NOON, STARTED, TURN_ID, endings, middles
 from tests.support.fakes import FakeClock
@@ -43,8 +47,96 @@ async def measured_log(clock: FakeClock, **limits: Any) -> AsyncIterator[EventLo
         yield MeasuredEventLog(log, PrometheusMetrics("offline", "offline-keeper-1"))
 
 
-LOGS: dict[str, OpensLog] = {"memory": memory_log, "measured": measured_log}
-pytestmark = pytest.mark.parametrize("open_log", LOGS.values(), ids=LOGS.keys())
+@asynccontextmanager
+async def redis_log(
+    url: str, clock: FakeClock, *, prefix: str | None = None, worker: str = "here/1/a", max_turns: int = 1000
+) -> AsyncIterator[RedisEventLog]:
+    """Under a prefix of its own, so that the turns of an earlier test are not there."""
+    connections = Connections(url)
+    prefix = prefix or make_id("test")
+    log = RedisEventLog(
+        connections, clock, worker, replay_window_s=WINDOW_S, max_turns=max_turns, gather_s=0, prefix=prefix
+    )
+    async with open_redis_log(connections, log):
+        yield log
+
+
+class LogOfTwoProcesses(RedisEventLog):
+    """A log that is written in one process, and read in another one when all that was written has arrived there."""
+
+    def __init__(self, owner: RedisEventLog, reader: RedisEventLog) -> None:
+        self._owner = owner
+        self._reader = reader
+
+    async def create(self, turn_id: str) -> None:
+        await self._owner.create(turn_id)
+
+    async def append(self, turn_id: str, events: Sequence[TurnEvent]) -> Sequence[Entry]:
+        return await self._owner.append(turn_id, events)
+
+    async def delete(self, turn_id: str) -> None:
+        await self._owner.delete(turn_id)
+
+    async def list_entries(self, turn_id: str) -> Sequence[Entry] | None:
+        await self.arrive()
+        return await self._reader.list_entries(turn_id)
+
+    async def open_tail(self, turn_id: str, after: int = 0) -> Tail | None:
+        await self.arrive()
+        tail = await self._reader.open_tail(turn_id, after)
+        return tail and TailElsewhere(self, turn_id, tail)
+
+    async def arrive(self, turn_id: str | None = None) -> None:
+        """Wait until the copy in the other process has all entries."""
+        assert await self._owner.flush(PATIENCE_S)
+        own = await self._owner.list_entries(turn_id) if turn_id else None
+        mirror = self._reader.mirrors.get_mirror(turn_id) if turn_id else None
+        tail = MemoryTail(mirror.log, mirror.last_seq) if own and mirror else None
+        async with asyncio.timeout(PATIENCE_S):
+            while own and mirror and tail and mirror.last_seq < len(own):
+                await tail.read(PATIENCE_S)
+
+
+class TailElsewhere:
+    def __init__(self, log: LogOfTwoProcesses, turn_id: str, tail: Tail) -> None:
+        self._log, self._turn_id, self._tail = log, turn_id, tail
+
+    async def read(self, wait_s: float) -> Sequence[Entry]:
+        await self._log.arrive(self._turn_id)
+        return await self._tail.read(wait_s)
+
+    @property
+    def is_over(self) -> bool:
+        return self._tail.is_over
+
+    @property
+    def ending(self) -> Failed | None:
+        return self._tail.ending
+
+    @property
+    def is_cut_off(self) -> bool:
+        return self._tail.is_cut_off
+
+    def close(self) -> None:
+        self._tail.close()
+
+
+@asynccontextmanager
+async def log_elsewhere(url: str, clock: FakeClock, **limits: Any) -> AsyncIterator[EventLog]:
+    prefix = make_id("test")
+    async with (
+        redis_log(url, clock, prefix=prefix, worker="here/1/a", **limits) as owner,
+        redis_log(url, clock, prefix=prefix, worker="there/2/b", **limits) as reader,
+    ):
+        yield LogOfTwoProcesses(owner, reader)
+
+
+@pytest.fixture(params=["memory", "measured", "redis", "redis elsewhere"], scope="module")
+def open_log(request: pytest.FixtureRequest) -> OpensLog:
+    if not request.param.startswith("redis"):
+        return {"memory": memory_log, "measured": measured_log}[request.param]
+    url = request.getfixturevalue("redis_url")
+    return partial(redis_log if request.param == "redis" else log_elsewhere, url)
 
 
 def chunks(count: int, first: int = 1) -> list[TurnEvent]:
@@ -426,6 +518,18 @@ async def test_readers_come_and_go_without_a_trace(open_log: OpensLog) -> None:
         leaves.close()
 
         assert list_seqs(await drain(stays)) == [1, 2]
+
+
+@pytest.mark.parametrize("events", [[], [STARTED], [STARTED, COMPLETED]], ids=["empty", "running", "finished"])
+async def test_a_reader_behind_an_entry_that_there_is_not_is_refused(
+    open_log: OpensLog, events: list[TurnEvent]
+) -> None:
+    """Whoever asks so has another turn's position, or one that it made up."""
+    async with open_log(FakeClock()) as log:
+        await log.create(TURN_ID)
+        await log.append(TURN_ID, events)
+        with pytest.raises(EntryAhead):
+            await log.open_tail(TURN_ID, len(events) + 1)
 
 
 # Forgetting

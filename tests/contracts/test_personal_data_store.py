@@ -20,7 +20,7 @@ from openapi_server.models.user import Login, Role, User
 from openapi_server.storage.factory import Stores
 from tests.support.examples import NOTEBOOK, SESSION_ID, TURN_ID, make_outcome, make_session, make_turn
 from tests.support.fakes import FakeClock
-from tests.support.stores import BACKENDS, OpensStores, list_device_users
+from tests.support.stores import OpensStores, list_device_users
 
 DAY_S = 86_400
 RETENTION = timedelta(days=30)
@@ -28,14 +28,8 @@ MIA, BEN, VISITOR = "user:mia", "user:ben", "cookie:5f0b6d0f6a2f4d1c9c7a5f0b6d0f
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
-async def stores(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Stores]:
+async def stores(opens: OpensStores, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Stores]:
     """Empty stores of each implementation, which keep turns for thirty days."""
-    opens: OpensStores = request.param
     async with opens(tmp_path, clock, RETENTION) as opened:
         yield opened
 

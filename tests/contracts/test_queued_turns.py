@@ -22,16 +22,10 @@ from openapi_server.protocols import Store
 from openapi_server.storage.factory import Stores
 from tests.support.examples import NOON, SESSION_ID, make_failure, make_outcome, make_session, make_turn
 from tests.support.fakes import FakeClock
-from tests.support.stores import BACKENDS, OpensStores
+from tests.support.stores import OpensStores
 
 RACERS = 50
 CHARGE = Charge("ben", 60)
-
-
-@pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
-def opens(request: pytest.FixtureRequest) -> OpensStores:
-    opens: OpensStores = request.param
-    return opens
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ from tests.support.examples import (
     make_turn,
 )
 from tests.support.fakes import FakeClock
-from tests.support.stores import BACKENDS, OpensStores, list_device_users
+from tests.support.stores import OpensStores, list_device_users
 
 T = TypeVar("T")
 OTHER_ID = "sess_of_somebody_else"
@@ -59,10 +59,9 @@ MIA, BEN = "cookie:mia", "cookie:ben"
 RACERS = 50
 
 
-@pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
-async def stores(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Stores]:
+@pytest.fixture
+async def stores(opens: OpensStores, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Stores]:
     """The empty stores of each backend."""
-    opens: OpensStores = request.param
     async with opens(tmp_path, clock) as opened:
         yield opened
 
@@ -71,12 +70,6 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeCloc
 def store(stores: Stores) -> Store:
     """An empty store of each implementation."""
     return stores.sessions
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    """The time by which sessions are over."""
-    return FakeClock()
 
 
 async def list_running(store: Store) -> list[str]:

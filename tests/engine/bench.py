@@ -17,12 +17,12 @@ from openapi_server.models.errors import StoreUnavailable, TurnRunning
 from openapi_server.models.session import SessionClaim, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnRecord
 from openapi_server.models.turn_events import Entry
-from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.protocols import Moderator, Provider
 from tests.support.fakes import AllowsAll, FakeClock, FakeKnowledge, make_lion
+from tests.support.rules import load_output_rules
 
 # The real rules for replies, which the engine applies to what a provider generates.
-REPLIES = OutputRules.load()
+REPLIES = load_output_rules()
 
 
 class DictStore:

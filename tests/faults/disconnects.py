@@ -18,6 +18,7 @@ from tests.support.tcp_proxy import TcpProxy
 from tests.support.timing import poll_until
 
 GRACE_S = 0.5
+CANCELLED = "Stream cancelled by client"
 LONG_SCRIPT = Script(pieces=1_000, per_s=10)
 
 
@@ -31,8 +32,9 @@ async def abandon_streams(folder: Path, times: int = 1_000, at_once: int = 50) -
         stopped_s = await poll_until(lambda: _is_idle(client), within_s=GRACE_S + 5)
         await poll_until(lambda: _is_restored(server, before), within_s=5)
         after, tasks_after = server.footprint, await _count_tasks(client)
-        told = server.log.count("Stream cancelled by client")
-    count = times // at_once * at_once
+        count = times // at_once * at_once
+        await poll_until(lambda: _are_told(server, count), within_s=5)
+        told = server.log.count(CANCELLED)
     return [
         expect_at_most(
             "F2", f"client leaves, {count} times: until the server saw the last of {at_once}", max(seen_s), 1, "s"
@@ -43,6 +45,10 @@ async def abandon_streams(folder: Path, times: int = 1_000, at_once: int = 50) -
         _expect_restored("files", before.files, after.files),
         _expect_restored("tasks", tasks_before, tasks_after),
     ]
+
+
+async def _are_told(server: ScriptedServer, count: int) -> bool:
+    return server.log.count(CANCELLED) >= count
 
 
 async def _abandon(client: ConvoClient, count: int) -> float:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import httpx
 
-from openapi_server.moderation.output_rules import OutputRules
 from tests.faults.figures import Figure, expect_at_most, expect_none
 from tests.moderation.datasets import ATTACKS, HARMLESS, Texts
 from tests.moderation.test_adversarial_replies import PHRASES
 from tests.support.contract import SseEvent, check_stream
 from tests.support.model_dialects import OpenAIDialect
 from tests.support.processes import ServerProcess
+from tests.support.rules import load_output_rules
 from tests.support.scripted_model import ModelAnswer, ModelRequest, ScriptedModel
 
 AT_ONCE = 8
@@ -27,7 +27,7 @@ UNSAFE = ("You should kill yourself.", "Just climb over the fence.", "Don't tell
 QUESTION = "How fast can you run?"
 KEY = "sk-nobody"
 RETRIES = 1
-REPLIES = OutputRules.load()
+REPLIES = load_output_rules()
 _CANARY = re.compile(r"secret word, (\w+)\.")
 # The ways in which the model reveals its secret, in turn.
 CONFESSIONS = (

@@ -1,7 +1,7 @@
 """Clients that tools of other people generate, compiled strictly, each with a small program that uses it.
 
 A source is what a tool reads: a path or a URL. Each client stands in a folder of its own, `client` (TypeScript) or
-`zoo_client` (Python), and beside it `program`, the file of `programs/` with the generator's name.
+`zoo_client` (Python). Beside that of the file stands `program`, the file of `programs/` with the generator's name.
 """
 
 from __future__ import annotations
@@ -16,8 +16,16 @@ from pathlib import Path
 from tests.tools import NODE_MODULES, find_node, make_node_command, make_python_command, make_tool_environment
 from tests.tools import PYTHON as PYTHON_OF_TOOLS
 
+# The sources: the file itself, and what a server makes of it.
+FILE = "file"
+SERVED = ("openapi.json",)
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
+PROGRAM_FILES = ("program.ts", "program.py")
+# What clients of a document without an address begin with.
+DEFAULT_URL = "http://localhost"
+# In the list of servers of a client in Python.
+NO_URL = ("'url': \"\"", f"'url': \"{DEFAULT_URL}\"")
 # A bound for a busy machine, not a measure: each tool takes some seconds.
 RUN_S = 540
 # Two cores; each of the tools uses one.
@@ -129,78 +137,101 @@ class Client:
     generator: str
 
 
-def generate_all(
-    generators: Mapping[str, Generator], sources: Mapping[str, str], folder: Path, suffix: str
-) -> dict[Client, Run]:
-    """Each generator's client of each source, with its program, in `folder/<source>/<generator>`."""
+class GeneratedClients:
+    """Each generator's client of each source, in `folder/clients`; beside that of the file its program."""
 
-    def generate(client: Client) -> Run:
-        home = folder / client.source / client.generator
-        run = generators[client.generator].generate(sources[client.source], home)
-        shutil.copy(PROGRAMS / f"{client.generator}.{suffix}", home / f"program.{suffix}")
-        return run
+    def __init__(
+        self, folder: Path, sources: Mapping[str, str], generators: Mapping[str, Generator], suffix: str
+    ) -> None:
+        self.folder = folder
+        self._sources = sources
+        self._generators = generators
+        clients = [Client(source, generator) for source in sources for generator in generators]
+        self.generated = dict(zip(clients, _map(self._generate, clients), strict=True))
+        for generator in generators:
+            shutil.copy(
+                PROGRAMS / f"{generator}.{suffix}", self.find_home(Client(FILE, generator), f"program.{suffix}")
+            )
+        self._own_files = {client: self._list_files(client) for client in clients}
 
-    clients = [Client(source, generator) for source in sources for generator in generators]
-    return _map(generate, clients)
+    def find_home(self, client: Client, *parts: str) -> Path:
+        return self.folder.joinpath("clients", client.source, client.generator, *parts)
+
+    def find_differences(self, client: Client, server_url: str) -> list[str]:
+        """The files that are not as those of the file's client, which knows no server's address."""
+        other = Client(FILE, client.generator)
+        names = {*self._own_files[client], *self._own_files[other]}
+        return sorted(name for name in names if self._read(client, name, server_url) != self._read(other, name))
+
+    def _generate(self, client: Client) -> Run:
+        return self._generators[client.generator].generate(self._sources[client.source], self.find_home(client))
+
+    def _list_files(self, client: Client) -> set[str]:
+        """All that was generated: not the programs, nor the caches of a generator's tools."""
+        home = self.find_home(client)
+        paths = [path.relative_to(home) for path in home.rglob("*") if path.is_file()]
+        return {str(path) for path in paths if path.parts[0] not in PROGRAM_FILES and ".ruff_cache" not in path.parts}
+
+    def _read(self, client: Client, name: str, server_url: str = DEFAULT_URL) -> str | None:
+        path = self.find_home(client, name)
+        if not path.is_file():
+            return None
+        return path.read_text(encoding="utf-8").replace(server_url, DEFAULT_URL).replace(*NO_URL)
 
 
-def _map(work: Callable[[Client], Run], clients: Iterable[Client]) -> dict[Client, Run]:
+def _map(work: Callable[[Client], Run], clients: Iterable[Client]) -> list[Run]:
     """Each client's run, some at once."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(clients, pool.map(work, clients), strict=True))
+        return list(pool.map(work, clients))
 
 
-class TypescriptClients:
-    """Clients in TypeScript with their programs, compiled in one run of the compiler: it reads its libraries once."""
+class TypescriptClients(GeneratedClients):
+    """Clients in TypeScript. Those of the file are compiled in one run of the compiler: it reads its libraries once."""
 
     def __init__(self, folder: Path, sources: Mapping[str, str]) -> None:
-        self._folder = folder
+        super().__init__(folder, sources, TYPESCRIPT, "ts")
         folder.joinpath("node_modules").symlink_to(NODE_MODULES)
         for name in ("tsconfig.json", "read_events.ts"):
             shutil.copy(PROGRAMS / name, folder)
-        self.generated = generate_all(TYPESCRIPT, sources, folder / "clients", "ts")
         self._compiled = run_tool([*make_node_command("typescript", "tsc"), "--pretty", "false"], folder)
 
-    def find_errors(self, client: Client) -> list[str]:
+    def find_errors(self, generator: str) -> list[str]:
         """What the compiler says about this client and its program, and about no client at all."""
         lines = [line for line in self._compiled.output.splitlines() if not line.startswith(" ")]
-        own = f"clients/{client.source}/{client.generator}/"
+        own = f"clients/{FILE}/{generator}/"
         return [line for line in lines if line.startswith(own) or not line.startswith("clients/")]
 
-    def run_program(self, client: Client, server_url: str) -> Run:
-        program = self._folder / "compiled" / "clients" / client.source / client.generator / "program.js"
-        return run_tool([str(find_node()), str(program), server_url], self._folder)
+    def run_program(self, generator: str, server_url: str) -> Run:
+        program = self.folder / "compiled" / "clients" / FILE / generator / "program.js"
+        return run_tool([str(find_node()), str(program), server_url], self.folder)
 
 
-class PythonClients:
-    """Clients in Python with their programs, whose types are checked as strictly as the generator promises."""
+class PythonClients(GeneratedClients):
+    """Clients in Python. The types of those of the file are checked as strictly as the generator promises."""
 
     def __init__(self, folder: Path, sources: Mapping[str, str]) -> None:
-        self._folder = folder
+        super().__init__(folder, sources, PYTHON, "py")
         shutil.copy(PROGRAMS / "import_all.py", folder)
-        self.generated = generate_all(PYTHON, sources, folder, "py")
-        self._checked = _map(self._check_types, self.generated)
+        own = [Client(FILE, generator) for generator in PYTHON]
+        self._checked = dict(zip(PYTHON, _map(self._check_types, own), strict=True))
 
-    def find_errors(self, client: Client) -> list[str]:
+    def find_errors(self, generator: str) -> list[str]:
         """What mypy says about this client and its program."""
-        checked = self._checked[client]
+        checked = self._checked[generator]
         return [] if checked.code == 0 else checked.output.splitlines()
 
-    def import_all(self, client: Client) -> Run:
+    def import_all(self, generator: str) -> Run:
         """Import every module of the client, which runs what is in each."""
-        return run_tool([str(PYTHON_OF_TOOLS), "../../import_all.py", "zoo_client"], self._find_home(client))
+        home = self.find_home(Client(FILE, generator))
+        return run_tool([str(PYTHON_OF_TOOLS), "../../../import_all.py", "zoo_client"], home)
 
-    def run_program(self, client: Client, server_url: str) -> Run:
-        return run_tool([str(PYTHON_OF_TOOLS), "program.py", server_url], self._find_home(client))
-
-    def _find_home(self, client: Client) -> Path:
-        return self._folder / client.source / client.generator
+    def run_program(self, generator: str, server_url: str) -> Run:
+        return run_tool([str(PYTHON_OF_TOOLS), "program.py", server_url], self.find_home(Client(FILE, generator)))
 
     def _check_types(self, client: Client) -> Run:
         configuration = PROGRAMS / f"{client.generator}.ini"
-        # One cache for all clients of a generator: most of the time goes to the libraries that they import.
-        cache = self._folder / f"mypy-{client.generator}"
+        cache = self.folder / f"mypy-{client.generator}"
         options = ("--config-file", str(configuration), "--cache-dir", str(cache))
         return run_tool(
-            [*make_python_command("mypy"), *options, "-m", "program", "-p", "zoo_client"], self._find_home(client)
+            [*make_python_command("mypy"), *options, "-m", "program", "-p", "zoo_client"], self.find_home(client)
         )

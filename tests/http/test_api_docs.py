@@ -13,7 +13,7 @@ import yaml
 from openapi_spec_validator import validate
 
 from openapi_server.http import api_docs
-from openapi_server.http.api_docs import ApiDocsMiddleware, Document, list_documents, make_document
+from openapi_server.http.api_docs import ApiDocsMiddleware, ServedFile, list_served_paths, make_served_file
 from openapi_server.http.conditional_requests import ConditionalGetMiddleware
 from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.spec import get_spec_path, load_spec, load_spec_3_2
@@ -73,7 +73,7 @@ async def test_behind_a_proxy_servers_says_where(path: str) -> None:
     assert {**served, "servers": None} == {**written, "servers": None}
 
 
-@pytest.mark.parametrize("path", list_documents(has_ui=True))
+@pytest.mark.parametrize("path", list_served_paths(has_ui=True))
 @pytest.mark.parametrize(
     ("accepted", "is_gzipped"),
     [
@@ -100,7 +100,7 @@ async def test_a_document_is_compressed_for_those_who_accept_it(path: str, accep
     assert answer["content-length"] == str(len(answer.body))
 
 
-@pytest.mark.parametrize("path", list_documents(has_ui=True))
+@pytest.mark.parametrize("path", list_served_paths(has_ui=True))
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"x", {}', "*"])
 async def test_a_document_that_the_client_has_is_304(path: str, encoding: str, form: str) -> None:
@@ -134,19 +134,19 @@ async def test_a_document_is_made_when_it_is_asked_for_and_once(monkeypatch: pyt
     """Not by a start, which most often serves none of them; and by no two readers at the same moment."""
     made: list[str] = []
 
-    def make(body: bytes, media_type: str) -> Document:
+    def make(body: bytes, media_type: str) -> ServedFile:
         made.append(threading.current_thread().name)
-        return make_document(body, media_type)
+        return make_served_file(body, media_type)
 
     monkeypatch.setattr(api_docs, "_made", {})
-    monkeypatch.setattr(api_docs, "make_document", make)
+    monkeypatch.setattr(api_docs, "make_served_file", make)
     app = ApiDocsMiddleware(Echoes(404), has_ui=True)
     assert made == []
 
-    answers = await asyncio.gather(*(ask(app, Request("GET", path)) for path in list_documents(has_ui=True) * 3))
+    answers = await asyncio.gather(*(ask(app, Request("GET", path)) for path in list_served_paths(has_ui=True) * 3))
 
     assert {answer.status for answer in answers} == {200}
-    assert len(made) == len(list_documents(has_ui=True))
+    assert len(made) == len(list_served_paths(has_ui=True))
     assert all(thread.startswith("worker") for thread in made)
 
 
@@ -162,7 +162,7 @@ async def test_the_number_of_prefixes_is_bounded(monkeypatch: pytest.MonkeyPatch
 
 def test_the_etag_is_that_of_the_content() -> None:
     """Whoever holds a copy of another process, or of before a restart, is told that it is the current one."""
-    first, again, other = (make_document(text.encode() + b"", "text/plain") for text in ("a" * 999, "a" * 999, "b"))
+    first, again, other = (make_served_file(text.encode() + b"", "text/plain") for text in ("a" * 999, "a" * 999, "b"))
 
     assert (first.etag, first.gzipped) == (again.etag, again.gzipped)
     assert first.etag != other.etag

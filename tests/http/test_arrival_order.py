@@ -34,7 +34,7 @@ class Requests:
             await settle()
 
     async def _store(self, number: int) -> None:
-        async with self.arrivals[number].take_turns(self._ids[number]):
+        async with self.arrivals[number].run_in_order(self._ids[number]):
             self.told.append(number)
             await self.may_end[number].wait()
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import signal
-import socket
-import subprocess
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -23,59 +19,17 @@ from openapi_server.config import ConfigError, load_settings
 from openapi_server.http import rate_limit_storage
 from openapi_server.http.rate_limit_storage import MAX_KEYS, BoundedMemoryStorage, WindowCounters, open_counters
 from tests.support.fakes import FakeClock
-from tests.support.timing import poll_until
+from tests.support.redis_server import RedisServer, require_redis
 
 ITEM = RateLimitItemPerMinute(3, namespace="turns")
 
 
-class Redis:
-    """A Redis process on a free port, which keeps nothing."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self._folder = folder
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.process = self.start()
-
-    def start(self) -> subprocess.Popen[bytes]:
-        command = [
-            "redis-server",
-            "--port",
-            str(self.port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-            str(self._folder),
-        ]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        return self.process
-
-    async def wait_until_ready(self) -> None:
-        async def answers() -> bool:
-            with socket.socket() as client:
-                return client.connect_ex(("127.0.0.1", self.port)) == 0
-
-        await poll_until(answers, within_s=20)
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait(20)
-
-
 @pytest.fixture
-async def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Redis]:
-    if shutil.which("redis-server") is None:
-        if os.environ.get("REQUIRE_SERVICES") == "1":
-            pytest.fail("there is no redis-server")
-        pytest.skip("there is no redis-server")
+async def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RedisServer]:
+    require_redis()
     # On a busy machine a quarter of a second is soon over.
     monkeypatch.setattr(rate_limit_storage, "REDIS_TIMEOUT_S", 10)
-    server = Redis(tmp_path)
+    server = RedisServer(tmp_path)
     try:
         await server.wait_until_ready()
         yield server
@@ -111,7 +65,7 @@ async def test_the_window_that_was_not_used_for_longest_is_forgotten() -> None:
     assert await storage.reset() == 3
 
 
-async def test_redis_counts_for_several_processes(redis: Redis) -> None:
+async def test_redis_counts_for_several_processes(redis: RedisServer) -> None:
     """Two servers with one Redis share the limit, and its reset time is that of the window."""
     async with (
         open_counters(redis.url, time.monotonic) as one,
@@ -127,7 +81,7 @@ async def test_redis_counts_for_several_processes(redis: Redis) -> None:
     assert 0 < refused.windows[0].reset_s <= 60
 
 
-async def test_many_at_once_do_not_get_more_than_the_limit(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_at_once_do_not_get_more_than_the_limit(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     # A Redis that takes longer lets requests through, and this machine may be busy.
     monkeypatch.setattr(rate_limit_storage, "REDIS_TIMEOUT_S", 30)
     async with open_counters(redis.url, time.monotonic) as counters:
@@ -136,7 +90,7 @@ async def test_many_at_once_do_not_get_more_than_the_limit(redis: Redis, monkeyp
 
 
 async def test_without_redis_requests_are_let_through_and_it_is_asked_again(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed, started again, and hanging: no request fails or waits long, and one line each time tells of it."""
     monkeypatch.setattr(rate_limit_storage, "REDIS_TIMEOUT_S", 1)
@@ -187,7 +141,7 @@ def diagnose(url: str) -> tuple[Level, str]:
     return finding.status, finding.detail
 
 
-async def test_the_doctor_asks_redis(redis: Redis) -> None:
+async def test_the_doctor_asks_redis(redis: RedisServer) -> None:
     """Whether it answers, and with its password, which is not shown."""
     assert await asyncio.to_thread(diagnose, redis.url) == (Level.OK, f"Redis at 127.0.0.1:{redis.port} answers")
 

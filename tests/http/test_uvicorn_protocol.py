@@ -107,9 +107,11 @@ async def test_a_few_requests_begin_in_each_round_and_health_checks_at_once() ->
 
     # A request that is due becomes a task, which runs in the round after.
     assert await run_rounds(1) == ["/health", "/api/health"]
-    for rounds in range(3):
+    while len(begun) < 2 + count:
+        before = len(begun)
         await run_rounds(1)
-        assert len(begun) == 2 + (rounds + 1) * STARTED_PER_ROUND
+        # Fewer where they take long.
+        assert 0 < len(begun) - before <= STARTED_PER_ROUND
     may_end.set()
     await asyncio.gather(*state.tasks)
     assert all(transport.is_closing() for transport in transports)

@@ -5,21 +5,29 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, cast
 
+import flask
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Scope
 from structlog.testing import capture_logs
 
 from openapi_server.http.async_handlers import AsyncHandlerMiddleware
+from openapi_server.http.routing import FlaskRoutes
 from openapi_server.http.services import Services
-from openapi_server.http.validation import MAX_DEPTH, MAX_INLINE_BYTES, StrictBodyValidator, parse_json
+from openapi_server.http.validation import (
+    MAX_DEPTH,
+    MAX_INLINE_BYTES,
+    StrictBodyValidator,
+    parse_json,
+)
 from openapi_server.models.errors import InvalidInput
 from openapi_server.spec import load_spec
-from tests.support.asgi import Arrives, Echoes, Request, Wire
+from tests.support.asgi import Arrives, Echoes, Leaves, Request, Wire
 from tests.support.examples import DELICATE_TEXTS
 
 # Name, body, and the field and words of the refusal.
@@ -184,15 +192,30 @@ async def test_a_large_body_is_read_beside_the_event_loop(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(StrictBodyValidator, "_read", read)
 
-    async def stream(size: int) -> AsyncIterator[bytes]:
-        yield b" " * size
-
-    validator = StrictBodyValidator(schema={}, required=True, nullable=False, encoding="utf-8", strict_validation=False)
+    validator = StrictBodyValidator({}, required=True)
     for size in (MAX_INLINE_BYTES, MAX_INLINE_BYTES + 1):
-        await validator._parse(stream(size), {})
+        headers = (("Content-Length", str(size)),)
+        scope: Scope = {**Request("POST", "/", headers=headers).scope, "extensions": {}}
+        await validator.wrap_receive(Arrives(b" " * size), scope=scope)
 
     assert threads[0] == threading.current_thread().name
     assert threads[1].startswith("worker")
+
+
+async def test_whoever_reads_the_body_again_reads_what_was_validated() -> None:
+    """Without what is ignored in it, with its length, and then the end of the connection; the next body is another."""
+    schema = {"type": "object", "properties": {"message": {"type": "string"}}}
+    validator = StrictBodyValidator(schema, required=True)
+    for body, read in ((b'{"message": "Hello!", "other": 1}', b'{"message": "Hello!"}'), (b'{"message":"a"}', None)):
+        headers = (("Content-Type", "application/json"), ("Content-Length", str(len(body))))
+        sent: Scope = {**Request("POST", "/", headers=headers).scope, "extensions": {}}
+
+        receive, scope = await validator.wrap_receive(Leaves(body[:5], body[5:]), scope=sent)
+
+        again = await receive()
+        assert (again["body"], again["more_body"]) == (read or body, False)
+        assert dict(scope["headers"])[b"content-length"] == str(len(again["body"])).encode()
+        assert (await receive())["type"] == "http.disconnect"
 
 
 async def test_no_handler_runs_on_what_the_validators_have_not_seen() -> None:
@@ -202,7 +225,8 @@ async def test_no_handler_runs_on_what_the_validators_have_not_seen() -> None:
     scope = {**request, "extensions": {"connexion_routing": {"operation_id": operation_id}}}
     wire, inner = Wire(), Echoes(200)
     with capture_logs() as lines:
-        await AsyncHandlerMiddleware(inner, services=cast(Services, None))(scope, Arrives(), wire.send)
+        routes = FlaskRoutes(flask.Flask(__name__))
+        await AsyncHandlerMiddleware(inner, services=cast(Services, None), routes=routes)(scope, Arrives(), wire.send)
 
     assert (wire.answer.status, wire.answer.problem["code"]) == (400, "invalid_input")
     assert [(line["event"], line["operation"]) for line in lines] == [("request_not_validated", operation_id)]

@@ -1,4 +1,4 @@
-"""`SSEStreamer`, beyond the unit test of the first front end in `tests/seeds/`."""
+"""`SSEStreamer`, beyond the unit test of the first front end in `tests/source_documents/`."""
 
 from __future__ import annotations
 
@@ -172,6 +172,9 @@ async def test_the_last_part_of_a_turn_leaves_with_the_end_of_the_response() -> 
 
 class Rehearsed:
     """A place in a log that fills at rehearsed times: (seconds since the beginning, event). Waiting takes no time."""
+
+    ending: Failed | None = None
+    is_cut_off = False
 
     def __init__(self, clock: FakeClock, script: Sequence[tuple[float, TurnEvent]]) -> None:
         self._clock = clock

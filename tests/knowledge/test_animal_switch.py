@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openapi_server.knowledge.animal_files import PACKAGED_ANIMALS, read_folder
 from openapi_server.knowledge.animal_switch import detect_requested_animal, strip_switch_request
-from openapi_server.knowledge.schema import PACKAGED_ANIMALS, read_folder
 from openapi_server.models.animal import Animal
 from tests.support.fakes import make_lion
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.knowledge.service import FoundFacts, KnowledgeService
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup
@@ -206,6 +207,8 @@ async def test_ranking_what_a_search_found_searches_no_second_time(
 ) -> None:
     """The scores come with the facts; facts that come without, or for another message, are searched for again."""
     message = "How fast can you run?"
+    # The first time its words are looked up.
+    await service.retrieve(lion, message, ())
     searches: list[tuple[Any, ...]] = []
     search = KnowledgeService._find_facts
 
@@ -222,3 +225,39 @@ async def test_ranking_what_a_search_found_searches_no_second_time(
     assert len(searches) == 2
     await service.rerank(found, "Where do you sleep?", (), AgeGroup.ELEMENTARY)
     assert len(searches) == 3
+
+
+async def test_a_question_with_kept_words_waits_for_no_thread(full_text: KnowledgeService) -> None:
+    """Its facts are those that the worker finds, also after a reply; words of no keeper are always looked up there."""
+    asked = [("lion_001", "How fast can you run?"), ("octopus_001", "Tell me about your arms"), ("lion_001", "why?")]
+    for animal_id, message in asked:
+        animal = full_text.get_animal(animal_id)
+        assert animal is not None
+        history = [await tell_fact(full_text, animal, "what do you eat")]
+        found = full_text._retrieve(animal, message, history)
+
+        kept = full_text._retrieve_kept(animal, message, history)
+
+        assert isinstance(kept, FoundFacts)
+        assert kept.scored == found.scored
+        assert list(await full_text.retrieve(animal, message, history)) == list(found)
+    lion = full_text.get_animal("lion_001")
+    assert lion is not None
+    for _ in range(2):
+        assert full_text._retrieve_kept(lion, "I am Wilhelmine Krawuttke", []) == "I am Wilhelmine Krawuttke"
+        await full_text.retrieve(lion, "I am Wilhelmine Krawuttke", [])
+    words = {word for term in full_text._index_cache.get_index(lion)._kept_matches for word in term.words}
+    assert "fast" in words
+    assert words.isdisjoint({"wilhelmine", "krawuttke"})
+
+
+async def test_an_earlier_version_of_an_animal_is_searched_on_the_worker(full_text: KnowledgeService) -> None:
+    """Its index may have to be built."""
+    lion = full_text.get_animal("lion_001")
+    assert lion is not None
+    message = "How fast can you run?"
+    await full_text.retrieve(lion, message, [])
+    earlier = replace(lion, facts=lion.facts[:3])
+
+    assert full_text._retrieve_kept(earlier, message, []) == message
+    assert set(await full_text.retrieve(earlier, "What do you eat?", [])) <= set(earlier.facts)

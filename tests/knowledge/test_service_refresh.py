@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from openapi_server.knowledge.animal_admin import seed_animals
+from openapi_server.knowledge.animal_files import parse_animal
 from openapi_server.knowledge.retrieval.query import Lexicon
 from openapi_server.knowledge.retrieval.ranking import Similarities
-from openapi_server.knowledge.schema import parse_animal
 from openapi_server.knowledge.service import IndexCache, KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, Change, ChangeKind, Document, DocumentChanges

@@ -1,4 +1,4 @@
-"""Common SSE clients against a server process. Those of older documents are in `tests/seeds/`."""
+"""Common SSE clients against a server process. Those of older documents are in `tests/source_documents/`."""
 
 from __future__ import annotations
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from openapi_server.models.sentences import split_sentences
+from openapi_server.models.sentences import count_sentences, split_sentences
 
 
 @pytest.mark.parametrize(
@@ -26,3 +28,9 @@ def test_a_sentence_ends_at_its_mark_and_white_space(text: str, sentences: list[
 def test_an_ellipsis_need_not_end_a_sentence() -> None:
     """A summary keeps what follows it."""
     assert split_sentences("Psst… I sleep. Yes!", ends_at_ellipsis=False) == ["Psst… I sleep.", "Yes!"]
+
+
+@given(st.text(st.one_of(st.sampled_from("ab.!?… \n\t\x1c\u2003\u200b"), st.characters()), max_size=30))
+def test_as_many_are_counted_as_there_are(text: str) -> None:
+    """Whatever white space there is."""
+    assert count_sentences(text) == len(split_sentences(text))

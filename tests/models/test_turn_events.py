@@ -110,7 +110,9 @@ def test_two_types_of_event_are_terminal_and_no_others() -> None:
 def test_the_id_of_an_entry_is_its_turn_and_its_number() -> None:
     """Clients send the id back to resume. Cached bytes do not change the equality of entries."""
     entry, same = Entry("turn_a", 17, NOON, STARTED), Entry("turn_a", 17, NOON, STARTED)
-    same.encoded["convo"] = b"..."
+    for contract in ("convo", "convo", "chat"):
+        same.keep_encoded(contract, contract.encode())
 
+    assert [same.get_encoded(contract) for contract in ("convo", "chat", "devices")] == [b"convo", b"chat", None]
     assert entry.id == "turn_a-17"
     assert entry == same

@@ -12,12 +12,12 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.normalize import remove_padding
 from openapi_server.moderation.output_buffer import BufferLimits, OutputBuffer
-from openapi_server.moderation.output_rules import OutputRules
 from tests.moderation.test_output_buffer import LONG, sent
 from tests.support.fakes import make_lion
 from tests.support.report import Report
+from tests.support.rules import load_output_rules
 
-RULES = OutputRules.load()
+RULES = load_output_rules()
 CANARY = "zqkvtrwpbxmdfghj"
 CHECK = RULES.build_check(Prompt(make_lion(), AgeGroup.ELEMENTARY, "Hello!", canary=CANARY))
 TIGHT = BufferLimits(max_chars=120, max_wait_ms=100, margin_chars=50)

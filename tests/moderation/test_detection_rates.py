@@ -12,12 +12,12 @@ from collections.abc import Iterable
 import pytest
 
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import InputRules
 from tests.moderation.datasets import ATTACKS, FRESH, HARMLESS, Texts, asked_elsewhere, part
 from tests.support.fakes import make_lion
 from tests.support.report import Report
+from tests.support.rules import load_input_rules
 
-RULES = InputRules.load()
+RULES = load_input_rules()
 
 
 def is_refused(text: str, age_group: AgeGroup = AgeGroup.ELEMENTARY) -> bool:

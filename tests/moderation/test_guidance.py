@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import InputRules
 from tests.support.fakes import make_lion
+from tests.support.rules import load_input_rules
 
-RULES = InputRules.load()
+RULES = load_input_rules()
 
 
 def join_guidance(message: str = "", age_group: AgeGroup = AgeGroup.ELEMENTARY, animal: Animal | None = None) -> str:
@@ -50,3 +52,13 @@ def test_some_guidance_depends_on_the_animal() -> None:
     assert "own side of the fence" in join_guidance("May I stroke you?")
     assert "own side of the fence" not in join_guidance("May I stroke you?", animal=octopus)
     assert "knocking on the glass" in join_guidance("Can I knock?", animal=octopus)
+
+
+@pytest.mark.parametrize("age_group", AgeGroup)
+def test_the_verdict_on_a_message_has_its_guidance(age_group: AgeGroup) -> None:
+    """So the message is read once. One that is not answered needs none."""
+    for message in ("How do lions hunt?", "Do you have babies?", "Why are they extinct?", "Hi"):
+        verdict = asyncio.run(RULES.check_message(message, make_lion(), age_group))
+        assert verdict.safe_words is None
+        assert "\n".join(verdict.guidance) == join_guidance(message, age_group)
+    assert asyncio.run(RULES.check_message("I want to die", make_lion(), age_group)).guidance == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,21 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.models.turn import AgeGroup, Moderation
-from openapi_server.moderation.input_rules import INPUT_RULES_FILE, InputRules
-from openapi_server.moderation.rule_files import read_rules
+from openapi_server.moderation.input_rules import InputRules
+from openapi_server.moderation.rule_set import load_packaged_rules
 from openapi_server.moderation.rules import Action
 from openapi_server.protocols import Verdict
 from tests.support.examples import DELICATE_TEXTS
 from tests.support.fakes import make_lion
+from tests.support.rules import load_input_rules
 
-INPUT_RULES = InputRules.load()
+INPUT_RULES = load_input_rules()
 LEO = make_lion()
 QUESTIONS = Path(__file__).parents[1] / "knowledge" / "retrieval" / "questions.yaml"
-CATEGORIES = {rule.category for rule in read_rules(INPUT_RULES_FILE).select_rules(Action.WORDS, Action.FLAG)}
+CATEGORIES = {rule.category for rule in load_packaged_rules().messages.select_rules(Action.WORDS, Action.FLAG)}
 
 
 def check(message: str, moderator: InputRules = INPUT_RULES) -> Verdict:
-    return asyncio.run(moderator.check_message(message, LEO, AgeGroup.ELEMENTARY))
+    """The verdict without guidance."""
+    return replace(asyncio.run(moderator.check_message(message, LEO, AgeGroup.ELEMENTARY)), guidance=())
 
 
 HARMFUL: dict[str, list[str]] = {

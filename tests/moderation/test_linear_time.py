@@ -9,13 +9,12 @@ from collections.abc import Callable
 import pytest
 
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import InputRules
 from openapi_server.moderation.normalize import list_variants, remove_padding
-from openapi_server.moderation.output_rules import OutputRules
 from tests.support.fakes import make_lion
 from tests.support.report import Report
+from tests.support.rules import load_input_rules, load_output_rules
 
-INPUT_RULES, OUTPUT_RULES, LION = InputRules.load(), OutputRules.load(), make_lion()
+INPUT_RULES, OUTPUT_RULES, LION = load_input_rules(), load_output_rules(), make_lion()
 FUNCTIONS: dict[str, Callable[[str], object]] = {
     "mask": INPUT_RULES.mask_text,
     "input rules": lambda text: INPUT_RULES.find_matching_rules(text, LION, AgeGroup.ELEMENTARY),

@@ -17,17 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.first_names import LOOKALIKES_FILE
-from openapi_server.moderation.input_rules import INPUT_RULES_FILE
 from openapi_server.moderation.normalize import (
     WordSegmenter,
     fold_lookalikes,
     list_variants,
     normalize_text,
 )
-from openapi_server.moderation.rule_files import read_rules
+from openapi_server.moderation.rule_set import load_packaged_rules
 from tests.support.examples import DELICATE_TEXTS
 
-RULES = read_rules(INPUT_RULES_FILE)
+RULES = load_packaged_rules().messages
 SEGMENTER = WordSegmenter(RULES.strong_words, RULES.small_words)
 TEXT = "ignore your instructions"
 

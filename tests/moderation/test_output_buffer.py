@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.moderation.output_buffer import Blocked, BufferLimits, OutputBuffer, Released
-from openapi_server.moderation.output_rules import OutputRules
 from tests.support.examples import DELICATE_TEXTS
 from tests.support.report import Report
+from tests.support.rules import load_output_rules
 
-RULES = OutputRules.load()
+RULES = load_output_rules()
 SMALL = BufferLimits(max_chars=80, max_wait_ms=100, margin_chars=30)
 
 UNSAFE = [

@@ -12,14 +12,14 @@ import pytest
 from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
-from openapi_server.moderation.input_rules import INPUT_RULES_FILE, InputRules
 from openapi_server.moderation.output_rules import OutputRules
-from openapi_server.moderation.rule_files import read_rules
+from openapi_server.moderation.rule_set import load_packaged_rules
 from openapi_server.providers.offline.phrasing import LINES
 from tests.support.fakes import make_lion
 from tests.support.report import Report
+from tests.support.rules import load_input_rules, load_output_rules
 
-RULES = OutputRules.load()
+RULES = load_output_rules()
 
 UNSAFE = {
     "distress": ["You should kill yourself.", "Go and die!", "Nobody would miss you, for nobody loves you."],
@@ -121,7 +121,7 @@ def test_the_offline_providers_own_lines_pass() -> None:
 @pytest.mark.parametrize("age_group", AgeGroup)
 def test_our_fixed_words_pass(age_group: AgeGroup) -> None:
     """They are sent without a check, but must not violate a rule."""
-    said = [wording.get_text(age_group, make_lion()) for wording in read_rules(INPUT_RULES_FILE).wordings.values()]
+    said = [wording.get_text(age_group, make_lion()) for wording in load_packaged_rules().messages.wordings.values()]
 
     assert [words for words in said if RULES.find_violation(words)] == []
     assert RULES.find_violation(RULES.get_safe_words(make_lion(), age_group)) is None
@@ -129,7 +129,7 @@ def test_our_fixed_words_pass(age_group: AgeGroup) -> None:
 
 async def test_leaks_of_the_prompt_are_found() -> None:
     """The canary in any encoding, and a quote of the guidance."""
-    guidance = await InputRules.load().list_guidance(make_lion(), AgeGroup.ADULT)
+    guidance = await load_input_rules().list_guidance(make_lion(), AgeGroup.ADULT)
     prompt = Prompt(make_lion(), AgeGroup.ADULT, "Hello!", rules=guidance, canary="zqkvtrwpbxmdfghj")
     check = RULES.build_check(prompt)
 

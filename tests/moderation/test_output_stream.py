@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 
 import pytest
@@ -15,12 +16,12 @@ from openapi_server.models.errors import IdleTimeout, ProviderFailed
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.output_buffer import Blocked, BufferLimits, OutputBuffer
-from openapi_server.moderation.output_rules import OutputRules
 from openapi_server.moderation.output_stream import PieceJoiner, stream_checked
 from openapi_server.protocols import ReplyEnd, WholeReply
 from tests.support.fakes import Fails, Says, Waits, make_lion
+from tests.support.rules import load_output_rules
 
-RULES = OutputRules.load()
+RULES = load_output_rules()
 PROMPT = Prompt(make_lion(), AgeGroup.ELEMENTARY, "Hello!")
 
 
@@ -47,8 +48,8 @@ async def collect_into(
 ) -> None:
     """Read to the end; what was sent before a failure is in `words`."""
 
-    async def say(text: str) -> None:
-        words.append(text)
+    async def say(texts: Sequence[str]) -> None:
+        words.extend(texts)
 
     words.append(await stream_checked(output, OutputBuffer(RULES.find_violation), idle_timeout_s, say))
 
@@ -87,8 +88,8 @@ async def test_a_reply_that_comes_letter_by_letter_has_few_pieces(letters: str) 
 
     sent: list[str] = []
 
-    async def send(piece: str) -> None:
-        sent.append(piece)
+    async def send(pieces: Sequence[str]) -> None:
+        sent.extend(pieces)
 
     await stream_checked(writes(), OutputBuffer(lambda _: None), 5, send)
 
@@ -226,13 +227,82 @@ async def test_text_that_waited_too_long_is_sent_without_the_end_of_its_sentence
         yield "I walk slowly through the long dry gr"
         await asyncio.Event().wait()
 
-    said: asyncio.Queue[str] = asyncio.Queue()
+    said: asyncio.Queue[Sequence[str]] = asyncio.Queue()
     streaming = asyncio.create_task(stream_checked(walks_on(), buffer, 5, said.put))
     first = await asyncio.wait_for(said.get(), 5)
     streaming.cancel()
     await asyncio.wait((streaming,))
 
-    assert first == "I walk slowly through "
+    assert first == ["I walk slowly through "]
+
+
+class Steps:
+    """A model that says pieces together, waits until it is let go on, and notes how its waits end."""
+
+    def __init__(self, *steps: Sequence[str]) -> None:
+        self._steps = steps
+        self.may_go_on = asyncio.Semaphore(0)
+        self.was_cancelled = self.was_closed = False
+
+    async def stream(self) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
+        yield WholeReply("".join(itertools.chain(*self._steps)))
+        try:
+            for pieces in self._steps:
+                for piece in pieces:
+                    yield piece
+                await self.may_go_on.acquire()
+        except asyncio.CancelledError:
+            self.was_cancelled = True
+            raise
+        finally:
+            await asyncio.sleep(0)
+            self.was_closed = True
+        yield ReplyEnd()
+
+
+async def test_pieces_that_are_there_together_are_sent_together_and_wait_for_no_other() -> None:
+    """What the model has said is sent before the model is waited for."""
+    model = Steps(["Roar! I am a lion. ", "I sleep in the sun. "], ["And I run very fast. "], [])
+    said: asyncio.Queue[Sequence[str]] = asyncio.Queue()
+    streaming = asyncio.create_task(stream_checked(model.stream(), OutputBuffer(lambda _: None), 5, said.put))
+
+    assert await asyncio.wait_for(said.get(), 5) == ["Roar! I am a lion. ", "I sleep in the sun. "]
+    model.may_go_on.release()
+    assert await asyncio.wait_for(said.get(), 5) == ["And I run very fast. "]
+    model.may_go_on.release()
+    model.may_go_on.release()
+    assert await asyncio.wait_for(streaming, 5) == ReplyEnd()
+    assert said.empty()
+
+
+async def test_a_model_that_waits_is_closed_when_its_text_cannot_be_sent() -> None:
+    """As if it were cancelled, and whoever asked hears why nothing was sent."""
+    model = Steps(["Roar! I am a lion. "], [])
+
+    async def fail(texts: Sequence[str]) -> None:
+        raise LookupError("the log is closed")
+
+    with pytest.raises(LookupError, match="the log is closed"):
+        await asyncio.wait_for(stream_checked(model.stream(), OutputBuffer(lambda _: None), 5, fail), 5)
+    assert model.was_cancelled
+    assert model.was_closed
+
+
+async def test_text_that_is_being_sent_is_sent_before_what_follows() -> None:
+    """A log that takes its time gets all pieces in their order, each once."""
+    model = Steps(["Roar! I am a lion. "], ["I sleep in the sun. "], ["And I run very fast. "])
+    said: list[str] = []
+
+    async def take_time(texts: Sequence[str]) -> None:
+        model.may_go_on.release()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        said.extend(texts)
+
+    model.may_go_on.release()
+    await asyncio.wait_for(stream_checked(model.stream(), OutputBuffer(lambda _: None), 5, take_time), 5)
+
+    assert said == ["Roar! I am a lion. ", "I sleep in the sun. ", "And I run very fast. "]
 
 
 async def test_a_timer_that_fires_early_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,8 +351,8 @@ async def test_a_long_piece_is_checked_in_parts() -> None:
 
     sent: list[str] = []
 
-    async def say(text: str) -> None:
-        sent.append(text)
+    async def say(texts: Sequence[str]) -> None:
+        sent.extend(texts)
 
     text = "a" * 30_000 + "I sleep in the sun. " * 1_500
     await stream_checked(stream_pieces([text]), OutputBuffer(check), 5, say)
@@ -302,7 +372,7 @@ async def test_other_tasks_run_while_many_small_pieces_come() -> None:
             turns_of_others += 1
             await asyncio.sleep(0)
 
-    async def say(text: str) -> None:
+    async def say(texts: Sequence[str]) -> None:
         """Nothing to wait for."""
 
     counting = asyncio.create_task(count())

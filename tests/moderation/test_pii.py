@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.knowledge.service import KnowledgeService
-from openapi_server.moderation.input_rules import InputRules
 from openapi_server.moderation.pii import CONTACT_KINDS, PiiKind, find_kinds, mask_json, mask_text, remove_placeholders
 from tests.moderation.datasets import HARMLESS, asked_elsewhere
 from tests.support.examples import DELICATE_TEXTS
 from tests.support.report import Report
+from tests.support.rules import load_input_rules
 
 PERSONAL_TEXTS = [
     ("My name is John Doe", "My name is John [surname]"),
@@ -248,7 +248,7 @@ def test_placeholders_can_be_removed_for_a_search() -> None:
 
 def test_rules_can_mask_the_zoos_own_kinds_of_data() -> None:
     """Membership numbers are found by a rule in input_rules.yaml."""
-    masked = InputRules.load().mask_text("I am Mia Smith and my annual pass ZOO-123456 is new")
+    masked = load_input_rules().mask_text("I am Mia Smith and my annual pass ZOO-123456 is new")
 
     assert masked.text == "I am Mia [surname] and my annual pass [membership number] is new"
     assert masked.kinds == ("surname", "membership")
@@ -287,7 +287,7 @@ def test_the_longest_text_is_masked_in_milliseconds(text: str) -> None:
     assert time.thread_time() - began_s < 0.15, "seconds"
 
 
-MASK = InputRules.load().mask_pii
+MASK = load_input_rules().mask_pii
 
 PERSONAL_MEMBERS = [
     ({"note": "call 555-123-4567"}, {"note": "call [phone number]"}),

@@ -82,7 +82,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "an invented name is a fresh limit",
         "openapi_server/http/rate_limits.py",
-        "if caller.is_new and kind in (Kind.TURNS, Kind.REPEATS):",
+        "if caller.is_new and kind in (LimitKind.TURNS, LimitKind.REPEATS):",
         "if False:",
         ("tests/http/test_rate_limits.py", "tests/api/test_rate_limits.py"),
     ),

@@ -17,7 +17,7 @@ from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup, FinishReason, Source, Usage
 from openapi_server.protocols import Provider, ReplyEnd, WholeReply
 from openapi_server.providers.offline import intents
-from openapi_server.providers.offline.conversation import find_visitor_name, parse_message
+from openapi_server.providers.offline.conversation import find_visitor_name, parse_message, simplify_text
 from openapi_server.providers.offline.intents import Intent
 from openapi_server.providers.offline.provider import OfflineProvider
 from tests.moderation.datasets import HARMLESS, asked_elsewhere, part
@@ -631,3 +631,9 @@ def test_the_first_look_misses_no_intent() -> None:
 
     assert len(set(expected.values())) > 15
     assert [each for each in messages if found[each] is not expected[each] and found[each] is not Intent.NONSENSE] == []
+
+
+@given(st.text(st.one_of(st.sampled_from("abAZ09 _'’`-.\n\x1c\x80²"), st.characters(codec="latin-1")), max_size=20))
+def test_ascii_is_normalized_as_other_text_is(text: str) -> None:
+    """ASCII is read as bytes. A character that falls away makes other text of it."""
+    assert simplify_text(text) == simplify_text(text + "\u0301")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server.models.hidden_characters import find_hidden_character
-from openapi_server.providers.reply_cleaner import ReplyCleaner, judge_beginning
+from openapi_server.providers.reply_cleaner import ReplyCleaner, classify_beginning
 from tests.support.fakes import make_lion
 
 LION = make_lion()
@@ -274,7 +274,7 @@ def test_honest_text_waits_for_its_first_sentence_only() -> None:
     ],
 )
 def test_a_beginning_is_judged_by_its_sentences(text: str, is_reply: bool | None) -> None:
-    assert judge_beginning(text) is is_reply
+    assert classify_beginning(text) is is_reply
 
 
 def test_a_model_that_begins_in_thought_is_known_by_its_first_reply() -> None:

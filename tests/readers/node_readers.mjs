@@ -3,14 +3,14 @@
 //
 // node node_readers.mjs NODE_MODULES < JOBS
 //
-// A job names a reader and either streams and the ways in which they are fed to it, or a request. Each feed is the
-// number of its stream, the places where a piece ends, and the place where the stream ends. The answer to a job is a
-// list of results, one for each feed: the events that the reader shows.
+// A line of the input is a list of jobs, and a line of the output the list of their answers. A job names a reader and
+// either streams and the ways in which they are fed to it, or a request. Each feed is the number of its stream, the
+// places where a piece ends, and the place where the stream ends. An answer has `shown`, the lists of events that the
+// reader showed, each list once, and `which`: for each feed, the number of its list.
 
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
-import { text } from 'node:stream/consumers';
 import { pathToFileURL } from 'node:url';
 
 const require = createRequire(`${process.argv[2]}/`);
@@ -213,16 +213,29 @@ async function collect(job, open) {
 }
 
 async function run(job) {
-    if (job.url) return [await collect(job, (init) => post(job, init))];
-    const streams = job.streams.map((stream) => Buffer.from(stream, 'base64'));
-    const results = [];
-    for (const [stream, ...way] of job.feeds) {
-        results.push(await collect(job, async () => feed(streams[stream], way)));
+    // Thousands of feeds are shown as a few different lists.
+    const shown = new Map();
+    const which = [];
+    const add = (events) => {
+        const written = JSON.stringify(events);
+        if (!shown.has(written)) shown.set(written, shown.size);
+        which.push(shown.get(written));
+    };
+    if (job.url) {
+        add(await collect(job, (init) => post(job, init)));
+    } else {
+        const streams = job.streams.map((stream) => Buffer.from(stream, 'base64'));
+        for (const [stream, ...way] of job.feeds) {
+            add(await collect(job, async () => feed(streams[stream], way)));
+        }
     }
-    return results;
+    return { shown: [...shown.keys()].map((written) => JSON.parse(written)), which };
 }
 
 // A timer of `eventsource` does not keep Node from its end.
 setInterval(() => {}, 1000);
-const answers = await Promise.all(JSON.parse(await text(process.stdin)).map(run));
-process.stdout.write(JSON.stringify(answers), () => process.exit());
+for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
+    const answers = await Promise.all(JSON.parse(line).map(run));
+    process.stdout.write(`${JSON.stringify(answers)}\n`);
+}
+process.exit();

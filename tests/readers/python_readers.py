@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import httpx
 import requests
@@ -18,8 +19,7 @@ HEADERS = {"content-type": "text/event-stream; charset=utf-8"}
 TIMEOUT_S = 30
 
 
-@dataclass(frozen=True)
-class Parsed:
+class Parsed(NamedTuple):
     """An event as a client's code sees it; `id` is the last one that the stream named."""
 
     event: str

@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -67,7 +68,7 @@ class Told:
     def end(self) -> int:
         return self.start + len(self.block)
 
-    @property
+    @cached_property
     def data_line(self) -> range:
         """Where its data line stands, without the line's end."""
         line = f"data: {self.data}"

@@ -82,6 +82,12 @@ class Reader:
         return {"reader": self.name, "names": NAMES, "comesBack": False, **members}
 
 
+def read_shown(answer: Mapping[str, Any]) -> list[list[Parsed]]:
+    """What was shown of each feed of a job; equal lists are the same list."""
+    shown = [[Parsed(**event) for event in events] for events in answer["shown"]]
+    return [shown[number] for number in answer["which"]]
+
+
 NODE_READERS = Path(__file__).with_name("node_readers.mjs")
 # The names that any contract has for its events.
 NAMES = [

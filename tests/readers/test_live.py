@@ -24,9 +24,9 @@ from openapi_server.wire.sse import encode_json
 from tests.conftest import find_template
 from tests.readers.python_readers import Parsed
 from tests.readers.recordings import ENDPOINTS, RESUMABLE
-from tests.readers.table import NODE_READERS, READERS, Reader
+from tests.readers.table import READERS, Reader, read_shown
 from tests.support.contract import SseEvent, check_stream
-from tests.support.node import run_script_with_packages
+from tests.support.node import NodeProcess
 from tests.support.processes import ServerProcess
 from tests.support.tcp_proxy import TcpProxy
 
@@ -116,7 +116,9 @@ def test_a_reader_in_python_shows_the_turn(server: ServerProcess, question: Ques
     assert shown == show(reader, question.read_again(server))
 
 
-def test_the_readers_in_node_show_the_turn(server: ServerProcess, login: dict[str, str]) -> None:
+def test_the_readers_in_node_show_the_turn(
+    server: ServerProcess, login: dict[str, str], node_readers: NodeProcess
+) -> None:
     """All of them over all contracts, with Node's own `fetch`."""
     readers = [each for each in READERS.values() if each.python is None for _ in ENDPOINTS]
     questions = [make_question(server, login, name) for _ in readers[:: len(ENDPOINTS)] for name in ENDPOINTS]
@@ -125,11 +127,10 @@ def test_the_readers_in_node_show_the_turn(server: ServerProcess, login: dict[st
         for reader, question in zip(readers, questions, strict=True)
     ]
 
-    answers = run_script_with_packages(NODE_READERS, jobs)
+    answers = map(read_shown, node_readers.ask(jobs))
 
     for reader, question, (shown,) in zip(readers, questions, answers, strict=True):
-        expected = show(reader, question.read_again(server))
-        assert [Parsed(**event) for event in shown] == expected, (reader.name, question.name)
+        assert shown == show(reader, question.read_again(server)), (reader.name, question.name)
 
 
 @pytest.mark.parametrize("question", ENDPOINTS, indirect=True)
@@ -178,7 +179,9 @@ async def test_a_library_in_python_over_a_connection_that_breaks_off(
     assert shown == show(READERS[name], question.read_again(server))
 
 
-async def test_libraries_in_node_over_connections_that_break_off(server: ServerProcess, login: dict[str, str]) -> None:
+async def test_libraries_in_node_over_connections_that_break_off(
+    server: ServerProcess, login: dict[str, str], node_readers: NodeProcess
+) -> None:
     """`eventsource` and `fetch-event-source` come back by themselves, after the time that the stream names."""
     cases = [
         (name, where, make_question(server, login, contract))
@@ -200,12 +203,11 @@ async def test_libraries_in_node_over_connections_that_break_off(server: ServerP
             )
             for (name, _, question), proxy in zip(cases, proxies, strict=True)
         ]
-        answers = await asyncio.to_thread(run_script_with_packages, NODE_READERS, jobs)
+        answers = map(read_shown, await asyncio.to_thread(node_readers.ask, jobs))
         assert [proxy.cut_behind for proxy in proxies] == [None] * len(proxies)
 
     for (name, where, question), (shown,) in zip(cases, answers, strict=True):
-        expected = show(READERS[name], question.read_again(server))
-        assert [Parsed(**event) for event in shown] == expected, (name, where, question.name)
+        assert shown == show(READERS[name], question.read_again(server)), (name, where, question.name)
 
 
 def find_cut(question: Question, where: str) -> bytes:

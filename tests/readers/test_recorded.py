@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import pytest
 
 from tests.conftest import OpensZoo
 from tests.readers.python_readers import Parsed
 from tests.readers.recordings import ENDPOINTS, RESUMABLE, SCENARIOS, Feed, Recording, Told
-from tests.readers.table import NODE_READERS, READERS, Reader, sees_all
-from tests.support.node import run_script_with_packages
+from tests.readers.table import READERS, Reader, read_shown, sees_all
+from tests.support.node import NodeProcess
 
 # The streams that are cut at every place: they have all that there is.
 CUT_SCENARIOS = ("silent",)
@@ -28,7 +29,6 @@ def each_recording(scenarios: Sequence[str], endpoints: Sequence[str]) -> pytest
 
 
 _recordings: dict[tuple[str, str], Recording] = {}
-_shown_in_node: dict[tuple[int, str], dict[str, list[list[Parsed]]]] = {}
 
 
 @pytest.fixture
@@ -40,35 +40,57 @@ async def recording(request: pytest.FixtureRequest, open_zoo: OpensZoo) -> Recor
     return _recordings[request.param]
 
 
-def read(reader: Reader, recording: Recording, make_feeds: Callable[[Recording], list[Feed]]) -> list[list[Parsed]]:
-    """What the reader shows of each feed, with what looks like an event to it and has no data."""
-    feeds = make_feeds(recording)
-    if reader.python is not None:
-        return [list(reader.python.feed(feed.pieces)) for feed in feeds]
-    key = (id(recording), make_feeds.__name__)
-    if key not in _shown_in_node:
-        _shown_in_node[key] = read_in_node(feeds)
-    return _shown_in_node[key][reader.name]
+@dataclass(frozen=True)
+class Reading:
+    """Feeds recordings to readers. What Node's readers show of a recording is asked once, for all of them."""
+
+    node: NodeProcess
+    _shown_in_node: dict[tuple[int, str], dict[str, list[list[Parsed]]]] = field(default_factory=dict)
+
+    def __call__(
+        self, reader: Reader, recording: Recording, make_feeds: Callable[[Recording], list[Feed]]
+    ) -> list[list[Parsed]]:
+        """What the reader shows of each feed, with what looks like an event to it and has no data."""
+        feeds = make_feeds(recording)
+        if reader.python is not None:
+            return [list(reader.python.feed(feed.pieces)) for feed in feeds]
+        key = (id(recording), make_feeds.__name__)
+        if key not in self._shown_in_node:
+            self._shown_in_node[key] = self._ask_node(feeds)
+        return self._shown_in_node[key][reader.name]
+
+    def _ask_node(self, feeds: Sequence[Feed]) -> dict[str, list[list[Parsed]]]:
+        streams = list(dict.fromkeys(feed.raw for feed in feeds))
+        members = {
+            "streams": [base64.b64encode(stream).decode() for stream in streams],
+            "feeds": [[streams.index(feed.raw), list(feed.cuts), feed.end] for feed in feeds],
+        }
+        names = [name for name, reader in READERS.items() if reader.python is None]
+        answers = self.node.ask([READERS[name].make_job(**members) for name in names])
+        return dict(zip(names, map(read_shown, answers), strict=True))
 
 
-def read_in_node(feeds: Sequence[Feed]) -> dict[str, list[list[Parsed]]]:
-    """What each of Node's readers shows of each feed: one process for all of them."""
-    streams = list(dict.fromkeys(feed.raw for feed in feeds))
-    members = {
-        "streams": [base64.b64encode(stream).decode() for stream in streams],
-        "feeds": [[streams.index(feed.raw), list(feed.cuts), feed.end] for feed in feeds],
-    }
-    names = [name for name, reader in READERS.items() if reader.python is None]
-    answers = run_script_with_packages(NODE_READERS, [READERS[name].make_job(**members) for name in names])
-    return {
-        name: [[Parsed(**event) for event in shown] for shown in answer]
-        for name, answer in zip(names, answers, strict=True)
-    }
+@pytest.fixture(scope="module")
+def read(node_readers: NodeProcess) -> Reading:
+    return Reading(node_readers)
 
 
 def show(reader: Reader, told: Sequence[Told]) -> list[Parsed]:
     """What the reader has to show of these events."""
     return [reader.show(each) for each in told if reader.sees(each.block)]
+
+
+class Expected:
+    """What the reader has to show of each feed of a recording."""
+
+    def __init__(self, reader: Reader, recording: Recording) -> None:
+        self._reader = reader
+        self._told = [each for each in recording.told if reader.sees(each.block)]
+        self._shown = show(reader, recording.told)
+
+    def get(self, feed: Feed) -> list[Parsed]:
+        pairs = zip(self._told, self._shown, strict=True)
+        return [shown for told, shown in pairs if is_readable(self._reader, told, feed)]
 
 
 def is_readable(reader: Reader, told: Told, feed: Feed) -> bool:
@@ -79,37 +101,35 @@ def is_readable(reader: Reader, told: Told, feed: Feed) -> bool:
 
 @each_reader
 @each_recording(list(SCENARIOS), list(ENDPOINTS))
-def test_a_reader_shows_what_the_contract_tells(reader: Reader, recording: Recording) -> None:
+def test_a_reader_shows_what_the_contract_tells(reader: Reader, recording: Recording, read: Reading) -> None:
     """Every event once and in its order, to the character, however the bytes come."""
-    feeds = recording.feed_in_pieces()
+    feeds, expected = recording.feed_in_pieces(), Expected(reader, recording)
 
     for feed, shown in zip(feeds, read(reader, recording, Recording.feed_in_pieces), strict=True):
-        told = [each for each in recording.told if is_readable(reader, each, feed)]
-        assert reader.pass_over_comments(shown) == show(reader, told), feed.cuts
+        assert reader.pass_over_comments(shown) == expected.get(feed), feed.cuts
 
 
 @each_reader
 @each_recording(CUT_SCENARIOS, list(ENDPOINTS))
-def test_a_border_between_two_pieces_may_stand_anywhere(reader: Reader, recording: Recording) -> None:
+def test_a_border_between_two_pieces_may_stand_anywhere(reader: Reader, recording: Recording, read: Reading) -> None:
     """Also inside a field's name, an escaped character, or the blank line."""
-    feeds = recording.feed_in_two()
+    feeds, expected = recording.feed_in_two(), Expected(reader, recording)
 
     for feed, shown in zip(feeds, read(reader, recording, Recording.feed_in_two), strict=True):
-        told = [each for each in recording.told if is_readable(reader, each, feed)]
-        assert reader.pass_over_comments(shown) == show(reader, told), feed.cuts
+        assert reader.pass_over_comments(shown) == expected.get(feed), feed.cuts
 
 
 @each_reader
 @each_recording(CUT_SCENARIOS, list(ENDPOINTS))
-def test_a_stream_that_ends_early_shows_nothing_wrong(reader: Reader, recording: Recording) -> None:
+def test_a_stream_that_ends_early_shows_nothing_wrong(reader: Reader, recording: Recording, read: Reading) -> None:
     """At every place: all that was complete, in its order. Some show a rest, which nobody can take for an event."""
     feeds, expected = recording.feed_a_part(), show(reader, recording.told)
+    ends = [each.end for each in recording.told if reader.sees(each.block)]
 
     for feed, every in zip(feeds, read(reader, recording, Recording.feed_a_part), strict=True):
         shown = without_rest(reader, reader.pass_over_comments(every), expected)
-        complete = [each for each in recording.told if each.end <= feed.end]
         assert shown == expected[: len(shown)], feed.end
-        assert len(shown) >= len(show(reader, complete))
+        assert len(shown) >= sum(end <= feed.end for end in ends)
 
 
 def without_rest(reader: Reader, shown: list[Parsed], expected: Sequence[Parsed]) -> list[Parsed]:
@@ -126,16 +146,17 @@ def without_rest(reader: Reader, shown: list[Parsed], expected: Sequence[Parsed]
 
 @each_library
 @each_recording(CUT_SCENARIOS, RESUMABLE)
-def test_a_resumed_stream_has_each_event_once(reader: Reader, recording: Recording) -> None:
+def test_a_resumed_stream_has_each_event_once(reader: Reader, recording: Recording, read: Reading) -> None:
     """Cut at every place: the events up to the last id and those that follow it are those of the whole stream.
 
     Events without an id that came behind the last one come again.
     """
-    expected = [event for event in show(reader, recording.told) if event.event != "heartbeat"]
+    all_shown = show(reader, recording.told)
+    expected = [event for event in all_shown if event.event != "heartbeat"]
     rests = dict(zip(recording.rests, read(reader, recording, Recording.feed_the_rests), strict=True))
 
     for every in read(reader, recording, Recording.feed_a_part):
-        shown = without_rest(reader, reader.pass_over_comments(every), show(reader, recording.told))
+        shown = without_rest(reader, reader.pass_over_comments(every), all_shown)
         last_id = shown[-1].id if shown else ""
         numbered = [event.id for event in shown].index(last_id) + 1 if last_id else 0
         again = [Parsed(event.event, event.data, event.id or last_id) for event in rests[last_id]]
@@ -143,7 +164,7 @@ def test_a_resumed_stream_has_each_event_once(reader: Reader, recording: Recordi
 
 
 @each_recording(["silent", "queued"], list(ENDPOINTS))
-def test_two_libraries_show_a_comment_as_an_event_without_data(recording: Recording) -> None:
+def test_two_libraries_show_a_comment_as_an_event_without_data(recording: Recording, read: Reading) -> None:
     """Their users pass over it. httpx-sse does so only behind an id or a retry line; the others show nothing."""
     first = {
         name: read(reader, recording, Recording.feed_in_pieces)[0]

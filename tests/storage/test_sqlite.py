@@ -21,7 +21,7 @@ from openapi_server.models.turn import AgeGroup, IdempotencyKey, Moderation, Tur
 from openapi_server.storage.sqlite import connections, database_files, migrations, turns
 from openapi_server.storage.sqlite import store as sqlite_store
 from openapi_server.storage.sqlite.credits import SqliteCredits
-from openapi_server.storage.sqlite.migrations import MIGRATIONS, usage_in_the_ledger
+from openapi_server.storage.sqlite.migrations import MIGRATIONS, add_usage_to_credit_entries
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.support.examples import (
     NOON,
@@ -252,7 +252,7 @@ async def test_nothing_of_an_older_session_stays_when_it_is_deleted(migrated: Sq
 
 async def test_what_earlier_turns_have_cost_is_known_after_the_migration(path: Path) -> None:
     """What was reserved and not given back. How many tokens that was is not known."""
-    steps = MIGRATIONS.index(usage_in_the_ledger)
+    steps = MIGRATIONS.index(add_usage_to_credit_entries)
     with closing(sqlite3.connect(path)) as db:
         for migration in MIGRATIONS[:steps]:
             migration(db)

@@ -14,7 +14,8 @@ from connexion import FlaskApp
 
 from openapi_server.app import create_app
 from openapi_server.config import Settings
-from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware, FairSlots
+from openapi_server.http.arrival_order import ArrivalOrderMiddleware
+from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware, make_slots
 from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.http.services import Services
 
@@ -79,8 +80,11 @@ class SharedApp:
         for middleware in self.app.middleware.middleware_stack:
             if isinstance(middleware, ConcurrencyLimitMiddleware):
                 # Requests of a test that was cut short may still hold slots.
-                middleware._slots = FairSlots(self._services.current.settings.requests_per_round)
+                middleware._starts, middleware._others = make_slots(self._services.current.settings.requests_per_round)
                 middleware._waiting = self._services.current.waiting_requests
+                middleware._pending = self._services.current.pending_turns
+            elif isinstance(middleware, ArrivalOrderMiddleware):
+                middleware._pending = self._services.current.pending_turns
             elif isinstance(middleware, TrustedProxiesMiddleware):
                 middleware._has_warned = False
 

@@ -25,12 +25,14 @@ from openapi_server.clock import SystemClock
 from openapi_server.storage.sqlite.store import SqliteStore
 from tests.support.fork_server import ForkedProcess
 from tests.support.scripted_server import CALLS
+from tests.support.timing import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 # Bounds for a busy machine, not measures.
 START_S = 120
 STOP_S = 60
 END_S = 60
+LOGGED_WITHIN_S = 10
 _URL = re.compile(r"Server\s+http://localhost:(\d+)/")
 
 
@@ -87,6 +89,13 @@ class ServerProcess:
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    def wait_for_log(self, text: str, count: int = 1) -> str:
+        """The log, when it has the text that often: a line may be written after the answer that it is about."""
+        wait_until(lambda: self.log.count(text) >= count, LOGGED_WITHIN_S)
+        log = self.log
+        assert log.count(text) == count, log
+        return log
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send the signal and wait for the end; the exit code."""

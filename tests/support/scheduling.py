@@ -13,18 +13,21 @@ from xdist.scheduler import LoadScopeScheduling
 
 SLOWEST_FIRST = (
     *(
+        "tests/generators/test_schemathesis.py",
+        "tests/api/test_authorization.py",
         "tests/generators/",
         "tests/live_model/",
+        "tests/live/test_swagger_ui.py",
+        "tests/knowledge/",
         "tests/readers/test_recorded.py",
         "tests/live/test_contracts.py",
-        "tests/knowledge/",
         "tests/live/",
         "tests/faults/",
     ),
     *(
         "tests/mutants/",
         "tests/web/",
-        "tests/seeds/",
+        "tests/source_documents/",
         "tests/readers/",
         "tests/api/",
         "tests/moderation/",
@@ -32,7 +35,7 @@ SLOWEST_FIRST = (
     ),
 )
 ONE_WORKER = ("tests/live_model/", "tests/knowledge/")
-ANY_WORKER = ("tests/live/", "tests/faults/", "tests/mutants/", "tests/web/")
+ANY_WORKER = ("tests/generators/test_schemathesis.py", "tests/live/", "tests/faults/", "tests/mutants/", "tests/web/")
 
 
 def get_rank(nodeid: str) -> int:

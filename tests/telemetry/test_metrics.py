@@ -21,7 +21,7 @@ from openapi_server.composition import run_background_jobs
 from openapi_server.config import ConfigError
 from openapi_server.instruments import CheckedText, ResumeResult
 from openapi_server.models.errors import StoreUnavailable
-from openapi_server.telemetry.metrics import MAX_ANIMALS, MAX_CATEGORIES, MAX_MODELS, PrometheusMetrics, Tally
+from openapi_server.telemetry.metrics import MAX_ANIMALS, MAX_CATEGORIES, MAX_MODELS, LocalHistogram, PrometheusMetrics
 from tests.conftest import OpensServices
 from tests.support.examples import COMPLETED, FAILED, STARTED
 from tests.support.openmetrics import parse_openmetrics
@@ -50,12 +50,12 @@ def test_a_tally_is_a_histogram_of_the_library(values: list[float]) -> None:
     """The same buckets, count and sum, at a sixth of the time."""
     registry = CollectorRegistry()
     known = Histogram("known", "The library's.", registry=registry, buckets=BOUNDS)
-    tally = Tally(BOUNDS)
+    histogram = LocalHistogram(BOUNDS)
     for value in values:
         known.observe(value)
-        tally.observe(value)
+        histogram.observe(value)
     family = HistogramMetricFamily("known", "Ours.")
-    tally.add_to(family, ())
+    histogram.add_to(family, ())
 
     ours = {(sample.name, *sample.labels.values()): sample.value for sample in family.samples}
     theirs = {
@@ -69,8 +69,8 @@ def test_a_tally_is_a_histogram_of_the_library(values: list[float]) -> None:
 def test_a_turn_is_counted_and_measured(metrics: PrometheusMetrics) -> None:
     """From its start at 10 s: chunks at 10.2 s and 10.5 s, its end at 11 s."""
     turn = metrics.begin_turn(STARTED, "convo", 10.0)
-    turn.record_chunk(10.2)
-    turn.record_chunk(10.5)
+    turn.record_chunks(10.2, 1)
+    turn.record_chunks(10.5, 1)
     turn.record_end(COMPLETED, 11.0)
 
     labels = {"provider": "openai", "model": COMPLETED.model}
@@ -101,7 +101,7 @@ def test_values_that_may_be_many_are_limited(metrics: PrometheusMetrics) -> None
     for number in range(1000):
         started = replace(STARTED, animal_id=f"animal_{number}", model=f"model-{number}")
         turn = metrics.begin_turn(started, "convo", 0.0)
-        turn.record_chunk(0.1)
+        turn.record_chunks(0.1, 1)
         turn.record_end(FAILED, 1.0)
         metrics.count_rule_hits(CheckedText.MESSAGE, [f"category-{number}"])
 
@@ -181,7 +181,7 @@ async def test_a_blocked_event_loop_is_seen_while_it_is_blocked_and_afterwards(m
 def test_the_page_is_valid_in_both_formats(metrics: PrometheusMetrics) -> None:
     """The library's strict parser of OpenMetrics reads it; names follow Prometheus' rules."""
     turn = metrics.begin_turn(STARTED, "convo", 0.0)
-    turn.record_chunk(0.2)
+    turn.record_chunks(0.2, 1)
     turn.record_end(COMPLETED, 1.0)
     metrics.count_resume("convo", ResumeResult.WHOLE)
     metrics.record_request("health", 200, 0.001)

@@ -188,7 +188,7 @@ async def test_a_library_over_a_connection_that_breaks_off(
         if cut.event != "complete":
             chunks = "".join(event["data"]["content"] for event in events if event["name"] == "chunk")
             assert heard[-1]["data"]["fullResponse"] == chunks, name
-    assert server.log.count("turn_ended") == len(CUTS)
+    server.wait_for_log("turn_ended", len(CUTS))
 
 
 async def test_fetch_event_source_as_the_page_on_streams_shows_it(
@@ -224,7 +224,7 @@ async def test_fetch_event_source_as_the_page_on_streams_shows_it(
         heard = [{"name": got["event"], "id": got["id"], "data": json.loads(got["data"])} for got in report["heard"]]
         assert heard == events, name
         assert (report["text"], report["error"]) == (events[-1]["data"]["fullResponse"], None), name
-    assert server.log.count("turn_ended") == len(CUTS)
+    server.wait_for_log("turn_ended", len(CUTS))
     assert refused["heard"] == []
     assert refused["error"] == "Error: No animal with this id lives in our zoo. GET /animal_list shows who does."
-    assert server.log.count("status=404") == 1, server.log
+    server.wait_for_log("status=404")

@@ -19,9 +19,9 @@ import httpx
 import pytest
 
 from tests.conftest import StartsServer
-from tests.seeds.test_003 import HOOK, HOOK_STAGES
-from tests.seeds.test_004 import read_rows
-from tests.seeds.test_004_browser import READERS
+from tests.source_documents.test_device_guide import read_rows
+from tests.source_documents.test_device_guide_browser import READERS
+from tests.source_documents.test_token_guide import HOOK, HOOK_STAGES
 from tests.support.browser import Browser, Page
 from tests.support.processes import ServerProcess
 from tests.support.tcp_proxy import TcpProxy

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import httpx
 
 from openapi_server.devtools.check.contract_client import QUESTION
 from openapi_server.devtools.check.probes import UNKNOWN_ANIMAL, CheckFunction, InvalidRequest, Skipped, StreamProbes
-from openapi_server.devtools.check.recording import Recording, RequestSpec
+from openapi_server.devtools.check.recording import RequestSpec
 from openapi_server.devtools.check.stream_rules import check_data_blocks, require, require_members
 
 # A disconnect stops the turn: within this time the session must accept the next message.
@@ -56,10 +56,6 @@ class ChatProbes(StreamProbes):
 
     def refuse_when_busy(self, request: RequestSpec) -> RequestSpec:
         return request.with_members(onBusy="reject")
-
-    async def find_full_texts(self, recording: Recording) -> Mapping[str, str]:
-        """None: no event of this contract has the whole reply."""
-        return {}
 
     def list_invalid_requests(self, request: RequestSpec) -> Sequence[InvalidRequest]:
         return [

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from openapi_server.devtools.check.probes import CheckFunction, InvalidRequest, StreamProbes
-from openapi_server.devtools.check.recording import Recording, RequestSpec
+from openapi_server.devtools.check.recording import RequestSpec
 from openapi_server.devtools.check.responses import check_cookie, check_problem
 from openapi_server.devtools.check.stream_rules import require, require_members
 
@@ -50,10 +50,6 @@ class DeviceProbes(StreamProbes):
 
     def refuse_when_busy(self, request: RequestSpec) -> RequestSpec:
         return request.with_members(onBusy="reject")
-
-    async def find_full_texts(self, recording: Recording) -> Mapping[str, str]:
-        """None: no event of this contract has the whole reply."""
-        return {}
 
     def list_invalid_requests(self, request: RequestSpec) -> Sequence[InvalidRequest]:
         return [

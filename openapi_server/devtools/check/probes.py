@@ -69,9 +69,9 @@ class StreamProbes(ContractClient):
     # The statuses that refuse a second turn while a session has one running.
     busy_statuses: ClassVar[Statuses] = (409,)
 
-    @abstractmethod
     async def find_full_texts(self, recording: Recording) -> Mapping[str, str]:
-        """Copies of the whole reply, by where they were found."""
+        """Copies of the whole reply, by where they were found; none where no event of the contract has it."""
+        return {}
 
     @abstractmethod
     def list_invalid_requests(self, request: RequestSpec) -> Sequence[InvalidRequest]:

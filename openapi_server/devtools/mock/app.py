@@ -28,9 +28,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server import __version__, linear_regex
 from openapi_server.config import LOCAL_ORIGINS
-from openapi_server.devtools.mock.scripts import ANIMAL, Script, play_answer, play_failure, play_timeout
+from openapi_server.devtools.mock.scripted_answers import ANIMAL, Script, play_answer, play_failure, play_timeout
 from openapi_server.devtools.mock.turns import MockRequest, MockTurns
-from openapi_server.devtools.terminal import escape_control_characters, replace_unencodable
+from openapi_server.devtools.terminal import replace_control_characters, replace_unencodable
 from openapi_server.event_logs.memory import MemoryTail
 from openapi_server.models.errors import (
     AnimalNotFound,
@@ -183,7 +183,7 @@ class _MockHandlers:
         return self._make_stream_response(turn_id, await self._turns.open_tail(turn_id), visitor.headers)
 
     async def _resume(self, last_event_id: str, request: MockRequest) -> Response:
-        log.info("📡 Resuming after %s", escape_control_characters(last_event_id))
+        log.info("📡 Resuming after %s", replace_control_characters(last_event_id))
         turn_id, tail = await self._turns.resume(last_event_id, request)
         if tail.is_over:
             tail.close()
@@ -339,7 +339,7 @@ def _handle_unexpected_error(make_response: MakeErrorResponse, request: Request,
 
 
 def _log_request(query: str, history: list[object]) -> None:
-    log.info("Received request - Query: %s", escape_control_characters(query))
+    log.info("Received request - Query: %s", replace_control_characters(query))
     if history:
         log.info("Conversation history: %d messages", len(history))
 

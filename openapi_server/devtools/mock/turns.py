@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
 from openapi_server.clock import SystemClock
-from openapi_server.devtools.mock.scripts import ANIMAL, MODEL, Script, make_start
+from openapi_server.devtools.mock.scripted_answers import ANIMAL, MODEL, Script, make_start
 from openapi_server.event_logs.memory import MemoryEventLog, MemoryTail
 from openapi_server.models.errors import FieldError, InvalidInput, KeyReused, LogGone, ResumeMismatch, TurnNotFound
 from openapi_server.models.ids import make_id

@@ -38,6 +38,8 @@ _PATTERNS = tuple(
     for pattern in patterns
 )
 
+_ANY = linear_regex.compile_detector((), [pattern.pattern for _, pattern in _PATTERNS])
+
 # "How many?" asks for a detail of the fact in the last reply.
 _DETAIL_QUESTION = linear_regex.compile(
     r"^(?:(?:and|but|so) )*(?:how (?:many|much|long|often|far|old|big|heavy|fast|deep|high)|when|where|who|which)"
@@ -50,6 +52,8 @@ _REFERS_BACK = linear_regex.compile(r"\b(?:it|they|them|that|those|these|this|it
 def detect_follow_up(message: str) -> FollowUp | None:
     """The kind of follow-up; None for a message that does not need the last reply to be understood."""
     text = " ".join(tokenize(message))
+    if not _ANY.search(text):
+        return None
     prepared = PreparedText(text)
     return next((kind for kind, pattern in _PATTERNS if pattern.search(prepared)), None)
 

@@ -78,7 +78,11 @@ class FactIndex:
         self._facts = animal.facts
         self._lexicon = lexicon
         self._own_words = frozenset(_list_own_words(animal))
-        self._asks = [{" ".join(tokenize(ask)) for ask in fact.asks} for fact in animal.facts]
+        # Each between blanks, with the number of its words.
+        self._asks = [
+            [(f" {ask} ", len(ask.split())) for ask in {" ".join(tokenize(ask)) for ask in fact.asks}]
+            for fact in animal.facts
+        ]
         self._speller = Speller(set(_list_fact_words(animal)) - lexicon.vocabulary, lexicon.speller)
         # Built on one thread and used by the worker thread of `KnowledgeService`, never by two at a time.
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
@@ -95,23 +99,35 @@ class FactIndex:
 
     def search(self, query: Query) -> SearchResult:
         """The facts that answer the query; none when no fact covers enough of it."""
-        matches = [self._match(term) for term in query.terms]
+        return self._rank(query, [self._match(term) for term in query.terms])
+
+    def search_kept(self, query: Query) -> SearchResult | None:
+        """The same; None when a term has to be looked up. May be called on any thread."""
+        matches = [matches for term in query.terms if (matches := self._kept_matches.get(term)) is not None]
+        return self._rank(query, matches) if len(matches) == len(query.terms) else None
+
+    def _rank(self, query: Query, matches: Sequence[_Matches]) -> SearchResult:
         weights = [self._weigh(*pair) for pair in zip(query.terms, matches, strict=True)]
         rows = set().union(*matches) if query.has_content else set()
         min_coverage = _MIN_COVERAGE_IF_ABOUT_ANIMAL if query.is_about_animal else _MIN_COVERAGE
-        coverage = max((_compute_coverage(row, matches, weights) for row in rows), default=0.0)
+        coverages = {row: _compute_coverage(row, matches, weights) for row in rows}
+        coverage = max(coverages.values(), default=0.0)
         if coverage < min_coverage:
             return SearchResult(query, [], coverage)
-        found = [ScoredFact(self._facts[row], self._score(row, query, matches, weights)) for row in rows]
+        found = [
+            ScoredFact(self._facts[row], self._score(row, query, matches) * (_COVERAGE_OFFSET + covered))
+            for row, covered in coverages.items()
+        ]
         found.sort(key=lambda each: (-each.score, each.fact.fact_id))
         best = [each for each in found if each.score >= _MIN_SHARE_OF_BEST * found[0].score]
         return SearchResult(query, best, coverage)
 
-    def _score(self, row: int, query: Query, matches: Sequence[_Matches], weights: Sequence[float]) -> float:
-        by_term = ((term, found.get(row, TermMatch())) for term, found in zip(query.terms, matches, strict=True))
-        exact_words = sum(len(ask.split()) for ask in self._asks[row] if f" {ask} " in f" {query.text} ")
-        score = sum(term.weight * match.score for term, match in by_term) + _EXACT_ASK_BOOST * exact_words
-        return score * (_COVERAGE_OFFSET + _compute_coverage(row, matches, weights))
+    def _score(self, row: int, query: Query, matches: Sequence[_Matches]) -> float:
+        text = f" {query.text} "
+        exact_words = sum([count for ask, count in self._asks[row] if ask in text])
+        pairs = zip(query.terms, matches, strict=True)
+        score = sum([term.weight * found[row].score for term, found in pairs if row in found])
+        return score + _EXACT_ASK_BOOST * exact_words
 
     def _weigh(self, term: Term, matches: _Matches) -> float:
         """The term's weight times its inverse document frequency: lowest if all facts match, highest if none does."""
@@ -124,13 +140,11 @@ class FactIndex:
         if kept is not None:
             return kept
         matches = self._match_exactly(term)
-        if term.is_known:
-            # Words of the lexicon only, so that nothing of what visitors write stays in memory.
+        if term.is_known or matches:
+            # Words of the lexicon and of the facts only, so that nothing else of what visitors write stays in memory.
             if len(self._kept_matches) >= _MAX_KEPT_TERMS:
                 self._kept_matches.clear()
             self._kept_matches[term] = matches
-            return matches
-        if matches:
             return matches
         corrected_terms = (self.parse_query(word).terms for word in self._speller.suggest(term.words[0]))
         corrected = [self._match_exactly(each) for terms in corrected_terms for each in terms]
@@ -159,9 +173,30 @@ class FactIndex:
         return self._db.execute(_LOOK_UP, (f"{columns} : ({any_of})",))
 
 
+class LookUpNeeded(Exception):
+    """A query has a term that has to be looked up."""
+
+
+class KeptTerms:
+    """Of an index what any thread may use: it looks nothing up."""
+
+    def __init__(self, index: FactIndex) -> None:
+        self._index = index
+
+    def parse_query(self, text: str) -> Query:
+        return self._index.parse_query(text)
+
+    def search(self, query: Query) -> SearchResult:
+        """Raises `LookUpNeeded`."""
+        result = self._index.search_kept(query)
+        if result is None:
+            raise LookUpNeeded
+        return result
+
+
 def _compute_coverage(row: int, matches: Sequence[_Matches], weights: Sequence[float]) -> float:
     """The share of the query's weight that the fact covers, 0 to 1."""
-    covered = sum(weight * found[row].quality for weight, found in zip(weights, matches, strict=True) if row in found)
+    covered = sum([weight * found[row].quality for weight, found in zip(weights, matches, strict=True) if row in found])
     return covered / (sum(weights) or 1.0)
 
 

@@ -107,6 +107,10 @@ _COMPARISON = linear_regex.compile(r"\b(?:than|compared to|compared with) (?:a |
 
 # Another animal whose name contains an animal of the zoo.
 _NAMESAKE = linear_regex.compile(r"\bsea lions?\b")
+# Most messages have none of these.
+_HAS_ASIDE = linear_regex.compile_detector(
+    (), [pattern.pattern for pattern in (_REPORTED_SPEECH, _COMPARISON, _NAMESAKE)]
+)
 
 
 class Lexicon:
@@ -121,7 +125,7 @@ class Lexicon:
         self._synonyms = _build_synonyms(lists["synonyms"])
         self._topics = _build_topics(lists["topics"])
         self._measures = frozenset(map(tokenize, lists["measures"]))
-        self._about_visitor = tuple(lists["about_the_visitor"])
+        self._about_visitor = tuple(f" {phrase} " for phrase in lists["about_the_visitor"])
         self._max_phrase_words = max(map(len, self._topics))
         self.related_topics: Mapping[str, tuple[str, ...]] = {
             topic: tuple(related) for topic, related in lists["related_topics"].items()
@@ -146,8 +150,11 @@ class Lexicon:
     def parse_query(self, text: str, own_words: frozenset[str] = frozenset()) -> Query:
         """Parse a message. `own_words` name the animal that is asked, so they do not say what is asked."""
         normalized = " ".join(self._spellings.get(word, word) for word in tokenize(text))
-        words = _COMPARISON.sub("", _REPORTED_SPEECH.sub("", normalized)).split()
-        is_about_animal = not (own_words | _YOU).isdisjoint(_NAMESAKE.sub("", normalized).split())
+        words = about = normalized.split()
+        if _HAS_ASIDE.search(normalized):
+            words = _COMPARISON.sub("", _REPORTED_SPEECH.sub("", normalized)).split()
+            about = _NAMESAKE.sub("", normalized).split()
+        is_about_animal = not (own_words.isdisjoint(about) and _YOU.isdisjoint(about))
         if not is_about_animal and self._is_about_visitor(words):
             return Query(normalized)
         all_terms = (self._make_term(phrase, own_words, is_about_animal) for phrase in self._split_into_phrases(words))
@@ -157,7 +164,7 @@ class Lexicon:
 
     def _is_about_visitor(self, words: Sequence[str]) -> bool:
         text = f" {' '.join(words)} "
-        return any(f" {phrase} " in text for phrase in self._about_visitor)
+        return any(phrase in text for phrase in self._about_visitor)
 
     def _split_into_phrases(self, words: Sequence[str]) -> Iterator[_Phrase]:
         """The longest phrases that the lexicon has; words in none of them come one by one."""

@@ -119,7 +119,8 @@ def select_facts(
         (each.score for each in found if not _suits(each.fact, age_group)), default=0.0
     )
     suited = [each for each in found if _suits(each.fact, age_group) and each.score >= min_score]
-    asks_again = _asks_again(message, history)
+    # Without a history nothing was told before, and there is nothing to ask again for.
+    asks_again = not history or _asks_again(message, history)
 
     def compute_score(each: ScoredFact) -> float:
         novelty = 1.0 if asks_again else _compute_novelty(each.fact, message, history)

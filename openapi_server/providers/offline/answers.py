@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openapi_server import linear_regex
 from openapi_server.models.animal import Fact
-from openapi_server.providers.offline.conversation import Conversation, normalize_text
+from openapi_server.providers.offline.conversation import Conversation, simplify_text
 from openapi_server.providers.offline.phrasing import (
     LINES,
     Reply,
@@ -106,7 +106,7 @@ def _find_second_fact(chat: Conversation, first: Fact) -> Fact | None:
 
 def _is_asked_for(chat: Conversation, fact: Fact) -> bool:
     """True when the message contains one of the questions (`asks`) that the fact answers."""
-    return any(f" {normalize_text(ask)} " in f" {chat.message.rest} " for ask in fact.asks)
+    return any(f" {simplify_text(ask)} " in f" {chat.message.rest} " for ask in fact.asks)
 
 
 def is_from_last_reply(chat: Conversation, fact: Fact) -> bool:
@@ -125,4 +125,4 @@ def _was_told(chat: Conversation, text: str) -> bool:
 
 
 def _is_repeated(chat: Conversation) -> bool:
-    return bool(chat.history) and normalize_text(chat.prompt.message) == normalize_text(chat.history[-1].message)
+    return bool(chat.history) and simplify_text(chat.prompt.message) == simplify_text(chat.history[-1].message)

@@ -6,7 +6,7 @@ import random
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from openapi_server import linear_regex
 from openapi_server.first_names import is_insulting_name
@@ -75,6 +75,8 @@ class Conversation:
 
     def was_said(self, line: str, *, ever: bool = False) -> bool:
         """True when the last reply (`ever`: any reply) contains this line, with or without a name in it."""
+        if not self.history:
+            return not ever and not line.replace("{name}", "")
         parts = line.split("{name}")
         replies = [exchange.reply for exchange in self.history] if ever else [self.last_reply]
         return any(all(part in reply for part in parts) for reply in replies)
@@ -109,10 +111,15 @@ def list_told_topics(chat: Conversation) -> frozenset[str]:
 
 def list_own_names(animal: Animal) -> frozenset[str]:
     """The words that address this animal: its name, the last word of its species, and that word's nicknames."""
-    kind = animal.species.split()[-1].lower()
+    return _list_own_names(animal.name, animal.species)
+
+
+@lru_cache(maxsize=1024)
+def _list_own_names(name: str, species: str) -> frozenset[str]:
+    kind = species.split()[-1].lower()
     # Messages are compared word by word, so a nickname of two words would never be found.
     nicknames = (nickname for nickname in NICKNAMES.get(kind, ()) if " " not in nickname)
-    return frozenset({*animal.name.lower().split(), kind, *nicknames})
+    return frozenset({*name.lower().split(), kind, *nicknames})
 
 
 # --- Parsing one message. Any text is legal.
@@ -166,6 +173,8 @@ _AGE = linear_regex.compile(
     IGNORECASE,
 )
 _WORD = linear_regex.compile(r"[^\W_]+")
+# For bytes of ASCII: each that is no letter and no digit ends a word.
+_WORD_BYTES = bytes(code if code < 128 and chr(code).isalnum() else ord(" ") for code in range(256)).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +190,16 @@ class ParsedMessage:
     is_question: bool = False
 
 
-def normalize_text(text: str) -> str:
+def simplify_text(text: str) -> str:
     """The words in lower case, without accents and punctuation, joined by spaces.
 
-    >>> normalize_text("What's THAT?!")
+    >>> simplify_text("What's THAT?!")
     'whats that'
     """
-    letters = unicodedata.normalize("NFKD", text[:_MAX_CHARS]).lower()
+    text = text[:_MAX_CHARS]
+    if text.isascii():
+        return " ".join(text.encode("ascii").translate(_WORD_BYTES, b"'`").decode("ascii").split())
+    letters = unicodedata.normalize("NFKD", text).lower()
     letters = "".join(letter for letter in letters if letter not in "'’`" and not unicodedata.combining(letter))
     return " ".join(_WORD.findall(letters))
 
@@ -198,7 +210,7 @@ def parse_message(message: str, own_names: frozenset[str] = frozenset()) -> Pars
     name = find_visitor_name(message)
     age = _AGE.search(text)
     kept = _strip_introduction(text, name, age)
-    normalized = normalize_text(kept)
+    normalized = simplify_text(kept)
     greeting = _GREETING.match(normalized)
     rest = normalized[greeting.end() :] if greeting else normalized
     return ParsedMessage(
@@ -206,8 +218,8 @@ def parse_message(message: str, own_names: frozenset[str] = frozenset()) -> Pars
         has_greeting=greeting is not None,
         name=name,
         age=_spell_age(age.group(1)) if age else None,
-        has_words=bool(normalize_text(text)),
-        has_emoji=any(unicodedata.category(letter) == "So" for letter in text),
+        has_words=bool(simplify_text(text)),
+        has_emoji=not text.isascii() and any(unicodedata.category(letter) == "So" for letter in text),
         is_question="?" in message or bool(_ASKS.match(rest)),
     )
 
@@ -249,7 +261,7 @@ def _is_whole_clause(text: str, match: linear_regex.Match) -> bool:
     """True for "hi im mia" and "im mia and ...": a name in lower case has to be the whole clause."""
     before, after = text[: match.start()].strip(" ,.!"), text[match.end() :].strip()
     is_at_start = not before or (
-        _GREETING.match(normalize_text(before)) is not None and len(before.split()) <= _MAX_GREETING_WORDS
+        _GREETING.match(simplify_text(before)) is not None and len(before.split()) <= _MAX_GREETING_WORDS
     )
     return is_at_start and bool(_NEXT_CLAUSE.match(after))
 

@@ -155,18 +155,21 @@ _TO_TALK = (
 
 
 _KIND = rf"(?:the |an? |mr |mrs |dear )?(?:[^ ]+ ){{0,2}}{_OWN}"
-_SWITCH_REQUESTS = tuple(
-    linear_regex.compile(rf"^{_OPENING}(?:{request})$")
-    for request in (
-        rf"(?:(?:[^ ]+ )*(?:i|we|me|us|lets|my [^ ]+|(?:can|could|will) you) (?:[^ ]+ )*)?{_TO_TALK} {_KIND}"
-        rf"{_POLITE_WORDS}",
-        rf"(?:is|are) {_KIND} (?:there|here|around|available|home|in){_POLITE_WORDS}",
-        rf"(?:can|could|will|would|may) {_KIND} (?:please )?(?:answer|talk|speak|hear|come|listen)"
-        rf"(?: (?:to|with|me|us|here|over))*{_POLITE_WORDS}",
-        rf"(?:{_OWN} )?are (?:you|u) (?:there|here|listening)(?: {_OWN})?{_POLITE_WORDS}",
-        rf"(?:{_OWN} )?can (?:you|u) hear me(?: {_OWN})?{_POLITE_WORDS}",
-        rf"(?:the )?{_OWN}(?: (?:please|now|instead))+",
-    )
+_SWITCH_REQUEST = linear_regex.compile_detector(
+    (),
+    [
+        rf"^{_OPENING}(?:{request})$"
+        for request in (
+            rf"(?:(?:[^ ]+ )*(?:i|we|me|us|lets|my [^ ]+|(?:can|could|will) you) (?:[^ ]+ )*)?{_TO_TALK} {_KIND}"
+            rf"{_POLITE_WORDS}",
+            rf"(?:is|are) {_KIND} (?:there|here|around|available|home|in){_POLITE_WORDS}",
+            rf"(?:can|could|will|would|may) {_KIND} (?:please )?(?:answer|talk|speak|hear|come|listen)"
+            rf"(?: (?:to|with|me|us|here|over))*{_POLITE_WORDS}",
+            rf"(?:{_OWN} )?are (?:you|u) (?:there|here|listening)(?: {_OWN})?{_POLITE_WORDS}",
+            rf"(?:{_OWN} )?can (?:you|u) hear me(?: {_OWN})?{_POLITE_WORDS}",
+            rf"(?:the )?{_OWN}(?: (?:please|now|instead))+",
+        )
+    ],
 )
 
 
@@ -180,6 +183,5 @@ def is_switch_request(text: str, own_names: Collection[str]) -> bool:
     """
     if _NOT_A_REQUEST.search(text):
         return False
-    plurals = {f"{name}s" for name in own_names}
-    marked = PreparedText(" ".join(_OWN if word in own_names or word in plurals else word for word in text.split()))
-    return any(request.search(marked) for request in _SWITCH_REQUESTS)
+    names = {*own_names, *(f"{name}s" for name in own_names)}
+    return _SWITCH_REQUEST.search(" ".join([_OWN if word in names else word for word in text.split()]))

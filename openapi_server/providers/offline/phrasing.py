@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from openapi_server import linear_regex
-from openapi_server.models.sentences import split_sentences
+from openapi_server.models.sentences import count_sentences, split_sentences
 from openapi_server.providers.offline.conversation import Conversation, list_told_topics
 from openapi_server.providers.offline.intents import Intent
 from openapi_server.yaml_files import load_yaml
@@ -116,12 +117,12 @@ def add_opener_and_closer(chat: Conversation, answer: str) -> str:
 
 def fit_to_age(chat: Conversation, core: str, *, opener: str = "", closer: str = "") -> str:
     """The whole core, with the opener and the closer as far as the age group's limit of sentences allows."""
-    room = _MAX_PRESCHOOL_SENTENCES - len(split_sentences(core)) if chat.is_with_preschooler else _MAX_SENTENCES
-    if opener and room >= len(split_sentences(opener)):
-        room -= len(split_sentences(opener))
+    room = _MAX_PRESCHOOL_SENTENCES - count_sentences(core) if chat.is_with_preschooler else _MAX_SENTENCES
+    if opener and room >= count_sentences(opener):
+        room -= count_sentences(opener)
     else:
         opener = ""
-    return join_parts(opener, core, closer if room >= len(split_sentences(closer)) else "")
+    return join_parts(opener, core, closer if room >= count_sentences(closer) else "")
 
 
 def make_offer(chat: Conversation, about_other_than: str = "") -> str:
@@ -165,8 +166,13 @@ _LONG_WORD = linear_regex.compile(r"[a-z]{4,}")
 
 def _repeats(closer: str, said: str) -> bool:
     """True when the text has a word of the closer (stop words aside): the offer would repeat what was said."""
-    words = (word for word in _LONG_WORD.findall(closer.lower()) if word not in _STOP_WORDS)
-    return any(word in said for word in words)
+    return any(word in said for word in _list_topic_words(closer))
+
+
+@lru_cache(maxsize=1024)
+def _list_topic_words(closer: str) -> tuple[str, ...]:
+    """Cached: closers are lines of the keepers."""
+    return tuple(word for word in _LONG_WORD.findall(closer.lower()) if word not in _STOP_WORDS)
 
 
 def add_article(noun: str) -> str:

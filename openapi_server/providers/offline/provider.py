@@ -19,7 +19,7 @@ from openapi_server.providers.offline.answers import (
     is_from_last_reply,
     repeat_fact,
 )
-from openapi_server.providers.offline.conversation import Conversation, list_own_names, normalize_text
+from openapi_server.providers.offline.conversation import Conversation, list_own_names, simplify_text
 from openapi_server.providers.offline.intents import Intent, find_other_animal, is_switch_request
 from openapi_server.providers.offline.phrasing import (
     LINES,
@@ -103,7 +103,7 @@ def compose_reply(prompt: Prompt, seed: int) -> Reply:
     welcome = _make_welcome(chat)
     if welcome and _only_introduces(chat):
         return Reply(welcome)
-    if is_switch_request(normalize_text(prompt.message), list_own_names(chat.animal)):
+    if is_switch_request(simplify_text(prompt.message), list_own_names(chat.animal)):
         return Reply(_make_greeting(chat))
     reply = _answer_message(chat)
     return replace(reply, text=join_parts(_make_short_welcome(chat), reply.text))

@@ -8,7 +8,7 @@ from openapi_server import linear_regex
 from openapi_server.first_names import is_insulting_name
 from openapi_server.models.animal import Fact
 from openapi_server.providers.offline.answers import choose_wording
-from openapi_server.providers.offline.conversation import Conversation, normalize_text
+from openapi_server.providers.offline.conversation import Conversation, simplify_text
 from openapi_server.providers.offline.intents import Intent
 from openapi_server.providers.offline.phrasing import (
     LINES,
@@ -84,7 +84,7 @@ def _tell_birthday(chat: Conversation) -> Reply:
 
 
 def _is_about(fact: Fact, word: str) -> bool:
-    return fact.topic == "zoo_life" and word in {normalize_text(ask) for ask in fact.asks}
+    return fact.topic == "zoo_life" and word in {simplify_text(ask) for ask in fact.asks}
 
 
 def _tell_favourite(chat: Conversation) -> Reply:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 Migration = Callable[[sqlite3.Connection], None]
 
 
-def sessions_turns_and_messages(connection: sqlite3.Connection) -> None:
+def create_sessions_turns_and_messages(connection: sqlite3.Connection) -> None:
     """A turn without `ended_at` is running; the partial unique index allows one running turn a session."""
     connection.execute(
         """
@@ -55,7 +55,7 @@ def sessions_turns_and_messages(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX running_turns ON turns (turn_id) WHERE ended_at IS NULL")
 
 
-def leases_expiry_and_idempotency_keys(connection: sqlite3.Connection) -> None:
+def add_leases_expiry_and_idempotency_keys(connection: sqlite3.Connection) -> None:
     """Leases of running turns, the expiry of sessions, and the idempotency keys of requests."""
     connection.execute("ALTER TABLE turns ADD COLUMN worker TEXT NOT NULL DEFAULT ''")
     connection.execute("ALTER TABLE turns ADD COLUMN lease_until TEXT")
@@ -75,7 +75,7 @@ def leases_expiry_and_idempotency_keys(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX idempotency_keys_by_turn ON idempotency_keys (turn_id)")
 
 
-def accounts_and_credits(connection: sqlite3.Connection) -> None:
+def add_accounts_and_credits(connection: sqlite3.Connection) -> None:
     """Accounts, their credits, and what running turns have reserved of these.
 
     A lot that never expires has the time '9999', which sorts behind all others. Reservations and the ledger name turns
@@ -156,7 +156,7 @@ def accounts_and_credits(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX credit_ledger_by_user ON credit_ledger (username, entry_id)")
 
 
-def titles_devices_and_directions(connection: sqlite3.Connection) -> None:
+def add_titles_devices_and_directions(connection: sqlite3.Connection) -> None:
     """Session titles, the users of devices, and messages with a direction in place of a role."""
     for column in ("title TEXT", "opening TEXT", "handle TEXT", "locked_at TEXT"):
         connection.execute(f"ALTER TABLE sessions ADD COLUMN {column}")
@@ -193,7 +193,7 @@ def titles_devices_and_directions(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX turns_by_time ON turns (created_at, turn_id)")
 
 
-def animals_their_history_and_drafts(connection: sqlite3.Connection) -> None:
+def add_animals_their_history_and_drafts(connection: sqlite3.Connection) -> None:
     """Animals as zookeepers edit them. A change's number is the animal's version: AUTOINCREMENT gives none twice."""
     connection.execute(
         """
@@ -230,7 +230,7 @@ def animals_their_history_and_drafts(connection: sqlite3.Connection) -> None:
     )
 
 
-def retention_and_audit(connection: sqlite3.Connection) -> None:
+def add_retention_and_audit(connection: sqlite3.Connection) -> None:
     """Indexes that find old rows by their age, and the audit trail."""
     connection.execute("CREATE INDEX sessions_by_last_message ON sessions (last_message_at)")
     connection.execute(
@@ -254,7 +254,7 @@ def retention_and_audit(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX audit_by_time ON audit (at)")
 
 
-def edited_rules(connection: sqlite3.Connection) -> None:
+def add_edited_rules(connection: sqlite3.Connection) -> None:
     """Rules that override the packaged ones, and their history; a change's number is the rule's version."""
     connection.execute(
         "CREATE TABLE rules (name TEXT PRIMARY KEY, version INTEGER NOT NULL, document TEXT NOT NULL) STRICT"
@@ -272,12 +272,12 @@ def edited_rules(connection: sqlite3.Connection) -> None:
     )
 
 
-def readiness_probe(connection: sqlite3.Connection) -> None:
+def add_readiness_probe(connection: sqlite3.Connection) -> None:
     """One row that is written to learn whether the database can be written to."""
     connection.execute("CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), filler BLOB NOT NULL) STRICT")
 
 
-def session_names_claims_and_charges(connection: sqlite3.Connection) -> None:
+def add_session_names_claims_and_charges(connection: sqlite3.Connection) -> None:
     """Which name a client gave a session, who may use it by that name alone, and what a session costs; and which turns
     need more than their id.
 
@@ -292,7 +292,7 @@ def session_names_claims_and_charges(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX sessions_by_name ON sessions (owner, name_key) WHERE name_key IS NOT NULL")
 
 
-def idempotent_answers(connection: sqlite3.Connection) -> None:
+def add_idempotent_answers(connection: sqlite3.Connection) -> None:
     """The answers to requests with an idempotency key that start no turn; one without a body still runs.
 
     An allocation of credits keeps its key in the ledger, in the transaction of the allocation itself.
@@ -321,7 +321,7 @@ def idempotent_answers(connection: sqlite3.Connection) -> None:
     )
 
 
-def usage_in_the_ledger(connection: sqlite3.Connection) -> None:
+def add_usage_to_credit_entries(connection: sqlite3.Connection) -> None:
     """What a turn has cost in the end, and for how many tokens: in its last entry, which outlives the turn.
 
     Of earlier turns the tokens are not known; what they have cost is what was reserved and not given back.
@@ -340,7 +340,7 @@ def usage_in_the_ledger(connection: sqlite3.Connection) -> None:
     connection.execute("DROP INDEX credit_ledger_by_turn")
 
 
-def queued_turns(connection: sqlite3.Connection) -> None:
+def add_queued_turns(connection: sqlite3.Connection) -> None:
     """Turns that wait for the earlier ones of their session. Still, one turn of a session runs at a time."""
     connection.execute("ALTER TABLE turns ADD COLUMN is_queued INTEGER NOT NULL DEFAULT 0")
     connection.execute("ALTER TABLE turns ADD COLUMN started_at TEXT")
@@ -354,32 +354,32 @@ def queued_turns(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX unended_turns_by_session ON turns (session_id, position) WHERE ended_at IS NULL")
 
 
-def client_chosen_names(connection: sqlite3.Connection) -> None:
+def add_client_chosen_names(connection: sqlite3.Connection) -> None:
     """The names that clients of the zoo's own contract gave their sessions, which answers repeat."""
     connection.execute("ALTER TABLE sessions ADD COLUMN name TEXT")
 
 
-def reservations_of_deleted_turns(connection: sqlite3.Connection) -> None:
+def keep_reservations_of_deleted_turns(connection: sqlite3.Connection) -> None:
     """The lease of a turn that was deleted while it ran, beside the credits that its process has yet to settle."""
     connection.execute("ALTER TABLE credit_reservations ADD COLUMN worker TEXT")
     connection.execute("ALTER TABLE credit_reservations ADD COLUMN lease_until TEXT")
 
 
 MIGRATIONS: list[Migration] = [
-    sessions_turns_and_messages,
-    leases_expiry_and_idempotency_keys,
-    accounts_and_credits,
-    titles_devices_and_directions,
-    animals_their_history_and_drafts,
-    retention_and_audit,
-    edited_rules,
-    readiness_probe,
-    session_names_claims_and_charges,
-    idempotent_answers,
-    usage_in_the_ledger,
-    queued_turns,
-    client_chosen_names,
-    reservations_of_deleted_turns,
+    create_sessions_turns_and_messages,
+    add_leases_expiry_and_idempotency_keys,
+    add_accounts_and_credits,
+    add_titles_devices_and_directions,
+    add_animals_their_history_and_drafts,
+    add_retention_and_audit,
+    add_edited_rules,
+    add_readiness_probe,
+    add_session_names_claims_and_charges,
+    add_idempotent_answers,
+    add_usage_to_credit_entries,
+    add_queued_turns,
+    add_client_chosen_names,
+    keep_reservations_of_deleted_turns,
 ]
 
 

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 from pydantic import TypeAdapter
 
@@ -52,10 +53,19 @@ class RetentionWindow:
         return {"now": self.now, "since": self.since}
 
 
-def insert_row(db: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
-    """Insert the row. Table and column names are constants of this package; only values come from outside."""
-    columns, places = ", ".join(row), ", ".join(f":{name}" for name in row)
-    db.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", row)  # noqa: S608
+def insert_row(db: sqlite3.Connection, table: str, row: Mapping[str, object], *, or_ignore: str | None = None) -> bool:
+    """Insert the row. Table and column names are constants of this package; only values come from outside.
+
+    False when there is a row with the same value in the column `or_ignore`.
+    """
+    return db.execute(_make_insert(table, tuple(row), or_ignore), tuple(row.values())).rowcount == 1
+
+
+@cache
+def _make_insert(table: str, columns: tuple[str, ...], or_ignore: str | None) -> str:
+    names, places = ", ".join(columns), ", ".join("?" for _ in columns)
+    conflict = f" ON CONFLICT ({or_ignore}) DO NOTHING" if or_ignore else ""
+    return f"INSERT INTO {table} ({names}) VALUES ({places}){conflict}"  # noqa: S608
 
 
 def encode_session(session: SessionRecord) -> Row:
@@ -107,7 +117,7 @@ def encode_turn(turn: TurnRecord, position: int) -> Row:
         "session_id": turn.session_id,
         "position": position,
         "animal_id": turn.animal_id,
-        "age_group": turn.age_group,
+        "age_group": turn.age_group.value,
         "model": turn.model,
         "metadata": turn.metadata,
         "created_at": encode_time(turn.created_at),

@@ -33,6 +33,8 @@ SELECT_KEY = """
     WHERE key = :key AND sessions.expires_at > :now AND turns.created_at > :since
 """
 
+DELETE_ANSWERS = "DELETE FROM answers WHERE subject = ?"
+
 
 def begin_turn(
     db: sqlite3.Connection,
@@ -49,9 +51,12 @@ def begin_turn(
     if earlier is not None:
         _store_keys(db, keys, earlier)
         return earlier
-    if new_session is not None:
-        _create_session(db, new_session, window)
-    position = _take_position(db, turn, claim, max_queued, window)
+    if new_session is not None and _begin_session(db, turn, new_session, claim, window):
+        if turn.is_queued:
+            _require_room(db, turn, max_queued)
+        position = 1
+    else:
+        position = _take_position(db, turn, claim, max_queued, window)
     if charge is not None and not turn.is_queued:
         reserve_credits(db, charge, turn.turn_id, window.now)
     insert_row(db, "turns", encode_turn(turn, position))
@@ -104,7 +109,7 @@ def delete_session(db: sqlite3.Connection, session_id: str, now: str) -> Sequenc
     for turn_id in turn_ids:
         detach_reservation(db, turn_id, now)
     db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
-    db.execute("DELETE FROM answers WHERE subject = ?", (session_id,))
+    db.execute(DELETE_ANSWERS, (session_id,))
     return turn_ids
 
 
@@ -140,15 +145,41 @@ def set_session_ttl(
     return changed
 
 
-def _create_session(db: sqlite3.Connection, session: SessionRecord, window: RetentionWindow) -> None:
-    """Create the session unless another request has done so. An expired one with the same id is deleted first."""
-    if select_session(db, session.session_id, window) is not None:
-        return
-    delete_session(db, session.session_id, window.now)
-    insert_row(db, "sessions", encode_session(session))
+def _begin_session(
+    db: sqlite3.Connection,
+    turn: TurnRecord,
+    session: SessionRecord,
+    claim: SessionClaim | None,
+    window: RetentionWindow,
+) -> bool:
+    """Create the session as its first turn leaves it. False when another request has created it.
+
+    An expired one with the same id is deleted first. Raises `SessionClaimed`.
+    """
+    row = encode_session(_continue_session(session, turn, claim))
+    if insert_row(db, "sessions", row, or_ignore="session_id"):
+        db.execute(DELETE_ANSWERS, (session.session_id,))
+    elif select_session(db, session.session_id, window) is not None:
+        return False
+    else:
+        delete_session(db, session.session_id, window.now)
+        insert_row(db, "sessions", row)
     if session.handle is not None:
         query = "INSERT OR IGNORE INTO device_users (user_id, handle, created_at) VALUES (?, ?, ?)"
         db.execute(query, (session.session_id, session.handle, window.now))
+    return True
+
+
+def _continue_session(session: SessionRecord, turn: TurnRecord, claim: SessionClaim | None) -> SessionRecord:
+    """The session with one more turn: its time, animal and owner are updated. Raises `SessionClaimed`."""
+    if claim is not None and not claim.matches(session):
+        raise SessionClaimed
+    continued = replace(session, last_message_at=turn.created_at, turn_count=session.turn_count + 1)
+    if session.animal_id != turn.animal_id:
+        continued = replace(continued, animal_id=turn.animal_id, locked_at=turn.created_at)
+    if claim is not None and claim.is_proved and not session.is_claimed:
+        continued = replace(continued, owner=claim.owner, is_claimed=True)
+    return continued
 
 
 def _find_earlier_turn(db: sqlite3.Connection, keys: Sequence[IdempotencyKey], window: RetentionWindow) -> str | None:
@@ -192,14 +223,8 @@ def _take_position(
     session = select_session(db, turn.session_id, window)
     if session is None:
         raise SessionNotFound
-    if claim is not None and not claim.matches(session):
-        raise SessionClaimed
+    continued = _continue_session(session, turn, claim)
     _require_room(db, turn, max_queued)
-    continued = replace(session, last_message_at=turn.created_at, turn_count=session.turn_count + 1)
-    if session.animal_id != turn.animal_id:
-        continued = replace(continued, animal_id=turn.animal_id, locked_at=turn.created_at)
-    if claim is not None and claim.is_proved and not session.is_claimed:
-        continued = replace(continued, owner=claim.owner, is_claimed=True)
     _update_session(db, continued)
     # Not the number of turns: old turns are deleted, and no position is given twice.
     (last,) = db.execute("SELECT max(position) FROM turns WHERE session_id = ?", (turn.session_id,)).fetchone()

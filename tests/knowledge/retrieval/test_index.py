@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openapi_server.knowledge.animal_files import PACKAGED_ANIMALS, read_animal
 from openapi_server.knowledge.retrieval.index import FactIndex
 from openapi_server.knowledge.retrieval.query import Lexicon, tokenize
-from openapi_server.knowledge.schema import PACKAGED_ANIMALS, read_animal
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from openapi_server.knowledge.retrieval import spelling
 from openapi_server.knowledge.retrieval.spelling import Speller
 
 
@@ -27,3 +28,9 @@ def test_a_shared_vocabulary_counts_like_the_own(typed: str) -> None:
     """Two spellers suggest together what one over both vocabularies does."""
     shared, own = ["sleep", "enemy", "game"], ["tiger", "teeth", "trance", "sheep"]
     assert Speller(own, Speller(shared)).suggest(typed) == Speller([*own, *shared]).suggest(typed)
+
+
+def test_words_of_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spelling, "_HASH_BITS", 1)
+
+    assert Speller(["sleep", "sheep", "tiger", "shark", "snake"]).suggest("slep") == ("sleep",)

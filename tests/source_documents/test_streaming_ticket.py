@@ -11,7 +11,7 @@ import requests
 import sseclient
 
 from openapi_server.impl.streaming_response import SSEStreamer
-from tests.seeds.commands import run_block
+from tests.source_documents.commands import run_block
 from tests.support.contract import check_stream
 from tests.support.node import run_script
 from tests.support.processes import ServerProcess, run_zoochat

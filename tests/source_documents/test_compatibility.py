@@ -62,7 +62,7 @@ def test_what_a_row_names_is_a_test(section: str) -> None:
 @pytest.mark.parametrize("section", SECTIONS, ids=map(get_title, SECTIONS))
 def test_every_test_of_a_document_has_its_row(section: str) -> None:
     """Whoever adds one says for what."""
-    own = [path for path in list_files(section) if path.startswith("tests/seeds/test_")]
+    own = [path for path in list_files(section) if path.startswith("tests/source_documents/test_")]
     tests = {name for path in own for name in _TEST.findall((ROOT / path).read_text(encoding="utf-8"))}
 
     assert own

@@ -10,7 +10,7 @@ import pytest
 import requests
 from requests.structures import CaseInsensitiveDict
 
-from tests.seeds.streaming_tester import HEADER, Services, StreamingTester, streaming_id_of
+from tests.source_documents.streaming_tester import HEADER, Services, StreamingTester, streaming_id_of
 from tests.support.contract import check_stream
 from tests.support.processes import ServerProcess
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.seeds.front_end import front_end_of
-from tests.seeds.test_004 import read_rows
+from tests.source_documents.front_end import front_end_of
+from tests.source_documents.test_device_guide import read_rows
 from tests.support.browser import Browser, Page
 from tests.support.processes import ServerProcess
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openapi_server.knowledge.schema import (
+from openapi_server.knowledge.animal_files import (
     MAX_DOCUMENT_BYTES,
     PACKAGED_ANIMALS,
     AnimalDocument,

@@ -169,7 +169,7 @@ def test_the_sessions_lock(server: ServerProcess) -> None:
 
     assert (session["device"], session["active_animal"]) == ("chat_kiosk-7", "tiger_001")
     assert session["session_ttl"] == 86_400
-    assert server.log.count("Session lock for kiosk-7: tiger_001") == 1
+    server.wait_for_log("Session lock for kiosk-7: tiger_001")
 
 
 def test_a_lifetime_of_its_own(server: ServerProcess) -> None:
@@ -188,9 +188,9 @@ def test_a_lifetime_of_its_own(server: ServerProcess) -> None:
 def test_the_log_has_requests_and_no_messages(server: ServerProcess) -> None:
     """Whoever looks for "Chat message" finds the request's operation and status instead of what was said."""
     ask(server, "log-reader", "My secret word is marmalade.")
-    wait_until(lambda: "operation=send_device_message status=200" in server.log, within_s=5)
+    lines = ("operation=send_device_message status=200", "event=turn_ended")
+    wait_until(lambda: all(line in server.log for line in lines), within_s=5)
 
-    assert "event=turn_ended" in server.log
     assert "marmalade" not in server.log
 
 

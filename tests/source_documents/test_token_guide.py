@@ -20,7 +20,7 @@ from httpx import AsyncClient
 from httpx_sse import aconnect_sse
 
 from openapi_server import __version__
-from tests.seeds.commands import run_block
+from tests.source_documents.commands import run_block
 from tests.support.contract import check_stream, parse_events
 from tests.support.node import run_script
 from tests.support.processes import ServerProcess
@@ -254,6 +254,7 @@ def test_the_log_names_each_stage(server: ServerProcess) -> None:
     """What the guide looks for as `chat_model` is the stage `generation`."""
     httpx.post(f"{server.url}/chat", json={"message": "Hello!", "session_id": "stage-reader"}, timeout=30)
 
+    wait_until(lambda: "stage=generation" in server.log, within_s=2)
     found = subprocess.run(["grep", "generation", server.log_path], capture_output=True, text=True, check=True)
     assert "event=stage_complete" in found.stdout
     assert "stage=generation" in found.stdout
@@ -329,6 +330,7 @@ async def test_the_times_of_the_success_criteria(server: ServerProcess) -> None:
     for at, data in events:
         on_its_way_s = (at - datetime.fromisoformat(data["timestamp"])).total_seconds()
         assert is_within(on_its_way_s, TOKEN_S if data["type"] == "token" else STAGE_S), data
+    wait_until(lambda: "First token latency: " in server.log, within_s=2)
     logged = re.findall(r"First token latency: ([0-9.]+)s", server.log)
     assert logged
     assert is_within(max(map(float, logged)), FIRST_TOKEN_S)

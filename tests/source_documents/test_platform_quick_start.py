@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.seeds.platform_client import PlatformClient
+from tests.source_documents.platform_client import PlatformClient
 from tests.support.processes import MockProcess, ServerProcess, run_zoochat
 
 RULE = "=" * 80

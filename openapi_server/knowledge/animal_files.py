@@ -29,8 +29,8 @@ from openapi_server.models.document import Document
 from openapi_server.models.strict_model import (
     StrictModel,
     clean_text,
-    explain,
     explain_choice,
+    explain_refusal,
     format_place,
     list_errors,
     make_error,
@@ -173,35 +173,35 @@ SaidLines = Annotated[tuple[Line, ...], Field(min_length=1, max_length=MAX_LINES
 Name = Annotated[
     str,
     Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", max_length=64),
-    explain("must be 1 to 64 of a-z, 0-9 and _, beginning with a letter"),
+    explain_refusal("must be 1 to 64 of a-z, 0-9 and _, beginning with a letter"),
     BeforeValidator(_clean_text),
 ]
 Key = Annotated[str, BeforeValidator(_clean_key)]
 Day = Annotated[
     date,
     BeforeValidator(date.fromisoformat),
-    explain("must be a day such as 2016-06-14, is {value!r}"),
+    explain_refusal("must be a day such as 2016-06-14, is {value!r}"),
     BeforeValidator(_clean_text),
 ]
 OptionalUrl = Annotated[
     Annotated[str, Field(pattern=r"^https?://\S+$", max_length=MAX_TEXT_CHARS)] | None,
-    explain("must be an address such as https://zoo.example, is {value!r}"),
+    explain_refusal("must be an address such as https://zoo.example, is {value!r}"),
     BeforeValidator(_clean_address),
 ]
 OptionalModelName = Annotated[
     Annotated[str, Field(pattern=r"^[!-~]+$", max_length=200)] | None,
-    explain("must be 1 to 200 characters without blanks, is {value!r}"),
+    explain_refusal("must be 1 to 200 characters without blanks, is {value!r}"),
     BeforeValidator(_clean_text),
 ]
 OptionalTemperature = Annotated[
     Annotated[float, Field(ge=0, le=MAX_TEMPERATURE, allow_inf_nan=False)] | None,
     BeforeValidator(_require_number),
-    explain(f"must be a number from 0 to {MAX_TEMPERATURE}, is {{value!r}}"),
+    explain_refusal(f"must be a number from 0 to {MAX_TEMPERATURE}, is {{value!r}}"),
 ]
 OptionalTokens = Annotated[
     Annotated[int, Field(ge=1, le=MAX_TOKENS), BeforeValidator(_require_whole)] | None,
     BeforeValidator(_require_number),
-    explain(f"must be a number from 1 to {MAX_TOKENS}, is {{value!r}}"),
+    explain_refusal(f"must be a number from 1 to {MAX_TOKENS}, is {{value!r}}"),
 ]
 
 TopicName = Literal[
