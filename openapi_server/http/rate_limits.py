@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter, OrderedDict
+import time
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -39,7 +40,7 @@ ADMISSION_EXTENSION = "zoochat.admission"
 WINDOW_S = 60
 # Endings of the names of limits that a caller shares with others of its address.
 NEW_CALLERS, WHOLE_ADDRESS = "-new", "-address"
-# Who was not seen for longest counts as new again. So many take 15 MB.
+# So many take 9 MB.
 MAX_KNOWN_CALLERS = 100_000
 # Requests with an `Idempotency-Key` or a `Last-Event-ID`, as a multiple of the turns: their bodies are read first.
 REPEATS_FOR_EACH_TURN = 5
@@ -110,10 +111,47 @@ class LimitState:
         return f'"{self.name}";r={self.remaining};t={self.reset_s}'
 
 
+class KnownCallers:
+    """Who has started a turn: keys of callers, for `lifetime_s` to twice as long after the last turn.
+
+    Two sets take turns: whoever is in the older one and is not seen again leaves with it. At most
+    `MAX_KNOWN_CALLERS` are remembered; beyond that who was not seen for longest counts as new again.
+    """
+
+    def __init__(self, lifetime_s: float, monotonic: Callable[[], float]) -> None:
+        self._lifetime_s = lifetime_s
+        self._monotonic = monotonic
+        self._newer: set[bytes] = set()
+        self._older: set[bytes] = set()
+        self._began_s = monotonic()
+
+    def __contains__(self, key: str) -> bool:
+        self._expire()
+        short = bytes.fromhex(key)
+        return short in self._newer or short in self._older
+
+    def add(self, key: str) -> None:
+        self._expire()
+        short = bytes.fromhex(key)
+        if short not in self._newer and len(self._newer) >= MAX_KNOWN_CALLERS // 2:
+            self._begin_set(self._newer)
+        self._newer.add(short)
+
+    def _expire(self) -> None:
+        age_s = self._monotonic() - self._began_s
+        if age_s >= self._lifetime_s:
+            self._begin_set(self._newer if age_s < 2 * self._lifetime_s else set())
+
+    def _begin_set(self, older: set[bytes]) -> None:
+        self._older, self._newer, self._began_s = older, set(), self._monotonic()
+
+
 class RateLimits:
     """The limits of this server. `counters` counts requests by the minute; open streams are counted here."""
 
-    def __init__(self, settings: Settings, counters: WindowCounters) -> None:
+    def __init__(
+        self, settings: Settings, counters: WindowCounters, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         factor = settings.rate_limit_address_factor
         per_minute = {
             LimitKind.TURNS: settings.turn_limit,
@@ -134,7 +172,8 @@ class RateLimits:
         self._counters = counters
         self._open_streams: Counter[str] = Counter()
         self._open_count = 0
-        self._known_callers: OrderedDict[str, None] = OrderedDict()
+        # Nobody comes back with the name of a session that can no longer be continued.
+        self._known_callers = KnownCallers(settings.session_ttl_s, monotonic)
         self._key = hashlib.blake2b(settings.signing_key.encode(), digest_size=32).digest()
 
     @property
@@ -225,10 +264,7 @@ class RateLimits:
 
     def remember(self, key: str) -> None:
         """This caller has started a turn: it is no new one any more."""
-        self._known_callers[key] = None
-        self._known_callers.move_to_end(key)
-        if len(self._known_callers) > MAX_KNOWN_CALLERS:
-            self._known_callers.popitem(last=False)
+        self._known_callers.add(key)
 
     def identify(self, scope: Scope, find_username: Callable[[str], str | None]) -> Caller:
         """The caller of a request. `find_username`: the user of an access token, or None when it is not valid."""

@@ -210,12 +210,46 @@ async def test_new_names_share_the_open_streams_of_one_caller() -> None:
 
 
 async def test_the_callers_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that was not seen for longest is new again."""
-    monkeypatch.setattr(rate_limits, "MAX_KNOWN_CALLERS", 2)
+    """Those that were not seen for longest are new again."""
+    monkeypatch.setattr(rate_limits, "MAX_KNOWN_CALLERS", 4)
     limits = make_limits(turns=100)
-    for name in ("one", "two", "one", "three"):
+    for name in ("one", "two", "one", "three", "two", "four"):
         await admit(limits, identify(limits, x_device_id=name))
-    assert [identify(limits, x_device_id=name).is_new for name in ("one", "two", "three")] == [False, True, False]
+    names = ("one", "two", "three", "four")
+    assert [identify(limits, x_device_id=name).is_new for name in names] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("callers", [1, 200])
+async def test_a_caller_is_remembered_for_as_long_as_its_session_can_be_continued(callers: int) -> None:
+    """And at most twice as long, so that memory does not grow with the visitors of a day."""
+    clock = FakeClock()
+    limits = RateLimits(
+        make_settings(SESSION_TTL=100, rate_limit_turns=1000),
+        WindowCounters(BoundedMemoryStorage(), clock.monotonic),
+        clock.monotonic,
+    )
+    names = [f"kiosk-{number}" for number in range(callers)]
+    clock.advance(50)
+    for name in names:
+        await admit(limits, identify(limits, x_device_id=name))
+    clock.advance(99)
+    assert not any(identify(limits, x_device_id=name).is_new for name in names)
+    clock.advance(101)
+    assert all(identify(limits, x_device_id=name).is_new for name in names)
+
+
+async def test_a_caller_that_comes_back_stays_known() -> None:
+    clock = FakeClock()
+    limits = RateLimits(
+        make_settings(SESSION_TTL=100, rate_limit_turns=1000),
+        WindowCounters(BoundedMemoryStorage(), clock.monotonic),
+        clock.monotonic,
+    )
+    for turn in range(20):
+        caller = identify(limits, x_device_id="kiosk-7")
+        assert caller.is_new == (turn == 0)
+        await admit(limits, caller)
+        clock.advance(90)
 
 
 async def test_a_refused_request_does_not_use_up_the_limit_of_its_address() -> None:
