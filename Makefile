@@ -17,11 +17,11 @@ help:  ## Print this help
 run: $(VENV)/ready  ## Start the server on port 8080 with the embedded defaults
 	@exec $(BIN)/python -m openapi_server
 
-test: $(VENV)/ready  ## Run the whole test suite: seven to eight minutes on two cores, with the tools of `make tools`
+test: $(VENV)/ready  ## Run the whole test suite: about nine minutes on two cores, with the tools of `make tools`
 	@$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
 
 # Tests that start processes, a browser or a model, or that make thousands of requests.
-SLOW := accounts/test_demo.py api/test_addresses.py api/test_devices.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py \
+SLOW := accounts/test_demo.py api/test_operation_table.py api/test_devices.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py \
 	api/test_chat_endpoints.py api/test_rules.py api/test_system.py benchmarks/test_curves.py benchmarks/test_peers.py cli contracts/test_encoders.py \
 	contracts/test_provider.py devtools faults generators knowledge live live_model \
 	moderation/test_adversarial_replies.py moderation/test_detection_rates.py \
@@ -30,7 +30,7 @@ SLOW := accounts/test_demo.py api/test_addresses.py api/test_devices.py api/test
 	test_yaml_files.py web
 
 test-fast: $(VENV)/ready  ## Run the quick tests, with fewer examples: under a minute, for after each change
-	@$(BIN)/python -m pytest --numprocesses 2 --hypothesis-profile=quick $(SLOW:%=--ignore=tests/%) $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --hypothesis-profile=quick -m "not dynamodb" $(SLOW:%=--ignore=tests/%) $(ARGS)
 
 tools: $(VENV)/ready  ## Install the tools that some tests need, with a Node of their own; without them those are skipped
 	@$(BIN)/python -m tests.tools

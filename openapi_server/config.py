@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -43,6 +44,10 @@ _KEY = r"^[!-~]*$"
 # What values of a pattern are, for the sentence "must be ...".
 _URL_FORM = "a URL such as https://host.example/path, without a user name, a query or a fragment"
 _KEY_FORM = "written in printable ASCII characters without spaces"
+_TABLE_NAME = r"^[A-Za-z0-9_.-]{3,255}$"
+_TABLE_FORM = "3 to 255 letters, digits, dots, hyphens and underscores"
+# Of the tables, where AWS_REGION names none.
+DEFAULT_REGION = "us-west-2"
 OPENAI_URL = "https://api.openai.com/v1"
 # Azure's own addresses. The API's version stands in the query, as Azure shows the address.
 _AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
@@ -81,6 +86,17 @@ class ConfigError(Exception):
     """A setting is invalid. The message names the environment variable."""
 
 
+@dataclass(frozen=True, slots=True)
+class DynamoLocation:
+    """Where the tables of DynamoDB are, and what they are called. `endpoint` None: AWS itself."""
+
+    region: str
+    endpoint: str | None
+    sessions: str
+    turns: str
+    state: str
+
+
 class Settings(BaseSettings):
     """Read from the environment, then from `.env.local`; else the defaults. `*_s` are in seconds."""
 
@@ -97,7 +113,16 @@ class Settings(BaseSettings):
     metrics_host: str = Field("127.0.0.1", min_length=1)
     metrics_port: int = Field(9464, ge=0, le=65535)
     otel_exporter_otlp_endpoint: str = Field("", pattern=rf"^$|{_URL}", description=_URL_FORM)
+    store: Literal["sqlite", "dynamodb"] = "sqlite"
     sqlite_path: Path = Path(".data/zoochat.sqlite3")
+    dynamodb_endpoint: str = Field("", pattern=f"{_URL}|^$", description=_URL_FORM)
+    conversation_session_table_name: str = Field(
+        "quest-dev-conversation-sessions", pattern=_TABLE_NAME, description=_TABLE_FORM
+    )
+    conversation_dynamo_table_name: str = Field("quest-dev-conversations", pattern=_TABLE_NAME, description=_TABLE_FORM)
+    conversation_state_table_name: str = Field(
+        "quest-dev-conversation-state", pattern=_TABLE_NAME, description=_TABLE_FORM
+    )
     provider: Literal["offline", "openai", "anthropic", "bedrock"] = "offline"
     moderation_url: str = Field("", pattern=rf"^$|{_URL}", description=_URL_FORM)
     moderation_api_key: str = Field("", pattern=_KEY, description=_KEY_FORM, repr=False)
@@ -193,6 +218,21 @@ class Settings(BaseSettings):
     @classmethod
     def _uppercase_log_level(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @property
+    def store_variable(self) -> str:
+        """The variable that says where the data is."""
+        return "SQLITE_PATH" if self.store == "sqlite" else "CONVERSATION_STATE_TABLE_NAME"
+
+    @property
+    def dynamodb_location(self) -> DynamoLocation:
+        return DynamoLocation(
+            self.aws_region or DEFAULT_REGION,
+            self.dynamodb_endpoint or None,
+            self.conversation_session_table_name,
+            self.conversation_dynamo_table_name,
+            self.conversation_state_table_name,
+        )
 
     @property
     def retention(self) -> timedelta | None:
@@ -357,7 +397,7 @@ class Settings(BaseSettings):
             _check_azure_path(f"https://{host}", path, has_version=bool(query))
         return f"{url}?{query}" if query else url
 
-    @field_validator("moderation_url", "openai_base_url", "anthropic_base_url", "bedrock_endpoint")
+    @field_validator("moderation_url", "openai_base_url", "anthropic_base_url", "bedrock_endpoint", "dynamodb_endpoint")
     @classmethod
     def _check_url(cls, value: str) -> str:
         """What the pattern lets through and no client can connect to."""

@@ -44,6 +44,12 @@ class RoundQueue:
         """Do not call it, if it waits."""
         self._waiting.pop(callback, None)
 
+    def call_all(self) -> None:
+        """Call all that waits now: there will be no further round."""
+        due, self._waiting = list(self._waiting), {}
+        for callback in due:
+            callback()
+
     def take_round(self) -> bool:
         """Whether nothing waits, and nothing was called in this round: then the caller is the one of this round."""
         if self._is_scheduled or self._waiting or self._is_paused:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import errno
 import gc
 import os
 import resource
@@ -14,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
 import structlog
@@ -22,7 +22,8 @@ import uvicorn
 from openapi_server.app import create_app
 from openapi_server.composition import Overrides, open_services, run_background_jobs
 from openapi_server.config import ConfigError, Settings
-from openapi_server.http.listener import Listener
+from openapi_server.http.concurrency_limit import is_monitoring
+from openapi_server.http.listener import BACKLOG, Listener, explain_bind_failure, open_sockets
 from openapi_server.http.services import Services
 from openapi_server.http.uvicorn_protocol import make_protocol_class
 from openapi_server.logging_setup import BackgroundWriter, choose_log_format, flush_log, open_log
@@ -35,13 +36,23 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # How long the second signal waits for turns to be stored as interrupted, in seconds. The store may be locked, or hang;
 # the next start settles what is left.
 FORCED_EXIT_S = 5.0
-# Connections that wait to be accepted.
-BACKLOG = 2048
 # glibc (malloc.h): how many arenas the threads have together. By default each gets its own, and keeps what is freed in
 # it; but only one of our threads holds the interpreter at a time.
 _M_ARENA_MAX, _ARENAS = -8, 1
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRole:
+    """Which one of several processes with one address this is. The first one, 0, prints the address.
+
+    A byte is written to `tells_ready` when it serves. `alive` ends when the process that has started it ends.
+    """
+
+    number: int
+    tells_ready: int
+    alive: int
 
 
 class ZooServer(uvicorn.Server):
@@ -51,8 +62,11 @@ class ZooServer(uvicorn.Server):
     `console` gets what a person at the terminal reads: the address, and what Ctrl-C does.
     """
 
-    def __init__(self, config: uvicorn.Config, services: Services, console: BackgroundWriter) -> None:
+    def __init__(
+        self, config: uvicorn.Config, services: Services, console: BackgroundWriter, role: ServerRole | None = None
+    ) -> None:
         super().__init__(config)
+        self._role = role
         self._settings = services.settings
         self._engine = services.engine
         self._console = console
@@ -64,16 +78,27 @@ class ZooServer(uvicorn.Server):
                 each.listen(BACKLOG)
             # Without sockets: uvicorn would leave the accepting to the event loop.
             await super().startup([])
-            self.servers = [Listener(each, self._make_protocol) for each in sockets or []]  # type: ignore[misc]
+            self.servers = [Listener(each, self._make_protocol, is_monitoring) for each in sockets or []]  # type: ignore[misc]
         except OSError as error:
             # Another program has begun to listen since our sockets were bound.
-            raise ConfigError(_explain_bind_failure(error, self._settings.host, self._settings.port)) from None
-        if self.started:
+            raise ConfigError(explain_bind_failure(error, self._settings.host, self._settings.port)) from None
+        if self.started and self._role is not None:
+            # Only the first one is waited for.
+            with suppress(BrokenPipeError):
+                os.write(self._role.tells_ready, b"1")
+            asyncio.get_running_loop().add_reader(self._role.alive, self._end_alone)
+        if self.started and (self._role is None or not self._role.number):
             port = self.servers[0].sockets[0].getsockname()[1]
             self._print(_format_banner(self._make_base_url(port), self._settings))
             for warning in self._settings.warnings:
                 log.warning("unsafe_settings", detail=warning)
                 self._print(f"  WARNING  {warning}\n")
+
+    def _end_alone(self) -> None:
+        """The process that has started this one is gone, and with it what would end or replace it."""
+        if self._role is not None:
+            asyncio.get_running_loop().remove_reader(self._role.alive)
+            self.handle_exit(signal.SIGTERM, None)
 
     def _make_protocol(self) -> asyncio.Protocol:
         make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
@@ -152,8 +177,10 @@ def describe_shutdown(turns: int, *, is_first: bool) -> str:
     return f"finishing {counted}, once more ends at once" if is_first else f"ending at once, {counted} interrupted"
 
 
-def run(settings: Settings, provider: Provider | None = None) -> None:
+def run(settings: Settings, provider: Provider | None = None, role: ServerRole | None = None) -> None:
     """Serve until a signal arrives. `provider` replaces the one that the settings name.
+
+    With a `role` it shares its address with other processes.
 
     Raises `ConfigError` for settings that do not fit together or an address that cannot be used, `StoreUnavailable` for
     a database that cannot be used.
@@ -166,15 +193,19 @@ def run(settings: Settings, provider: Provider | None = None) -> None:
         opened.enter_context(open_log(settings.log_level, log_format))
         console = BackgroundWriter(1)
         opened.callback(console.close)
-        sockets = open_sockets(settings.host, settings.port)
+        sockets = open_sockets(settings.host, settings.port, is_shared=role is not None)
         for each in sockets:
             opened.callback(each.close)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(_serve(settings, provider, sockets, console))
+            runner.run(_serve(settings, provider, sockets, console, role))
 
 
 async def _serve(
-    settings: Settings, provider: Provider | None, sockets: list[socket.socket], console: BackgroundWriter
+    settings: Settings,
+    provider: Provider | None,
+    sockets: list[socket.socket],
+    console: BackgroundWriter,
+    role: ServerRole | None,
 ) -> None:
     _tune_garbage_collector()
     async with open_services(settings, Overrides(provider=provider)) as services, run_background_jobs(services):
@@ -199,65 +230,7 @@ async def _serve(
             timeout_keep_alive=65,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         )
-        await ZooServer(config, services, console).serve(sockets)
-
-
-def open_sockets(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to every address of the host; `::` takes IPv4, too. Raises `ConfigError` with what to do."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError):
-        raise ConfigError(
-            f"HOST: {host!r} is no address and no name of this machine; 127.0.0.1 is this machine "
-            "only, 0.0.0.0 every network interface"
-        ) from None
-    sockets: list[socket.socket] = []
-    failure: OSError | None = None
-    for family, _, _, _, address in dict.fromkeys(found):
-        try:
-            # All addresses of a name get the same port.
-            chosen = sockets[0].getsockname()[1] if sockets else port
-            sockets.append(_bind(family, (address[0], chosen, *address[2:])))
-        except OSError as error:
-            failure = error
-            # A name such as localhost may have an IPv6 address on a machine without IPv6.
-            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                break
-    if failure is not None and (not sockets or failure.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)):
-        for each in sockets:
-            each.close()
-        raise ConfigError(_explain_bind_failure(failure, host, port))
-    return sockets
-
-
-def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # IPv4 too, as `::` means every interface; a single IPv6 address has no IPv4 clients anyway.
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
-        opened.bind(address)
-        opened.setblocking(False)
-    except OSError:
-        opened.close()
-        raise
-    return opened
-
-
-def _explain_bind_failure(error: OSError, host: str, port: int) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return (
-                f"PORT: address already in use: another program listens on port {port} of {host}; stop it, or choose "
-                "another port (`zoochat doctor` names the program)"
-            )
-        case errno.EACCES | errno.EPERM:
-            return f"PORT: this user may not listen on port {port}; choose one above 1023, such as 8080"
-        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
-            return f"HOST: {host} is not an address of this machine; 0.0.0.0 is every network interface"
-        case _:
-            return f"HOST: the server cannot listen on port {port} of {host}: {os.strerror(error.errno or 0)}"
+        await ZooServer(config, services, console, role).serve(sockets)
 
 
 def _raise_open_file_limit() -> None:

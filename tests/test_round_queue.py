@@ -107,6 +107,17 @@ async def test_nothing_is_called_during_a_pause() -> None:
     assert (calls, len(queue)) == (["second"], 0)
 
 
+async def test_all_that_waits_can_be_called_at_once() -> None:
+    """When something closes."""
+    queue, calls = RoundQueue(1), list[int]()
+    for number in range(3):
+        queue.add(partial(calls.append, number))
+    queue.call_all()
+    assert (calls, len(queue)) == ([0, 1, 2], 0)
+    await asyncio.sleep(0)
+    assert calls == [0, 1, 2]
+
+
 async def test_the_first_of_a_round_need_not_wait_for_the_next_one() -> None:
     """Unless others wait, or nothing may run now."""
     queue, calls = RoundQueue(PER_ROUND), list[str]()

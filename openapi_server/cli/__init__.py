@@ -23,7 +23,9 @@ from openapi_server.cli.doctor import doctor
 from openapi_server.cli.personal_data import privacy
 from openapi_server.cli.rules import rules
 from openapi_server.cli.sessions import sessions
-from openapi_server.config import ConfigError, explain_config_error
+from openapi_server.cli.store import store
+from openapi_server.cli.tables import tables
+from openapi_server.config import ConfigError, Settings, explain_config_error
 from openapi_server.models.errors import StoreUnavailable
 
 # What writing to a file, a device or a closed descriptor ends with. A reader that has left (EPIPE) needs no sentence.
@@ -88,7 +90,8 @@ main.add_command(devtools.check)
 
 
 @main.command()
-def serve() -> None:
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes serve.")
+def serve(workers: int) -> None:
     """Start the server on HOST and PORT until Ctrl-C. Settings come from the environment and `.env.local`."""
     # Until the server is up, a signal just ends it; there is nothing to drain yet.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
@@ -99,19 +102,33 @@ def serve() -> None:
 
     # Before all else: it takes memory for a moment, which what is imported then uses.
     load_spec()
-    from openapi_server.server import run  # imports the whole server: the other commands are quicker without
+    # It imports the whole server: the other commands are quicker without.
+    from openapi_server.server import ServerRole, run
     from openapi_server.storage.factory import explain_unavailable
+    from openapi_server.workers import run_workers
 
+    def serve_one(settings: Settings, role: ServerRole | None = None) -> None:
+        try:
+            run(settings, role=role)
+        except ConfigError as error:
+            report_config_error(explain_config_error(error))
+        except StoreUnavailable as error:
+            report_config_error(explain_config_error(ConfigError(explain_unavailable(settings, error))))
+
+    if workers == 1:
+        serve_one(settings)
+        return
     try:
-        run(settings)
+        code = run_workers(settings, workers, serve_one)
     except ConfigError as error:
         report_config_error(explain_config_error(error))
-    except StoreUnavailable as error:
-        report_config_error(explain_config_error(ConfigError(explain_unavailable(settings, error))))
+    sys.exit(code)
 
 
 main.add_command(doctor)
 main.add_command(sessions)
+main.add_command(tables)
+main.add_command(store)
 main.add_command(users)
 main.add_command(credits)
 main.add_command(animals)

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import click
 
 from openapi_server import __version__
-from openapi_server.config import SETTINGS_PATH, ConfigError, Settings, list_variables, load_settings
+from openapi_server.config import SETTINGS_PATH, ConfigError, DynamoLocation, Settings, list_variables, load_settings
 from openapi_server.logging_setup import has_colors
 from openapi_server.settings_file import is_in_environment, read_settings_file
 
@@ -113,7 +113,10 @@ def examine(*, call_model: bool) -> Iterator[Diagnosis]:
         yield from (*check_limits(), *check_clock(None))
         return
     yield from check_settings(settings)
-    yield from check_store(settings.sqlite_path)
+    if settings.store == "dynamodb":
+        yield from check_dynamodb(settings.dynamodb_location)
+    else:
+        yield from check_store(settings.sqlite_path)
     window, turns = settings.replay_window_s, settings.replay_max_turns
     detail = (
         f"in the memory of the server; {window:g} s after its end a turn is read from the store, at most {turns} turns"
@@ -125,7 +128,7 @@ def examine(*, call_model: bool) -> Iterator[Diagnosis]:
     if settings.metrics in ("port", "both"):
         yield from check_port(settings.metrics_host, settings.metrics_port, "METRICS_PORT")
     yield from check_limits()
-    yield from check_clock(settings.sqlite_path)
+    yield from check_clock(settings.sqlite_path if settings.store == "sqlite" else None)
 
 
 def check_settings(settings: Settings) -> Iterator[Diagnosis]:
@@ -151,7 +154,7 @@ def check_store(path: Path) -> Iterator[Diagnosis]:
     """Whether the database opens and can be written to, and whether there is room for it."""
     from openapi_server.storage.sqlite.database_files import explain_failure, open_database
     from openapi_server.storage.sqlite.migrations import MIGRATIONS
-    from openapi_server.storage.sqlite.store import write_probe
+    from openapi_server.storage.sqlite.sessions import write_probe
 
     yield from _check_space(path)
     if not path.exists():
@@ -198,6 +201,34 @@ def check_store(path: Path) -> Iterator[Diagnosis]:
     if log_path.exists() and log_path.stat().st_size > LARGE_LOG_BYTES:
         detail = f"its write-ahead log has {_format_bytes(log_path.stat().st_size)}: something reads without an end"
         yield Diagnosis("store", Level.WARNING, detail, "stop other programs that have the file open")
+
+
+def check_dynamodb(location: DynamoLocation) -> Iterator[Diagnosis]:
+    """Whether the tables can be written to, and what they lack."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from openapi_server.storage.dynamodb.database import Database, open_client
+    from openapi_server.storage.dynamodb.opening import explain_failure, get_names
+    from openapi_server.storage.dynamodb.sessions import write_probe
+    from openapi_server.storage.dynamodb.tables import check_tables
+
+    where, names = location.endpoint or f"DynamoDB in {location.region}", get_names(location)
+    try:
+        with closing(open_client(location.region, location.endpoint)) as client:
+            findings = list(check_tables(client, names))
+            if all(finding.is_usable for finding in findings):
+                began_s = time.monotonic()
+                write_probe(Database(client, names), datetime.now(UTC))
+                detail = f"{where}: can be written to, in {(time.monotonic() - began_s) * 1000:.0f} ms"
+                yield Diagnosis("store", Level.OK, detail)
+    except (BotoCoreError, ClientError) as error:
+        problem, _, remedy = explain_failure(location, error).partition("; ")
+        yield Diagnosis("store", Level.PROBLEM, problem, remedy)
+        return
+    for finding in findings:
+        level = Level.WARNING if finding.is_usable else Level.PROBLEM
+        for lack in finding.lacks:
+            yield Diagnosis("store", level, f"{finding.name}: {lack}", "`zoochat tables create` makes what is missing")
 
 
 def _find_damage(db: sqlite3.Connection, path: Path) -> str | None:
@@ -404,7 +435,7 @@ def _check_redis(check: str, url: str, variable: str, consequence: str, *, may_e
 
 def check_port(host: str, port: int, variable: str) -> Iterator[Diagnosis]:
     """Whether the port is free, or this server's already."""
-    from openapi_server.server import open_sockets
+    from openapi_server.http.listener import open_sockets
 
     try:
         for opened in open_sockets(host, port):

@@ -1,7 +1,6 @@
 """What every store of versioned documents promises, for animals and rules alike, whatever it is kept in.
 
-A new implementation adds a line a kind to `STORES`, and to `DRAFT_STORES` where there are drafts, and passes unchanged:
-nothing here knows of tables, keys or files.
+A new implementation is one of the `BACKENDS`, and passes unchanged: nothing here knows of tables, keys or files.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +20,35 @@ from hypothesis import strategies as st
 from openapi_server.models.document import PACKAGE, Change, ChangeKind, Document, Draft, VersionedDocument
 from openapi_server.models.errors import InvalidInput
 from openapi_server.protocols import DocumentStore, DraftStore
-from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
-from openapi_server.storage.sqlite.store import SqliteStore
 from tests.support.examples import DELICATE_TEXTS, NOON
 from tests.support.fakes import FakeClock
+from tests.support.stores import BACKENDS, OpensStores
 
 RACERS = 20
 ONE: Document = {"name": "Leo", "facts": [{"id": "mane", "say": "Soft!"}], "words": {"preschool": "No."}}
 OTHER: Document = {**ONE, "name": "Bulan"}
 
 OpensStore = Callable[[Path], AbstractAsyncContextManager[DocumentStore]]
+OpensDraftStore = Callable[[Path], AbstractAsyncContextManager[DraftStore]]
 
 
 @asynccontextmanager
-async def sqlite_animals(folder: Path) -> AsyncIterator[DraftStore]:
-    store = await SqliteStore.open(folder / "zoo.sqlite3", FakeClock())
-    try:
-        yield SqliteAnimalDocuments(store.connections)
-    finally:
-        await store.close()
+async def open_animals(opens: OpensStores, folder: Path) -> AsyncIterator[DraftStore]:
+    async with opens(folder, FakeClock()) as stores:
+        yield stores.animals
 
 
 @asynccontextmanager
-async def sqlite_rules(folder: Path) -> AsyncIterator[DocumentStore]:
-    store = await SqliteStore.open(folder / "zoo.sqlite3", FakeClock())
-    try:
-        yield SqliteRuleDocuments(store.connections)
-    finally:
-        await store.close()
+async def open_rules(opens: OpensStores, folder: Path) -> AsyncIterator[DocumentStore]:
+    async with opens(folder, FakeClock()) as stores:
+        yield stores.rules
 
 
-STORES: dict[str, OpensStore] = {"sqlite-animals": sqlite_animals, "sqlite-rules": sqlite_rules}
-DRAFT_STORES = {"sqlite-animals": sqlite_animals}
+DRAFT_STORES: dict[str, OpensDraftStore] = {
+    f"{name}-animals": partial(open_animals, opens) for name, opens in BACKENDS.items()
+}
+RULE_STORES: dict[str, OpensStore] = {f"{name}-rules": partial(open_rules, opens) for name, opens in BACKENDS.items()}
+STORES: dict[str, OpensStore] = {**DRAFT_STORES, **RULE_STORES}
 
 
 @pytest.fixture(params=list(STORES.values()), ids=list(STORES))

@@ -20,7 +20,7 @@ from openapi_server.models.user import Login, Role, User
 from openapi_server.storage.factory import Stores
 from tests.support.examples import NOTEBOOK, SESSION_ID, TURN_ID, make_outcome, make_session, make_turn
 from tests.support.fakes import FakeClock
-from tests.support.stores import OpensStores, list_device_users
+from tests.support.stores import BACKENDS, OpensStores, list_device_users
 
 DAY_S = 86_400
 RETENTION = timedelta(days=30)
@@ -359,7 +359,8 @@ async def test_an_export_has_a_bounded_number_of_audit_entries(
     stores: Stores, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The latest, oldest first."""
-    monkeypatch.setattr("openapi_server.storage.sqlite.personal_data.MAX_AUDIT_ENTRIES", 3)
+    for backend in BACKENDS:
+        monkeypatch.setattr(f"openapi_server.storage.{backend}.personal_data.MAX_AUDIT_ENTRIES", 3)
     for number in range(5):
         entry = AuditEntry(clock.now(), AuditAction.EXPORTED, Actor("user", "mia"), "mia", f"req_{number}")
         await stores.audit.record(entry)

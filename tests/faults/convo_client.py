@@ -166,6 +166,10 @@ class ConvoClient:
         path = f"/convo_turn/{turn_id}/stream{query}"
         return await self._ask("GET", path, None, {"Last-Event-ID": last_event_id})
 
+    async def stop_turn(self, turn_id: str) -> HttpExchange:
+        """`POST /convo_turn/{turnId}/stop`, read as far as the head."""
+        return await self._ask("POST", f"/convo_turn/{turn_id}/stop")
+
     async def get_turn(self, turn_id: str) -> Any:
         return await self.get_json(f"/convo_turn/{turn_id}")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.faults.personal_data import CLIENT_NAMES, find_secrets, remove_generated
 from tests.faults.trials import TRIALS
 from tests.moderation.test_pii import PERSONAL_TEXTS
+from tests.support.redis_server import require_redis
 
 BY_NAME = {trial.name: trial for trial in TRIALS}
 
@@ -173,3 +176,10 @@ def test_forged_tokens_are_refused_and_nothing_tells_a_secret() -> None:
 def test_a_model_that_reveals_its_prompt_is_not_heard() -> None:
     """Plain, backwards, spelled out, or all of its instructions."""
     assert_met("a model that reveals its prompt")
+
+
+@pytest.mark.parametrize("name", [trial.name for trial in TRIALS if trial.id == "SCALE"])
+def test_several_processes_serve_each_others_turns(name: str) -> None:
+    """Whatever of them fails: nothing lost, nothing twice, and what cannot be told is named."""
+    require_redis()
+    assert_met(name)

@@ -107,7 +107,7 @@ async def test_a_turn_is_stopped_polled_and_repeated_from_another_process(tmp_pa
         assert polled["reply"].startswith("Tick 1. ")
         assert polled["progress"] == 75
 
-        stopping = await make_client(elsewhere)._ask("POST", f"/convo_turn/{own.turn_id}/stop")
+        stopping = await make_client(elsewhere).stop_turn(own.turn_id)
         stopped = (await finish(stopping)).json
         assert (stopping.status, stopped["status"], stopped["finishReason"]) == (200, "stopped", "stopped")
         await asyncio.gather(finish(own), finish(watching))

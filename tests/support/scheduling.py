@@ -18,6 +18,7 @@ SLOWEST_FIRST = (
         "tests/generators/",
         "tests/live_model/",
         "tests/live/test_swagger_ui.py",
+        "tests/contracts/",
         "tests/knowledge/",
         "tests/readers/test_recorded.py",
         "tests/live/test_contracts.py",
@@ -31,7 +32,6 @@ SLOWEST_FIRST = (
         "tests/readers/",
         "tests/api/",
         "tests/moderation/",
-        "tests/contracts/",
     ),
 )
 ONE_WORKER = ("tests/live_model/", "tests/knowledge/")
@@ -46,7 +46,7 @@ def get_rank(nodeid: str) -> int:
 def get_unit(nodeid: str) -> str:
     """Tests of the same unit run in the same worker.
 
-    >>> get_unit("tests/knowledge/test_service.py::test_a"), get_unit("tests/wire/test_sse.py::test_a[x::y]")
+    >>> get_unit("tests/knowledge/test_search.py::test_a"), get_unit("tests/wire/test_sse.py::test_a[x::y]")
     ('tests/knowledge/', 'tests/wire/test_sse.py')
     >>> get_unit("tests/live/test_server.py::test_a")
     'tests/live/test_server.py::test_a'

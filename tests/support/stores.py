@@ -11,6 +11,7 @@ from openapi_server.models.personal_data import DataSubject
 from openapi_server.models.session import DeviceUser
 from openapi_server.protocols import Clock
 from openapi_server.storage.factory import Stores, open_sqlite_stores
+from tests.support.dynamodb import open_dynamodb
 
 
 class OpensStores(Protocol):
@@ -33,4 +34,4 @@ async def list_device_users(stores: Stores, handle: str, *session_ids: str) -> t
     return (await stores.personal_data.export(subject)).devices
 
 
-BACKENDS: dict[str, OpensStores] = {"sqlite": open_sqlite}
+BACKENDS: dict[str, OpensStores] = {"sqlite": open_sqlite, "dynamodb": open_dynamodb}

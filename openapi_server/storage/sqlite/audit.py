@@ -8,7 +8,8 @@ from datetime import datetime
 from openapi_server.models.audit import Actor, AuditAction, AuditEntry
 from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.storage.sqlite.connections import Connections
-from openapi_server.storage.sqlite.rows import encode_time, insert_row
+from openapi_server.storage.sqlite.rows import insert_row
+from openapi_server.storage.window import encode_time
 
 MAX_ENTRY_ID = 2**63 - 1
 
@@ -20,7 +21,7 @@ class SqliteAudit:
         self._connections = connections
 
     async def record(self, entry: AuditEntry) -> None:
-        await self._connections.write(lambda db: insert_row(db, "audit", _encode_audit_entry(entry)))
+        await self._connections.write(lambda db: insert_row(db, "audit", encode_audit_entry(entry)))
 
     async def list_entries(
         self, limit: int, since: datetime | None = None, cursor: str | None = None
@@ -46,7 +47,7 @@ def decode_audit_entry(row: sqlite3.Row) -> AuditEntry:
     )
 
 
-def _encode_audit_entry(entry: AuditEntry) -> dict[str, object]:
+def encode_audit_entry(entry: AuditEntry) -> dict[str, object]:
     return {
         "at": encode_time(entry.at),
         "deed": entry.action,

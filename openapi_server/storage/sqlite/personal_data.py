@@ -26,14 +26,9 @@ from openapi_server.storage.sqlite.audit import decode_audit_entry
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.credits import decode_credit_entry, select_balance
 from openapi_server.storage.sqlite.retention import delete_expired_content
-from openapi_server.storage.sqlite.rows import (
-    SELECT_TURNS,
-    RetentionWindow,
-    decode_device_user,
-    decode_session,
-    decode_turn,
-)
+from openapi_server.storage.sqlite.rows import SELECT_TURNS, decode_device_user, decode_session, decode_turn
 from openapi_server.storage.sqlite.turns import delete_session
+from openapi_server.storage.window import RetentionWindow
 
 SELECT_DEVICES = "SELECT * FROM device_users WHERE handle = ? ORDER BY created_at, user_id"
 # Every column with a username, and what replaces the name of an erased account. Not in the list: rows that are deleted

@@ -1,17 +1,18 @@
-"""Rows of the SQLite tables, the values that they hold, and which rows are still visible to a reader."""
+"""Rows of the SQLite tables, and the values that they hold."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 
 from pydantic import TypeAdapter
 
 from openapi_server.models.session import DeviceUser, SessionRecord
 from openapi_server.models.turn import AgeGroup, Lease, Outcome, TurnRecord
+from openapi_server.storage.window import decode_time, encode_time
 
 Row = dict[str, object]
 OUTCOME = TypeAdapter(Outcome)
@@ -24,33 +25,6 @@ SELECT_TURNS = """
     JOIN messages AS asked ON asked.turn_id = turns.turn_id AND asked.direction = 'incoming'
     LEFT JOIN messages AS told ON told.turn_id = turns.turn_id AND told.direction = 'outgoing'
 """
-
-
-def encode_time(at: datetime) -> str:
-    """ISO 8601 in UTC with microseconds: all texts have one length, so that their order is the order in time."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-@dataclass(frozen=True, slots=True)
-class RetentionWindow:
-    """What a reader may see. A row outside of it counts as deleted, whether `retention.py` has deleted it yet or not.
-
-    Both limits are encoded times: a session has expired when its `expires_at` is `now` or earlier, and a turn is too
-    old when its `created_at` is `since` or earlier. `since` is empty where turns are kept as long as their session.
-    """
-
-    now: str
-    since: str = ""
-
-    @classmethod
-    def at(cls, now: datetime, retention: timedelta | None) -> RetentionWindow:
-        """`retention`: how long turns are kept; None: as long as their session."""
-        return cls(encode_time(now), encode_time(now - retention) if retention else "")
-
-    @property
-    def parameters(self) -> dict[str, object]:
-        """The named parameters `:now` and `:since` of the queries."""
-        return {"now": self.now, "since": self.since}
 
 
 def insert_row(db: sqlite3.Connection, table: str, row: Mapping[str, object], *, or_ignore: str | None = None) -> bool:
@@ -169,10 +143,6 @@ def decode_lease(row: sqlite3.Row) -> Lease:
     """A turn that was started before there were leases has none: it counts as expired."""
     until = decode_time(row["lease_until"]) or datetime.min.replace(tzinfo=UTC)
     return Lease(row["turn_id"], row["worker"], until)
-
-
-def decode_time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
 
 
 def encode_outcome(outcome: Outcome) -> str:

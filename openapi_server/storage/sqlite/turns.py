@@ -15,15 +15,14 @@ from openapi_server.models.session import SessionClaim, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Outcome, TurnRecord, TurnStatus
 from openapi_server.storage.sqlite.credits import detach_reservation, reserve_credits, settle_reservation
 from openapi_server.storage.sqlite.rows import (
-    RetentionWindow,
     decode_session,
     encode_message,
     encode_outcome,
     encode_session,
-    encode_time,
     encode_turn,
     insert_row,
 )
+from openapi_server.storage.window import RetentionWindow, encode_time
 
 # A key is valid only as long as its turn is visible.
 SELECT_KEY = """

@@ -30,12 +30,10 @@ from openapi_server.storage.sqlite.retention import (
 )
 from openapi_server.storage.sqlite.rows import (
     SELECT_TURNS,
-    RetentionWindow,
     decode_lease,
     decode_session,
     decode_turn,
     encode_session,
-    encode_time,
     insert_row,
 )
 from openapi_server.storage.sqlite.turns import (
@@ -48,6 +46,7 @@ from openapi_server.storage.sqlite.turns import (
     settle_turn,
     start_queued_turn,
 )
+from openapi_server.storage.window import RetentionWindow, encode_time
 
 # About what a turn writes.
 PROBE_BYTES = 32_768

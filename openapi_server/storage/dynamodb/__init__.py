@@ -1,0 +1,1 @@
+"""The store on DynamoDB: for a zoo whose server runs as several processes, on any number of machines."""
