@@ -21,7 +21,7 @@ test: $(VENV)/ready  ## Run the whole test suite: seven to eight minutes on two 
 	@$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
 
 # Tests that start processes, a browser or a model, or that make thousands of requests.
-SLOW := accounts/test_demo.py api/test_addresses.py api/test_devices.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py \
+SLOW := accounts/test_demo.py api/test_operation_table.py api/test_devices.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py \
 	api/test_chat_endpoints.py api/test_rules.py api/test_system.py benchmarks/test_curves.py benchmarks/test_peers.py cli contracts/test_encoders.py \
 	contracts/test_provider.py devtools faults generators knowledge live live_model \
 	moderation/test_adversarial_replies.py moderation/test_detection_rates.py \

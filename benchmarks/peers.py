@@ -232,7 +232,7 @@ def make_bridge(pieces: int, per_s: float) -> Any:
     from openapi_server.impl.streaming_response import SSEStreamer
     from openapi_server.logging_setup import BackgroundWriter, configure_logging
     from openapi_server.models.turn import AgeGroup
-    from openapi_server.models.turn_event_builder import TurnResult
+    from openapi_server.models.turn_event_order import TurnResult
     from openapi_server.models.turn_events import Started
 
     configure_logging("WARNING", "logfmt", BackgroundWriter(2))

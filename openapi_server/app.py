@@ -12,7 +12,6 @@ from connexion.middleware import MiddlewarePosition
 from connexion.spec import OpenAPISpecification
 
 from openapi_server.http.access_log import AccessLogMiddleware
-from openapi_server.http.addresses import AddressMiddleware, load_address_table
 from openapi_server.http.api_docs import ApiDocsMiddleware, list_served_paths
 from openapi_server.http.arrival_order import ArrivalOrderMiddleware
 from openapi_server.http.async_handlers import AsyncHandlerMiddleware
@@ -20,7 +19,8 @@ from openapi_server.http.authentication import BearerTokenHandler
 from openapi_server.http.concurrency_limit import ConcurrencyLimitMiddleware
 from openapi_server.http.conditional_requests import ConditionalGetMiddleware
 from openapi_server.http.cors import CorsMiddleware
-from openapi_server.http.problems import UnexpectedErrorMiddleware, add_error_handlers
+from openapi_server.http.error_handlers import UnexpectedErrorMiddleware, add_error_handlers
+from openapi_server.http.operation_table import OperationMiddleware, load_operation_table
 from openapi_server.http.proxies import TrustedProxiesMiddleware
 from openapi_server.http.rate_limits import RateLimitMiddleware
 from openapi_server.http.request_limits import RequestLimitsMiddleware
@@ -46,11 +46,11 @@ def create_app(services: Services) -> FlaskApp:
     )
     is_production = settings.environment == "production"
     limits = {"max_body_bytes": settings.max_body_bytes, "request_timeout_s": settings.request_timeout_s}
-    addresses = load_address_table(list_served_paths(has_ui=settings.has_api_docs))
+    operations = load_operation_table(list_served_paths(has_ui=settings.has_api_docs))
     # The middleware from the outside in.
     app.add_middleware(TrustedProxiesMiddleware, FIRST, trusted=settings.trusted_proxies, root_path=settings.root_path)
     app.add_middleware(AccessLogMiddleware, FIRST)
-    app.add_middleware(TelemetryMiddleware, FIRST, instruments=services.instruments, table=addresses)
+    app.add_middleware(TelemetryMiddleware, FIRST, instruments=services.instruments, table=operations)
     app.add_middleware(
         SecurityHeadersMiddleware,
         FIRST,
@@ -62,7 +62,7 @@ def create_app(services: Services) -> FlaskApp:
     app.add_middleware(UnexpectedErrorMiddleware, FIRST)
     app.add_middleware(RateLimitMiddleware, FIRST, services=services)
     app.add_middleware(RequestLimitsMiddleware, FIRST, **limits)
-    app.add_middleware(AddressMiddleware, FIRST, table=addresses)
+    app.add_middleware(OperationMiddleware, FIRST, table=operations)
     app.add_middleware(ApiDocsMiddleware, FIRST, has_ui=settings.has_api_docs)
     app.add_middleware(ArrivalOrderMiddleware, FIRST, pending=services.pending_turns)
     app.add_middleware(

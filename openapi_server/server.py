@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import errno
 import gc
 import os
 import resource
@@ -24,7 +23,7 @@ from openapi_server.app import create_app
 from openapi_server.composition import Overrides, open_services, run_background_jobs
 from openapi_server.config import ConfigError, Settings
 from openapi_server.http.concurrency_limit import is_monitoring
-from openapi_server.http.listener import Listener
+from openapi_server.http.listener import BACKLOG, Listener, explain_bind_failure, open_sockets
 from openapi_server.http.services import Services
 from openapi_server.http.uvicorn_protocol import make_protocol_class
 from openapi_server.logging_setup import BackgroundWriter, choose_log_format, flush_log, open_log
@@ -37,8 +36,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # How long the second signal waits for turns to be stored as interrupted, in seconds. The store may be locked, or hang;
 # the next start settles what is left.
 FORCED_EXIT_S = 5.0
-# Connections that wait to be accepted.
-BACKLOG = 2048
 # glibc (malloc.h): how many arenas the threads have together. By default each gets its own, and keeps what is freed in
 # it; but only one of our threads holds the interpreter at a time.
 _M_ARENA_MAX, _ARENAS = -8, 1
@@ -85,7 +82,7 @@ class ZooServer(uvicorn.Server):
             self.servers = [Listener(each, self._make_protocol, is_monitoring) for each in sockets or []]  # type: ignore[misc]
         except OSError as error:
             # Another program has begun to listen since our sockets were bound.
-            raise ConfigError(_explain_bind_failure(error, self._settings.host, self._settings.port)) from None
+            raise ConfigError(explain_bind_failure(error, self._settings.host, self._settings.port)) from None
         if self.started:
             # In a thread, and not before: a start would take a tenth of a second longer. A message that comes first is
             # held against all rules.
@@ -239,69 +236,6 @@ async def _serve(
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         )
         await ZooServer(config, services, console, role).serve(sockets)
-
-
-def open_sockets(host: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:
-    """Sockets bound to every address of the host; `::` takes IPv4, too. Raises `ConfigError` with what to do.
-
-    `is_shared`: other processes of the server bind them, too, and the kernel spreads connections among them.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError):
-        raise ConfigError(
-            f"HOST: {host!r} is no address and no name of this machine; 127.0.0.1 is this machine "
-            "only, 0.0.0.0 every network interface"
-        ) from None
-    sockets: list[socket.socket] = []
-    failure: OSError | None = None
-    for family, _, _, _, address in dict.fromkeys(found):
-        try:
-            # All addresses of a name get the same port.
-            chosen = sockets[0].getsockname()[1] if sockets else port
-            sockets.append(_bind(family, (address[0], chosen, *address[2:]), is_shared=is_shared))
-        except OSError as error:
-            failure = error
-            # A name such as localhost may have an IPv6 address on a machine without IPv6.
-            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                break
-    if failure is not None and (not sockets or failure.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)):
-        for each in sockets:
-            each.close()
-        raise ConfigError(_explain_bind_failure(failure, host, port))
-    return sockets
-
-
-def _bind(family: int, address: tuple[object, ...], *, is_shared: bool) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if is_shared:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            # IPv4 too, as `::` means every interface; a single IPv6 address has no IPv4 clients anyway.
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
-        opened.bind(address)
-        opened.setblocking(False)
-    except OSError:
-        opened.close()
-        raise
-    return opened
-
-
-def _explain_bind_failure(error: OSError, host: str, port: int) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return (
-                f"PORT: address already in use: another program listens on port {port} of {host}; stop it, or choose "
-                "another port (`zoochat doctor` names the program)"
-            )
-        case errno.EACCES | errno.EPERM:
-            return f"PORT: this user may not listen on port {port}; choose one above 1023, such as 8080"
-        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
-            return f"HOST: {host} is not an address of this machine; 0.0.0.0 is every network interface"
-        case _:
-            return f"HOST: the server cannot listen on port {port} of {host}: {os.strerror(error.errno or 0)}"
 
 
 def _raise_open_file_limit() -> None:

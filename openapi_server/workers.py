@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from types import FrameType
 
 from openapi_server.config import ConfigError, Settings
-from openapi_server.server import SIGNALS, ServerRole, open_sockets
+from openapi_server.http.listener import open_sockets
+from openapi_server.server import SIGNALS, ServerRole
 
 # Between the end of a process and the start of another in its place, in seconds.
 RESTART_PAUSE_S = 1.0

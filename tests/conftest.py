@@ -22,7 +22,7 @@ from openapi_server.accounts.passwords import Passwords
 from openapi_server.clock import SystemClock
 from openapi_server.composition import Overrides
 from openapi_server.config import Settings
-from openapi_server.http.addresses import load_address_table
+from openapi_server.http.operation_table import load_operation_table
 from openapi_server.http.services import Services
 from openapi_server.instruments import Tracer
 from openapi_server.protocols import Clock, Knowledge, Moderator, Provider, Store
@@ -265,7 +265,7 @@ def find_template(path: str) -> str:
     >>> find_template("/api/chat/sessions/sess_9c8b/stream"), find_template("/chat/stream")
     ('/chat/sessions/{sessionId}/stream', '/chat/stream')
     """
-    address = load_address_table().find(path)
+    address = load_operation_table().find(path)
     assert address is not None, path
     return address.template
 

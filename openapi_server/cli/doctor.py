@@ -154,7 +154,7 @@ def check_store(path: Path) -> Iterator[Diagnosis]:
     """Whether the database opens and can be written to, and whether there is room for it."""
     from openapi_server.storage.sqlite.database_files import explain_failure, open_database
     from openapi_server.storage.sqlite.migrations import MIGRATIONS
-    from openapi_server.storage.sqlite.store import write_probe
+    from openapi_server.storage.sqlite.sessions import write_probe
 
     yield from _check_space(path)
     if not path.exists():
@@ -209,7 +209,7 @@ def check_dynamodb(location: DynamoLocation) -> Iterator[Diagnosis]:
 
     from openapi_server.storage.dynamodb.database import Database, open_client
     from openapi_server.storage.dynamodb.opening import explain_failure, get_names
-    from openapi_server.storage.dynamodb.store import write_probe
+    from openapi_server.storage.dynamodb.sessions import write_probe
     from openapi_server.storage.dynamodb.tables import check_tables
 
     where, names = location.endpoint or f"DynamoDB in {location.region}", get_names(location)
@@ -435,7 +435,7 @@ def _check_redis(check: str, url: str, variable: str, consequence: str, *, may_e
 
 def check_port(host: str, port: int, variable: str) -> Iterator[Diagnosis]:
     """Whether the port is free, or this server's already."""
-    from openapi_server.server import open_sockets
+    from openapi_server.http.listener import open_sockets
 
     try:
         for opened in open_sockets(host, port):

@@ -21,7 +21,7 @@ from openapi_server.models.errors import ProviderFailed, StoreUnavailable
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnRecord, Usage
-from openapi_server.models.turn_event_builder import TurnResult
+from openapi_server.models.turn_event_order import TurnResult
 from openapi_server.moderation.output_buffer import Blocked, OutputBuffer
 from openapi_server.moderation.output_stream import stream_checked
 from openapi_server.moderation.pii import remove_placeholders

@@ -16,13 +16,13 @@ import structlog
 
 from openapi_server.engine.leases import Leases
 from openapi_server.engine.pipeline import Pipeline
+from openapi_server.engine.remote_turns import RemoteTurns
 from openapi_server.engine.turn_lifecycle import ExistingTurn, RunningTurn, StartedTurn, TurnFinisher, TurnStarter
 from openapi_server.engine.turn_queue import TurnQueue
 from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
 from openapi_server.engine.turn_scheduler import TurnScheduler
 from openapi_server.engine.turn_writer import TurnWriter
-from openapi_server.engine.turns_elsewhere import TurnsElsewhere
 from openapi_server.instruments import Instruments
 from openapi_server.models.credits import TokenPrice
 from openapi_server.models.errors import (
@@ -42,7 +42,7 @@ from openapi_server.models.errors import (
 )
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.turn import IdempotencyKey, TurnRecord
-from openapi_server.models.turn_event_builder import TurnResult
+from openapi_server.models.turn_event_order import TurnResult
 from openapi_server.models.turn_events import Entry, Failed, Started, TurnState, fold
 from openapi_server.protocols import (
     Clock,
@@ -124,8 +124,8 @@ class TurnEngine:
         self.scheduler = TurnScheduler()
         self._finisher = TurnFinisher(store, clock)
         self._running: dict[str, RunningTurn] = {}
-        self._elsewhere = TurnsElsewhere(store, event_log, limits.orphan_grace_s)
-        leases.track(lambda: self._running, event_log.renew, self._elsewhere.end_log)
+        self._remote_turns = RemoteTurns(store, event_log, limits.orphan_grace_s)
+        leases.track(lambda: self._running, event_log.renew, self._remote_turns.end_log)
         event_log.listen(self._on_signal)
         self._reader_count = 0
         self._is_draining = False
@@ -150,8 +150,8 @@ class TurnEngine:
 
     async def open(self) -> int:
         """Start renewing leases, and settle the turns of dead processes. Returns how many were settled."""
-        check_quiet = partial(self._elsewhere.check_quiet, self._leases.interval_s)
-        jobs = (self._leases.run(self._on_lease_lost, check_quiet), self._elsewhere.tell_readers())
+        check_quiet = partial(self._remote_turns.check_quiet, self._leases.interval_s)
+        jobs = (self._leases.run(self._on_lease_lost, check_quiet), self._remote_turns.tell_readers())
         self._jobs = [asyncio.create_task(job) for job in jobs]
         return await self._leases.settle_orphans()
 
@@ -250,7 +250,7 @@ class TurnEngine:
         if running is not None:
             running.add_reader()
         elif self._log.is_shared and not tail.is_over:
-            await self._elsewhere.add_reader(turn_id)
+            await self._remote_turns.add_reader(turn_id)
             return TurnReader(turn_id, entries, tail, self._clock, self._on_reader_elsewhere_closed)
         return TurnReader(turn_id, entries, tail, self._clock, self._on_reader_closed, is_queued=is_queued)
 
@@ -302,7 +302,7 @@ class TurnEngine:
                 await asyncio.wait((running.task,))
         turn = await self.get_turn(turn_id)
         if turn.outcome is None:
-            turn = await self._elsewhere.stop(turn_id) or turn
+            turn = await self._remote_turns.stop(turn_id) or turn
         if turn.outcome is None:
             raise TurnElsewhere(retry_after_s=2)
         return turn
@@ -440,7 +440,7 @@ class TurnEngine:
 
     def _on_reader_elsewhere_closed(self, reader: TurnReader) -> None:
         self._reader_count -= 1
-        self._elsewhere.remove_reader(reader.turn_id)
+        self._remote_turns.remove_reader(reader.turn_id)
 
     def _on_signal(self, signal: Signal, turn_id: str) -> None:
         """Another process asks something of one of this process's turns."""

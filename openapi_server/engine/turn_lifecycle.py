@@ -84,7 +84,7 @@ from openapi_server.models.errors import (
 from openapi_server.models.ids import make_id, shorten_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.turn import FinishReason, IdempotencyKey, Outcome, TurnRecord, TurnStatus, Usage
-from openapi_server.models.turn_event_builder import TurnResult
+from openapi_server.models.turn_event_order import TurnResult
 from openapi_server.models.turn_events import Started
 from openapi_server.models.user import USER_PREFIX
 from openapi_server.protocols import Clock, LogClosed, Provider, Store

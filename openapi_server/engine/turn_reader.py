@@ -7,7 +7,7 @@ from types import TracebackType
 
 from openapi_server.models.errors import Draining
 from openapi_server.models.turn import Stage
-from openapi_server.models.turn_events import Completed, Entry, Failed, StageChanged
+from openapi_server.models.turn_events import Chunk, Completed, Entry, Failed, StageChanged
 from openapi_server.protocols import Clock, Tail
 
 
@@ -75,9 +75,12 @@ class TurnReader:
     def _observe(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             event = entry.event
+            if isinstance(event, Chunk):
+                # Most of them are.
+                continue
             if isinstance(event, StageChanged):
                 self.stage = event.stage
-            elif isinstance(event, Completed | Failed):
+            elif isinstance(event, (Completed, Failed)):
                 self.terminal_event = event
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import structlog
 from openapi_server.instruments import NoTrace, NoTurnMetrics, TurnMetrics, TurnTrace
 from openapi_server.models.ids import shorten_id
 from openapi_server.models.turn import Moderation, Stage, Usage
-from openapi_server.models.turn_event_builder import TurnEventBuilder
+from openapi_server.models.turn_event_order import TurnEventBuilder
 from openapi_server.models.turn_events import Completed, Failed, Started, TurnEvent
 from openapi_server.protocols import Clock, EventLog
 

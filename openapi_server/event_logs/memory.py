@@ -147,8 +147,9 @@ class MemoryEventLog:
         log = self._logs.get(turn_id)
         if log is None or log.closed_at_s is not None:
             raise LogClosed(turn_id)
-        if len(events) > 1 and any(event.is_terminal for event in events[:-1]):
-            raise ValueError("a terminal event must be the last")
+        for event in events[:-1]:
+            if event.is_terminal:
+                raise ValueError("a terminal event must be the last")
         at = self._clock.now()
         first_seq = len(log.entries) + 1
         fresh = [Entry(turn_id, seq, at, event) for seq, event in enumerate(events, first_seq)]

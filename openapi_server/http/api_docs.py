@@ -138,7 +138,7 @@ def list_served_paths(*, has_ui: bool) -> tuple[str, ...]:
 
 
 class ApiDocsMiddleware:
-    """ASGI middleware behind `AddressMiddleware`: answers `GET` for the paths of `list_served_paths`."""
+    """ASGI middleware behind `OperationMiddleware`: answers `GET` for the paths of `list_served_paths`."""
 
     def __init__(self, app: ASGIApp, *, has_ui: bool) -> None:
         self._app = app

@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi_server.http.addresses import get_operation
 from openapi_server.http.concurrency_limit import PendingTurns, name_queue, starts_turn
+from openapi_server.http.operation_table import get_operation
 
 ARRIVAL_EXTENSION = "zoochat.arrival"
 

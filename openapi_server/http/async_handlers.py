@@ -25,8 +25,9 @@ from werkzeug.http import parse_accept_header
 from openapi_server import linear_regex
 from openapi_server.http.arrival_order import Arrival, get_arrival
 from openapi_server.http.authentication import get_user
+from openapi_server.http.client_addresses import get_client_address
 from openapi_server.http.concurrency_limit import release_slot
-from openapi_server.http.problems import make_error_response
+from openapi_server.http.error_handlers import make_error_response
 from openapi_server.http.proxies import get_root_path
 from openapi_server.http.rate_limits import Admission, get_admission
 from openapi_server.http.routing import FlaskRoutes
@@ -170,7 +171,7 @@ class AsyncHandlerMiddleware:
 
     async def _run_handler(self, handler: BoundHandler, scope: Scope) -> ASGIApp:
         headers, root_path = Headers(scope=scope), get_root_path(scope)
-        address = (scope.get("client") or ("unknown", 0))[0]
+        address = get_client_address(scope)
         context = RequestContext(
             self._services,
             headers,

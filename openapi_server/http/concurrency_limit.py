@@ -25,8 +25,8 @@ from functools import partial
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server.engine.turn_scheduler import TurnScheduler
-from openapi_server.http.addresses import get_operation, load_address_table
-from openapi_server.http.problems import make_error_response
+from openapi_server.http.error_handlers import make_error_response
+from openapi_server.http.operation_table import get_operation, load_operation_table
 from openapi_server.http.rate_limits import Caller, get_admission
 from openapi_server.models.errors import Overloaded
 from openapi_server.round_queue import RoundQueue
@@ -48,7 +48,7 @@ def is_unlimited(path: str) -> bool:
     >>> is_unlimited("/health"), is_unlimited("/api/health"), is_unlimited("/convo_turn")
     (True, True, False)
     """
-    address = load_address_table().find(path)
+    address = load_operation_table().find(path)
     return address is not None and address.template in UNLIMITED_PATHS
 
 

@@ -17,8 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import lru_cache
-from ipaddress import IPv4Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from limits import RateLimitItemPerMinute
@@ -27,9 +25,10 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server.config import Settings
-from openapi_server.http.addresses import load_address_table
 from openapi_server.http.authentication import read_bearer_token
-from openapi_server.http.problems import make_error_response
+from openapi_server.http.client_addresses import get_client_address, group_address
+from openapi_server.http.error_handlers import make_error_response
+from openapi_server.http.operation_table import load_operation_table
 from openapi_server.http.rate_limit_storage import WindowCounters
 from openapi_server.models.errors import Overloaded, RateLimited
 
@@ -268,7 +267,7 @@ class RateLimits:
 
     def identify(self, scope: Scope, find_username: Callable[[str], str | None]) -> Caller:
         """The caller of a request. `find_username`: the user of an access token, or None when it is not valid."""
-        address = group_address((scope.get("client") or ("unknown", 0))[0])
+        address = group_address(get_client_address(scope))
         address_key = self._hash(f"address\n{address}")
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _CALLER_HEADERS}
         token = read_bearer_token(Headers(scope=scope)) if b"authorization" in headers else None
@@ -398,27 +397,9 @@ def find_kind(method: str, path: str) -> LimitKind:
     """
     if method == "OPTIONS":
         return LimitKind.NONE
-    address = load_address_table().find(path)
+    address = load_operation_table().find(path)
     operation = address.find_operation(method) if address is not None else None
     return LimitKind(operation.rate_limit) if operation is not None else LimitKind.READS
-
-
-@lru_cache(maxsize=4096)
-def group_address(address: str) -> str:
-    """The address as it is counted: whoever has one IPv6 address has the 64 bits of its network.
-
-    >>> group_address("::ffff:192.0.2.7"), group_address("2001:db8:1:2:3::4"), group_address("unknown")
-    ('192.0.2.7', '2001:db8:1:2::', 'unknown')
-    """
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ip_network((parsed, 64), strict=False).network_address)
 
 
 def _read_cookies(headers: Headers, name: str) -> list[str]:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi_server.http.problems import make_error_response
+from openapi_server.http.error_handlers import make_error_response
 from openapi_server.http.proxies import is_valid_host
 from openapi_server.models.errors import (
     BodyTooLarge,

@@ -1,4 +1,4 @@
-"""Connexion's routing and Flask's, beside the operation that `http/addresses` has found."""
+"""Connexion's routing and Flask's, beside the operation that `http/operation_table` has found."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
-from openapi_server.http.addresses import get_operation
 from openapi_server.http.authentication import AuthenticationMiddleware
+from openapi_server.http.operation_table import get_operation
 from openapi_server.http.validation import ValidationMiddleware
 
 
 class KnownRouteMiddleware(SpecMiddleware):  # type: ignore[misc]  # Connexion has no types
-    """ASGI middleware: tells Connexion the operation that `AddressMiddleware` has found.
+    """ASGI middleware: tells Connexion the operation that `OperationMiddleware` has found.
 
     Connexion's own tries all routes one after the other, each by a regular expression.
     """
@@ -32,7 +32,7 @@ class KnownRouteMiddleware(SpecMiddleware):  # type: ignore[misc]  # Connexion h
         self._base_path = ""
 
     def add_api(self, specification: Specification, base_path: str | None = None, **options: object) -> None:
-        """There is one API. Its routes are those of the spec, which `AddressTable` has."""
+        """There is one API. Its routes are those of the spec, which `OperationTable` has."""
         self._base_path = specification.base_path if base_path is None else base_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

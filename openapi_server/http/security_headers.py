@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi_server.http.addresses import NO_STORE, get_operation
+from openapi_server.http.operation_table import NO_STORE, get_operation
 from openapi_server.http.raw_headers import RawHeader, encode_header, get_values, set_headers
 
 NOTHING_LOADS = "default-src 'none'; base-uri 'none'; form-action 'none'"

@@ -10,7 +10,8 @@ from openapi_server.engine.turn_engine import TurnEngine
 from openapi_server.http.concurrency_limit import PendingTurns, WaitingRequests
 from openapi_server.http.rate_limits import RateLimits
 from openapi_server.instruments import Instruments
-from openapi_server.knowledge.animal_admin import AnimalAdmin, DraftAdmin
+from openapi_server.knowledge.animal_admin import AnimalAdmin
+from openapi_server.knowledge.drafts import DraftAdmin
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.protocols import (
     AuditTrail,

@@ -7,7 +7,7 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi_server.http.addresses import AddressTable, get_operation
+from openapi_server.http.operation_table import OperationTable, get_operation
 from openapi_server.instruments import Instruments
 
 # The operation of a request that is for none, and that of a page of the API documentation.
@@ -18,7 +18,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class TelemetryMiddleware:
     """ASGI middleware: names each request by its operation in the spec, never by its path, which contains ids."""
 
-    def __init__(self, app: ASGIApp, *, instruments: Instruments, table: AddressTable) -> None:
+    def __init__(self, app: ASGIApp, *, instruments: Instruments, table: OperationTable) -> None:
         self._app = app
         self._instruments = instruments
         self._table = table

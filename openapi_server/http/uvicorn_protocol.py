@@ -12,8 +12,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from openapi_server.http.concurrency_limit import is_unlimited
-from openapi_server.http.disconnect import TRANSPORT_EXTENSION
 from openapi_server.http.request_limits import INVALID_REQUEST_EXTENSION
+from openapi_server.http.send_timeout import TRANSPORT_EXTENSION
 from openapi_server.round_queue import RoundQueue
 
 # The kernel's send buffer for one connection. By default it grows to megabytes for a client that does not read.

@@ -31,7 +31,7 @@ from jsonschema.validators import extend
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server import linear_regex
-from openapi_server.http.addresses import get_operation
+from openapi_server.http.operation_table import get_operation
 from openapi_server.models.errors import FieldError, InvalidInput, UnsupportedMediaType
 from openapi_server.worker_threads import run_by_size
 
@@ -318,7 +318,7 @@ class OperationValidation:
         await self._app(scope, receive, send)
 
     def _choose_validator(self, scope: Scope) -> StrictBodyValidator:
-        """The one of the media type that `AddressMiddleware` has found; of the first one where there is no body."""
+        """The one of the media type that `OperationMiddleware` has found; of the first one where there is no body."""
         media_type = _get_header(scope, b"content-type") or next(iter(self._bodies))
         validator = self._bodies.get(media_type)
         if validator is None:

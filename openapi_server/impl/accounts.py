@@ -15,9 +15,9 @@ from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authentication import read_bearer_token
 from openapi_server.http.authorization import require_user
+from openapi_server.http.client_addresses import group_address
 from openapi_server.http.disconnect import AwaitedResponse
 from openapi_server.http.identity import LOGIN_DEVICE_COOKIE, build_cookie
-from openapi_server.http.rate_limits import group_address
 from openapi_server.models.audit import Actor, AuditAction
 from openapi_server.models.errors import BadCredentials, LoginRequired
 

@@ -16,7 +16,7 @@ from openapi_server.http.conditional_requests import encode_etag, respond_with_v
 from openapi_server.http.idempotency import idempotent
 from openapi_server.impl.document_edits import name_fields_as_sent, read_edit, require_same_id
 from openapi_server.knowledge.animal_admin import parse_stored_document, validate_document
-from openapi_server.knowledge.draft_comparison import (
+from openapi_server.knowledge.drafts import (
     SampleAnswer,
     SampleQuestion,
     answer_questions,

@@ -11,13 +11,13 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from openapi_server.first_names import has_insulting_word
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import Access, authorize_listing, find_token_session
 from openapi_server.http.identity import choose_session_id, find_owner
 from openapi_server.http.named_sessions import find_convo_session
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.impl.turn_requests import delete_session
+from openapi_server.insulting_names import has_insulting_word
 from openapi_server.models.errors import InvalidInput
 from openapi_server.models.page import Page
 from openapi_server.models.session import SessionFilter, SessionRecord

@@ -45,7 +45,7 @@ from openapi_server.models.ids import make_id
 from openapi_server.models.page import Page
 from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup, Stage, TurnRecord
-from openapi_server.models.turn_event_builder import TurnEventBuilder
+from openapi_server.models.turn_event_order import TurnEventBuilder
 from openapi_server.models.turn_events import Started, TurnEvent
 from openapi_server.wire.platform import (
     PLATFORM,

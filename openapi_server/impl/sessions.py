@@ -13,7 +13,6 @@ from starlette.types import ASGIApp
 from openapi_server.engine.turn_engine import AcceptedTurn
 from openapi_server.engine.turn_lifecycle import make_charge
 from openapi_server.engine.turn_request import OnBusy, SessionRef, TurnRequest
-from openapi_server.first_names import has_insulting_word
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.authorization import (
     Access,
@@ -40,6 +39,7 @@ from openapi_server.impl.turn_responses import (
     resume_stream,
     start_stream,
 )
+from openapi_server.insulting_names import has_insulting_word
 from openapi_server.models.animal import Animal
 from openapi_server.models.control_characters import remove_control_characters
 from openapi_server.models.errors import (

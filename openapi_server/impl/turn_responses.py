@@ -14,7 +14,7 @@ from openapi_server.engine.turn_reader import TurnReader
 from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.authorization import Access, get_authorized_turn
 from openapi_server.http.disconnect import AwaitedResponse
-from openapi_server.http.problems import make_error_response, make_problem_response
+from openapi_server.http.error_handlers import make_error_response, make_problem_response
 from openapi_server.impl.streaming_response import RECONNECT_SPREAD_MS, SSEStreamer
 from openapi_server.impl.turn_requests import mask_text
 from openapi_server.instruments import ResumeResult

@@ -1,4 +1,4 @@
-"""Changes to animals: documents, settings, facts and drafts. The whole document is validated at every change.
+"""Changes to animals: documents, settings and facts. The whole document is validated at every change.
 
 Changes are not announced: every turn loads them when it begins (`Knowledge.refresh`), in any process.
 """
@@ -25,7 +25,6 @@ from openapi_server.models.document import (
     ChangeKind,
     Document,
     DocumentEdit,
-    Draft,
     ImportResult,
     VersionedDocument,
     find_changed_fields,
@@ -35,8 +34,6 @@ from openapi_server.models.errors import (
     AnimalExists,
     AnimalNeeded,
     AnimalNotFound,
-    DraftExists,
-    DraftNotFound,
     FactNotFound,
     FieldError,
     InvalidInput,
@@ -178,54 +175,6 @@ class AnimalAdmin:
     def _require_not_required(self, animal_id: str) -> None:
         if animal_id == self._required_id:
             raise AnimalNeeded(f"{animal_id} answers when nobody is asked for (DEFAULT_ANIMAL).")
-
-
-class DraftAdmin:
-    """Drafts of animals: at most one for each animal, until it is promoted. Turns never use drafts."""
-
-    def __init__(self, animals: AnimalAdmin) -> None:
-        self._animals = animals
-        self._store = animals.store
-
-    async def get_draft(self, animal_id: str) -> Draft:
-        draft = await self._store.get_draft(animal_id)
-        if draft is None:
-            await self._animals.get_document(animal_id)
-            raise DraftNotFound("POST /animal/{animalId}/draft makes one.")
-        return draft
-
-    async def put_draft(self, edit: DocumentEdit, document: Document) -> Draft:
-        """A draft of the version that the keeper has read, which must be the current one.
-
-        `DraftExists` when another keeper has one: one of the two drafts would be lost.
-        """
-        live = await self._animals.get_expected_version(edit)
-        await self._animals.validate(edit.document_id, document, live.document)
-        draft = Draft(edit.document_id, document, live.version, edit.by, self._animals.clock.now())
-        if not await self._store.put_draft(draft):
-            other = await self.get_draft(edit.document_id)
-            raise DraftExists(f"{other.by} made one: promote or delete it first. GET /animal/{edit.document_id}/draft")
-        return draft
-
-    async def delete_draft(self, animal_id: str) -> None:
-        if not await self._store.delete_draft(animal_id):
-            await self.get_draft(animal_id)
-
-    async def promote_draft(self, edit: DocumentEdit) -> VersionedDocument:
-        """`VersionMismatch` when the animal is not what the draft was made from: later changes would be undone."""
-        draft = await self.get_draft(edit.document_id)
-        live = await self._animals.get_expected_version(edit)
-        if live.version != draft.based_on:
-            raise VersionMismatch("The animal was changed after the draft was made: make the draft anew.")
-        # Rules may have been added since the draft was made.
-        await self._animals.validate(edit.document_id, draft.document, live.document)
-        self._animals.require_default_stays_active(edit.document_id, draft.document)
-        fields = find_changed_fields(live.document, draft.document)
-        change = self._animals.make_change(edit, ChangeKind.PROMOTE, *fields)
-        promoted = await self._store.promote_draft(change, live.version, draft)
-        if promoted is None:
-            raise VersionMismatch
-        return promoted
 
 
 async def seed_animals(store: DocumentStore, clock: Clock) -> bool:

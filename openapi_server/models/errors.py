@@ -1,6 +1,6 @@
 """The errors of the server, each with a code, an HTTP status and a title for people.
 
-`http/problems.py` and `wire/problem.py` turn them into answers (RFC 9457).
+`http/error_handlers.py` and `wire/problem.py` turn them into answers (RFC 9457).
 """
 
 from __future__ import annotations

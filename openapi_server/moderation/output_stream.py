@@ -82,11 +82,14 @@ class PieceJoiner:
 
 
 class _NextPiece:
-    """The next piece of an output, which is asked for at once. Await it, also where it `is_ready`; or `cancel` it."""
+    """The next piece of an output, which is asked for at once: `piece` where it is there. Else await it, or `cancel`.
+
+    `is_ready`: it need not be waited for; but there may be an error in its place, or the end.
+    """
 
     def __init__(self, output: ModelOutput) -> None:
         self._step: Any = output.__anext__()
-        self._piece: Piece | None = None
+        self.piece: Piece | None = None
         self._error: BaseException | None = None
         self._waits_for: Any = None
         self.is_ready = True
@@ -95,15 +98,16 @@ class _NextPiece:
             self._waits_for = self._step.send(None)
             self.is_ready = False
         except StopIteration as found:
-            self._piece = found.value
+            self.piece = found.value
         except BaseException as error:
             self._error = error
 
     def __await__(self) -> Generator[Any, Any, Piece]:
-        if self._error is not None:
-            raise self._error
-        if self._piece is not None:
-            return self._piece
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        if self.piece is not None:
+            return self.piece
         # `yield from` would begin with another step.
         waits_for = self._waits_for
         try:
@@ -178,7 +182,7 @@ class _CheckedStream:
                 if not next_piece.is_ready:
                     await self._send_before(next_piece)
                 try:
-                    piece = await next_piece
+                    piece = next_piece.piece if next_piece.piece is not None else await next_piece
                 except StopAsyncIteration:
                     await self._send_released()
                     raise ProviderFailed from None
@@ -190,11 +194,18 @@ class _CheckedStream:
                         raise
                     return blocked
                 self._last_piece_ms = _get_time_ms()
-                end = await self._take(piece)
+                if not next_piece.is_ready:
+                    # Others have run meanwhile.
+                    self._last_pause_ms = self._last_piece_ms
+                if isinstance(piece, str) and len(piece) <= _MAX_PART_CHARS:
+                    end: Blocked | ReplyEnd | None = self._feed(self._remover.feed(piece))
+                else:
+                    end = await self._take(piece)
                 if end is not None:
                     await self._send_released()
                     return end
-                await self._let_others_run()
+                if self._last_piece_ms - self._last_pause_ms > _MAX_WITHOUT_PAUSE_MS:
+                    await self._let_others_run()
 
     async def _take(self, piece: Piece) -> Blocked | ReplyEnd | None:
         """What ends the stream, if the piece does."""
@@ -207,7 +218,7 @@ class _CheckedStream:
     async def _take_text(self, text: str) -> Blocked | None:
         """Feed a long piece in parts, between which the event loop does other work."""
         for start in range(0, len(text), _MAX_PART_CHARS):
-            if start:
+            if start and _get_time_ms() - self._last_pause_ms > _MAX_WITHOUT_PAUSE_MS:
                 await self._let_others_run()
             blocked = self._feed(self._remover.feed(text[start : start + _MAX_PART_CHARS]))
             if blocked is not None:
@@ -231,10 +242,9 @@ class _CheckedStream:
 
     async def _let_others_run(self) -> None:
         """Hundreds of pieces may be there at once: then nothing else has waited since the last one."""
-        if _get_time_ms() - self._last_pause_ms > _MAX_WITHOUT_PAUSE_MS:
-            await self._send_released()
-            await asyncio.sleep(0)
-            self._last_pause_ms = _get_time_ms()
+        await self._send_released()
+        await asyncio.sleep(0)
+        self._last_pause_ms = _get_time_ms()
 
     def _feed(self, text: str) -> Blocked | None:
         return self._release(self._buffer.feed(text, self._last_piece_ms)) if text else None

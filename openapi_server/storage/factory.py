@@ -31,7 +31,7 @@ from openapi_server.storage.sqlite.database_files import explain_failure
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
 from openapi_server.storage.sqlite.requests import SqliteRequests
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ async def open_dynamodb_stores(
     from openapi_server.storage.dynamodb.opening import open_database
     from openapi_server.storage.dynamodb.personal_data import DynamoPersonalData
     from openapi_server.storage.dynamodb.requests import DynamoRequests
-    from openapi_server.storage.dynamodb.store import DynamoStore
+    from openapi_server.storage.dynamodb.sessions import DynamoStore
 
     database = await open_database(location)
     try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from openapi_server.models.errors import Problem
 from openapi_server.models.turn import Moderation, Outcome, Source, Stage, TurnRecord, TurnStatus
-from openapi_server.models.turn_event_builder import STAGE_PROGRESS
+from openapi_server.models.turn_event_order import STAGE_PROGRESS
 from openapi_server.models.turn_events import (
     Chunk,
     Completed,

@@ -171,7 +171,7 @@ class Contract:
 
         But for a failure: its problem names a path that depends on the reader's proxies.
         """
-        encoded = entry.get_encoded(self._key)
+        encoded = entry.encoded if entry.contract == self._key else entry.get_encoded(self._key)
         if encoded is None:
             event = entry.event
             if self.encode_chunk is not None and isinstance(event, Chunk):

@@ -17,7 +17,7 @@ from openapi_server.config import DEVELOPMENT_KEY
 from openapi_server.models.errors import BadCredentials
 from openapi_server.models.user import Role, User
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.examples import NOON
 from tests.support.fakes import CHEAP_HASHER, FakeClock
 

@@ -22,7 +22,7 @@ from openapi_server.models.ids import make_id
 from openapi_server.models.session import SessionRecord
 from openapi_server.models.user import Role, User
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.api.chat_endpoints import CHAT_ENDPOINTS
 from tests.conftest import RunningApp, open_services_over
 from tests.support.fakes import CHEAP_HASHER, AllowsAll, FakeClock, FakeKnowledge, Says

@@ -19,7 +19,7 @@ from openapi_server.http.authentication import BearerTokenHandler
 from openapi_server.models.user import Login, Role
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.accounts.forgery import forge_tokens
 from tests.conftest import OpensClient, OpensServices, OpensZoo
 from tests.support.asgi import Request, ask

@@ -13,8 +13,8 @@ import pytest
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.knowledge.animal_files import MAX_TOKENS
-from openapi_server.knowledge.draft_comparison import SMALL_TALK
-from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.knowledge.drafts import SMALL_TALK
+from openapi_server.knowledge.search import KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, ChangeKind, Document, DocumentEdit
 from openapi_server.models.turn import AgeGroup
@@ -22,7 +22,7 @@ from openapi_server.protocols import Provider, Verdict
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.spec import load_spec
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.api.test_providers import OneWordModel
 from tests.api.zoo_processes import OpensProcesses, ZooProcess
 from tests.conftest import open_services_over

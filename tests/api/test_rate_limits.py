@@ -11,7 +11,7 @@ import pytest
 from openapi_server.accounts.login_protection import FREE_OF_CLIENT
 from openapi_server.engine.turn_engine import TurnEngine
 from openapi_server.http.services import Services
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.api.chat_endpoints import CHAT_ENDPOINTS, open_endpoint
 from tests.conftest import OpensZoo, RunningApp
 from tests.support.fakes import FakeClock, Says, Waits

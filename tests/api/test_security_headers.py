@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from openapi_server.http.addresses import NO_STORE
+from openapi_server.http.operation_table import NO_STORE
 from openapi_server.spec import load_spec
 from openapi_server.wire.sse import STREAM_HEADERS
 from tests.conftest import OpensClient

@@ -16,7 +16,7 @@ from openapi_server.clock import SystemClock
 from openapi_server.models.user import Role, User
 from openapi_server.storage.sqlite.accounts import SqliteAccounts
 from openapi_server.storage.sqlite.credits import SqliteCredits
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 
 PASSWORD = "roar roar"
 

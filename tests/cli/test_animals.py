@@ -15,7 +15,7 @@ from openapi_server.clock import SystemClock
 from openapi_server.knowledge.animal_files import PACKAGED_ANIMALS, list_animal_files
 from openapi_server.models.document import COMMAND_LINE, Change, VersionedDocument
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.animal_documents import MOLE, change_member, write_animal
 
 PACKAGED = [file.stem for file in list_animal_files(PACKAGED_ANIMALS)]

@@ -28,7 +28,7 @@ from openapi_server.cli.doctor import (
 )
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings, load_settings
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.examples import make_session, make_turn
 from tests.support.processes import ServerProcess, run_zoochat
 

@@ -16,7 +16,7 @@ from openapi_server.models.document import COMMAND_LINE, DocumentChanges
 from openapi_server.models.rule import MAX_RULES
 from openapi_server.moderation.rule_set import load_packaged_rules
 from openapi_server.storage.sqlite.documents import SqliteRuleDocuments
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 
 PARTY: dict[str, Any] = {
     "name": "party",

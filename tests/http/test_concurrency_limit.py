@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from openapi_server.engine.turn_scheduler import TurnScheduler
-from openapi_server.http.addresses import OPERATION_EXTENSION, SpecOperation
 from openapi_server.http.concurrency_limit import (
     RETRY_AFTER_S,
     ConcurrencyLimitMiddleware,
@@ -20,6 +19,7 @@ from openapi_server.http.concurrency_limit import (
     WaitingRequests,
     name_queue,
 )
+from openapi_server.http.operation_table import OPERATION_EXTENSION, SpecOperation
 from openapi_server.http.rate_limits import ADMISSION_EXTENSION, Admission, Caller
 from openapi_server.models.errors import Overloaded
 from openapi_server.round_queue import RoundQueue

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openapi_server.http.access_log import AccessLogMiddleware
 from openapi_server.http.conditional_requests import ConditionalGetMiddleware
-from openapi_server.http.problems import UnexpectedErrorMiddleware
+from openapi_server.http.error_handlers import UnexpectedErrorMiddleware
 from tests.support.asgi import Arrives, Wire
 
 

@@ -16,9 +16,9 @@ from connexion.resolver import Resolver
 from connexion.spec import Specification
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openapi_server.http.addresses import AddressMiddleware, AddressTable
 from openapi_server.http.async_handlers import _load_operation
-from openapi_server.http.problems import add_error_handlers
+from openapi_server.http.error_handlers import add_error_handlers
+from openapi_server.http.operation_table import OperationMiddleware, OperationTable
 from openapi_server.http.routing import FlaskRoutes, list_connexion_middleware
 from openapi_server.http.validation import StrictURIParser, get_arguments
 from openapi_server.spec import load_complete_spec
@@ -153,7 +153,7 @@ async def test_arguments_are_those_that_connexion_would_bind(path: str, body: by
         pythonic_params=True,
         uri_parser_class=StrictURIParser,
     )
-    app.add_middleware(AddressMiddleware, MiddlewarePosition.BEFORE_EXCEPTION, table=AddressTable(SPEC))
+    app.add_middleware(OperationMiddleware, MiddlewarePosition.BEFORE_EXCEPTION, table=OperationTable(SPEC))
     app.add_middleware(Listens, MiddlewarePosition.BEFORE_CONTEXT)
     app.add_api(SPEC)
     add_error_handlers(app)

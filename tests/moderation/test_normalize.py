@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.first_names import LOOKALIKES_FILE
+from openapi_server.insulting_names import LOOKALIKES_FILE
 from openapi_server.moderation.normalize import (
     WordSegmenter,
     fold_lookalikes,

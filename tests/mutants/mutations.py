@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openapi_server.http.disconnect import TRANSPORT_EXTENSION
+from openapi_server.http.send_timeout import TRANSPORT_EXTENSION
 
 Mutation = Callable[[ASGIApp], ASGIApp]
 Edit = Callable[[bytes], bytes]

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.first_names import has_insulting_word
+from openapi_server.insulting_names import has_insulting_word
 from openapi_server.models.animal import Animal, Fact, Individual, Voice
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup, FinishReason, Source, Usage
 from openapi_server.protocols import Provider, ReplyEnd, WholeReply
 from openapi_server.providers.offline import intents
-from openapi_server.providers.offline.conversation import find_visitor_name, parse_message, simplify_text
+from openapi_server.providers.offline.conversation import parse_message
 from openapi_server.providers.offline.intents import Intent
 from openapi_server.providers.offline.provider import OfflineProvider
+from openapi_server.providers.offline.text import simplify_text
 from tests.moderation.datasets import HARMLESS, asked_elsewhere, part
 
 
@@ -502,45 +503,6 @@ async def test_homework_is_no_errand() -> None:
 
 
 # -- names
-
-
-@pytest.mark.parametrize(
-    ("message", "name"),
-    [
-        ("my name is Mia", "Mia"),
-        ("my name is mia and i like you", "Mia"),
-        ("My name's Jean-Luc", "Jean-Luc"),
-        ("I'm Mia", "Mia"),
-        ("Hi, I'm Mia!", "Mia"),
-        ("im mia", "Mia"),
-        ("hi im mia and im 6", "Mia"),
-        ("hi leo! im mia", "Mia"),
-        ("I am called MIA", "Mia"),
-        ("you can call me Mia", "Mia"),
-        ("my name is Mia Smith", "Mia"),
-        ("My name is not important. My name is Mia", "Mia"),
-        ("a long story " * 200 + "and my name is Mia", "Mia"),
-        ("I'm hungry", None),
-        ("I am 6", None),
-        ("I'm a boy", None),
-        ("Im Tired", None),
-        ("i'm scared of you", None),
-        ("i'm going home", None),
-        ("my name is poop", None),
-        ("My name is Fuckface", None),
-        ("I'm called Fück-Face. How fast are you?", None),
-        ("Call me Scheißkopf", None),
-        ("my name is Dick", "Dick"),
-        ("I'm Fanny!", "Fanny"),
-        ("My name is Ishita", "Ishita"),
-        ("my name is [removed]", None),
-        ("what is my name", None),
-        ("im sure you are nice", None),
-    ],
-)
-def test_first_names_are_found(message: str, name: str | None) -> None:
-    """Moods, ages, rude words and surnames are no first names."""
-    assert find_visitor_name(message) == name
 
 
 async def test_an_insult_is_not_said_back() -> None:

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.storage.sqlite.database_files import explain_failure
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.examples import SESSION_ID, make_session
 from tests.support.fakes import FakeClock
 

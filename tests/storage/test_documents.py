@@ -13,7 +13,7 @@ from openapi_server.models.document import Change, ChangeKind
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.examples import NOON
 from tests.support.fakes import FakeClock
 

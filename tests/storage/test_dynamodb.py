@@ -32,7 +32,7 @@ from openapi_server.storage.dynamodb import database as dynamodb
 from openapi_server.storage.dynamodb import deletion, opening
 from openapi_server.storage.dynamodb.database import Database, Key, Table, TableNames
 from openapi_server.storage.dynamodb.items import session_key
-from openapi_server.storage.dynamodb.store import DynamoStore
+from openapi_server.storage.dynamodb.sessions import DynamoStore
 from openapi_server.storage.factory import Stores
 from tests.support.dynamodb import find_tables, make_location, open_checked_client, open_dynamodb, use_tables
 from tests.support.examples import NOON, SESSION_ID, TURN_ID, make_outcome, make_session, make_turn

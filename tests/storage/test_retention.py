@@ -16,7 +16,7 @@ from openapi_server.models.audit import Actor, AuditAction, AuditEntry
 from openapi_server.protocols import Store
 from openapi_server.storage.retention import BATCH_SIZE, RetentionJob
 from openapi_server.storage.sqlite.audit import SqliteAudit
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.examples import make_outcome, make_session, make_turn
 from tests.support.fakes import FakeClock, UnreliableStore
 

@@ -19,10 +19,10 @@ import pytest
 from openapi_server.models.errors import StoreUnavailable, TurnRunning
 from openapi_server.models.turn import AgeGroup, IdempotencyKey, Moderation, TurnRecord
 from openapi_server.storage.sqlite import connections, database_files, migrations, turns
-from openapi_server.storage.sqlite import store as sqlite_store
+from openapi_server.storage.sqlite import sessions as sqlite_sessions
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.migrations import MIGRATIONS, add_usage_to_credit_entries
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.examples import (
     NOON,
     NOTEBOOK,
@@ -477,7 +477,7 @@ async def test_writes_whose_transaction_is_lost_are_done_one_by_one(
             raise sqlite3.OperationalError("database or disk is full")
         return begin(db, turn, *args)
 
-    monkeypatch.setattr(sqlite_store, "begin_turn", lose_the_transaction)
+    monkeypatch.setattr(sqlite_sessions, "begin_turn", lose_the_transaction)
     results = await begin_at_once(store, *(make_turn(f"turn_{n}", f"sess_{n}") for n in range(3)))
     running = {lease.turn_id for lease in await store.list_running_turns()}
     await store.close()

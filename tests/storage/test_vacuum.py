@@ -14,7 +14,7 @@ import pytest
 from openapi_server.models.personal_data import DataSubject
 from openapi_server.storage.sqlite.database_files import open_database
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.examples import NOTEBOOK, make_outcome, make_session, make_turn
 from tests.support.fakes import FakeClock
 from tests.support.report import Report

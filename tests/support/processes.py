@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 from openapi_server.clock import SystemClock
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.fork_server import ForkedProcess
 from tests.support.scripted_server import CALLS
 from tests.support.timing import wait_until

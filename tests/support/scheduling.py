@@ -46,7 +46,7 @@ def get_rank(nodeid: str) -> int:
 def get_unit(nodeid: str) -> str:
     """Tests of the same unit run in the same worker.
 
-    >>> get_unit("tests/knowledge/test_service.py::test_a"), get_unit("tests/wire/test_sse.py::test_a[x::y]")
+    >>> get_unit("tests/knowledge/test_search.py::test_a"), get_unit("tests/wire/test_sse.py::test_a[x::y]")
     ('tests/knowledge/', 'tests/wire/test_sse.py')
     >>> get_unit("tests/live/test_server.py::test_a")
     'tests/live/test_server.py::test_a'

@@ -22,7 +22,7 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import TurnRecord
 from openapi_server.protocols import ReplyEnd, WholeReply
 from openapi_server.server import run
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.fakes import SingleModelProvider
 
 CALLS = "calls"

@@ -17,7 +17,7 @@ from openapi_server.models.errors import (
     TurnTimeout,
 )
 from openapi_server.models.turn import FinishReason, Moderation, Source, Stage, Usage
-from openapi_server.models.turn_event_builder import TurnEventBuilder, TurnResult
+from openapi_server.models.turn_event_order import TurnEventBuilder, TurnResult
 from openapi_server.models.turn_events import TurnEvent
 from tests.support.examples import DELICATE_TEXTS, STARTED, pieces, sources
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from openapi_server.models.errors import ProviderFailed, TurnTimeout
 from openapi_server.models.turn import AgeGroup, Source, Stage, Usage
-from openapi_server.models.turn_event_builder import TurnEventBuilder, TurnResult
+from openapi_server.models.turn_event_order import TurnEventBuilder, TurnResult
 from openapi_server.models.turn_events import Started, TurnEvent
 
 DOCUMENTS_FOUND = 12

@@ -12,7 +12,7 @@ from openapi_server.event_logs.memory import MemoryEventLog, MemoryTail
 from openapi_server.models.errors import FieldError, InvalidInput, KeyReused, LogGone, ResumeMismatch, TurnNotFound
 from openapi_server.models.ids import make_id
 from openapi_server.models.turn import AgeGroup, Outcome, TurnRecord, TurnStatus
-from openapi_server.models.turn_event_builder import TurnEventBuilder
+from openapi_server.models.turn_event_order import TurnEventBuilder
 from openapi_server.models.turn_events import Completed, Entry, Failed, TurnEvent, TurnState, fold
 from openapi_server.wire.sse import parse_event_id
 

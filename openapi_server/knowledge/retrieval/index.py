@@ -135,7 +135,7 @@ class FactIndex:
         return term.weight * min(_MAX_IDF, math.log1p((len(self._facts) - count + 0.5) / (count + 0.5)))
 
     def _match(self, term: Term) -> _Matches:
-        """The matches of the term; of its corrected spellings if it has none and is an unknown word."""
+        """The matches of the term, or of its corrected spellings."""
         kept = self._kept_matches.get(term)
         if kept is not None:
             return kept
@@ -145,8 +145,10 @@ class FactIndex:
             if len(self._kept_matches) >= _MAX_KEPT_TERMS:
                 self._kept_matches.clear()
             self._kept_matches[term] = matches
+        corrections = self._speller.correct(term.words, is_known=term.is_known, is_found=bool(matches))
+        if not corrections:
             return matches
-        corrected_terms = (self.parse_query(word).terms for word in self._speller.suggest(term.words[0]))
+        corrected_terms = (self.parse_query(word).terms for word in corrections)
         corrected = [self._match_exactly(each) for terms in corrected_terms for each in terms]
         return _merge((row, _boost(match, _CORRECTED_BOOST)) for found in corrected for row, match in found.items())
 

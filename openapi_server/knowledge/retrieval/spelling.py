@@ -1,4 +1,6 @@
-"""Spelling correction for children's questions: words with one letter wrong, missing, added or moved.
+"""Spelling correction for children's questions: which words are corrected, and into which words.
+
+A word may have one letter wrong, missing, added or moved.
 
 Not `rapidfuzz` or `symspellpy`: they do not find a letter that was moved ("allrigato"), and are 2 to 18 times slower.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 _MIN_LENGTH = 4
 _MIN_SUBSTITUTION_LENGTH = 5
@@ -35,6 +37,10 @@ class Speller:
             "Q",
             sorted(_hash(part) | number for number, word in enumerate(self._words) for part in _list_deletions(word)),
         )
+
+    def correct(self, words: Sequence[str], *, is_known: bool, is_found: bool) -> tuple[str, ...]:
+        """What is looked up in place of a term; nothing when the lexicon knows it (`is_known`) or a fact has it."""
+        return () if is_known or is_found else self.suggest(words[0])
 
     def suggest(self, word: str) -> tuple[str, ...]:
         """The matching words of the vocabulary, in alphabetical order. The first letter has to be right."""

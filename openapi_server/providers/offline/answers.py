@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openapi_server import linear_regex
 from openapi_server.models.animal import Fact
-from openapi_server.providers.offline.conversation import Conversation, simplify_text
+from openapi_server.providers.offline.conversation import Conversation
 from openapi_server.providers.offline.phrasing import (
     LINES,
     Reply,
@@ -16,6 +16,7 @@ from openapi_server.providers.offline.phrasing import (
     shorten,
     take_sentences,
 )
+from openapi_server.providers.offline.text import simplify_text
 
 _MAX_ANSWER_WORDS = 70
 _SINGLE_FACT_CHANCE = 0.4

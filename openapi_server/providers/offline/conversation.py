@@ -1,4 +1,4 @@
-"""The conversation as the offline provider sees it: the parsed message, the visitor's name, earlier replies."""
+"""The conversation as the offline provider sees it: the parsed message, the visitor, earlier replies."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from openapi_server import linear_regex
-from openapi_server.first_names import is_insulting_name
 from openapi_server.linear_regex import IGNORECASE
 from openapi_server.models.animal import NICKNAMES, Animal
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.providers.offline.intents import Intent, detect_intent
+from openapi_server.providers.offline.text import GREETING, MAX_CHARS, simplify_text
+from openapi_server.providers.offline.visitor_names import find_visitor_name, strip_visitor_name
 
 
 @dataclass(frozen=True)
@@ -124,46 +125,6 @@ def _list_own_names(name: str, species: str) -> frozenset[str]:
 
 # --- Parsing one message. Any text is legal.
 
-_MAX_CHARS = 1_000
-_MAX_NAME_CHARS = 4_000
-"""Names are searched for in a longer part of the message: some visitors give theirs at the end of a long story."""
-_MAX_GREETING_WORDS = 4
-
-_HELLO = (
-    r"(?:hi+|hello+|hey+|heya|hiya|hallo|howdy|yo|hola|good (?:morning|afternoon|evening|day)|greetings|morning)"
-    r"(?: there| again)?"
-)
-_GREETING = linear_regex.compile(rf"{_HELLO}(?: {_HELLO})*(?: |$)")
-
-# Words that follow "I'm" and are no name.
-_NOT_NAMES = frozenset(
-    """a an the not so very really too just also still sorry hungry thirsty tired bored happy sad good fine ok
-    okay well great here back there ready done sick ill cold hot scared afraid lost sure glad excited
-    curious angry mad going gonna coming looking trying asking talking doing learning reading writing
-    watching playing eating sitting standing living from in at on with your you my his her their one two
-    three four five six seven eight nine ten eleven twelve thirteen old young big small tall short funny
-    silly smart clever boy girl man woman kid child teacher mum mom dad human people better best new
-    only alone lonely crying sleepy busy late early almost nearly about like never always visiting
-    wondering thinking serious kidding joking confused sorry yes no all both as if that this it being
-    called named pregnant vegetarian vegan german english french american british bad worried upset
-    unhappy nervous what who why how when where and but or allergic interested doctor lion tiger cute
-    pretty cool awesome amazing stupid nobody someone fan stuck""".split()
-)
-
-_NAME = r"([^\W\d_]{2,15}(?:-[^\W\d_]{2,15})?)"
-_NAME_STATED = linear_regex.compile(
-    r"\b(?:my name(?:'?s| is)|i(?: am|'?m) called|(?:you can |please |just |they )*call me)[ :]+"
-    + _NAME
-    + r"(?![\w'])",
-    IGNORECASE,
-)
-_IM_NAME = linear_regex.compile(r"\b(?:i am|i'?m|this is)[ ]+" + _NAME + r"(?![\w'])", IGNORECASE)
-_SURNAME = linear_regex.compile(r" (?:\[surname\](?![\w'])|(?P<word>[A-Z]\w*)[\w'-]*)")
-_MAX_SURNAMES = 2
-# Words with a capital that begin the next clause.
-_NOT_SURNAMES = frozenset(
-    """What How Why Where When Who Which Do Does Are Is Can Could May Tell Please Nice Hi Hello And But So I""".split()
-)
 _NUMBERS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen".split()
 # What `after` matches is not part of the age.
 _AGE = linear_regex.compile(
@@ -172,9 +133,6 @@ _AGE = linear_regex.compile(
     r"(?P<after>\s*$|\s*[.,!?;]|\s+(?:and|but|now)\b|\s+(?:how|what|why|do|are|can))",
     IGNORECASE,
 )
-_WORD = linear_regex.compile(r"[^\W_]+")
-# For bytes of ASCII: each that is no letter and no digit ends a word.
-_WORD_BYTES = bytes(code if code < 128 and chr(code).isalnum() else ord(" ") for code in range(256)).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,28 +148,14 @@ class ParsedMessage:
     is_question: bool = False
 
 
-def simplify_text(text: str) -> str:
-    """The words in lower case, without accents and punctuation, joined by spaces.
-
-    >>> simplify_text("What's THAT?!")
-    'whats that'
-    """
-    text = text[:_MAX_CHARS]
-    if text.isascii():
-        return " ".join(text.encode("ascii").translate(_WORD_BYTES, b"'`").decode("ascii").split())
-    letters = unicodedata.normalize("NFKD", text).lower()
-    letters = "".join(letter for letter in letters if letter not in "'’`" and not unicodedata.combining(letter))
-    return " ".join(_WORD.findall(letters))
-
-
 def parse_message(message: str, own_names: frozenset[str] = frozenset()) -> ParsedMessage:
     """Parse a message. `own_names`: the words that address the animal ("hi Leo!")."""
-    text = message[:_MAX_CHARS].replace("’", "'")
+    text = message[:MAX_CHARS].replace("’", "'")
     name = find_visitor_name(message)
     age = _AGE.search(text)
     kept = _strip_introduction(text, name, age)
     normalized = simplify_text(kept)
-    greeting = _GREETING.match(normalized)
+    greeting = GREETING.match(normalized)
     rest = normalized[greeting.end() :] if greeting else normalized
     return ParsedMessage(
         rest=_strip_address(rest, own_names),
@@ -231,73 +175,20 @@ _ASKS = linear_regex.compile(
 )
 
 
-def find_visitor_name(text: str) -> str | None:
-    """The first name that a visitor gives; never an insult, nor a surname: that is personal data not to be repeated."""
-    text = text[:_MAX_NAME_CHARS].replace("’", "'")
-    for match in _NAME_STATED.finditer(text):
-        if _is_name(match.group(1)):
-            return _format_name(match.group(1))
-    for match in _IM_NAME.finditer(text):
-        if _is_name(match.group(1)) and (match.group(1)[0].isupper() or _is_whole_clause(text, match)):
-            return _format_name(match.group(1))
-    return None
-
-
 def _spell_age(number: str) -> str:
     """An age up to fourteen in words; others as they were written."""
     return _NUMBERS[int(number) - 1] if number.isdigit() and 0 < int(number) <= len(_NUMBERS) else number.lower()
 
 
-def _is_name(word: str) -> bool:
-    lower = word.lower()
-    return lower not in _NOT_NAMES and not lower.endswith("ing") and not is_insulting_name(word)
-
-
-_NEXT_CLAUSE = linear_regex.compile(r"$|[,.!?]|and\b|i am\b|i'?m\b", IGNORECASE)
 _CONJUNCTION = linear_regex.compile(r"^[\s,.!]*(?:and|but|so)\b", IGNORECASE)
-
-
-def _is_whole_clause(text: str, match: linear_regex.Match) -> bool:
-    """True for "hi im mia" and "im mia and ...": a name in lower case has to be the whole clause."""
-    before, after = text[: match.start()].strip(" ,.!"), text[match.end() :].strip()
-    is_at_start = not before or (
-        _GREETING.match(simplify_text(before)) is not None and len(before.split()) <= _MAX_GREETING_WORDS
-    )
-    return is_at_start and bool(_NEXT_CLAUSE.match(after))
-
-
-def _format_name(word: str) -> str:
-    return word if any(letter.isupper() for letter in word[1:]) and not word.isupper() else word.title()
 
 
 def _strip_introduction(text: str, name: str | None, age: linear_regex.Match | None) -> str:
     if age:
         text = text[: age.start()] + "." + text[age.start("after") :]
     if name:
-        for pattern in (_NAME_STATED, _IM_NAME):
-            text = _strip_name(text, name, pattern)
+        text = strip_visitor_name(text, name)
     return _CONJUNCTION.sub("", text) if name or age else text
-
-
-def _strip_name(text: str, name: str, pattern: linear_regex.Pattern) -> str:
-    """Remove "my name is Mia", and the surname if one follows."""
-    kept, at = "", 0
-    for match in pattern.finditer(text):
-        if match.group(1).lower() == name.lower():
-            kept += text[at : match.start()]
-            at = match.end()
-            at = _find_surnames_end(text, at)
-    return kept + text[at:]
-
-
-def _find_surnames_end(text: str, at: int) -> int:
-    """The end of the surnames that stand at this place; the place itself when none does."""
-    for _ in range(_MAX_SURNAMES):
-        surname = _SURNAME.match(text, at)
-        if surname is None or surname["word"] in _NOT_SURNAMES or len(surname[0]) < 3:
-            break
-        at = surname.end()
-    return at
 
 
 def _strip_address(rest: str, own_names: frozenset[str]) -> str:

@@ -19,7 +19,7 @@ from openapi_server.providers.offline.answers import (
     is_from_last_reply,
     repeat_fact,
 )
-from openapi_server.providers.offline.conversation import Conversation, list_own_names, simplify_text
+from openapi_server.providers.offline.conversation import Conversation, list_own_names
 from openapi_server.providers.offline.intents import Intent, find_other_animal, is_switch_request
 from openapi_server.providers.offline.phrasing import (
     LINES,
@@ -32,6 +32,7 @@ from openapi_server.providers.offline.phrasing import (
     maybe_make_offer,
 )
 from openapi_server.providers.offline.small_talk import SMALL_TALK_HANDLERS
+from openapi_server.providers.offline.text import simplify_text
 from openapi_server.safe_words import load_safe_words
 
 # Upper bound of a turn's usage, which counts words: those of the prompt with its history, and those of the reply.

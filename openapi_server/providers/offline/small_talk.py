@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from openapi_server import linear_regex
-from openapi_server.first_names import is_insulting_name
+from openapi_server.insulting_names import is_insulting_name
 from openapi_server.models.animal import Fact
 from openapi_server.providers.offline.answers import choose_wording
-from openapi_server.providers.offline.conversation import Conversation, simplify_text
+from openapi_server.providers.offline.conversation import Conversation
 from openapi_server.providers.offline.intents import Intent
 from openapi_server.providers.offline.phrasing import (
     LINES,
@@ -20,6 +20,7 @@ from openapi_server.providers.offline.phrasing import (
     make_offer,
     maybe_make_offer,
 )
+from openapi_server.providers.offline.text import simplify_text
 
 _FAVOURITE_WORDS: Mapping[str, str] = {
     "food": "food foods snack meal lunch dinner breakfast treat fruit meat drink eat dish",

@@ -23,6 +23,18 @@ def test_other_words_are_not_corrected(typed: str) -> None:
     assert Speller(["game", "bat", "trance", "teeth"]).suggest(typed) == ()
 
 
+def test_only_unknown_words_without_facts_are_corrected() -> None:
+    """A word that the lexicon knows, or that a fact has, is right as it is."""
+    speller = Speller(["giraffes", "sleep"])
+    found = {
+        (is_known, is_found): speller.correct(["girafes"], is_known=is_known, is_found=is_found)
+        for is_known in (False, True)
+        for is_found in (False, True)
+    }
+
+    assert found == {(False, False): ("giraffes",), (False, True): (), (True, False): (), (True, True): ()}
+
+
 @pytest.mark.parametrize("typed", ["slep", "enimy", "tigre", "teeeth", "gate", "france"])
 def test_a_shared_vocabulary_counts_like_the_own(typed: str) -> None:
     """Two spellers suggest together what one over both vocabularies does."""

@@ -21,8 +21,8 @@ from structlog.testing import capture_logs
 
 from openapi_server.app import create_app
 from openapi_server.config import load_settings
-from openapi_server.http.addresses import get_operation, load_address_table
 from openapi_server.http.async_handlers import AsyncHandlerMiddleware
+from openapi_server.http.operation_table import get_operation, load_operation_table
 from openapi_server.http.services import Services
 from openapi_server.http.validation import StrictBodyValidator, StrictParameterValidator, require_validated
 from openapi_server.spec import load_spec
@@ -212,7 +212,7 @@ def assert_refused(answer: Answer) -> None:
 
 
 def takes_body(method: str, template: str) -> bool:
-    address = load_address_table().find(make_path(template))
+    address = load_operation_table().find(make_path(template))
     assert address is not None
     return bool(address.operations[method].media_types)
 
@@ -356,7 +356,7 @@ async def test_a_path_is_served_as_the_spec_writes_it_or_not_at_all(zoo: Zoo, na
             location = answer["location"]
             assert location.startswith("/")
             assert not location.startswith("//")
-            assert load_address_table().find(unquote(location)) is not None
+            assert load_operation_table().find(unquote(location)) is not None
             assert not zoo.spy.calls
         elif answer.status != plain.status:
             assert_refused(answer)
@@ -407,7 +407,7 @@ async def test_the_whole_chat_sessions_contract_is_served_under_api() -> None:
 
     assert {template for _, template, _ in ALIASED} == {*expected, "/health"}
     assert {alias for _, _, alias in ALIASED} == {f"/api{template}" for template in {*expected, "/health"}}
-    assert load_address_table().find("/api/chat") is None
+    assert load_operation_table().find("/api/chat") is None
 
 
 @pytest.mark.parametrize(("method", "template", "alias"), ALIASED)

@@ -1,4 +1,4 @@
-"""Refreshing a knowledge service from its store: a change is used from the next turn on, in every service."""
+"""Refreshing what is searched from its store: a change is used from the next turn on, in every service."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import pytest
 
 from openapi_server.knowledge.animal_admin import seed_animals
 from openapi_server.knowledge.animal_files import parse_animal
+from openapi_server.knowledge.index_cache import IndexCache
 from openapi_server.knowledge.retrieval.query import Lexicon
 from openapi_server.knowledge.retrieval.ranking import Similarities
-from openapi_server.knowledge.service import IndexCache, KnowledgeService
+from openapi_server.knowledge.search import KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.document import PACKAGE, Change, ChangeKind, Document, DocumentChanges
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import DocumentStore
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
-from openapi_server.storage.sqlite.store import SqliteStore
+from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.animal_documents import MOLE
 from tests.support.examples import NOON
 from tests.support.fakes import FakeClock

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from openapi_server.models.errors import ChatError, IdleTimeout, ProviderFailed, TurnTimeout
 from openapi_server.models.turn import FinishReason, Moderation, Stage, TurnStatus, Usage
-from openapi_server.models.turn_event_builder import STAGE_PROGRESS, TurnEventBuilder, TurnResult
+from openapi_server.models.turn_event_order import STAGE_PROGRESS, TurnEventBuilder, TurnResult
 from openapi_server.models.turn_events import (
     Chunk,
     Completed,

@@ -1,4 +1,4 @@
-"""Compares a draft with the live animal: both answer the same questions."""
+"""Drafts of animals: made, promoted, and compared with the live animal, where both answer the same questions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,73 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from openapi_server.knowledge.animal_admin import AnimalAdmin
 from openapi_server.knowledge.retrieval.query import Lexicon
-from openapi_server.knowledge.service import KnowledgeService
+from openapi_server.knowledge.search import KnowledgeService
 from openapi_server.models.animal import Animal, Fact
+from openapi_server.models.document import (
+    ChangeKind,
+    Document,
+    DocumentEdit,
+    Draft,
+    VersionedDocument,
+    find_changed_fields,
+)
+from openapi_server.models.errors import DraftExists, DraftNotFound, VersionMismatch
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import Provider
+
+
+class DraftAdmin:
+    """Drafts of animals: at most one for each animal, until it is promoted. Turns never use drafts."""
+
+    def __init__(self, animals: AnimalAdmin) -> None:
+        self._animals = animals
+        self._store = animals.store
+
+    async def get_draft(self, animal_id: str) -> Draft:
+        draft = await self._store.get_draft(animal_id)
+        if draft is None:
+            await self._animals.get_document(animal_id)
+            raise DraftNotFound("POST /animal/{animalId}/draft makes one.")
+        return draft
+
+    async def put_draft(self, edit: DocumentEdit, document: Document) -> Draft:
+        """A draft of the version that the keeper has read, which must be the current one.
+
+        `DraftExists` when another keeper has one: one of the two drafts would be lost.
+        """
+        live = await self._animals.get_expected_version(edit)
+        await self._animals.validate(edit.document_id, document, live.document)
+        draft = Draft(edit.document_id, document, live.version, edit.by, self._animals.clock.now())
+        if not await self._store.put_draft(draft):
+            other = await self.get_draft(edit.document_id)
+            raise DraftExists(f"{other.by} made one: promote or delete it first. GET /animal/{edit.document_id}/draft")
+        return draft
+
+    async def delete_draft(self, animal_id: str) -> None:
+        if not await self._store.delete_draft(animal_id):
+            await self.get_draft(animal_id)
+
+    async def promote_draft(self, edit: DocumentEdit) -> VersionedDocument:
+        """`VersionMismatch` when the animal is not what the draft was made from: later changes would be undone."""
+        draft = await self.get_draft(edit.document_id)
+        live = await self._animals.get_expected_version(edit)
+        if live.version != draft.based_on:
+            raise VersionMismatch("The animal was changed after the draft was made: make the draft anew.")
+        # Rules may have been added since the draft was made.
+        await self._animals.validate(edit.document_id, draft.document, live.document)
+        self._animals.require_default_stays_active(edit.document_id, draft.document)
+        fields = find_changed_fields(live.document, draft.document)
+        change = self._animals.make_change(edit, ChangeKind.PROMOTE, *fields)
+        promoted = await self._store.promote_draft(change, live.version, draft)
+        if promoted is None:
+            raise VersionMismatch
+        return promoted
+
+
+# --- Comparing a draft with the live animal
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +122,7 @@ class RecallCounts:
 async def answer_questions(
     animal: Animal, questions: Sequence[SampleQuestion], age_group: AgeGroup, provider: Provider
 ) -> list[SampleAnswer]:
-    """Answer each question as the first of a session, with a separate knowledge service.
+    """Answer each question as the first of a session, with indexes of its own.
 
     Facts are found by full-text search alone: computing sentence vectors of new facts would take too long.
     """

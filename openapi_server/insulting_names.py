@@ -1,4 +1,4 @@
-"""First names that insult (first_names.yaml): visitors try them out, and no animal says them back.
+"""First names that insult (insulting_names.yaml): visitors try them out, and no animal says them back.
 
 A list, because names that only look like insults are many: Dick, Fanny, Randy, Cox, Ishita, Harshit and Poppy are
 somebody's. What is doubtful counts as an insult: not to be called by name costs a visitor little.
@@ -159,7 +159,7 @@ def _load_lookalikes() -> dict[int, str]:
 
 
 def _load_groups() -> dict[str, tuple[str, ...]]:
-    groups: dict[str, str] = load_yaml(Path(__file__).with_name("first_names.yaml"))
+    groups: dict[str, str] = load_yaml(Path(__file__).with_name("insulting_names.yaml"))
     return {name: tuple(words.split()) for name, words in groups.items()}
 
 

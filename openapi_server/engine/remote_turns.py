@@ -25,7 +25,7 @@ SHORTEST_TELL_S = 0.1
 log = structlog.get_logger(__name__)
 
 
-class TurnsElsewhere:
+class RemoteTurns:
     """`orphan_grace_s`: how long a turn goes on without readers; 0: its process need not know of readers here."""
 
     def __init__(self, store: Store, event_log: EventLog, orphan_grace_s: float) -> None:

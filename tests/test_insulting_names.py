@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.first_names import has_insulting_word, is_insulting_name
+from openapi_server.insulting_names import has_insulting_word, is_insulting_name
 
 INSULTS = """
 Fuckface Fuck Fucker Fvckface Phuckface Fuuuck Fuuuuckface Fukface Fuckhead Motherfucker FUCKFACE fUcKfAcE Fuck-Face

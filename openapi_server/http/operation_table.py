@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server import linear_regex
-from openapi_server.http.problems import make_error, make_error_response
+from openapi_server.http.error_handlers import make_error, make_error_response
 from openapi_server.models.errors import ChatError, InvalidInput, MethodNotAllowed, UnsupportedMediaType
 from openapi_server.spec import load_spec
 
@@ -88,7 +88,7 @@ class Address:
         return {name[1:-1]: part for name, part in parts if name.startswith("{")}
 
 
-class AddressTable:
+class OperationTable:
     """All addresses of the server: those of the spec, and `documents`, which are only read."""
 
     def __init__(self, spec: Mapping[str, Any], documents: Sequence[str] = ()) -> None:
@@ -133,7 +133,7 @@ class AddressTable:
         return other if self.find(other) is not None else None
 
 
-class AddressMiddleware:
+class OperationMiddleware:
     """ASGI middleware: answers with 404, 405, 415 or a redirect, or passes the request on in a form without ambiguity.
 
     It answers `OPTIONS`, serves `HEAD` by `GET`, and drops a body that the operation does not take. Behind it the scope
@@ -141,7 +141,7 @@ class AddressMiddleware:
     the parameters in the path.
     """
 
-    def __init__(self, app: ASGIApp, *, table: AddressTable) -> None:
+    def __init__(self, app: ASGIApp, *, table: OperationTable) -> None:
         self._app = app
         self._table = table
 
@@ -197,14 +197,14 @@ class AddressMiddleware:
 
 
 def get_operation(scope: Scope) -> SpecOperation | None:
-    """The operation that `AddressMiddleware` found; None when it refused the request."""
+    """The operation that `OperationMiddleware` found; None when it refused the request."""
     operation: SpecOperation | None = scope.get("extensions", {}).get(OPERATION_EXTENSION)
     return operation
 
 
 @functools.cache
-def load_address_table(documents: tuple[str, ...] = ()) -> AddressTable:
-    return AddressTable(load_spec(), documents)
+def load_operation_table(documents: tuple[str, ...] = ()) -> OperationTable:
+    return OperationTable(load_spec(), documents)
 
 
 def choose_media_type(content_types: Sequence[str], accepted: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The knowledge service: follow-ups, age groups, and work off the event loop."""
+"""The search for facts: follow-ups, age groups, and work off the event loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from openapi_server.knowledge.service import FoundFacts, KnowledgeService
+from openapi_server.knowledge.search import FoundFacts, KnowledgeService
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from openapi_server.http.access_log import AccessLogMiddleware
 from openapi_server.http.cors import CorsMiddleware
-from openapi_server.http.problems import UnexpectedErrorMiddleware
+from openapi_server.http.error_handlers import UnexpectedErrorMiddleware
 from tests.support.asgi import Arrives, Raises, Request, Wire, ask
 
 ORIGIN = "http://localhost:3000"
