@@ -73,6 +73,12 @@ lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	@$(BIN)/pip-compile --quiet --upgrade --extra bench --constraint requirements.lock --generate-hashes --strip-extras \
 		--allow-unsafe --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--output-file benchmarks/requirements.lock pyproject.toml
+	@$(BIN)/pip-compile --quiet --upgrade --extra deploy --constraint requirements.lock --generate-hashes --strip-extras \
+		--allow-unsafe --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--output-file deploy/requirements.lock pyproject.toml
+	@$(BIN)/pip-compile --quiet --upgrade --only-build-deps --build-deps-for wheel --constraint requirements.lock --generate-hashes --strip-extras \
+		--allow-unsafe --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--output-file deploy/build-requirements.lock pyproject.toml
 
 lock-tools: tools  ## Pin the newest versions that tests/tools/requirements.in and package.json allow
 	@$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-emit-options --no-emit-index-url \
