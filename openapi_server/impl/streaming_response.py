@@ -85,8 +85,10 @@ class SSEStreamer:
                 part = self._contract.encode_entries(entries)
                 part += self._encode_unnumbered(reader, has_entries=bool(entries), is_first=is_first)
                 prefix = self._contract.opening if is_first else ""
-                if reader.is_cut_off or _was_interrupted(reader):
-                    prefix += self._make_restart_notice(has_retry_line=is_in_first_block, is_alone=not part)
+                if reader.is_cut_off:
+                    part += self._make_farewell(is_in_first_block=is_in_first_block and not part).encode()
+                elif _was_interrupted(reader):
+                    prefix += self._make_restart_notice(has_retry_line=is_in_first_block)
                 if is_first or prefix or part:
                     whole = prefix.encode() + part
                     yield LastPart(whole) if reader.is_over else whole
@@ -104,18 +106,24 @@ class SSEStreamer:
         is_first_of_queued = reader.is_queued and is_first and not reader.is_over
         return b"" if (has_entries or is_first) and not is_first_of_queued else self._encode_heartbeat(reader)
 
-    def _make_restart_notice(self, *, has_retry_line: bool, is_alone: bool) -> str:
+    def _make_farewell(self, *, is_in_first_block: bool) -> str:
+        """The notice of a restart where no event follows, because the turn goes on in another process."""
+        # The first block has a retry line already, and ends here.
+        end = "\n" if is_in_first_block and not self._contract.is_bare else ""
+        return f"{end}{self._make_restart_notice(has_retry_line=False).rstrip()}\n\n"
+
+    def _make_restart_notice(self, *, has_retry_line: bool) -> str:
         """That clients may reconnect after a second, and a comment, in the block of the event that follows.
 
         A block of comments alone is an empty message to some readers, and others pass over every block that begins with
         a comment. So the block begins with a retry line, as the first one of a stream does; `has_retry_line`: it is the
         first one. Bare streams have no retry line, and their readers take only blocks that begin with `data: `: there
-        the comment stands alone. So it does, behind the retry line, where the turn goes on in another process.
+        the comment stands alone.
         """
         if self._contract.is_bare:
             return RESTART_NOTICE
         retry = "" if has_retry_line else encode_retry(RECONNECT_MS + randbelow(self._reconnect_spread_ms + 1))
-        return retry + (RESTART_NOTICE if is_alone else RESTART_NOTICE.removesuffix("\n"))
+        return retry + RESTART_NOTICE.removesuffix("\n")
 
     def _encode_heartbeat(self, reader: TurnReader) -> bytes:
         return self._contract.heartbeat(reader.stage, reader.elapsed_ms).encode()

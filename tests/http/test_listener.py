@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from openapi_server.http import listener
-from openapi_server.http.listener import ACCEPTED_PER_ROUND, OPENED_PER_ROUND, Listener
+from openapi_server.http.listener import OPENED_PER_ROUND, Listener
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 BOUND_S = 60
@@ -74,7 +74,7 @@ class Greeter(asyncio.Protocol):
 
 def test_connections_that_wait_together_are_accepted_in_a_few_rounds(run_on_loop: RunsOnLoop) -> None:
     """A round takes as long as all that is ready in it: the last of 200 must not wait for 200, nor all be in one."""
-    count = 3 * ACCEPTED_PER_ROUND
+    count = 3 * OPENED_PER_ROUND
 
     async def accept_all(listening: socket.socket) -> None:
         guests = Guests(count)
@@ -127,7 +127,7 @@ def test_an_urgent_connection_is_opened_before_those_that_came_before(run_on_loo
 def test_a_connection_that_was_accepted_is_opened_also_when_the_listener_closes(run_on_loop: RunsOnLoop) -> None:
     """Its request is answered that it may come back, and not lost."""
 
-    count = ACCEPTED_PER_ROUND
+    count = 2 * OPENED_PER_ROUND
 
     async def close_soon(listening: socket.socket) -> None:
         guests = Guests(count)

@@ -160,6 +160,24 @@ async def test_the_doctor_asks_redis(redis: RedisServer) -> None:
     assert (status, "not reachable" in detail) == (Level.PROBLEM, True)
 
 
+async def test_the_doctor_asks_the_redis_of_the_event_log(redis: RedisServer) -> None:
+    """It also warns of one that deletes what it should keep."""
+
+    def find() -> tuple[Level, str]:
+        given = load_settings(event_log="redis", redis_url=redis.url)
+        (finding,) = [one for one in check_provider(given, call_model=False) if one.check == "event log"]
+        return finding.status, finding.detail
+
+    assert await asyncio.to_thread(find) == (Level.OK, f"Redis at 127.0.0.1:{redis.port} answers")
+    async with Client.from_url(redis.url) as client:
+        await client.config_set("maxmemory-policy", "allkeys-lru")
+    status, detail = await asyncio.to_thread(find)
+    assert (status, "allkeys-lru" in detail) == (Level.WARNING, True)
+    redis.stop()
+    status, detail = await asyncio.to_thread(find)
+    assert (status, "not reachable" in detail) == (Level.PROBLEM, True)
+
+
 async def test_the_doctor_knows_what_is_no_redis() -> None:
     """Something else listens there."""
 

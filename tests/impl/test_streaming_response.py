@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -21,7 +22,7 @@ from openapi_server.wire.convo import CONVO
 from openapi_server.wire.platform import PLATFORM
 from openapi_server.wire.sse import Contract
 from tests.readers.python_readers import by_a_browser
-from tests.support.contract import check_order, parse_events
+from tests.support.contract import check_order, check_stream, parse_events
 from tests.support.examples import COMPLETED, STARTED, TURN_ID, number_events
 from tests.support.fakes import FakeClock
 
@@ -319,3 +320,51 @@ async def test_the_notice_of_a_restart_hides_no_event(
     assert sent == expected + last + b"\n\n"
     assert read(sent) == read(encoded)
     parse_events(sent)
+
+
+# Other processes
+
+
+async def stream_end_elsewhere(
+    contract: Contract, *, ending: Failed | None = None, is_cut_off: bool = False, spread_ms: int = 0
+) -> bytes:
+    """The stream of a turn of another process, up to an end that is not in its log."""
+    clock = FakeClock()
+    tail = Rehearsed(clock, [(0, STARTED), (0.5, Chunk(1, "Roar!"))])
+    tail.ending, tail.is_cut_off = ending, is_cut_off
+    reader = TurnReader(TURN_ID, [], tail, clock)
+    streamer = SSEStreamer(contract, clock=clock, reconnect_spread_ms=spread_ms)
+    return b"".join([part async for part in streamer.stream_turn(reader)])
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+async def test_an_end_that_another_process_tells_has_no_id(contract: Contract) -> None:
+    """The number of its entry is not known. It is an event of the contract, and the last one."""
+    operation, ending = CONTRACTS[contract], Failed(Interrupted().problem)
+    raw = await stream_end_elsewhere(contract, ending=ending)
+
+    is_resumable = operation.path == "/chat" and not contract.is_bare
+    events = check_stream(operation.path, raw, method=operation.method, is_resumable=is_resumable)
+    assert events[-1].id is None
+    assert Interrupted.code in str(events[-1].data)
+    assert raw.count(NOTICE) == 1
+    shown = contract.encode_entries(number_events([STARTED, Chunk(1, "Roar!")]))
+    assert read_as_a_browser(raw)[:-1] == read_as_a_browser(shown)
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+async def test_a_reader_of_a_turn_that_goes_on_elsewhere_is_told_to_come_back(contract: Contract) -> None:
+    """At a time of its own, with no event: the turn has not ended."""
+    raws = [await stream_end_elsewhere(contract, is_cut_off=True, spread_ms=3000) for _ in range(20)]
+
+    shown = contract.encode_entries(number_events([STARTED, Chunk(1, "Roar!")]))
+    for raw in raws:
+        assert raw.count(NOTICE) == 1
+        assert read_as_a_browser(raw) == read_as_a_browser(shown)
+        parse_events(raw)
+    waits = {int(found) for raw in raws for found in re.findall(rb"retry: ([0-9]+)\n: the server", raw)}
+    if contract.is_bare:
+        assert not waits
+    else:
+        assert len(waits) > 10
+        assert all(1000 <= wait <= 4000 for wait in waits)

@@ -213,7 +213,13 @@ class AsyncHttpxReader:
     function: Callable[[httpx.Response], AsyncIterator[Parsed]]
 
     def feed(self, pieces: Iterable[bytes]) -> Iterator[Parsed]:
-        return iter(asyncio.run(self._feed(pieces)))
+        # Nothing here waits: an event loop for each of many thousand feeds would take most of the time.
+        reading = self._feed(pieces)
+        try:
+            reading.send(None)
+        except StopIteration as end:
+            return iter(end.value)
+        raise AssertionError("it waits for more than the pieces")
 
     async def _feed(self, pieces: Iterable[bytes]) -> list[Parsed]:
         async def give() -> AsyncIterator[bytes]:

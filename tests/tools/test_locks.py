@@ -12,7 +12,12 @@ from tests.tools import SOURCES
 
 PACKAGES = json.loads((SOURCES / "package.json").read_text(encoding="utf-8"))
 NODE_LOCK = json.loads((SOURCES / "package-lock.json").read_text(encoding="utf-8"))
-PYTHON_LOCKS = ("requirements.lock", "benchmarks/requirements.lock", "tests/tools/requirements.lock")
+PYTHON_LOCKS = (
+    "requirements.lock",
+    "benchmarks/requirements.lock",
+    "deploy/requirements.lock",
+    "tests/tools/requirements.lock",
+)
 
 
 def test_node_packages_have_exact_versions() -> None:

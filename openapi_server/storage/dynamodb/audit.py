@@ -16,7 +16,7 @@ from openapi_server.storage.dynamodb.database import Database, Item, Key, Table,
 from openapi_server.storage.dynamodb.items import SELF, decode_position, make_state_key
 from openapi_server.storage.retention_window import encode_time
 
-_MONTHS = f"AUDIT_MONTHS#{SELF}"
+MONTHS = f"AUDITMONTHS#{SELF}"
 
 
 def entry_key(sort: str) -> Key:
@@ -24,8 +24,8 @@ def entry_key(sort: str) -> Key:
     return make_state_key("AUDIT", sort[:7], sort)
 
 
-def _month_key(month: str) -> Key:
-    return Key(Table.STATE, _MONTHS, month)
+def month_key(month: str) -> Key:
+    return Key(Table.STATE, MONTHS, month)
 
 
 def name_key(name: str, sort: str) -> Key:
@@ -57,7 +57,7 @@ class DynamoAudit:
             for name in list_names(item):
                 transaction.put(name_key(name, sort), {})
             if sort[:7] not in self._months:
-                transaction.put(_month_key(sort[:7]), {})
+                transaction.put(month_key(sort[:7]), {})
 
         await self._database.transact(write)
         self._months.add(sort[:7])
@@ -74,7 +74,7 @@ class DynamoAudit:
         return make_page(await self._database.run(read), limit, decode_audit_entry, "sk")
 
     def _read_latest_first(self, low: str, high: str, limit: int) -> Iterator[Item]:
-        months = [item["sk"] for item in self._database.query(Table.STATE, _MONTHS, descending=True)]
+        months = [item["sk"] for item in self._database.query(Table.STATE, MONTHS, descending=True)]
         for month in months:
             if low[:7] <= month <= high[:7]:
                 yield from self._database.query(
@@ -86,7 +86,7 @@ class DynamoAudit:
 
         def delete() -> int:
             deleted = 0
-            for month in [item["sk"] for item in self._database.query(Table.STATE, _MONTHS)]:
+            for month in [item["sk"] for item in self._database.query(Table.STATE, MONTHS)]:
                 if month > high[:7] or deleted == limit:
                     break
                 found = self._database.query(Table.STATE, f"AUDIT#{month}", high=high, limit=limit)

@@ -52,7 +52,7 @@ def allocation_key(key: str) -> Key:
     return make_state_key("ALLOCATION", key)
 
 
-def _usage_key(username: str, day: str) -> Key:
+def usage_key(username: str, day: str) -> Key:
     return make_state_key("USER", username, f"{USAGE}{day}")
 
 
@@ -261,7 +261,7 @@ def _names_turn(transaction: Transaction, username: str, number: int) -> bool:
 
 def _count_usage(transaction: Transaction, username: str, charged: Cost, now: str) -> None:
     """Add to what the user has spent on this day. Encoded times begin with their day."""
-    key = _usage_key(username, now[:10])
+    key = usage_key(username, now[:10])
     day = transaction.get(key) or {"turns": 0, "tokens": 0, "credits": 0}
     counted = {
         "turns": day["turns"] + 1,

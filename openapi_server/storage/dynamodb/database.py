@@ -276,7 +276,7 @@ class Database:
     def write_many(self, puts: Iterable[tuple[Key, Item]] = (), deletes: Iterable[Key] = ()) -> None:
         """Write in batches, whatever is there. Not in one step: for what may be repeated after a crash."""
         requests = [
-            *((key, {"PutRequest": {"Item": make_stored(key, item, new_rev())}}) for key, item in puts),
+            *((key, {"PutRequest": {"Item": make_stored(key, item, new_rev())}}) for key, item in dict(puts).items()),
             *((key, {"DeleteRequest": {"Key": key.attributes}}) for key in dict.fromkeys(deletes)),
         ]
         for part in _split(requests, MAX_WRITES):

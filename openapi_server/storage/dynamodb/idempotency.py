@@ -22,7 +22,7 @@ def _answer_key(key: IdempotencyKey) -> Key:
     return make_state_key("ANSWER", key.key)
 
 
-def _place_key(kind: str, name: str, key: str) -> Key:
+def make_place_key(kind: str, name: str, key: str) -> Key:
     """Finds the answers to an owner (`OWNER`), or about a session or user (`SUBJECT`), to delete them."""
     return make_state_key(kind, name, f"ANSWER#{key}")
 
@@ -55,7 +55,7 @@ class DynamoRequests:
                 "ttl": ttl,
             }
             transaction.put(_answer_key(key), begun)
-            transaction.put(_place_key("OWNER", owner, key.key), {"ttl": ttl})
+            transaction.put(make_place_key("OWNER", owner, key.key), {"ttl": ttl})
             return None
 
         return await self._database.transact(claim, f"key {key.key}")
@@ -73,7 +73,7 @@ class DynamoRequests:
             }
             transaction.put(_answer_key(key), {**item, **told})
             if answer.subject is not None:
-                transaction.put(_place_key("SUBJECT", answer.subject, key.key), {"ttl": item["ttl"]})
+                transaction.put(make_place_key("SUBJECT", answer.subject, key.key), {"ttl": item["ttl"]})
 
         await self._database.transact(store)
 
@@ -82,7 +82,7 @@ class DynamoRequests:
             item = transaction.get(_answer_key(key))
             if item is not None and item["bodyHash"] == key.body_hash and "body" not in item:
                 transaction.delete(_answer_key(key))
-                transaction.delete(_place_key("OWNER", item["owner"], key.key))
+                transaction.delete(make_place_key("OWNER", item["owner"], key.key))
 
         await self._database.transact(delete)
 

@@ -6,9 +6,9 @@ starts or ends one replaces it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from openapi_server.models.credits import Charge, Cost
@@ -79,7 +79,8 @@ def put_new_session(transaction: Transaction, session: SessionRecord, retention:
     check_at = compute_check_time(session, retention)
     item = {**encode_session(session), "incarnation": new_rev(), "checkAt": check_at}
     transaction.put(session_key(session.session_id), item)
-    _put_places(transaction, item)
+    for key, place in make_places(item):
+        transaction.put(key, place)
     transaction.put(expiry_key(session.session_id, check_at), make_expiry(item))
     return item
 
@@ -88,7 +89,8 @@ def put_session(transaction: Transaction, session: SessionRecord, earlier: Item,
     """Replace the session, and move what finds it where that has changed. `hidden`: what only the store knows of it."""
     item = encode_session(session, {**earlier, **hidden})
     transaction.put(session_key(session.session_id), item)
-    _put_places(transaction, item)
+    for key, place in make_places(item):
+        transaction.put(key, place)
     for key in set(_list_places(earlier)) - set(_list_places(item)):
         transaction.delete(key)
     if item.get("userId") != earlier.get("userId"):
@@ -115,7 +117,8 @@ def _list_places(session: Item) -> list[Key]:
     return places
 
 
-def _put_places(transaction: Transaction, session: Item) -> None:
+def make_places(session: Item) -> Iterator[tuple[Key, Item]]:
+    """The items that find the session."""
     found = {
         "sessionId": session["sessionId"],
         "createdAt": session["createdAt"],
@@ -123,7 +126,7 @@ def _put_places(transaction: Transaction, session: Item) -> None:
     }
     for key in _list_places(session):
         is_by_age = key.partition.startswith("WORDS#")
-        transaction.put(key, found if is_by_age else {**found, "ttl": session["ttl"]})
+        yield key, found if is_by_age else {**found, "ttl": session["ttl"]}
 
 
 def delete_places(transaction: Transaction, session: Item) -> None:
@@ -171,14 +174,7 @@ def begin_turn(transaction: Transaction, begin: Beginning) -> str:
     item = encode_turn(turn, timestamp, incarnation, [key.key for key in begin.keys], until)
     if reservation is not None:
         item |= {"payer": reservation["username"], "entries": [reservation["entry"]]}
-    place = {
-        "turnId": turn.turn_id,
-        "sessionId": turn.session_id,
-        "timestamp": timestamp,
-        "incarnation": incarnation,
-        "createdAt": now,
-        "isBound": turn.is_bound,
-    }
+    place = make_place(item)
     lease = {**place, "worker": turn.worker, "leaseUntil": item["leaseUntil"], "reservation": reservation}
     transaction.put(turn_key(turn.session_id, timestamp), item)
     transaction.put(pointer_key(turn.turn_id), place)
@@ -186,6 +182,11 @@ def begin_turn(transaction: Transaction, begin: Beginning) -> str:
     transaction.put(lease_key(turn.turn_id), lease)
     _store_keys(transaction, begin.keys, item)
     return turn.turn_id
+
+
+def make_place(turn: Item) -> Item:
+    """Where the turn is, and whose."""
+    return {name: turn[name] for name in ("turnId", "sessionId", "timestamp", "incarnation", "createdAt", "isBound")}
 
 
 def _find_earlier_turn(
@@ -224,19 +225,23 @@ def _store_keys(transaction: Transaction, keys: Sequence[IdempotencyKey], turn: 
         if earlier is not None and earlier["turnId"] == turn["turnId"]:
             # Not even for its time of expiry: hundreds of repetitions would wait for each other.
             continue
-        used = {
-            "bodyHash": key.body_hash,
-            "turnId": turn["turnId"],
-            "sessionId": turn["sessionId"],
-            "timestamp": turn["timestamp"],
-            "expiresAt": encode_time(key.expires_at),
-            "ttl": int(key.expires_at.timestamp()) + 1,
-        }
-        transaction.put(request_key(key.key), used)
+        transaction.put(request_key(key.key), make_used_key(key.body_hash, turn, key.expires_at))
     known = list(turn.get("keys") or ())
     new = [key.key for key in keys if key.key not in known]
     if new:
         transaction.put(turn_key(turn["sessionId"], turn["timestamp"]), {**turn, "keys": [*known, *new]})
+
+
+def make_used_key(body_hash: str, turn: Item, expires_at: datetime) -> Item:
+    """What an idempotency key stands for."""
+    return {
+        "bodyHash": body_hash,
+        "turnId": turn["turnId"],
+        "sessionId": turn["sessionId"],
+        "timestamp": turn["timestamp"],
+        "expiresAt": encode_time(expires_at),
+        "ttl": int(expires_at.timestamp()) + 1,
+    }
 
 
 def _find_or_create_session(transaction: Transaction, begin: Beginning) -> Item:

@@ -21,7 +21,7 @@ class SqliteAudit:
         self._connections = connections
 
     async def record(self, entry: AuditEntry) -> None:
-        await self._connections.write(lambda db: insert_row(db, "audit", _encode_audit_entry(entry)))
+        await self._connections.write(lambda db: insert_row(db, "audit", encode_audit_entry(entry)))
 
     async def list_entries(
         self, limit: int, since: datetime | None = None, cursor: str | None = None
@@ -47,7 +47,7 @@ def decode_audit_entry(row: sqlite3.Row) -> AuditEntry:
     )
 
 
-def _encode_audit_entry(entry: AuditEntry) -> dict[str, object]:
+def encode_audit_entry(entry: AuditEntry) -> dict[str, object]:
     return {
         "at": encode_time(entry.at),
         "deed": entry.action,

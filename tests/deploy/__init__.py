@@ -1,0 +1,1 @@
+"""What `deploy/` holds: image, compose file, manifests, proxies and unit."""
