@@ -104,13 +104,18 @@ class TurnRequest:
 
         The blanks around the message are left out, which its limit does not count.
         """
+        message = mask(self.message.strip())
+        if message == self.message and not (
+            self.client_history or self.opening or self.context_summary or self.metadata
+        ):
+            return self
         client_history = self.client_history and tuple(
             replace(exchange, message=mask(exchange.message), reply=mask(exchange.reply))
             for exchange in self.client_history
         )
         return replace(
             self,
-            message=mask(self.message.strip()),
+            message=message,
             client_history=client_history,
             opening=self.opening and mask(self.opening),
             context_summary=self.context_summary and mask(self.context_summary),

@@ -83,31 +83,52 @@ class KeyedQueues:
 
 
 class Arrival:
-    """The ticket of a request in the queue of its caller. `pending`: it is counted there until its turn is stored."""
+    """The ticket of a request in the queue of its caller. `pending`: it is counted there until its turn is stored.
+
+    One that says what it resumes (`is_resume`) is counted only when it starts a turn all the same.
+    """
 
     def __init__(
-        self, callers: KeyedQueues, sessions: KeyedQueues, caller: str, pending: PendingTurns | None = None
+        self,
+        callers: KeyedQueues,
+        sessions: KeyedQueues,
+        caller: str,
+        pending: PendingTurns | None = None,
+        *,
+        is_resume: bool = False,
     ) -> None:
         self._sessions = sessions
         self._ticket = callers.enter(caller)
         self._caller = caller
         self._pending = pending
-        if pending is not None:
-            pending.enter(caller)
+        self._is_counted = False
+        if not is_resume:
+            self._count()
 
     def leave(self) -> None:
         """The request starts no turn, or has begun its answer."""
         self._ticket.leave()
         self._stop_waiting()
 
+    def _count(self) -> None:
+        if self._pending is not None and not self._is_counted:
+            self._is_counted = True
+            self._pending.enter(self._caller)
+
     def _stop_waiting(self) -> None:
-        if self._pending is not None:
+        if self._pending is not None and self._is_counted:
             self._pending.leave(self._caller)
-            self._pending = None
+        self._pending = None
 
     @asynccontextmanager
     async def run_in_order(self, session_id: str | None) -> AsyncIterator[None]:
-        """The block runs when those of all earlier requests for the session have ended. A new session has none."""
+        """The block runs when those of all earlier requests for the session have ended. A new session has none.
+
+        Raises `Overloaded` for a request that resumes nothing, and has not been counted, when too many wait.
+        """
+        if self._pending is not None and not self._is_counted:
+            self._pending.require_place()
+            self._count()
         if session_id is None:
             self._ticket.leave()
             yield
@@ -137,8 +158,8 @@ class ArrivalOrderMiddleware:
         if operation is None or operation.rate_limit != "turns":
             await self._app(scope, receive, send)
             return
-        pending = self._pending if starts_turn(scope) else None
-        arrival = Arrival(self._callers, self._sessions, name_queue(scope), pending)
+        is_resume = not starts_turn(scope)
+        arrival = Arrival(self._callers, self._sessions, name_queue(scope), self._pending, is_resume=is_resume)
 
         async def leave_and_send(message: Message) -> None:
             arrival.leave()

@@ -211,6 +211,11 @@ class PendingTurns:
             if self._requests[_name_queue_of(caller)] + 2 > most:
                 raise self.make_error()
 
+    def require_place(self) -> None:
+        """Raise `Overloaded` if all places are taken."""
+        if self.count >= self._most:
+            raise self.make_error()
+
     def enter(self, caller: str) -> None:
         self._requests[caller] += 1
         self._request_count += 1

@@ -89,6 +89,18 @@ async def test_what_starts_no_turn_is_never_refused(open_zoo: OpensZoo) -> None:
         assert (zoo.services.pending_turns.count, (await waiting).status_code) == (0, 200)
 
 
+async def test_a_message_that_resumes_nothing_is_refused_too(open_zoo: OpensZoo) -> None:
+    """An answer in JSON cannot be resumed: with `Last-Event-ID` it would be a turn like any other."""
+    zoo = await open_zoo(max_pending=1)
+    client = await zoo.new_client()
+    headers = {"Last-Event-ID": "turn_1-1"}
+    async with hold_message(zoo):
+        assert_refused(await client.post("/convo_turn", json=HELLO, headers=headers))
+
+    assert (await client.post("/convo_turn", json=HELLO, headers=headers)).status_code == 200
+    assert zoo.services.pending_turns.count == 0
+
+
 async def test_the_metrics_tell_what_waits_and_what_was_refused(open_zoo: OpensZoo) -> None:
     """The queue of messages, and a count for the alert."""
     zoo = await open_zoo(max_pending=1)

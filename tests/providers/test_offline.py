@@ -19,7 +19,7 @@ from openapi_server.protocols import Provider, ReplyEnd, WholeReply
 from openapi_server.providers.offline import intents
 from openapi_server.providers.offline.conversation import parse_message
 from openapi_server.providers.offline.intents import Intent
-from openapi_server.providers.offline.provider import OfflineProvider
+from openapi_server.providers.offline.provider import OfflineProvider, _split_into_pieces
 from openapi_server.providers.offline.text import simplify_text
 from tests.moderation.datasets import HARMLESS, asked_elsewhere, part
 
@@ -599,3 +599,9 @@ def test_the_first_look_misses_no_intent() -> None:
 def test_ascii_is_normalized_as_other_text_is(text: str) -> None:
     """ASCII is read as bytes. A character that falls away makes other text of it."""
     assert simplify_text(text) == simplify_text(text + "\u0301")
+
+
+@given(st.text(st.one_of(st.sampled_from("ab \n\t\x1c\u2003\u200b"), st.characters()), max_size=20))
+def test_a_reply_is_sent_word_by_word(text: str) -> None:
+    """Each with the white space behind it."""
+    assert _split_into_pieces(text) == re.findall(r"\S+\s*", text)

@@ -74,7 +74,7 @@ class OfflineProvider:
     async def stream_reply(self, prompt: Prompt) -> AsyncGenerator[str | WholeReply | ReplyEnd, None]:
         reply = compose_reply(prompt, self._seed)
         self._metrics.count_offline_answer(_classify_answer(reply))
-        pieces = _PIECE.findall(reply.text)
+        pieces = _split_into_pieces(reply.text)
         yield WholeReply("".join(pieces))
         for at, piece in enumerate(pieces):
             if at and self._pause_s and not prompt.is_delivered_whole:
@@ -82,6 +82,14 @@ class OfflineProvider:
             yield piece
         # Words; and no prompt, because no model reads one.
         yield ReplyEnd(FinishReason.STOP, Usage(completion_tokens=len(pieces)), reply.fact_ids)
+
+
+def _split_into_pieces(text: str) -> list[str]:
+    words = text.split()
+    if " ".join(words) != text:
+        return _PIECE.findall(text)
+    # Nearly always: there is one blank behind each word.
+    return [f"{word} " for word in words[:-1]] + words[-1:]
 
 
 def _classify_answer(reply: Reply) -> OfflineAnswer:
