@@ -18,8 +18,8 @@ import structlog
 
 from openapi_server import worker_threads
 from openapi_server.accounts.login_protection import LoginProtection
+from openapi_server.accounts.logins import AccountService, create_demo_users, list_demo_users
 from openapi_server.accounts.passwords import Passwords
-from openapi_server.accounts.service import AccountService, create_demo_users, list_demo_users
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.clock import SystemClock
 from openapi_server.config import ConfigError, Settings

@@ -55,9 +55,9 @@ def check(
     The checks send real messages, each in a session of its own, and allocate credits to the account if it has few.
     Exit code 0: no required check failed; 1: at least one did; 2: the server could not be checked.
     """
-    from openapi_server.devtools.check.checker import CheckImpossible, CheckOptions, run_with_progress
     from openapi_server.devtools.check.contract_client import CheckAccounts, Credentials
     from openapi_server.devtools.check.report import format_json, format_junit, has_failed, print_tables
+    from openapi_server.devtools.check.runner import CheckImpossible, CheckOptions, run_with_progress
 
     accounts = CheckAccounts(
         user=Credentials(username, password),

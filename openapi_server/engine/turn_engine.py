@@ -193,20 +193,24 @@ class TurnEngine:
             return await self._starter.start(request, keys)
         except TurnRunning as busy:
             if request.on_busy is not OnBusy.REJECT:
-                return await self._enqueue(request, keys, self._running.get(busy.turn_id or ""))
+                return await self._enqueue(request, keys, busy.turn_id or "")
             # Clients abort a turn and start the next at once: a turn that is about to end is waited for.
             if not await self._wait_for_ending_turn(busy.turn_id or ""):
                 raise
             return await self._starter.start(request, keys)
 
     async def _enqueue(
-        self, request: TurnRequest, keys: Sequence[IdempotencyKey], running: RunningTurn | None
+        self, request: TurnRequest, keys: Sequence[IdempotencyKey], busy_turn_id: str
     ) -> StartedTurn | ExistingTurn:
-        """Queue the turn, and stop the running one of this process if the request interrupts it.
+        """Queue the turn, and stop the running one if the request interrupts it.
 
         Not the other way round: a turn that is refused, or was accepted before, interrupts nothing.
         """
         started = await self._starter.start(request, keys, is_queued=True)
+        running = self._running.get(busy_turn_id)
+        if isinstance(started, StartedTurn) and running is None and request.on_busy is OnBusy.INTERRUPT:
+            # Of another process. Whether it is unread is not known here: for that it is not interrupted.
+            await self._log.signal(busy_turn_id, Signal.STOP)
         if isinstance(started, StartedTurn) and running is not None and _is_interrupted(running, request.on_busy):
             log.info("turn_interrupted", turn=shorten_id(running.writer.turn_id))
             running.stop()

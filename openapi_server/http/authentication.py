@@ -19,7 +19,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openapi_server import linear_regex
-from openapi_server.accounts.service import AccountService
+from openapi_server.accounts.logins import AccountService
 from openapi_server.http.error_handlers import make_error, make_error_response
 from openapi_server.models.errors import ChatError, Forbidden, InvalidToken
 from openapi_server.models.user import AuthenticatedUser, Role

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from openapi_server.accounts.service import AccountService
+from openapi_server.accounts.logins import AccountService
 from openapi_server.config import Settings
 from openapi_server.engine.turn_engine import TurnEngine
 from openapi_server.http.concurrency_limit import PendingTurns, WaitingRequests

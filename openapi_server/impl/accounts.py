@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from openapi_server.accounts.login_protection import LoginClient
-from openapi_server.accounts.service import TokenGrant
+from openapi_server.accounts.logins import TokenGrant
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authentication import read_bearer_token

@@ -21,7 +21,7 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import ListedRule
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.input_rules import GUIDANCE_FILE, INPUT_RULES_FILE, InputRules
-from openapi_server.moderation.linear_patterns import AnyPattern, KeepersPatternParser
+from openapi_server.moderation.keeper_patterns import AnyPattern, KeepersPatternParser
 from openapi_server.moderation.output_buffer import BufferLimits, TextCheck
 from openapi_server.moderation.output_rules import OUTPUT_RULES_FILE, OutputRules
 from openapi_server.moderation.rule_files import (

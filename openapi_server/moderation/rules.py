@@ -64,7 +64,7 @@ class Audience:
 
 
 class SearchPattern(Protocol):
-    """A pattern: of `linear_regex`, or one that keepers wrote (`linear_patterns`). The result is truthy or not."""
+    """A pattern: of `linear_regex`, or one that keepers wrote (`keeper_patterns`). The result is truthy or not."""
 
     def search(self, text: str, /) -> object: ...
 

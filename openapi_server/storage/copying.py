@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from openapi_server.storage.dynamodb import accounts, audit, credits, requests, turns
+from openapi_server.storage.dynamodb import accounts, audit, credits, idempotency, turns
 from openapi_server.storage.dynamodb.database import Database, Item, Key, Table, decode_item, encode_value
 from openapi_server.storage.dynamodb.deletion import finish_purge
 from openapi_server.storage.dynamodb.items import (
@@ -44,6 +44,7 @@ from openapi_server.storage.dynamodb.items import (
 )
 from openapi_server.storage.dynamodb.items import decode_session as decode_session_item
 from openapi_server.storage.dynamodb.items import decode_turn as decode_turn_item
+from openapi_server.storage.retention_window import encode_time
 from openapi_server.storage.sqlite.accounts import decode_login, decode_user
 from openapi_server.storage.sqlite.audit import encode_audit_entry as encode_audit_row
 from openapi_server.storage.sqlite.database_files import open_database
@@ -51,7 +52,6 @@ from openapi_server.storage.sqlite.migrations import migrate
 from openapi_server.storage.sqlite.rows import SELECT_TURNS, decode_session, decode_turn, encode_message, insert_row
 from openapi_server.storage.sqlite.rows import encode_session as encode_session_row
 from openapi_server.storage.sqlite.rows import encode_turn as encode_turn_row
-from openapi_server.storage.window import encode_time
 
 Writes = Iterable[tuple[Key, Item]]
 # Called after each batch with the number of rows or items that were read.
@@ -409,9 +409,9 @@ def _make_answer(db: sqlite3.Connection, row: sqlite3.Row) -> Writes:
             "subject": row["subject"],
         },
     )
-    yield requests.make_place_key("OWNER", row["owner"], row["key"]), {"ttl": ttl}
+    yield idempotency.make_place_key("OWNER", row["owner"], row["key"]), {"ttl": ttl}
     if row["subject"] is not None:
-        yield requests.make_place_key("SUBJECT", row["subject"], row["key"]), {"ttl": ttl}
+        yield idempotency.make_place_key("SUBJECT", row["subject"], row["key"]), {"ttl": ttl}
 
 
 # From DynamoDB to SQLite

@@ -29,8 +29,8 @@ from openapi_server.storage.sqlite.audit import SqliteAudit
 from openapi_server.storage.sqlite.credits import SqliteCredits
 from openapi_server.storage.sqlite.database_files import explain_failure
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments, SqliteRuleDocuments
+from openapi_server.storage.sqlite.idempotency import SqliteRequests
 from openapi_server.storage.sqlite.personal_data import SqlitePersonalData
-from openapi_server.storage.sqlite.requests import SqliteRequests
 from openapi_server.storage.sqlite.sessions import SqliteStore
 
 
@@ -101,9 +101,9 @@ async def open_dynamodb_stores(
     from openapi_server.storage.dynamodb.audit import DynamoAudit
     from openapi_server.storage.dynamodb.credits import DynamoCredits
     from openapi_server.storage.dynamodb.documents import DynamoAnimalDocuments, DynamoRuleDocuments
+    from openapi_server.storage.dynamodb.idempotency import DynamoRequests
     from openapi_server.storage.dynamodb.opening import open_database
     from openapi_server.storage.dynamodb.personal_data import DynamoPersonalData
-    from openapi_server.storage.dynamodb.requests import DynamoRequests
     from openapi_server.storage.dynamodb.sessions import DynamoStore
 
     database = await open_database(location)

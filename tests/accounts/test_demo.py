@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 
-from openapi_server.accounts.service import DEMO_USERS
+from openapi_server.accounts.logins import DEMO_USERS
 from openapi_server.cli.context import open_admin_context
 from openapi_server.composition import open_services
 from openapi_server.config import ConfigError, Settings

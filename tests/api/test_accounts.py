@@ -13,7 +13,7 @@ import httpx
 import pytest
 import time_machine
 
-from openapi_server.accounts.service import REFRESH_GRACE_S
+from openapi_server.accounts.logins import REFRESH_GRACE_S
 from openapi_server.app import create_app
 from openapi_server.http.authentication import BearerTokenHandler
 from openapi_server.models.user import Login, Role

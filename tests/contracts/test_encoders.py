@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 
 from openapi_server import wire
-from openapi_server.devtools.check.checker import PROBES as CHECKED_CONTRACTS
+from openapi_server.devtools.check.runner import PROBES as CHECKED_CONTRACTS
 from openapi_server.devtools.check.stream_rules import (
     SseEvent,
     StreamRules,

@@ -140,6 +140,17 @@ async def test_a_repeated_request_joins_the_turn_of_another_process(tmp_path: Pa
         assert count_calls(tmp_path, "json") == 1
 
 
+async def test_a_message_interrupts_the_turn_of_another_process(tmp_path: Path, redis: RedisServer) -> None:
+    """What was said is kept, and the message has its turn at once."""
+    async with start(tmp_path, redis) as (here, there):
+        own = await begin(here, LONG, 12)
+        session_id = own.find_event("metadata")["sessionId"]
+        message = await make_client(there).post_stream(Script(mark="next"), session_id=session_id, onBusy="interrupt")
+        await asyncio.gather(finish(own), finish(message))
+        assert own.find_event("complete")["finishReason"] == "stopped"
+        assert message.find_event("complete")["fullResponse"] == Script().reply
+
+
 async def test_a_reader_elsewhere_keeps_the_turn_running(tmp_path: Path, redis: RedisServer) -> None:
     """And when it has left, the turn ends after the grace, as with readers of its own process."""
     async with start(tmp_path, redis, ORPHAN_GRACE=1) as (here, there):

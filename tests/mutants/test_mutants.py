@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from openapi_server.devtools.check.checker import PROBES, CheckOptions, get_result, run_checks
 from openapi_server.devtools.check.contract_client import CheckAccounts, Credentials, TargetServer
 from openapi_server.devtools.check.report import CheckResult, Finding
+from openapi_server.devtools.check.runner import PROBES, CheckOptions, get_result, run_checks
 from openapi_server.spec import load_spec
 from tests.mutants.catalogue import MUTANTS, Mutant
 from tests.support.processes import ServerProcess

@@ -47,6 +47,8 @@ def serve_origin(origin: Origin) -> Iterator[str]:
     )
     server = uvicorn.Server(config)
     listener = config.bind_socket()
+    # Connections wait from now on, until the thread accepts them.
+    listener.listen()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

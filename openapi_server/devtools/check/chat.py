@@ -9,8 +9,14 @@ from collections.abc import Sequence
 
 import httpx
 
+from openapi_server.devtools.check.common_checks import (
+    UNKNOWN_ANIMAL,
+    CheckFunction,
+    InvalidRequest,
+    Skipped,
+    StreamProbes,
+)
 from openapi_server.devtools.check.contract_client import QUESTION
-from openapi_server.devtools.check.probes import UNKNOWN_ANIMAL, CheckFunction, InvalidRequest, Skipped, StreamProbes
 from openapi_server.devtools.check.recording import RequestSpec
 from openapi_server.devtools.check.stream_rules import check_data_blocks, require, require_members
 

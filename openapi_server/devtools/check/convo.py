@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import httpx
 
-from openapi_server.devtools.check.contract_client import QUESTION, AsyncCached, TargetServer
-from openapi_server.devtools.check.probes import (
+from openapi_server.devtools.check.common_checks import (
     UNKNOWN_ANIMAL,
     UNKNOWN_SESSION,
     UNKNOWN_TURN,
@@ -16,6 +15,7 @@ from openapi_server.devtools.check.probes import (
     Skipped,
     StreamProbes,
 )
+from openapi_server.devtools.check.contract_client import QUESTION, AsyncCached, TargetServer
 from openapi_server.devtools.check.recording import Recording, RequestSpec
 from openapi_server.devtools.check.responses import check_cookie, check_cors, check_forward
 from openapi_server.devtools.check.stream_rules import check_progress, require, require_members

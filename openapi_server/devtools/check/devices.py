@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 
-from openapi_server.devtools.check.probes import CheckFunction, InvalidRequest, StreamProbes
+from openapi_server.devtools.check.common_checks import CheckFunction, InvalidRequest, StreamProbes
 from openapi_server.devtools.check.recording import RequestSpec
 from openapi_server.devtools.check.responses import check_cookie, check_problem
 from openapi_server.devtools.check.stream_rules import require, require_members

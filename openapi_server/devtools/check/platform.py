@@ -7,8 +7,14 @@ from typing import Any
 
 import httpx
 
+from openapi_server.devtools.check.common_checks import (
+    UNKNOWN_ANIMAL,
+    CheckFunction,
+    InvalidRequest,
+    Skipped,
+    StreamProbes,
+)
 from openapi_server.devtools.check.contract_client import MAX_SILENCE_S, QUESTION
-from openapi_server.devtools.check.probes import UNKNOWN_ANIMAL, CheckFunction, InvalidRequest, Skipped, StreamProbes
 from openapi_server.devtools.check.recording import HEARTBEAT_TOLERANCE_S, Recording, RequestSpec
 from openapi_server.devtools.check.responses import (
     check_cookie,

@@ -8,8 +8,7 @@ from typing import Any
 
 import httpx
 
-from openapi_server.devtools.check.contract_client import QUESTION, AsyncCached, Credentials, TargetServer
-from openapi_server.devtools.check.probes import (
+from openapi_server.devtools.check.common_checks import (
     UNKNOWN_ANIMAL,
     UNKNOWN_TURN,
     CheckFunction,
@@ -17,6 +16,7 @@ from openapi_server.devtools.check.probes import (
     Skipped,
     StreamProbes,
 )
+from openapi_server.devtools.check.contract_client import QUESTION, AsyncCached, Credentials, TargetServer
 from openapi_server.devtools.check.recording import Recording, RequestSpec
 from openapi_server.devtools.check.responses import check_problem
 from openapi_server.devtools.check.stream_rules import Violation, require, require_members

@@ -16,7 +16,7 @@ from openapi_server.protocols import Clock
 from openapi_server.storage.dynamodb.credits import account_key
 from openapi_server.storage.dynamodb.database import Database, Item, Key, Table, Transaction
 from openapi_server.storage.dynamodb.items import SELF, end_of, make_state_key, make_ttl
-from openapi_server.storage.window import encode_time
+from openapi_server.storage.retention_window import encode_time
 
 DIRECTORY = f"USERS#{SELF}"
 

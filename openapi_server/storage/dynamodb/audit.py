@@ -14,7 +14,7 @@ from openapi_server.models.audit import DOCUMENT_ACTIONS, Actor, AuditAction, Au
 from openapi_server.models.page import Page, make_page
 from openapi_server.storage.dynamodb.database import Database, Item, Key, Table, Transaction
 from openapi_server.storage.dynamodb.items import SELF, decode_position, make_state_key
-from openapi_server.storage.window import encode_time
+from openapi_server.storage.retention_window import encode_time
 
 MONTHS = f"AUDITMONTHS#{SELF}"
 

@@ -27,7 +27,7 @@ from openapi_server.models.turn import IdempotencyKey
 from openapi_server.protocols import Clock
 from openapi_server.storage.dynamodb.database import Database, Item, Key, Table, Transaction
 from openapi_server.storage.dynamodb.items import lease_key, make_state_key
-from openapi_server.storage.window import encode_time
+from openapi_server.storage.retention_window import encode_time
 
 # When credits expire that never do: it sorts behind all encoded times.
 NEVER = "9999"

@@ -40,7 +40,7 @@ from openapi_server.storage.dynamodb.turns import (
     make_expiry,
     put_session,
 )
-from openapi_server.storage.window import RetentionWindow
+from openapi_server.storage.retention_window import RetentionWindow
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from openapi_server.models.errors import BodyTooLarge
 from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.storage.dynamodb.database import MAX_ITEM_BYTES, Database, Item, Key, Table, Transaction
 from openapi_server.storage.dynamodb.items import after, end_of, make_state_key
-from openapi_server.storage.window import encode_time
+from openapi_server.storage.retention_window import encode_time
 
 _MAX_VERSION = 10**12 - 1
 # With a document its change is written, and `HEAD` with all of them: a transaction has at most a hundred writes.

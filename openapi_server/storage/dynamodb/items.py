@@ -19,7 +19,7 @@ from openapi_server.models.page import decode_cursor
 from openapi_server.models.session import DeviceUser, SessionRecord
 from openapi_server.models.turn import AgeGroup, Lease, Outcome, TurnRecord
 from openapi_server.storage.dynamodb.database import Item, Key, Table
-from openapi_server.storage.window import RetentionWindow, decode_time, encode_time
+from openapi_server.storage.retention_window import RetentionWindow, decode_time, encode_time
 
 OUTCOME = TypeAdapter(Outcome)
 SELF = "-"

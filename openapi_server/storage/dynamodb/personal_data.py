@@ -62,7 +62,7 @@ from openapi_server.storage.dynamodb.items import (
     lease_key,
     session_key,
 )
-from openapi_server.storage.window import RetentionWindow
+from openapi_server.storage.retention_window import RetentionWindow
 
 
 class DynamoPersonalData:

@@ -54,7 +54,7 @@ from openapi_server.storage.dynamodb.turns import (
     settle_turn,
     start_queued_turn,
 )
-from openapi_server.storage.window import RetentionWindow, encode_time
+from openapi_server.storage.retention_window import RetentionWindow, encode_time
 
 # So many leases are renewed one after the other by one thread.
 LEASES_AT_ONCE = 10

@@ -39,7 +39,7 @@ from openapi_server.storage.dynamodb.items import (
     turn_key,
     words_key,
 )
-from openapi_server.storage.window import RetentionWindow, encode_time
+from openapi_server.storage.retention_window import RetentionWindow, encode_time
 
 
 class NeedsPurge(Exception):

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from openapi_server.models.user import AuthenticatedUser, Login, Role, User
 from openapi_server.protocols import Clock
+from openapi_server.storage.retention_window import encode_time
 from openapi_server.storage.sqlite.connections import Connections
-from openapi_server.storage.window import encode_time
 
 
 class SqliteAccounts:

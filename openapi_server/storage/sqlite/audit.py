@@ -7,9 +7,9 @@ from datetime import datetime
 
 from openapi_server.models.audit import Actor, AuditAction, AuditEntry
 from openapi_server.models.page import Page, decode_cursor, make_page
+from openapi_server.storage.retention_window import encode_time
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.rows import insert_row
-from openapi_server.storage.window import encode_time
 
 MAX_ENTRY_ID = 2**63 - 1
 

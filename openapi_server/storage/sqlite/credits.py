@@ -25,8 +25,8 @@ from openapi_server.models.errors import InsufficientCredits, UserNotFound
 from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.models.turn import IdempotencyKey
 from openapi_server.protocols import Clock
+from openapi_server.storage.retention_window import encode_time
 from openapi_server.storage.sqlite.connections import Connections
-from openapi_server.storage.window import encode_time
 
 # The `expires_at` of a lot that never expires: it sorts behind all encoded times.
 NEVER = "9999"

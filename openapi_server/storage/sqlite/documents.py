@@ -15,8 +15,8 @@ from datetime import datetime
 
 from openapi_server.models.document import Change, ChangeKind, Document, DocumentChanges, Draft, VersionedDocument
 from openapi_server.models.page import Page, decode_cursor, make_page
+from openapi_server.storage.retention_window import encode_time
 from openapi_server.storage.sqlite.connections import Connections
-from openapi_server.storage.window import encode_time
 
 _MAX_VERSION = 2**63 - 1
 

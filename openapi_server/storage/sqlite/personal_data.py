@@ -21,6 +21,7 @@ from openapi_server.models.personal_data import (
 from openapi_server.models.session import DeviceUser
 from openapi_server.models.user import USER_PREFIX
 from openapi_server.protocols import Clock
+from openapi_server.storage.retention_window import RetentionWindow
 from openapi_server.storage.sqlite.accounts import decode_login, decode_user
 from openapi_server.storage.sqlite.audit import decode_audit_entry
 from openapi_server.storage.sqlite.connections import Connections
@@ -28,7 +29,6 @@ from openapi_server.storage.sqlite.credits import decode_credit_entry, select_ba
 from openapi_server.storage.sqlite.retention import delete_expired_content
 from openapi_server.storage.sqlite.rows import SELECT_TURNS, decode_device_user, decode_session, decode_turn
 from openapi_server.storage.sqlite.turns import delete_session
-from openapi_server.storage.window import RetentionWindow
 
 SELECT_DEVICES = "SELECT * FROM device_users WHERE handle = ? ORDER BY created_at, user_id"
 # Every column with a username, and what replaces the name of an erased account. Not in the list: rows that are deleted

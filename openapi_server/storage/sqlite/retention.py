@@ -8,10 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 
+from openapi_server.storage.retention_window import RetentionWindow
 from openapi_server.storage.sqlite.credits import detach_reservation
-from openapi_server.storage.sqlite.requests import delete_expired_answers
+from openapi_server.storage.sqlite.idempotency import delete_expired_answers
 from openapi_server.storage.sqlite.turns import delete_session, select_session
-from openapi_server.storage.window import RetentionWindow
 
 # A session with a running turn stays until the turn has ended or its lease has expired.
 EXPIRED_SESSIONS = """

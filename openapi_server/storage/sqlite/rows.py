@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from openapi_server.models.session import DeviceUser, SessionRecord
 from openapi_server.models.turn import AgeGroup, Lease, Outcome, TurnRecord
-from openapi_server.storage.window import decode_time, encode_time
+from openapi_server.storage.retention_window import decode_time, encode_time
 
 Row = dict[str, object]
 OUTCOME = TypeAdapter(Outcome)

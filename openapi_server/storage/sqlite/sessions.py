@@ -20,6 +20,7 @@ from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.models.session import ALL_SESSIONS, SessionClaim, SessionFilter, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnOwnership, TurnRecord
 from openapi_server.protocols import Clock
+from openapi_server.storage.retention_window import RetentionWindow, encode_time
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.migrations import migrate
 from openapi_server.storage.sqlite.retention import (
@@ -46,7 +47,6 @@ from openapi_server.storage.sqlite.turns import (
     settle_turn,
     start_queued_turn,
 )
-from openapi_server.storage.window import RetentionWindow, encode_time
 
 # About what a turn writes.
 PROBE_BYTES = 32_768

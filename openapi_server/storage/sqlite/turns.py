@@ -13,6 +13,7 @@ from openapi_server.models.credits import Charge, Cost
 from openapi_server.models.errors import KeyReused, SessionClaimed, SessionNotFound, TurnNotFound, TurnRunning
 from openapi_server.models.session import SessionClaim, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Outcome, TurnRecord, TurnStatus
+from openapi_server.storage.retention_window import RetentionWindow, encode_time
 from openapi_server.storage.sqlite.credits import detach_reservation, reserve_credits, settle_reservation
 from openapi_server.storage.sqlite.rows import (
     decode_session,
@@ -22,7 +23,6 @@ from openapi_server.storage.sqlite.rows import (
     encode_turn,
     insert_row,
 )
-from openapi_server.storage.window import RetentionWindow, encode_time
 
 # A key is valid only as long as its turn is visible.
 SELECT_KEY = """

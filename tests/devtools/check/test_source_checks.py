@@ -13,9 +13,9 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from openapi_server.devtools.check.checker import PROBES, CheckOptions, get_result, run_checks
 from openapi_server.devtools.check.contract_client import CheckAccounts, Credentials, TargetServer
 from openapi_server.devtools.check.report import CheckResult, Finding, Section
+from openapi_server.devtools.check.runner import PROBES, CheckOptions, get_result, run_checks
 from openapi_server.spec import load_spec
 from tests.support.origins import (
     ORIGINS,

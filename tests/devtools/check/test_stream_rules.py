@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openapi_server.devtools.check.checker import PROBES
+from openapi_server.devtools.check.runner import PROBES
 from openapi_server.devtools.check.stream_rules import (
     SseEvent,
     StreamRules,

@@ -11,7 +11,7 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.moderation.linear_patterns import measure_match_width
+from openapi_server.moderation.keeper_patterns import measure_match_width
 from openapi_server.moderation.rule_set import (
     load_packaged_rules,
     parse_keepers_rule,

@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 import pytest
 
 from openapi_server.cli.devtools import CONTRACTS as OFFERED
-from openapi_server.devtools.check.checker import PROBES, CheckOptions, run_checks
 from openapi_server.devtools.check.contract_client import CheckAccounts, Credentials
 from openapi_server.devtools.check.report import CheckResult, Finding, has_failed
+from openapi_server.devtools.check.runner import PROBES, CheckOptions, run_checks
 from tests.devtools.canned import CannedAnswer, make_json_answer, serve_answers
 from tests.support.processes import END_S, MockProcess, make_command, make_environment, run_zoochat
 

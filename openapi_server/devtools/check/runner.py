@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from openapi_server.devtools.check.chat import ChatProbes
+from openapi_server.devtools.check.common_checks import CheckFunction, Skipped, StreamProbes
 from openapi_server.devtools.check.contract_client import CheckAccounts, TargetServer
 from openapi_server.devtools.check.convo import ConvoProbes
 from openapi_server.devtools.check.devices import DeviceProbes
 from openapi_server.devtools.check.platform import PlatformProbes
-from openapi_server.devtools.check.probes import CheckFunction, Skipped, StreamProbes
 from openapi_server.devtools.check.report import CheckResult, Finding, Section
 from openapi_server.devtools.check.sessions import SessionProbes
 from openapi_server.devtools.check.stream_rules import EVENT_STREAM, Violation

@@ -12,7 +12,7 @@ from openapi_server.models.turn import IdempotencyKey
 from openapi_server.protocols import Clock
 from openapi_server.storage.dynamodb.database import Database, Item, Key, Transaction
 from openapi_server.storage.dynamodb.items import make_state_key
-from openapi_server.storage.window import encode_time
+from openapi_server.storage.retention_window import encode_time
 
 # A request that was begun so long ago and has no answer belongs to a process that died: no handler runs for so long.
 ABANDONED_AFTER = timedelta(seconds=60)

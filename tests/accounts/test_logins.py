@@ -10,8 +10,8 @@ import pytest
 from argon2 import PasswordHasher
 
 from openapi_server.accounts.login_protection import LoginProtection
+from openapi_server.accounts.logins import AccountService
 from openapi_server.accounts.passwords import PasswordCheck, Passwords
-from openapi_server.accounts.service import AccountService
 from openapi_server.accounts.tokens import AccessTokens
 from openapi_server.config import DEVELOPMENT_KEY
 from openapi_server.models.errors import BadCredentials

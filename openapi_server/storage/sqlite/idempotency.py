@@ -10,9 +10,9 @@ from openapi_server.models.errors import KeyReused, RequestRunning
 from openapi_server.models.idempotency import StoredAnswer
 from openapi_server.models.turn import IdempotencyKey
 from openapi_server.protocols import Clock
+from openapi_server.storage.retention_window import encode_time
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.rows import insert_row
-from openapi_server.storage.window import encode_time
 
 # A request that was begun so long ago and has no answer belongs to a process that died: no handler runs for so long.
 ABANDONED_AFTER = timedelta(seconds=60)
