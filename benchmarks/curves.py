@@ -40,7 +40,7 @@ from benchmarks.servers import ROOT, Server, run_paced_server, run_server
 from benchmarks.turns import CONNECTIONS, TURNS
 from openapi_server.clock import SystemClock
 from openapi_server.knowledge.animal_files import PACKAGED_ANIMALS
-from openapi_server.models.document import PACKAGE
+from openapi_server.models.versioned_document import PACKAGE
 from openapi_server.storage.factory import open_sqlite_stores
 
 TIMEOUT_S = 600

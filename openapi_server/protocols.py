@@ -14,7 +14,6 @@ from typing import Protocol
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.audit import AuditEntry
 from openapi_server.models.credits import Allocation, Balance, Charge, CreditEntry, DailyUsage
-from openapi_server.models.document import Change, Document, DocumentChanges, Draft, VersionedDocument
 from openapi_server.models.idempotency import StoredAnswer
 from openapi_server.models.page import Page
 from openapi_server.models.personal_data import DataSubject, Erasure, PersonalData
@@ -33,6 +32,7 @@ from openapi_server.models.turn import (
 )
 from openapi_server.models.turn_events import Entry, Failed, TurnEvent
 from openapi_server.models.user import AuthenticatedUser, Login, Role, User
+from openapi_server.models.versioned_document import Change, Document, DocumentChanges, Draft, VersionedDocument
 
 
 class Clock(Protocol):

@@ -11,8 +11,8 @@ import click
 
 from openapi_server.cli.context import AdminContext, explain_write_errors, print_imports, run_with_context
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import COMMAND_LINE, Document, ImportResult
 from openapi_server.models.errors import InvalidInput
+from openapi_server.models.versioned_document import COMMAND_LINE, Document, ImportResult
 
 if TYPE_CHECKING:
     from openapi_server.knowledge.animal_admin import AnimalAdmin

@@ -19,8 +19,8 @@ import click
 from openapi_server.config import ConfigError, Settings, load_settings
 from openapi_server.models.audit import Actor, AuditAction, AuditEntry
 from openapi_server.models.control_characters import escape_control_characters
-from openapi_server.models.document import ChangeKind, ImportResult
 from openapi_server.models.errors import ChatError, StoreUnavailable
+from openapi_server.models.versioned_document import ChangeKind, ImportResult
 
 if TYPE_CHECKING:
     from openapi_server.accounts.passwords import Passwords

@@ -27,10 +27,16 @@ from openapi_server.knowledge.drafts import (
 )
 from openapi_server.models.animal import Animal
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import Document, DocumentEdit, Draft, VersionedDocument, find_changed_fields
 from openapi_server.models.errors import AnimalNotFound, FieldError, InvalidInput
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
+from openapi_server.models.versioned_document import (
+    Document,
+    DocumentEdit,
+    Draft,
+    VersionedDocument,
+    find_changed_fields,
+)
 from openapi_server.providers.prompt_template import render_system_prompt
 from openapi_server.wire.documents import (
     ANIMAL,

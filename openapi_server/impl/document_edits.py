@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from openapi_server.http.async_handlers import RequestContext
 from openapi_server.http.authorization import require_user
 from openapi_server.http.conditional_requests import parse_if_match
-from openapi_server.models.document import DocumentEdit
 from openapi_server.models.errors import FieldError, InvalidInput
+from openapi_server.models.versioned_document import DocumentEdit
 
 
 def read_edit(context: RequestContext, document_id: str) -> DocumentEdit:

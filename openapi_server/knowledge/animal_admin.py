@@ -19,17 +19,6 @@ from openapi_server.knowledge.animal_files import (
     parse_animal,
 )
 from openapi_server.models.animal import Animal
-from openapi_server.models.document import (
-    PACKAGE,
-    Change,
-    ChangeKind,
-    Document,
-    DocumentEdit,
-    ImportResult,
-    VersionedDocument,
-    find_changed_fields,
-    require_written,
-)
 from openapi_server.models.errors import (
     AnimalExists,
     AnimalNeeded,
@@ -41,6 +30,17 @@ from openapi_server.models.errors import (
     VersionMismatch,
 )
 from openapi_server.models.page import Page
+from openapi_server.models.versioned_document import (
+    PACKAGE,
+    Change,
+    ChangeKind,
+    Document,
+    DocumentEdit,
+    ImportResult,
+    VersionedDocument,
+    find_changed_fields,
+    require_written,
+)
 from openapi_server.protocols import Clock, DocumentStore, DraftStore
 
 _INDEX = linear_regex.compile(r"\[(\d+)\]")

@@ -25,7 +25,6 @@ from pydantic import (
 )
 
 from openapi_server.models.animal import Animal, Fact, Individual, ModelSettings, Voice
-from openapi_server.models.document import Document
 from openapi_server.models.strict_model import (
     StrictModel,
     clean_text,
@@ -42,6 +41,7 @@ from openapi_server.models.strict_model import (
     require_readable,
 )
 from openapi_server.models.turn import AgeGroup, Source
+from openapi_server.models.versioned_document import Document
 from openapi_server.yaml_files import UnreadableFileError, load_yaml
 
 MAX_TEXT_CHARS, MAX_LINES, MAX_FACTS, MAX_TOKENS, MAX_TEMPERATURE = 2_000, 100, 1_000, 100_000, 2

@@ -11,7 +11,10 @@ from openapi_server.knowledge.animal_admin import AnimalAdmin
 from openapi_server.knowledge.retrieval.query import Lexicon
 from openapi_server.knowledge.search import KnowledgeService
 from openapi_server.models.animal import Animal, Fact
-from openapi_server.models.document import (
+from openapi_server.models.errors import DraftExists, DraftNotFound, VersionMismatch
+from openapi_server.models.prompt import Prompt
+from openapi_server.models.turn import AgeGroup
+from openapi_server.models.versioned_document import (
     ChangeKind,
     Document,
     DocumentEdit,
@@ -19,9 +22,6 @@ from openapi_server.models.document import (
     VersionedDocument,
     find_changed_fields,
 )
-from openapi_server.models.errors import DraftExists, DraftNotFound, VersionMismatch
-from openapi_server.models.prompt import Prompt
-from openapi_server.models.turn import AgeGroup
 from openapi_server.protocols import Provider
 
 

@@ -26,10 +26,10 @@ from openapi_server.knowledge.retrieval.index import FactIndex, KeptTerms, LookU
 from openapi_server.knowledge.retrieval.query import Lexicon, Query
 from openapi_server.knowledge.retrieval.ranking import MAX_CANDIDATES, SemanticIndex, fuse_rankings, select_facts
 from openapi_server.models.animal import Animal, Fact
-from openapi_server.models.document import VersionedDocument
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup
+from openapi_server.models.versioned_document import VersionedDocument
 from openapi_server.protocols import DocumentStore
 from openapi_server.worker_threads import run_inline
 

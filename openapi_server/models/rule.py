@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from openapi_server.models.animal import Animal
-from openapi_server.models.document import Document, VersionedDocument
 from openapi_server.models.turn import AgeGroup
+from openapi_server.models.versioned_document import Document, VersionedDocument
 
 # How many rules of their own keepers may have: every message is checked against each of them.
 MAX_RULES = 200

@@ -10,14 +10,6 @@ import asyncio
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
-from openapi_server.models.document import (
-    ChangeKind,
-    Document,
-    DocumentEdit,
-    ImportResult,
-    VersionedDocument,
-    require_written,
-)
 from openapi_server.models.errors import (
     FieldError,
     Forbidden,
@@ -29,6 +21,14 @@ from openapi_server.models.errors import (
     VersionMismatch,
 )
 from openapi_server.models.rule import MAX_RULES, ListedRule
+from openapi_server.models.versioned_document import (
+    ChangeKind,
+    Document,
+    DocumentEdit,
+    ImportResult,
+    VersionedDocument,
+    require_written,
+)
 from openapi_server.moderation.rule_files import RuleFileError, load_rule_yaml
 from openapi_server.moderation.rule_set import (
     LiveRuleSet,

@@ -26,7 +26,6 @@ from pydantic import (
 
 from openapi_server import linear_regex
 from openapi_server.linear_regex import Detector, LinearRegexError, Match, Pattern
-from openapi_server.models.document import Document
 from openapi_server.models.rule import Wording
 from openapi_server.models.strict_model import (
     StrictModel,
@@ -42,6 +41,7 @@ from openapi_server.models.strict_model import (
     require_readable,
 )
 from openapi_server.models.turn import AgeGroup
+from openapi_server.models.versioned_document import Document
 from openapi_server.moderation.rules import Action, Audience, Rule, RuleCollection, SearchPattern, Strength
 from openapi_server.safe_words import load_safe_words
 from openapi_server.yaml_files import UnreadableFileError, load_yaml

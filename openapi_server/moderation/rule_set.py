@@ -15,11 +15,11 @@ from types import MappingProxyType
 import structlog
 
 from openapi_server.models.animal import Animal
-from openapi_server.models.document import Document, VersionedDocument
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import ListedRule
 from openapi_server.models.turn import AgeGroup
+from openapi_server.models.versioned_document import Document, VersionedDocument
 from openapi_server.moderation.input_rules import GUIDANCE_FILE, INPUT_RULES_FILE, InputRules
 from openapi_server.moderation.keeper_patterns import AnyPattern, KeepersPatternParser
 from openapi_server.moderation.output_buffer import BufferLimits, TextCheck

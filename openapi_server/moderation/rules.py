@@ -9,9 +9,9 @@ from typing import Protocol
 
 from openapi_server.linear_regex import Prefilter
 from openapi_server.models.animal import Animal
-from openapi_server.models.document import Document
 from openapi_server.models.rule import Wording
 from openapi_server.models.turn import AgeGroup
+from openapi_server.models.versioned_document import Document
 
 _MAX_AUDIENCES = 1_000
 

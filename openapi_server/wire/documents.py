@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from openapi_server.models.document import Change, Document, Draft
 from openapi_server.models.rule import ListedRule
+from openapi_server.models.versioned_document import Change, Document, Draft
 from openapi_server.wire.timestamps import format_timestamp
 
 

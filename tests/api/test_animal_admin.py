@@ -16,8 +16,8 @@ from openapi_server.knowledge.animal_files import MAX_TOKENS
 from openapi_server.knowledge.drafts import SMALL_TALK
 from openapi_server.knowledge.search import KnowledgeService
 from openapi_server.models.animal import Animal
-from openapi_server.models.document import PACKAGE, ChangeKind, Document, DocumentEdit
 from openapi_server.models.turn import AgeGroup
+from openapi_server.models.versioned_document import PACKAGE, ChangeKind, Document, DocumentEdit
 from openapi_server.protocols import Provider, Verdict
 from openapi_server.providers.offline.provider import OfflineProvider
 from openapi_server.spec import load_spec

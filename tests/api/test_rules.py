@@ -15,9 +15,9 @@ import pytest
 from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.models.audit import AuditAction
-from openapi_server.models.document import Change, ChangeKind
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.rule import MAX_RULES
+from openapi_server.models.versioned_document import Change, ChangeKind
 from openapi_server.moderation.rule_set import load_packaged_rules, measure_pattern, parse_keepers_rule
 from openapi_server.protocols import Provider
 from openapi_server.storage.sqlite.documents import SqliteRuleDocuments

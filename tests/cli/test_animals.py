@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from openapi_server.cli import main
 from openapi_server.clock import SystemClock
 from openapi_server.knowledge.animal_files import PACKAGED_ANIMALS, list_animal_files
-from openapi_server.models.document import COMMAND_LINE, Change, VersionedDocument
+from openapi_server.models.versioned_document import COMMAND_LINE, Change, VersionedDocument
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.sessions import SqliteStore
 from tests.support.animal_documents import MOLE, change_member, write_animal

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from openapi_server.cli import main
 from openapi_server.clock import SystemClock
-from openapi_server.models.document import COMMAND_LINE, DocumentChanges
 from openapi_server.models.rule import MAX_RULES
+from openapi_server.models.versioned_document import COMMAND_LINE, DocumentChanges
 from openapi_server.moderation.rule_set import load_packaged_rules
 from openapi_server.storage.sqlite.documents import SqliteRuleDocuments
 from openapi_server.storage.sqlite.sessions import SqliteStore

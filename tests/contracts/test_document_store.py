@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openapi_server.models.document import PACKAGE, Change, ChangeKind, Document, Draft, VersionedDocument
 from openapi_server.models.errors import InvalidInput
+from openapi_server.models.versioned_document import PACKAGE, Change, ChangeKind, Document, Draft, VersionedDocument
 from openapi_server.protocols import DocumentStore, DraftStore
 from tests.support.examples import DELICATE_TEXTS, NOON
 from tests.support.fakes import FakeClock

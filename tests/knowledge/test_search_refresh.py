@@ -18,9 +18,9 @@ from openapi_server.knowledge.retrieval.query import Lexicon
 from openapi_server.knowledge.retrieval.ranking import Similarities
 from openapi_server.knowledge.search import KnowledgeService
 from openapi_server.models.animal import Animal
-from openapi_server.models.document import PACKAGE, Change, ChangeKind, Document, DocumentChanges
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.turn import AgeGroup
+from openapi_server.models.versioned_document import PACKAGE, Change, ChangeKind, Document, DocumentChanges
 from openapi_server.protocols import DocumentStore
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.sessions import SqliteStore

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openapi_server.models.document import VersionedDocument
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.rule import MAX_RULES
 from openapi_server.models.turn import AgeGroup
+from openapi_server.models.versioned_document import VersionedDocument
 from openapi_server.moderation.output_buffer import BufferLimits, OutputBuffer
 from openapi_server.moderation.rule_files import RuleFileError
 from openapi_server.moderation.rule_set import (

@@ -18,11 +18,11 @@ from click.testing import CliRunner
 from openapi_server.cli import main
 from openapi_server.models.audit import Actor, AuditAction, AuditEntry
 from openapi_server.models.credits import Allocation, Charge
-from openapi_server.models.document import Change, ChangeKind, Draft
 from openapi_server.models.idempotency import StoredAnswer
 from openapi_server.models.personal_data import DataSubject, PersonalData
 from openapi_server.models.turn import IdempotencyKey
 from openapi_server.models.user import Login, Role, User
+from openapi_server.models.versioned_document import Change, ChangeKind, Draft
 from openapi_server.storage import copying
 from openapi_server.storage.dynamodb.database import Database
 from openapi_server.storage.dynamodb.opening import get_names

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from openapi_server.models.document import Change, ChangeKind
 from openapi_server.models.errors import StoreUnavailable
+from openapi_server.models.versioned_document import Change, ChangeKind
 from openapi_server.storage.sqlite.connections import Connections
 from openapi_server.storage.sqlite.documents import SqliteAnimalDocuments
 from openapi_server.storage.sqlite.sessions import SqliteStore

@@ -21,13 +21,13 @@ from openapi_server.cli import main
 from openapi_server.cli.doctor import Level, check_dynamodb
 from openapi_server.config import DynamoLocation
 from openapi_server.models.credits import Allocation, Charge
-from openapi_server.models.document import Change, ChangeKind
 from openapi_server.models.errors import BodyTooLarge, StoreUnavailable
 from openapi_server.models.idempotency import StoredAnswer
 from openapi_server.models.personal_data import DataSubject
 from openapi_server.models.session import DeviceUser
 from openapi_server.models.turn import IdempotencyKey
 from openapi_server.models.user import Login, Role, User
+from openapi_server.models.versioned_document import Change, ChangeKind
 from openapi_server.storage.dynamodb import database as dynamodb
 from openapi_server.storage.dynamodb import deletion, opening
 from openapi_server.storage.dynamodb.database import Database, Key, Table, TableNames

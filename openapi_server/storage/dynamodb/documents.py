@@ -14,9 +14,16 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from openapi_server.models.document import Change, ChangeKind, Document, DocumentChanges, Draft, VersionedDocument
 from openapi_server.models.errors import BodyTooLarge
 from openapi_server.models.page import Page, decode_cursor, make_page
+from openapi_server.models.versioned_document import (
+    Change,
+    ChangeKind,
+    Document,
+    DocumentChanges,
+    Draft,
+    VersionedDocument,
+)
 from openapi_server.storage.dynamodb.database import MAX_ITEM_BYTES, Database, Item, Key, Table, Transaction
 from openapi_server.storage.dynamodb.items import after, end_of, make_state_key
 from openapi_server.storage.retention_window import encode_time

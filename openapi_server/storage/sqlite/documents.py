@@ -13,8 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from openapi_server.models.document import Change, ChangeKind, Document, DocumentChanges, Draft, VersionedDocument
 from openapi_server.models.page import Page, decode_cursor, make_page
+from openapi_server.models.versioned_document import (
+    Change,
+    ChangeKind,
+    Document,
+    DocumentChanges,
+    Draft,
+    VersionedDocument,
+)
 from openapi_server.storage.retention_window import encode_time
 from openapi_server.storage.sqlite.connections import Connections
 
