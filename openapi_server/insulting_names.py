@@ -13,12 +13,11 @@ from itertools import groupby
 from pathlib import Path
 
 from openapi_server import linear_regex
+from openapi_server.lookalikes import LOOKALIKES
 from openapi_server.yaml_files import load_yaml
 
 _SEPARATORS = linear_regex.compile(r"[-_\s.,'’!?*+/]+")
 _NO_LETTERS = linear_regex.compile(r"[\W\d_]+")
-# The letters that stand for Latin ones, by look; the rules of moderation read the same file.
-LOOKALIKES_FILE = Path(__file__).parent / "moderation" / "lookalikes.yaml"
 _DIGITS = str.maketrans("013457@$!|", "oieastasii")
 # Cyrillic by sound, as it is usually written in Latin letters.
 _CYRILLIC = (
@@ -151,19 +150,11 @@ def _spell_all(words: Iterable[str]) -> list[str]:
     return [sound for sound in dict.fromkeys(map(_spell_by_sound, words)) if sound]
 
 
-def _load_lookalikes() -> dict[int, str]:
-    """A table for `str.translate`: letters that look like a Latin one."""
-    # A part of the data of confusable-homoglyphs, not the package: it takes 90 ms to import, and has no such table.
-    parts: dict[str, dict[str, str]] = load_yaml(LOOKALIKES_FILE)
-    return {ord(letter): latin for part in parts.values() for latin, letters in part.items() for letter in letters}
-
-
 def _load_groups() -> dict[str, tuple[str, ...]]:
     groups: dict[str, str] = load_yaml(Path(__file__).with_name("insulting_names.yaml"))
     return {name: tuple(words.split()) for name, words in groups.items()}
 
 
-LOOKALIKES = _load_lookalikes()
 _GROUPS = _load_groups()
 _REAL_NAMES = frozenset(map(_fold_accents, _GROUPS["names"]))
 _WORDS = _WordList(

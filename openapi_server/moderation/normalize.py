@@ -21,8 +21,8 @@ from itertools import groupby
 from string import ascii_letters, ascii_lowercase, ascii_uppercase
 
 from openapi_server import linear_regex
-from openapi_server.insulting_names import LOOKALIKES
 from openapi_server.linear_regex import PreparedText
+from openapi_server.lookalikes import LOOKALIKES
 from openapi_server.models.hidden_characters import is_invisible
 
 # Bounds the work for a message that consists of nothing but encoded texts.
