@@ -138,7 +138,7 @@ class Subscription:
         while True:
             try:
                 await self._hear()
-            except REDIS_ERRORS as error:
+            except Exception as error:  # of the client's many, none may end this
                 if self.is_up:
                     pause_s = FIRST_PAUSE_S
                     log.warning("event_log_connection_lost", error=type(error).__name__)
