@@ -116,7 +116,7 @@ async def test_a_reader_that_is_cancelled_leaves_no_trace(redis_url: str) -> Non
     """At any moment while it attaches: the others read on, and nothing is kept."""
     async with open_two(redis_url) as (here, there, _):
         await begin(here)
-        for steps in range(12):
+        for steps in range(40):
             opening = asyncio.ensure_future(there.open_tail(TURN_ID))
             for _ in range(steps):
                 await asyncio.sleep(0)

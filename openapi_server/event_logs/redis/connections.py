@@ -6,7 +6,10 @@ Their number does not depend on how many turns or readers there are.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -98,6 +101,14 @@ def _make_client(url: str, *, connections: int, retries: int) -> Redis:
     return Redis.from_pool(pool)
 
 
+@dataclass(slots=True)
+class _Channel:
+    """`user_count`: who hears it. `acknowledged` is set when Redis has said that it sends from now on."""
+
+    acknowledged: asyncio.Future[None]
+    user_count: int = 1
+
+
 class Subscription:
     """One connection on which this process hears any number of channels, for as long as `run` runs.
 
@@ -111,8 +122,9 @@ class Subscription:
         self._client = client
         self._on_message = on_message
         self._on_subscribed = on_subscribed
-        self._channels: dict[str, None] = {}
-        self._acknowledged: dict[str, asyncio.Future[None]] = {}
+        self._channels: dict[str, _Channel] = {}
+        # How many commands for each channel have no answer yet: only the last one's counts.
+        self._unanswered: Counter[str] = Counter()
         self._pubsub: Any = None
         self._up = asyncio.Event()
 
@@ -138,7 +150,7 @@ class Subscription:
         while True:
             try:
                 await self._hear()
-            except REDIS_ERRORS as error:
+            except Exception as error:  # of the client's many, none may end this
                 if self.is_up:
                     pause_s = FIRST_PAUSE_S
                     log.warning("event_log_connection_lost", error=type(error).__name__)
@@ -148,9 +160,13 @@ class Subscription:
 
     async def _hear(self) -> None:
         pubsub: Any = self._client.pubsub()
-        self._pubsub = pubsub
         try:
-            await pubsub.subscribe(*self._channels)
+            names = list(self._channels)
+            self._unanswered = Counter(names)
+            await pubsub.subscribe(*names)
+            self._pubsub = pubsub
+            for name in self._channels.keys() - set(names):
+                await self._send("SUBSCRIBE", name)
             is_silent = False
             while True:
                 message = await pubsub.get_message(timeout=SILENCE_S)
@@ -174,36 +190,53 @@ class Subscription:
             self._on_message(channel, message["data"])
         elif message["type"] == "subscribe":
             self._up.set()
-            waiting = self._acknowledged.pop(channel, None)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(None)
-            self._on_subscribed(channel)
+            self._unanswered[channel] -= 1
+            heard = self._channels.get(channel)
+            if self._unanswered[channel] <= 0 and heard is not None:
+                if not heard.acknowledged.done():
+                    heard.acknowledged.set_result(None)
+                self._on_subscribed(channel)
+            if self._unanswered[channel] <= 0:
+                del self._unanswered[channel]
 
     def add(self, channel: str) -> None:
         """Hear the channel from the next connection on."""
-        self._channels[channel] = None
+        self._channels[channel] = _Channel(asyncio.get_running_loop().create_future())
 
     async def subscribe(self, channel: str) -> None:
         """Return when Redis has acknowledged it. Raises one of `REDIS_ERRORS` when that takes too long."""
-        self._channels[channel] = None
-        self._acknowledged[channel] = acknowledged = asyncio.get_running_loop().create_future()
+        heard = self._channels.get(channel)
+        is_new = heard is None
+        if heard is None:
+            heard = self._channels[channel] = _Channel(asyncio.get_running_loop().create_future())
+        else:
+            heard.user_count += 1
         try:
-            await self._send("SUBSCRIBE", channel)
+            if is_new:
+                await self._send("SUBSCRIBE", channel)
             async with asyncio.timeout(TIMEOUT_S):
-                await acknowledged
+                await asyncio.shield(heard.acknowledged)
         except BaseException:
-            self._channels.pop(channel, None)
-            self._acknowledged.pop(channel, None)
+            with suppress(*REDIS_ERRORS):
+                await self.unsubscribe(channel)
             raise
 
     async def unsubscribe(self, channel: str) -> None:
-        if self._channels.pop(channel, self) is None:
+        """As often as `subscribe` has returned."""
+        heard = self._channels.get(channel)
+        if heard is None:
+            return
+        heard.user_count -= 1
+        if not heard.user_count:
+            del self._channels[channel]
             await self._send("UNSUBSCRIBE", channel)
 
     async def _send(self, *command: str) -> None:
         """Past the library, whose own way would connect again here, while `run` does so, too."""
         connection = self._pubsub and self._pubsub.connection
         if connection and connection.is_connected:
+            if command[0] == "SUBSCRIBE":
+                self._unanswered[command[1]] += 1
             await connection.send_command(*command, check_health=False)
 
 

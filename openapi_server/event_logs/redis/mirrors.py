@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +61,7 @@ class Mirror:
     owner: str = ""
     tail_count: int = 0
     is_live: bool = False
+    is_subscribed: bool = False
     is_syncing: bool = False
     pending: list[tuple[int, list[bytes]]] = field(default_factory=list)
     unread_since_s: float | None = None
@@ -227,15 +229,13 @@ class Mirrors:
         mirror.tail_count -= 1
         if mirror.tail_count == 0 and self._mirrors.get(mirror.turn_id) is mirror:
             del self._mirrors[mirror.turn_id]
-            self._run(self._unsubscribe(mirror.turn_id))
+            if mirror.is_subscribed:
+                self._run(self._unsubscribe(mirror.turn_id))
 
     async def _unsubscribe(self, turn_id: str) -> None:
-        if turn_id not in self._mirrors:
-            try:
-                await self.subscription.unsubscribe(self._keys.get_channel(turn_id))
-            except REDIS_ERRORS:
-                # The connection is lost, and its subscriptions with it.
-                return
+        # Where the connection is lost, its subscriptions are, too.
+        with suppress(*REDIS_ERRORS):
+            await self.subscription.unsubscribe(self._keys.get_channel(turn_id))
 
     def _run(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -250,7 +250,11 @@ class Mirrors:
                 # What arrives from now on waits until the stream was read.
                 mirror.is_syncing = True
                 await self.subscription.subscribe(self._keys.get_channel(mirror.turn_id))
-                mirror.is_live = True
+                if self._mirrors.get(mirror.turn_id) is not mirror:
+                    # All readers have left meanwhile.
+                    await self._unsubscribe(mirror.turn_id)
+                    return
+                mirror.is_live = mirror.is_subscribed = True
                 await self._catch_up(mirror)
             self._resolve(mirror, is_there)
         except (HistoryLost, LogUnavailable) as error:
