@@ -12,6 +12,7 @@ from openapi_server.engine.turn_request import OnBusy, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.named_sessions import CHAT as CHAT_NAMES
 from openapi_server.http.named_sessions import NamedSession, find_named_session, make_session_name
+from openapi_server.impl.stream_resumption import resume_stream
 from openapi_server.impl.turn_requests import (
     choose_on_busy,
     get_active_animal,
@@ -19,7 +20,7 @@ from openapi_server.impl.turn_requests import (
     make_session_headers,
     start_turn,
 )
-from openapi_server.impl.turn_responses import make_turn_response, resume_stream, start_stream
+from openapi_server.impl.turn_responses import make_turn_response, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import SessionClaimed
 from openapi_server.models.session import SessionRecord

@@ -16,6 +16,7 @@ from openapi_server.http.authorization import Access, get_authorized_session, ge
 from openapi_server.http.identity import Identity, choose_session_id, identify_caller
 from openapi_server.http.named_sessions import CONVO as CONVO_NAMES
 from openapi_server.http.named_sessions import NamedSession, find_named_session
+from openapi_server.impl.stream_resumption import continue_stream, resume_stream
 from openapi_server.impl.turn_requests import (
     choose_on_busy,
     get_active_animal,
@@ -23,7 +24,7 @@ from openapi_server.impl.turn_requests import (
     make_session_headers,
     start_turn,
 )
-from openapi_server.impl.turn_responses import continue_stream, make_turn_response, resume_stream, start_stream
+from openapi_server.impl.turn_responses import make_turn_response, start_stream
 from openapi_server.models.errors import Forbidden, NotAcceptable, SessionClaimed
 from openapi_server.models.ids import is_made_id
 from openapi_server.models.turn import AgeGroup, TurnRecord

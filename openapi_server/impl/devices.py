@@ -14,14 +14,9 @@ from openapi_server.engine.turn_request import OnBusy, TurnRequest
 from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.identity import is_unguessable
 from openapi_server.http.named_sessions import NamedSession, find_device_session
+from openapi_server.impl.stream_resumption import continue_stream, is_in_session, resume_stream
 from openapi_server.impl.turn_requests import choose_on_busy, make_idempotency_keys, make_session_headers, start_turn
-from openapi_server.impl.turn_responses import (
-    continue_stream,
-    is_in_session,
-    make_reply_response,
-    resume_stream,
-    start_stream,
-)
+from openapi_server.impl.turn_responses import make_reply_response, start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import FieldError, InvalidInput, SessionClaimed, SessionNotFound
 from openapi_server.models.ids import shorten_id

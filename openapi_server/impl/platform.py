@@ -21,6 +21,7 @@ from openapi_server.http.async_handlers import RequestContext, async_handler
 from openapi_server.http.audit import record_audit
 from openapi_server.http.authorization import Access, find_token_session, get_authorized_turn, is_administrator
 from openapi_server.http.identity import Identity, derive_name_key, derive_session_id, find_owner, identify_caller
+from openapi_server.impl.stream_resumption import resume_stream
 from openapi_server.impl.streaming_response import SSEStreamer
 from openapi_server.impl.turn_requests import (
     choose_on_busy,
@@ -29,7 +30,7 @@ from openapi_server.impl.turn_requests import (
     make_session_headers,
     start_turn,
 )
-from openapi_server.impl.turn_responses import resume_stream, start_stream
+from openapi_server.impl.turn_responses import start_stream
 from openapi_server.models.animal import Animal
 from openapi_server.models.audit import EVERYBODY, AuditAction
 from openapi_server.models.errors import (

@@ -24,6 +24,7 @@ from openapi_server.http.authorization import (
 )
 from openapi_server.http.idempotency import idempotent
 from openapi_server.http.identity import identify_caller
+from openapi_server.impl.stream_resumption import is_in_session, resume_stream
 from openapi_server.impl.turn_requests import (
     choose_on_busy,
     delete_session,
@@ -32,13 +33,7 @@ from openapi_server.impl.turn_requests import (
     mask_text,
     start_turn,
 )
-from openapi_server.impl.turn_responses import (
-    is_in_session,
-    make_stream_response,
-    make_turn_response,
-    resume_stream,
-    start_stream,
-)
+from openapi_server.impl.turn_responses import make_stream_response, make_turn_response, start_stream
 from openapi_server.insulting_names import has_insulting_word
 from openapi_server.models.animal import Animal
 from openapi_server.models.control_characters import remove_control_characters
