@@ -1,9 +1,9 @@
 """Validation of request bodies and parameters, in place of Connexion's.
 
-It differs from Connexion's own in four ways: JSON is parsed strictly, patterns have the meaning that OpenAPI gives
-them, errors name the field, and the validators of an operation are made once, not for each request. What an error says
-is made from the schema, or is its `x-error-message`; it never contains the value that was sent, which may be long or
-private.
+It differs from Connexion's own in four ways: JSON is parsed strictly (`json_bodies`), patterns have the meaning that
+OpenAPI gives them, errors name the field, and the validators of an operation are made once, not for each request. What
+an error says is made from the schema, or is its `x-error-message`; it never contains the value that was sent, which may
+be long or private.
 
 The validators also note in the scope what they have seen, and no handler runs without that, nor on anything else: see
 `require_validated` and `get_arguments`.
@@ -31,11 +31,11 @@ from jsonschema.validators import extend
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openapi_server import linear_regex
+from openapi_server.http.json_bodies import escape_name, parse_json
 from openapi_server.http.operation_table import get_operation
 from openapi_server.models.errors import FieldError, InvalidInput, UnsupportedMediaType
 from openapi_server.worker_threads import run_by_size
 
-MAX_DEPTH = 32
 VALIDATED_EXTENSION = "zoochat.validated"
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 MAX_INLINE_BYTES = 2_048
@@ -43,7 +43,6 @@ MAX_INLINE_BYTES = 2_048
 # More errors than anybody reads; a list of 80,000 wrong items has as many.
 _MAX_ERRORS = 20
 _MAX_FIELD_CHARS = 128
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 TYPE_NAMES = {
     "string": "a text",
     "integer": "a whole number",
@@ -278,7 +277,7 @@ class StrictParameterValidator:
         operation = get_operation(scope)
         unknown = [name for name in given if name not in self._query_names]
         if unknown and not (operation is not None and operation.ignores_unknown_query):
-            errors = (FieldError(_escape_name(name) or "query", "is not known here") for name in unknown[:_MAX_ERRORS])
+            errors = (FieldError(escape_name(name) or "query", "is not known here") for name in unknown[:_MAX_ERRORS])
             raise InvalidInput.for_fields(*errors)
         known = {name: [value] for name, value in given.items() if name in self._query_names}
         resolved: dict[str, Any] = self._uri_parser.resolve_query(known)
@@ -414,90 +413,3 @@ def _describe_error(error: Any) -> str:
         case "maximum":
             return f"must be at most {limit}"
     return str(error.schema.get("x-error-message", "is not of the form that the API description gives"))
-
-
-def parse_json(raw: bytes) -> object:
-    """The value of a JSON text (RFC 8259, UTF-8); `InvalidInput` names the field and what is wrong with it.
-
-    Python's parser accepts more than we do. Refused are also: other encodings, `NaN`, `Infinity` and numbers that
-    Python rounds to it (`1e400`), a key that occurs twice in one object, integers of thousands of digits, nesting
-    deeper than `MAX_DEPTH`, and NUL and lone surrogates, which no store or stream can carry.
-
-    >>> parse_json(b'{"message": "Hello!"}')
-    {'message': 'Hello!'}
-    """
-    try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_build_object, parse_constant=_reject_constant)
-    except UnicodeDecodeError:
-        raise InvalidInput.for_field("body", "must be UTF-8") from None
-    except RecursionError:
-        raise InvalidInput.for_field("body", f"must not be nested deeper than {MAX_DEPTH} levels") from None
-    except json.JSONDecodeError as error:
-        raise InvalidInput.for_field("body", f"is not JSON: {error.msg} at character {error.pos}") from None
-    except ValueError:
-        # The only other ValueError of json.loads is the interpreter's limit on the digits of an integer.
-        raise InvalidInput.for_field("body", "holds a number that is too long") from None
-    if not _is_surely_storable(value):
-        _require_storable(value)
-    return value
-
-
-def _is_surely_storable(value: object) -> bool:
-    """False for what `_require_storable` has to look at: it makes the paths of all values, which takes long."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        deeper: list[object] = []
-        for part in level:
-            if isinstance(part, str):
-                if _UNSTORABLE.search(part):
-                    return False
-            elif isinstance(part, dict):
-                deeper += part.keys()
-                deeper += part.values()
-            elif isinstance(part, list):
-                deeper += part
-            elif isinstance(part, float) and math.isinf(part):
-                return False
-        level = deeper
-    return not level
-
-
-def _require_storable(value: object) -> None:
-    for path, part, depth in _iterate_values(value):
-        if depth > MAX_DEPTH:
-            raise InvalidInput.for_field("body", f"must not be nested deeper than {MAX_DEPTH} levels")
-        if isinstance(part, str) and _UNSTORABLE.search(part):
-            raise InvalidInput.for_field(path, "must not hold NUL or half a surrogate pair")
-        if isinstance(part, float) and math.isinf(part):
-            raise InvalidInput.for_field(path, "is a number too large to keep")
-
-
-def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    value: dict[str, object] = {}
-    for name, part in pairs:
-        if name in value:
-            raise InvalidInput.for_field(_escape_name(name), "is there twice")
-        value[name] = part
-    return value
-
-
-def _reject_constant(name: str) -> object:
-    raise InvalidInput.for_field("body", f"{name} is not JSON")
-
-
-def _iterate_values(value: object) -> Iterator[tuple[str, object, int]]:
-    """Every key and value with its path and depth. Not recursive, because the depth is not known to be small."""
-    stack: list[tuple[str, object, int]] = [("body", value, 0)]
-    while stack:
-        path, part, depth = stack.pop()
-        yield path, part, depth
-        if isinstance(part, dict):
-            for key, child in part.items():
-                yield "body", key, depth
-                stack.append((_escape_name(key) if path == "body" else f"{path}.{_escape_name(key)}", child, depth + 1))
-        elif isinstance(part, list):
-            stack.extend((f"{path}[{index}]", child, depth + 1) for index, child in enumerate(part))
-
-
-def _escape_name(name: str) -> str:
-    return name.encode("unicode_escape").decode()[:64]

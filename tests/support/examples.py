@@ -149,7 +149,7 @@ def make_failure(*, at: datetime = NOON, partial_reply: str | None = None, progr
     return Outcome(TurnStatus.FAILED, at, partial_reply, problem=PROBLEM, progress=progress)
 
 
-# Lone surrogates are left out: they are not text, and `http/validation.py` refuses them.
+# Lone surrogates are left out: they are not text, and `http/json_bodies.py` refuses them.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 pieces = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 counts = st.integers(0, 10**9)
