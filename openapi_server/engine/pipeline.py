@@ -28,6 +28,8 @@ from openapi_server.moderation.pii import remove_placeholders
 from openapi_server.moderation.prompt_leaks import generate_canary
 from openapi_server.protocols import Knowledge, Moderator, Provider, ReplyModerator, Store, Verdict
 
+# How much of a conversation a turn knows: for facts and for all providers. `providers/prompt_history` cuts it further,
+# for what a model is sent.
 MAX_HISTORY_TURNS = 50
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -25,13 +25,8 @@ from openapi_server.providers.options import (
     parse_token_count,
     read_until_end,
 )
-from openapi_server.providers.prompt_template import (
-    STOP_SEQUENCES,
-    ChatMessage,
-    ChatRole,
-    make_messages,
-    render_system_prompt,
-)
+from openapi_server.providers.prompt_history import ChatMessage, ChatRole, make_messages
+from openapi_server.providers.prompt_template import STOP_SEQUENCES, render_system_prompt
 from openapi_server.providers.refused_parameters import RefusedParameters
 from openapi_server.providers.response_limits import limit_response
 

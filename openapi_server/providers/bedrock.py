@@ -24,7 +24,8 @@ from openapi_server.providers.options import (
     parse_token_count,
     read_until_end,
 )
-from openapi_server.providers.prompt_template import STOP_SEQUENCES, ChatMessage, make_messages, render_system_prompt
+from openapi_server.providers.prompt_history import ChatMessage, make_messages
+from openapi_server.providers.prompt_template import STOP_SEQUENCES, render_system_prompt
 from openapi_server.providers.refused_parameters import RefusedParameters, find_refused
 from openapi_server.providers.thread_stream import ThreadStream
 

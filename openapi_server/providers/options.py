@@ -12,13 +12,8 @@ from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import Model, ProviderState, ReplyEnd
 from openapi_server.providers.failures import make_error
-from openapi_server.providers.prompt_template import (
-    HISTORY_TOKENS,
-    ChatMessage,
-    estimate_tokens,
-    make_messages,
-    render_system_prompt,
-)
+from openapi_server.providers.prompt_history import HISTORY_TOKENS, ChatMessage, estimate_tokens, make_messages
+from openapi_server.providers.prompt_template import render_system_prompt
 
 # The most that a turn costs for reading: the history, and about as much for the system prompt and the message.
 MAX_PROMPT_TOKENS = 2 * HISTORY_TOKENS

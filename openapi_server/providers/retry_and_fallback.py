@@ -30,7 +30,8 @@ from openapi_server.models.turn import FinishReason, Usage
 from openapi_server.protocols import KEEP_ALIVE, Clock, KeepAlive, Model, Provider, ProviderState, ReplyEnd, WholeReply
 from openapi_server.providers.failures import FailureKind, ProviderError, ReplyTooLong
 from openapi_server.providers.options import DRAIN_TIMEOUT_S, estimate_usage
-from openapi_server.providers.prompt_template import make_messages, render_system_prompt
+from openapi_server.providers.prompt_history import make_messages
+from openapi_server.providers.prompt_template import render_system_prompt
 from openapi_server.providers.reply_cleaner import ReplyCleaner
 
 # The longest wait before the first retry, in seconds; doubled for each further one.

@@ -19,11 +19,12 @@ from openapi_server.protocols import KeepAlive, ReplyEnd, WholeReply
 from openapi_server.providers.failures import FailureKind, ProviderError
 from openapi_server.providers.openai import OpenAIProvider
 from openapi_server.providers.options import ModelOptions
-from openapi_server.providers.prompt_template import break_template_marks, estimate_tokens, render_system_prompt
+from openapi_server.providers.prompt_history import break_template_marks, estimate_tokens
+from openapi_server.providers.prompt_template import render_system_prompt
 from openapi_server.providers.retry_and_fallback import FallbackProvider, RetryPolicy
 from tests.live_model.conftest import ModelServer
 from tests.live_model.model_server import WINDOW_TOKENS
-from tests.providers.test_prompt_template import MARKS
+from tests.providers.test_prompt_history import MARKS
 from tests.support.fakes import Says
 from tests.support.provider_cases import make_prompt
 from tests.support.report import Report
