@@ -35,7 +35,7 @@ from openapi_server.instruments import Instruments, NoMetrics, NoTracer, Tracer
 from openapi_server.knowledge.animal_admin import AnimalAdmin, seed_animals
 from openapi_server.knowledge.drafts import DraftAdmin
 from openapi_server.knowledge.retrieval.ranking import SemanticIndex
-from openapi_server.knowledge.search import KnowledgeService
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.logging_setup import count_dropped_log_lines, count_queued_log_bytes
 from openapi_server.moderation.rule_admin import RuleAdmin
 from openapi_server.moderation.rule_set import LiveInputRules, LiveOutputRules, LiveRuleSet

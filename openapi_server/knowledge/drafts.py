@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from openapi_server.knowledge.animal_admin import AnimalAdmin
 from openapi_server.knowledge.retrieval.query import Lexicon
-from openapi_server.knowledge.search import KnowledgeService
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.errors import DraftExists, DraftNotFound, VersionMismatch
 from openapi_server.models.prompt import Prompt

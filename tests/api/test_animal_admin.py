@@ -14,7 +14,7 @@ from openapi_server.clock import SystemClock
 from openapi_server.config import Settings
 from openapi_server.knowledge.animal_files import MAX_TOKENS
 from openapi_server.knowledge.drafts import SMALL_TALK
-from openapi_server.knowledge.search import KnowledgeService
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.turn import AgeGroup
 from openapi_server.models.versioned_document import PACKAGE, ChangeKind, Document, DocumentEdit

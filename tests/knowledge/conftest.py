@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openapi_server.knowledge.search import KnowledgeService
+from openapi_server.knowledge.service import KnowledgeService
 from tests.support.extras import need_semantic_extra
 
 INDEXED_WITHIN_S = 300

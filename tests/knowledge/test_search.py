@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from openapi_server.knowledge.search import FoundFacts, KnowledgeService
+from openapi_server.knowledge.search import FactSearch, FoundFacts
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal, Fact
 from openapi_server.models.prompt import Exchange
 from openapi_server.models.turn import AgeGroup
@@ -210,13 +211,13 @@ async def test_ranking_what_a_search_found_searches_no_second_time(
     # The first time its words are looked up.
     await service.retrieve(lion, message, ())
     searches: list[tuple[Any, ...]] = []
-    search = KnowledgeService._find_facts
+    search = FactSearch._find_facts
 
-    def note_and_search(self: KnowledgeService, *args: Any) -> Any:
+    def note_and_search(self: FactSearch, *args: Any) -> Any:
         searches.append(args)
         return search(self, *args)
 
-    monkeypatch.setattr(KnowledgeService, "_find_facts", note_and_search)
+    monkeypatch.setattr(FactSearch, "_find_facts", note_and_search)
     found = await service.retrieve(lion, message, ())
     ranked = await service.rerank(found, message, (), AgeGroup.ELEMENTARY)
     assert len(searches) == 1
@@ -234,9 +235,9 @@ async def test_a_question_with_kept_words_waits_for_no_thread(full_text: Knowled
         animal = full_text.get_animal(animal_id)
         assert animal is not None
         history = [await tell_fact(full_text, animal, "what do you eat")]
-        found = full_text._retrieve(animal, message, history)
+        found = full_text._search.retrieve(animal, message, history)
 
-        kept = full_text._retrieve_kept(animal, message, history)
+        kept = full_text._search.retrieve_kept(animal, message, history)
 
         assert isinstance(kept, FoundFacts)
         assert kept.scored == found.scored
@@ -244,7 +245,7 @@ async def test_a_question_with_kept_words_waits_for_no_thread(full_text: Knowled
     lion = full_text.get_animal("lion_001")
     assert lion is not None
     for _ in range(2):
-        assert full_text._retrieve_kept(lion, "I am Wilhelmine Krawuttke", []) == "I am Wilhelmine Krawuttke"
+        assert full_text._search.retrieve_kept(lion, "I am Wilhelmine Krawuttke", []) == "I am Wilhelmine Krawuttke"
         await full_text.retrieve(lion, "I am Wilhelmine Krawuttke", [])
     words = {word for term in full_text._index_cache.get_index(lion)._kept_matches for word in term.words}
     assert "fast" in words
@@ -259,5 +260,5 @@ async def test_an_earlier_version_of_an_animal_is_searched_on_the_worker(full_te
     await full_text.retrieve(lion, message, [])
     earlier = replace(lion, facts=lion.facts[:3])
 
-    assert full_text._retrieve_kept(earlier, message, []) == message
+    assert full_text._search.retrieve_kept(earlier, message, []) == message
     assert set(await full_text.retrieve(earlier, "What do you eat?", [])) <= set(earlier.facts)

@@ -12,7 +12,7 @@ import pytest
 
 from openapi_server.circuit_breaker import CircuitBreaker
 from openapi_server.clock import SystemClock
-from openapi_server.knowledge.search import KnowledgeService
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.prompt import Exchange, Prompt
 from openapi_server.models.turn import AgeGroup, FinishReason
 from openapi_server.protocols import KeepAlive, ReplyEnd, WholeReply

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.knowledge.search import KnowledgeService
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.moderation.output_buffer import Blocked, BufferLimits, OutputBuffer, Released
 from tests.support.examples import DELICATE_TEXTS
 from tests.support.report import Report

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from openapi_server.knowledge.search import KnowledgeService
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.prompt import Prompt
 from openapi_server.models.turn import AgeGroup
 from openapi_server.moderation.output_rules import OutputRules

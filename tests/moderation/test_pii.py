@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openapi_server.knowledge.search import KnowledgeService
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.moderation.pii import CONTACT_KINDS, PiiKind, find_kinds, mask_json, mask_text, remove_placeholders
 from tests.moderation.datasets import HARMLESS, asked_elsewhere
 from tests.support.examples import DELICATE_TEXTS

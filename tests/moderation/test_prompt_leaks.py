@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openapi_server import linear_regex
-from openapi_server.knowledge.search import KnowledgeService
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.moderation.prompt_leaks import PromptLeakDetector, generate_canary
 
 CANARY = "zqkvtrwpbxmdfghj"

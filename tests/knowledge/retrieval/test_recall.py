@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openapi_server.knowledge.search import KnowledgeService
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.turn import AgeGroup
 from tests.support.report import Report
 

@@ -16,7 +16,7 @@ from openapi_server.knowledge.animal_files import parse_animal
 from openapi_server.knowledge.index_cache import IndexCache
 from openapi_server.knowledge.retrieval.query import Lexicon
 from openapi_server.knowledge.retrieval.ranking import Similarities
-from openapi_server.knowledge.search import KnowledgeService
+from openapi_server.knowledge.service import KnowledgeService
 from openapi_server.models.animal import Animal
 from openapi_server.models.errors import StoreUnavailable
 from openapi_server.models.turn import AgeGroup
