@@ -207,7 +207,7 @@ def check_dynamodb(location: DynamoLocation) -> Iterator[Diagnosis]:
     """Whether the tables can be written to, and what they lack."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from openapi_server.storage.dynamodb.database import Database, open_client
+    from openapi_server.storage.dynamodb.batches_and_transactions import Database, open_client
     from openapi_server.storage.dynamodb.opening import explain_failure, get_names
     from openapi_server.storage.dynamodb.sessions import write_probe
     from openapi_server.storage.dynamodb.tables import check_tables

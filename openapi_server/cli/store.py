@@ -12,7 +12,7 @@ from openapi_server.cli.context import print_table, read_settings
 from openapi_server.config import Settings
 
 if TYPE_CHECKING:
-    from openapi_server.storage.dynamodb.database import Database
+    from openapi_server.storage.dynamodb.batches_and_transactions import Database
 
 STORES = click.Choice(("sqlite", "dynamodb"))
 
@@ -35,7 +35,7 @@ def copy(source: str, target: str) -> None:
 
     from openapi_server.models.errors import StoreUnavailable
     from openapi_server.storage.copying import CopyRefused
-    from openapi_server.storage.dynamodb.database import Database, open_client
+    from openapi_server.storage.dynamodb.batches_and_transactions import Database, open_client
     from openapi_server.storage.dynamodb.opening import explain_failure, get_names
 
     if source == target:

@@ -39,7 +39,7 @@ def create() -> None:
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from openapi_server.storage.dynamodb.database import open_client
+    from openapi_server.storage.dynamodb.batches_and_transactions import open_client
     from openapi_server.storage.dynamodb.opening import get_names
     from openapi_server.storage.dynamodb.tables import create_tables
 
@@ -60,7 +60,7 @@ def create() -> None:
 def _check(location: DynamoLocation) -> list[Finding]:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from openapi_server.storage.dynamodb.database import open_client
+    from openapi_server.storage.dynamodb.batches_and_transactions import open_client
     from openapi_server.storage.dynamodb.opening import get_names
     from openapi_server.storage.dynamodb.tables import check_tables
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from openapi_server.storage.dynamodb import accounts, audit, credits, idempotency, turns
-from openapi_server.storage.dynamodb.database import Database, Item, Key, Table, decode_item, encode_value
+from openapi_server.storage.dynamodb.attribute_values import Item, decode_item, encode_value
+from openapi_server.storage.dynamodb.batches_and_transactions import Database, Key, Table
 from openapi_server.storage.dynamodb.deletion import finish_purge
 from openapi_server.storage.dynamodb.items import (
     SELF,

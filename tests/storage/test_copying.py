@@ -24,7 +24,7 @@ from openapi_server.models.turn import IdempotencyKey
 from openapi_server.models.user import Login, Role, User
 from openapi_server.models.versioned_document import Change, ChangeKind, Draft
 from openapi_server.storage import copying
-from openapi_server.storage.dynamodb.database import Database
+from openapi_server.storage.dynamodb.batches_and_transactions import Database
 from openapi_server.storage.dynamodb.opening import get_names
 from openapi_server.storage.factory import Stores, open_dynamodb_stores, open_sqlite_stores
 from tests.support.dynamodb import open_checked_client, use_tables

@@ -28,9 +28,9 @@ from openapi_server.models.session import DeviceUser
 from openapi_server.models.turn import IdempotencyKey
 from openapi_server.models.user import Login, Role, User
 from openapi_server.models.versioned_document import Change, ChangeKind
-from openapi_server.storage.dynamodb import database as dynamodb
+from openapi_server.storage.dynamodb import batches_and_transactions as dynamodb
 from openapi_server.storage.dynamodb import deletion, opening
-from openapi_server.storage.dynamodb.database import Database, Key, Table, TableNames
+from openapi_server.storage.dynamodb.batches_and_transactions import Database, Key, Table, TableNames
 from openapi_server.storage.dynamodb.items import session_key
 from openapi_server.storage.dynamodb.sessions import DynamoStore
 from openapi_server.storage.factory import Stores

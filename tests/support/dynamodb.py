@@ -20,7 +20,7 @@ from typing import Any
 from openapi_server.config import DEFAULT_REGION, DynamoLocation
 from openapi_server.protocols import Clock
 from openapi_server.storage.dynamodb import opening
-from openapi_server.storage.dynamodb.database import THREADS, Table, open_client
+from openapi_server.storage.dynamodb.batches_and_transactions import THREADS, Table, open_client
 from openapi_server.storage.dynamodb.tables import create_tables
 from openapi_server.storage.factory import Stores, open_dynamodb_stores
 from tests.support.dynamodb_rules import Rules

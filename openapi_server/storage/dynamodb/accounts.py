@@ -13,8 +13,9 @@ from typing import Any
 
 from openapi_server.models.user import AuthenticatedUser, Login, Role, User
 from openapi_server.protocols import Clock
+from openapi_server.storage.dynamodb.attribute_values import Item
+from openapi_server.storage.dynamodb.batches_and_transactions import Database, Key, Table, Transaction
 from openapi_server.storage.dynamodb.credits import account_key
-from openapi_server.storage.dynamodb.database import Database, Item, Key, Table, Transaction
 from openapi_server.storage.dynamodb.items import SELF, end_of, make_state_key, make_ttl
 from openapi_server.storage.retention_window import encode_time
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from openapi_server.models.audit import DOCUMENT_ACTIONS, Actor, AuditAction, AuditEntry
 from openapi_server.models.page import Page, make_page
-from openapi_server.storage.dynamodb.database import Database, Item, Key, Table, Transaction
+from openapi_server.storage.dynamodb.attribute_values import Item
+from openapi_server.storage.dynamodb.batches_and_transactions import Database, Key, Table, Transaction
 from openapi_server.storage.dynamodb.items import SELF, decode_position, make_state_key
 from openapi_server.storage.retention_window import encode_time
 

@@ -25,7 +25,8 @@ from openapi_server.models.errors import InsufficientCredits, UserNotFound
 from openapi_server.models.page import Page, decode_cursor, make_page
 from openapi_server.models.turn import IdempotencyKey
 from openapi_server.protocols import Clock
-from openapi_server.storage.dynamodb.database import Database, Item, Key, Table, Transaction
+from openapi_server.storage.dynamodb.attribute_values import Item
+from openapi_server.storage.dynamodb.batches_and_transactions import Database, Key, Table, Transaction
 from openapi_server.storage.dynamodb.items import lease_key, make_state_key
 from openapi_server.storage.retention_window import encode_time
 

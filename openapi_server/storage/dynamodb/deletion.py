@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from openapi_server.storage.dynamodb.attribute_values import Item
+from openapi_server.storage.dynamodb.batches_and_transactions import Database, Key, Table, Transaction
 from openapi_server.storage.dynamodb.credits import detach_reservation
-from openapi_server.storage.dynamodb.database import Database, Item, Key, Table, Transaction
 from openapi_server.storage.dynamodb.items import (
     SELF,
     all_turns_key,

@@ -24,7 +24,8 @@ from openapi_server.models.versioned_document import (
     Draft,
     VersionedDocument,
 )
-from openapi_server.storage.dynamodb.database import MAX_ITEM_BYTES, Database, Item, Key, Table, Transaction
+from openapi_server.storage.dynamodb.attribute_values import Item
+from openapi_server.storage.dynamodb.batches_and_transactions import MAX_ITEM_BYTES, Database, Key, Table, Transaction
 from openapi_server.storage.dynamodb.items import after, end_of, make_state_key
 from openapi_server.storage.retention_window import encode_time
 

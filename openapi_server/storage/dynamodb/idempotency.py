@@ -10,7 +10,8 @@ from openapi_server.models.errors import KeyReused, RequestRunning
 from openapi_server.models.idempotency import StoredAnswer
 from openapi_server.models.turn import IdempotencyKey
 from openapi_server.protocols import Clock
-from openapi_server.storage.dynamodb.database import Database, Item, Key, Transaction
+from openapi_server.storage.dynamodb.attribute_values import Item
+from openapi_server.storage.dynamodb.batches_and_transactions import Database, Key, Transaction
 from openapi_server.storage.dynamodb.items import make_state_key
 from openapi_server.storage.retention_window import encode_time
 

@@ -18,7 +18,8 @@ from openapi_server.models.errors import FieldError, InvalidInput
 from openapi_server.models.page import decode_cursor
 from openapi_server.models.session import DeviceUser, SessionRecord
 from openapi_server.models.turn import AgeGroup, Lease, Outcome, TurnRecord
-from openapi_server.storage.dynamodb.database import Item, Key, Table
+from openapi_server.storage.dynamodb.attribute_values import Item
+from openapi_server.storage.dynamodb.batches_and_transactions import Key, Table
 from openapi_server.storage.retention_window import RetentionWindow, decode_time, encode_time
 
 OUTCOME = TypeAdapter(Outcome)

@@ -15,7 +15,7 @@ from botocore.exceptions import (
 
 from openapi_server.config import DynamoLocation
 from openapi_server.models.errors import StoreUnavailable
-from openapi_server.storage.dynamodb.database import RETRY_AFTER_S, Database, TableNames, open_client
+from openapi_server.storage.dynamodb.batches_and_transactions import RETRY_AFTER_S, Database, TableNames, open_client
 from openapi_server.storage.dynamodb.items import SELF, make_state_key, session_key, turn_key
 
 # The layout of the items. A server refuses tables whose layout is newer than its own.

@@ -32,7 +32,9 @@ from openapi_server.storage.dynamodb.accounts import (
     login_key,
     token_key,
 )
+from openapi_server.storage.dynamodb.attribute_values import Item
 from openapi_server.storage.dynamodb.audit import decode_audit_entry, entry_key, list_names, name_key
+from openapi_server.storage.dynamodb.batches_and_transactions import Database, Key, Table, Transaction, get_key
 from openapi_server.storage.dynamodb.credits import (
     ENTRY,
     account_key,
@@ -44,7 +46,6 @@ from openapi_server.storage.dynamodb.credits import (
 from openapi_server.storage.dynamodb.credits import (
     entry_key as credit_entry_key,
 )
-from openapi_server.storage.dynamodb.database import Database, Item, Key, Table, Transaction, get_key
 from openapi_server.storage.dynamodb.deletion import (
     DeletedSession,
     delete_answers,

@@ -16,7 +16,8 @@ from openapi_server.models.page import Page, encode_cursor, make_page
 from openapi_server.models.session import ALL_SESSIONS, SessionClaim, SessionFilter, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Lease, Outcome, TurnOwnership, TurnRecord
 from openapi_server.protocols import Clock
-from openapi_server.storage.dynamodb.database import RETRY_AFTER_S, Database, Item, Table, Transaction
+from openapi_server.storage.dynamodb.attribute_values import Item
+from openapi_server.storage.dynamodb.batches_and_transactions import RETRY_AFTER_S, Database, Table, Transaction
 from openapi_server.storage.dynamodb.deletion import (
     count_expired_sessions,
     delete_expired_sessions,

@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from openapi_server.storage.dynamodb.database import Table, TableNames
+from openapi_server.storage.dynamodb.batches_and_transactions import Table, TableNames
 
 TTL_ATTRIBUTE = "ttl"
 ACTIVE_TIMEOUT_S = 120.0

@@ -15,8 +15,9 @@ from openapi_server.models.credits import Charge, Cost
 from openapi_server.models.errors import KeyReused, SessionClaimed, SessionNotFound, TurnNotFound, TurnRunning
 from openapi_server.models.session import SessionClaim, SessionRecord
 from openapi_server.models.turn import IdempotencyKey, Outcome, TurnRecord, TurnStatus
+from openapi_server.storage.dynamodb.attribute_values import Item
+from openapi_server.storage.dynamodb.batches_and_transactions import Key, Transaction, new_rev
 from openapi_server.storage.dynamodb.credits import credits_key, reserve_credits, settle_reservation
-from openapi_server.storage.dynamodb.database import Item, Key, Transaction, new_rev
 from openapi_server.storage.dynamodb.items import (
     add_microsecond,
     all_turns_key,

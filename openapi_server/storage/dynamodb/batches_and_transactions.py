@@ -29,10 +29,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from openapi_server.models.errors import StoreUnavailable
+from openapi_server.storage.dynamodb.attribute_values import Item, count_bytes, decode_item, encode_value
 
 T = TypeVar("T")
-# Attributes by name: texts, integers, booleans, bytes, lists and maps. None stands for no attribute.
-Item = dict[str, Any]
 
 THREADS = 32
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, CALL_ATTEMPTS = 2.0, 5.0, 3
@@ -441,70 +440,3 @@ def make_stored(key: Key, item: Item, rev: str) -> dict[str, Any]:
     if size > MAX_ITEM_BYTES:
         raise ItemTooLarge(f"an item of {size:,} bytes is larger than {MAX_ITEM_BYTES:,}")
     return {name: encode_value(value) for name, value in named.items() if value is not None}
-
-
-def count_bytes(value: Any) -> int:
-    """About what DynamoDB counts, and never less.
-
-    >>> count_bytes("Löwe"), count_bytes(["a", 1]), count_bytes(True)
-    (5, 28, 1)
-    """
-    match value:
-        case str():
-            return len(value.encode())
-        case bytes():
-            return len(value)
-        case bool() | None:
-            return 1
-        case int():
-            return 21
-        case list():
-            return 3 + sum(1 + count_bytes(part) for part in value) + 1
-        case dict():
-            return 3 + sum(1 + len(name.encode()) + count_bytes(part) for name, part in value.items())
-    raise TypeError(f"{type(value)} cannot be stored")
-
-
-def encode_value(value: Any) -> dict[str, Any]:
-    """A value as DynamoDB takes it.
-
-    >>> encode_value({"a": [1, "b"]})
-    {'M': {'a': {'L': [{'N': '1'}, {'S': 'b'}]}}}
-    """
-    match value:
-        case str():
-            return {"S": value}
-        case bool():
-            return {"BOOL": value}
-        case int():
-            return {"N": str(value)}
-        case bytes():
-            return {"B": value}
-        case list():
-            return {"L": [encode_value(part) for part in value]}
-        case dict():
-            return {"M": {name: encode_value(part) for name, part in value.items() if part is not None}}
-    raise TypeError(f"{type(value)} cannot be stored")
-
-
-def decode_value(stored: Mapping[str, Any]) -> Any:
-    """The value that was encoded.
-
-    >>> decode_value(encode_value({"a": [1, "b", True]}))
-    {'a': [1, 'b', True]}
-    """
-    ((kind, value),) = stored.items()
-    match kind:
-        case "N":
-            return int(value)
-        case "B":
-            return bytes(value)
-        case "L":
-            return [decode_value(part) for part in value]
-        case "M":
-            return {name: decode_value(part) for name, part in value.items()}
-    return value
-
-
-def decode_item(stored: Mapping[str, Any]) -> Item:
-    return {name: decode_value(value) for name, value in stored.items()}
