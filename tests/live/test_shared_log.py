@@ -17,6 +17,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.faults.convo_client import ConvoClient, HttpExchange
+from tests.support.connections import close_all
 from tests.support.contract import SseEvent, check_stream
 from tests.support.processes import ScriptedServer, count_calls, open_store, run_several
 from tests.support.redis_server import RedisServer, require_redis
@@ -42,6 +43,13 @@ async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
 def start(folder: Path, redis: RedisServer, count: int = 2, **settings: object) -> Any:
     """As many processes over one folder, which share their event logs."""
     return run_several(folder, count, EVENT_LOG="redis", REDIS_URL=redis.url, **settings)
+
+
+@pytest.fixture(autouse=True)
+async def close_connections() -> AsyncIterator[None]:
+    """While the event loop of the test is there."""
+    yield
+    await close_all()
 
 
 def make_client(server: ScriptedServer) -> ConvoClient:
