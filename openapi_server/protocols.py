@@ -164,15 +164,23 @@ class Verdict:
 class Moderator(Protocol):
     """Checks visitors' messages before a model gets them."""
 
-    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict: ...
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup, original: str = "") -> Verdict:
+        """Check a message whose personal data is masked. `original`: as the visitor wrote it.
 
-    async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+        What a mask takes may be more than personal data, so our own rules judge both; no other service sees `original`.
+        """
+
+    async def check_earlier_message(
+        self, message: str, animal: Animal, age_group: AgeGroup, original: str = ""
+    ) -> Verdict:
         """Check a message of the history that a client sends. There may be fifty, so no remote service is called."""
 
     def mask_pii(self, text: str) -> str:
         """The text without personal data, as it may be stored, logged and sent to a model."""
 
-    async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+    async def list_guidance(
+        self, animal: Animal, age_group: AgeGroup, message: str = "", original: str = ""
+    ) -> tuple[str, ...]:
         """The guidance of a message that need not be checked."""
 
 

@@ -66,7 +66,9 @@ class Pipeline:
 
     async def _moderate(self, request: TurnRequest, writer: TurnWriter) -> Verdict:
         await writer.start_stage(Stage.MODERATION, "Reading the message")
-        verdict = await self.moderator.check_message(request.message, request.animal, request.age_group)
+        verdict = await self.moderator.check_message(
+            request.message, request.animal, request.age_group, (request.unmasked or request).message.strip()
+        )
         writer.moderation = verdict.moderation
         self.instruments.metrics.count_rule_hits(CheckedText.MESSAGE, verdict.moderation.categories)
         detail = "Fixed words will answer" if verdict.safe_words else "The message may be answered"
@@ -75,9 +77,7 @@ class Pipeline:
 
     async def _recall(self, request: TurnRequest, turn_id: str) -> tuple[Exchange, ...]:
         """The conversation before the turn: as the client sends it, else as it is stored."""
-        opening = (Exchange(request.opening, ""),) if request.opening else ()
-        sent = opening + (request.client_history or ())[-MAX_HISTORY_TURNS:]
-        allowed = await self._filter_client_history(request, sent)
+        allowed = await self._filter_client_history(request)
         if request.client_history is not None or request.recalled_session_id is None:
             return allowed
         return allowed + await self._load_history(request, request.recalled_session_id, turn_id)
@@ -94,14 +94,17 @@ class Pipeline:
         before = itertools.takewhile(lambda record: record.turn_id != turn_id, earlier)
         return tuple(_make_exchange(record, request.animal) for record in before if record.status.is_final)
 
-    async def _filter_client_history(self, request: TurnRequest, sent: Sequence[Exchange]) -> tuple[Exchange, ...]:
+    async def _filter_client_history(self, request: TurnRequest) -> tuple[Exchange, ...]:
         """A client may send anything as history, so exchanges that the rules would block are left out."""
-        return tuple([exchange for exchange in sent if await self._is_allowed(request, exchange)])
+        sent = zip(_list_sent(request), _list_sent(request.unmasked or request), strict=True)
+        return tuple([each for each, original in sent if await self._is_allowed(request, each, original.message)])
 
-    async def _is_allowed(self, request: TurnRequest, exchange: Exchange) -> bool:
+    async def _is_allowed(self, request: TurnRequest, exchange: Exchange, original: str) -> bool:
         # Fifty short messages are checked on the event loop, one after the other: others have their turn between them.
         await asyncio.sleep(0)
-        verdict = await self.moderator.check_earlier_message(exchange.message, request.animal, request.age_group)
+        verdict = await self.moderator.check_earlier_message(
+            exchange.message, request.animal, request.age_group, original
+        )
         return verdict.safe_words is None
 
     async def _retrieve(self, request: TurnRequest, history: Sequence[Exchange], writer: TurnWriter) -> Sequence[Fact]:
@@ -165,6 +168,12 @@ def _count_words_if_unknown(usage: Usage, writer: TurnWriter) -> Usage:
 
 def _format_fact_count(facts: Sequence[Fact]) -> str:
     return "1 fact" if len(facts) == 1 else f"{len(facts)} facts"
+
+
+def _list_sent(request: TurnRequest) -> tuple[Exchange, ...]:
+    """What the request itself has of the conversation before it."""
+    opening = (Exchange(request.opening, ""),) if request.opening else ()
+    return opening + (request.client_history or ())[-MAX_HISTORY_TURNS:]
 
 
 def _make_exchange(record: TurnRecord, animal: Animal) -> Exchange:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from openapi_server.models.animal import Animal, Fact
@@ -65,6 +65,7 @@ class TurnRequest:
     `is_delivered_whole`: the reply is not streamed. `is_cancelled_on_disconnect`: the turn is stopped as soon as its
     last reader leaves. `is_bound`: the turn needs its caller, whatever `SESSION_BINDING` says. `charge`: who pays for
     the turn in a session that costs nothing by itself. `simulated_error`: the turn fails with it after the retrieval.
+    `unmasked`: the request as it came, for the moderation rules alone; never stored, logged or sent to a provider.
     """
 
     animal: Animal
@@ -86,6 +87,7 @@ class TurnRequest:
     on_busy: OnBusy = OnBusy.REJECT
     simulated_error: ChatError | None = None
     contract: str = ""
+    unmasked: TurnRequest | None = field(default=None, repr=False, compare=False)
 
     @property
     def recalled_session_id(self) -> str | None:
@@ -115,6 +117,7 @@ class TurnRequest:
         )
         return replace(
             self,
+            unmasked=self.unmasked or self,
             message=message,
             client_history=client_history,
             opening=self.opening and mask(self.opening),

@@ -67,9 +67,13 @@ async def validate_text(context: RequestContext, body: dict[str, Any]) -> ASGIAp
     text, is_reply = body["text"].strip(), body.get("direction", "message") == "reply"
     rules, moderator, replies = await _select_rules(context, body.get("rule"))
     masked = await run_by_size(len(text), partial(moderator.mask_pii, text))
-    result = await (_check_reply(text, prompt, replies) if is_reply else _check_message(masked, prompt, moderator))
-    guidance = await moderator.list_guidance(animal, prompt.age_group, masked)
-    find_matching = partial(rules.find_matching_rules, text if is_reply else masked, prompt, is_reply=is_reply)
+    result = await (
+        _check_reply(text, prompt, replies) if is_reply else _check_message(masked, text, prompt, moderator)
+    )
+    guidance = await moderator.list_guidance(animal, prompt.age_group, masked, "" if is_reply else text)
+    find_matching = partial(
+        rules.find_matching_rules, text if is_reply else masked, prompt, is_reply=is_reply, original=text
+    )
     matched = await run_by_size(len(text), find_matching)
     return JSONResponse({**result, "masked": masked, "guidance": list(guidance), "rules": list(matched)})
 
@@ -86,8 +90,8 @@ async def _select_rules(
     return rules, rules.input_rules, rules.output_rules
 
 
-async def _check_message(masked: str, prompt: Prompt, moderator: Moderator) -> dict[str, object]:
-    verdict = await moderator.check_message(masked, prompt.animal, prompt.age_group)
+async def _check_message(masked: str, text: str, prompt: Prompt, moderator: Moderator) -> dict[str, object]:
+    verdict = await moderator.check_message(masked, prompt.animal, prompt.age_group, text)
     return _encode_verdict(list(verdict.moderation.categories), verdict.safe_words)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
@@ -54,18 +54,26 @@ class InputRules:
         prepare_patterns()
         self._rules.prepare()
 
-    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        return await self._run(message, partial(self._check, message, animal, age_group))
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup, original: str = "") -> Verdict:
+        texts = _list_texts(message, original)
+        return await self._run(texts, partial(self._check, texts, animal, age_group))
 
-    async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        return await self.check_message(message, animal, age_group)
+    async def check_earlier_message(
+        self, message: str, animal: Animal, age_group: AgeGroup, original: str = ""
+    ) -> Verdict:
+        return await self.check_message(message, animal, age_group, original)
 
-    async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
-        return await self._run(message, partial(self._list_guidance, message, animal, age_group))
+    async def list_guidance(
+        self, animal: Animal, age_group: AgeGroup, message: str = "", original: str = ""
+    ) -> tuple[str, ...]:
+        texts = _list_texts(message, original)
+        return await self._run(texts, partial(self._list_guidance, texts, animal, age_group))
 
-    def find_matching_rules(self, message: str, animal: Animal, age_group: AgeGroup) -> tuple[str, ...]:
+    def find_matching_rules(
+        self, message: str, animal: Animal, age_group: AgeGroup, original: str = ""
+    ) -> tuple[str, ...]:
         """The names of all rules whose pattern matches: those that block or flag, then those with guidance."""
-        matching = self._iterate_matches(message, animal, age_group)
+        matching = self._iterate_matches(_list_texts(message, original), animal, age_group)
         return tuple(rule.name for rule in matching if rule.pattern is not None)
 
     def mask_text(self, text: str) -> MaskedText:
@@ -80,19 +88,20 @@ class InputRules:
         rule = next((rule for rule in self._rules.rules if rule.category == category and rule.wording), None)
         return rule.wording.get_text(age_group, animal) if rule and rule.wording else None
 
-    async def _run(self, message: str, find: Callable[[], _T]) -> _T:
-        """The result of `find`, which takes long for a long message and runs in a thread then."""
-        is_fast = len(message) <= _MAX_INLINE_CHARS and not self._is_slow
+    async def _run(self, texts: Sequence[str], find: Callable[[], _T]) -> _T:
+        """The result of `find`, which takes long for long texts and runs in a thread then."""
+        is_fast = sum(map(len, texts)) <= _MAX_INLINE_CHARS and not self._is_slow
         return await (run_inline(find) if is_fast else asyncio.to_thread(find))
 
-    def _iterate_matches(self, message: str, animal: Animal, age_group: AgeGroup) -> Iterator[Rule]:
-        return self._rules.iterate_matches(list_variants(message, self._segmenter), animal, age_group)
+    def _iterate_matches(self, texts: Sequence[str], animal: Animal, age_group: AgeGroup) -> Iterator[Rule]:
+        variants = [variant for text in texts for variant in list_variants(text, self._segmenter)]
+        return self._rules.iterate_matches(variants, animal, age_group)
 
-    def _check(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+    def _check(self, texts: Sequence[str], animal: Animal, age_group: AgeGroup) -> Verdict:
         """What blocks or flags comes before all guidance."""
         first: Rule | None = None
         guidance: list[str] = []
-        for rule in self._iterate_matches(message, animal, age_group):
+        for rule in self._iterate_matches(texts, animal, age_group):
             if rule.action is Action.GUIDANCE:
                 guidance.append(_format_guidance(rule.strength, rule.guidance, animal.name))
             elif first is None:
@@ -104,10 +113,16 @@ class InputRules:
         words = first.wording.get_text(age_group, animal) if first.wording else None
         return Verdict(Moderation(flagged=True, categories=(first.category,)), words, tuple(guidance))
 
-    def _list_guidance(self, message: str, animal: Animal, age_group: AgeGroup) -> tuple[str, ...]:
-        matching = self._iterate_matches(message, animal, age_group)
+    def _list_guidance(self, texts: Sequence[str], animal: Animal, age_group: AgeGroup) -> tuple[str, ...]:
+        matching = self._iterate_matches(texts, animal, age_group)
         rules = (rule for rule in matching if rule.action is Action.GUIDANCE)
         return tuple(_format_guidance(rule.strength, rule.guidance, animal.name) for rule in rules)
+
+
+def _list_texts(message: str, original: str) -> tuple[str, ...]:
+    """What the rules judge: the masked message and the original, where masks changed it. They may take a cry for help
+    for a part of an address or a name."""
+    return (message,) if original in ("", message) else (message, original)
 
 
 @lru_cache(maxsize=1_000)

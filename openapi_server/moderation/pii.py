@@ -9,6 +9,7 @@ The patterns are in pii.yaml.
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -185,7 +186,7 @@ def _find_spans(text: str, pattern: Pattern) -> _Spans:
     for found in pattern.finditer(text):
         group = next((group for group in pattern.groupindex if found[group]), 0)
         start, end = found.span(group)
-        yield start + len(text[start:end]) - len(text[start:end].lstrip()), end
+        yield start + len(text[start:end]) - len(text[start:end].lstrip()), start + len(text[start:end].rstrip())
 
 
 def _build_finder(*names: str) -> tuple[Callable[[str], _Spans], frozenset[str]]:
@@ -294,31 +295,61 @@ def _find_candidates(text: str, kinds: Collection[PiiKind], others: Sequence[Mas
         yield from (_PiiMatch(start, end, other.category, other.replacement) for start, end in spans)
 
 
-def _normalize_with_offsets(text: str) -> tuple[PreparedText, Sequence[int]]:
-    """The text in NFKC and without invisible characters, and the offset of each remaining character in the original.
+# What ASCII text has to be normalized for: white space that is no single blank, and marks around digits.
+_MARKS = "\"'`*"
+_IS_UNEVEN = re.compile(rf"[^\S ]|  |[{_MARKS}][+(]?\d|\d[{_MARKS}]")
+# A run of marks before a number, or behind one.
+_RUN_OF_MARKS = re.compile(rf"(?<![^\s(:=\[])[{_MARKS}]{{1,3}}(?=[+(]?\d)|(?<=\d)[{_MARKS}]{{1,3}}(?!\w)")
+_QUOTES = dict.fromkeys("\u2018\u2019\u201a", "'") | dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"')
+# U+2010, which is also the NFKC form of U+2011, is a hyphen everywhere; these may part sentences.
+_DASH = re.compile(r"(?<=[\d)])( ?)[\u2012-\u2014\u2212]|[\u2012-\u2014\u2212](?= ?[\d(])")
 
-    Normalized character by character; one whose NFKC form is longer than one character stays as it is.
+
+def _normalize_with_offsets(text: str) -> tuple[PreparedText, Sequence[int]]:
+    """The text as masks read it, and the offset of each remaining character in the original.
+
+    In NFKC and without invisible characters; a run of white space is one blank, digits of all scripts are ASCII, dashes
+    beside digits are hyphens, and quotation marks, asterisks and backticks around digits are left out. Normalized
+    character by character; one whose NFKC form is longer than one character stays as it is.
     """
-    if text.isascii():
+    if text.isascii() and not _IS_UNEVEN.search(text):
         return PreparedText(text), range(len(text))
     known: dict[str, str] = {}
     plain: list[str] = []
     offsets: list[int] = []
+    last = ""
     for at, character in enumerate(text):
         normalized = known.get(character)
         if normalized is None:
             normalized = known[character] = _normalize_character(character)
-        if normalized:
+        if normalized and not normalized == last == " ":
             plain.append(normalized)
             offsets.append(at)
-    return PreparedText("".join(plain)), offsets
+            last = normalized
+    # A blank at the end would stand between a pattern and the end of the text.
+    joined = "".join(plain).rstrip()
+    return _leave_out_marks(_DASH.sub(r"\1-", joined), offsets)
+
+
+def _leave_out_marks(plain: str, offsets: list[int]) -> tuple[PreparedText, Sequence[int]]:
+    """The text without the marks around numbers, and the offset of each character that is left."""
+    marked = {at for found in _RUN_OF_MARKS.finditer(plain) for at in range(*found.span())}
+    if not marked:
+        return PreparedText(plain), offsets
+    kept = [at for at in range(len(plain)) if at not in marked]
+    return PreparedText("".join([plain[at] for at in kept])), [offsets[at] for at in kept]
 
 
 def _normalize_character(character: str) -> str:
     if not character.isascii() and is_invisible(character):
         return ""
     normalized = unicodedata.normalize("NFKC", character)
-    return (normalized if len(normalized) == 1 else character).replace("\u2019", "'")
+    normalized = normalized if len(normalized) == 1 else character
+    if normalized.isspace():
+        return " "
+    if normalized.isdecimal():
+        return str(unicodedata.decimal(normalized))
+    return "-" if normalized == "\u2010" else _QUOTES.get(normalized, normalized)
 
 
 # --- JSON

@@ -100,8 +100,8 @@ class RemoteModerator:
         self._rules = rules
         self._client = client
 
-    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        verdict = await self._rules.check_message(message, animal, age_group)
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup, original: str = "") -> Verdict:
+        verdict = await self._rules.check_message(message, animal, age_group, original)
         if verdict.safe_words is not None:
             return verdict
         remote = await self._client.classify(message)
@@ -112,14 +112,18 @@ class RemoteModerator:
         categories = tuple(dict.fromkeys((*verdict.moderation.categories, *found)))
         return replace(verdict, moderation=Moderation(flagged=True, categories=categories), safe_words=words)
 
-    async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        return await self._rules.check_message(message, animal, age_group)
+    async def check_earlier_message(
+        self, message: str, animal: Animal, age_group: AgeGroup, original: str = ""
+    ) -> Verdict:
+        return await self._rules.check_message(message, animal, age_group, original)
 
     def mask_pii(self, text: str) -> str:
         return self._rules.mask_pii(text)
 
-    async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
-        return await self._rules.list_guidance(animal, age_group, message)
+    async def list_guidance(
+        self, animal: Animal, age_group: AgeGroup, message: str = "", original: str = ""
+    ) -> tuple[str, ...]:
+        return await self._rules.list_guidance(animal, age_group, message, original)
 
 
 def _parse_verdict(answer: object) -> RemoteVerdict:

@@ -68,11 +68,14 @@ class RuleSet:
     output_rules: OutputRules
     listed_rules: tuple[ListedRule, ...]
 
-    def find_matching_rules(self, text: str, prompt: Prompt, *, is_reply: bool) -> tuple[str, ...]:
-        """The names of all rules that match the text, the one that takes effect first."""
+    def find_matching_rules(self, text: str, prompt: Prompt, *, is_reply: bool, original: str = "") -> tuple[str, ...]:
+        """The names of all rules that match the text, the one that takes effect first.
+
+        `original`: a masked message as the visitor wrote it.
+        """
         if is_reply:
             return self.output_rules.find_matching_rules(text, prompt)
-        return self.input_rules.find_matching_rules(text, prompt.animal, prompt.age_group)
+        return self.input_rules.find_matching_rules(text, prompt.animal, prompt.age_group, original)
 
 
 @functools.cache
@@ -242,15 +245,19 @@ class LiveInputRules:
     def __init__(self, rules: LiveRuleSet) -> None:
         self._rules = rules
 
-    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup, original: str = "") -> Verdict:
         await self._rules.refresh()
-        return await self._rules.current.input_rules.check_message(message, animal, age_group)
+        return await self._rules.current.input_rules.check_message(message, animal, age_group, original)
 
-    async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
-        return await self._rules.current.input_rules.check_earlier_message(message, animal, age_group)
+    async def check_earlier_message(
+        self, message: str, animal: Animal, age_group: AgeGroup, original: str = ""
+    ) -> Verdict:
+        return await self._rules.current.input_rules.check_earlier_message(message, animal, age_group, original)
 
-    async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
-        return await self._rules.current.input_rules.list_guidance(animal, age_group, message)
+    async def list_guidance(
+        self, animal: Animal, age_group: AgeGroup, message: str = "", original: str = ""
+    ) -> tuple[str, ...]:
+        return await self._rules.current.input_rules.list_guidance(animal, age_group, message, original)
 
     def mask_pii(self, text: str) -> str:
         return self._rules.current.input_rules.mask_pii(text)

@@ -67,10 +67,12 @@ SENT_LION = {**SENT_MOLE, "animalId": "lion_001"}
 class Advises(AllowsAll):
     """A moderator that allows everything, and gives guidance."""
 
-    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup, original: str = "") -> Verdict:
         return Verdict(guidance=await self.list_guidance(animal, age_group, message))
 
-    async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+    async def list_guidance(
+        self, animal: Animal, age_group: AgeGroup, message: str = "", original: str = ""
+    ) -> tuple[str, ...]:
         return (f"Speak softly to {age_group}.",)
 
 

@@ -344,6 +344,18 @@ async def test_a_rule_of_guidance(zoo: Process) -> None:
     assert set(zoo.provider.prompts[-1].rules) == {*before, "ENCOURAGE: a word about the new barn."}
 
 
+async def test_what_a_mask_takes_is_validated(zoo: Process) -> None:
+    """As in a turn: the verdict counts for what the visitor wrote, the answer has what is stored."""
+    tried = (await zoo.keeper.post(VALIDATE, json={"text": "my address is I want to die"})).json()
+
+    assert (tried["categories"], tried["action"], tried["masked"]) == (
+        ["distress"],
+        "replace",
+        "my address is [address]",
+    )
+    assert tried["rules"][0] == "distress"
+
+
 async def test_a_rule_is_tried_before_it_is_written(zoo: Process) -> None:
     """The verdict is as if it were in force, with the names of the rules that match; nothing is stored."""
     text = "A birthday party?"

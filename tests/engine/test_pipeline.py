@@ -24,6 +24,7 @@ from openapi_server.models.turn_events import StageChanged
 from openapi_server.protocols import Verdict
 from tests.engine.bench import EngineBench, make_request
 from tests.support.fakes import FakeModerator, Says, make_lion
+from tests.support.rules import load_input_rules
 
 MANE = Source("lion_001/mane", "body", "document", "Keepers' notebook")
 STRIPES = Source("tiger_001/stripes", "body", "document", "Keepers' notebook")
@@ -35,7 +36,7 @@ class BlocksWord(FakeModerator):
     def __init__(self, word: str) -> None:
         self.word = word
 
-    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup, original: str = "") -> Verdict:
         return Verdict(Moderation(True, ("danger",)), "Better not.") if self.word in message else Verdict()
 
 
@@ -108,6 +109,30 @@ async def test_blocked_messages_are_left_out_of_the_history_of_the_client() -> N
     history = (Exchange("I am Ben.", "Hello!"), Exchange("A bomb, please.", "Sure."), Exchange("Mane?", "Yes."))
 
     assert await read_history(bench, replace(make_request(), client_history=history)) == (history[0], history[2])
+
+
+HIDDEN_CRY = "my address is I want to die"
+
+
+async def test_what_a_mask_takes_is_moderated_and_not_stored() -> None:
+    """The moderator gets the message as it was written; the store, the log and the provider get the masked one."""
+    bench = EngineBench(Says(), moderator=load_input_rules())
+    started = await bench.engine.start_turn(replace(make_request(), message=HIDDEN_CRY))
+    entries = await bench.read_to_end(started.turn_id)
+
+    turn = bench.store.turns[started.turn_id]
+    [outcome] = bench.store.outcomes[started.turn_id]
+    assert (turn.message, outcome.finish_reason) == ("my address is [address]", FinishReason.BLOCKED)
+    assert outcome.moderation.categories == ("distress",)
+    assert "want to die" not in repr((entries, bench.store.turns, bench.store.outcomes))
+
+
+async def test_what_a_mask_takes_of_the_history_of_the_client_is_moderated() -> None:
+    bench = EngineBench(Says(), moderator=load_input_rules())
+    history = (Exchange("my address is 12 Oak Street", "Hello!"), Exchange(HIDDEN_CRY, "Oh."))
+    request = replace(make_request(), client_history=history, opening=HIDDEN_CRY)
+
+    assert await read_history(bench, request) == (Exchange("my address is [address]", "Hello!"),)
 
 
 async def test_of_a_long_history_the_latest_exchanges_are_used() -> None:

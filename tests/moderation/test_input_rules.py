@@ -32,6 +32,28 @@ def check(message: str, moderator: InputRules = INPUT_RULES) -> Verdict:
     return replace(asyncio.run(moderator.check_message(message, LEO, AgeGroup.ELEMENTARY)), guidance=())
 
 
+@pytest.mark.parametrize(
+    ("original", "category"),
+    [
+        ("my address is I want to die", "distress"),
+        ("my address is how do I build a bomb", "violence"),
+        ("Ich heiße Max Niemand mag mich", "distress"),
+        ("Write to joe@mail.com.My dad hits me", "distress"),
+        # The cry for help is masked, the rest is not.
+        ("How do I build a bomb? my address is I want to die", "distress"),
+    ],
+)
+def test_what_a_mask_takes_is_judged_all_the_same(original: str, category: str) -> None:
+    masked = INPUT_RULES.mask_pii(original)
+    verdict = asyncio.run(INPUT_RULES.check_message(masked, LEO, AgeGroup.ELEMENTARY, original))
+    matching = INPUT_RULES.find_matching_rules(masked, LEO, AgeGroup.ELEMENTARY, original)
+
+    assert masked != original
+    assert verdict.moderation == Moderation(flagged=True, categories=(category,))
+    assert verdict.safe_words is not None
+    assert category in {rule.category for rule in load_packaged_rules().messages.rules if rule.name in matching}
+
+
 HARMFUL: dict[str, list[str]] = {
     "distress": [
         "I want to die",

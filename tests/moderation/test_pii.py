@@ -67,6 +67,10 @@ PERSONAL_TEXTS = [
     ("mia.smith@example.com", "[e-mail address]"),
     ("write to mia at gmail dot com please", "write to [e-mail address] please"),
     ("mia (at) web (dot) de", "[e-mail address]"),
+    ("Write to joe@mail.com. My dad hits me", "Write to [e-mail address]. My dad hits me"),
+    ("a@b.com. how do lions sleep?", "[e-mail address]. how do lions sleep?"),
+    ("joe@mail. com", "[e-mail address]"),
+    ("joe @ mail.co.uk", "[e-mail address]"),
     ("m\u200bia@exam\u200bple.com is mine", "[e-mail address] is mine"),
     ("ｍｉａ＠ｅｘａｍｐｌｅ．ｃｏｍ", "[e-mail address]"),
     ("I go to Lincoln Elementary School", "I go to [school]"),
@@ -106,6 +110,69 @@ def test_masking_twice_is_masking_once(text: str) -> None:
     once = mask_text(text).text
 
     assert mask_text(once).text == once
+
+
+WRITTEN_WITH_BLANKS = [
+    text for text, masked in PERSONAL_TEXTS if text.isascii() and " " in text and not text.startswith("m\u200b")
+]
+
+
+@pytest.mark.parametrize("gap", ["\n", "\r\n", "\t", "  ", "\n\n", " \n ", "\u2003\n", "\u00a0"])
+def test_a_run_of_white_space_counts_as_one_blank(gap: str) -> None:
+    """The rest of the text stays as it was written."""
+    for text in WRITTEN_WITH_BLANKS:
+        masked = mask_text(text.replace(" ", gap)).text
+        assert masked.split() == mask_text(text).text.split(), text
+
+    hidden = f"Hi{gap}Leo,{gap}my{gap}insta{gap}is @mia_2014{gap}ok?{gap}"
+    assert mask_text(hidden).text == hidden.replace("@mia_2014", "[account name]")
+
+
+NUMBERS = [(text, masked) for text, masked in PERSONAL_TEXTS if any(map(str.isdigit, text)) and text.isascii()]
+
+
+@pytest.mark.parametrize("zero", ["\u0660", "\u06f0", "\u0966", "\u09e6", "\u0e50", "\uff10", "\U0001d7d8"])
+def test_digits_of_all_scripts_are_masked_alike(zero: str) -> None:
+    def write(text: str) -> str:
+        return "".join(chr(ord(zero) + int(each)) if each.isdigit() else each for each in text)
+
+    for text, masked in NUMBERS:
+        assert mask_text(write(text)).text == write(masked), text
+    assert mask_text(f"Room {zero} of the zoo").text == f"Room {zero} of the zoo"
+
+
+@pytest.mark.parametrize("hyphen", ["\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2212"])
+def test_all_hyphens_of_numbers_are_masked_alike(hyphen: str) -> None:
+    for number in ("4111-1111-1111-1111", "555-123-4567", "1-800-555-0199", "(555) 123-4567", "0171-1234567"):
+        expected = mask_text(f"call me at {number} ok").text
+        assert mask_text(f"call me at {number.replace('-', hyphen)} ok").text == expected != f"call me at {number} ok"
+    assert mask_text(f"I'm Mia Smith{hyphen if hyphen > chr(0x2011) else ' '}how tall?").kinds == ("surname",)
+    assert mask_text(f"from 16{hyphen}20 hours{hyphen}or more").text == f"from 16{hyphen}20 hours{hyphen}or more"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"', '"'),
+        ("'", "'"),
+        ("*", "*"),
+        ("**", "**"),
+        ("`", "`"),
+        ("```", "```"),
+        ("\u201c", "\u201d"),
+        ("\u201e", "\u201c"),
+    ],
+)
+def test_marks_around_a_number_hide_nothing(before: str, after: str) -> None:
+    for words, number in [
+        ("call me at ", "5551234567"),
+        ("", "4111 1111 1111 1111"),
+        ("my zip is ", "90210"),
+        ("ring ", "+49 151 2345678"),
+        ("my number is ", "(555) 123-4567"),
+    ]:
+        expected = mask_text(words + number).text.removeprefix(words)
+        assert mask_text(f"{words}{before}{number}{after}!").text == f"{words}{before}{expected}{after}!"
 
 
 def test_many_formats_are_covered(report: Report) -> None:
@@ -188,6 +255,11 @@ HARMLESS_TEXTS = [
     "My password is a secret",
     "Do you have an address?",
     "My address is secret",
+    "My name is Mia.\n\nWhat do you  eat?\r\n\tFish?\n",
+    "1\n2\n3\n4\n5\n6\n7\n8\n9\n10",
+    "2010\u20132014, 16\u201420 hours",
+    'He is 5\'6" tall, 5 * 3 * 4 is 60, and `12` is "12"',
+    "\u0661\u0662 lions and \u0967\u0968 tigers",
 ]
 
 

@@ -68,14 +68,14 @@ def build_answer(**found: bool) -> bytes:
     return json.dumps({"id": "m", "model": "mod-1", "results": [{"flagged": True, "categories": names}]}).encode()
 
 
-async def check(endpoint: Endpoint, message: str, *, times: int = 1) -> Verdict:
+async def check(endpoint: Endpoint, message: str, original: str = "", *, times: int = 1) -> Verdict:
     async with endpoint.open(), httpx.AsyncClient() as client:
         remote = ModerationClient(
             client, endpoint.url, "mod-1", FakeClock(), timeout_s=0.2 if endpoint.is_silent else 60
         )
         moderator = RemoteModerator(RULES, remote)
         for _ in range(times):
-            verdict = await moderator.check_message(message, make_lion(), AgeGroup.ELEMENTARY)
+            verdict = await moderator.check_message(message, make_lion(), AgeGroup.ELEMENTARY, original)
     return replace(verdict, guidance=())
 
 
@@ -186,3 +186,12 @@ def test_every_blocking_category_has_fixed_words() -> None:
         for category in BLOCKING_CATEGORIES.values()
         for age_group in AgeGroup
     )
+
+
+async def test_our_rules_judge_what_a_mask_took_and_the_endpoint_never_gets_it() -> None:
+    endpoint = Endpoint(build_answer())
+    verdict = await check(endpoint, "my address is [address]", "my address is I want to die")
+    harmless = await check(endpoint, "my address is [address]", "my address is Oak Street 12")
+
+    assert (verdict.moderation.categories, harmless.moderation.categories) == (("distress",), ())
+    assert [each["input"] for each in endpoint.asked] == ["my address is [address]"]

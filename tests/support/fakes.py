@@ -228,16 +228,20 @@ class UnreliableStore:
 class FakeModerator:
     """A moderator that masks nothing and gives no guidance. It checks earlier messages like new ones."""
 
-    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup, original: str = "") -> Verdict:
         return Verdict()
 
-    async def check_earlier_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+    async def check_earlier_message(
+        self, message: str, animal: Animal, age_group: AgeGroup, original: str = ""
+    ) -> Verdict:
         return await self.check_message(message, animal, age_group)
 
     def mask_pii(self, text: str) -> str:
         return text
 
-    async def list_guidance(self, animal: Animal, age_group: AgeGroup, message: str = "") -> tuple[str, ...]:
+    async def list_guidance(
+        self, animal: Animal, age_group: AgeGroup, message: str = "", original: str = ""
+    ) -> tuple[str, ...]:
         return ()
 
 
@@ -248,7 +252,7 @@ class AllowsAll(FakeModerator):
 class Crashes(FakeModerator):
     """A moderator with a bug: no message can be checked."""
 
-    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup, original: str = "") -> Verdict:
         raise RuntimeError("no rules")
 
 
@@ -258,5 +262,5 @@ class Blocks(FakeModerator):
     def __init__(self, words: str = "Let us talk about something else.") -> None:
         self.words = words
 
-    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup) -> Verdict:
+    async def check_message(self, message: str, animal: Animal, age_group: AgeGroup, original: str = "") -> Verdict:
         return Verdict(Moderation(flagged=True, categories=("danger",)), self.words)
