@@ -21,13 +21,15 @@ test: $(VENV)/ready  ## Run the whole test suite: about nine minutes on two core
 	@$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
 
 # Tests that start processes, a browser or a model, or that make thousands of requests.
-SLOW := accounts/test_demo.py api/test_operation_table.py api/test_devices.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py \
-	api/test_chat_endpoints.py api/test_rules.py api/test_system.py benchmarks/test_curves.py benchmarks/test_peers.py cli contracts/test_encoders.py \
-	contracts/test_provider.py devtools faults generators knowledge live live_model \
-	moderation/test_adversarial_replies.py moderation/test_detection_rates.py \
-	moderation/test_output_buffer.py moderation/test_rule_set.py mutants \
-	readers soak telemetry/test_tracing.py providers/test_retry_and_fallback.py source_documents storage/test_vacuum.py test_composition.py \
-	test_yaml_files.py web
+SLOW := accounts/test_demo.py api/test_accounts.py api/test_animal_admin.py api/test_authorization.py api/test_charged_ends.py \
+	api/test_chat_endpoints.py api/test_devices.py api/test_event_source.py api/test_lenient_requests.py api/test_on_busy.py \
+	api/test_operation_table.py api/test_own_session_ids.py api/test_problem_types.py api/test_problems.py api/test_rate_limits.py \
+	api/test_rules.py api/test_security_headers.py api/test_system.py benchmarks/test_curves.py benchmarks/test_peers.py cli \
+	contracts/test_credit_store.py contracts/test_document_store.py contracts/test_encoders.py contracts/test_provider.py devtools \
+	event_logs faults generators http/test_rate_limit_storage.py knowledge live live_model moderation/test_adversarial_replies.py \
+	moderation/test_detection_rates.py moderation/test_output_buffer.py moderation/test_rule_set.py mutants \
+	providers/test_reply_cleaner.py providers/test_retry_and_fallback.py readers soak source_documents storage/test_copying.py \
+	storage/test_vacuum.py telemetry/test_tracing.py test_composition.py test_yaml_files.py web
 
 test-fast: $(VENV)/ready  ## Run the quick tests, with fewer examples: under a minute, for after each change
 	@$(BIN)/python -m pytest --numprocesses 2 --hypothesis-profile=quick -m "not dynamodb" $(SLOW:%=--ignore=tests/%) $(ARGS)
