@@ -79,7 +79,7 @@ class ZooServer(uvicorn.Server):
                 each.listen(BACKLOG)
             # Without sockets: uvicorn would leave the accepting to the event loop.
             await super().startup([])
-            self.servers = [Listener(each, self._make_protocol, is_monitoring) for each in sockets or []]  # type: ignore[misc]
+            self.servers = [Listener(each, self._make_protocol, is_monitoring) for each in sockets or []]  # type: ignore[misc]  # has what uvicorn uses
         except OSError as error:
             # Another program has begun to listen since our sockets were bound.
             raise ConfigError(explain_bind_failure(error, self._settings.host, self._settings.port)) from None

@@ -210,7 +210,7 @@ class Database:
         request: dict[str, Any] = {name: {"Keys": [], "ConsistentRead": True} for name in tables}
         for key in keys:
             request[self.names[key.table]]["Keys"].append(key.attributes)
-        for pause in _pauses():
+        for _ in _iterate_attempts():
             answer = self.client.batch_get_item(RequestItems=request)
             for name, items in answer["Responses"].items():
                 for item in map(decode_item, items):
@@ -218,7 +218,6 @@ class Database:
             request = answer.get("UnprocessedKeys") or {}
             if not request:
                 return
-            pause()
 
     def query(
         self,
@@ -282,11 +281,10 @@ class Database:
             request: dict[str, list[Any]] = {}
             for key, each in part:
                 request.setdefault(self.names[key.table], []).append(each)
-            for pause in _pauses():
+            for _ in _iterate_attempts():
                 request = self.client.batch_write_item(RequestItems=request).get("UnprocessedItems") or {}
                 if not request:
                     break
-                pause()
 
     def update(self, key: Key, values: Mapping[str, Any], unless: str) -> bool:
         """Set some attributes of an item. False where there is no item, or where it has the attribute `unless`."""
@@ -410,10 +408,12 @@ def _report_failures(step: Callable[[], T]) -> T:
         raise StoreUnavailable(retry_after_s=RETRY_AFTER_S) from error
 
 
-def _pauses() -> Iterator[Callable[[], None]]:
-    """For batches that DynamoDB does in part: something to wait with before each further attempt."""
+def _iterate_attempts() -> Iterator[None]:
+    """For batches that DynamoDB does in part: waits before each further attempt."""
     for attempt in range(10):
-        yield lambda: time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))  # noqa: B023, S311
+        if attempt:
+            time.sleep(random.uniform(0, min(1.0, 0.01 * 2**attempt)))  # noqa: S311  # no secret
+        yield
     log.error("store_failed", error="throttled", reason="batches were not processed")
     raise StoreUnavailable(retry_after_s=RETRY_AFTER_S)
 

@@ -6,7 +6,6 @@ never overlap; and one read of it says that nothing has changed.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -28,6 +27,7 @@ from openapi_server.storage.dynamodb.attribute_values import Item
 from openapi_server.storage.dynamodb.batches_and_transactions import MAX_ITEM_BYTES, Database, Key, Table, Transaction
 from openapi_server.storage.dynamodb.items import after, end_of, make_state_key
 from openapi_server.storage.retention_window import encode_time
+from openapi_server.storage.shared_reads import SharedReads
 
 _MAX_VERSION = 10**12 - 1
 # With a document its change is written, and `HEAD` with all of them: a transaction has at most a hundred writes.
@@ -42,9 +42,7 @@ class DynamoDocuments:
     def __init__(self, database: Database, kind: str) -> None:
         self._database = database
         self.kind = kind
-        # The reads of `list_changes` that have not begun, by their `since`.
-        self._next_reads: dict[int, asyncio.Task[DocumentChanges]] = {}
-        self._read_lock = asyncio.Lock()
+        self._reads = SharedReads(self._read_changes)
 
     def _make_key(self, sort: str) -> Key:
         return make_state_key("DOCUMENTS", self.kind, sort)
@@ -81,27 +79,13 @@ class DynamoDocuments:
         return bool(head and head["count"])
 
     async def list_changes(self, since: int) -> DocumentChanges:
-        """Every turn asks for it, and nearly always nothing has changed, which takes one read.
+        """Every turn asks for it, and nearly always nothing has changed, which takes one read."""
+        return await self._reads.get(since)
 
-        Callers that come while a read runs share the next one, so that each still sees all that was changed before it
-        asked.
-        """
-        read = self._next_reads.get(since)
-        if read is None:
-            read = self._next_reads[since] = asyncio.create_task(self._read_changes_in_turn(since))
-        return await asyncio.shield(read)
+    async def _read_changes(self, since: int) -> DocumentChanges:
+        return await self._database.run(lambda: self._find_changes(since))
 
-    async def _read_changes_in_turn(self, since: int) -> DocumentChanges:
-        try:
-            await self._read_lock.acquire()
-        finally:
-            del self._next_reads[since]
-        try:
-            return await self._database.run(lambda: self._read_changes(since))
-        finally:
-            self._read_lock.release()
-
-    def _read_changes(self, since: int) -> DocumentChanges:
+    def _find_changes(self, since: int) -> DocumentChanges:
         head = self._database.get(self._head_key)
         if head is None or head["version"] <= since:
             return DocumentChanges(since, {})

@@ -6,7 +6,6 @@ names. The changes of rules have no column for the changed fields.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sqlite3
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from openapi_server.models.versioned_document import (
     VersionedDocument,
 )
 from openapi_server.storage.retention_window import encode_time
+from openapi_server.storage.shared_reads import SharedReads
 from openapi_server.storage.sqlite.connections import Connections
 
 _MAX_VERSION = 2**63 - 1
@@ -70,9 +70,7 @@ class SqliteDocuments:
         self._connections = connections
         self._tables = tables
         self._has_changed = tables.fill(_HAS_CHANGED)
-        # The reads of `list_changes` that have not begun, by their `since`.
-        self._next_reads: dict[int, asyncio.Task[DocumentChanges]] = {}
-        self._read_lock = asyncio.Lock()
+        self._reads = SharedReads(self._read_changes)
 
     async def seed(self, documents: Mapping[str, Document], by: str, at: datetime) -> bool:
         is_filled = self._tables.fill("SELECT 1 FROM {documents} LIMIT 1")
@@ -87,27 +85,10 @@ class SqliteDocuments:
         return await self._connections.write(insert)
 
     async def list_changes(self, since: int) -> DocumentChanges:
-        """Every turn asks for it, and nearly always nothing has changed, which is seen at once.
-
-        Callers that come while a read runs share the next one, so that each still sees all that was changed before it
-        asked.
-        """
+        """Every turn asks for it, and nearly always nothing has changed, which is seen at once."""
         if self._connections.read_at_once(lambda db: not db.execute(self._has_changed, (since,)).fetchall()):
             return DocumentChanges(since, {})
-        read = self._next_reads.get(since)
-        if read is None:
-            read = self._next_reads[since] = asyncio.create_task(self._read_changes_in_turn(since))
-        return await asyncio.shield(read)
-
-    async def _read_changes_in_turn(self, since: int) -> DocumentChanges:
-        try:
-            await self._read_lock.acquire()
-        finally:
-            del self._next_reads[since]
-        try:
-            return await self._read_changes(since)
-        finally:
-            self._read_lock.release()
+        return await self._reads.get(since)
 
     async def _read_changes(self, since: int) -> DocumentChanges:
         query = self._tables.fill(_CHANGED)
